@@ -115,7 +115,7 @@ async def house(folder: Path, url: str = "") -> AsyncIterator[House]:
     scheduler = Scheduler(database, runner)
     light = LightSandbox()
     flows = Flows(database, registry, runner, scheduler, light, filters.parse)
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     try:
         yield House(flows, runner, scheduler, broken)
     finally:

@@ -62,7 +62,7 @@ async def notebooks(rounds: int, folder: Path) -> dict[str, list[float]]:
         await kernel.stop()
 
     measured = {"first cell, cold": await timed(max(5, rounds // 20), cold)}
-    pool = Notebooks(sandbox, limits, most=100, idle=600)
+    pool = Notebooks(sandbox, limits, limit=100, idle=600)
     try:
         await pool.run("bench", "warm", Cell("x = 1"), report)
         measured["warm cell"] = await timed(rounds, lambda: pool.run("bench", "warm", Cell("x + 1"), report))

@@ -83,8 +83,8 @@ async def find_agent(client: AsyncClient, name: str | None) -> str:
             f"'{name}' is not an agent here. There are: {', '.join(agents) or 'none'}.", param="agent"
         )
     if name is None and len(agents) != 1:
-        known = f"There are several agents: {', '.join(agents)}." if agents else "There is no agent yet."
-        raise InvalidRequest(f"{known} Say which one answers: --agent NAME.", param="agent")
+        problem = f"There are several agents: {', '.join(agents)}." if agents else "There is no agent yet."
+        raise InvalidRequest(f"{problem} Say which one answers: --agent NAME.", param="agent")
     return name or agents[0]
 
 
@@ -107,11 +107,11 @@ class _Conversation:
     calls: list[ToolCalled] = field(default_factory=list)
     """Calls of tools that have not begun as far as we know, in order."""
 
-    def path(self, given: str) -> Path:
+    def path(self, path_text: str) -> Path:
         """A path of the project. `InvalidRequest` for one outside it."""
-        path = (self.folder / given).resolve()
+        path = (self.folder / path_text).resolve()
         if not path.is_relative_to(self.folder):
-            raise InvalidRequest(f"'{given}' is outside the project {self.folder}.", param="path")
+            raise InvalidRequest(f"'{path_text}' is outside the project {self.folder}.", param="path")
         return path
 
 
@@ -134,7 +134,7 @@ class EditorAgent:
         protocol_version: int,
         client_capabilities: schema.ClientCapabilities | None = None,
         client_info: schema.Implementation | None = None,
-        **_more: Any,
+        **_options: Any,
     ) -> schema.InitializeResponse:
         """Agree on a revision, and on what either side can do."""
         self._files = (client_capabilities and client_capabilities.fs) or schema.FileSystemCapabilities()
@@ -150,14 +150,14 @@ class EditorAgent:
             agent_info=schema.Implementation(name="portico", title=self._name, version=version("portico")),
         )
 
-    async def new_session(self, cwd: str, **_more: Any) -> schema.NewSessionResponse:
+    async def new_session(self, cwd: str, **_options: Any) -> schema.NewSessionResponse:
         """A conversation of the daemon, which keeps the folder that it is about."""
         with _reported():
             session = await self._client.sessions.open(self._name, metadata={"cwd": cwd})
         self._begin(session, cwd)
         return schema.NewSessionResponse(session_id=session.id)
 
-    async def load_session(self, cwd: str, session_id: str, **_more: Any) -> schema.LoadSessionResponse:
+    async def load_session(self, cwd: str, session_id: str, **_options: Any) -> schema.LoadSessionResponse:
         """Continue a conversation; what was said is told again."""
         await self._find(session_id, cwd)
         with _reported():
@@ -166,22 +166,24 @@ class EditorAgent:
             content = row.message.get("content")
             if row.message.get("type") is not None or not isinstance(content, str):
                 continue
-            asked = row.message.get("sender") == "user"
-            update = helpers.update_user_message_text if asked else helpers.update_agent_message_text
+            is_question = row.message.get("sender") == "user"
+            update = helpers.update_user_message_text if is_question else helpers.update_agent_message_text
             await self._editor.session_update(session_id, update(content))
         return schema.LoadSessionResponse()
 
-    async def resume_session(self, cwd: str, session_id: str, **_more: Any) -> schema.ResumeSessionResponse:
+    async def resume_session(
+        self, cwd: str, session_id: str, **_options: Any
+    ) -> schema.ResumeSessionResponse:
         """Continue a conversation whose text the editor still has."""
         await self._find(session_id, cwd)
         return schema.ResumeSessionResponse()
 
     async def list_sessions(
-        self, cwd: str | None = None, cursor: str | None = None, **_more: Any
+        self, cwd: str | None = None, cursor: str | None = None, **_options: Any
     ) -> schema.ListSessionsResponse:
         """The conversations with the agent, the one used last first; those about a folder, if one is named."""
         with _reported():
-            found = await self._client.sessions.list(self._name, limit=MAX_LISTED_SESSIONS)
+            sessions = await self._client.sessions.list(self._name, limit=MAX_LISTED_SESSIONS)
         rows = [
             schema.SessionInfo(
                 session_id=session.id,
@@ -189,7 +191,7 @@ class EditorAgent:
                 title=session.title or None,
                 updated_at=datetime.fromtimestamp(session.updated_at, UTC).isoformat(),
             )
-            for session in found
+            for session in sessions
             if cwd is None or session.metadata.get("cwd") == cwd
         ]
         return schema.ListSessionsResponse(sessions=rows)
@@ -209,7 +211,7 @@ class EditorAgent:
             )
         self._open[session.id] = _Conversation(session, folder.resolve())
 
-    async def prompt(self, session_id: str, prompt: list[Any], **_more: Any) -> schema.PromptResponse:
+    async def prompt(self, session_id: str, prompt: list[Any], **_options: Any) -> schema.PromptResponse:
         """One turn of the agent, with what happens in it as updates."""
         conversation = self._open.get(session_id)
         if conversation is None:
@@ -233,7 +235,7 @@ class EditorAgent:
             conversation.turn = None
             conversation.calls.clear()
 
-    async def cancel(self, session_id: str, **_more: Any) -> None:
+    async def cancel(self, session_id: str, **_options: Any) -> None:
         """Stop the turn of a session."""
         conversation = self._open.get(session_id)
         if conversation is not None and conversation.turn is not None:
@@ -266,11 +268,11 @@ class EditorAgent:
 
     async def _start(self, conversation: _Conversation, text: str) -> AsyncRunning:
         """The agent with the editor's functions; without them, for a key that may call it but not read it."""
-        lent = [each for each in FUNCTIONS if self._lends(str(each["function"]))]
+        lent = [function for function in FUNCTIONS if self._lends(str(function["function"]))]
         if lent:
             with suppress(Forbidden):
                 versions = await self._client.apps.versions(self._name)
-                spec = next(dict(each.spec) for each in versions if each.current)
+                spec = next(dict(app_version.spec) for app_version in versions if app_version.current)
                 spec["name"] = spec.get("name") or self._name
                 spec["tools"] = [*(spec.get("tools") or ()), *lent]
                 functions = {
@@ -292,13 +294,14 @@ class EditorAgent:
             case HandedOff(to=to):
                 update = helpers.update_agent_thought_text(f"{to} continues.\n")
             case Cited(passages=passages):
-                quoted = "\n".join(
-                    f"[{each.rank}] {each.filename} {each.place.label()}".rstrip() for each in passages
+                quoted_thought = "\n".join(
+                    f"[{passage.rank}] {passage.filename} {passage.place.label()}".rstrip()
+                    for passage in passages
                 )
-                update = helpers.update_agent_thought_text(f"{quoted}\n")
-            case ToolCalled(id=id, name=name, arguments=written):
+                update = helpers.update_agent_thought_text(f"{quoted_thought}\n")
+            case ToolCalled(id=id, name=name, arguments=arguments_text):
                 conversation.calls.append(event)
-                arguments = _object(written)
+                arguments = _object(arguments_text)
                 update = helpers.start_tool_call(
                     id,
                     _title(name, arguments),
@@ -309,13 +312,13 @@ class EditorAgent:
                     else None,
                     raw_input=arguments,
                 )
-            case ToolReturned(id=id, text=text, is_error=failed):
+            case ToolReturned(id=id, text=text, is_error=has_failed):
                 conversation.calls = [call for call in conversation.calls if call.id != id]
-                status: schema.ToolCallStatus = "failed" if failed else "completed"
+                status: schema.ToolCallStatus = "failed" if has_failed else "completed"
                 content = [helpers.tool_content(helpers.text_block(text))]
                 # A diff that was shown stays; the rest is what the tool answered.
-                shown = None if event.name == WRITE_FILE and not failed else content
-                update = helpers.update_tool_call(id, status=status, content=shown, raw_output=text)
+                call_contents = None if event.name == WRITE_FILE and not has_failed else content
+                update = helpers.update_tool_call(id, status=status, content=call_contents, raw_output=text)
         if update is not None:
             await self._editor.session_update(conversation.session.id, update)
 
@@ -334,18 +337,18 @@ class EditorAgent:
             status="pending",
             raw_input=dict(question.arguments),
         )
-        accepted = await self._allowed(conversation, question.name, call)
+        is_accepted = await self._allowed(conversation, question.name, call)
         with suppress(Conflict):
-            await self._client.questions.answer(question.id, accepted)
+            await self._client.questions.answer(question.id, is_accepted)
 
     async def _allowed(self, conversation: _Conversation, tool: str, call: schema.ToolCallUpdate) -> bool:
         if tool in conversation.always:
             return True
         answer = await self._editor.request_permission(conversation.session.id, call, OPTIONS)
-        chosen = getattr(answer.outcome, "option_id", REJECT)
-        if chosen == ALLOW_ALWAYS:
+        option_id = getattr(answer.outcome, "option_id", REJECT)
+        if option_id == ALLOW_ALWAYS:
             conversation.always.add(tool)
-        return chosen in (ALLOW, ALLOW_ALWAYS)
+        return option_id in (ALLOW, ALLOW_ALWAYS)
 
     def _bound(
         self, conversation: _Conversation, function: Callable[..., Awaitable[str]]
@@ -377,8 +380,8 @@ class EditorAgent:
         before: str | None = None
         if self._files.read_text_file:
             with suppress(RequestError):  # it is new
-                found = await self._editor.read_text_file(conversation.session.id, str(place))
-                before = found.content
+                answer = await self._editor.read_text_file(conversation.session.id, str(place))
+                before = answer.content
         diff = helpers.tool_diff_content(str(place), content, before)
         call = schema.ToolCallUpdate(
             tool_call_id=call_id,
@@ -415,8 +418,8 @@ def _reported() -> Iterator[None]:
 
 
 def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:
-    found = errors.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+    first_error = errors.exceptions[0]
+    return _first(first_error) if isinstance(first_error, BaseExceptionGroup) else first_error
 
 
 def _words(block: Any) -> str:
@@ -436,12 +439,12 @@ def _place(uri: str) -> str:
     return unquote(parts.path) if parts.scheme == "file" else uri
 
 
-def _object(written: str) -> dict[str, Any]:
+def _object(document_text: str) -> dict[str, Any]:
     try:
-        found = json.loads(written)
+        document = json.loads(document_text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _title(name: str, arguments: Mapping[str, Any]) -> str:

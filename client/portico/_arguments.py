@@ -52,9 +52,9 @@ def call_fields(
     free = [parameter for parameter in call.taking if parameter.name not in kwargs]
     if not free and not call.rest:
         return Arguments([], dict(kwargs), returns)
-    needed = [parameter for parameter in free if parameter.default is parameter.empty]
-    if incoming.packed and (call.rest or len(needed or free) > 1):
-        spread = call.spread(free, needed, kwargs)
+    parameters = [parameter for parameter in free if parameter.default is parameter.empty]
+    if incoming.packed and (call.rest or len(parameters or free) > 1):
+        spread = call.spread(free, parameters, kwargs)
         return Arguments(spread.args, {**kwargs, **spread.kwargs}, returns)
     if free:
         call.fits(free[0], incoming.schema)
@@ -67,27 +67,27 @@ def call_fields(
     return Arguments([VALUE], dict(kwargs), returns)
 
 
-def by_name(function: Callable[..., Any], given: Arguments) -> Arguments:
+def by_name(function: Callable[..., Any], arguments: Arguments) -> Arguments:
     """The same with every argument by its name, as far as that can be said before the flow runs."""
     signature = _signature(function)
     if signature is None:
-        return given
+        return arguments
     names = [
         parameter.name
         for parameter in signature.parameters.values()
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
-    args = [VALUE] if given.args is None else given.args
+    args = [VALUE] if arguments.args is None else arguments.args
     all_named = all(
         parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         for parameter in signature.parameters.values()
     )
     if not all_named or len(args) > len(names) or any(_is_spread(arg) for arg in args):
-        return given
-    named = dict(zip(names, args, strict=False))
-    if named.keys() & given.kwargs.keys():
-        return given
-    return Arguments([], {**named, **given.kwargs}, given.returns)
+        return arguments
+    named_arguments = dict(zip(names, args, strict=False))
+    if named_arguments.keys() & arguments.kwargs.keys():
+        return arguments
+    return Arguments([], {**named_arguments, **arguments.kwargs}, arguments.returns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,13 @@ class _FunctionStep:
 
     @property
     def taking(self) -> list[inspect.Parameter]:
-        return [each for each in self.signature.parameters.values() if each.kind in _BY_PLACE]
+        return [parameter for parameter in self.signature.parameters.values() if parameter.kind in _BY_PLACE]
 
     @property
     def rest(self) -> bool:
-        return any(each.kind is each.VAR_POSITIONAL for each in self.signature.parameters.values())
+        return any(
+            parameter.kind is parameter.VAR_POSITIONAL for parameter in self.signature.parameters.values()
+        )
 
     @property
     def _subject(self) -> str:
@@ -128,12 +130,12 @@ class _FunctionStep:
     def spread(
         self,
         free: Sequence[inspect.Parameter],
-        needed: Sequence[inspect.Parameter],
+        parameters: Sequence[inspect.Parameter],
         kwargs: Mapping[str, Any],
     ) -> Arguments:
         """What flows in laid out over the parameters that are free."""
         count = self.incoming.count
-        if count is not None and (count < len(needed) or (count > len(free) and not self.rest)):
+        if count is not None and (count < len(parameters) or (count > len(free) and not self.rest)):
             raise InvalidRequest(
                 f"{self._subject} gives {count} values, but the function of the step '{self.name}' takes "
                 f"{', '.join(parameter.name for parameter in free) or 'none'}. Bind the arguments, or change either.",
@@ -145,17 +147,19 @@ class _FunctionStep:
                 self.fits(parameter, self.incoming.item(number))
         behind = [parameter for parameter in self.taking if parameter.name in kwargs]
         if behind and free and self.taking.index(behind[0]) < self.taking.index(free[-1]):
-            chosen = free[:count] if count is not None else needed or free
-            return Arguments([], {parameter.name: VALUE[number] for number, parameter in enumerate(chosen)})
+            chosen_parameters = free[:count] if count is not None else parameters or free
+            return Arguments(
+                [], {parameter.name: VALUE[number] for number, parameter in enumerate(chosen_parameters)}
+            )
         return Arguments([{"$spread": VALUE}])
 
-    def fits(self, parameter: inspect.Parameter, given: Schema) -> None:
+    def fits(self, parameter: inspect.Parameter, schema: Schema) -> None:
         """What flows in can be what the parameter is annotated with."""
-        wanted = schema_of(annotations_of(self.function).get(parameter.name, Any))
-        if clashes(wanted, given):
+        parameter_schema = schema_of(annotations_of(self.function).get(parameter.name, Any))
+        if clashes(parameter_schema, schema):
             raise InvalidRequest(
-                f"The step '{self.name}' takes {words(wanted)} as '{parameter.name}', "
-                f"but {self.incoming.subject} gives {words(given)}.",
+                f"The step '{self.name}' takes {words(parameter_schema)} as '{parameter.name}', "
+                f"but {self.incoming.subject} gives {words(schema)}.",
                 code="type_clash",
                 param=self.name,
             )

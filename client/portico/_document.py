@@ -30,8 +30,8 @@ def load(text: str) -> Any:
             for key, _value in node.value:
                 if key.tag == "tag:yaml.org,2002:bool":
                     key.tag = "tag:yaml.org,2002:str"
-            made: dict[Any, Any] = super().construct_mapping(node, deep)
-            return made
+            mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+            return mapping
 
     loader = Loader(text)
     try:
@@ -50,23 +50,23 @@ def load(text: str) -> Any:
         loader.dispose()
 
 
-def _count_values(node: Any, known: dict[int, int]) -> int:
-    """How many values a node stands for; ``known``: those of the nodes before. Raises `yaml.YAMLError`."""
+def _count_values(node: Any, known_counts: dict[int, int]) -> int:
+    """How many values a node stands for; ``known_counts``: those of the nodes before. Raises `yaml.YAMLError`."""
     import yaml
 
     if not isinstance(node, yaml.CollectionNode):
         return 1
-    count = known.get(id(node))
+    count = known_counts.get(id(node))
     if count is None:
         if isinstance(node, yaml.MappingNode):
             _refuse_repeated_keys(node)
-        known[id(node)] = MAX_VALUES + 1  # if it holds itself
+        known_counts[id(node)] = MAX_VALUES + 1  # if it holds itself
         inner = (
             node.value
             if isinstance(node, yaml.SequenceNode)
-            else [one for pair in node.value for one in pair]
+            else [child for pair in node.value for child in pair]
         )
-        count = known[id(node)] = 1 + sum(_count_values(one, known) for one in inner)
+        count = known_counts[id(node)] = 1 + sum(_count_values(child, known_counts) for child in inner)
     if count > MAX_VALUES:
         raise yaml.YAMLError(f"its aliases stand for more than {MAX_VALUES:,} values, or for themselves")
     return count
@@ -176,9 +176,9 @@ def expand(value: Any, environment: Mapping[str, str]) -> Any:
 
     def variable(match: re.Match[str]) -> str:
         name, default = match.groups()
-        found = environment.get(name, default)
-        if found is None:
+        variable_value = environment.get(name, default)
+        if variable_value is None:
             raise UnsetError(f"the environment variable {name} is not set.")
-        return found
+        return variable_value
 
     return _VARIABLE.sub(variable, value)

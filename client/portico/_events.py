@@ -110,15 +110,15 @@ class ChatEvents:
         self._reason = choice.get("finish_reason") or self._reason
         delta = choice.get("delta") or {}
         for call in delta.get("tool_calls") or ():
-            held = self._calls.setdefault(int(call["index"]), _Called())
+            call_parts = self._calls.setdefault(int(call["index"]), _Called())
             function = call.get("function") or {}
-            held.id = held.id or call.get("id") or ""
-            held.name = held.name or function.get("name") or ""
-            held.arguments += function.get("arguments") or ""
+            call_parts.id = call_parts.id or call.get("id") or ""
+            call_parts.name = call_parts.name or function.get("name") or ""
+            call_parts.arguments += function.get("arguments") or ""
         events: list[Event] = []
-        cited = passages_of(delta.get("annotations") or ())
-        if cited:
-            events.append(Cited(cited))
+        passages = passages_of(delta.get("annotations") or ())
+        if passages:
+            events.append(Cited(passages))
         events += (Claimed(claim_from_json(claim)) for claim in delta.get("claims") or ())
         if delta.get("content"):
             events.append(Delta(delta["content"]))
@@ -128,15 +128,15 @@ class ChatEvents:
         return [ToolCalled(c.id, c.name, c.arguments) for _index, c in sorted(self._calls.items())]
 
     def _numbered(self, events: list[Event]) -> list[RunEvent]:
-        numbered = [RunEvent(self._seq + n, event) for n, event in enumerate(events, 1)]
-        self._seq += len(numbered)
-        return numbered
+        run_events = [RunEvent(self._seq + n, event) for n, event in enumerate(events, 1)]
+        self._seq += len(run_events)
+        return run_events
 
 
 def passages_of(annotations: Any) -> tuple[Passage, ...]:
     """The passages in OpenAI's ``file_citation`` annotations."""
-    cited = [a["file_citation"] for a in annotations if a.get("type") == "file_citation"]
-    return tuple(_passage(rank, item) for rank, item in enumerate(cited, 1))
+    file_citations = [a["file_citation"] for a in annotations if a.get("type") == "file_citation"]
+    return tuple(_passage(rank, item) for rank, item in enumerate(file_citations, 1))
 
 
 def _passage(rank: int, item: Mapping[str, Any]) -> Passage:

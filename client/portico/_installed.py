@@ -27,44 +27,46 @@ _OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
 
 def how_to_add(extra: str) -> str:
     """What to do to have the extra ``extra`` here, as the end of a sentence."""
-    found = _distribution()
+    found_distribution = _distribution()
     root = checkout()
     if root is not None and extra in _BY_SCRIPT:
         return shlex.quote(str(root / "scripts" / "install"))
-    wheel = _wheel(found)
+    wheel = _wheel(found_distribution)
     if wheel is not None:
         return _pip(f"portico[{extra}] @ {wheel}")
-    wanted = requirements(extra)
-    if not wanted:
+    packages = requirements(extra)
+    if not packages:
         return f"install Portico again with its extra '{extra}'"
     if Path(sys.prefix, IMAGE_MARK).is_file():
-        return f"in an image of your own, built on this one: USER root, RUN {_pip(*wanted)}, USER portico"
-    return _pip(*wanted)
+        return f"in an image of your own, built on this one: USER root, RUN {_pip(*packages)}, USER portico"
+    return _pip(*packages)
 
 
 def requirements(extra: str) -> list[str]:
     """The packages of an extra as pip takes them, those of the extras in it included."""
-    found = _distribution()
-    wanted: list[str] = []
-    for line in (found.requires or ()) if found is not None else ():
+    found_distribution = _distribution()
+    packages: list[str] = []
+    for line in (found_distribution.requires or ()) if found_distribution is not None else ():
         package, _, marker = line.partition(";")
-        named = _EXTRA.search(marker)
-        if named is None or named[1] != extra:
+        match = _EXTRA.search(marker)
+        if match is None or match[1] != extra:
             continue
         inner = _OURS.match(package.strip())
         for item in (
-            [x for one in inner[1].split(",") for x in requirements(one)] if inner else [package.strip()]
+            [x for extra_name in inner[1].split(",") for x in requirements(extra_name)]
+            if inner
+            else [package.strip()]
         ):
-            if item not in wanted:
-                wanted.append(item)
-    return wanted
+            if item not in packages:
+                packages.append(item)
+    return packages
 
 
 def checkout() -> Path | None:
     """The clone that this installation is, if it is one with its scripts."""
-    found = _distribution()
+    found_distribution = _distribution()
     try:
-        origin = json.loads((found and found.read_text("direct_url.json")) or "{}")
+        origin = json.loads((found_distribution and found_distribution.read_text("direct_url.json")) or "{}")
     except ValueError:
         return None
     if not (origin.get("dir_info") or {}).get("editable"):
@@ -73,10 +75,10 @@ def checkout() -> Path | None:
     return root if (root / "scripts" / "install").is_file() else None
 
 
-def _wheel(found: Distribution | None) -> str | None:
+def _wheel(found_distribution: Distribution | None) -> str | None:
     """The address of the wheel that this was installed from, if it is still there."""
     try:
-        origin = json.loads((found and found.read_text("direct_url.json")) or "{}")
+        origin = json.loads((found_distribution and found_distribution.read_text("direct_url.json")) or "{}")
     except ValueError:
         return None
     url = str(origin.get("url", ""))

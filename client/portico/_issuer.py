@@ -119,8 +119,8 @@ Show = Callable[[SignInPrompt], None]
 
 def require_private(url: str) -> None:
     """Raise `InvalidRequest` for a daemon to which a token would travel readable by others."""
-    found = httpx.URL(url)
-    if found.scheme != "https" and not is_loopback(found.host):
+    found_url = httpx.URL(url)
+    if found_url.scheme != "https" and not is_loopback(found_url.host):
         raise InvalidRequest(
             f"{url} has no TLS: others on the network could read the token. Ask for its https address, or reach it "
             "through a tunnel to this machine.",
@@ -133,18 +133,18 @@ async def offers(url: str) -> list[SignInOffer]:
     """The ways to sign in at a daemon from a terminal. Raises `InvalidRequest` if there are none."""
     require_private(url)
     async with _connected(url) as http:
-        status, found = await _ask(http, "GET", url.rstrip("/") + METADATA_PATH, "the daemon")
-    if status != 200 or not isinstance(found.get("resource"), str):
+        status, metadata = await _ask(http, "GET", url.rstrip("/") + METADATA_PATH, "the daemon")
+    if status != 200 or not isinstance(metadata.get("resource"), str):
         raise NotPortico(f"{url} does not say how one signs in (HTTP {status}). Is there a Portico daemon?")
-    ours, named = _origin(url), _origin(found["resource"])
-    if ours != named and not is_loopback(httpx.URL(url).host):
+    own_origin, resource_origin = _origin(url), _origin(metadata["resource"])
+    if own_origin != resource_origin and not is_loopback(httpx.URL(url).host):
         raise InvalidRequest(
-            f"The daemon at {url} says that it is {_short(found['resource'])}. Sign in at that address, with --url.",
+            f"The daemon at {url} says that it is {_short(metadata['resource'])}. Sign in at that address, with --url.",
             param="url",
             code="other_resource",
         )
-    given = found.get("portico_sign_in")
-    rows = [row for row in given if isinstance(row, dict)] if isinstance(given, list) else []
+    clients = metadata.get("portico_sign_in")
+    rows = [row for row in clients if isinstance(row, dict)] if isinstance(clients, list) else []
     rows = [row for row in rows if row.get("terminal") is True][:MAX_OFFERS_COUNT]
     if not rows:
         raise InvalidRequest(
@@ -158,11 +158,11 @@ async def offers(url: str) -> list[SignInOffer]:
 
 def _offer(row: Mapping[str, Any], url: str) -> SignInOffer:
     issuer, client, scope = row.get("issuer"), row.get("client_id"), row.get("scope", "openid")
-    here = is_loopback(httpx.URL(url).host)
-    if not isinstance(issuer, str) or not _is_address(issuer, loopback=here):
+    is_here = is_loopback(httpx.URL(url).host)
+    if not isinstance(issuer, str) or not _is_address(issuer, loopback=is_here):
         raise NotPortico(
             f"The daemon at {url} names the issuer '{_short(issuer)}'. An issuer has an https address"
-            f"{', or one of this machine' if here else ''}, so nothing is sent there."
+            f"{', or one of this machine' if is_here else ''}, so nothing is sent there."
         )
     if not isinstance(client, str) or not 0 < len(client) <= MAX_WORD_CHARS or not client.isprintable():
         raise NotPortico(f"The daemon at {url} names no usable client id for {issuer}.")
@@ -176,14 +176,14 @@ async def discovered(issuer: str) -> IssuerPlaces:
     that it is another one.
     """
     async with _connected(issuer) as http:
-        status, found = await _ask(http, "GET", issuer.rstrip("/") + DISCOVERY_PATH, "the issuer")
+        status, metadata = await _ask(http, "GET", issuer.rstrip("/") + DISCOVERY_PATH, "the issuer")
     if status != 200:
         raise Unavailable(
             f"The issuer {issuer} does not say how one signs in: HTTP {status}. Try again later."
         )
-    if found.get("issuer") != issuer:
+    if metadata.get("issuer") != issuer:
         raise InvalidRequest(
-            f"The issuer {issuer} calls itself '{_short(found.get('issuer'))}', so nobody signs in there. The "
+            f"The issuer {issuer} calls itself '{_short(metadata.get('issuer'))}', so nobody signs in there. The "
             "operator of the daemon writes 'oidc_issuer' exactly as the issuer does.",
             code="other_issuer",
         )
@@ -195,7 +195,7 @@ async def discovered(issuer: str) -> IssuerPlaces:
     }
     places: dict[str, Any] = {}
     for place, name in names.items():
-        address = found.get(name, "")
+        address = metadata.get(name, "")
         if address and not _is_address(address, loopback=is_loopback(httpx.URL(issuer).host)):
             raise InvalidRequest(
                 f"The '{name}' of the issuer {issuer} is not an https address: nothing is sent there.",
@@ -204,8 +204,8 @@ async def discovered(issuer: str) -> IssuerPlaces:
         places[place] = address
     if not places["token"]:
         raise InvalidRequest(f"The issuer {issuer} has no 'token_endpoint'.", code="issuer_unusable")
-    named = found.get("authorization_response_iss_parameter_supported") is True
-    return IssuerPlaces(issuer, names_itself=named, **places)
+    is_named = metadata.get("authorization_response_iss_parameter_supported") is True
+    return IssuerPlaces(issuer, names_itself=is_named, **places)
 
 
 async def sign_in(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
@@ -224,59 +224,59 @@ async def sign_in(places: IssuerPlaces, offer: SignInOffer, show: Show) -> Grant
 async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
     async with _connected(places.issuer) as http:
         form = {"client_id": offer.client_id, "scope": offer.scope}
-        status, found = await _ask(http, "POST", places.device, "the issuer", form)
+        status, response = await _ask(http, "POST", places.device, "the issuer", form)
         if status != 200:
-            raise _refused(places, found, status)
-        device, code = found.get("device_code"), found.get("user_code")
-        address = found.get("verification_uri")
-        here = is_loopback(httpx.URL(places.issuer).host)
+            raise _refused(places, response, status)
+        device, code = response.get("device_code"), response.get("user_code")
+        address = response.get("verification_uri")
+        is_here = is_loopback(httpx.URL(places.issuer).host)
         if (
             not isinstance(device, str)
             or not 0 < len(device) <= MAX_TOKEN_CHARS
             or not isinstance(code, str)
             or not 0 < len(code) <= MAX_WORD_CHARS
             or not code.isprintable()
-            or not _is_address(address, loopback=here)
+            or not _is_address(address, loopback=is_here)
         ):
             raise _unusable(places, "gives no code and address for signing in")
-        link = found.get("verification_uri_complete")
-        show(SignInPrompt(address, link if _is_address(link, loopback=here) else address, code))
-        interval = _seconds(found.get("interval"), DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S)
-        life = _seconds(found.get("expires_in"), MAX_WAIT_S, MAX_WAIT_S)
+        link = response.get("verification_uri_complete")
+        show(SignInPrompt(address, link if _is_address(link, loopback=is_here) else address, code))
+        interval = _seconds(response.get("interval"), DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S)
+        life = _seconds(response.get("expires_in"), MAX_WAIT_S, MAX_WAIT_S)
         form = {"grant_type": DEVICE_GRANT, "device_code": device, "client_id": offer.client_id}
-        found = await _agreed(http, places, form, max(MIN_DEVICE_INTERVAL_S, interval), life)
-    return granted(found, places.issuer, offer.client_id)
+        response = await _agreed(http, places, form, max(MIN_DEVICE_INTERVAL_S, interval), life)
+    return granted(response, places.issuer, offer.client_id)
 
 
 async def _agreed(
     http: httpx.AsyncClient, places: IssuerPlaces, form: Mapping[str, str], interval: float, life: float
 ) -> Mapping[str, Any]:
     """The answer once somebody has agreed, asked for at the pace that the issuer says and no longer than its code."""
-    lost = 0
+    lost_count = 0
     try:
         async with asyncio.timeout(life):
             while True:
                 await asyncio.sleep(interval)
                 try:
-                    status, found = await _ask(http, "POST", places.token, "the issuer", form)
+                    status, response = await _ask(http, "POST", places.token, "the issuer", form)
                 except Unavailable:
-                    status, found = 503, {}
+                    status, response = 503, {}
                 if status == 200:
-                    return found
-                error = found.get("error")
-                lost = lost + 1 if status >= 500 else 0
-                if lost == MAX_LOST_ATTEMPTS:
+                    return response
+                error = response.get("error")
+                lost_count = lost_count + 1 if status >= 500 else 0
+                if lost_count == MAX_LOST_ATTEMPTS:
                     raise _away(places.issuer)
                 if status < 500 and status != 429 and error not in ("authorization_pending", "slow_down"):
-                    raise _refused(places, found, status)
-                interval = next_interval(interval, error, lost=lost > 0 or status == 429)
+                    raise _refused(places, response, status)
+                interval = next_interval(interval, error, is_lost=lost_count > 0 or status == 429)
     except TimeoutError:
         raise _expired() from None
 
 
-def next_interval(interval: float, error: object, *, lost: bool = False) -> float:
+def next_interval(interval: float, error: object, *, is_lost: bool = False) -> float:
     """Seconds until the next question: more after ``slow_down``, twice as many where none was answered."""
-    if lost:
+    if is_lost:
         return min(interval * 2, MAX_DEVICE_INTERVAL_S)
     return min(interval + DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S) if error == "slow_down" else interval
 
@@ -288,7 +288,7 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
     try:
         back = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{CALLBACK_PATH}"
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
-        asked = {
+        query = {
             "response_type": "code",
             "client_id": offer.client_id,
             "redirect_uri": back,
@@ -299,7 +299,7 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
             "code_challenge_method": "S256",
         }
         joint = "&" if urlsplit(places.authorization).query else "?"
-        address = f"{places.authorization}{joint}{urlencode(asked, quote_via=quote)}"
+        address = f"{places.authorization}{joint}{urlencode(query, quote_via=quote)}"
         show(SignInPrompt(address, address))
         try:
             async with asyncio.timeout(BROWSER_WAIT_S):
@@ -308,8 +308,8 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
             raise _expired() from None
     finally:
         server.close()
-    named = answer.get("iss")
-    if named != places.issuer and (named is not None or places.names_itself):
+    named_issuer = answer.get("iss")
+    if named_issuer != places.issuer and (named_issuer is not None or places.names_itself):
         raise Unauthenticated("Another issuer has answered than was asked: nobody is signed in.")
     if "error" in answer:
         raise _refused(places, answer, 400)
@@ -321,10 +321,10 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
         "client_id": offer.client_id,
     }
     async with _connected(places.issuer) as http:
-        status, found = await _ask(http, "POST", places.token, "the issuer", form)
+        status, response = await _ask(http, "POST", places.token, "the issuer", form)
     if status != 200:
-        raise _refused(places, found, status)
-    return granted(found, places.issuer, offer.client_id, nonce=nonce)
+        raise _refused(places, response, status)
+    return granted(response, places.issuer, offer.client_id, nonce=nonce)
 
 
 class _Browser:
@@ -338,12 +338,12 @@ class _Browser:
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection with one request."""
         self._connections_count += 1
-        found = None
+        answer = None
         try:
             if self._connections_count <= MAX_BROWSER_CONNECTIONS:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    found = self._answer_of(await reader.readuntil(b"\r\n\r\n"))
-                    writer.write(_page(found is not None))
+                    answer = self._answer_of(await reader.readuntil(b"\r\n\r\n"))
+                    writer.write(_page(answer is not None))
                     await writer.drain()
         except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass  # not a browser that comes back
@@ -353,22 +353,22 @@ class _Browser:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
                     await writer.wait_closed()
-            if found is not None and not self.answer.done():
-                self.answer.set_result(found)
+            if answer is not None and not self.answer.done():
+                self.answer.set_result(answer)
 
     def _answer_of(self, head: bytes) -> Mapping[str, str] | None:
         method, target, *_ = head.partition(b"\r\n")[0].decode("ascii").split(" ")
         parts = urlsplit(target)
         if method != "GET" or parts.path != CALLBACK_PATH:
             return None
-        given = {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=20).items()}
-        if not hmac.compare_digest(given.get("state", "").encode(), self._state.encode()):
+        given_values = {name: values[0] for name, values in parse_qs(parts.query, max_num_fields=20).items()}
+        if not hmac.compare_digest(given_values.get("state", "").encode(), self._state.encode()):
             return None
-        return given if given.get("code") or "error" in given else None
+        return given_values if given_values.get("code") or "error" in given_values else None
 
 
-def _page(taken: bool) -> bytes:
-    status, body = ("200 OK", _SIGNED_IN_PAGE) if taken else ("404 Not Found", b"")
+def _page(is_taken: bool) -> bytes:
+    status, body = ("200 OK", _SIGNED_IN_PAGE) if is_taken else ("404 Not Found", b"")
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
         "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nContent-Security-Policy: default-src 'none'\r\n"
@@ -378,13 +378,13 @@ def _page(taken: bool) -> bytes:
 
 
 def granted(
-    found: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
+    response: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
 ) -> GrantedTokens:
     """The tokens in an answer. Raises `Unauthenticated` unless its ID token is for this client and this sign-in.
 
     Its signature the daemon checks: it comes from the issuer itself, over TLS (OpenID Connect Core, 3.1.3.7).
     """
-    token, refresh = found.get("id_token"), found.get("refresh_token", "")
+    token, refresh = response.get("id_token"), response.get("refresh_token", "")
     if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _TOKEN.fullmatch(token):
         raise Unauthenticated(
             f"The issuer {issuer} gives no ID token: nobody is signed in.", code="no_id_token"
@@ -417,10 +417,10 @@ def granted(
 def _claims(token: str) -> Mapping[str, Any]:
     part = token.split(".")[1]
     try:
-        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {}
+        claims = None
+    return claims if isinstance(claims, dict) else {}
 
 
 async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str) -> GrantedTokens | None:
@@ -430,14 +430,14 @@ async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str)
     places = await discovered(issuer)
     form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": client_id}
     async with _connected(issuer) as http:
-        status, found = await _ask(http, "POST", places.token, "the issuer", form)
+        status, response = await _ask(http, "POST", places.token, "the issuer", form)
     if status == 429 or status >= 500:
         raise _away(issuer)
     if status != 200:
         raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
-    if "id_token" not in found:
+    if "id_token" not in response:
         return None
-    tokens = granted(found, issuer, client_id)
+    tokens = granted(response, issuer, client_id)
     if tokens.subject != subject:
         raise Unauthenticated("The issuer answers with somebody else's token.", code="sign_in_ended")
     return tokens
@@ -489,13 +489,13 @@ async def _ask(
             f"{where} has not answered within {ANSWER_TIMEOUT_S:g} s. Try again later."
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        said = str(error) or type(error).__name__
-        raise Unavailable(f"{where} does not answer: {_short(said)}. Is {whom} up?") from error
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"{where} does not answer: {_short(reason)}. Is {whom} up?") from error
     try:
-        found = json.loads(data)
+        document = json.loads(data)
     except (ValueError, RecursionError):
-        found = None
-    return answer.status_code, found if isinstance(found, dict) else {}
+        document = None
+    return answer.status_code, document if isinstance(document, dict) else {}
 
 
 def _is_address(value: object, *, loopback: bool) -> TypeGuard[str]:
@@ -503,20 +503,20 @@ def _is_address(value: object, *, loopback: bool) -> TypeGuard[str]:
     if not isinstance(value, str) or len(value) > MAX_URL_CHARS or not _PRINTABLE.fullmatch(value):
         return False
     try:
-        found = httpx.URL(value)
+        url = httpx.URL(value)
     except httpx.InvalidURL:
         return False
-    if not found.host or found.userinfo or found.fragment:
+    if not url.host or url.userinfo or url.fragment:
         return False
-    return found.scheme == "https" or (loopback and found.scheme == "http" and is_loopback(found.host))
+    return url.scheme == "https" or (loopback and url.scheme == "http" and is_loopback(url.host))
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
     try:
-        found = httpx.URL(url)
+        found_url = httpx.URL(url)
     except httpx.InvalidURL:
         return "", "", None
-    return found.scheme, found.host, found.port
+    return found_url.scheme, found_url.host, found_url.port
 
 
 def _seconds(value: object, default: float, limit: float) -> float:
@@ -530,16 +530,16 @@ def _short(value: object) -> str:
     return "".join(char if char.isprintable() else " " for char in str(value)[:200])
 
 
-def _refused(places: IssuerPlaces, found: Mapping[str, Any], status: int) -> Exception:
-    error = found.get("error")
+def _refused(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> Exception:
+    error = response.get("error")
     if error == "access_denied":
         return Forbidden("You, or the issuer, said no: nobody is signed in.", code="denied")
     if error == "expired_token":
         return _expired()
     if status >= 500:
         return _away(places.issuer)
-    said = found.get("error_description")
-    why = f": {_short(said)}" if isinstance(said, str) and said else ""
+    description = response.get("error_description")
+    why = f": {_short(description)}" if isinstance(description, str) and description else ""
     return InvalidRequest(
         f"The issuer {places.issuer} does not sign anybody in ({_short(error) if error else f'HTTP {status}'}{why}). "
         "The operator checks there that the client of 'oidc_cli_client_id' is a public one, may use this way of "

@@ -19,11 +19,11 @@ class UnknownKeyword(InvalidRequest, TypeError):
     """A call was given a keyword that it does not have; ``param`` is that keyword."""
 
 
-def require_known(call: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise `UnknownKeyword` for the first name in ``given`` that ``call`` does not have."""
-    for name in given:
-        if name not in known:
-            names = sorted(known)
+def require_known(call: str, given_names: Iterable[str], known_names: Collection[str]) -> None:
+    """Raise `UnknownKeyword` for the first name in ``given_names`` that ``call`` does not have."""
+    for name in given_names:
+        if name not in known_names:
+            names = sorted(known_names)
             hint = nearest(name, names)
             if not hint:
                 hint = f" It has {', '.join(names)}." if names else " It has none."
@@ -38,25 +38,28 @@ def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Cal
     Without ``options`` a ``**`` parameter takes any keyword.
     """
     parameters = inspect.signature(function).parameters
-    if options is None and any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+    if options is None and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return function
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    own = {one.name for one in parameters.values() if one.kind in by_name} - {"self", "cls"}
-    known = frozenset(own | {*(options or ())})
+    own_names = {parameter.name for parameter in parameters.values() if parameter.kind in by_name} - {
+        "self",
+        "cls",
+    }
+    known_names = frozenset(own_names | {*(options or ())})
     label = function.__qualname__.replace(".__init__", "").replace(".__call__", "")
 
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def acall(*args: P.args, **kwargs: P.kwargs) -> Any:
-            require_known(label, kwargs, known)
+            require_known(label, kwargs, known_names)
             return await function(*args, **kwargs)
 
         return cast("Callable[P, R]", acall)
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        require_known(label, kwargs, known)
+        require_known(label, kwargs, known_names)
         return function(*args, **kwargs)
 
     return call
@@ -69,11 +72,11 @@ def with_options(options: Iterable[str]) -> Callable[[Callable[P, R]], Callable[
 
 def exact_methods(cls: type[T]) -> type[T]:
     """`exact` for what is called of a class: its constructor, its methods without a leading underscore, itself."""
-    for name, found in [*vars(cls).items()]:
+    for name, member in [*vars(cls).items()]:
         if name.startswith("_") and name not in ("__init__", "__call__"):
             continue
-        if isinstance(found, classmethod | staticmethod):
-            setattr(cls, name, type(found)(exact(found.__func__)))
-        elif inspect.isfunction(found) and not hasattr(found, "__wrapped__"):
-            setattr(cls, name, exact(found))
+        if isinstance(member, classmethod | staticmethod):
+            setattr(cls, name, type(member)(exact(member.__func__)))
+        elif inspect.isfunction(member) and not hasattr(member, "__wrapped__"):
+            setattr(cls, name, exact(member))
     return cls

@@ -183,8 +183,8 @@ class Bridge:
         async with self._post(self._opening, http) as response:
             self._session = response.headers.get("mcp-session-id")
             await response.aread()
-        initialized = parse(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
-        await self._tell(initialized, http, tasks)
+        mcp_message = parse(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
+        await self._tell(mcp_message, http, tasks)
 
     async def _listen(self, http: httpx.AsyncClient) -> None:
         """Pass on the session's own stream, again whenever it breaks, for as long as the session lives."""

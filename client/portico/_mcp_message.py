@@ -68,8 +68,8 @@ class McpMessage:
 
 def session_headers(session: str | None, version: str | None) -> dict[str, str]:
     """The headers that say which session is meant, as far as it is known."""
-    given = {"mcp-session-id": session, "mcp-protocol-version": version}
-    return {name: value for name, value in given.items() if value}
+    headers = {"mcp-session-id": session, "mcp-protocol-version": version}
+    return {name: value for name, value in headers.items() if value}
 
 
 def parse(line: bytes) -> McpMessage:

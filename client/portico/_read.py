@@ -46,12 +46,12 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
     """
     many = get_origin(kind)
     if many is not list and many is not Page:
-        found: T = _reader(cast("Any", kind))(_member(value, key) if key else value)
-        return found
+        result: T = _reader(cast("Any", kind))(_member(value, key) if key else value)
+        return result
     rows = value.get(key or "data") if isinstance(value, Mapping) else None
     if not isinstance(rows, list):
-        what = f"lacks '{key}'" if key else "holds no list 'data'"
-        raise NotPortico(f"The answer {what}. {_ADVICE}")
+        problem = f"lacks '{key}'" if key else "holds no list 'data'"
+        raise NotPortico(f"The answer {problem}. {_ADVICE}")
     items = [_reader(get_args(kind)[0])(row) for row in rows]
     if many is Page:
         return Page(
@@ -62,22 +62,22 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
     return items  # type: ignore[return-value]  # T is a list here
 
 
-def read_object(cls: type[T], value: Any, /, **known: Any) -> T:
-    """A JSON object as a dataclass, with fields that are ``known`` already. A null counts as missing.
+def read_object(cls: type[T], value: Any, /, **known_fields: Any) -> T:
+    """A JSON object as a dataclass, with fields that are ``known_fields`` already. A null counts as missing.
 
     A missing field gets its default, or the empty value of its type. Text without a default must be there.
     """
     if not isinstance(value, Mapping):
         raise NotPortico(f"The daemon answered {type(value).__name__} where a {cls.__name__} was expected.")
     for name, places, reader, empty in _fields(cast("Any", cls)):
-        if name in known:
+        if name in known_fields:
             continue
         if (member := _first(value, places)) is not None:
-            known[name] = reader(member)
+            known_fields[name] = reader(member)
         elif empty is not None:
-            known[name] = empty()
+            known_fields[name] = empty()
     try:
-        return cls(**known)
+        return cls(**known_fields)
     except TypeError as error:
         raise NotPortico(
             f"The daemon's {cls.__name__} lacks a field ({error}). Are client and daemon of one version?"
@@ -121,15 +121,15 @@ def _reader(kind: Hashable) -> Callable[[Any], Any]:
     if kind in _WIRE:
         return _WIRE[kind]
     if is_dataclass(kind):
-        own: Callable[[Any], Any] = getattr(kind, "from_json", partial(read_object, kind))
-        return own
+        from_json: Callable[[Any], Any] = getattr(kind, "from_json", partial(read_object, kind))
+        return from_json
     if origin is dict:
         return _object
     if origin is tuple and inner[-1] is ...:
-        each = _reader(inner[0])
-        return lambda value: tuple(each(item) for item in value)
+        read_item = _reader(inner[0])
+        return lambda value: tuple(read_item(item) for item in value)
     if origin is tuple:
-        readers = [_reader(one) for one in inner]
+        readers = [_reader(member_type) for member_type in inner]
         return lambda value: tuple(read(item) for read, item in zip(readers, value, strict=False))
     if origin in (Union, UnionType):
         return partial(_one_of, inner)
@@ -155,10 +155,10 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _member(value: Any, key: str) -> Any:
-    found = value.get(key) if isinstance(value, Mapping) else None
-    if found is None:
+    member = value.get(key) if isinstance(value, Mapping) else None
+    if member is None:
         raise NotPortico(f"The answer lacks '{key}'. {_ADVICE}")
-    return found
+    return member
 
 
 @cache
@@ -193,9 +193,9 @@ def _empty(kind: Any) -> Callable[[], Any] | None:
 
 def _first(value: Any, places: tuple[tuple[str, ...], ...]) -> Any:
     for place in places:
-        found = value
+        member = value
         for name in place:
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if found is not None:
-            return found
+            member = member.get(name) if isinstance(member, Mapping) else None
+        if member is not None:
+            return member
     return None

@@ -54,17 +54,17 @@ def at(*parts: str) -> str:
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
-def named(name: str, what: str) -> str:
+def named(name: str, subject: str) -> str:
     """A name as it came; `InvalidRequest` for one that would ask for another path than the one that was meant."""
     if name in ("", ".", ".."):
-        raise InvalidRequest(f"'{name}' is not a name for {what}.", param="name", code="invalid_value")
+        raise InvalidRequest(f"'{name}' is not a name for {subject}.", param="name", code="invalid_value")
     return name
 
 
-def by_id(value: str, what: str) -> str:
+def by_id(value: str, subject: str) -> str:
     """`named` for an id."""
     if value in ("", ".", ".."):
-        raise InvalidRequest(f"Name {what} by its id.", param="id")
+        raise InvalidRequest(f"Name {subject} by its id.", param="id")
     return value
 
 

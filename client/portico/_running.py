@@ -77,7 +77,7 @@ class _Listener(_RunState):
 
     def listen(self, path: str, body: Any) -> Generator[Event, None, None]:
         threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, "portico-function")
-        source = self._transport.stream("POST", path, RunEvents(), json=body, opened=self._opened)
+        source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=self._opened)
         try:
             for item in source:
                 function = self._mine(item.event)
@@ -159,7 +159,7 @@ class AsyncRunning(_RunState):
 
     async def _listen(self, path: str, body: Any) -> AsyncGenerator[Event, None]:
         tasks: set[asyncio.Task[None]] = set()
-        source = self._transport.stream("POST", path, RunEvents(), json=body, opened=self._opened)
+        source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=self._opened)
         try:
             async for item in source:
                 function = self._mine(item.event)

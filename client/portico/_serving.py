@@ -52,7 +52,7 @@ class WorkerState:
     def __init__(self, functions: Sequence[Given], name: str | None, concurrency: int) -> None:
         if not functions:
             raise InvalidRequest("Name at least one function to serve.", param="functions")
-        self.functions = {item.name: item for given in functions for item in functions_in(given)}
+        self.functions = {item.name: item for function in functions for item in functions_in(function)}
         self.worker = name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.path = at("api", "workers", self.worker)
         self.held: set[str] = set()
@@ -110,25 +110,25 @@ class WorkerState:
         return min(0.25 * 2.0**self._failed, MAX_PAUSE_S)
 
 
-def functions_in(given: Given, **options: Any) -> list[Function]:
+def functions_in(declared: Given, **options: Any) -> list[Function]:
     """The functions that are served for one thing; ``options`` are fields of those that say nothing themselves.
 
     Raises `InvalidRequest` for a flow or an agent that needs nobody to serve it.
     """
-    if isinstance(given, Function):
-        return [given]
-    if isinstance(given, Serves):
-        return given.served()
-    if not isinstance(given, Flow | Step):
-        return [Function.of(given, **options)]
-    made = flow_of(given)
-    if not made.functions and not made.tools:
+    if isinstance(declared, Function):
+        return [declared]
+    if isinstance(declared, Serves):
+        return declared.served()
+    if not isinstance(declared, Flow | Step):
+        return [Function.of(declared, **options)]
+    flow = flow_of(declared)
+    if not flow.functions and not flow.tools:
         raise InvalidRequest(
-            f"All of the flow '{made.name}' runs in the daemon: nothing of it needs to be served.",
+            f"All of the flow '{flow.name}' runs in the daemon: nothing of it needs to be served.",
             param="functions",
         )
-    own = [Function.of(call, **{**options, "name": name}) for name, call in made.functions.items()]
-    return [*own, *made.tools.values()]
+    functions = [Function.of(call, **{**options, "name": name}) for name, call in flow.functions.items()]
+    return [*functions, *flow.tools.values()]
 
 
 def answer_returned(value: Any, worker: str = "") -> dict[str, Any]:

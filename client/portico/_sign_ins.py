@@ -51,8 +51,8 @@ class KeptSignIn:
     @classmethod
     def of(cls, issuer: str, client_id: str, tokens: GrantedTokens) -> KeptSignIn:
         """What an issuer gave just now."""
-        given = (tokens.subject, tokens.token, tokens.refresh_token)
-        return cls(issuer, client_id, *given, time.time(), tokens.expires_at)
+        identity = (tokens.subject, tokens.token, tokens.refresh_token)
+        return cls(issuer, client_id, *identity, time.time(), tokens.expires_at)
 
     @property
     def renew_at(self) -> float:
@@ -79,8 +79,8 @@ def file() -> Path:
 
 def place_of(url: str) -> str:
     """A daemon's address in one form, as the file has it."""
-    found = httpx.URL(url)
-    return f"{found.scheme}://{found.netloc.decode('ascii')}{found.path.rstrip('/')}"
+    found_url = httpx.URL(url)
+    return f"{found_url.scheme}://{found_url.netloc.decode('ascii')}{found_url.path.rstrip('/')}"
 
 
 _read: tuple[object, Mapping[str, KeptSignIn]] = (None, {})
@@ -95,10 +95,17 @@ def kept() -> Mapping[str, KeptSignIn]:
     global _read
     path = file()
     try:
-        seen = path.stat()
+        file_state = path.stat()
     except OSError:
         return {}
-    state = (path, seen.st_mtime_ns, seen.st_ino, seen.st_size, seen.st_mode, seen.st_uid)
+    state = (
+        path,
+        file_state.st_mtime_ns,
+        file_state.st_ino,
+        file_state.st_size,
+        file_state.st_mode,
+        file_state.st_uid,
+    )
     if _read[0] != state:
         _read = (state, _content(path))
     return _read[1]
@@ -107,14 +114,14 @@ def kept() -> Mapping[str, KeptSignIn]:
 def _content(path: Path) -> Mapping[str, KeptSignIn]:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as opened:
+        with open(descriptor, "rb") as buffered_reader:
             _require_private(os.fstat(descriptor), path)
-            raw = opened.read(MAX_FILE_BYTES + 1)
+            raw = buffered_reader.read(MAX_FILE_BYTES + 1)
         if len(raw) > MAX_FILE_BYTES:
             raise ValueError(f"it has more than {MAX_FILE_BYTES:,} bytes")
         rows = json.loads(raw)["sign_ins"]
-        found = {str(place): KeptSignIn(**row) for place, row in rows.items()}
-        if not all(_is_whole(one) for one in found.values()):
+        sign_ins = {str(place): KeptSignIn(**row) for place, row in rows.items()}
+        if not all(_is_whole(sign_in) for sign_in in sign_ins.values()):
             raise ValueError("a field is not what it should be")
     except FileNotFoundError:
         return {}
@@ -122,24 +129,24 @@ def _content(path: Path) -> Mapping[str, KeptSignIn]:
         raise InvalidRequest(
             f"{path} does not hold sign-ins: {error}. Remove it, and sign in again."
         ) from None
-    return found
+    return sign_ins
 
 
-def _is_whole(one: KeptSignIn) -> bool:
-    words = (one.issuer, one.client_id, one.subject, one.token, one.refresh_token)
-    times = (one.given_at, one.expires_at)
+def _is_whole(sign_in: KeptSignIn) -> bool:
+    words = (sign_in.issuer, sign_in.client_id, sign_in.subject, sign_in.token, sign_in.refresh_token)
+    times = (sign_in.given_at, sign_in.expires_at)
     return all(isinstance(word, str) for word in words) and all(isinstance(at, int | float) for at in times)
 
 
-def _require_private(seen: os.stat_result, path: Path) -> None:
+def _require_private(file_state: os.stat_result, path: Path) -> None:
     """Raise `InvalidRequest` for a file with secrets that are not this user's alone."""
     if sys.platform == "win32":
         return
-    if not stat.S_ISREG(seen.st_mode) or seen.st_uid != os.geteuid():
+    if not stat.S_ISREG(file_state.st_mode) or file_state.st_uid != os.geteuid():
         raise InvalidRequest(f"{path} is not a file of yours: it is not read. Remove it, and sign in again.")
-    if seen.st_mode & 0o077:
+    if file_state.st_mode & 0o077:
         raise InvalidRequest(
-            f"{path} can be read or written by others (mode {stat.S_IMODE(seen.st_mode):o}): it is not used. Run "
+            f"{path} can be read or written by others (mode {stat.S_IMODE(file_state.st_mode):o}): it is not used. Run "
             f"'chmod 600 {path}'; if others use this machine, remove it and sign in again.",
             code="file_not_private",
         )
@@ -147,8 +154,8 @@ def _require_private(seen: os.stat_result, path: Path) -> None:
 
 def keep(place: str, sign_in: KeptSignIn | None) -> None:
     """Write down the sign-in of a daemon, or take it away. The caller holds the lock (`locked`)."""
-    others = {at: one for at, one in kept().items() if at != place}
-    rows = {**others, **({} if sign_in is None else {place: sign_in})}
+    sign_ins = {at: one for at, one in kept().items() if at != place}
+    rows = {**sign_ins, **({} if sign_in is None else {place: sign_in})}
     path = file()
     new = path.with_name(f"{path.name}.new")
     try:
@@ -205,62 +212,64 @@ def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return pool.submit(lambda: asyncio.run(work())).result()
 
 
-def current(place: str, refused: str = "") -> KeptSignIn | None:
-    """The sign-in of a daemon as it is now, renewed if it is time, or if the daemon has ``refused`` its token.
+def current(place: str, refused_token: str = "") -> KeptSignIn | None:
+    """The sign-in of a daemon as it is now, renewed if it is time, or if the daemon has ``refused_token`` its token.
 
     Raises `Unauthenticated` if it has ended, `Unavailable` if it cannot be renewed now.
     """
-    found = kept().get(place)
-    if found is None or not _is_due(found, refused):
-        return found
+    sign_in = kept().get(place)
+    if sign_in is None or not _is_due(sign_in, refused_token):
+        return sign_in
     failed_at = _failed_at.get(place)
     if failed_at is not None and time.monotonic() - failed_at < RENEWAL_RETRY_S:
-        return _as_it_is(found)
+        return _as_it_is(sign_in)
     with locked():
-        found = kept().get(place)
-        if found is None or not _is_due(found, refused):  # somebody else was here
-            return found
+        sign_in = kept().get(place)
+        if sign_in is None or not _is_due(sign_in, refused_token):  # somebody else was here
+            return sign_in
         try:
-            return _renew(place, found)
+            return _renew(place, sign_in)
         except Unavailable:
             _failed_at[place] = time.monotonic()
-            return _as_it_is(found)
+            return _as_it_is(sign_in)
         except Unauthenticated:
             keep(place, None)
             raise _ended(place) from None
 
 
-def _is_due(found: KeptSignIn, refused: str) -> bool:
+def _is_due(sign_in: KeptSignIn, refused_token: str) -> bool:
     now = time.time()
-    return now >= found.renew_at or (found.token == refused and now >= found.given_at + RENEWAL_RETRY_S)
+    return now >= sign_in.renew_at or (
+        sign_in.token == refused_token and now >= sign_in.given_at + RENEWAL_RETRY_S
+    )
 
 
-def _as_it_is(found: KeptSignIn) -> KeptSignIn:
+def _as_it_is(sign_in: KeptSignIn) -> KeptSignIn:
     """For as long as its token counts, though it cannot be renewed."""
-    if time.time() < found.expires_at:
-        return found
+    if time.time() < sign_in.expires_at:
+        return sign_in
     raise Unavailable(
-        f"Your sign-in has to be renewed, and the issuer {found.issuer} does not answer. Try again later.",
+        f"Your sign-in has to be renewed, and the issuer {sign_in.issuer} does not answer. Try again later.",
         code="issuer_unavailable",
     )
 
 
-def _renew(place: str, found: KeptSignIn) -> KeptSignIn:
+def _renew(place: str, sign_in: KeptSignIn) -> KeptSignIn:
     """Ask the issuer for new tokens, and write them down: it takes a refresh token once."""
-    if not found.refresh_token:
+    if not sign_in.refresh_token:
         raise Unauthenticated("It cannot be renewed.")
-    given = (found.issuer, found.client_id, found.refresh_token, found.subject)
+    arguments = (sign_in.issuer, sign_in.client_id, sign_in.refresh_token, sign_in.subject)
     try:
-        tokens = run_apart(lambda: renewed(*given))
+        tokens = run_apart(lambda: renewed(*arguments))
     except InvalidRequest as error:  # the issuer has become another one
         raise Unavailable(error.message) from error
     if tokens is None:
-        if time.time() >= found.expires_at:
+        if time.time() >= sign_in.expires_at:
             raise Unauthenticated("The issuer gives no other ID token.")
-        new = replace(found, refresh_token="")
+        new = replace(sign_in, refresh_token="")
     else:
-        new = KeptSignIn.of(found.issuer, found.client_id, tokens)
-        new = replace(new, refresh_token=tokens.refresh_token or found.refresh_token)
+        new = KeptSignIn.of(sign_in.issuer, sign_in.client_id, tokens)
+        new = replace(new, refresh_token=tokens.refresh_token or sign_in.refresh_token)
     keep(place, new)
     return new
 
@@ -283,50 +292,50 @@ class SignInAuth(httpx.Auth):
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """For clients that block."""
-        sent, problem = self._token(request, "")
-        answer = yield _with(request, sent)
+        sent_token, problem = self._token(request, "")
+        answer = yield _with(request, sent_token)
         if answer.status_code == 401:
-            again = self._again(request, sent, problem)
-            if again:
-                yield _with(request, again)
+            new_token = self._again(request, sent_token, problem)
+            if new_token:
+                yield _with(request, new_token)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """For asyncio."""
         if self._must_wait():
-            sent, problem = await asyncio.to_thread(self._token, request, "")
+            sent_token, problem = await asyncio.to_thread(self._token, request, "")
         else:
-            sent, problem = self._token(request, "")
-        answer = yield _with(request, sent)
-        if answer.status_code == 401 and (sent or problem is not None):
-            again = await asyncio.to_thread(self._again, request, sent, problem)
-            if again:
-                yield _with(request, again)
+            sent_token, problem = self._token(request, "")
+        answer = yield _with(request, sent_token)
+        if answer.status_code == 401 and (sent_token or problem is not None):
+            new_token = await asyncio.to_thread(self._again, request, sent_token, problem)
+            if new_token:
+                yield _with(request, new_token)
 
     def _must_wait(self) -> bool:
         with contextlib.suppress(PorticoError):
-            found = kept().get(self._place)
-            return found is not None and _is_due(found, "")
+            sign_in = kept().get(self._place)
+            return sign_in is not None and _is_due(sign_in, "")
         return False
 
-    def _token(self, request: httpx.Request, refused: str) -> tuple[str, PorticoError | None]:
+    def _token(self, request: httpx.Request, refused_token: str) -> tuple[str, PorticoError | None]:
         """What to send with a request, empty for nothing; and why there is nothing, if that is a problem."""
         url, base = request.url, self._base
         if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
             return "", None
         try:
-            found = current(self._place, refused)
+            sign_in = current(self._place, refused_token)
         except PorticoError as error:
             return "", error
-        return ("" if found is None else found.token), None
+        return ("" if sign_in is None else sign_in.token), None
 
-    def _again(self, request: httpx.Request, sent: str, problem: PorticoError | None) -> str:
+    def _again(self, request: httpx.Request, sent_token: str, problem: PorticoError | None) -> str:
         """What to send once more where the daemon wants to know who calls; empty for nothing. Raises the problem."""
-        if problem is None and not sent:
+        if problem is None and not sent_token:
             return ""
-        token, problem = self._token(request, sent) if problem is None else ("", problem)
+        token, problem = self._token(request, sent_token) if problem is None else ("", problem)
         if problem is not None:
             raise problem
-        return "" if token == sent else token
+        return "" if token == sent_token else token
 
 
 def _with(request: httpx.Request, token: str) -> httpx.Request:

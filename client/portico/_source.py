@@ -71,7 +71,7 @@ def portable(function: Callable[..., Any]) -> Portable | Bound:
     return _portable(function, frozenset(), 0)
 
 
-def _portable(function: Callable[..., Any], seen: frozenset[str], depth: int) -> Portable | Bound:
+def _portable(function: Callable[..., Any], seen_names: frozenset[str], depth: int) -> Portable | Bound:
     if not isinstance(function, types.FunctionType):
         kind = "a method" if inspect.ismethod(function) else f"a {type(function).__name__}"
         return Bound(f"it is {kind}, which belongs to an object of this process")
@@ -89,7 +89,7 @@ def _portable(function: Callable[..., Any], seen: frozenset[str], depth: int) ->
     fault = _syntax(node) or _changes(function, node) or _fix_defaults(function, node)
     if fault:
         return Bound(fault)
-    before = _surroundings(function, seen | {function.__name__}, depth)
+    before = _surroundings(function, seen_names | {function.__name__}, depth)
     if isinstance(before, Bound):
         return before
     if isinstance(node, ast.FunctionDef):
@@ -141,9 +141,11 @@ def _fix_defaults(function: types.FunctionType, node: ast.Lambda | ast.FunctionD
     if not all(_plain(item) for item in (*places, *(function.__kwdefaults__ or {}).values())):
         return "a default value of its arguments is an object of this process"
     arguments.defaults = [ast.parse(repr(item), mode="eval").body for item in places]
-    given = function.__kwdefaults__ or {}
+    keyword_defaults = function.__kwdefaults__ or {}
     arguments.kw_defaults = [
-        ast.parse(repr(given[argument.arg]), mode="eval").body if argument.arg in given else None
+        ast.parse(repr(keyword_defaults[argument.arg]), mode="eval").body
+        if argument.arg in keyword_defaults
+        else None
         for argument in arguments.kwonlyargs
     ]
     return ""
@@ -166,12 +168,12 @@ def _bare(node: ast.FunctionDef) -> ast.FunctionDef:
     return node
 
 
-def _surroundings(function: types.FunctionType, seen: frozenset[str], depth: int) -> list[str] | Bound:
+def _surroundings(function: types.FunctionType, seen_names: frozenset[str], depth: int) -> list[str] | Bound:
     """Source of what a function takes from around it."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     lines: list[str] = []
     for name in sorted(set(_globals(function.__code__)) | cells.keys()):
-        if name in seen:
+        if name in seen_names:
             continue
         if name in cells:
             try:
@@ -186,14 +188,14 @@ def _surroundings(function: types.FunctionType, seen: frozenset[str], depth: int
             continue
         else:
             return Bound(f"it uses '{name}', which is not defined")
-        line = _value(name, value, seen, depth)
+        line = _value(name, value, seen_names, depth)
         if isinstance(line, Bound):
             return line
         lines.append(line)
     return lines
 
 
-def _value(name: str, value: Any, seen: frozenset[str], depth: int) -> str | Bound:
+def _value(name: str, value: Any, seen_names: frozenset[str], depth: int) -> str | Bound:
     if isinstance(value, types.ModuleType):
         if value.__name__ in MODULES:
             return f"import {value.__name__} as {name}" if name != value.__name__ else f"import {name}"
@@ -203,17 +205,17 @@ def _value(name: str, value: Any, seen: frozenset[str], depth: int) -> str | Bou
         if len(text) > MAX_VALUE_CHARS:
             return Bound(f"it uses '{name}', which is too large to travel along")
         return f"{name} = {text}"
-    own, home = getattr(value, "__name__", ""), getattr(value, "__module__", None)
-    if home in MODULES and callable(value) and getattr(sys.modules[home], own, None) is value:
-        return f"from {home} import {own} as {name}"
+    own_name, home = getattr(value, "__name__", ""), getattr(value, "__module__", None)
+    if home in MODULES and callable(value) and getattr(sys.modules[home], own_name, None) is value:
+        return f"from {home} import {own_name} as {name}"
     if isinstance(value, types.FunctionType):
-        found = _portable(value, seen, depth + 1)
-        if isinstance(found, Bound):
-            return Bound(f"it calls '{name}', and {found.reason}")
+        source = _portable(value, seen_names, depth + 1)
+        if isinstance(source, Bound):
+            return Bound(f"it calls '{name}', and {source.reason}")
         if value.__name__ == "<lambda>":
-            before, _, last = found.source.rpartition("\n")
+            before, _, last = source.source.rpartition("\n")
             return f"{before}\n{name} = {last}".lstrip("\n")
-        return found.source if value.__name__ == name else f"{found.source}\n{name} = {value.__name__}"
+        return source.source if value.__name__ == name else f"{source.source}\n{name} = {value.__name__}"
     return Bound(f"it uses '{name}', {_a(value)} of this process")
 
 
@@ -235,13 +237,13 @@ def _a(value: Any) -> str:
 
 def _globals(code: types.CodeType) -> Iterator[str]:
     """Names that a function, and those within it, look up around them."""
-    own = {"__name__"}  # of a class within: what it has, and what it defines itself
+    own_names = {"__name__"}  # of a class within: what it has, and what it defines itself
     for instruction in dis.get_instructions(code):
         if instruction.opname == "STORE_NAME":
-            own.add(instruction.argval)
+            own_names.add(instruction.argval)
         if instruction.opname == "LOAD_GLOBAL":
             yield instruction.argval
-        if instruction.opname == "LOAD_NAME" and instruction.argval not in own:
+        if instruction.opname == "LOAD_NAME" and instruction.argval not in own_names:
             yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -257,25 +259,25 @@ def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
     tree = _tree("".join(lines))
     if tree is None:
         return None
-    wanted = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
+    node_type = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
     # The beginning of a function has a place without width, outside its body.
     spots = [
         spot for spot in code.co_positions() if None not in spot and (spot[0], spot[2]) != (spot[1], spot[3])
     ]
-    found: list[tuple[tuple[int, int], ast.Lambda | ast.FunctionDef]] = []
+    candidates: list[tuple[tuple[int, int], ast.Lambda | ast.FunctionDef]] = []
     for node in ast.walk(tree):
-        if not isinstance(node, wanted):
+        if not isinstance(node, node_type):
             continue
         if isinstance(node, ast.FunctionDef):
             first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
             if node.name == function.__name__ and first == code.co_firstlineno:
-                found.append(((0, 0), node))
+                candidates.append(((0, 0), node))
         elif _holds(node.body, spots):
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
-            found.append(((node.end_lineno - node.lineno, node.end_col_offset - node.col_offset), node))
+            candidates.append(((node.end_lineno - node.lineno, node.end_col_offset - node.col_offset), node))
     # A copy, because the tree is kept and what is found is changed.
-    return copy.deepcopy(min(found, key=lambda item: item[0])[1]) if found else None
+    return copy.deepcopy(min(candidates, key=lambda item: item[0])[1]) if candidates else None
 
 
 @functools.lru_cache(maxsize=32)

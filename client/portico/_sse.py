@@ -33,9 +33,9 @@ class Decoder:
         """The events that ``chunk`` completes, in order."""
         text = self._rest + self._text.decode(chunk)
         # A carriage return at the end may be the first half of a line end.
-        held = "\r" if text.endswith("\r") else ""
-        lines = (text[: len(text) - len(held)]).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        self._rest = lines.pop() + held
+        held_text = "\r" if text.endswith("\r") else ""
+        lines = (text[: len(text) - len(held_text)]).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._rest = lines.pop() + held_text
         return [event for line in lines if (event := self._line(line)) is not None]
 
     def _line(self, line: str) -> ServerEvent | None:

@@ -133,9 +133,9 @@ class Step:
             return replace(self, kwargs={**self.kwargs, **kwargs})
         return replace(self, fields={**self.fields, **kwargs})
 
-    def _bind_children(self, given: Mapping[str, Any]) -> Step:
+    def _bind_children(self, bindings: Mapping[str, Any]) -> Step:
         steps = dict(self.fields["steps"])
-        for name, bound in given.items():
+        for name, bound in bindings.items():
             if name not in steps:
                 raise InvalidRequest(
                     f"There is no step '{name}' to bind; there are {', '.join(steps)}.", param=name
@@ -190,33 +190,38 @@ class StepMaker(Protocol):
 StepLike: TypeAlias = "Step | StepMaker | Callable[..., Any]"
 
 
-def step_of(given: StepLike) -> Step:
+def step_of(step_like: StepLike) -> Step:
     """A step, or a function as one."""
-    if isinstance(given, Step):
-        return given
-    if isinstance(given, StepMaker):
-        return given.as_step()
-    if callable(given):
-        return Step("code", {}, function=given)
+    if isinstance(step_like, Step):
+        return step_like
+    if isinstance(step_like, StepMaker):
+        return step_like.as_step()
+    if callable(step_like):
+        return Step("code", {}, function=step_like)
     raise InvalidRequest(
-        f"{given!r} is not a step. Steps are made by llm(), retrieve(), pipeline() and their like, or are functions."
+        f"{step_like!r} is not a step. Steps are made by llm(), retrieve(), pipeline() and their like, or "
+        "are functions."
     )
 
 
 Join: TypeAlias = Literal["list", "dict", "sum", "text", "zip"]
 
 
-def steps_of(steps: Sequence[StepLike], named: Mapping[str, StepLike]) -> dict[str, StepLike]:
+def steps_of(steps: Sequence[StepLike], named_step_likes: Mapping[str, StepLike]) -> dict[str, StepLike]:
     """Steps by name: their own, that of their function, or their kind and number. Raises if one is used twice."""
-    found: dict[str, StepLike] = {}
+    step_likes: dict[str, StepLike] = {}
     for number, step in enumerate(steps, 1):
-        made = step_of(step)
-        name = made.name or _function_name(made, {*found, *named}) or f"{made.kind}{number}"
-        if name in found:
+        new_step = step_of(step)
+        name = (
+            new_step.name
+            or _function_name(new_step, {*step_likes, *named_step_likes})
+            or f"{new_step.kind}{number}"
+        )
+        if name in step_likes:
             raise InvalidRequest(f"Two steps are named '{name}'.", param=name)
-        found[name] = made
-    for name, step in named.items():
-        if name in found:
+        step_likes[name] = new_step
+    for name, step in named_step_likes.items():
+        if name in step_likes:
             raise InvalidRequest(f"Two steps are named '{name}'.", param=name)
         whatever: Any = step
         if not callable(whatever) and not isinstance(whatever, Step):
@@ -227,23 +232,23 @@ def steps_of(steps: Sequence[StepLike], named: Mapping[str, StepLike]) -> dict[s
                 code="unknown_parameter",
                 param=name,
             )
-        found[name] = step
-    if not found:
+        step_likes[name] = step
+    if not step_likes:
         raise InvalidRequest(
             "Give at least one step: pipeline(draft=llm(…), checked=…). Steps are arguments; they are not assigned "
             "within a 'with' block."
         )
-    return found
+    return step_likes
 
 
-def _function_name(step: Step, taken: Set[str]) -> str:
+def _function_name(step: Step, taken_names: Set[str]) -> str:
     name = getattr(step.function, "__name__", "")
-    return name if name.isascii() and name.isidentifier() and name not in taken else ""
+    return name if name.isascii() and name.isidentifier() and name not in taken_names else ""
 
 
 def joined(
     steps: Sequence[StepLike],
-    named: Mapping[str, StepLike],
+    step_likes: Mapping[str, StepLike],
     join: Join,
     separator: str,
     concurrency: int,
@@ -251,7 +256,7 @@ def joined(
 ) -> dict[str, Any]:
     """The fields of a combinator whose outputs are joined."""
     return given(
-        steps=steps_of(steps, named),
+        steps=steps_of(steps, step_likes),
         join=join if join != "list" else None,
         separator=separator if join == "text" else None,
         concurrency=concurrency or None,
@@ -271,7 +276,7 @@ def format_of(kind: Any) -> Any:
 
 def identifier(name: str) -> str:
     """A name that a step may have."""
-    made = "".join(
+    clean_name = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )
-    return made[:64] if made[:1].isalpha() or made[:1] == "_" else f"_{made}"[:64]
+    return clean_name[:64] if clean_name[:1].isalpha() or clean_name[:1] == "_" else f"_{clean_name}"[:64]

@@ -49,8 +49,8 @@ class Speaker:
         """What it says to a message."""
         if self.deployed:
             return flow.agent(self.deployed, message=message)
-        asked = message if message is not flow.value else template("{said}", said=message)
-        return flow.approve(asked, returns=str, limit=self.limit)
+        question = message if message is not flow.value else template("{said}", said=message)
+        return flow.approve(question, returns=str, limit=self.limit)
 
     @property
     def step_name(self) -> str:
@@ -73,10 +73,10 @@ def round_robin(speakers: Sequence[Speaker], rounds: int, final: str) -> Step:
 def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final: str) -> Step:
     """The moderator says who speaks, until it says DONE."""
     names = [speaker.name for speaker in speakers]
-    asked = template(CHOOSE, task=input, told=output("told"), names=", ".join(names))
+    question = template(CHOOSE, task=input, told=output("told"), names=", ".join(names))
     choose = pipeline(
         told=bind(_told, state.said),
-        asked=moderator.says(asked),
+        asked=moderator.says(question),
         picked=bind(_picked, output("asked"), names),
     )
     return _talk(speakers, choose, turns, final)
@@ -106,7 +106,7 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
         )
         for speaker in speakers
     ]
-    one = pipeline(
+    step = pipeline(
         told=bind(_told, state.said),
         all=flow.parallel(*arguing),
         noted=bind(_noted_all, state.said, output("all"), [speaker.name for speaker in speakers]).save(
@@ -114,7 +114,7 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
         ),
     )
     return pipeline(
-        rounds=flow.loop(one, limit=rounds, state={"said": []}),
+        rounds=flow.loop(step, limit=rounds, state={"said": []}),
         told=bind(_told, output("rounds")),
         verdict=judge.says(template(JUDGE, task=input, told=output("told"))),
     )
@@ -122,11 +122,11 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
 
 def hierarchy(manager: Speaker, speakers: Sequence[Speaker], concurrency: int) -> Step:
     """The manager gives each member a part of the task, the parts are done at once, the manager concludes."""
-    known = [speaker.name for speaker in speakers]
+    names = [speaker.name for speaker in speakers]
     works = {speaker.name: speaker.says(flow.item["task"]).named(speaker.step_name) for speaker in speakers}
     return pipeline(
-        plan=manager.says(template(PLAN, task=input, names=", ".join(known))),
-        parts=bind(_parts, output("plan"), known),
+        plan=manager.says(template(PLAN, task=input, names=", ".join(names))),
+        parts=bind(_parts, output("plan"), names),
         done=flow.warp(flow.switch(works, on=flow.item["who"]), concurrency=concurrency),
         told=bind(_reported, output("parts"), output("done")),
         answer=manager.says(template(CONCLUDE, task=input, told=output("told"))),
@@ -144,29 +144,29 @@ def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> 
         for speaker in speakers
     }
     over = bind(_noted, state.said, "", "")
-    one = pipeline(who=choose, turn=flow.switch(speak, on=output("who"), default=over))
+    step = pipeline(who=choose, turn=flow.switch(speak, on=output("who"), default=over))
     ends = (lambda said: not said[-1][0] or final in said[-1][1]) if final else (lambda said: not said[-1][0])
     return pipeline(
-        talk=flow.loop(one, limit=turns, until=ends, state={"said": []}), answer=bind(_last, output("talk"))
+        talk=flow.loop(step, limit=turns, until=ends, state={"said": []}), answer=bind(_last, output("talk"))
     )
 
 
 # These functions travel to the daemon: each needs nothing from around it.
-def _told(said: list[list[str]]) -> str:
-    return "\n\n".join(f"{who}: {text}" for who, text in said) or "Nothing yet."
+def _told(turns: list[list[str]]) -> str:
+    return "\n\n".join(f"{who}: {text}" for who, text in turns) or "Nothing yet."
 
 
-def _noted(said: list[list[str]], who: str, text: str) -> list[list[str]]:
-    return [*said, [who, text]]
+def _noted(turns: list[list[str]], who: str, text: str) -> list[list[str]]:
+    return [*turns, [who, text]]
 
 
-def _noted_all(said: list[list[str]], texts: list[str], names: list[str]) -> list[list[str]]:
-    return [*said, *[[name, text] for name, text in zip(names, texts)]]  # noqa: B905  # the sandbox has no strict
+def _noted_all(turns: list[list[str]], texts: list[str], names: list[str]) -> list[list[str]]:
+    return [*turns, *[[name, text] for name, text in zip(names, texts)]]  # noqa: B905  # the sandbox has no strict
 
 
-def _last(said: list[list[str]]) -> str:
-    spoken = [text for who, text in said if who]
-    return spoken[-1] if spoken else ""
+def _last(turns: list[list[str]]) -> str:
+    spoken_texts = [text for who, text in turns if who]
+    return spoken_texts[-1] if spoken_texts else ""
 
 
 def _in_turn(number: int, names: list[str]) -> str:
@@ -174,8 +174,8 @@ def _in_turn(number: int, names: list[str]) -> str:
 
 
 def _picked(text: str, names: list[str]) -> str:
-    found = [(text.find(name), name) for name in names if name in text]
-    return min(found)[1] if found else ""
+    positions = [(text.find(name), name) for name in names if name in text]
+    return min(positions)[1] if positions else ""
 
 
 def _highest(bids: list[str], names: list[str]) -> str:
@@ -191,11 +191,11 @@ def _parts(plan: str, names: list[str]) -> list[dict[str, str]]:
     parts = []
     for line in plan.split("\n"):
         who, colon, task = line.partition(":")
-        known = [name for name in names if name in who]
-        if colon and known and task.strip():
-            parts.append({"who": known[0], "task": task.strip()})
+        known_names = [name for name in names if name in who]
+        if colon and known_names and task.strip():
+            parts.append({"who": known_names[0], "task": task.strip()})
     return parts
 
 
-def _reported(parts: list[dict[str, str]], done: list[str]) -> str:
-    return "\n\n".join(f"{part['who']}, {part['task']}:\n{text}" for part, text in zip(parts, done))  # noqa: B905
+def _reported(parts: list[dict[str, str]], results: list[str]) -> str:
+    return "\n\n".join(f"{part['who']}, {part['task']}:\n{text}" for part, text in zip(parts, results))  # noqa: B905

@@ -59,10 +59,10 @@ class Address:
         if "://" not in raw:
             raw = f"http://{raw}"
         try:
-            parsed = httpx.URL(raw)
+            parsed_url = httpx.URL(raw)
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"'{raw}' is not a URL: {error}.", param="url") from error
-        if parsed.scheme not in ("http", "https") or not parsed.host or " " in raw:
+        if parsed_url.scheme not in ("http", "https") or not parsed_url.host or " " in raw:
             raise InvalidRequest(
                 f"'{raw}' is not a URL of a daemon; it looks like {DEFAULT_URL}.", param="url"
             )
@@ -295,7 +295,7 @@ class Transport:
         *,
         json: Any = None,
         headers: Headers = NO_HEADERS,
-        opened: Callable[[Headers], None] | None = None,
+        on_open: Callable[[Headers], None] | None = None,
     ) -> Generator[T, None, None]:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
@@ -306,8 +306,8 @@ class Transport:
                     with contextlib.closing(response):
                         raise failure(response.status_code, response.headers, response.read())
             with contextlib.closing(self._bodies.open(response)) as body:
-                if opened:
-                    opened(response.headers)
+                if on_open:
+                    on_open(response.headers)
                 parser = _StreamParser(reader, self.address)
                 # To the end of the body, past the last event: leaving early would look like a cancellation.
                 for chunk in body:
@@ -390,7 +390,7 @@ class AsyncTransport:
         *,
         json: Any = None,
         headers: Headers = NO_HEADERS,
-        opened: Callable[[Headers], None] | None = None,
+        on_open: Callable[[Headers], None] | None = None,
     ) -> AsyncGenerator[T, None]:
         """The events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
@@ -399,8 +399,8 @@ class AsyncTransport:
             async with contextlib.aclosing(response):
                 if not response.is_success:
                     raise failure(response.status_code, response.headers, await response.aread())
-                if opened:
-                    opened(response.headers)
+                if on_open:
+                    on_open(response.headers)
                 parser = _StreamParser(reader, self.address)
                 async for chunk in response.aiter_bytes():
                     for event in parser.feed(chunk):

@@ -43,38 +43,40 @@ class Incoming:
 
     def item(self, number: int = 0) -> Schema:
         """What is known of one of its items."""
-        listed: Sequence[Schema] = self.schema.get("prefixItems") or ()
-        if number < len(listed):
-            return listed[number]
-        found: Schema = self.schema.get("items") or {}
-        return found
+        schemas: Sequence[Schema] = self.schema.get("prefixItems") or ()
+        if number < len(schemas):
+            return schemas[number]
+        schema: Schema = self.schema.get("items") or {}
+        return schema
 
 
 UNKNOWN: Final = Incoming({})
 
 
-def clashes(wanted: Schema, given: Schema) -> bool:
+def clashes(wanted_schema: Schema, given_schema: Schema) -> bool:
     """Whether no value of the one schema can be one of the other; unsure is no."""
-    if any(key in schema for schema in (wanted, given) for key in ("anyOf", "enum", "const")):
-        return _apart(wanted, given)
-    kinds = wanted.get("type"), given.get("type")
+    if any(key in schema for schema in (wanted_schema, given_schema) for key in ("anyOf", "enum", "const")):
+        return _apart(wanted_schema, given_schema)
+    kinds = wanted_schema.get("type"), given_schema.get("type")
     if not all(isinstance(kind, str) for kind in kinds):
         return False
     if kinds[0] != kinds[1]:
         return set(kinds) != {"integer", "number"}
     if kinds[0] == "array":
-        inner, outer = wanted.get("items"), given.get("items")
+        inner, outer = wanted_schema.get("items"), given_schema.get("items")
         return bool(inner and outer) and clashes(inner or {}, outer or {})
     return False
 
 
-def _apart(wanted: Schema, given: Schema) -> bool:
+def _apart(wanted_schema: Schema, given_schema: Schema) -> bool:
     """`clashes` of a choice: every way of it does."""
-    for one, other in ((wanted, given), (given, wanted)):
+    for one, other_schema in ((wanted_schema, given_schema), (given_schema, wanted_schema)):
         if one.get("anyOf"):
-            return all(clashes(way, other) for way in one["anyOf"])
-    kinds = {_kind_of(item) for schema in (wanted, given) for item in schema.get("enum") or ()}
-    plain = {str(schema["type"]) for schema in (wanted, given) if isinstance(schema.get("type"), str)}
+            return all(clashes(way, other_schema) for way in one["anyOf"])
+    kinds = {_kind_of(item) for schema in (wanted_schema, given_schema) for item in schema.get("enum") or ()}
+    plain = {
+        str(schema["type"]) for schema in (wanted_schema, given_schema) if isinstance(schema.get("type"), str)
+    }
     return len(kinds) == 1 and len(plain) == 1 and kinds != plain and kinds | plain != {"integer", "number"}
 
 
@@ -101,16 +103,18 @@ def words(schema: Schema) -> str:
     return _WORDS.get(str(kind), "anything")
 
 
-def output_of(written: Mapping[str, Any], incoming: Incoming) -> Incoming:
+def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
     """What a step gives to the next one, from its JSON and from what flows into it."""
-    name = str(written["name"])
-    if "on_error" in written or "when" in written:
+    name = str(step_document["name"])
+    if "on_error" in step_document or "when" in step_document:
         return Incoming({}, name)
-    if "output_schema" in written:
-        return Incoming(written["output_schema"], name)
-    match written["op"]:
-        case "llm" if not (written.get("options") or {}).get("tools"):  # it may answer with calls of them
-            return Incoming(_formatted(written.get("format")), name)
+    if "output_schema" in step_document:
+        return Incoming(step_document["output_schema"], name)
+    match step_document["op"]:
+        case "llm" if not (step_document.get("options") or {}).get(
+            "tools"
+        ):  # it may answer with calls of them
+            return Incoming(_formatted(step_document.get("format")), name)
         case "intent" | "agent":
             return Incoming(TEXT, name)
         case "embed":
@@ -122,21 +126,23 @@ def output_of(written: Mapping[str, Any], incoming: Incoming) -> Incoming:
         case "http":
             return Incoming({"type": "object"}, name)
         case "approve":
-            return Incoming(written.get("answer_schema") or incoming.schema, name)
+            return Incoming(step_document.get("answer_schema") or incoming.schema, name)
         case "emit":
             return Incoming(incoming.schema, name)
     return Incoming({}, name)
 
 
-def joined(written: Mapping[str, Any], outputs: Sequence[Incoming]) -> Incoming:
+def joined(step_document: Mapping[str, Any], outputs: Sequence[Incoming]) -> Incoming:
     """What a `parallel` or `diverter` gives to the next step."""
-    name = str(written["name"])
-    match written.get("join", "list"):
+    name = str(step_document["name"])
+    match step_document.get("join", "list"):
         case "list":
-            whole = not any("when" in step for step in written["steps"])
-            each = [output.schema for output in outputs] if whole and not written.get("collect") else []
-            listed = {"prefixItems": each} if each else {}
-            return Incoming({**MANY, **listed}, name, packed=True, count=len(each) or None)
+            is_whole = not any("when" in step for step in step_document["steps"])
+            item_schemas = (
+                [output.schema for output in outputs] if is_whole and not step_document.get("collect") else []
+            )
+            list_schema = {"prefixItems": item_schemas} if item_schemas else {}
+            return Incoming({**MANY, **list_schema}, name, packed=True, count=len(item_schemas) or None)
         case "zip":
             return Incoming(MANY, name)
         case "dict":
@@ -153,6 +159,6 @@ def _formatted(form: Any) -> Schema:
     if isinstance(form, Mapping):
         if form.get("type") in ("text", "last", "regex"):
             return TEXT
-        found: Schema = form.get("schema") or {}
-        return found
+        schema: Schema = form.get("schema") or {}
+        return schema
     return {}

@@ -194,5 +194,5 @@ class AsyncWorker:
                 return
 
 
-async def _value(awaited: Awaitable[Any]) -> Any:
-    return await awaited
+async def _value(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -29,54 +29,56 @@ class Writer:
         self._last = UNKNOWN
         """What the step within the step that is being written gives."""
 
-    def step(self, given: StepLike, name: str, incoming: Incoming = UNKNOWN) -> dict[str, Any]:
+    def step(self, step_like: StepLike, name: str, incoming: Incoming = UNKNOWN) -> dict[str, Any]:
         """A step under ``name``."""
-        return self._step(given, name, incoming)[0]
+        return self._step(step_like, name, incoming)[0]
 
-    def _step(self, given: StepLike, name: str, incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
+    def _step(self, step_like: StepLike, name: str, incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
         """A step, and what it gives to the next one."""
-        step = step_of(given)
-        called = step.name or name
-        head = {"name": called, "op": step.kind}
+        step = step_of(step_like)
+        step_name = step.name or name
+        head = {"name": step_name, "op": step.kind}
         options = {key: self._option(key, option) for key, option in step.options.items()}
         if step.function is not None:
-            written = {**head, **self._function(step, called, incoming), **options}
-            return written, output_of(written, incoming)
+            step_document = {**head, **self._function(step, step_name, incoming), **options}
+            return step_document, output_of(step_document, incoming)
         if "steps" in step.fields:
-            written, gives = self._steps(step, head, incoming)
+            step_document, gives = self._steps(step, head, incoming)
         else:
-            written = {**head, **self._fields(step, called, incoming)}
-            gives = output_of(written, incoming)
+            step_document = {**head, **self._fields(step, step_name, incoming)}
+            gives = output_of(step_document, incoming)
             if step.kind == "warp":
-                gives = Incoming({**MANY, "items": self._last.schema}, called, packed=True)
-        written = {**written, **options}
-        known = options.keys() & {"on_error", "when", "output_schema"}
-        if known:
-            plain = output_of(written, incoming)
-            gives = Incoming(plain.schema, called, gives.packed)
-        return written, gives
+                gives = Incoming({**MANY, "items": self._last.schema}, step_name, packed=True)
+        step_document = {**step_document, **options}
+        known_options = options.keys() & {"on_error", "when", "output_schema"}
+        if known_options:
+            plain = output_of(step_document, incoming)
+            gives = Incoming(plain.schema, step_name, gives.packed)
+        return step_document, gives
 
     def _function(self, step: Step, name: str, incoming: Incoming) -> dict[str, Any]:
         function = step.function
         assert function is not None
-        given = call_fields(function, name, step.args, step.kwargs, incoming)
-        found = portable(function) if step.kind == "code" else Bound("client() says so")
-        if isinstance(found, Bound):
-            given = by_name(function, given)  # as a tool, it is called by name
-        written: dict[str, Any] = {}
-        if isinstance(found, Bound):
-            written = {"op": "client", "function": self._keep(function, name, found.reason)}
+        arguments = call_fields(function, name, step.args, step.kwargs, incoming)
+        source = portable(function) if step.kind == "code" else Bound("client() says so")
+        if isinstance(source, Bound):
+            arguments = by_name(function, arguments)  # as a tool, it is called by name
+        step_document: dict[str, Any] = {}
+        if isinstance(source, Bound):
+            step_document = {"op": "client", "function": self._keep(function, name, source.reason)}
             if "limit" in step.fields:
-                written["limit"] = step.fields["limit"]
+                step_document["limit"] = step.fields["limit"]
         else:
-            written = {"op": "code", "source": found.source}
-        if given.args is not None:
-            written["args"] = [self.expression(arg) for arg in given.args]
-            if given.kwargs:
-                written["kwargs"] = {key: self.expression(item) for key, item in given.kwargs.items()}
-        if given.returns and "output_schema" not in step.options:
-            written["output_schema"] = given.returns
-        return written
+            step_document = {"op": "code", "source": source.source}
+        if arguments.args is not None:
+            step_document["args"] = [self.expression(arg) for arg in arguments.args]
+            if arguments.kwargs:
+                step_document["kwargs"] = {
+                    key: self.expression(item) for key, item in arguments.kwargs.items()
+                }
+        if arguments.returns and "output_schema" not in step.options:
+            step_document["output_schema"] = arguments.returns
+        return step_document
 
     def _keep(self, function: Callable[..., Any], name: str, reason: str) -> str:
         """The name under which a function that stays is called back."""
@@ -91,31 +93,34 @@ class Writer:
         return label
 
     def _fields(self, step: Step, name: str, incoming: Incoming) -> dict[str, Any]:
-        written: dict[str, Any] = {}
+        step_document: dict[str, Any] = {}
         if step.kind == "llm":
             self._fillable(step, name, incoming)
-        for key, given in step.fields.items():
-            if given is None:
+        for key, field_value in step.fields.items():
+            if field_value is None:
                 continue
             match key:
-                case "step" | "then" | "else" | "default" if isinstance(given, Step) or callable(given):
+                case "step" | "then" | "else" | "default" if isinstance(field_value, Step) or callable(
+                    field_value
+                ):
                     inner = self._into(step, name, incoming)
-                    written[key], self._last = self._step(given, _inner(key), inner)
+                    step_document[key], self._last = self._step(field_value, _inner(key), inner)
                 case "cases":
-                    written[key] = [
-                        self._case(number, on, what, incoming) for number, (on, what) in enumerate(given, 1)
+                    step_document[key] = [
+                        self._case(number, on, case_step, incoming)
+                        for number, (on, case_step) in enumerate(field_value, 1)
                     ]
                 case "condition" | "until" | "on":
-                    written[key] = self.condition(given)
-                case "system" | "user" | "message" | "text" if step.kwargs and isinstance(given, str):
-                    written[key] = self._bound(given, step.kwargs)
-                case "agent" if not isinstance(given, str):
-                    written[key] = self._agent(given)
+                    step_document[key] = self.condition(field_value)
+                case "system" | "user" | "message" | "text" if step.kwargs and isinstance(field_value, str):
+                    step_document[key] = self._bound(field_value, step.kwargs)
+                case "agent" if not isinstance(field_value, str):
+                    step_document[key] = self._agent(field_value)
                 case "intents" | "format" | "answer_schema" | "after" | "few_shot":
-                    written[key] = given
+                    step_document[key] = field_value
                 case _:
-                    written[key] = self.expression(given)
-        return written
+                    step_document[key] = self.expression(field_value)
+        return step_document
 
     def _agent(self, agent: Any) -> dict[str, Any]:
         """The specification of an agent that stands in the flow; its functions stay here."""
@@ -128,8 +133,8 @@ class Writer:
                     "Function.of(function, name=…).",
                     param=agent.name,
                 )
-        made: dict[str, Any] = spec.json
-        return made
+        document: dict[str, Any] = spec.json
+        return document
 
     def _into(self, step: Step, name: str, incoming: Incoming) -> Incoming:
         """What flows into the step within one of these. Raises `InvalidRequest` if a warp gets no list."""
@@ -155,16 +160,19 @@ class Writer:
     def _fillable(self, step: Step, name: str, incoming: Incoming) -> None:
         """The variables of a model's templates exist, as far as is known, and all that is bound is used."""
         texts = [text for key in ("system", "user") if isinstance(text := step.fields.get(key), str)]
-        used = {variable for text in texts for variable in _VARIABLE.findall(text) if variable}
+        variables = {variable for text in texts for variable in _VARIABLE.findall(text) if variable}
         for bound in step.kwargs:
-            if bound not in used:
+            if bound not in variables:
                 raise InvalidRequest(f"No template of the step has the variable '{{{bound}}}'.", param=bound)
         keys = incoming.schema.get("properties")
-        for variable in sorted(used - step.kwargs.keys()):
+        for variable in sorted(variables - step.kwargs.keys()):
             if clashes({"type": "object"}, incoming.schema) or (keys is not None and variable not in keys):
-                given = f"only {', '.join(keys) or 'nothing'}" if keys is not None else words(incoming.schema)
+                available_names = (
+                    f"only {', '.join(keys) or 'nothing'}" if keys is not None else words(incoming.schema)
+                )
                 raise InvalidRequest(
-                    f"The step '{name}' has the variable '{{{variable}}}', but {incoming.subject} gives {given}. "
+                    f"The step '{name}' has the variable '{{{variable}}}', but {incoming.subject} gives "
+                    f"{available_names}. "
                     "Bind it, or double the braces to have them in the text.",
                     code="missing_variable",
                     param=name,
@@ -172,75 +180,75 @@ class Writer:
 
     def _steps(self, step: Step, head: dict[str, Any], incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
         """A combinator of several steps, and what it gives to the next one."""
-        made: list[dict[str, Any]] = []
+        steps: list[dict[str, Any]] = []
         outputs: list[Incoming] = []
         flowing = incoming
         for number, (name, child) in enumerate(step.fields["steps"].items()):
             if step.kind == "diverter":
                 flowing = Incoming(incoming.item(number), incoming.source)
-            written, gives = self._step(step_of(child).named(name), name, flowing)
-            made.append(written)
+            step_document, gives = self._step(step_of(child).named(name), name, flowing)
+            steps.append(step_document)
             outputs.append(gives)
             if step.kind == "pipeline":
                 flowing = gives
-        rest = self._fields(
+        other_fields = self._fields(
             Step(step.kind, {key: item for key, item in step.fields.items() if key != "steps"}),
             head["name"],
             incoming,
         )
-        whole = {**head, "steps": made, **rest}
+        document = {**head, "steps": steps, **other_fields}
         if step.kind == "pipeline":
-            return whole, outputs[-1]
+            return document, outputs[-1]
         if step.kind in ("parallel", "diverter"):
-            return whole, joined(whole, outputs)
-        return whole, Incoming({}, head["name"])
+            return document, joined(document, outputs)
+        return document, Incoming({}, head["name"])
 
-    def _case(self, number: int, on: Any, what: StepLike, incoming: Incoming) -> dict[str, Any]:
-        named = on if isinstance(on, str) and _NAME.fullmatch(on) else f"case{number}"
-        step = self.step(what, step_of(what).name or named, incoming)
+    def _case(self, number: int, on: Any, step_like: StepLike, incoming: Incoming) -> dict[str, Any]:
+        case_name = on if isinstance(on, str) and _NAME.fullmatch(on) else f"case{number}"
+        step = self.step(step_like, step_of(step_like).name or case_name, incoming)
         if callable(on) and not isinstance(on, Reference):
             return {"when": self.condition(on), "step": step}
         return {"equals": self.expression(on), "step": step}
 
-    def _option(self, key: str, given: Any) -> Any:
+    def _option(self, key: str, option: Any) -> Any:
         if key == "when":
-            return self.condition(given)
-        if key == "on_error" and "value" in given:
-            return {"value": self.expression(given["value"])}
-        return given
+            return self.condition(option)
+        if key == "on_error" and "value" in option:
+            return {"value": self.expression(option["value"])}
+        return option
 
-    def condition(self, given: Any) -> Any:
+    def condition(self, value: Any) -> Any:
         """A function as code, anything else as an expression."""
-        if isinstance(given, Reference) or not callable(given):
-            return self.expression(given)
-        found = portable(given)
-        if isinstance(found, Bound):
+        if isinstance(value, Reference) or not callable(value):
+            return self.expression(value)
+        source = portable(value)
+        if isinstance(source, Bound):
             raise InvalidRequest(
-                f"{called(given)} is a condition and must run in the daemon, but {found.reason}. "
+                f"{called(value)} is a condition and must run in the daemon, but {source.reason}. "
                 "Do what needs this process in a step before it."
             )
-        return {"$code": found.source}
+        return {"$code": source.source}
 
-    def expression(self, given: Any) -> Any:
+    def expression(self, value: Any) -> Any:
         """A value with references in it, as JSON."""
-        match given:
+        match value:
             case Reference():
-                return given.to_json()
+                return value.to_json()
             case Template():
                 return {
-                    "$template": given.text,
-                    "$with": {name: self.expression(part) for name, part in given.variables.items()},
+                    "$template": value.text,
+                    "$with": {name: self.expression(part) for name, part in value.variables.items()},
                 }
             case Mapping():
-                if set(given) == {"$spread"}:
-                    return {"$spread": self.expression(given["$spread"])}
-                made = {str(name): self.expression(part) for name, part in given.items()}
-                return {"$literal": made} if any(name.startswith("$") for name in made) else made
+                if set(value) == {"$spread"}:
+                    return {"$spread": self.expression(value["$spread"])}
+                fields = {str(name): self.expression(part) for name, part in value.items()}
+                return {"$literal": fields} if any(name.startswith("$") for name in fields) else fields
             case str() | None | bool() | int() | float():
-                return given
+                return value
             case list() | tuple():
-                return [self.expression(part) for part in given]
-        raise InvalidRequest(f"{given!r} cannot travel: it is no JSON value and no reference.")
+                return [self.expression(part) for part in value]
+        raise InvalidRequest(f"{value!r} cannot travel: it is no JSON value and no reference.")
 
 
 def _inner(key: str) -> str:

@@ -52,8 +52,11 @@ class Transcript:
                 value["text"],
                 value.get("language") or "",
                 None if value.get("duration") is None else float(value["duration"]),
-                tuple(Stretch(one["start"], one["end"], one["text"]) for one in value.get("segments") or ()),
-                tuple(Stretch(one["start"], one["end"], one["word"]) for one in value.get("words") or ()),
+                tuple(
+                    Stretch(segment["start"], segment["end"], segment["text"])
+                    for segment in value.get("segments") or ()
+                ),
+                tuple(Stretch(word["start"], word["end"], word["word"]) for word in value.get("words") or ()),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise NotPortico("The answer is not a transcript.") from error

@@ -33,17 +33,17 @@ def requests_file(
 
 def results_of(*files: bytes) -> Iterator[BatchResult]:
     """The lines of the files of a batch together, in the order of its input."""
-    found: list[tuple[int, bytes, int, int]] = []
+    results: list[tuple[int, bytes, int, int]] = []
     for data in files:
         start = 0
         while start < len(data):
             end = data.find(b"\n", start)
             end = len(data) if end < 0 else end
             if end > start:
-                found.append((_number(data[start : start + 128]), data, start, end))
+                results.append((_number(data[start : start + 128]), data, start, end))
             start = end + 1
-    found.sort(key=lambda item: item[0])
-    for _line, data, start, end in found:
+    results.sort(key=lambda item: item[0])
+    for _line, data, start, end in results:
         yield _result(json.loads(data[start:end]))
 
 

@@ -93,12 +93,12 @@ def _array(read: Callable[[int], str], path: Path) -> Iterator[Mapping[str, Any]
         try:
             value, end = decoder.raw_decode(text)
         except json.JSONDecodeError as error:
-            more = read(_CHUNK_BYTES)
-            if not more or len(text) > _MAX_OBJECT_CHARS:
+            chunk = read(_CHUNK_BYTES)
+            if not chunk or len(text) > _MAX_OBJECT_CHARS:
                 raise InvalidRequest(
                     f"{path.name} is not a whole JSON array: {error}.", param="file"
                 ) from error
-            text += more
+            text += chunk
             continue
         yield value
         text = text[end:]
@@ -116,10 +116,14 @@ def _turn(role: str, text: Any) -> dict[str, str]:
 
 def _alpaca(row: Mapping[str, Any]) -> Example:
     messages = [_turn("system", row["system"])] if row.get("system") else []
-    for asked, answer in row.get("history") or ():
-        messages += [_turn("user", asked), _turn("assistant", answer)]
-    more = row.get("input")
-    question = f"{row['instruction']}\n{more}" if row["instruction"] and more else row["instruction"] or more
+    for question_text, answer in row.get("history") or ():
+        messages += [_turn("user", question_text), _turn("assistant", answer)]
+    extra_input = row.get("input")
+    question = (
+        f"{row['instruction']}\n{extra_input}"
+        if row["instruction"] and extra_input
+        else row["instruction"] or extra_input
+    )
     messages.append(_turn("user", question))
     if "chosen" in row:
         return _pair(messages, row["chosen"], row["rejected"])
@@ -157,18 +161,18 @@ def _message(turn: Mapping[str, Any]) -> dict[str, str]:
     return _turn(_SPEAKERS[speaker], turn["value"])
 
 
-def _pair(messages: list[dict[str, str]], chosen: Any, rejected: Any) -> Example:
+def _pair(messages: list[dict[str, str]], chosen_answer: Any, rejected_answer: Any) -> Example:
     return {
         "input": {"messages": messages},
-        "preferred_output": [_turn("assistant", chosen)],
-        "non_preferred_output": [_turn("assistant", rejected)],
+        "preferred_output": [_turn("assistant", chosen_answer)],
+        "non_preferred_output": [_turn("assistant", rejected_answer)],
     }
 
 
 def _columns(mapping: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Example]:
-    known = {"system", "user", "assistant", "chosen", "rejected"}
+    known_columns = {"system", "user", "assistant", "chosen", "rejected"}
     pairs = {"user", "chosen", "rejected"} <= mapping.keys()
-    if mapping.keys() - known or not (pairs or {"user", "assistant"} <= mapping.keys()):
+    if mapping.keys() - known_columns or not (pairs or {"user", "assistant"} <= mapping.keys()):
         raise InvalidRequest(
             "Say which columns are what: --map user=QUESTION --map assistant=ANSWER, or chosen and rejected in "
             "place of assistant; system as well if there is such a column.",

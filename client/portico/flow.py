@@ -208,11 +208,11 @@ def intent(
     ``intents``: names, or names with what they are, or with ``{"description": …, "examples": […]}``. Those of the
     cases, where a `switch` looks at it: ``switch({"chat": …, "drawing": …}, on=intent())``.
     """
-    named = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
+    intent_map = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
     return Step(
         "intent",
         given(
-            intents={name: what or {} for name, what in named.items()},
+            intents={name: description or {} for name, description in intent_map.items()},
             model=model,
             embedding=embedding or None,
             history=history,
@@ -289,10 +289,10 @@ def code(function: Callable[..., Any] | str) -> Step:
     """A function in the daemon's sandbox. Raises `InvalidRequest` that says why if it cannot travel."""
     if isinstance(function, str):
         return Step("code", {"source": function})
-    found = portable(function)
-    if isinstance(found, Bound):
+    source = portable(function)
+    if isinstance(source, Bound):
         raise InvalidRequest(
-            f"{called(function)} cannot run in the sandbox: {found.reason}. Make it self-contained, or use client()."
+            f"{called(function)} cannot run in the sandbox: {source.reason}. Make it self-contained, or use client()."
         )
     return Step("code", {}, function=function)
 
@@ -388,8 +388,8 @@ def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike |
     if on.kind == "intent" and not on.fields["intents"]:
         router = replace(on, fields={**on.fields, "intents": {str(case): {} for case in cases}})
     name = on.name or on.kind
-    chosen = switch(cases, on=output(name), default=default)
-    return Step("graph", {"steps": {name: router, "case" if name != "case" else "chosen": chosen}})
+    step = switch(cases, on=output(name), default=default)
+    return Step("graph", {"steps": {name: router, "case" if name != "case" else "chosen": step}})
 
 
 @exact
@@ -435,7 +435,7 @@ def graph(
         "graph",
         given(
             steps=steps_of((), named),
-            after={name: list(others) for name, others in after.items()} if after else None,
+            after={name: list(dependencies) for name, dependencies in after.items()} if after else None,
             output=output,
             concurrency=concurrency or None,
         ),
@@ -485,9 +485,9 @@ def flow(
     power cut as well.
     """
     root = step_of(step)
-    called = name or root.name or root.kind
+    flow_name = name or root.name or root.kind
     writer = Writer()
-    spec: dict[str, Any] = {"portico_flow": VERSION, "name": called}
+    spec: dict[str, Any] = {"portico_flow": VERSION, "name": flow_name}
     for key, value in (("title", title), ("description", description), ("timeout", timeout)):
         if value:
             spec[key] = value
@@ -498,7 +498,9 @@ def flow(
         spec["durability"] = durability
     if redact:
         spec["redact"] = list(redact)
-    spec["step"] = writer.step(root, root.name or identifier(called), Incoming(spec.get("input_schema", {})))
+    spec["step"] = writer.step(
+        root, root.name or identifier(flow_name), Incoming(spec.get("input_schema", {}))
+    )
     return Flow(spec, writer.functions, writer.reasons, writer.near, writer.tools)
 
 

@@ -88,12 +88,12 @@ class Function:
         """
         require_known("Function.of", options, [item.name for item in dataclasses.fields(cls)])
         doc = inspect.getdoc(call) or ""
-        given = {
+        fields = {
             "name": getattr(call, "__name__", "function"),
             "description": " ".join(doc.split("\n\n")[0].split()),
             "input_schema": _arguments_of(call, doc),
         }
-        return cls(call=call, **{**given, **options})
+        return cls(call=call, **{**fields, **options})
 
     def to_json(self) -> dict[str, Any]:
         """What the daemon needs to know of it."""
@@ -124,20 +124,20 @@ def schema_of(kind: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in (Union, types.UnionType):
-        return {"anyOf": [schema_of(each) for each in inner]}
+        return {"anyOf": [schema_of(member_type) for member_type in inner]}
     if kind in _MANY or origin in _MANY or _is_a(origin, Sequence):
         return {"type": "array", **({"items": schema_of(inner[0])} if inner else {})}
     if kind is dict or _is_a(origin, Mapping):
         return {"type": "object", **({"additionalProperties": schema_of(inner[1])} if inner else {})}
     if _is_a(kind, enum.Enum):
-        return {"enum": [each.value for each in kind]}
+        return {"enum": [member.value for member in kind]}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        needed = [
+        required_names = [
             item.name
             for item in dataclasses.fields(kind)
             if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         ]
-        return _object(typing.get_type_hints(kind, include_extras=True), needed)
+        return _object(typing.get_type_hints(kind, include_extras=True), required_names)
     if typing.is_typeddict(kind):
         hints = typing.get_type_hints(kind, include_extras=True)
         return _object(hints, sorted(kind.__required_keys__))
@@ -154,8 +154,8 @@ def value_of(kind: Any, value: Any) -> Any:
         return value_of(fitting[0], value) if fitting else value
     many = origin or kind
     if many in _MANY and isinstance(value, list):
-        each = inner[0] if inner else Any
-        return many(value_of(each, item) for item in value)
+        member_type = inner[0] if inner else Any
+        return many(value_of(member_type, item) for item in value)
     if _is_a(origin, Mapping) and isinstance(value, dict) and inner:
         return {name: value_of(inner[1], item) for name, item in value.items()}
     if _is_a(kind, enum.Enum):
@@ -182,7 +182,7 @@ def plain(value: Any) -> Any:
 def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
     hints = annotations_of(call)
     properties: dict[str, Any] = {}
-    needed = []
+    required_names = []
     for name, parameter in inspect.signature(call).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise InvalidRequest(
@@ -194,11 +194,16 @@ def _arguments_of(call: Callable[..., Any], doc: str) -> dict[str, Any]:
         if description:
             schema.setdefault("description", description[1].strip())
         if parameter.default is parameter.empty:
-            needed.append(name)
+            required_names.append(name)
         elif isinstance(parameter.default, str | int | float | bool | None):
             schema["default"] = parameter.default
         properties[name] = schema
-    return {"type": "object", "properties": properties, "required": needed, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required_names,
+        "additionalProperties": False,
+    }
 
 
 def annotations_of(call: Callable[..., Any]) -> dict[str, Any]:
@@ -209,9 +214,9 @@ def annotations_of(call: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _object(hints: Mapping[str, Any], needed: Sequence[str]) -> dict[str, Any]:
+def _object(hints: Mapping[str, Any], required_names: Sequence[str]) -> dict[str, Any]:
     properties = {name: schema_of(kind) for name, kind in hints.items()}
-    return {"type": "object", "properties": properties, "required": list(needed)}
+    return {"type": "object", "properties": properties, "required": list(required_names)}
 
 
 def _is_a(kind: Any, base: type[Any]) -> bool:
@@ -231,7 +236,7 @@ def _fits(schema: Mapping[str, Any], value: Any) -> bool:
         "integer": (int,),
         "number": (int, float),
     }
-    expected = kinds.get(str(schema.get("type")), (object,))
-    if isinstance(value, bool) and bool not in expected:
-        return object in expected
-    return isinstance(value, expected)
+    expected_types = kinds.get(str(schema.get("type")), (object,))
+    if isinstance(value, bool) and bool not in expected_types:
+        return object in expected_types
+    return isinstance(value, expected_types)

@@ -77,11 +77,11 @@ def _kind(data: bytes) -> str:
 
 def pictures_of(value: Any) -> list[Picture]:
     """The pictures in OpenAI's answer. Raises `NotPortico`."""
-    found = []
+    pictures = []
     try:
         for item in value["data"]:
             data = base64.b64decode(item["b64_json"])
-            found.append(Picture(data, _kind(data), item.get("revised_prompt") or ""))
+            pictures.append(Picture(data, _kind(data), item.get("revised_prompt") or ""))
     except (KeyError, TypeError, ValueError) as error:
         raise NotPortico("The answer holds no pictures.") from error
-    return found
+    return pictures

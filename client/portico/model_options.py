@@ -73,5 +73,5 @@ def unknown_option(options: Iterable[str], known: Iterable[str] = CHAT_OPTIONS) 
 
 def flat_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as fields of a request: those of ``extra_body`` stand among the others."""
-    named = {name: value for name, value in options.items() if name != "extra_body"}
-    return {**named, **(options.get("extra_body") or {})}
+    plain_options = {name: value for name, value in options.items() if name != "extra_body"}
+    return {**plain_options, **(options.get("extra_body") or {})}

@@ -98,5 +98,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"portico.plugin has no name '{name}'")
-    found = globals()[name] = getattr(import_module(_HOME[name]), name)
-    return found
+    member = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return member

@@ -79,8 +79,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     names = set(known)
-    ours = next((word for word in _SPELLINGS.get(name, ()) if word in names), None)
-    close = [ours] if ours else get_close_matches(name[:_MAX_NAME_LENGTH], sorted(names), n=3, cutoff=0.5)
+    preferred_name = next((word for word in _SPELLINGS.get(name, ()) if word in names), None)
+    close = (
+        [preferred_name]
+        if preferred_name
+        else get_close_matches(name[:_MAX_NAME_LENGTH], sorted(names), n=3, cutoff=0.5)
+    )
     if not close:
         return ""
     return " Did you mean " + " or ".join(f"'{item}'" for item in close) + "?"
@@ -92,5 +96,9 @@ def misspelt(name: str, known: Collection[str]) -> str:
 
     if name in known:
         return ""
-    ours = next((word for word in _SPELLINGS.get(name, ()) if word in known and word != "extra_body"), "")
-    return ours or next(iter(get_close_matches(name[:_MAX_NAME_LENGTH], sorted(known), n=1, cutoff=0.85)), "")
+    preferred_name = next(
+        (word for word in _SPELLINGS.get(name, ()) if word in known and word != "extra_body"), ""
+    )
+    return preferred_name or next(
+        iter(get_close_matches(name[:_MAX_NAME_LENGTH], sorted(known), n=1, cutoff=0.85)), ""
+    )

@@ -62,24 +62,32 @@ class ExampleCollector:
         messages = [{"role": m["role"], "content": _text(m["content"])} for m in rating.messages]
         answers = [_text(rating.answer)] + ([rating.correction] if rating.value == "corrected" else [])
         questions = [m["content"] for m in messages if m["role"] == "user"]
-        held = [_share(question) < self._held_back for question in questions]
-        if not questions or not all([*answers, *(m["content"] for m in messages)]) or any(held[:-1]):
+        held_back = [_share(question) < self._held_back for question in questions]
+        if not questions or not all([*answers, *(m["content"] for m in messages)]) or any(held_back[:-1]):
             self._left_out += 1
             return
         key = hashlib.sha256(json.dumps(messages).encode()).digest()
-        found = self._conversations.setdefault(key, _RatedConversation(messages, held[-1]))
-        (found.wanted if rating.value == "good" else found.unwanted).append(answers[0])
-        found.wanted.extend(answers[1:])
+        rated_conversation = self._conversations.setdefault(key, _RatedConversation(messages, held_back[-1]))
+        (rated_conversation.wanted if rating.value == "good" else rated_conversation.unwanted).append(
+            answers[0]
+        )
+        rated_conversation.wanted.extend(answers[1:])
 
     def collected(self) -> CollectedExamples:
         """What has come of all of them."""
         conversations = self._conversations.values()
-        trained = [one for one in conversations if not one.held_back]
-        lines = [line for one in trained for line in (one.pairs() if self._pairs else one.examples())]
+        rated_conversations = [
+            rated_conversation for rated_conversation in conversations if not rated_conversation.held_back
+        ]
+        lines = [
+            line
+            for rated_conversation in rated_conversations
+            for line in (rated_conversation.pairs() if self._pairs else rated_conversation.examples())
+        ]
         items = [
-            {"item": {"messages": one.messages, "answer": one.wanted[-1]}}
-            for one in conversations
-            if one.held_back and one.wanted
+            {"item": {"messages": rated_conversation.messages, "answer": rated_conversation.wanted[-1]}}
+            for rated_conversation in conversations
+            if rated_conversation.held_back and rated_conversation.wanted
         ]
         return CollectedExamples(tuple(lines), tuple(items), self._left_out)
 

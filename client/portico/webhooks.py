@@ -31,20 +31,20 @@ def verify_webhook(
     Raises `InvalidRequest` for a signature that is not right, for a message from another time, and for headers that are
     missing. Compared in constant time.
     """
-    given = {name.lower(): value for name, value in headers.items()}
+    lower_headers = {name.lower(): value for name, value in headers.items()}
     event_id, moment, signatures = (
-        _header(given, name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+        _header(lower_headers, name) for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
     )
     if not (moment.isascii() and moment.isdigit() and len(moment) < 13):
         raise _refused("The header 'webhook-timestamp' is not a number of seconds.")
     if abs(time.time() - int(moment)) > tolerance_s:
         raise _refused(f"The message is older than {tolerance_s:g} s, or ahead of the clock here.")
     data = body.encode() if isinstance(body, str) else body
-    signed = b".".join((event_id.encode(), moment.encode(), data))
-    expected = base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest())
+    signed_data = b".".join((event_id.encode(), moment.encode(), data))
+    expected_signature = base64.b64encode(hmac.new(_key(secret), signed_data, hashlib.sha256).digest())
     # All of them are compared, whichever is right.
     right = [
-        hmac.compare_digest(expected, value.encode())
+        hmac.compare_digest(expected_signature, value.encode())
         for version, _comma, value in (part.partition(",") for part in signatures.split())
         if version == "v1"
     ]

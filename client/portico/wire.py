@@ -268,12 +268,12 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Both together. An unknown cost counts nothing beside a known one."""
-        known = [usage.cost for usage in (self, other) if usage.cost is not None]
+        known_costs = [usage.cost for usage in (self, other) if usage.cost is not None]
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
-            sum(known) if known else None,
+            sum(known_costs) if known_costs else None,
         )
 
 
@@ -341,11 +341,11 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 def event_to_json(event: Event) -> dict[str, Any]:
     """The event as a JSON object with its ``type``."""
-    found: dict[str, Any] = {"type": event.type}
+    document: dict[str, Any] = {"type": event.type}
     for name in _FIELDS[type(event)]:
         value = getattr(event, name)
-        found[name] = value if type(value) in _PLAIN else as_json(value)
-    return found
+        document[name] = value if type(value) in _PLAIN else as_json(value)
+    return document
 
 
 @cache
@@ -376,8 +376,8 @@ def event_from_json(value: Mapping[str, Any]) -> Event | None:
     cls = _BY_TYPE.get(str(value.get("type")))
     if cls is None:
         return None
-    known = {f.name for f in fields(cls)}
-    data = {name: item for name, item in value.items() if name in known}
+    known_fields = {f.name for f in fields(cls)}
+    data = {name: item for name, item in value.items() if name in known_fields}
     if cls is Failed:
         data["error"] = ErrorBody(**data["error"])
     elif cls is Cited:
@@ -391,8 +391,8 @@ def event_from_json(value: Mapping[str, Any]) -> Event | None:
 
 def passage_from_json(value: Mapping[str, Any]) -> Passage:
     """Read one passage back, ignoring fields this version does not know."""
-    known = {f.name for f in fields(Passage)}
-    data = {name: item for name, item in value.items() if name in known}
+    known_fields = {f.name for f in fields(Passage)}
+    data = {name: item for name, item in value.items() if name in known_fields}
     data["place"] = place_from_json(data.get("place") or {})
     if data.get("quote") is not None:
         start, end = data["quote"]
@@ -415,5 +415,5 @@ def claim_from_json(value: Mapping[str, Any]) -> AnswerClaim:
 
 def place_from_json(value: Mapping[str, Any]) -> Place:
     """Read a place back, ignoring fields this version does not know."""
-    known = {f.name: value[f.name] for f in fields(Place) if f.name in value}
-    return Place(**{**known, "heading": tuple(known.get("heading") or ())})
+    place_fields = {f.name: value[f.name] for f in fields(Place) if f.name in value}
+    return Place(**{**place_fields, "heading": tuple(place_fields.get("heading") or ())})

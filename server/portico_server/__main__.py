@@ -21,8 +21,8 @@ from portico_server.core.errors import PorticoError
 from portico_server.settings import Settings, load
 
 
-def _parser(chosen: str) -> argparse.ArgumentParser:
-    """Return the parser. Only the ``chosen`` command has its options: each costs time at every start."""
+def _parser(chosen_command: str) -> argparse.ArgumentParser:
+    """Return the parser. Only the ``chosen_command`` command has its options: each costs time at every start."""
     parser = argparse.ArgumentParser(
         prog="portico_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,7 +35,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         ("vacuum", "give unused room of the database back"),
     ):
         command = commands.add_parser(name, help=text)
-        if name != chosen:
+        if name != chosen_command:
             continue
         for item in fields(Settings):
             command.add_argument(
@@ -68,24 +68,24 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Errors are one JSON line on standard output and exit code 1."""
     words = sys.argv[1:] if arguments is None else arguments
-    given = _parser(words[0] if words else "").parse_args(words)
+    given_arguments = _parser(words[0] if words else "").parse_args(words)
     os.environ.update(unproxied(os.environ))  # for every library that asks it, and for every child
-    flags: dict[str, Any] = {item.name: getattr(given, item.name) for item in fields(Settings)}
+    flags: dict[str, Any] = {item.name: getattr(given_arguments, item.name) for item in fields(Settings)}
     try:
-        if given.file is None:
+        if given_arguments.file is None:
             configuration = None
         else:
             from portico_server import config
 
-            configuration = config.read(given.file, lenient=given.command == "serve")
-        loaded = load(flags, file=configuration.settings if configuration else None)
-        if given.command == "settings":
-            print(json.dumps({"data": [asdict(row) for row in loaded.describe()]}, ensure_ascii=False))
+            configuration = config.read(given_arguments.file, lenient=given_arguments.command == "serve")
+        settings = load(flags, file=configuration.settings if configuration else None)
+        if given_arguments.command == "settings":
+            print(json.dumps({"data": [asdict(row) for row in settings.describe()]}, ensure_ascii=False))
             return 0
-        if given.command != "serve":
+        if given_arguments.command != "serve":
             from portico_server import maintenance
 
-            return maintenance.run(given, loaded)
+            return maintenance.run(given_arguments, settings)
         # NumPy reads it when it is first imported. More threads wait for each other by spinning, which costs each
         # search of a store without a graph several times what it computes.
         set_for_daemon("OPENBLAS_NUM_THREADS", "1")
@@ -96,13 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.freeze()
         gc.enable()
         options = app.StartOptions(
-            docs=tuple(given.docs),
-            model=given.model,
-            parent_watch=given.parent_watch,
-            quiet=given.quiet,
+            docs=tuple(given_arguments.docs),
+            model=given_arguments.model,
+            parent_watch=given_arguments.parent_watch,
+            quiet=given_arguments.quiet,
             configuration=configuration,
         )
-        return app.main(loaded, options)
+        return app.main(settings, options)
     except PorticoError as error:
         print(json.dumps(error.body().to_json(), ensure_ascii=False), flush=True)
         return 1

@@ -65,12 +65,12 @@ class StartOptions:
     """It runs within another program, which has the signals, the standard output and the collector of garbage."""
 
 
-def main(loaded: LoadedSettings, options: StartOptions) -> int:
+def main(loaded_settings: LoadedSettings, options: StartOptions) -> int:
     """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Prints one JSON line when it serves.
 
     Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
     """
-    settings = loaded.settings
+    settings = loaded_settings.settings
     raise_descriptor_limit()
     os.umask(PRIVATE_UMASK_BITS)
     if options.parent_watch and not _is_pipe(sys.stdin.fileno()):
@@ -79,15 +79,15 @@ def main(loaded: LoadedSettings, options: StartOptions) -> int:
         )
     for folder in options.docs:
         if not folder.is_dir():
-            found = f"{folder} is a file" if folder.exists() else f"There is no folder {folder}"
-            raise InvalidRequest(f"{found}. Give --docs an existing folder.", param="docs")
+            problem = f"{folder} is a file" if folder.exists() else f"There is no folder {folder}"
+            raise InvalidRequest(f"{problem}. Give --docs an existing folder.", param="docs")
     with Home(settings.home) as home, listen(settings) as listener:
         logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=options.quiet)
         database = Database(settings.database) if settings.database else Database.at(settings.database_path)
         try:
             database.prepare()
             with asyncio.Runner(loop_factory=new_loop) as runner:
-                runner.run(Daemon(loaded, options, database, listener).serve(home))
+                runner.run(Daemon(loaded_settings, options, database, listener).serve(home))
         finally:
             database.close()
     return 0
@@ -97,16 +97,16 @@ class Daemon:
     """All parts of one daemon, from the first line it prints to the last process it ends."""
 
     def __init__(
-        self, loaded: LoadedSettings, options: StartOptions, database: Database, listener: socket.socket
+        self, settings: LoadedSettings, options: StartOptions, database: Database, listener: socket.socket
     ) -> None:
-        self._settings = loaded.settings
+        self._settings = settings.settings
         self._options = options
         self._configuration = options.configuration or Configuration()
         self._listener = listener
         self._stopping = asyncio.Event()
         self.serving = threading.Event()
         """Set once requests are answered; for who started it from another thread."""
-        self.services = Services(loaded, database, reach(listener), self._stopping.set)
+        self.services = Services(settings, database, reach(listener), self._stopping.set)
         # Also of what cannot be had just now: its name must not be another's when it comes.
         self.services.registry.claims.reserve(self._configuration.names())
         self.services.guard(self._configuration.guards)
@@ -192,7 +192,7 @@ class Daemon:
     async def _prepare(self) -> None:
         """What must stand before the first request: keys, names, stores, and what the start was asked for."""
         await self.services.auth.start(self._configuration.keys, self._configuration.roles)
-        await self.services.questions.start(alone=not self._settings.database)
+        await self.services.questions.start(is_alone=not self._settings.database)
         await self.services.models.start()
         await self._add_models()
         await self.services.mcp.start(self._configuration.mcp)
@@ -204,8 +204,8 @@ class Daemon:
         await self.services.artifacts.start()
         self._report_runs(*await self.services.stores.start())
         # Daemons on one database may start at once, with the same configuration.
-        async with self.services.database.exclusive("configuration", wait_s=CONFIGURATION_WAIT_S) as ours:
-            if not ours:
+        async with self.services.database.exclusive("configuration", wait_s=CONFIGURATION_WAIT_S) as is_ours:
+            if not is_ours:
                 raise Unavailable(
                     "Another daemon on this database has been applying its configuration for "
                     f"{CONFIGURATION_WAIT_S:g} s. End it, or start this one when it serves."
@@ -233,14 +233,14 @@ class Daemon:
                 at = self._configuration.places.get(spec.name, "models")
                 place = f"{at}.{error.param}" if error.param else at
                 if error.code == MISSING_FILE_CODE:  # it may come yet: each call says so until then
-                    await self.services.models.add(spec, keep=False, here=False)
+                    await self.services.models.add(spec, keep=False, is_here=False)
                 wrong.append((spec, place, error))
         aliases = self.services.registry.aliases
         for spec, place, reason in wrong:
-            meant = [f"'{name}' means '{aliases[name]}'" for name in spec.aliases if name in aliases]
+            alias_meanings = [f"'{name}' means '{aliases[name]}'" for name in spec.aliases if name in aliases]
             meanwhile = (
-                f" Until it is mended, {' and '.join(meant)}."
-                if meant and self.services.models.spec(spec.name) is None
+                f" Until it is mended, {' and '.join(alias_meanings)}."
+                if alias_meanings and self.services.models.spec(spec.name) is None
                 else ""
             )
             self._note_failed_model(
@@ -255,12 +255,12 @@ class Daemon:
         there.
         """
         models = self.services.models
-        known = models.spec(problem.name)
+        model_spec = models.spec(problem.name)
 
         async def holds() -> bool:
-            if models.spec(problem.name) is not known:
+            if models.spec(problem.name) is not model_spec:
                 return False
-            return not file or known is None or await models.lacks_file(known)
+            return not file or model_spec is None or await models.lacks_file(model_spec)
 
         self.services.problems.add(problem, holds)
 
@@ -283,8 +283,8 @@ class Daemon:
         """The stores of the configuration, and a store for each folder of documents."""
         for number, spec in enumerate(self._configuration.stores):
             await self._apply_store(spec, f"stores[{number}]")
-        for given in self._options.docs:
-            folder = given.resolve()
+        for path in self._options.docs:
+            folder = path.resolve()
             name = await self._name_for(folder)
             store = await self.services.stores.follow(name, folder, SYSTEM)
             self.services.start_apps.append(store.name)
@@ -362,8 +362,8 @@ class Daemon:
 class _UntilEnd(asyncio.Protocol):
     """Sets an event when standard input closes: the parent is gone."""
 
-    def __init__(self, ended: asyncio.Event) -> None:
-        self._ended = ended
+    def __init__(self, event: asyncio.Event) -> None:
+        self._ended = event
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended.set()
@@ -375,9 +375,9 @@ def _is_pipe(handle: int) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def _is_another(known: str | None, folder: Path) -> bool:
+def _is_another(known_folder: str | None, folder: Path) -> bool:
     """Whether a store's folder is there and is not this one."""
-    return bool(known) and known != str(folder) and Path(str(known)).is_dir()
+    return bool(known_folder) and known_folder != str(folder) and Path(str(known_folder)).is_dir()
 
 
 def _print_line(line: dict[str, object]) -> None:
@@ -401,8 +401,8 @@ async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
 
 def _place(task: asyncio.Task[Any]) -> str:
     """File and line at which a task waits."""
-    waiting: Any = task.get_coro()
-    while (further := getattr(waiting, "cr_await", None)) is not None and hasattr(further, "cr_frame"):
-        waiting = further
-    frame = getattr(waiting, "cr_frame", None)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else repr(waiting)
+    awaitable: Any = task.get_coro()
+    while (further := getattr(awaitable, "cr_await", None)) is not None and hasattr(further, "cr_frame"):
+        awaitable = further
+    frame = getattr(awaitable, "cr_frame", None)
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else repr(awaitable)

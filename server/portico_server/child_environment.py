@@ -31,14 +31,14 @@ def inherited(*without: str) -> dict[str, str]:
 
     Interpreters that the child starts keep the current folder off their module path.
     """
-    ours = {
+    variables = {
         name: value
         for name, value in {**os.environ, **unproxied(os.environ)}.items()
         if not name.startswith(("PORTICO_", *without))
         and not name.upper().endswith(_SECRET)
         and name not in _for_daemon
     }
-    return {**ours, **SAFE_PATH}
+    return {**variables, **SAFE_PATH}
 
 
 def is_local(host: str | None) -> bool:
@@ -51,8 +51,8 @@ def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
     values = {name.lower(): value for name, value in environment.items() if value}
     if not any(name in values for name in _PROXIES):
         return {}
-    given = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-    hosts = dict.fromkeys(host for text in given for host in text.replace(" ", ",").split(",") if host)
+    exceptions = [environment.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host for text in exceptions for host in text.replace(" ", ",").split(",") if host)
     if "*" in hosts:
         return {}
     value = ",".join(dict.fromkeys((*hosts, *_LOCAL)))

@@ -19,7 +19,7 @@ async def transcribe(
 
     ``heard`` is called with each piece as it comes, whole lines or not.
     """
-    rest = b""
+    remainder = b""
     with path.open("ab") as file:
         while data := await stream.read(65_536):
             if file.tell() > LOG_BYTES:
@@ -28,8 +28,8 @@ async def transcribe(
             file.flush()
             if on_text is not None:
                 on_text(data.decode("utf-8", "replace"))
-            *whole, rest = (rest + data).split(b"\n")
-            lines.extend(line.decode("utf-8", "replace") for line in whole)
-            rest = rest[-65_536:]
-    if rest:
-        lines.append(rest.decode("utf-8", "replace"))
+            *complete_lines, remainder = (remainder + data).split(b"\n")
+            lines.extend(line.decode("utf-8", "replace") for line in complete_lines)
+            remainder = remainder[-65_536:]
+    if remainder:
+        lines.append(remainder.decode("utf-8", "replace"))

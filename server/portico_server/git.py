@@ -63,7 +63,7 @@ async def start(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None
 ) -> asyncio.subprocess.Process:
     """Git in ``folder``, with pipes, for who reads what it writes while it runs; `stop` ends it."""
-    kept = {
+    variables = {
         name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
     }
     quiet = {
@@ -79,7 +79,7 @@ async def start(
             *(part for setting in _SETTINGS for part in ("-c", setting)),
             *arguments,
             cwd=folder,
-            env={**kept, **quiet, **(environment or configured(("protocol.allow", "never")))},
+            env={**variables, **quiet, **(environment or configured(("protocol.allow", "never")))},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -116,14 +116,17 @@ def reaching(url: str, addresses: Sequence[str], *, login: str = "", protocol: s
         ("http.proxy", ""),
     ]
     if addresses:
-        pinned = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+        pinned_addresses = ",".join(f"[{address}]" if ":" in address else address for address in addresses)
         settings.append(
-            ("http.curloptResolve", f"{parts.hostname}:{parts.port or PORTS[parts.scheme]}:{pinned}")
+            (
+                "http.curloptResolve",
+                f"{parts.hostname}:{parts.port or PORTS[parts.scheme]}:{pinned_addresses}",
+            )
         )
     if login:
-        encoded = base64.b64encode(login.encode()).decode()
+        encoded_login = base64.b64encode(login.encode()).decode()
         settings.append(
-            (f"http.{parts.scheme}://{parts.netloc}/.extraHeader", f"Authorization: Basic {encoded}")
+            (f"http.{parts.scheme}://{parts.netloc}/.extraHeader", f"Authorization: Basic {encoded_login}")
         )
     return configured(*settings)
 

@@ -121,24 +121,24 @@ class Home:
 def _narrow_files(files: Iterable[Path]) -> None:
     """Take files away from other users of the machine, as far as they are ours."""
     for path in files:
-        found = path.lstat()
-        if stat.S_ISREG(found.st_mode) and found.st_mode & _OTHERS_BITS and _is_ours(found):
-            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_BITS)
+        state = path.lstat()
+        if stat.S_ISREG(state.st_mode) and state.st_mode & _OTHERS_BITS and _is_ours(state):
+            path.chmod(stat.S_IMODE(state.st_mode) & ~_OTHERS_BITS)
 
 
 def _narrow_folder(path: Path) -> None:
     """Close a home folder, made beforehand as it may be, to other users. Raises `Unavailable` where that cannot be."""
-    found = path.stat()
-    if not found.st_mode & _OTHERS_BITS:
+    state = path.stat()
+    if not state.st_mode & _OTHERS_BITS:
         return
-    if found.st_mode & stat.S_ISVTX:
+    if state.st_mode & stat.S_ISVTX:
         raise Unavailable(
             f"{path} is a folder for everybody, such as /tmp. Set PORTICO_HOME to a folder of its own.",
             code="home_unsafe",
         )
-    if _is_ours(found):
-        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_BITS)
-    elif found.st_mode & _OTHERS_WRITE_BITS and not _is_shared_with_us(found):
+    if _is_ours(state):
+        path.chmod(stat.S_IMODE(state.st_mode) & ~_OTHERS_BITS)
+    elif state.st_mode & _OTHERS_WRITE_BITS and not _is_shared_with_us(state):
         raise Unavailable(
             f"The home folder {path} belongs to another user, and others may write it. Set PORTICO_HOME to a folder of "
             "this user.",
@@ -146,10 +146,10 @@ def _narrow_folder(path: Path) -> None:
         )
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    return os.geteuid() in (0, found.st_uid)
+def _is_ours(state: os.stat_result) -> bool:
+    return os.geteuid() in (0, state.st_uid)
 
 
-def _is_shared_with_us(found: os.stat_result) -> bool:
+def _is_shared_with_us(state: os.stat_result) -> bool:
     """Whether it is ours by its group alone, as volumes of a cluster are, and nobody else may write it."""
-    return not found.st_mode & stat.S_IWOTH and found.st_gid in (os.getegid(), *os.getgroups())
+    return not state.st_mode & stat.S_IWOTH and state.st_gid in (os.getegid(), *os.getgroups())

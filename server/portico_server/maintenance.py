@@ -29,28 +29,30 @@ PROGRESS_S: Final = 0.2
 """Seconds between two lines of progress."""
 
 
-def run(given: Namespace, loaded: LoadedSettings) -> int:
+def run(arguments: Namespace, loaded_settings: LoadedSettings) -> int:
     """Do what the command line asks. Raises `PorticoError`."""
-    settings = loaded.settings
+    settings = loaded_settings.settings
     check_here(settings)
-    match given.command:
+    match arguments.command:
         case "backup":
-            _print_line(_write(given.path, loaded, models=given.with_models))
+            _print_line(_write(arguments.path, loaded_settings, models=arguments.with_models))
         case "restore":
-            _print_line(_restore(given.path, settings, replace=given.replace, dry_run=given.dry_run))
+            _print_line(
+                _restore(arguments.path, settings, replace=arguments.replace, dry_run=arguments.dry_run)
+            )
         case _:
             _print_line(_vacuum(settings))
     return 0
 
 
-def _write(path: Path, loaded: LoadedSettings, *, models: bool) -> dict[str, Any]:
-    settings = loaded.settings
+def _write(path: Path, loaded_settings: LoadedSettings, *, models: bool) -> dict[str, Any]:
+    settings = loaded_settings.settings
     _check_exists(settings.home)
     partial = path.with_name(f"{path.name}.part")
     with Home(settings.home):
         try:
             with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-                missing = asyncio.run(_send_backup(out, loaded, settings.models if models else None))
+                missing = asyncio.run(_send_backup(out, loaded_settings, settings.models if models else None))
                 out.flush()
                 os.fsync(out.fileno())
             partial.replace(path)
@@ -63,22 +65,22 @@ def _write(path: Path, loaded: LoadedSettings, *, models: bool) -> dict[str, Any
                 partial.unlink(missing_ok=True)
 
 
-async def _send_backup(out: BinaryIO, loaded: LoadedSettings, models: Path | None) -> int:
-    home = loaded.settings.home
-    recorded = noted(loaded)
+async def _send_backup(out: BinaryIO, settings: LoadedSettings, models: Path | None) -> int:
+    home = settings.settings.home
+    recorded_settings = noted(settings)
     async with backup(
-        home, version=__version__, settings=recorded, models=models, report=_Progress()
-    ) as made:
-        async for piece in made.pieces():
+        home, version=__version__, settings=recorded_settings, models=models, report=_Progress()
+    ) as new_backup:
+        async for piece in new_backup.pieces():
             out.write(piece)
-        return made.missing
+        return new_backup.missing
 
 
 def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) -> dict[str, Any]:
     archive = BackupArchive(path)
     try:
         contents = archive.contents
-        done: dict[str, Any] = {
+        result: dict[str, Any] = {
             "home": str(settings.home),
             "portico": contents.portico,
             "created_at": contents.created_at,
@@ -93,27 +95,27 @@ def _restore(path: Path, settings: Settings, *, replace: bool, dry_run: bool) ->
         if dry_run:
             archive.check(_Progress())
             return {
-                **done,
+                **result,
                 "files": [{"name": name, "bytes": archive.size(name)} for name in archive.names()],
             }
-        made = [path for path in (settings.home, *settings.home.parents) if not path.exists()]
+        paths = [path for path in (settings.home, *settings.home.parents) if not path.exists()]
         with Home(settings.home):
             try:
                 aside = restore(archive, settings.home, replace=replace, report=_Progress())
             except PorticoError:
-                if made:
-                    _remove_empty(settings.home, made)
+                if paths:
+                    _remove_empty(settings.home, paths)
                 raise
-        return {**done, "aside": None if aside is None else str(aside)}
+        return {**result, "aside": None if aside is None else str(aside)}
     finally:
         archive.close()
 
 
-def _remove_empty(home: Path, made: Sequence[Path]) -> None:
+def _remove_empty(home: Path, paths: Sequence[Path]) -> None:
     """Take away the folders that a restore has made and left empty, innermost first; the home's lock is held."""
     (home / LOCK_FILE).unlink(missing_ok=True)
     with suppress(OSError):
-        for folder in made:
+        for folder in paths:
             folder.rmdir()
 
 
@@ -123,13 +125,13 @@ def _vacuum(settings: Settings) -> dict[str, Any]:
         database = Database.at(settings.database_path)
         try:
             database.prepare()
-            done = asyncio.run(database.vacuum())
+            vacuum_result = asyncio.run(database.vacuum())
         finally:
             database.close()
-    if done is None:
+    if vacuum_result is None:
         size = settings.database_path.stat().st_size
         return {"before": size, "after": size, "freed": 0, "converted": False}
-    return asdict(done)
+    return asdict(vacuum_result)
 
 
 def _check_exists(home: Path) -> None:
@@ -143,11 +145,11 @@ class _Progress:
     def __init__(self) -> None:
         self._last = 0.0
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done_bytes: int, total: int) -> None:
         now = time.monotonic()
         if now - self._last >= PROGRESS_S:
             self._last = now
-            _print_line({"progress": {"what": what, "done": done, "total": total}})
+            _print_line({"progress": {"what": stage, "done": done_bytes, "total": total}})
 
 
 def _print_line(line: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def _installed() -> Sequence[_PluginEntry]:
     """The entry points of our groups, by distribution and name. Reads the metadata on the module path; blocks."""
     from importlib import metadata  # a start that asks for no plugin does not need it
 
-    found: dict[str, list[_PluginEntry]] = {}
+    plugin_entries: dict[str, list[_PluginEntry]] = {}
     for distribution in metadata.distributions():
         text = distribution.read_text("entry_points.txt") or ""
         if "portico." not in text:
@@ -84,8 +84,8 @@ def _installed() -> Sequence[_PluginEntry]:
             logger.exception("the entry points of a distribution cannot be read:\n%s", text)
             continue
         # What stands first on the path is what Python imports.
-        found.setdefault(name, sorted(entries, key=lambda entry: (entry.kind, entry.name)))
-    return tuple(chain.from_iterable(found[name] for name in sorted(found)))
+        plugin_entries.setdefault(name, sorted(entries, key=lambda entry: (entry.kind, entry.name)))
+    return tuple(chain.from_iterable(plugin_entries[name] for name in sorted(plugin_entries)))
 
 
 def has_plugin(kind: PluginKind, name: str) -> bool:
@@ -96,9 +96,9 @@ def has_plugin(kind: PluginKind, name: str) -> bool:
 class PluginTable(Mapping[str, T], Generic[T]):
     """Everything of one kind by name: what is built in, then what plugins add.
 
-    ``accept`` makes the entry of a name out of what a plugin holds, or raises an exception that says what is wrong with
-    it. ``reserved`` are further names that no plugin may have. Iterating gives names and imports nothing. A lookup
-    raises `PluginError` for a plugin that cannot be loaded.
+    ``accept`` makes the entry of a name out of what a plugin holds, or raises an exception that says what is
+    wrong with it. ``reserved_names`` are further names that no plugin may have. Iterating gives names and
+    imports nothing. A lookup raises `PluginError` for a plugin that cannot be loaded.
     """
 
     def __init__(
@@ -106,12 +106,12 @@ class PluginTable(Mapping[str, T], Generic[T]):
         kind: PluginKind,
         built_in: Mapping[str, T],
         accept: Callable[[Any], T],
-        reserved: Collection[str] = (),
+        reserved_names: Collection[str] = (),
     ) -> None:
         self._kind = kind
         self.built_in = built_in
         self._accept = accept
-        self._reserved = reserved
+        self._reserved = reserved_names
         self._loaded: dict[str, T] = {}
         self._failed: dict[_PluginEntry, str] = {}
 
@@ -153,25 +153,25 @@ class PluginTable(Mapping[str, T], Generic[T]):
     @property
     def _entries(self) -> Mapping[str, _PluginEntry]:
         """The plugin that has each name. The first one keeps it; the others are noted as failed."""
-        found: dict[str, _PluginEntry] = {}
+        plugin_entries: dict[str, _PluginEntry] = {}
         for entry in _installed():
             if entry.kind != self._kind:
                 continue
-            reason = self._refusal(entry, found)
+            reason = self._refusal(entry, plugin_entries)
             if reason:
                 self._fail(entry, reason)
             else:
-                found[entry.name] = entry
-        return found
+                plugin_entries[entry.name] = entry
+        return plugin_entries
 
-    def _refusal(self, entry: _PluginEntry, found: Mapping[str, _PluginEntry]) -> str:
+    def _refusal(self, entry: _PluginEntry, plugin_entries: Mapping[str, _PluginEntry]) -> str:
         """Why a plugin cannot have its name; empty if it can."""
         if not _PLUGIN_NAME.fullmatch(entry.name):
             return "its name must be a small letter and up to 63 small letters, digits, '-' and '_'."
         if entry.name in self.built_in or entry.name in self._reserved:
             return f"the name '{entry.name}' is built in. Choose another name."
-        if entry.name in found:
-            return f"the name '{entry.name}' belongs to the {self._kind} of {found[entry.name].distribution}."
+        if entry.name in plugin_entries:
+            return f"the name '{entry.name}' belongs to the {self._kind} of {plugin_entries[entry.name].distribution}."
         return ""
 
     def _load(self, entry: _PluginEntry) -> None:
@@ -184,11 +184,11 @@ class PluginTable(Mapping[str, T], Generic[T]):
                     f"its module sets {VERSION_NAME} to {version!r}; this daemon takes plugins of version "
                     f"{PLUGIN_API_VERSION}."
                 )
-            made = self._accept(getattr(module, attribute.strip()))
-            name = getattr(made, "name", entry.name)
+            plugin = self._accept(getattr(module, attribute.strip()))
+            name = getattr(plugin, "name", entry.name)
             if name != entry.name:
                 raise InvalidRequest(f"it calls itself {name!r}, but its entry point is '{entry.name}'.")
-            self._loaded[entry.name] = made
+            self._loaded[entry.name] = plugin
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the code of others raises what it likes
             reason = error.message if isinstance(error, PorticoError) else f"{type(error).__name__}: {error}"
             self._fail(entry, reason)

@@ -51,22 +51,24 @@ class Problems:
                 self._drop(entry)
         return [entry.problem for entry in self._entries]
 
-    def applied(self, wanted: Configuration) -> None:
-        """Forget what was wrong with entries of which ``wanted`` has been applied: it has been checked as a whole."""
+    def applied(self, configuration: Configuration) -> None:
+        """Forget what was wrong with entries of which ``configuration`` has been applied: it has been checked
+        as a whole.
+        """
         names: Mapping[str, Collection[str]] = {
-            "models": {model.name for model in wanted.models},
-            "stores": {store.name for store in wanted.stores},
-            "aliases": {alias.name for alias in wanted.aliases},
+            "models": {model.name for model in configuration.models},
+            "stores": {store.name for store in configuration.stores},
+            "aliases": {alias.name for alias in configuration.aliases},
         }
         for entry in list(self._entries):
-            given = names.get(entry.kind, ())
-            if entry.problem.name in given or (given and not entry.problem.name):
+            kind_names = names.get(entry.kind, ())
+            if entry.problem.name in kind_names or (kind_names and not entry.problem.name):
                 self._drop(entry)
 
     def of_store(self, name: str) -> str | None:
         """What is wrong with a shared store, with its place in the configuration."""
-        found = (e.problem for e in self._entries if e.kind == "stores" and e.problem.name == name)
-        return next((f"{problem.place}: {problem.reason}" for problem in found), None)
+        problems = (e.problem for e in self._entries if e.kind == "stores" and e.problem.name == name)
+        return next((f"{problem.place}: {problem.reason}" for problem in problems), None)
 
     async def run(self, registry: Registry) -> None:
         """Try again whenever models have come or gone, until cancelled."""

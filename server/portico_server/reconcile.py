@@ -80,7 +80,12 @@ class Reconciler:
         self.stores = StoreReconciler(stores)
 
     async def apply(
-        self, wanted: Configuration, caller: Principal, *, prune: Iterable[str] = (), dry_run: bool = False
+        self,
+        configuration: Configuration,
+        caller: Principal,
+        *,
+        prune: Iterable[str] = (),
+        dry_run: bool = False,
     ) -> list[Change]:
         """Everything is checked before anything is changed; with ``dry_run`` nothing is.
 
@@ -88,48 +93,58 @@ class Reconciler:
         this configuration itself brings can only be checked when that is there. Raises `PorticoError` with what is
         wrong, and what had been done before it.
         """
-        planned = await self._plan(wanted, caller, frozenset(prune))
+        steps = await self._plan(configuration, caller, frozenset(prune))
         if not dry_run:
-            self.stores.applied |= {spec.name for spec in wanted.stores}
-        done: list[Change] = []
-        for one in planned if not dry_run else ():
+            self.stores.applied |= {spec.name for spec in configuration.stores}
+        changes: list[Change] = []
+        for one in steps if not dry_run else ():
             if one.do is None:
                 continue
             try:
                 await one.do()
             except PorticoError as error:
-                before = ", ".join(f"{change.kind}/{change.name}" for change in done) or "nothing"
+                before = ", ".join(f"{change.kind}/{change.name}" for change in changes) or "nothing"
                 error.message = (
                     f"{one.change.kind}/{one.change.name}: {error.message} Changed before that: {before}."
                 )
                 raise
-            done.append(one.change)
-        return [one.change for one in planned]
+            changes.append(one.change)
+        return [step.change for step in steps]
 
-    async def _plan(self, wanted: Configuration, caller: Principal, prune: frozenset[str]) -> list[_Step]:
-        coming = {name for spec in wanted.models for name in (spec.name, *spec.aliases)}
-        planned = [
-            *(self._model(spec) for spec in wanted.models),
-            *[await self._store(spec, f"stores[{n}]", coming) for n, spec in enumerate(wanted.stores)],
-            *self._sources(wanted),
-            *await self._library(wanted, caller),
-            *await self._skill_folders(wanted.skills, caller),
+    async def _plan(
+        self, configuration: Configuration, caller: Principal, prune: frozenset[str]
+    ) -> list[_Step]:
+        coming = {name for spec in configuration.models for name in (spec.name, *spec.aliases)}
+        planned_steps = [
+            *(self._model(spec) for spec in configuration.models),
+            *[await self._store(spec, f"stores[{n}]", coming) for n, spec in enumerate(configuration.stores)],
+            *self._sources(configuration),
+            *await self._library(configuration, caller),
+            *await self._skill_folders(configuration.skills, caller),
         ]
-        new = {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
-        new |= {("models", alias) for spec in wanted.models for alias in spec.aliases}
-        planned += await self._entries(wanted.apps, caller, new)
-        new |= {(one.change.kind, one.change.name) for one in planned if one.change.action != "unchanged"}
-        planned += await self._times(wanted.schedules, caller, new)
-        planned += await self._aliases(wanted.aliases, caller, new)
-        gone = await self._removals(wanted, prune)
-        return [*planned, *reversed(gone)]
+        new = {
+            (step.change.kind, step.change.name)
+            for step in planned_steps
+            if step.change.action != "unchanged"
+        }
+        new |= {("models", alias) for spec in configuration.models for alias in spec.aliases}
+        planned_steps += await self._entries(configuration.apps, caller, new)
+        new |= {
+            (step.change.kind, step.change.name)
+            for step in planned_steps
+            if step.change.action != "unchanged"
+        }
+        planned_steps += await self._times(configuration.schedules, caller, new)
+        planned_steps += await self._aliases(configuration.aliases, caller, new)
+        steps = await self._removals(configuration, prune)
+        return [*planned_steps, *reversed(steps)]
 
     def _model(self, spec: ModelSpec) -> _Step:
         self._models.factory.check(spec)
-        known = self._models.spec(spec.name)
-        if known is None:
+        model_spec = self._models.spec(spec.name)
+        if model_spec is None:
             return _Step(Change("models", spec.name, "create"), lambda: self._models.add(spec))
-        fields = _differing(known.to_json(), spec.to_json())
+        fields = _differing(model_spec.to_json(), spec.to_json())
         if not fields:
             return _Step(Change("models", spec.name, "unchanged"))
 
@@ -145,50 +160,52 @@ class Reconciler:
         do = None if action == "unchanged" else partial(self.stores.put, spec)
         return _Step(Change("stores", spec.name, action, fields or ()), do)
 
-    def _sources(self, wanted: Configuration) -> list[_Step]:
+    def _sources(self, configuration: Configuration) -> list[_Step]:
         """Tools and MCP servers."""
-        planned = []
+        steps = []
         for kind, holder, specs in (
-            ("tools", self._tools, wanted.tools),
-            ("mcp", self._mcp, wanted.mcp),
+            ("tools", self._tools, configuration.tools),
+            ("mcp", self._mcp, configuration.mcp),
         ):
             for spec in specs:
-                known = holder.spec(spec.name)
-                fields = _differing(known.to_json(), spec.to_json()) if known is not None else ()
-                action: Action = "create" if known is None else "change" if fields else "unchanged"
+                current_spec = holder.spec(spec.name)
+                fields = (
+                    _differing(current_spec.to_json(), spec.to_json()) if current_spec is not None else ()
+                )
+                action: Action = "create" if current_spec is None else "change" if fields else "unchanged"
                 do = None if action == "unchanged" else _put_step(holder, spec)
-                planned.append(_Step(Change(kind, spec.name, action, fields), do))
-        return planned
+                steps.append(_Step(Change(kind, spec.name, action, fields), do))
+        return steps
 
-    async def _library(self, wanted: Configuration, caller: Principal) -> list[_Step]:
-        taken = await self._prompts.take(wanted.prompts, caller, origin="configuration", dry_run=True)
+    async def _library(self, configuration: Configuration, caller: Principal) -> list[_Step]:
+        imported_prompts = await self._prompts.take(
+            configuration.prompts, caller, origin="configuration", dry_run=True
+        )
         actions: dict[str, Action] = {
-            **dict.fromkeys(taken.added, "create"),
-            **dict.fromkeys(taken.changed, "change"),
-            **dict.fromkeys(taken.unchanged, "unchanged"),
+            **dict.fromkeys(imported_prompts.added, "create"),
+            **dict.fromkeys(imported_prompts.changed, "change"),
+            **dict.fromkeys(imported_prompts.unchanged, "unchanged"),
         }
-        planned = []
-        for spec in wanted.prompts:
+        steps = []
+        for spec in configuration.prompts:
             action = actions[spec.name]
 
             async def save(spec: Any = spec) -> None:
                 await self._prompts.save(spec, caller, origin="configuration")
 
-            planned.append(
-                _Step(Change("prompts", spec.name, action), None if action == "unchanged" else save)
-            )
-        return planned
+            steps.append(_Step(Change("prompts", spec.name, action), None if action == "unchanged" else save))
+        return steps
 
     async def _skill_folders(self, folders: Sequence[SkillFolder], caller: Principal) -> list[_Step]:
-        known = await self._skills.shared()
-        planned = []
+        skill_rows = await self._skills.shared()
+        steps = []
         for folder in folders:
-            row = known.get(folder.name)
+            row = skill_rows.get(folder.name)
             same = row is not None and await self._skills.same(folder, row)
             action: Action = "create" if row is None else "unchanged" if same else "change"
             do = None if same else partial(self._save_skill, folder, caller)
-            planned.append(_Step(Change("skills", folder.name, action), do))
-        return planned
+            steps.append(_Step(Change("skills", folder.name, action), do))
+        return steps
 
     async def _save_skill(self, folder: SkillFolder, caller: Principal) -> None:
         await self._skills.save(folder, caller, origin=FROM_FILE)
@@ -198,26 +215,26 @@ class Reconciler:
     ) -> list[_Step]:
         """Apps, those that others need first. ``new``: kinds and names that this configuration brings."""
         new = new | {("apps", entry.name) for entry in entries if self._apps.index.shared(entry.name) is None}
-        planned: list[_Step] = []
-        waiting: dict[str, AppEntry] = {}
+        steps: list[_Step] = []
+        app_entries: dict[str, AppEntry] = {}
         for entry in entries:
             change = self._entry(entry)
             if change.action == "unchanged":
-                planned.append(_Step(change))
+                steps.append(_Step(change))
                 continue
             try:
                 await self._apps.check(entry.name, entry.kind, entry.spec, caller)
             except PorticoError as error:
                 if not _is_coming(error, new - {("apps", entry.name)}):
                     raise
-                waiting[entry.name] = entry
-            planned.append(_Step(change, self._deploying([entry], caller)))
+                app_entries[entry.name] = entry
+            steps.append(_Step(change, self._deploying([entry], caller)))
         # Those that others need go first; the rest may need each other: the last of them deploys what is left.
-        late = [_Step(one.change) for one in planned if one.change.name in waiting]
-        planned = [one for one in planned if one.change.name not in waiting]
+        late = [_Step(step.change) for step in steps if step.change.name in app_entries]
+        steps = [step for step in steps if step.change.name not in app_entries]
         if late:
-            late[-1] = replace(late[-1], do=self._deploying(list(waiting.values()), caller))
-        return planned + late
+            late[-1] = replace(late[-1], do=self._deploying(list(app_entries.values()), caller))
+        return steps + late
 
     def _entry(self, entry: AppEntry) -> Change:
         row = self._apps.index.shared(entry.name)
@@ -237,8 +254,8 @@ class Reconciler:
         self, specs: Sequence[ScheduleSpec], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
         """Schedules. ``new``: kinds and names that this configuration brings."""
-        known = await self._schedules.shared()
-        planned = []
+        schedule_rows = await self._schedules.shared()
+        steps = []
         for number, spec in enumerate(specs):
             if (f"{spec.kind}s", spec.target) not in new:
                 try:
@@ -246,19 +263,19 @@ class Reconciler:
                 except PorticoError as error:
                     at = f"schedules[{number}].{spec.kind}"
                     raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
-            row = known.get(spec.name)
+            row = schedule_rows.get(spec.name)
             fields = differing(row, spec) if row is not None else ()
             action: Action = "create" if row is None else "change" if fields else "unchanged"
             do = None if action == "unchanged" else partial(self._schedules.put, spec)
-            planned.append(_Step(Change("schedules", spec.name, action, fields), do))
-        return planned
+            steps.append(_Step(Change("schedules", spec.name, action, fields), do))
+        return steps
 
     async def _aliases(
         self, specs: Sequence[AliasSpec], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
         """Aliases and their canaries. ``new``: kinds and names that this configuration brings."""
         coming = {name for kind, name in new if kind in ("models", "stores", "apps")}
-        planned = []
+        steps = []
         for number, spec in enumerate(specs):
             at = f"aliases[{number}]"
             try:
@@ -275,8 +292,8 @@ class Reconciler:
                 raise
             action: Action = "create" if fields is None else "change" if fields else "unchanged"
             do = None if action == "unchanged" else partial(self.alias, spec, caller)
-            planned.append(_Step(Change("aliases", spec.name, action, fields or ()), do))
-        return planned
+            steps.append(_Step(Change("aliases", spec.name, action, fields or ()), do))
+        return steps
 
     async def alias(self, spec: AliasSpec, caller: Principal) -> None:
         """Let an alias and its canary be what a configuration wants. Raises `PorticoError`."""
@@ -288,7 +305,7 @@ class Reconciler:
             with _in_canary():
                 await self._canaries.set(spec.name, spec.canary, caller)
 
-    async def _removals(self, wanted: Configuration, prune: frozenset[str]) -> list[_Step]:
+    async def _removals(self, configuration: Configuration, prune: frozenset[str]) -> list[_Step]:
         """What is here and not in the configuration, of the kinds `prune`, each with how it is removed."""
         built_in = {spec.name for spec in BUILT_IN}
         models = [info.name for info in self._models.list() if info.name not in built_in]
@@ -299,30 +316,34 @@ class Reconciler:
             if "apps" in prune or row.kind == "agent"
         ]
         # Those that came with Portico are not the configuration's to remove.
-        prompts = [each.name for each in await self._prompts.list(SYSTEM) if each.origin != builtin.ORIGIN]
+        prompts = [
+            prompt_row.name
+            for prompt_row in await self._prompts.list(SYSTEM)
+            if prompt_row.origin != builtin.ORIGIN
+        ]
         times = list(await self._schedules.shared())
         skills = list(await self._skills.shared())
-        brought = {alias for spec in wanted.models for alias in spec.aliases}
-        aliases = [name for name in self._models.aliases.names() if name not in brought]
-        found: list[_Step] = []
-        for kind, here, named, remove in (
-            ("models", models, wanted.models, lambda name: self._models.remove(name)),
-            ("stores", rows, wanted.stores, lambda name: self._stores.delete(name, SYSTEM)),
-            ("tools", [x.name for x in self._tools.every()], wanted.tools, self._tools.remove),
-            ("mcp", [x.name for x in self._mcp.every()], wanted.mcp, self._mcp.remove),
-            ("prompts", prompts, wanted.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
-            ("skills", skills, wanted.skills, lambda name: self._skills.remove(name, SYSTEM)),
-            ("apps", apps, wanted.apps, lambda name: self._apps.remove(name, SYSTEM)),
-            ("schedules", times, wanted.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
-            ("aliases", aliases, wanted.aliases, self._models.aliases.remove),
+        alias_names = {alias for spec in configuration.models for alias in spec.aliases}
+        aliases = [name for name in self._models.aliases.names() if name not in alias_names]
+        steps: list[_Step] = []
+        for kind, current_names, specs, remove in (
+            ("models", models, configuration.models, lambda name: self._models.remove(name)),
+            ("stores", rows, configuration.stores, lambda name: self._stores.delete(name, SYSTEM)),
+            ("tools", [x.name for x in self._tools.every()], configuration.tools, self._tools.remove),
+            ("mcp", [x.name for x in self._mcp.every()], configuration.mcp, self._mcp.remove),
+            ("prompts", prompts, configuration.prompts, lambda name: self._prompts.remove(name, SYSTEM)),
+            ("skills", skills, configuration.skills, lambda name: self._skills.remove(name, SYSTEM)),
+            ("apps", apps, configuration.apps, lambda name: self._apps.remove(name, SYSTEM)),
+            ("schedules", times, configuration.schedules, lambda name: self._schedules.remove(name, SYSTEM)),
+            ("aliases", aliases, configuration.aliases, self._models.aliases.remove),
         ):
             if not prune.intersection((kind, "agents") if kind == "apps" else (kind,)):
                 continue
-            kept = {spec.name for spec in named}
-            for name in here:
-                if name not in kept:
-                    found.append(_Step(Change(kind, name, "remove"), _calling(remove, name)))
-        return found
+            kept_names = {spec.name for spec in specs}
+            for name in current_names:
+                if name not in kept_names:
+                    steps.append(_Step(Change(kind, name, "remove"), _calling(remove, name)))
+        return steps
 
 
 @contextmanager

@@ -71,22 +71,22 @@ class StoreReconciler:
             return False
         if self._is_missing_model(spec.embedding_model):
             return True
-        wanted = self._stores.embedding(spec.embedding_model)
-        return wanted not in (row.embedding_model, row.next_embedding_model)
+        embedding_model = self._stores.embedding(spec.embedding_model)
+        return embedding_model not in (row.embedding_model, row.next_embedding_model)
 
     def missing_models(self, spec: StoreSpec) -> dict[str, tuple[str, InvalidRequest]]:
         """The embedding models that a store asks for and that are not here, by field, each with the reason."""
-        named = {"embedding_model": spec.embedding_model} | {
+        model_fields = {"embedding_model": spec.embedding_model} | {
             f"groups[{number}].embedding_model": group.embedding_model or ""
             for number, group in enumerate(spec.groups)
         }
-        found = {}
-        for field, model in named.items():
+        missing_models = {}
+        for field, model in model_fields.items():
             try:
                 self._stores.embedding(model)
             except InvalidRequest as error:
-                found[field] = model, error
-        return found
+                missing_models[field] = model, error
+        return missing_models
 
     def without(self, spec: StoreSpec, fields: Collection[str]) -> StoreSpec:
         """A store with the default embedding model, and without the groups, whose ``fields`` cannot be."""
@@ -190,5 +190,5 @@ def _source(row: StoreRow) -> str | list[str] | None:
     return sources.source_of(row.source).written() if row.source is not None else None
 
 
-def _written(given: str | tuple[str, ...]) -> str | list[str]:
-    return given if isinstance(given, str) else list(given)
+def _written(source: str | tuple[str, ...]) -> str | list[str]:
+    return source if isinstance(source, str) else list(source)

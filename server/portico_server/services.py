@@ -106,13 +106,13 @@ class Services:
 
     def __init__(
         self,
-        loaded: LoadedSettings,
+        settings: LoadedSettings,
         database: Database,
         url: str,
         stop: Callable[[], None],
         overrides: Overrides = Overrides(),  # noqa: B008  # frozen
     ) -> None:
-        self.loaded = loaded
+        self.loaded = settings
         self.database = database
         self.url = url
         self.stop = stop
@@ -403,18 +403,18 @@ class Services:
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs until the daemon ends, by name."""
-        alone = not self.settings.database  # SQLite has one daemon
+        is_alone = not self.settings.database  # SQLite has one daemon
         return {
-            **({} if alone else {"feed": self.feed.run()}),
+            **({} if is_alone else {"feed": self.feed.run()}),
             "usage": self.usage.run(),
-            "scheduler": self.scheduler.run(alone=alone),
-            "questions": self.questions.run(alone=alone),
+            "scheduler": self.scheduler.run(is_alone=is_alone),
+            "questions": self.questions.run(is_alone=is_alone),
             "problems": self.problems.run(self.registry),
             "mcp servers": self.mcp.run(),
             "retention": self.retention.run(),
             "schedules": self.scheduled.run(),
             "canaries": self.canaries.run(),
-            "webhooks": self.deliveries.run(alone=alone),
+            "webhooks": self.deliveries.run(is_alone=is_alone),
             "events of webhooks": self.deliveries.settle(),
             "added tools": self.added.run(),
             "served functions": self.served.run(),

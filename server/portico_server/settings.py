@@ -505,11 +505,11 @@ def load(
     environment = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
-    known = {item.name for item in fields(Settings)}
+    known_names = {item.name for item in fields(Settings)}
     for name in file or {}:
-        if name not in known:
+        if name not in known_names:
             raise InvalidRequest(
-                f"There is no setting '{name}' in 'settings'.{nearest(name, known)}", param=name
+                f"There is no setting '{name}' in 'settings'.{nearest(name, known_names)}", param=name
             )
     for item in fields(Settings):
         sources: tuple[tuple[Origin, Any], ...] = (
@@ -517,8 +517,8 @@ def load(
             ("environment", environment.get(f"PORTICO_{item.name.upper()}") or None),
             ("file", (file or {}).get(item.name)),
         )
-        nothing: tuple[Origin, Any] = ("default", None)
-        origin, raw = next((pair for pair in sources if pair[1] is not None), nothing)
+        no_setting: tuple[Origin, Any] = ("default", None)
+        origin, raw = next((pair for pair in sources if pair[1] is not None), no_setting)
         values[item.name] = (
             item.default if raw is None else _parse(item.name, item.default, raw, origin, item.metadata)
         )
@@ -550,20 +550,20 @@ def load(
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=/-]{0,500})?", re.ASCII)
 
 
-def _files(given: str, home: Path) -> str:
-    if not given.startswith("s3://"):
-        return str(Path(given).expanduser().absolute() if given else home)
-    return _bucket("files", given, "a folder or ")
+def _files(location: str, home: Path) -> str:
+    if not location.startswith("s3://"):
+        return str(Path(location).expanduser().absolute() if location else home)
+    return _bucket("files", location, "a folder or ")
 
 
-def _bucket(setting: str, given: str, otherwise: str = "") -> str:
-    if _BUCKET.fullmatch(given) is None:
+def _bucket(setting: str, bucket: str, otherwise: str = "") -> str:
+    if _BUCKET.fullmatch(bucket) is None:
         raise InvalidRequest(
-            f"The setting '{setting}' is '{given[:80]}', but must be {otherwise}s3://BUCKET/PREFIX: a bucket has 3 to "
+            f"The setting '{setting}' is '{bucket[:80]}', but must be {otherwise}s3://BUCKET/PREFIX: a bucket has 3 to "
             "63 small letters, digits, dots and hyphens.",
             param=setting,
         )
-    return given.rstrip("/")
+    return bucket.rstrip("/")
 
 
 def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[str, Any]) -> Any:
@@ -591,8 +591,8 @@ def _parse(name: str, default: Any, raw: Any, origin: Origin, metadata: Mapping[
     if form is not None and (value or default):
         for entry in map(str.strip, value.split(",")):
             if not form.pattern.fullmatch(entry):
-                shown = "an entry that is something else" if metadata["secret"] else f"'{entry[:80]}'"
-                raise InvalidRequest(f"{where} has {shown}, but must be {form.expected}.", param=name)
+                shown_entry = "an entry that is something else" if metadata["secret"] else f"'{entry[:80]}'"
+                raise InvalidRequest(f"{where} has {shown_entry}, but must be {form.expected}.", param=name)
     return value
 
 

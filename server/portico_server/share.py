@@ -52,38 +52,38 @@ class SharedApp:
     origins: Sequence[str] = ()
 
 
-def application(shared: SharedApp) -> FastAPI:
+def application(shared_app: SharedApp) -> FastAPI:
     """The page at ``/`` and its conversation at ``/chat``."""
 
     @asynccontextmanager
-    async def lifespan(made: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(new_fast_api: FastAPI) -> AsyncIterator[None]:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S
         )
-        async with aiohttp.ClientSession(timeout=timeout) as made.state.session:
+        async with aiohttp.ClientSession(timeout=timeout) as new_fast_api.state.session:
             yield
 
-    made = FastAPI(lifespan=lifespan, openapi_url=None)
+    fast_api = FastAPI(lifespan=lifespan, openapi_url=None)
 
-    @made.exception_handler(PorticoError)
+    @fast_api.exception_handler(PorticoError)
     async def refuse(_request: Request, error: PorticoError) -> Response:
         return Response(
             orjson.dumps(error.body().to_json()), status_code=error.status, media_type="application/json"
         )
 
-    @made.get("/")
+    @fast_api.get("/")
     async def page() -> HTMLResponse:
-        return app_page(shared.title, shared.origins)
+        return app_page(shared_app.title, shared_app.origins)
 
-    @made.post("/chat")
+    @fast_api.post("/chat")
     async def chat(request: Request) -> Response:
         require_same_origin(request)
         messages = checked(await body_of(request))
-        return await answer(shared, made.state.session, messages)
+        return await answer(shared_app, fast_api.state.session, messages)
 
-    made.get("/web/{name}")(page_asset)
-    made.get("/favicon.ico")(icon)
-    return made
+    fast_api.get("/web/{name}")(page_asset)
+    fast_api.get("/favicon.ico")(icon)
+    return fast_api
 
 
 def require_same_origin(request: Request) -> None:
@@ -110,13 +110,13 @@ async def body_of(request: Request) -> Any:
 
 def checked(body: Any) -> list[Mapping[str, str]]:
     """The messages of a conversation: texts of the user and the assistant in turn, nothing else."""
-    given = body.get("messages") if isinstance(body, dict) and set(body) == {"messages"} else None
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_MESSAGES:
+    messages = body.get("messages") if isinstance(body, dict) and set(body) == {"messages"} else None
+    if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_MESSAGES:
         raise InvalidRequest(
             f'The body must be {{"messages": […]}} with 1 to {MAX_MESSAGES} messages, and nothing else.',
             param="messages",
         )
-    for at, message in enumerate(given):
+    for at, message in enumerate(messages):
         if (
             not isinstance(message, dict)
             or set(message) != {"role", "content"}
@@ -126,33 +126,37 @@ def checked(body: Any) -> list[Mapping[str, str]]:
             raise InvalidRequest(
                 "A message has 'role', user or assistant, and 'content', a text.", param=f"messages[{at}]"
             )
-    return given
+    return messages
 
 
 async def answer(
-    shared: SharedApp, session: aiohttp.ClientSession, messages: Sequence[Mapping[str, str]]
+    shared_app: SharedApp, session: aiohttp.ClientSession, messages: Sequence[Mapping[str, str]]
 ) -> Response:
     """What the daemon answers, as it comes. Raises `Unavailable` where it does not."""
-    body = {"model": shared.app, "messages": messages, "stream": True}
-    headers = {"Authorization": f"Bearer {shared.key}"}
+    body = {"model": shared_app.app, "messages": messages, "stream": True}
+    headers = {"Authorization": f"Bearer {shared_app.key}"}
     try:
-        answered = await session.post(f"{shared.daemon}/v1/chat/completions", json=body, headers=headers)
+        client_response = await session.post(
+            f"{shared_app.daemon}/v1/chat/completions", json=body, headers=headers
+        )
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unavailable("The daemon does not answer. Try again in a moment.") from error
-    kind = answered.headers.get("content-type", "application/json")
-    return StreamingResponse(_relayed(answered), status_code=answered.status, headers={"Content-Type": kind})
+    kind = client_response.headers.get("content-type", "application/json")
+    return StreamingResponse(
+        _relayed(client_response), status_code=client_response.status, headers={"Content-Type": kind}
+    )
 
 
-async def _relayed(answered: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _relayed(client_response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     """The bytes of an answer. Closing this generator ends the daemon's work on it."""
     try:
-        async for piece in answered.content.iter_any():
+        async for piece in client_response.content.iter_any():
             yield piece
     except (aiohttp.ClientError, TimeoutError):
         error = Unavailable("The connection to the daemon was cut. Try again.").body().to_json()
         yield b"data: " + orjson.dumps(error) + b"\n\n"
     finally:
-        answered.close()
+        client_response.close()
 
 
 def checked_origin(origin: str) -> str:
@@ -165,11 +169,11 @@ def checked_origin(origin: str) -> str:
     return origin
 
 
-async def serve(shared: SharedApp, host: str, port: int) -> None:
+async def serve(shared_app: SharedApp, host: str, port: int) -> None:
     """Serve until standard input closes or a signal comes; the address is a line of JSON on standard output."""
     with listen(load({"host": host, "port": str(port)}).settings) as listener:
         config = uvicorn.Config(
-            application(shared),
+            application(shared_app),
             log_level="error",
             access_log=False,
             server_header=False,
@@ -193,12 +197,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--origin", action="append", default=[])
-    given = parser.parse_args(arguments)
+    given_arguments = parser.parse_args(arguments)
     try:
-        origins = [checked_origin(origin) for origin in given.origin]
+        origins = [checked_origin(origin) for origin in given_arguments.origin]
         key = os.environ.pop("PORTICO_API_KEY", "")
-        shared = SharedApp(given.daemon.rstrip("/"), key, given.app, given.title, origins)
-        asyncio.run(serve(shared, given.host, given.port))
+        shared_app = SharedApp(
+            given_arguments.daemon.rstrip("/"), key, given_arguments.app, given_arguments.title, origins
+        )
+        asyncio.run(serve(shared_app, given_arguments.host, given_arguments.port))
     except PorticoError as error:
         print(json.dumps(error.body().to_json(), ensure_ascii=False), flush=True)
         return 1

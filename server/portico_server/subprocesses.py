@@ -60,15 +60,15 @@ def base() -> str:
 
 
 async def output_of(
-    command: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, given: bytes = b""
+    command: Sequence[str], environment: Mapping[str, str], timeout_s: float, *, input_data: bytes = b""
 ) -> tuple[int, str, str]:
-    """The status, output and errors of a program that reads ``given``; nothing of it is left when it is cancelled.
+    """The status, output and errors of a program that reads ``input_data``; nothing of it is left when it is cancelled.
 
     Raises `OSError` if it cannot be started and `TimeoutError`.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE if input_data else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=environment,
@@ -76,7 +76,7 @@ async def output_of(
     )
     try:
         async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate(given or None)
+            out, err = await process.communicate(input_data or None)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

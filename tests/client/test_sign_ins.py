@@ -392,5 +392,5 @@ def test_what_is_not_a_file_of_this_user_alone_is_not_read(stranger: Stranger, u
 def test_a_device_asks_more_slowly_when_it_is_told_to() -> None:
     assert _issuer.next_interval(5.0, "authorization_pending") == 5.0
     assert _issuer.next_interval(5.0, "slow_down") == 10.0
-    assert _issuer.next_interval(5.0, None, lost=True) == 10.0
+    assert _issuer.next_interval(5.0, None, is_lost=True) == 10.0
     assert _issuer.next_interval(59.0, "slow_down") == 60.0

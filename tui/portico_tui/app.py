@@ -129,8 +129,8 @@ class Portico(App[DaemonClient]):
         self.lost = None
         self.glance = glance
 
-    def _gone(self, lost: Lost) -> None:
-        self.lost = lost
+    def _gone(self, loss: Lost) -> None:
+        self.lost = loss
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that are letters are not offered while a person writes, nor the screens under a dialog."""

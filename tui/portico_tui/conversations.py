@@ -78,8 +78,8 @@ class Conversations:
 
     async def fork(self, session: Session) -> Session:
         """A copy that goes its own way."""
-        made = await self._client.sessions.fork(session.id)
-        return await self._client.sessions.change(made.id, title=f"{title(session)} (copy)")
+        new_session = await self._client.sessions.fork(session.id)
+        return await self._client.sessions.change(new_session.id, title=f"{title(session)} (copy)")
 
     async def remove(self, session: Session) -> None:
         """Forget it."""

@@ -99,9 +99,9 @@ def partners(glance: Glance, apps: Mapping[str, App], models: Iterable[str] = ()
     """
     talkers = [model for model in glance.models if model.task == "chat"]
     names = {name for model in talkers for name in (model.name, *model.aliases)} | {*models}
-    ordered = sorted(names, key=lambda name: (name != "default", name))
+    sorted_names = sorted(names, key=lambda name: (name != "default", name))
     chatting = [name for name in glance.apps if name in apps and takes_words(apps[name])]
-    return (*(Partner(name, True) for name in chatting), *(Partner(name, False) for name in ordered))
+    return (*(Partner(name, True) for name in chatting), *(Partner(name, False) for name in sorted_names))
 
 
 def takes_words(app: App) -> bool:
@@ -132,15 +132,15 @@ class DaemonClient:
 
     async def pages(self, page: Callable[..., Awaitable[Page[Listed]]]) -> Sequence[Listed]:
         """All that a paged list of OpenAI's API has, up to `MAX_ROWS`."""
-        found: list[Listed] = []
+        listeds: list[Listed] = []
         after: str | None = None
-        while len(found) < MAX_ROWS:
+        while len(listeds) < MAX_ROWS:
             rows = await page(after=after, limit=MAX_PAGE_ITEMS)
-            found += rows.data
+            listeds += rows.data
             if not rows.has_more:
                 break
             after = rows.last_id
-        return found
+        return listeds
 
     async def pull(self, source: str) -> AsyncIterator[Progressed]:
         """Fetch a model's files; yields how far it is and ends when all are there."""
@@ -154,18 +154,18 @@ class DaemonClient:
 
     async def files(self, store: Store) -> Sequence[StoreFile]:
         """A store's files as they came, and by name if together; of more than `FILES` that many, failed ones first."""
-        found: dict[str, StoreFile] = {}
+        store_files: dict[str, StoreFile] = {}
         for status in (None,) if store.file_counts.total <= FILES else ("failed", None):
             after: str | None = None
-            while len(found) < FILES:
+            while len(store_files) < FILES:
                 page = await self.client.stores.files(store.id, after=after, limit=PAGE_ITEMS, status=status)
-                found.update((file.id, file) for file in page)
+                store_files.update((file.id, file) for file in page)
                 if not page.has_more:
                     break
                 after = page.last_id
         if store.file_counts.total <= FILES:
-            return sorted(found.values(), key=lambda file: (file.created_at, file.filename))
-        return list(found.values())[:FILES]
+            return sorted(store_files.values(), key=lambda file: (file.created_at, file.filename))
+        return list(store_files.values())[:FILES]
 
     async def upload(self, store: Store, path: Path) -> StoreFile:
         """Send a file of this machine and put it into a store; it is indexed in the background.
@@ -188,13 +188,13 @@ class DaemonClient:
 
     async def search(self, store: Store, query: str) -> Sequence[Passage]:
         """Passages of a store in rank order."""
-        found = await self.client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
-        return found.passages
+        result = await self.client.stores.search(store.id, query, max_num_results=MAX_PASSAGES)
+        return result.passages
 
     async def questions(self) -> Sequence[Question]:
         """What waits for a person, the longest waiting first."""
-        found = await self.client.questions.list(status="pending", limit=MAX_QUESTIONS)
-        return [question for question in reversed(found) if question.kind in ("approval", "input")]
+        questions = await self.client.questions.list(status="pending", limit=MAX_QUESTIONS)
+        return [question for question in reversed(questions) if question.kind in ("approval", "input")]
 
     async def chat_models(self) -> frozenset[str]:
         """The names of the models that chat: deployments, their aliases, and what was fine-tuned."""

@@ -39,14 +39,16 @@ def busy(glance: Glance) -> bool:
 
 
 class Link:
-    """Tells ``seen`` what the daemon looks like and ``lost`` when it does not answer, as long as `keep` runs."""
+    """Tells ``on_glance`` what the daemon looks like and ``on_loss`` when it does not answer, as long as
+    `keep` runs.
+    """
 
     def __init__(
-        self, daemon: DaemonClient, seen: Callable[[Glance], None], lost: Callable[[Lost], None]
+        self, daemon: DaemonClient, on_glance: Callable[[Glance], None], on_loss: Callable[[Lost], None]
     ) -> None:
         self._daemon = daemon
-        self._seen = seen
-        self._lost = lost
+        self._seen = on_glance
+        self._lost = on_loss
         self._woken = asyncio.Event()
 
     def wake(self) -> None:

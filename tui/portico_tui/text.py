@@ -134,8 +134,8 @@ def lasts(end: float | None) -> str:
 def counts(store: Store) -> Text:
     """How many files are ready, and of how many; failures in red; behind a minus how many were skipped."""
     files = store.file_counts
-    waiting = f"/{files.total - files.failed}" if files.in_progress else ""
-    line = Text(f"{files.completed}{waiting}", "yellow" if waiting else "", no_wrap=True)
+    expected_count = f"/{files.total - files.failed}" if files.in_progress else ""
+    line = Text(f"{files.completed}{expected_count}", "yellow" if expected_count else "", no_wrap=True)
     if files.failed:
         line.append(f" ✗{files.failed}", "red")
     if store.skipped:
@@ -157,8 +157,8 @@ def measure(progress: Progressed) -> str:
     if progress.done is None:
         return one_line(progress.message)
     if progress.unit == "bytes":
-        done = amount(progress.done)
-        return f"{done} of {amount(progress.total)}" if progress.total else done
+        done_text = amount(progress.done)
+        return f"{done_text} of {amount(progress.total)}" if progress.total else done_text
     of = f" of {progress.total:g}" if progress.total else ""
     return f"{progress.done:g}{of} {one_line(progress.unit)}".rstrip()
 
@@ -171,11 +171,11 @@ def heading(passage: Passage) -> str:
 
 def about(model: Model) -> str:
     """What there is to know about a model beside its state, on one line."""
-    known = [
+    facts = [
         f"context {model.context_length:,} tokens" if model.context_length else "",
         f"{model.dimensions} dimensions" if model.dimensions else "",
         f"process {model.pid}" if model.pid else "",
         f"loaded {clock(model.loaded_at)}" if model.loaded_at else "",
         f"last used {clock(model.last_used_at)}" if model.last_used_at else "",
     ]
-    return " · ".join(part for part in known if part)
+    return " · ".join(part for part in facts if part)

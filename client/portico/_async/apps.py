@@ -108,8 +108,8 @@ class Apps(calls_apps.Apps):
         `Conflict` for what cannot leave.
         """
         body = _package(version, targets, stores, models, include, options)
-        saved = await self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
-        return saved[0]
+        saved_file = await self._transport.save("POST", self._at(name, "package"), to, json=body, slow=True)
+        return saved_file[0]
 
     def start(self, name: str, input: Any = None, *, session: str | None = None) -> AsyncRunning:
         """Call an app with its input: iterate for its text as it comes; its ``events``, its ``result``."""
@@ -120,10 +120,10 @@ class Apps(calls_apps.Apps):
         """Call an app with its input and wait; its output."""
         return await self.start(name, input, session=session).result()
 
-    def _at(self, name: str, *more: str) -> str:
+    def _at(self, name: str, *parts: str) -> str:
         if name in ("", ".", ".."):
             raise InvalidRequest("Name an app.", param="name")
-        return at("api", "apps", name, *more)
+        return at("api", "apps", name, *parts)
 
 
 def _package(
@@ -198,22 +198,22 @@ class Prompts(calls_prompts.Prompts):
             texts = {f"message{number}": message["content"] for number, message in enumerate(messages)}
             items.append({**texts, "holds": case["holds"], "answer": case["answer"]})
         evals = Evals(self._transport)
-        made = await evals.create(f"{prompt.name} version {prompt.version}", [_HOLDS])
+        new_eval = await evals.create(f"{prompt.name} version {prompt.version}", [_HOLDS])
         template = [
             {"role": role, "content": f"{{{{item.message{number}}}}}"} for number, role in enumerate(roles)
         ]
-        run = await evals.run(made.id, {"model": model, "messages": template}, items, name=model)
+        run = await evals.run(new_eval.id, {"model": model, "messages": template}, items, name=model)
         return await evals.wait(run)
 
     async def remove(self, name: str) -> None:
         """Forget a prompt with all its versions."""
         return await self._transport.request("DELETE", self._at(name), None)
 
-    def _at(self, name: str, rest: str = "") -> str:
+    def _at(self, name: str, suffix: str = "") -> str:
         """A prompt's name may have slashes."""
         if not name or name.startswith(".") or "//" in name or "/." in name:
             raise InvalidRequest("Name a prompt.", param="name")
-        return f"/api/prompts/{quote(name, safe='/')}{rest}"
+        return f"/api/prompts/{quote(name, safe='/')}{suffix}"
 
 
 class Agents(calls_apps.Agents):

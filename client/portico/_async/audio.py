@@ -57,8 +57,8 @@ class Audio(Group):
     ) -> int:
         """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
         body = await self._speech(text, model, voice, format, speed, options)
-        saved = await self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
-        return saved[0]
+        saved_file = await self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
+        return saved_file[0]
 
     async def _speech(
         self,

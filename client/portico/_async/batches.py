@@ -36,7 +36,7 @@ class Batches(calls_batches.Batches):
         """Begin a batch. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file; anything else is bodies of
         requests for ``endpoint``. ``keep``: seconds after which its results are removed.
         """
-        file_id, _uploaded = await self._file(requests, endpoint)
+        file_id, _is_uploaded = await self._file(requests, endpoint)
         body = given(
             input_file_id=file_id,
             endpoint=endpoint,
@@ -48,13 +48,13 @@ class Batches(calls_batches.Batches):
 
     async def check(self, requests: Requests, endpoint: str = CHAT) -> CheckedBatch:
         """Check each line as `create` would, and ask nothing; what is uploaded for it is removed again."""
-        file_id, uploaded = await self._file(requests, endpoint)
+        file_id, is_uploaded = await self._file(requests, endpoint)
         body = {"input_file_id": file_id, "endpoint": endpoint}
         try:
             path = "/api/batches/check"
             return await self._transport.request("POST", path, CheckedBatch, json=body, slow=True)
         finally:
-            if uploaded:
+            if is_uploaded:
                 await Files(self._transport).remove(file_id)
 
     async def _file(self, requests: Requests, endpoint: str) -> tuple[str, bool]:
@@ -81,7 +81,7 @@ class Batches(calls_batches.Batches):
         """
         batch: Batch = await self._wait(
             lambda: self.get(batch_id),
-            lambda found: bool(found.ended),
+            lambda job: bool(job.ended),
             f"The batch '{batch_id}'",
             timeout,
             progress,

@@ -130,7 +130,7 @@ class AsyncClient:
             name = app or the_only(await self.apps.list())
             path = at("api", "apps", named(name, "an app"), "run")
             body = {"messages": _messages(question, history), **options}
-            source = self._transport.stream("POST", path, RunEvents(), json=body, opened=opened)
+            source = self._transport.stream("POST", path, RunEvents(), json=body, on_open=opened)
             try:
                 async for item in source:
                     yield item
@@ -160,7 +160,7 @@ class AsyncClient:
                 **flat_options(options),
             }
             path = "/v1/chat/completions"
-            return self._transport.stream("POST", path, ChatEvents(), json=body, opened=opened)
+            return self._transport.stream("POST", path, ChatEvents(), json=body, on_open=opened)
 
         return AsyncAnswer(start)
 
@@ -244,9 +244,9 @@ class AsyncClient:
 
         Functions that stay here are called back meanwhile. ``history``: messages before the input.
         """
-        made = flow_of(flow)
-        body = {"flow": dict(made.spec), "input": input, "history": list(history)}
-        functions = {**made.functions, **made.near}
+        new_flow = flow_of(flow)
+        body = {"flow": dict(new_flow.spec), "input": input, "history": list(history)}
+        functions = {**new_flow.functions, **new_flow.near}
         if functions:
             body["functions"] = sorted(functions)
         return AsyncRunning(self._transport, "/api/flows/run", body, functions)

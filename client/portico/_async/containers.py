@@ -37,25 +37,25 @@ class Containers(calls_containers.Containers):
 
     async def list(self, *, name: str | None = None) -> list[Container]:
         """The own ones, newest first; those of a name, if one is given."""
-        found: list[Container] = []
+        containers: list[Container] = []
         while True:
-            query = given(name=name, after=found[-1].id if found else None, limit=100)
+            query = given(name=name, after=containers[-1].id if containers else None, limit=100)
             page = await self._transport.request("GET", "/v1/containers", list[Container], query=query)
-            found += page
+            containers += page
             if len(page) < 100:
-                return found
+                return containers
 
     async def files(self, container_id: str) -> Sequence[ContainerFile]:
         """Its files, newest first. Raises `NotFound`."""
-        found: list[ContainerFile] = []
+        container_files: list[ContainerFile] = []
         while True:
-            query = given(after=found[-1].id if found else None, limit=100)
+            query = given(after=container_files[-1].id if container_files else None, limit=100)
             page = await self._transport.request(
                 "GET", self._at(container_id, "files"), list[ContainerFile], query=query
             )
-            found += page
+            container_files += page
             if len(page) < 100:
-                return found
+                return container_files
 
     async def add_file(
         self, container_id: str, source: Path | bytes, filename: str | None = None
@@ -66,5 +66,5 @@ class Containers(calls_containers.Containers):
             "POST", self._at(container_id, "files"), ContainerFile, upload=upload, slow=True
         )
 
-    def _at(self, container_id: str, *more: str) -> str:
-        return at("v1", "containers", named(container_id, "a container"), *more)
+    def _at(self, container_id: str, *parts: str) -> str:
+        return at("v1", "containers", named(container_id, "a container"), *parts)

@@ -69,12 +69,12 @@ class Evals(calls_evals.Evals):
         ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
         """
         path = self._at(eval_id, "runs")
-        items, uploaded = await self._items(data)
+        items, uploaded_id = await self._items(data)
         try:
             body = given(name=name, data_source=_source(source, items), metadata=metadata or None)
             return await self._transport.request("POST", path, EvalRun, json=body, slow=True)
         finally:
-            await self._forget(uploaded)
+            await self._forget(uploaded_id)
 
     async def runs(self, eval_id: str, *, after: str | None = None, limit: int = 20) -> Page[EvalRun]:
         """The runs of an evaluation, newest first, trials of searches among them."""
@@ -99,12 +99,12 @@ class Evals(calls_evals.Evals):
         ``objective``, ``direction``, ``halving``, ``name``. See `wait_search`.
         """
         path = self._native(eval_id, "search")
-        items, uploaded = await self._items(data)
+        items, uploaded_id = await self._items(data)
         try:
             body = {**how, "data_source": _source(source, items), "parameters": dict(parameters)}
             return await self._transport.request("POST", path, EvalSearch, json=body, slow=True)
         finally:
-            await self._forget(uploaded)
+            await self._forget(uploaded_id)
 
     async def plan_search(
         self,
@@ -116,13 +116,13 @@ class Evals(calls_evals.Evals):
     ) -> EvalPlan:
         """What such a search would take, everything about it checked; nothing is asked."""
         path = self._native(eval_id, "search")
-        items, uploaded = await self._items(data)
+        items, uploaded_id = await self._items(data)
         try:
             search = {**how, "data_source": _source(source, items), "parameters": dict(parameters)}
             body = {**search, "dry_run": True}
             return await self._transport.request("POST", path, EvalPlan, json=body, slow=True)
         finally:
-            await self._forget(uploaded)
+            await self._forget(uploaded_id)
 
     async def wait_search(self, search: EvalSearch) -> EvalSearch:
         """The search as it is when it has ended; through lost connections."""
@@ -136,11 +136,13 @@ class Evals(calls_evals.Evals):
         if isinstance(data, EvalRun):
             return {"type": "eval_run", "id": data.id}, None
         if isinstance(data, Path):
-            uploaded = await Files(self._transport).add(data, purpose=PURPOSE)
-            return {"type": "file_id", "id": uploaded.id}, uploaded.id
+            file = await Files(self._transport).add(data, purpose=PURPOSE)
+            return {"type": "file_id", "id": file.id}, file.id
         # An item may stand alone, or as the ``item`` of an object.
-        wrapped = [one if isinstance(one.get("item"), Mapping) else {"item": dict(one)} for one in data]
-        return {"type": "file_content", "content": wrapped}, None
+        wrapped_items = [
+            item if isinstance(item.get("item"), Mapping) else {"item": dict(item)} for item in data
+        ]
+        return {"type": "file_content", "content": wrapped_items}, None
 
     async def _forget(self, file_id: str | None) -> None:
         if file_id is not None:
@@ -150,11 +152,11 @@ class Evals(calls_evals.Evals):
         with suppress(NotFound):  # ended so long ago that its events are forgotten
             await Runs(self._transport).wait(run_id)
 
-    def _at(self, eval_id: str, *more: str) -> str:
-        return at("v1", "evals", named(eval_id, "an evaluation"), *more)
+    def _at(self, eval_id: str, *parts: str) -> str:
+        return at("v1", "evals", named(eval_id, "an evaluation"), *parts)
 
-    def _native(self, eval_id: str, *more: str) -> str:
-        return at("api", "evals", named(eval_id, "an evaluation"), *more)
+    def _native(self, eval_id: str, *parts: str) -> str:
+        return at("api", "evals", named(eval_id, "an evaluation"), *parts)
 
 
 def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,8 +164,8 @@ def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any
     ``model``, and ``jsonl`` for neither; ``messages`` stand for a template of them.
     """
     kind = "retrieval" if "store" in source else "completions" if "model" in source else "jsonl"
-    made = {"type": kind, **source, "source": data}
-    messages = made.pop("messages", None)
+    data_source = {"type": kind, **source, "source": data}
+    messages = data_source.pop("messages", None)
     if messages is not None:
-        made["input_messages"] = {"type": "template", "template": list(messages)}
-    return made
+        data_source["input_messages"] = {"type": "template", "template": list(messages)}
+    return data_source

@@ -57,16 +57,16 @@ class Images(Group):
         body = {
             "model": model or await self._who("image_edits"),
             "prompt": prompt,
-            "images": [image_reference(one) for one in several],
+            "images": [image_reference(image) for image in several],
             **given(mask=None if mask is None else image_reference(mask)),
         }
         return await self._pictures("edits", body, size, n, options)
 
     async def _pictures(
-        self, what: str, body: Mapping[str, Any], size: str, n: int, options: Mapping[str, Any]
+        self, action: str, body: Mapping[str, Any], size: str, n: int, options: Mapping[str, Any]
     ) -> list[Picture]:
         body = {**body, "size": size, "n": n, **flat_options(options), "response_format": "b64_json"}
-        path = f"/v1/images/{what}"
+        path = f"/v1/images/{action}"
         return pictures_of(await self._transport.request("POST", path, object, json=body, slow=True))
 
     async def _who(self, capability: str) -> str:
@@ -74,9 +74,9 @@ class Images(Group):
         models = await Models(self._transport).list()
         able = [model.id for model in models if capability in model.capabilities]
         if not able:
-            what = "changes pictures" if capability == "image_edits" else "draws"
+            ability = "changes pictures" if capability == "image_edits" else "draws"
             raise InvalidRequest(
-                f"No model of this daemon {what}. Add one, such as: portico models add painter "
+                f"No model of this daemon {ability}. Add one, such as: portico models add painter "
                 "hf://stable-diffusion-v1-5/stable-diffusion-v1-5 --task image",
                 param="model",
             )

@@ -22,15 +22,15 @@ class Runs(calls_runs.Runs):
 
     async def list(self, limit: int = 50, *, after: str | None = None) -> list[Run]:
         """The newest first, or those behind the run ``after``; at most ``limit``, whatever a page holds."""
-        found: list[Run] = []
-        while len(found) < limit:
-            query = given(after=after, limit=min(limit - len(found), MAX_PAGE_RUNS))
+        runs: list[Run] = []
+        while len(runs) < limit:
+            query = given(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))
             page = await self._transport.request("GET", "/api/runs", Page[Run], query=query)
-            found += page.data
+            runs += page.data
             if not page.has_more:
                 break
-            after = found[-1].id
-        return found
+            after = runs[-1].id
+        return runs
 
     def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[RunEvent]:
         """Events with a number above ``after``, in order, until the run ends; through lost connections."""
@@ -49,12 +49,12 @@ class Runs(calls_runs.Runs):
 
     async def fork(self, run_id: str, *, start: str = "", input: Any = ...) -> Run:
         """A new run like a durable one: with another ``input``, or with all steps before ``start`` taken over."""
-        other, new_input = (None, False) if input is ... else (input, True)
-        body = {"from": start, "input": other, "new_input": new_input}
+        new_value, new_input = (None, False) if input is ... else (input, True)
+        body = {"from": start, "input": new_value, "new_input": new_input}
         return await self._transport.request("POST", self._at(run_id, "fork"), Run, json=body)
 
-    def _at(self, run_id: str, what: str) -> str:
-        return at("api", "runs", by_id(run_id, "a run"), what)
+    def _at(self, run_id: str, part: str) -> str:
+        return at("api", "runs", by_id(run_id, "a run"), part)
 
 
 class Questions(calls_questions.Questions):
@@ -89,5 +89,5 @@ class Questions(calls_questions.Questions):
         )
         return await self._transport.request("POST", "/api/questions/claim", Claims, json=body, slow=True)
 
-    def _at(self, question_id: str, *more: str) -> str:
-        return at("api", "questions", by_id(question_id, "a question"), *more)
+    def _at(self, question_id: str, *parts: str) -> str:
+        return at("api", "questions", by_id(question_id, "a question"), *parts)

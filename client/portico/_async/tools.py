@@ -27,8 +27,8 @@ class Tools(calls_tools.Tools):
         body = {"name": name, **spec}
         return await self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)
 
-    def _at(self, name: str, *more: str) -> str:
-        return at("api", "tools", named(name, "a tool"), *more)
+    def _at(self, name: str, *parts: str) -> str:
+        return at("api", "tools", named(name, "a tool"), *parts)
 
 
 class Mcp(calls_mcp_servers.Mcp):
@@ -44,5 +44,5 @@ class Mcp(calls_mcp_servers.Mcp):
         body = {"name": name, "command": list(command), "url": url or "", **options}
         return await self._transport.request("POST", "/api/mcp/servers", McpServer, json=body, slow=True)
 
-    def _at(self, name: str, *more: str) -> str:
-        return at("api", "mcp", "servers", named(name, "an MCP server"), *more)
+    def _at(self, name: str, *parts: str) -> str:
+        return at("api", "mcp", "servers", named(name, "an MCP server"), *parts)

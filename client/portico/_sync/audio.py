@@ -58,8 +58,8 @@ class Audio(Group):
     ) -> int:
         """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
         body = self._speech(text, model, voice, format, speed, options)
-        saved = self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
-        return saved[0]
+        saved_file = self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
+        return saved_file[0]
 
     def _speech(
         self,

@@ -32,46 +32,46 @@ class Group:
 
     def _follow(self, path: str, reader: EventReader[T]) -> Iterator[T]:
         """The events of a stream to its end, through lost connections: it continues behind the last one that came."""
-        lost = 0
+        lost_count = 0
         while not reader.done:
             headers = {"last-event-id": str(reader.last)} if reader.last else {}
             try:
                 for item in self._transport.stream("GET", path, reader, headers=headers):
-                    lost = 0
+                    lost_count = 0
                     yield item
             except ConnectionLost:
-                lost += 1
-                if lost == MAX_ATTEMPTS:
+                lost_count += 1
+                if lost_count == MAX_ATTEMPTS:
                     raise
-                self._transport.sleep(0.1 * 2.0**lost)
+                self._transport.sleep(0.1 * 2.0**lost_count)
 
     def _wait(
         self,
         look: Callable[[], Any],
-        ended: Callable[[Any], bool],
-        what: str,
+        has_ended: Callable[[Any], bool],
+        subject: str,
         timeout: float | None,
         progress: Callable[[Any], object] | None,
     ) -> Any:
-        """What ``look`` finds once that has ``ended``, through lost connections; ``progress`` is called with it
-        meanwhile. Raises `DeadlineExceeded` after ``timeout`` seconds, about ``what``, which continues.
+        """What ``look`` finds once that has ``has_ended``, through lost connections; ``progress`` is called with it
+        meanwhile. Raises `DeadlineExceeded` after ``timeout`` seconds, about ``subject``, which continues.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        pause, lost = MIN_POLL_INTERVAL_S, 0
+        pause, lost_count = MIN_POLL_INTERVAL_S, 0
         while True:
             try:
-                found = look()
+                state = look()
             except ConnectionLost:
-                lost += 1
-                if lost == MAX_ATTEMPTS:
+                lost_count += 1
+                if lost_count == MAX_ATTEMPTS:
                     raise
             else:
-                lost = 0
+                lost_count = 0
                 if progress is not None:
-                    progress(found)
-                if ended(found):
-                    return found
+                    progress(state)
+                if has_ended(state):
+                    return state
             if end is not None and time.monotonic() + pause > end:
-                raise DeadlineExceeded(f"{what} has not ended within {timeout:g} s; it continues.")
+                raise DeadlineExceeded(f"{subject} has not ended within {timeout:g} s; it continues.")
             self._transport.sleep(pause)
             pause = min(MAX_POLL_INTERVAL_S, pause * 1.5)

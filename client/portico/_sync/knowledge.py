@@ -81,8 +81,8 @@ class Stores(calls_stores.Stores):
 
     def export_graph(self, name: str, to: Path) -> int:
         """Write the passages of a store and the terms that link them to a file, as GraphML; its size in bytes."""
-        saved = self._transport.save("GET", self._at(name, "graph"), to, slow=True)
-        return saved[0]
+        saved_file = self._transport.save("GET", self._at(name, "graph"), to, slow=True)
+        return saved_file[0]
 
     def calibrate(
         self,
@@ -98,15 +98,15 @@ class Stores(calls_stores.Stores):
         Each of ``questions`` has a ``question`` and the ``file`` (its name) or the ``passage`` that answers it;
         without them the chat ``model`` asks so many as ``generate`` says. ``apply``: use the best weight from now on.
         """
-        labelled = None if questions is None else [dict(question) for question in questions]
-        body = given(questions=labelled, generate=generate, model=model, apply=apply)
+        labelled_questions = None if questions is None else [dict(question) for question in questions]
+        body = given(questions=labelled_questions, generate=generate, model=model, apply=apply)
         return self._transport.request("POST", self._at(name, "calibrate"), str, json=body, key="run")
 
     def export_archive(self, name: str, to: Path, *, vectors: bool = True) -> int:
         """Write a store to a file that any daemon can import; its size in bytes. Nothing is left of a failed one."""
         query = {"vectors": str(vectors).lower()}
-        saved = self._transport.save("GET", self._at(name, "export"), to, query=query, slow=True)
-        return saved[0]
+        saved_file = self._transport.save("GET", self._at(name, "export"), to, query=query, slow=True)
+        return saved_file[0]
 
     def import_archive(self, archive: Path, *, name: str | None = None) -> Store:
         """Make a store of such a file, under its own name or another."""
@@ -124,15 +124,15 @@ class Stores(calls_stores.Stores):
         """
         store: Store = self._wait(
             lambda: self.get(name),
-            lambda found: not found.file_counts.in_progress,
+            lambda batch: not batch.file_counts.in_progress,
             f"Reading the files of the store '{name}'",
             timeout,
             progress,
         )
         return store
 
-    def _at(self, name: str, *more: str) -> str:
-        return at("api", "stores", named(name, "a store"), *more)
+    def _at(self, name: str, *parts: str) -> str:
+        return at("api", "stores", named(name, "a store"), *parts)
 
 
 class Files(calls_files.Files):
@@ -151,14 +151,14 @@ class Files(calls_files.Files):
     def continue_upload(self, upload_id: str, content: Path) -> File:
         """Send those parts of an upload that have not arrived, also after it was broken off, and complete it."""
         path = at("v1", "uploads", by_id(upload_id, "an upload"))
-        begun = self._transport.request("GET", path, FileUpload)
-        if begun.file is not None:
-            return begun.file
-        arrived = {part.sha256: part.id for part in begun.parts}
+        file_upload = self._transport.request("GET", path, FileUpload)
+        if file_upload.file is not None:
+            return file_upload.file
+        arrived_parts = {part.sha256: part.id for part in file_upload.parts}
         ids: list[str] = []
         for piece in _pieces(content, PART_BYTES):
             digest = hashlib.sha256(piece).hexdigest()
-            part_id = arrived.pop(digest, None)
+            part_id = arrived_parts.pop(digest, None)
             if part_id is None:
                 upload = Upload(content.name, piece, name="data")
                 part = self._transport.request("POST", f"{path}/parts", FilePart, upload=upload, slow=True)
@@ -170,8 +170,8 @@ class Files(calls_files.Files):
             raise NotFound("The file of this upload was removed.", code="file_not_found", param="upload_id")
         return done.file
 
-    def _at(self, file_id: str, *more: str) -> str:
-        return at("v1", "files", named(file_id, "a file"), *more)
+    def _at(self, file_id: str, *parts: str) -> str:
+        return at("v1", "files", named(file_id, "a file"), *parts)
 
 
 class Chunkers(calls_chunks.Chunkers):

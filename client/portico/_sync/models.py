@@ -34,8 +34,8 @@ class Chats(calls_models.Chats):
         path = self._at(chat_id, "messages")
         return self._transport.request("GET", path, list[Message], query={"limit": 100})
 
-    def _at(self, chat_id: str, *more: str) -> str:
-        return at("v1", "chat", "completions", by_id(chat_id, "a chat"), *more)
+    def _at(self, chat_id: str, *parts: str) -> str:
+        return at("v1", "chat", "completions", by_id(chat_id, "a chat"), *parts)
 
 
 class Models(calls_models.Models):
@@ -44,5 +44,5 @@ class Models(calls_models.Models):
     def decide_better(self, accept: bool) -> str | None:
         """Fetch that model, whereupon ``default`` means it: the id of the run. Or do not offer it again: ``None``."""
         body = {"accept": accept}
-        found = self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
-        return None if found.get("run") is None else str(found["run"])
+        decision = self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
+        return None if decision.get("run") is None else str(decision["run"])

@@ -37,18 +37,18 @@ class Sessions(calls_sessions.Sessions):
         """The one used last first; of an app, of a name, in which ``search`` was said, behind the session ``after``.
         At most ``limit`` of them, whatever a page holds.
         """
-        found: dict[str, Session] = {}
-        while len(found) < limit:
-            wanted = min(limit - len(found), MAX_PAGE_SESSIONS)
-            query = given(app=app, name=name, search=search or None, after=after, limit=wanted)
+        sessions: dict[str, Session] = {}
+        while len(sessions) < limit:
+            page_size = min(limit - len(sessions), MAX_PAGE_SESSIONS)
+            query = given(app=app, name=name, search=search or None, after=after, limit=page_size)
             page = self._transport.request("GET", "/api/sessions", Page[Session], query=query)
             # One that is used meanwhile moves: it may come twice.
-            known = len(found)
-            found |= {session.id: session for session in page.data if session.id not in found}
-            if not page.has_more or len(found) == known:
+            known_count = len(sessions)
+            sessions |= {session.id: session for session in page.data if session.id not in sessions}
+            if not page.has_more or len(sessions) == known_count:
                 break
             after = page.data[-1].id
-        return list(found.values())
+        return list(sessions.values())
 
     def messages(
         self,
@@ -62,16 +62,18 @@ class Sessions(calls_sessions.Sessions):
 
         Behind the message number ``after``, and at most ``limit`` of them (``None``: all), whatever a page holds.
         """
-        path, found = self._at(session_id, "messages"), list[SessionMessage]()
-        while limit is None or len(found) < limit:
-            wanted = MAX_PAGE_MESSAGES if limit is None else min(limit - len(found), MAX_PAGE_MESSAGES)
-            query = given(after=after, limit=wanted, agent=agent)
+        path, session_messages = self._at(session_id, "messages"), list[SessionMessage]()
+        while limit is None or len(session_messages) < limit:
+            page_size = (
+                MAX_PAGE_MESSAGES if limit is None else min(limit - len(session_messages), MAX_PAGE_MESSAGES)
+            )
+            query = given(after=after, limit=page_size, agent=agent)
             page = self._transport.request("GET", path, Page[SessionMessage], query=query)
-            found += page.data
+            session_messages += page.data
             if not page.has_more:
                 break
-            after = found[-1].seq
-        return found
+            after = session_messages[-1].seq
+        return session_messages
 
     def ratings(
         self,
@@ -86,23 +88,23 @@ class Sessions(calls_sessions.Sessions):
 
         At most ``limit`` of them, whatever a page holds.
         """
-        found: list[Rating] = []
-        while len(found) < limit:
-            wanted = min(limit - len(found), MAX_PAGE_MESSAGES)
-            query = given(app=app, model=model, value=value, after=after, limit=wanted)
+        ratings: list[Rating] = []
+        while len(ratings) < limit:
+            page_size = min(limit - len(ratings), MAX_PAGE_MESSAGES)
+            query = given(app=app, model=model, value=value, after=after, limit=page_size)
             page = self._transport.request("GET", "/api/ratings", Page[Rating], query=query)
-            found += page.data
+            ratings += page.data
             if not page.has_more:
                 break
-            after = found[-1].id
-        return found
+            after = ratings[-1].id
+        return ratings
 
     def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
         """Put a state dict in the place of all that was said. Raises `InvalidRequest`; then nothing has changed."""
         return self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
 
-    def _at(self, session_id: str, *more: str) -> str:
-        return at("api", "sessions", by_id(session_id, "a session"), *more)
+    def _at(self, session_id: str, *parts: str) -> str:
+        return at("api", "sessions", by_id(session_id, "a session"), *parts)
 
 
 class Facts(calls_facts.Facts):

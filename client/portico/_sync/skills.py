@@ -27,13 +27,13 @@ class Skills(calls_skills.Skills):
 
     def list(self, *, everyone: bool = False) -> list[Skill]:
         """The own and the shared ones, by name; ``everyone``: for an admin, those of other keys too."""
-        found: list[Skill] = []
+        skills: list[Skill] = []
         while True:
-            query = given(after=found[-1].id if found else None, limit=100, all=everyone or None)
+            query = given(after=skills[-1].id if skills else None, limit=100, all=everyone or None)
             page = self._transport.request("GET", "/v1/skills", list[Skill], query=query)
-            found += page
+            skills += page
             if len(page) < 100:
-                return sorted(found, key=lambda skill: skill.name)
+                return sorted(skills, key=lambda skill: skill.name)
 
     def version(self, skill: str, version: str = "default") -> SkillVersion:
         """One version, with its front matter and its files. Raises `NotFound`."""
@@ -57,8 +57,8 @@ class Skills(calls_skills.Skills):
         else:
             self._transport.request("DELETE", self._at(skill, "versions", version), None)
 
-    def _at(self, skill: str, *more: str) -> str:
-        return at("v1", "skills", named(skill, "a skill"), *more)
+    def _at(self, skill: str, *parts: str) -> str:
+        return at("v1", "skills", named(skill, "a skill"), *parts)
 
 
 def skill_upload(source: Path | bytes) -> Upload:
@@ -70,8 +70,8 @@ def skill_upload(source: Path | bytes) -> Upload:
     if not source.is_dir():
         raise InvalidRequest(f"There is no folder or archive '{source}'.", param="files")
     folder = source.resolve()
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    bytes_io = io.BytesIO()
+    with zipfile.ZipFile(bytes_io, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
             if any(part.startswith(".") or part == "__pycache__" for part in name.parts):
@@ -82,4 +82,4 @@ def skill_upload(source: Path | bytes) -> Upload:
                 )
             if path.is_file():
                 archive.write(path, f"{folder.name}/{name.as_posix()}")
-    return Upload(f"{folder.name}.zip", packed.getvalue(), name="files")
+    return Upload(f"{folder.name}.zip", bytes_io.getvalue(), name="files")

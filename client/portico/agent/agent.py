@@ -70,15 +70,15 @@ class Agent:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Agent:
         # Here and not in __init__, so that a class of one's own need not call that.
-        made = super().__new__(cls)
-        made._composition = Composition()
-        made._own_name = ""
-        made._alone = f"agent-{secrets.token_hex(4)}" if cls is Agent else cls.__name__
-        made._session = secrets.token_hex(4)
-        made._daemon = None
-        made._place = None
-        made.hooks = ()
-        return made
+        agent = super().__new__(cls)
+        agent._composition = Composition()
+        agent._own_name = ""
+        agent._alone = f"agent-{secrets.token_hex(4)}" if cls is Agent else cls.__name__
+        agent._session = secrets.token_hex(4)
+        agent._daemon = None
+        agent._place = None
+        agent.hooks = ()
+        return agent
 
     @with_options(MODEL_OPTIONS)
     def __init__(
@@ -151,11 +151,13 @@ class Agent:
         around = CALL_SCOPE.get()
         if around is not None and id(self) in around.paths:
             return around if session is None else replace(around, session=str(session))
-        *_others, root = _lineage(self)
+        *_agents, root = _lineage(self)
         daemon = self._daemon or root._daemon or (around.daemon if around is not None else None)
-        named = session if session is not None else around.session if around is not None else root._session
+        session_name = (
+            session if session is not None else around.session if around is not None else root._session
+        )
         app = root._own_name or root._alone
-        return CallScope(app, str(named), daemon or DaemonClients.of(None), _paths(root))
+        return CallScope(app, str(session_name), daemon or DaemonClients.of(None), _paths(root))
 
     @property
     def _composed(self) -> bool:
@@ -184,12 +186,12 @@ class Agent:
                 f"'{self.name}' is called within an asynchronous forward, which it would stop: write await "
                 f"….acall(message)."
             )
-        given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
+        given_message = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
         with reporting_step(scope.path(self)):
             reply = (
-                self._forward_call(scope, given).run()
+                self._forward_call(scope, given_message).run()
                 if self._composed
-                else self._turn(scope, given, variables, options).run()
+                else self._turn(scope, given_message, variables, options).run()
             )
             reply = parsed(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
@@ -207,12 +209,12 @@ class Agent:
         if self._composed:
             refuse_options(self.name, variables, options)
         scope = self._scope(session)
-        given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
+        given_message = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
         with reporting_step(scope.path(self)):
             if self._composed:
-                reply = await self._forward_call(scope, given).arun()
+                reply = await self._forward_call(scope, given_message).arun()
             else:
-                reply = await self._turn(scope, given, variables, options).arun()
+                reply = await self._turn(scope, given_message, variables, options).arun()
             reply = parsed(own_parser(self._composition.output), reply)
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
@@ -259,8 +261,8 @@ class Agent:
         self, message: AgentInput, session: int | str | None, options: Mapping[str, Any]
     ) -> Generator[Heard, None, None]:
         scope = self._scope(session)
-        given = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
-        reply = yield from self._turn(scope, given, None, options).stream()
+        given_message = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
+        reply = yield from self._turn(scope, given_message, None, options).stream()
         reply = parsed(own_parser(self._composition.output), reply)
         yield Heard("", Finished(apply_hooks(self.hooks, "after_agent", self, reply, scope.session)))
 
@@ -301,9 +303,9 @@ class Agent:
         A class with a ``forward`` answers while `serve` serves it.
         """
         daemon = self._scope(None).daemon if client is None else DaemonClients.of(client)
-        called = name or self.name
-        spec = self._deployable(called)
-        return daemon.client.apps.deploy(called, spec, kind="agent", note=note)
+        app_name = name or self.name
+        spec = self._deployable(app_name)
+        return daemon.client.apps.deploy(app_name, spec, kind="agent", note=note)
 
     def serve(
         self,
@@ -323,12 +325,12 @@ class Agent:
         """The functions that `serve` and ``portico serve`` execute for the agent deployed as ``name``."""
         if self._composed:
             return [_forward_function(self, name or self.name)]
-        found = build_spec(self.name, self._composition, self.hooks, self, "", {}).tools
-        if not found:
+        functions = build_spec(self.name, self._composition, self.hooks, self, "", {}).tools
+        if not functions:
             raise InvalidRequest(
                 f"All of the agent '{name or self.name}' runs in the daemon.", param="functions"
             )
-        return list(found.values())
+        return list(functions.values())
 
     def specified(self, session: str) -> Spec:
         """The specification, for an agent that asks this one. Raises `InvalidRequest` if it has a ``forward``."""
@@ -362,9 +364,9 @@ class Agent:
 
     def _deployable(self, name: str) -> dict[str, Any]:
         if self._composed:
-            made = {"portico_agent": 1, "name": name, "forward": function_name(name)}
+            document = {"portico_agent": 1, "name": name, "forward": function_name(name)}
             about = self._composition.description or (inspect.getdoc(type(self)) or "").split("\n\n")[0]
-            return {**made, **({"description": about} if about else {})}
+            return {**document, **({"description": about} if about else {})}
         spec = build_spec(name, self._composition, self.hooks, self, "", {})
         if spec.stays:
             raise InvalidRequest(
@@ -409,15 +411,15 @@ def _as_function(agent: Agent) -> Callable[..., Any]:
         async def acall(message: Any) -> Any:
             return answer(await agent.acall(message))
 
-        called: Callable[..., Any] = acall
+        call_agent: Callable[..., Any] = acall
     else:
 
         def call(message: Any) -> Any:
             return answer(agent(message))
 
-        called = call
-    called.__name__ = identifier(agent.name).replace("-", "_")
-    return called
+        call_agent = call
+    call_agent.__name__ = identifier(agent.name).replace("-", "_")
+    return call_agent
 
 
 def _lineage(agent: Agent) -> Iterator[Agent]:

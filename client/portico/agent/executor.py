@@ -74,12 +74,12 @@ class Executor:
                     f'{tool!r:.80} is not a tool: an object names one, {{"tool": NAME, "as": OTHER}}.',
                     param="tools",
                 )
-            called = str(tool.get("as") or name)
-            self._names[called] = name
-            return called
-        found = tool if isinstance(tool, Function) else Function.of(tool)
-        self._functions[found.name] = found
-        return found.name
+            tool_name = str(tool.get("as") or name)
+            self._names[tool_name] = name
+            return tool_name
+        function = tool if isinstance(tool, Function) else Function.of(tool)
+        self._functions[function.name] = function
+        return function.name
 
     def __call__(self, message: Message, *, session: int | str | None = None) -> Message:
         """Carry out one action and wait."""
@@ -132,26 +132,30 @@ class Executor:
 
     def _begin(self, message: Message, session: int | str | None) -> tuple[str, dict[str, Any]] | Message:
         """What is to be called; or the answer, if nothing can be."""
-        checked = apply_hooks(self.hooks, "before_action", self, message, self._session(session))
-        action = _action(checked)
+        checked_message = apply_hooks(self.hooks, "before_action", self, message, self._session(session))
+        action = _action(checked_message)
         if isinstance(action, str):
             tool = next(
-                (name for wanted in NOTEBOOKS for name, at in self._names.items() if at == wanted), ""
+                (name for notebook in NOTEBOOKS for name, at in self._names.items() if at == notebook), ""
             )
             action = {"name": tool, "parameters": {"code": action}} if tool else None
         if not isinstance(action, Mapping) or not isinstance(action.get("name"), str):
-            why = (checked.formatted or {}).get("error") if isinstance(checked.formatted, Mapping) else None
+            why = (
+                (checked_message.formatted or {}).get("error")
+                if isinstance(checked_message.formatted, Mapping)
+                else None
+            )
             return self._reply(
                 str(why or 'There is no action in the message: give {"name": TOOL, "parameters": {…}}.'), True
             )
-        tool, given = action["name"], action.get("parameters", action.get("arguments")) or {}
+        tool, given_arguments = action["name"], action.get("parameters", action.get("arguments")) or {}
         if tool not in self.tools:
             return self._reply(
                 f"There is no tool '{tool}'. Tools are: {', '.join(self.tools) or 'none'}.", True
             )
-        if not isinstance(given, Mapping):
+        if not isinstance(given_arguments, Mapping):
             return self._reply(f"The parameters of '{tool}' must be one object.", True)
-        arguments = dict(given)
+        arguments = dict(given_arguments)
         if self._names.get(tool) == NOTEBOOKS[0]:
             arguments.setdefault("session", self._notebook(session))
         notify(self.name, ToolCalled("", tool, Message(arguments).text))
@@ -159,8 +163,8 @@ class Executor:
 
     def _notebook(self, session: int | str | None) -> str:
         scope = CALL_SCOPE.get()
-        whose = f"{scope.app}." if scope is not None else ""
-        return re.sub(r"[^A-Za-z0-9_.:-]", "_", f"{whose}{self._session(session)}")[-64:]
+        prefix = f"{scope.app}." if scope is not None else ""
+        return re.sub(r"[^A-Za-z0-9_.:-]", "_", f"{prefix}{self._session(session)}")[-64:]
 
     def _call(self, tool: str, arguments: Mapping[str, Any]) -> Any:
         function = self._functions[tool]
@@ -170,9 +174,15 @@ class Executor:
         return self._reply(f"'{tool}' failed: {type(error).__name__}: {error}", True, tool)
 
     def _valued(self, tool: str, value: Any) -> Message:
-        found = plain(value)
-        text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
-        return self._reply(text, False, tool).but(formatted=found if isinstance(found, dict) else None)
+        plain_value = plain(value)
+        text = (
+            plain_value
+            if isinstance(plain_value, str)
+            else json.dumps(plain_value, ensure_ascii=False, default=str)
+        )
+        return self._reply(text, False, tool).but(
+            formatted=plain_value if isinstance(plain_value, dict) else None
+        )
 
     def _failed(self, tool: str, error: PorticoError) -> Message:
         if not isinstance(error, TOLD):
@@ -180,7 +190,7 @@ class Executor:
         return self._reply(f"'{tool}' failed: {error.message}", True, tool)
 
     def _returned(self, tool: str, result: ToolResult) -> Message:
-        made = [
+        artifacts = [
             {"name": item.name, "media_type": item.media_type, "link": item.link} for item in result.artifacts
         ]
         return self._reply(result.text, result.is_error, tool).but(
@@ -188,7 +198,7 @@ class Executor:
             extra_info={
                 "tool": tool,
                 "is_error": result.is_error,
-                **({"artifacts": made} if made else {}),
+                **({"artifacts": artifacts} if artifacts else {}),
             },
         )
 

@@ -28,28 +28,28 @@ class ForwardCall:
         """Wait for the answer."""
         scope = self.scope
         sessions = scope.daemon.client.sessions
-        kept = open_session(sessions, scope.app, scope.session)
+        session = open_session(sessions, scope.app, scope.session)
         token = CALL_SCOPE.set(replace(scope, loop=None))
         try:
             reply = Message.of(self._call(), self.name)
         finally:
             CALL_SCOPE.reset(token)
-        sessions.add(kept.id, [self.message.to_json(), reply.to_json()], self.path)
+        sessions.add(session.id, [self.message.to_json(), reply.to_json()], self.path)
         return reply
 
     async def arun(self) -> Message:
         """The same for asyncio. A ``forward`` that is not asynchronous runs in a thread."""
         scope = self.scope
         sessions = (await scope.daemon.loop_client()).sessions
-        kept = await aopen_session(sessions, scope.app, scope.session)
-        awaited = inspect.iscoroutinefunction(self.forward)
-        token = CALL_SCOPE.set(replace(scope, loop=asyncio.get_running_loop() if awaited else None))
+        session = await aopen_session(sessions, scope.app, scope.session)
+        is_awaited = inspect.iscoroutinefunction(self.forward)
+        token = CALL_SCOPE.set(replace(scope, loop=asyncio.get_running_loop() if is_awaited else None))
         try:
-            answer = await self._call() if awaited else await asyncio.to_thread(self._call)
+            answer = await self._call() if is_awaited else await asyncio.to_thread(self._call)
         finally:
             CALL_SCOPE.reset(token)
         reply = Message.of(answer, self.name)
-        await sessions.add(kept.id, [self.message.to_json(), reply.to_json()], self.path)
+        await sessions.add(session.id, [self.message.to_json(), reply.to_json()], self.path)
         return reply
 
     def _call(self) -> Any:
@@ -60,10 +60,10 @@ class ForwardCall:
 
 def refuse_options(name: str, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
     """Raise `UnknownKeyword`: a ``forward`` is given a message and a session alone, what else is said would be lost."""
-    given = [*(["variables"] if variables else []), *options]
-    if given:
+    option_names = [*(["variables"] if variables else []), *options]
+    if option_names:
         raise UnknownKeyword(
-            f"'{name}' has a forward, which is given no '{given[0]}': pass it to the agents that it calls.",
+            f"'{name}' has a forward, which is given no '{option_names[0]}': pass it to the agents that it calls.",
             code="unknown_parameter",
-            param=given[0],
+            param=option_names[0],
         )

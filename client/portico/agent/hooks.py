@@ -127,13 +127,14 @@ class Code:
     def to_json(self) -> dict[str, Any]:
         source = self.function
         if not isinstance(source, str):
-            found = portable(source)
-            if isinstance(found, Bound):
+            source_text = portable(source)
+            if isinstance(source_text, Bound):
                 raise InvalidRequest(
-                    f"The hook's function cannot run in the sandbox: {found.reason}. Make a class from Hook instead.",
+                    f"The hook's function cannot run in the sandbox: {source_text.reason}. Make a class "
+                    "from Hook instead.",
                     param="hooks",
                 )
-            source = found.source
+            source = source_text.source
         return _declared(self.on, "code", self.senders, source=source)
 
 
@@ -142,8 +143,8 @@ AnyHook: TypeAlias = "Hook | Declared | Mapping[str, Any]"
 
 
 def _declared(on: Moment, do: str, senders: Sequence[str], **fields: Any) -> dict[str, Any]:
-    given = {key: value for key, value in fields.items() if value}
-    return {"on": on, "do": do, **({"senders": list(senders)} if senders else {}), **given}
+    given_fields = {key: value for key, value in fields.items() if value}
+    return {"on": on, "do": do, **({"senders": list(senders)} if senders else {}), **given_fields}
 
 
 _DECLARED: Final[Mapping[str, Callable[..., Declared]]] = {
@@ -160,13 +161,13 @@ def here(hook: AnyHook) -> Hook:
         return hook
     if isinstance(hook, Mapping):
         fields = dict(hook)
-        made = _DECLARED.get(str(fields.pop("do", "")))
-        if made is None:
+        declare = _DECLARED.get(str(fields.pop("do", "")))
+        if declare is None:
             raise InvalidRequest(
                 f"{hook!r:.80} is not a hook of an Executor: 'do' is one of {', '.join(_DECLARED)}, or give an object.",
                 param="hooks",
             )
-        hook = made(**fields)
+        hook = declare(**fields)
     if isinstance(hook, Code) and isinstance(hook.function, str):
         raise InvalidRequest(
             "Code as text runs in the daemon's sandbox; an Executor takes the function.", param="hooks"
@@ -177,9 +178,9 @@ def here(hook: AnyHook) -> Hook:
 class _Here(Hook):
     """What a declared hook does, done in this process."""
 
-    def __init__(self, declared: Declared) -> None:
-        self._declared = declared
-        self._name = type(declared).__name__
+    def __init__(self, declared_hook: Declared) -> None:
+        self._declared = declared_hook
+        self._name = type(declared_hook).__name__
 
     def has(self, moment: Moment) -> bool:
         return self._declared.on == moment
@@ -191,16 +192,16 @@ class _Here(Hook):
         return self._done(message)
 
     def _done(self, message: Message) -> Message:
-        declared = self._declared
-        if declared.senders and message.sender not in declared.senders:
+        declared_hook = self._declared
+        if declared_hook.senders and message.sender not in declared_hook.senders:
             return message
-        if isinstance(declared, Code):
-            assert callable(declared.function)
-            value = declared.function(message.to_json())
+        if isinstance(declared_hook, Code):
+            assert callable(declared_hook.function)
+            value = declared_hook.function(message.to_json())
             return message if value is None else Message.of(value, message.sender)
         action = message.content if isinstance(message.content, Mapping) else None
         before = message.text if action is None else json.dumps(action.get("parameters"), ensure_ascii=False)
-        after = self._text(declared, before)
+        after = self._text(declared_hook, before)
         if after == before:
             return message
         if action is None:
@@ -212,16 +213,16 @@ class _Here(Hook):
                 f"{self._name} leaves no JSON of the parameters of '{action.get('name')}'.", param="hooks"
             ) from error
 
-    def _text(self, declared: Prefix | Redact | Guard | Limit, text: str) -> str:
-        match declared:
+    def _text(self, declared_hook: Prefix | Redact | Guard | Limit, text: str) -> str:
+        match declared_hook:
             case Prefix():
-                return declared.text + text
+                return declared_hook.text + text
             case Redact():
-                return re.sub(declared.pattern, declared.replacement, text)
+                return re.sub(declared_hook.pattern, declared_hook.replacement, text)
             case Limit():
-                return text[: declared.most]
-            case Guard() if re.search(declared.pattern, text):
-                raise InvalidRequest(declared.text or "A guard refused a message.", code="guarded")
+                return text[: declared_hook.most]
+            case Guard() if re.search(declared_hook.pattern, text):
+                raise InvalidRequest(declared_hook.text or "A guard refused a message.", code="guarded")
         return text
 
 

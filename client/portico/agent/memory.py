@@ -46,12 +46,12 @@ def read_state(sessions: Sessions, app: str, name: str, path: str) -> dict[str, 
     session = find_session(sessions, app, name)
     if session is None:
         return {}
-    whole = sessions.state(session.id)
+    session_state = sessions.state(session.id)
     if not path:
-        return whole
+        return session_state
     cut = len(path) + 1
-    own = {key[cut:]: value for key, value in whole.items() if key.startswith(f"{path}.")}
-    return {_VERSION: whole[_VERSION], **own} if _VERSION in whole else own
+    own_state = {key[cut:]: value for key, value in session_state.items() if key.startswith(f"{path}.")}
+    return {_VERSION: session_state[_VERSION], **own_state} if _VERSION in session_state else own_state
 
 
 def write_state(sessions: Sessions, app: str, name: str, path: str, given: Mapping[str, Any]) -> None:
@@ -60,10 +60,10 @@ def write_state(sessions: Sessions, app: str, name: str, path: str, given: Mappi
     if not path:
         sessions.load(session.id, given)
         return
-    others = _without(sessions.state(session.id), path)
+    other_state = _without(sessions.state(session.id), path)
     version = {_VERSION: given[_VERSION]} if _VERSION in given else {}
-    own = {f"{path}.{key}": value for key, value in given.items() if key != _VERSION}
-    sessions.load(session.id, {**others, **own, **version})
+    own_state = {f"{path}.{key}": value for key, value in given.items() if key != _VERSION}
+    sessions.load(session.id, {**other_state, **own_state, **version})
 
 
 def forget(sessions: Sessions, app: str, name: str, path: str) -> None:
@@ -77,5 +77,5 @@ def forget(sessions: Sessions, app: str, name: str, path: str) -> None:
         sessions.reset(session.id)
 
 
-def _without(whole: Mapping[str, Any], path: str) -> dict[str, Any]:
-    return {key: value for key, value in whole.items() if not key.startswith(f"{path}.")}
+def _without(state: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if not key.startswith(f"{path}.")}

@@ -60,8 +60,10 @@ class Message:
         if isinstance(given, str | list):
             return cls(given, sender)
         if isinstance(given, Mapping) and "content" in given:
-            known = {item.name for item in fields(cls)}
-            return cls(**{"sender": sender, **{key: value for key, value in given.items() if key in known}})
+            known_fields = {item.name for item in fields(cls)}
+            return cls(
+                **{"sender": sender, **{key: value for key, value in given.items() if key in known_fields}}
+            )
         raise InvalidRequest(
             f"{given!r} is not a message: give a text, a list of parts, or a Message.", param="message"
         )

@@ -30,19 +30,19 @@ class ToolParser:
     validate: Callable[[str], Any] | Literal["json"] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        made = {"type": "tool", "tool_type": self.tool_type, "begin": self.begin, "end": self.end}
+        document = {"type": "tool", "tool_type": self.tool_type, "begin": self.begin, "end": self.end}
         if self.validate is None:
-            return made
+            return document
         if self.validate in ("json", json.loads):
-            return {**made, "validate": "json"}
+            return {**document, "validate": "json"}
         assert callable(self.validate)
-        found = portable(self.validate)
-        if isinstance(found, Bound):
+        source = portable(self.validate)
+        if isinstance(source, Bound):
             raise InvalidRequest(
-                f"'validate' runs in the daemon's sandbox and cannot travel there: {found.reason}.",
+                f"'validate' runs in the daemon's sandbox and cannot travel there: {source.reason}.",
                 param="validate",
             )
-        return {**made, "validate": "code", "code": found.source}
+        return {**document, "validate": "code", "code": source.source}
 
 
 @exact_methods

@@ -62,7 +62,11 @@ class DaemonClients:
         """For the event loop that runs."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            self._loops = {known: kept for known, kept in self._loops.items() if not known.is_closed()}
+            self._loops = {
+                known_loop: loop_entry
+                for known_loop, loop_entry in self._loops.items()
+                if not known_loop.is_closed()
+            }
             if loop in self._loops:
                 return self._loops[loop][1]
         keeper = self._kept()
@@ -137,14 +141,14 @@ def reporting_step(path: str) -> Iterator[None]:
         yield
         return
     notify(path, StepStarted(path))
-    started, error = time.perf_counter(), None
+    start_time, error = time.perf_counter(), None
     try:
         yield
-    except Exception as raised:
-        error = str(raised)
+    except Exception as step_error:
+        error = str(step_error)
         raise
     finally:
-        notify(path, StepFinished(path, (time.perf_counter() - started) * 1e3, error))
+        notify(path, StepFinished(path, (time.perf_counter() - start_time) * 1e3, error))
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -77,8 +77,8 @@ class Spec:
 
     def serve(self, tool: Function) -> None:
         """One more function."""
-        known = self.tools.setdefault(tool.name, tool)
-        if known.call is not tool.call:
+        function = self.tools.setdefault(tool.name, tool)
+        if function.call is not tool.call:
             raise InvalidRequest(
                 f"Two functions among the tools are named '{tool.name}'. Name one differently: "
                 "Function.of(function, name=…).",
@@ -95,8 +95,8 @@ def build_spec(
     options: Mapping[str, Any],
 ) -> Spec:
     """The specification of an agent called ``name``. Raises `InvalidRequest` for what cannot be written."""
-    made: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
-    spec = Spec(made)
+    document: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
+    spec = Spec(document)
     parser = own_parser(given.output)
     instructions = given.instructions
     if parser is not None:
@@ -128,9 +128,9 @@ def build_spec(
         "final": given.final,
         "options": {**given.options, **options},
     }
-    made.update({key: value for key, value in optional.items() if value})
+    document.update({key: value for key, value in optional.items() if value})
     if given.tool_search != "auto":
-        made["tool_search"] = given.tool_search
+        document["tool_search"] = given.tool_search
     return spec
 
 
@@ -163,37 +163,37 @@ def _bound(tool: Function) -> Callable[..., Any]:
             return await tool.call(**tool.bind(given))
 
         return acall
-    return lambda **given: tool.call(**tool.bind(given))
+    return lambda **arguments: tool.call(**tool.bind(arguments))
 
 
-def _hook(hook: AnyHook, name: str, whose: Any, session: str, spec: Spec) -> list[dict[str, Any]]:
+def _hook(hook: AnyHook, name: str, owner: Any, session: str, spec: Spec) -> list[dict[str, Any]]:
     """A hook as the daemon has it. Of our own, only what happens around tools: the rest is done on this side."""
     if isinstance(hook, Mapping):
         return [dict(hook)]
     if not isinstance(hook, Hook):
         return [hook.to_json()]
     spec.stays = spec.stays or f"the hook {type(hook).__name__}"
-    made: list[dict[str, Any]] = []
+    hooks: list[dict[str, Any]] = []
     for moment in MOMENTS[2:]:
         if hook.has(moment):
             label = f"{name}.{type(hook).__name__}.{moment}"
-            spec.functions[label] = _hook_function(hook, moment, whose, session)
-            made.append({"on": moment, "do": "client", "source": label})
-    return made
+            spec.functions[label] = _hook_function(hook, moment, owner, session)
+            hooks.append({"on": moment, "do": "client", "source": label})
+    return hooks
 
 
-def _hook_function(hook: Hook, moment: str, whose: Any, session: str) -> Callable[..., Any]:
+def _hook_function(hook: Hook, moment: str, owner: Any, session: str) -> Callable[..., Any]:
     def call(message: Mapping[str, Any]) -> Any:
-        answer = getattr(hook, moment)(whose, Message.of(message), session)
+        answer = getattr(hook, moment)(owner, Message.of(message), session)
         return None if answer is None else Message.of(answer).to_json()
 
     return call
 
 
-def _sub(given: Any, spec: Spec, session: str) -> Any:
+def _sub(sub_agent: Any, spec: Spec, session: str) -> Any:
     """An agent that this one may ask: by name, or with its whole specification."""
-    handoff = isinstance(given, Handoff)
-    agent = given.agent if isinstance(given, Handoff) else given
+    handoff = isinstance(sub_agent, Handoff)
+    agent = sub_agent.agent if isinstance(sub_agent, Handoff) else sub_agent
     if isinstance(agent, str):
         return {"agent": agent, "as": "handoff"} if handoff else agent
     if not hasattr(agent, "specified"):

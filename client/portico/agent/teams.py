@@ -67,8 +67,8 @@ class Team:
         self, client: Client, name: str, *, durability: Durability = "normal", note: str = ""
     ) -> AppVersion:
         """Give the team a name, and each of its agents one that begins with it."""
-        for deployed, agent in self.agents(name).items():
-            agent.deploy(client, deployed, note=note)
+        for agent_name, agent in self.agents(name).items():
+            agent.deploy(client, agent_name, note=note)
         return client.apps.deploy(name, self.flow(name, durability=durability), note=note)
 
 
@@ -130,11 +130,11 @@ def _name(member: Member) -> str:
     return member if isinstance(member, str) else member.name
 
 
-def _several(members: Sequence[Member], least: int) -> None:
+def _several(members: Sequence[Member], minimum: int) -> None:
     names = [_name(member) for member in members]
-    if len(names) < least or len(set(names)) < len(names):
+    if len(names) < minimum or len(set(names)) < len(names):
         raise InvalidRequest(
-            f"A team has at least {least} members, each with a name of its own; these are "
+            f"A team has at least {minimum} members, each with a name of its own; these are "
             f"{', '.join(names) or 'none'}.",
             param="members",
         )

@@ -28,9 +28,9 @@ def show_all(
 ) -> None:
     """List the adapters, and the models they belong to."""
     with connected(context) as client:
-        found = client.adapters.list(base)
+        adapters = client.adapters.list(base)
     print_listing(
-        found, as_json, ADAPTERS.columns, "No adapters yet: portico adapters add MODEL PATH --name NAME"
+        adapters, as_json, ADAPTERS.columns, "No adapters yet: portico adapters add MODEL PATH --name NAME"
     )
 
 
@@ -56,8 +56,8 @@ def add(
 ) -> None:
     """Serve a model with an adapter, under a name of its own. It is copied, and tried first."""
     with connected(context) as client, Spinner(f"Trying {name} with {base}"):
-        made = client.adapters.add(base, path.expanduser().absolute(), name, scale=scale)
-    _print(made, as_json)
+        adapter = client.adapters.add(base, path.expanduser().absolute(), name, scale=scale)
+    _print(adapter, as_json)
 
 
 @app.command(epilog="Example: portico adapters scale polite 0.5")
@@ -95,11 +95,11 @@ def export(
             format="gguf" if gguf else "safetensors",
             type=gguf or "f16",
         )
-        made = follow_result(client, run, f"Exporting {name}")
+        export_result = follow_result(client, run, f"Exporting {name}")
     if as_json:
-        print_json(made)
+        print_json(export_result)
     else:
-        typer.echo(f"{made['path']}: {amount(made['bytes'])}")
+        typer.echo(f"{export_result['path']}: {amount(export_result['bytes'])}")
 
 
 @app.command(epilog="Example: portico adapters remove polite --yes")
@@ -108,23 +108,23 @@ def remove(
 ) -> None:
     """Take an adapter away, with the daemon's copy of it."""
     with connected(context) as client:
-        found = client.adapters.get(name)
-        if may_remove(f"Remove the adapter '{found.name}'?", yes=yes, dry_run=dry_run):
-            client.adapters.remove(found.name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+        adapter = client.adapters.get(name)
+        if may_remove(f"Remove the adapter '{adapter.name}'?", yes=yes, dry_run=dry_run):
+            client.adapters.remove(adapter.name)
+    print_removed(adapter.name, f"'{adapter.name}'", dry_run, as_json)
 
 
-def _print(found: Adapter, as_json: bool) -> None:
+def _print(adapter: Adapter, as_json: bool) -> None:
     print_item(
-        found,
+        adapter,
         as_json,
-        *fields_of(found, "name", "base", "state", "engine", "kind"),
-        ("scale", f"{found.scale:g}"),
-        ("rank", found.rank),
-        ("alpha", None if found.alpha is None else f"{found.alpha:g}"),
-        ("layers", found.targets),
-        ("trained on", found.trained_on),
-        ("size", amount(found.bytes)),
-        ("from", "the configuration file" if found.configured else None),
-        ("added", moment(found.created_at)),
+        *fields_of(adapter, "name", "base", "state", "engine", "kind"),
+        ("scale", f"{adapter.scale:g}"),
+        ("rank", adapter.rank),
+        ("alpha", None if adapter.alpha is None else f"{adapter.alpha:g}"),
+        ("layers", adapter.targets),
+        ("trained on", adapter.trained_on),
+        ("size", amount(adapter.bytes)),
+        ("from", "the configuration file" if adapter.configured else None),
+        ("added", moment(adapter.created_at)),
     )

@@ -31,9 +31,9 @@ app.command("deploy", epilog="Example: portico agents deploy weather.py:agent --
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the deployed agents."""
     with connected(context) as client:
-        found = [item for item in client.apps.list() if item.kind == "agent"]
+        apps = [item for item in client.apps.list() if item.kind == "agent"]
     columns = [column for column in APPS.columns if column.heading != "KIND"]
-    print_listing(found, as_json, columns, "No agents yet: portico agents deploy FILE")
+    print_listing(apps, as_json, columns, "No agents yet: portico agents deploy FILE")
 
 
 @app.command(epilog="Example: portico agents show clerk")
@@ -104,8 +104,10 @@ def remove(
 ) -> None:
     """Remove an agent with all its versions. Its sessions stay: portico sessions list."""
     with connected(context) as client:
-        found = _agent(client, name)
-        if may_remove(f"Remove '{found.name}' with {found.version} versions?", yes=yes, dry_run=dry_run):
+        app_version = _agent(client, name)
+        if may_remove(
+            f"Remove '{app_version.name}' with {app_version.version} versions?", yes=yes, dry_run=dry_run
+        ):
             client.apps.remove(name)
     print_removed(name, f"'{name}'", dry_run, as_json)
 
@@ -123,8 +125,10 @@ def _no_agent(name: str) -> NotFound:
 
 
 def _called(item: Any, key: str) -> str:
-    given = item.get(key) or item.get("function") if isinstance(item, dict) else item
-    return str(given.get("name") or "…") if isinstance(given, dict) else str(given or json.dumps(item))
+    function = item.get(key) or item.get("function") if isinstance(item, dict) else item
+    return (
+        str(function.get("name") or "…") if isinstance(function, dict) else str(function or json.dumps(item))
+    )
 
 
 def _line(asking: bool) -> str | None:

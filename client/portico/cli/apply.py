@@ -49,36 +49,36 @@ def apply(
     folder = str(file.absolute().parent)
     with connected(context) as client:
         kinds = pruned(document) if prune else ()
-        found = client.apply(document, folder=folder, prune=kinds, dry_run=True)
-        gone = [change for change in found.changes if change.action == "remove"]
+        applied = client.apply(document, folder=folder, prune=kinds, dry_run=True)
+        changes = [change for change in applied.changes if change.action == "remove"]
         if not dry_run:
-            if gone:
-                confirm(f"Remove {', '.join(f'{x.kind}/{x.name}' for x in gone)}?", yes=yes)
-            found = client.apply(document, folder=folder, prune=kinds)
+            if changes:
+                confirm(f"Remove {', '.join(f'{x.kind}/{x.name}' for x in changes)}?", yes=yes)
+            applied = client.apply(document, folder=folder, prune=kinds)
     if as_json:
-        print_json(found)
+        print_json(applied)
     else:
-        _print(found)
+        _print(applied)
 
 
 def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     """The file with the values of variables, and with the flows and agents of other files in their places."""
     from portico.cli.source import document_of
 
-    found = document_of(file)
-    if found is None:
+    document = document_of(file)
+    if document is None:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise InvalidRequest(f"{file} must be a mapping with keys such as 'models' and 'apps'.", param="file")
     try:
-        expanded: dict[str, Any] = expand(found, environment)
+        expanded_configuration: dict[str, Any] = expand(document, environment)
     except UnsetError as error:
         raise InvalidRequest(f"{file}: {error}", code="missing_variable") from error
     for key in ("apps", "agents"):
-        items = expanded.get(key)
+        items = expanded_configuration.get(key)
         if isinstance(items, list):
-            expanded[key] = [_inlined(item, key, file.absolute().parent) for item in items]
-    return expanded
+            expanded_configuration[key] = [_inlined(item, key, file.absolute().parent) for item in items]
+    return expanded_configuration
 
 
 def _inlined(item: Any, key: str, folder: Path) -> Any:
@@ -88,12 +88,12 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
     from portico.cli.source import document_of
 
     inner = document_of(folder / Path(item["file"]).expanduser())
-    rest = {name: value for name, value in item.items() if name != "file"}
+    other_fields = {name: value for name, value in item.items() if name != "file"}
     if not isinstance(inner, dict):
         return item  # the daemon says what is wrong with it
     if key == "agents":
-        return {**inner, **rest}
-    return {**rest, "agent" if "portico_agent" in inner else "flow": inner}
+        return {**inner, **other_fields}
+    return {**other_fields, "agent" if "portico_agent" in inner else "flow": inner}
 
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -113,18 +113,18 @@ def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind in document)
 
 
-def _print(found: Applied) -> None:
+def _print(applied: Applied) -> None:
     out = console()
-    for change in found.changes:
+    for change in applied.changes:
         sign, style = SIGNS[change.action]
         detail = f" ({', '.join(change.detail)})" if change.detail else ""
         out.print(f"{sign} {one_line(f'{change.kind}/{change.name}{detail}')}", style=style, markup=False)
-    words = WOULD if found.dry_run else DID
-    counts = [f"{_count(found.changes, action)} {words[action]}" for action in words]
-    typer.echo(f"{', '.join(counts)}, {_count(found.changes, 'unchanged')} unchanged.")
-    if found.ignored:
+    words = WOULD if applied.dry_run else DID
+    counts = [f"{_count(applied.changes, action)} {words[action]}" for action in words]
+    typer.echo(f"{', '.join(counts)}, {_count(applied.changes, 'unchanged')} unchanged.")
+    if applied.ignored:
         typer.echo(
-            f"Left alone: {', '.join(found.ignored)}; the daemon takes these from its file when it starts.",
+            f"Left alone: {', '.join(applied.ignored)}; the daemon takes these from its file when it starts.",
             err=True,
         )
 

@@ -39,30 +39,30 @@ def show_all(
 ) -> None:
     """List what waits for an answer."""
     with connected(context) as client:
-        found = client.questions.list(status=None if everything else "pending", run=run, limit=1000)
-    shown = [item for item in found if everything or item.kind in ForPeople]
-    print_listing(shown, as_json, QUESTIONS.columns, "Nothing waits for an answer.")
+        found_questions = client.questions.list(status=None if everything else "pending", run=run, limit=1000)
+    questions = [item for item in found_questions if everything or item.kind in ForPeople]
+    print_listing(questions, as_json, QUESTIONS.columns, "Nothing waits for an answer.")
 
 
 @app.command(epilog="Example: portico approvals show ask_0192f6")
 def show(context: typer.Context, question_id: Identity, as_json: AsJson = False) -> None:
     """Show one question in full."""
     with connected(context) as client:
-        found = client.questions.get(question_id)
+        question = client.questions.get(question_id)
     if as_json:
-        print_json(found)
+        print_json(question)
         return
     print_fields(
         [
-            *fields_of(found, "id", "run", "kind", "name", "message"),
-            ("status", found.outcome),
-            ("asked", moment(found.created_at)),
-            ("waits until", moment(found.expires_at) if found.status == "pending" else ""),
-            ("answered by", found.answered_by),
-            ("note", found.note),
+            *fields_of(question, "id", "run", "kind", "name", "message"),
+            ("status", question.outcome),
+            ("asked", moment(question.created_at)),
+            ("waits until", moment(question.expires_at) if question.status == "pending" else ""),
+            ("answered by", question.answered_by),
+            ("note", question.note),
         ]
     )
-    for title, value in (("Arguments", found.arguments), ("Answer", found.answer_schema)):
+    for title, value in (("Arguments", question.arguments), ("Answer", question.answer_schema)):
         if value:
             typer.echo(f"{title}:\n{safe(json.dumps(value, ensure_ascii=False, indent=2))}")
 
@@ -79,16 +79,16 @@ def approve(
 ) -> None:
     """Agree: the run continues."""
     with connected(context) as client:
-        done = client.questions.answer(question_id, True, value=_value(value), note=note)
-    print_outcome(done, as_json, f"Approved '{done.name}'.")
+        question = client.questions.answer(question_id, True, value=_value(value), note=note)
+    print_outcome(question, as_json, f"Approved '{question.name}'.")
 
 
 @app.command(epilog="Example: portico approvals refuse ask_0192f6 --note 'not on a Friday'")
 def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_json: AsJson = False) -> None:
     """Refuse: the run continues without it."""
     with connected(context) as client:
-        done = client.questions.answer(question_id, False, note=note)
-    print_outcome(done, as_json, f"Refused '{done.name}'.")
+        question = client.questions.answer(question_id, False, note=note)
+    print_outcome(question, as_json, f"Refused '{question.name}'.")
 
 
 @app.command(epilog="Example: portico approvals watch")
@@ -112,11 +112,11 @@ def decide(client: Client, question: Question) -> None:
     value: Any = None
     if question.kind == "input":
         reply = typer.prompt(safe(question.name), default="", show_default=False)
-        accepted, value = bool(reply), _value(reply) if reply else None
+        is_accepted, value = bool(reply), _value(reply) if reply else None
     else:
-        accepted = typer.confirm("Approve?", default=False)
+        is_accepted = typer.confirm("Approve?", default=False)
     try:
-        client.questions.answer(question.id, accepted, value=value)
+        client.questions.answer(question.id, is_accepted, value=value)
     except (Conflict, InvalidRequest) as error:
         typer.secho(safe(error.message), fg="yellow", err=True)
 

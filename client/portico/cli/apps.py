@@ -32,9 +32,9 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
     """List the apps that you can ask; each is also a model name."""
     columns = (ID, Column("NAME"), OWNER, Column("KIND"), Column("VERSION", kind="count"))
     with connected(context) as client:
-        found = client.apps.list(everyone=everyone)
+        apps = client.apps.list(everyone=everyone)
     print_listing(
-        found, as_json, columns if everyone else APPS.columns, "No apps yet: portico stores add ./docs"
+        apps, as_json, columns if everyone else APPS.columns, "No apps yet: portico stores add ./docs"
     )
 
 
@@ -42,21 +42,21 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Show one app: what it takes, what it gives, its limits."""
     with connected(context) as client:
-        found = client.apps.get(name)
+        app = client.apps.get(name)
     if as_json:
-        print_json(found)
+        print_json(app)
         return
     print_fields(
         [
-            ("name", found.name),
-            ("title", found.title if found.title != found.name else ""),
-            ("what", found.description),
-            ("kind", found.kind),
-            ("version", found.version or ""),
-            ("limits", limits_shown(found.limits)),
+            ("name", app.name),
+            ("title", app.title if app.title != app.name else ""),
+            ("what", app.description),
+            ("kind", app.kind),
+            ("version", app.version or ""),
+            ("limits", limits_shown(app.limits)),
         ]
     )
-    for title, schema in (("Takes", found.input_schema), ("Gives", found.output_schema)):
+    for title, schema in (("Takes", app.input_schema), ("Gives", app.output_schema)):
         if schema:
             typer.echo(f"{title}:\n{safe(json.dumps(schema, ensure_ascii=False, indent=2))}")
 
@@ -77,16 +77,16 @@ def run(
 ) -> None:
     """Run an app: its text as it comes, then its value. What it asks is asked here."""
     with connected(context) as client:
-        found = client.apps.get(name)
-        given = given_input(text, file, found.input_schema)
-        if found.kind == "store":
-            if not isinstance(given, str) or not given.strip():
+        app = client.apps.get(name)
+        input_value = given_input(text, file, app.input_schema)
+        if app.kind == "store":
+            if not isinstance(input_value, str) or not input_value.strip():
                 raise InvalidRequest(f"'{name}' answers questions: give it one as INPUT.", param="input")
-            with client.ask(given, name) as answer:
+            with client.ask(input_value, name) as answer:
                 answer.read()
             print_outcome({"run": answer.run, "value": answer.text}, as_json, safe(answer.text))
             return
-        show_run(client, client.apps.start(name, given, session=session), as_json=as_json)
+        show_run(client, client.apps.start(name, input_value, session=session), as_json=as_json)
         if not as_json:
             print_hint(client, name)
 
@@ -100,10 +100,13 @@ app.command(epilog="Example: portico apps diff story 1 2")(diff)
 def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """List the versions of an app, newest first."""
     with connected(context) as client:
-        found = client.apps.versions(name)
+        app_versions = client.apps.versions(name)
     headings = ("VERSION", "ANSWERS", "SINCE", "BY", "NOTE")
     print_table(
-        found, as_json, headings, lambda v: (v.version, v.current, moment(v.created_at), v.created_by, v.note)
+        app_versions,
+        as_json,
+        headings,
+        lambda v: (v.version, v.current, moment(v.created_at), v.created_by, v.note),
     )
 
 
@@ -116,8 +119,8 @@ def rollback(
 ) -> None:
     """Let an earlier version answer again. Runs in progress end as they began."""
     with connected(context) as client:
-        found = client.apps.roll_back(name, to)
-    print_outcome(found, as_json, f"'{found.name}' is at version {found.version} again.")
+        app_version = client.apps.roll_back(name, to)
+    print_outcome(app_version, as_json, f"'{app_version.name}' is at version {app_version.version} again.")
 
 
 @app.command(epilog="Example: portico apps limit story concurrency=4 tokens_per_day=100000")
@@ -134,15 +137,15 @@ def limit(
     as_json: AsJson = False,
 ) -> None:
     """Hold an app to limits, whoever calls it. They take the place of those it had."""
-    wanted = limits_of(limits or ())
+    wanted_limits = limits_of(limits or ())
     with connected(context) as client:
-        client.apps.limit(name, wanted)
-        found = client.apps.get(name)
+        client.apps.limit(name, wanted_limits)
+        app = client.apps.get(name)
     if as_json:
-        print_json(found)
+        print_json(app)
     else:
-        said = ", ".join(limits_shown(found.limits))
-        typer.echo(f"'{found.name}' is held to {said}." if said else f"'{found.name}' has no limits.")
+        limit_text = ", ".join(limits_shown(app.limits))
+        typer.echo(f"'{app.name}' is held to {limit_text}." if limit_text else f"'{app.name}' has no limits.")
 
 
 @app.command(epilog="Example: portico apps draw story --svg story.svg")
@@ -159,11 +162,11 @@ def draw(
     if svg is not None and mermaid:
         raise InvalidRequest("Give either --svg or --mermaid, not both.", param="svg")
     with connected(context) as client:
-        drawn = client.apps.drawing(name, "mermaid" if svg is None else "svg")
+        drawing = client.apps.drawing(name, "mermaid" if svg is None else "svg")
     if svg is not None:
-        svg.write_text(drawn, encoding="utf-8")
-    result: dict[str, Any] = {"mermaid": drawn} if svg is None else {"svg": str(svg)}
-    print_outcome(result, as_json, safe(drawn).rstrip() if svg is None else f"Drawn to {svg}.")
+        svg.write_text(drawing, encoding="utf-8")
+    result: dict[str, Any] = {"mermaid": drawing} if svg is None else {"svg": str(svg)}
+    print_outcome(result, as_json, safe(drawing).rstrip() if svg is None else f"Drawn to {svg}.")
 
 
 @app.command(epilog="Example: portico apps remove story --yes")

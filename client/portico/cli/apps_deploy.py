@@ -42,39 +42,44 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """Deploy an app, or another version of it; it answers from the next call on."""
-    found = read_source(source)
-    called = name or found.name
-    if not called:
+    app_source = read_source(source)
+    app_name = name or app_source.name
+    if not app_name:
         raise InvalidRequest(f"'{source}' has no name: give it one with --name.", param="name")
     with connected(context) as client:
-        before = _current(client, called)
-        _check(client, found)
-        changes = _difference(before or {}, found.spec, called, "deployed", source)
+        before = _current(client, app_name)
+        _check(client, app_source)
+        changes = _difference(before or {}, app_source.spec, app_name, "deployed", source)
         if dry_run:
             if as_json:
-                print_json({"name": called, "exists": before is not None, "changed": bool(changes)})
+                print_json({"name": app_name, "exists": before is not None, "changed": bool(changes)})
             else:
-                _print_difference(changes, f"'{called}' is deployed like this already.")
+                _print_difference(changes, f"'{app_name}' is deployed like this already.")
             return
-        made = client.apps.deploy(called, found.spec, kind=found.kind, note=note, serve_later=serve_later)
+        app_version = client.apps.deploy(
+            app_name, app_source.spec, kind=app_source.kind, note=note, serve_later=serve_later
+        )
     if as_json:
-        print_json(made)
+        print_json(app_version)
         return
     state = "answers" if changes or before is None else "is unchanged"
     typer.echo(
-        f"'{safe(made.name)}' {state} at version {made.version}. Try: portico apps run {safe(made.name)}"
+        f"'{safe(app_version.name)}' {state} at version {app_version.version}. Try: portico apps run "
+        f"{safe(app_version.name)}"
     )
-    for label, why in (found.flow.reasons if found.flow else {}).items():
+    for label, why in (app_source.flow.reasons if app_source.flow else {}).items():
         typer.echo(f"The function '{safe(label)}' stays here: {safe(why)}.", err=True)
-    for warning in made.warnings:
-        typer.secho(safe(warning.replace(f"FILE.py:{made.name}", source)), fg="yellow", err=True)
+    for warning in app_version.warnings:
+        typer.secho(safe(warning.replace(f"FILE.py:{app_version.name}", source)), fg="yellow", err=True)
 
 
-def _check(client: Client, found: AppSource) -> None:
+def _check(client: Client, app_source: AppSource) -> None:
     """Raise what is wrong with it."""
-    checked = client.check(found.flow) if found.flow is not None else client.agents.check(found.spec)
-    if checked.error is not None:
-        raise from_body(ErrorBody(**checked.error))
+    spec = (
+        client.check(app_source.flow) if app_source.flow is not None else client.agents.check(app_source.spec)
+    )
+    if spec.error is not None:
+        raise from_body(ErrorBody(**spec.error))
 
 
 def set_(
@@ -91,10 +96,10 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Change single fields of a deployed app: a new version, the rest of which is as before."""
-    given = {place: _value(value) for place, value in pairs(changes, "changes").items()}
+    given_changes = {place: _value(value) for place, value in pairs(changes, "changes").items()}
     with connected(context) as client:
-        made = client.apps.update(name, given, note=note)
-    print_outcome(made, as_json, f"'{safe(made.name)}' is at version {made.version}.")
+        app_version = client.apps.update(name, given_changes, note=note)
+    print_outcome(app_version, as_json, f"'{safe(app_version.name)}' is at version {app_version.version}.")
 
 
 def _value(text: str) -> Any:
@@ -120,17 +125,17 @@ def diff(
 ) -> None:
     """Compare two versions of an app, or the one that answers with a file."""
     with connected(context) as client:
-        known = {version.version: version for version in client.apps.versions(name)}
-    current = next(version.version for version in known.values() if version.current)
+        app_versions = {version.version: version for version in client.apps.versions(name)}
+    current = next(version.version for version in app_versions.values() if version.current)
 
     def spec(number: int) -> Mapping[str, Any]:
-        if number not in known:
+        if number not in app_versions:
             raise NotFound(f"'{name}' has no version {number}.", code="version_not_found", param="version")
-        return known[number].spec
+        return app_versions[number].spec
 
     match list(sides or ()):
         case []:
-            earlier = [number for number in known if number < current]
+            earlier = [number for number in app_versions if number < current]
             old = max(earlier, default=current)
             changes = _difference(spec(old), spec(current), name, f"version {old}", f"version {current}")
         case [one] if not one.isdecimal():
@@ -167,9 +172,9 @@ def _difference(
     )
 
 
-def _print_difference(lines: Sequence[str], nothing: str) -> None:
+def _print_difference(lines: Sequence[str], empty_text: str) -> None:
     if not lines:
-        typer.echo(nothing)
+        typer.echo(empty_text)
         return
     out = console()
     styles = {"+": "green", "-": "red", "@": "cyan"}

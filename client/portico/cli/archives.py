@@ -44,5 +44,5 @@ def import_store(
 ) -> None:
     """Make a store of such a file. Nothing is embedded again if its embedding model is here."""
     with connected(context) as client, Spinner(f"Reading {file}"):
-        made = client.stores.import_archive(file, name=name)
-    print_outcome(made, as_json, f"Made the store '{made.name}' with {made.file_counts.total} files.")
+        store = client.stores.import_archive(file, name=name)
+    print_outcome(store, as_json, f"Made the store '{store.name}' with {store.file_counts.total} files.")

@@ -97,8 +97,8 @@ def _chosen(client: Client, *, may_ask: bool) -> str:
     apps = client.apps.list()
     if len(apps) <= 1:
         return the_only(apps)
-    here = urlsplit(client.url).hostname in ("127.0.0.1", "::1", "localhost")
-    store = _over(Path.cwd(), client.stores.list()) if here else None
+    is_here = urlsplit(client.url).hostname in ("127.0.0.1", "::1", "localhost")
+    store = _over(Path.cwd(), client.stores.list()) if is_here else None
     if store is not None and any(item.name == store.name for item in apps):
         if may_ask:
             typer.echo(f"Asking '{one_line(store.name)}', the app over {one_line(store.folder)}.", err=True)
@@ -110,8 +110,8 @@ def _chosen(client: Client, *, may_ask: bool) -> str:
 
 def _over(place: Path, stores: Sequence[Store]) -> Store | None:
     """The store whose folder holds ``place``, the deepest one if there are several."""
-    found = [item for item in stores if item.folder and place.resolve().is_relative_to(item.folder)]
-    return max(found, key=lambda item: len(Path(str(item.folder)).parts), default=None)
+    found_stores = [item for item in stores if item.folder and place.resolve().is_relative_to(item.folder)]
+    return max(found_stores, key=lambda item: len(Path(str(item.folder)).parts), default=None)
 
 
 def _picked(apps: Sequence[App]) -> str:
@@ -132,17 +132,17 @@ def _picked(apps: Sequence[App]) -> str:
 def _read_history(path: Path) -> list[Mapping[str, Any]]:
     """The messages in a file; none if it is not there yet. Raises `InvalidRequest` if it holds something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        messages = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{path} cannot be read as a conversation: {error}.", param="history") from error
-    if not isinstance(found, list) or not all(_is_message(item) for item in found):
+    if not isinstance(messages, list) or not all(_is_message(item) for item in messages):
         raise InvalidRequest(
             f"{path} holds no conversation: a list of objects with 'role' and 'content' is expected.",
             param="history",
         )
-    return found
+    return messages
 
 
 def _write_history(path: Path, messages: Sequence[Mapping[str, Any]]) -> None:

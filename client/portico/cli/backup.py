@@ -34,22 +34,22 @@ def backup(
     """
     if file.exists() and not overwrite:
         raise InvalidRequest(f"{file} is there already: --overwrite replaces it.", param="file")
-    done: dict[str, Any]
+    result: dict[str, Any]
     with progress_report(f"Writing {file}") as report, serving(context, home) as client:
         if client is not None:
-            made = client.backup(file, models=models, told=lambda size: report("archive", size, 0))
-            done = {"file": str(file), "bytes": made.bytes, "missing": made.missing}
+            backed_up = client.backup(file, models=models, told=lambda size: report("archive", size, 0))
+            result = {"file": str(file), "bytes": backed_up.bytes, "missing": backed_up.missing}
         else:
-            more = ["--with-models"] if models else []
-            done = run_offline("backup", str(file.absolute()), *more, home=home, report=report)
-            done["file"] = str(file)
+            arguments = ["--with-models"] if models else []
+            result = run_offline("backup", str(file.absolute()), *arguments, home=home, report=report)
+            result["file"] = str(file)
     if as_json:
-        print_json(done)
+        print_json(result)
         return
-    typer.echo(f"Wrote {file} ({amount(done['bytes'])}).")
-    if done["missing"]:
+    typer.echo(f"Wrote {file} ({amount(result['bytes'])}).")
+    if result["missing"]:
         typer.secho(
-            f"{done['missing']} files that the database names were missing in the home folder. Stores that follow a "
+            f"{result['missing']} files that the database names were missing in the home folder. Stores that follow a "
             "folder read theirs again: portico stores sync NAME",
             fg="yellow",
             err=True,

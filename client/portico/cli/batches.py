@@ -66,8 +66,8 @@ def show_all(
 ) -> None:
     """List batches, newest first."""
     with connected(context) as client:
-        found = client.batches.list(limit=limit)
-    print_listing(found, as_json, BATCHES.columns, "No batches yet: portico batches create requests.jsonl")
+        page = client.batches.list(limit=limit)
+    print_listing(page, as_json, BATCHES.columns, "No batches yet: portico batches create requests.jsonl")
 
 
 @app.command(epilog="Example: portico batches show batch_0192f6")
@@ -130,21 +130,24 @@ def results(
         if not batch.ended:
             typer.echo(f"{batch.id} is {_words(batch)}: portico batches wait {batch.id}", err=True)
             raise typer.Exit(1)
-        found = client.batches.results(batch_id)
+        batch_results = client.batches.results(batch_id)
         if output is not None:
             with output.open("w", encoding="utf-8") as file:
-                written = sum(
+                result_count = sum(
                     bool(file.write(f"{json.dumps(asdict(result), ensure_ascii=False)}\n"))
-                    for result in found
+                    for result in batch_results
                 )
             print_outcome(
-                {"output": str(output), "results": written}, as_json, f"{written:,} results in {output}"
+                {"output": str(output), "results": result_count},
+                as_json,
+                f"{result_count:,} results in {output}",
             )
         elif as_json:
-            print_json({"data": list(found)})
+            print_json({"data": list(batch_results)})
         else:
             print_rows(
-                ("REQUEST", "STATUS", "ANSWER"), ((r.custom_id, r.status_code, _outcome(r)) for r in found)
+                ("REQUEST", "STATUS", "ANSWER"),
+                ((r.custom_id, r.status_code, _outcome(r)) for r in batch_results),
             )
 
 
@@ -163,14 +166,14 @@ def _outcome(result: BatchResult) -> str:
     return f"{len(data)} {'vectors' if body.get('data') else 'documents'}"
 
 
-def _checked(found: CheckedBatch, as_json: bool) -> None:
+def _checked(batch: CheckedBatch, as_json: bool) -> None:
     if as_json:
-        print_json(found)
-    elif not found.errors:
-        typer.echo(f"{found.total:,} requests for '{found.model}': nothing is wrong. Nothing was asked.")
-    if found.errors:
+        print_json(batch)
+    elif not batch.errors:
+        typer.echo(f"{batch.total:,} requests for '{batch.model}': nothing is wrong. Nothing was asked.")
+    if batch.errors:
         if not as_json:
-            _problems(found.errors)
+            _problems(batch.errors)
         raise typer.Exit(1)
 
 
@@ -218,6 +221,6 @@ def _end(batch: Batch, as_json: bool) -> None:
 
 
 def _words(batch: Batch) -> str:
-    done = f", {batch.progress} done" if batch.total else ""
-    failed = f", {batch.failed:,} of them failed" if batch.failed else ""
-    return f"{batch.status.replace('_', ' ')}{done}{failed}"
+    progress = f", {batch.progress} done" if batch.total else ""
+    failures = f", {batch.failed:,} of them failed" if batch.failed else ""
+    return f"{batch.status.replace('_', ' ')}{progress}{failures}"

@@ -38,42 +38,42 @@ def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool)
 
 def follow_better(url: str, key: str | None, run: str) -> None:
     """Show the run until the better model answers, or why it does not."""
-    for ended in follow_here(url, key, [run]):
-        if ended.error is None:
-            typer.echo(f"{one_line(ended.run.name)} answers from now on.", err=True)
+    for finished_run in follow_here(url, key, [run]):
+        if finished_run.error is None:
+            typer.echo(f"{one_line(finished_run.run.name)} answers from now on.", err=True)
 
 
 def _ask_person(client: Client) -> str | None:
     with Spinner("Looking for a better model"):
-        found = client.models.better()
-    match found.state:
+        better_model = client.models.better()
+    match better_model.state:
         case "fetching":
-            return found.run
+            return better_model.run
         case "unreachable":
             typer.echo(
                 "No model hub can be reached, so the tiny model stays: it quotes your documents.", err=True
             )
         case "available":
-            typer.echo(_described(found), err=True)
+            typer.echo(_described(better_model), err=True)
             try:
-                wanted = typer.confirm(
+                is_wanted = typer.confirm(
                     "Fetch it now? The tiny model answers meanwhile", default=True, err=True
                 )
             except typer.Abort as error:
                 raise KeyboardInterrupt from error
-            return client.models.decide_better(wanted)
+            return client.models.decide_better(is_wanted)
     return None
 
 
-def _described(found: BetterModel) -> str:
+def _described(better_model: BetterModel) -> str:
     """Which one, how large, from where and how long it takes."""
-    where = one_line(urlsplit(found.source).scheme)
-    if found.seconds == 0:
+    where = one_line(urlsplit(better_model.source).scheme)
+    if better_model.seconds == 0:
         costs = "it is on this machine already"
     else:
-        time = "" if found.seconds is None else f", about {lasts(found.seconds)}"
-        costs = f"{amount(found.size_bytes)}{time} from {_HUBS.get(where, where)}"
-    return f"A better model fits this machine: {one_line(found.name)}, {one_line(found.reason)}; {costs}."
+        time = "" if better_model.seconds is None else f", about {lasts(better_model.seconds)}"
+        costs = f"{amount(better_model.size_bytes)}{time} from {_HUBS.get(where, where)}"
+    return f"A better model fits this machine: {one_line(better_model.name)}, {one_line(better_model.reason)}; {costs}."
 
 
 _HUBS = {"hf": "Hugging Face", "modelscope": "ModelScope"}

@@ -58,7 +58,7 @@ def calibrate(
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    found = []
+    questions = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
@@ -70,5 +70,5 @@ def _read(path: Path) -> list[dict[str, str]]:
             ) from error
         if not isinstance(value, dict):
             raise InvalidRequest(f"Line {number} of {path} is not an object.", param="questions")
-        found.append(value)
-    return found
+        questions.append(value)
+    return questions

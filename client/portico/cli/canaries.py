@@ -24,9 +24,9 @@ Reason = Annotated[str, typer.Option(help="Why, for the journal.")]
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the newest canary of each alias."""
     with connected(context) as client:
-        found = client.canaries.list()
+        canaries = client.canaries.list()
     print_listing(
-        found, as_json, CANARIES.columns, "No canaries yet: portico canaries set ALIAS TARGET --weight 0.1"
+        canaries, as_json, CANARIES.columns, "No canaries yet: portico canaries set ALIAS TARGET --weight 0.1"
     )
 
 
@@ -71,7 +71,7 @@ def put(
             param="weight",
         )
     with connected(context) as client:
-        found = client.canaries.set(
+        canary = client.canaries.set(
             alias,
             target,
             weight=weight,
@@ -82,31 +82,34 @@ def put(
             promote=_rule(promote, "promote"),
             rollback=_rule(rollback, "rollback"),
         )
-    _print(found, as_json)
+    _print(canary, as_json)
 
 
 @app.command(epilog="Example: portico canaries show assistant")
 def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> None:
     """Show the newest canary of an alias: both sides, what it waits for, and what was done."""
     with connected(context) as client:
-        found = client.canaries.get(alias)
+        canary = client.canaries.get(alias)
     if as_json:
-        print_json(found)
+        print_json(canary)
         return
     print_fields(
         [
-            *fields_of(found, "alias", "status", "reason"),
-            ("weight", share_of(found.weight)),
-            ("keys", ", ".join(found.keys) or None),
-            ("sticky", found.sticky),
-            ("judged by", f"{found.eval}, {share_of(found.sample)} of the answers" if found.eval else None),
-            ("promote", conditions_of(found.promote)),
-            ("rollback", conditions_of(found.rollback)),
-            ("waits for", "; ".join(found.waits_for) or None),
+            *fields_of(canary, "alias", "status", "reason"),
+            ("weight", share_of(canary.weight)),
+            ("keys", ", ".join(canary.keys) or None),
+            ("sticky", canary.sticky),
+            (
+                "judged by",
+                f"{canary.eval}, {share_of(canary.sample)} of the answers" if canary.eval else None,
+            ),
+            ("promote", conditions_of(canary.promote)),
+            ("rollback", conditions_of(canary.rollback)),
+            ("waits for", "; ".join(canary.waits_for) or None),
         ]
     )
     typer.echo()
-    sides = (("baseline", found.baseline), ("canary", found.canary))
+    sides = (("baseline", canary.baseline), ("canary", canary.canary))
     print_rows(
         ("SIDE", "TARGET", "CALLS", "ERRORS", "MS", "TOKENS", "JUDGED", "SCORE"),
         ((name, *_figures(side)) for name, side in sides),
@@ -114,7 +117,10 @@ def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> N
     typer.echo()
     print_rows(
         ("AT", "DONE", "BY", "WHY"),
-        ((moment(one.at), one.action, one.by or "the rule", one.reason) for one in found.journal),
+        (
+            (moment(canary_entry.at), canary_entry.action, canary_entry.by or "the rule", canary_entry.reason)
+            for canary_entry in canary.journal
+        ),
     )
 
 
@@ -122,12 +128,18 @@ def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> N
 def history(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> None:
     """List the canaries that an alias has had, the newest first."""
     with connected(context) as client:
-        found = client.canaries.history(alias)
+        canaries = client.canaries.history(alias)
     print_table(
-        found,
+        canaries,
         as_json,
         ("SINCE", "STATUS", "BASELINE", "CANARY", "WHY"),
-        lambda one: (moment(one.created_at), one.status, one.baseline.target, one.canary.target, one.reason),
+        lambda canary: (
+            moment(canary.created_at),
+            canary.status,
+            canary.baseline.target,
+            canary.canary.target,
+            canary.reason,
+        ),
     )
 
 
@@ -135,34 +147,34 @@ def history(context: typer.Context, alias: AliasName, as_json: AsJson = False) -
 def promote(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
     """Let the alias mean the canary's target from now on."""
     with connected(context) as client:
-        found = client.canaries.promote(alias, reason=reason)
-    _print(found, as_json)
+        canary = client.canaries.promote(alias, reason=reason)
+    _print(canary, as_json)
 
 
 @app.command(epilog="Example: portico canaries rollback assistant")
 def rollback(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
     """Let the alias mean what it meant. Calls in progress end where they are."""
     with connected(context) as client:
-        found = client.canaries.rollback(alias, reason=reason)
-    _print(found, as_json)
+        canary = client.canaries.rollback(alias, reason=reason)
+    _print(canary, as_json)
 
 
-def rule_of(given: Iterable[str]) -> dict[str, Any] | None:
+def rule_of(pairs: Iterable[str]) -> dict[str, Any] | None:
     """Conditions such as ``after=200``; ``None`` of none. Raises `ValueError`."""
-    found: dict[str, Any] = {}
-    for one in given:
-        name, _, value = one.partition("=")
+    rule: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"{safe(one)}: NAME=NUMBER was expected, such as after=200.") from None
-        found[name] = int(number) if number.is_integer() else number
-    return found or None
+            raise ValueError(f"{safe(pair)}: NAME=NUMBER was expected, such as after=200.") from None
+        rule[name] = int(number) if number.is_integer() else number
+    return rule or None
 
 
-def _rule(given: list[str] | None, option: str) -> dict[str, Any] | None:
+def _rule(pairs: list[str] | None, option: str) -> dict[str, Any] | None:
     try:
-        return rule_of(given or ())
+        return rule_of(pairs or ())
     except ValueError as error:
         raise InvalidRequest(f"--{option} {error}", param=option) from error
 
@@ -195,6 +207,6 @@ def _print(canary: Canary, as_json: bool) -> None:
         keys = f" and {len(canary.keys)} keys" if canary.keys else ""
         text = f"{name}: {target} gets {share_of(canary.weight)} of the calls{keys}, {baseline} the rest."
     else:
-        meant = target if canary.status == "promoted" else baseline
-        text = f"{name} means {meant}: the canary was {canary.status.replace('_', ' ')}."
+        alias_target = target if canary.status == "promoted" else baseline
+        text = f"{name} means {alias_target}: the canary was {canary.status.replace('_', ' ')}."
     print_outcome(canary, as_json, text)

@@ -116,11 +116,11 @@ def _converse(conversation: Conversation) -> None:
         except KeyboardInterrupt:
             typer.echo(err=True)
             raise
-        command, _, rest = line.strip().partition(" ")
+        command, _, remainder = line.strip().partition(" ")
         if command in ("/exit", "/quit"):
             return
         try:
-            _turn(conversation, command, rest.strip(), line)
+            _turn(conversation, command, remainder.strip(), line)
         except KeyboardInterrupt:
             typer.echo("\nStopped.", err=True)
             if not asking:
@@ -131,13 +131,13 @@ def _converse(conversation: Conversation) -> None:
             typer.secho(safe(error.message), fg="red", err=True)
 
 
-def _turn(conversation: Conversation, command: str, rest: str, line: str) -> None:
+def _turn(conversation: Conversation, command: str, remainder: str, line: str) -> None:
     match command:
         case "/clear":
             conversation.messages.clear()
             typer.echo("Forgotten.")
-        case "/model" if rest:
-            conversation.turn_to(rest)
+        case "/model" if remainder:
+            conversation.turn_to(remainder)
             typer.echo(f"Talking to {conversation.name}.")
             conversation.hint()
         case "/model":

@@ -29,9 +29,9 @@ def show_all(
     as_json: AsJson = False,
 ) -> None:
     """List stored chat completions, the newest first."""
-    wanted = pairs(label or [], "--label")
+    metadata = pairs(label or [], "--label")
     with connected(context) as client:
-        page = client.chats.list(model=model, metadata=wanted, limit=limit)
+        page = client.chats.list(model=model, metadata=metadata, limit=limit)
     if as_json:
         print_json({"data": [chat.raw for chat in page.data], "has_more": page.has_more})
     else:

@@ -59,8 +59,8 @@ def chunk(
 
 
 def _strategy(name: str, size: int | None, overlap: int | None, model: str | None) -> Mapping[str, Any]:
-    given = {"size": size, "overlap": overlap, "model": model}
-    sizes = {} if name == "auto" else {key: value for key, value in given.items() if value is not None}
+    options = {"size": size, "overlap": overlap, "model": model}
+    sizes = {} if name == "auto" else {key: value for key, value in options.items() if value is not None}
     return {"type": name, **sizes}
 
 

@@ -15,8 +15,8 @@ app = typer.Typer()
 def chunkers(context: typer.Context, as_json: AsJson = False) -> None:
     """List the ways to cut documents, and which files each is the usual one for."""
     with connected(context) as client:
-        found = client.chunkers.list()
-    print_listing(found, as_json, CHUNKERS.columns, cells={"USUAL FOR": _formats})
+        found_chunkers = client.chunkers.list()
+    print_listing(found_chunkers, as_json, CHUNKERS.columns, cells={"USUAL FOR": _formats})
 
 
 def _formats(chunker: Chunker) -> str:

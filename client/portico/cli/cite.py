@@ -45,13 +45,13 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
         raise InvalidRequest("Say --app or --store, not both.", param="app")
     if not store:
         return app
-    found = client.stores.get(store)
-    if not found.app:
+    found_store = client.stores.get(store)
+    if not found_store.app:
         raise InvalidRequest(
-            f"The store '{found.name}' has no chat app. Search it: portico search {found.name} '…'",
+            f"The store '{found_store.name}' has no chat app. Search it: portico search {found_store.name} '…'",
             param="store",
         )
-    return found.name
+    return found_store.name
 
 
 def write_answer(answer: Answer) -> None:
@@ -160,9 +160,9 @@ def cells_of(row: str) -> list[str]:
 
 def fields(names: Sequence[str], cells: Sequence[str]) -> str:
     """The cells of a row behind their names, those without a text left out."""
-    padded = [*names, *[""] * (len(cells) - len(names))]
+    padded_names = [*names, *[""] * (len(cells) - len(names))]
     return " · ".join(
-        f"{name}: {cell}" if name else cell for name, cell in zip(padded, cells, strict=False) if cell
+        f"{name}: {cell}" if name else cell for name, cell in zip(padded_names, cells, strict=False) if cell
     )
 
 
@@ -242,8 +242,8 @@ def print_removed(claims: Sequence[AnswerClaim]) -> None:
     reasons = Counter(claim.reason for claim in claims if claim.removed)
     if reasons:
         why = ", ".join(f"{count} {NO_EVIDENCE[reason]}" for reason, count in reasons.items())
-        removed = f"{reasons.total()} sentence{'s' if reasons.total() > 1 else ''}"
-        console(error=True).print(Text(f"Left out {removed} without evidence ({why}).", "yellow"))
+        removed_text = f"{reasons.total()} sentence{'s' if reasons.total() > 1 else ''}"
+        console(error=True).print(Text(f"Left out {removed_text} without evidence ({why}).", "yellow"))
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:

@@ -33,15 +33,22 @@ LauncherName = Annotated[
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the daemons, the nodes of each launcher, and what runs where or why it waits."""
     with connected(context) as client:
-        found = client.cluster.status()
+        cluster_status = client.cluster.status()
     if as_json:
-        print_json(found)
+        print_json(cluster_status)
         return
     print_rows(
         ("DAEMON", "ADDRESS", "VERSION", "JOBS", "RUNS", "SEEN"),
         (
-            (one.name, one.url, one.version, one.jobs, one.runs, "here" if one.here else moment(one.seen_at))
-            for one in found.daemons
+            (
+                cluster_daemon.name,
+                cluster_daemon.url,
+                cluster_daemon.version,
+                cluster_daemon.jobs,
+                cluster_daemon.runs,
+                "here" if cluster_daemon.here else moment(cluster_daemon.seen_at),
+            )
+            for cluster_daemon in cluster_status.daemons
         ),
     )
     typer.echo()
@@ -49,22 +56,30 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         ("LAUNCHER", "NODE", "STATE", "CORES", "MEMORY", "GPUS", "REASON"),
         (
             (launcher.name, label_of(node), state_of(node), *figures_of(node), node.reason)
-            for launcher in found.launchers
+            for launcher in cluster_status.launchers
             for node in launcher.nodes
         ),
     )
-    for launcher in found.launchers:
+    for launcher in cluster_status.launchers:
         if launcher.error:
             typer.echo(f"{launcher.name}: {safe(launcher.error)}", err=True)
         elif launcher.total > len(launcher.nodes):
             typer.echo(f"{launcher.name}: {launcher.total - len(launcher.nodes)} further nodes", err=True)
-    if found.jobs:
+    if cluster_status.jobs:
         typer.echo()
         print_rows(
             ("WHAT", "STATE", "LAUNCHER", "NODE", "JOB", "ENDS", "WAITS FOR"),
             (
-                (one.name, one.state, one.launcher, one.node, one.job, moment(one.ends_at), one.reason)
-                for one in found.jobs
+                (
+                    cluster_job.name,
+                    cluster_job.state,
+                    cluster_job.launcher,
+                    cluster_job.node,
+                    cluster_job.job,
+                    moment(cluster_job.ends_at),
+                    cluster_job.reason,
+                )
+                for cluster_job in cluster_status.jobs
             ),
         )
 
@@ -80,16 +95,26 @@ def drain(
 ) -> None:
     """Have nothing more started on a node. Models there are started elsewhere first; nothing that runs is cut."""
     with connected(context) as client:
-        done = client.cluster.drain(launcher or _launcher_of(client, node), node, reason, dry_run=dry_run)
+        drained_node = client.cluster.drain(
+            launcher or _launcher_of(client, node), node, reason, dry_run=dry_run
+        )
     if as_json:
-        print_json(done)
+        print_json(drained_node)
         return
-    where = f"{label_of(done.node)} of {done.launcher}"
-    typer.echo(safe(f"Would drain {where}." if done.dry_run else f"{where} is {done.node.state}: {reason}"))
-    if done.moves:
-        typer.echo(f"{'Would move' if done.dry_run else 'Moving'}: {safe(', '.join(done.moves))}")
-    if done.stays:
-        typer.echo(f"Works on to its end: {safe(', '.join(done.stays))}")
+    where = f"{label_of(drained_node.node)} of {drained_node.launcher}"
+    typer.echo(
+        safe(
+            f"Would drain {where}."
+            if drained_node.dry_run
+            else f"{where} is {drained_node.node.state}: {reason}"
+        )
+    )
+    if drained_node.moves:
+        typer.echo(
+            f"{'Would move' if drained_node.dry_run else 'Moving'}: {safe(', '.join(drained_node.moves))}"
+        )
+    if drained_node.stays:
+        typer.echo(f"Works on to its end: {safe(', '.join(drained_node.stays))}")
 
 
 @app.command(epilog="Example: portico cluster resume n1")
@@ -98,8 +123,8 @@ def resume(
 ) -> None:
     """Use a node again that was drained."""
     with connected(context) as client:
-        found = client.cluster.resume(launcher or _launcher_of(client, node), node)
-    print_outcome(found, as_json, safe(f"{label_of(found)} is used again."))
+        cluster_node = client.cluster.resume(launcher or _launcher_of(client, node), node)
+    print_outcome(cluster_node, as_json, safe(f"{label_of(cluster_node)} is used again."))
 
 
 def label_of(node: ClusterNode) -> str:
@@ -132,9 +157,11 @@ def _used(amount: float | None, unit: int) -> str:
 
 def _launcher_of(client: Client, node: str) -> str:
     """The launcher that has a node of this name or address."""
-    found: ClusterStatus = client.cluster.status()
+    cluster_status: ClusterStatus = client.cluster.status()
     having = [
-        each.name for each in found.launchers if any(node in (one.name, one.address) for one in each.nodes)
+        cluster_launcher.name
+        for cluster_launcher in cluster_status.launchers
+        if any(node in (cluster_node.name, cluster_node.address) for cluster_node in cluster_launcher.nodes)
     ]
     if len(having) == 1:
         return having[0]
@@ -143,7 +170,11 @@ def _launcher_of(client: Client, node: str) -> str:
             f"Several launchers have a node '{safe(node)}': {', '.join(having)}. Name one with --launcher.",
             param="launcher",
         )
-    silent = "; ".join(f"{each.name}: {each.error}" for each in found.launchers if each.error)
+    silent = "; ".join(
+        f"{cluster_launcher.name}: {cluster_launcher.error}"
+        for cluster_launcher in cluster_status.launchers
+        if cluster_launcher.error
+    )
     raise NotFound(
         f"No launcher has a node '{safe(node)}': 'portico cluster status' lists them.{f' {silent}' if silent else ''}",
         code="node_not_found",

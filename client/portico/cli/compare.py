@@ -96,11 +96,11 @@ def compare(
     grader = Grader.judge if judge else grader
     if grader is Grader.judge and not judge:
         raise InvalidRequest("Say which model judges: --judge MODEL.", param="judge")
-    asked = list(read_prompts(prompts))
+    compared_prompts = list(read_prompts(prompts))
     rows: list[Compared] = []
     with connected(context) as client, Spinner("Comparing") as spinner:
-        for number, prompt in enumerate(asked, 1):
-            spinner.say(f"Comparing {number} of {len(asked)}")
+        for number, prompt in enumerate(compared_prompts, 1):
+            spinner.say(f"Comparing {number} of {len(compared_prompts)}")
             rows.append(_one(client, prompt, (base, tuned), grader, judge or "", max_tokens))
         before, after = average(row.base_score for row in rows), average(row.tuned_score for row in rows)
         better = before is not None and after is not None and after > before and after >= at_least
@@ -131,12 +131,12 @@ def read_prompts(path: Path) -> Iterator[ComparedPrompt]:
     """Lines of a file: a chat example (its last answer is what is expected), an object with ``prompt`` and
     ``expected``, or a question as it is. Raises `InvalidRequest` with the number of a line that is none.
     """
-    found = False
+    has_found = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():
-            found = True
+            has_found = True
             yield _prompt(line.strip(), number)
-    if not found:
+    if not has_found:
         raise InvalidRequest(f"{path} holds no prompts.", param="prompts")
 
 
@@ -144,32 +144,32 @@ def _prompt(line: str, number: int) -> ComparedPrompt:
     if not line.startswith("{"):
         return ComparedPrompt([{"role": "user", "content": line}])
     try:
-        given = json.loads(line)
+        document = json.loads(line)
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"Line {number} is not JSON: {error}.", param="prompts") from error
-    messages = given.get("messages")
-    if isinstance(messages, list) and messages and all(isinstance(one, dict) for one in messages):
+    messages = document.get("messages")
+    if isinstance(messages, list) and messages and all(isinstance(message, dict) for message in messages):
         last = messages[-1]
         if last.get("role") == "assistant" and len(messages) > 1:
             return ComparedPrompt(messages[:-1], str(last.get("content") or ""))
-        return ComparedPrompt(messages, given.get("expected"))
-    if isinstance(given.get("prompt"), str):
-        return ComparedPrompt([{"role": "user", "content": given["prompt"]}], given.get("expected"))
+        return ComparedPrompt(messages, document.get("expected"))
+    if isinstance(document.get("prompt"), str):
+        return ComparedPrompt([{"role": "user", "content": document["prompt"]}], document.get("expected"))
     raise InvalidRequest(f"Line {number} has neither 'messages' nor 'prompt'.", param="prompts")
 
 
-def score(grader: Grader, reply: str, expected: str | None) -> float | None:
+def score(grader: Grader, reply: str, expected_answer: str | None) -> float | None:
     """What an answer earns; ``None`` if nothing was expected."""
-    if expected is None:
+    if expected_answer is None:
         return None
-    one, other = reply.strip(), expected.strip()
-    return float(one == other if grader is Grader.exact else other in one)
+    answer, expected_text = reply.strip(), expected_answer.strip()
+    return float(answer == expected_text if grader is Grader.exact else expected_text in answer)
 
 
 def average(scores: Iterator[float | None]) -> float | None:
     """Of those that there are."""
-    found = [one for one in scores if one is not None]
-    return sum(found) / len(found) if found else None
+    known_scores = [one for one in scores if one is not None]
+    return sum(known_scores) / len(known_scores) if known_scores else None
 
 
 def _one(
@@ -226,8 +226,8 @@ def _print(
             for row in rows
         ),
     )
-    for model, earned in zip(models, scores, strict=True):
-        typer.echo(f"{one_line(model)}: {_share(earned)}")
+    for model, earned_score in zip(models, scores, strict=True):
+        typer.echo(f"{one_line(model)}: {_share(earned_score)}")
 
 
 def _better(row: Compared) -> str:
@@ -236,5 +236,5 @@ def _better(row: Compared) -> str:
     return "second" if row.tuned_score > row.base_score else "first"
 
 
-def _share(earned: float | None) -> str:
-    return "nothing was expected" if earned is None else f"{earned:.0%}"
+def _share(earned_score: float | None) -> str:
+    return "nothing was expected" if earned_score is None else f"{earned_score:.0%}"

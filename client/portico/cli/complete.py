@@ -19,7 +19,7 @@ TIMEOUT_S = 2.0
 
 def app_names(_context: typer.Context, incomplete: str) -> list[str]:
     """The apps whose names begin like this; none where no daemon answers."""
-    return _names(incomplete, lambda client: (found.name for found in client.apps.list()))
+    return _names(incomplete, lambda client: (app.name for app in client.apps.list()))
 
 
 def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
@@ -41,7 +41,7 @@ def event_types(_context: typer.Context, incomplete: str) -> list[str]:
 
 def schedule_names(_context: typer.Context, incomplete: str) -> list[str]:
     """The schedules whose names begin like this; none where no daemon answers."""
-    return _names(incomplete, lambda client: (found.name for found in client.schedules.list()))
+    return _names(incomplete, lambda client: (schedule.name for schedule in client.schedules.list()))
 
 
 def _names(incomplete: str, of: Callable[[Client], Iterable[str]]) -> list[str]:

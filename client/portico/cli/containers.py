@@ -41,8 +41,8 @@ def create(
 ) -> None:
     """Make a container."""
     with connected(context) as client:
-        made = client.containers.create(name, files=file or (), skills=skill or (), minutes=minutes)
-    print_outcome(made, as_json, made.id)
+        container = client.containers.create(name, files=file or (), skills=skill or (), minutes=minutes)
+    print_outcome(container, as_json, container.id)
 
 
 @app.command("list", epilog="Example: portico containers list")
@@ -53,26 +53,26 @@ def show_all(
 ) -> None:
     """List your containers, newest first."""
     with connected(context) as client:
-        found = client.containers.list(name=name)
-    print_listing(found, as_json, CONTAINERS.columns, "No containers: portico containers create NAME")
+        containers = client.containers.list(name=name)
+    print_listing(containers, as_json, CONTAINERS.columns, "No containers: portico containers create NAME")
 
 
 @app.command(epilog="Example: portico containers show cntr_123")
 def show(context: typer.Context, container: Id, as_json: AsJson = False) -> None:
     """Show a container and its files."""
     with connected(context) as client:
-        found = client.containers.get(container)
+        found_container = client.containers.get(container)
         files = client.containers.files(container)
     if as_json:
-        print_json({"container": found, "files": files})
+        print_json({"container": found_container, "files": files})
         return
     print_fields(
         [
-            ("name", found.name),
-            ("since", moment(found.created_at)),
-            ("last used", moment(found.last_active_at)),
-            ("kept for", f"{found.minutes} minutes"),
-            ("memory", found.memory_limit or "as the daemon gives"),
+            ("name", found_container.name),
+            ("since", moment(found_container.created_at)),
+            ("last used", moment(found_container.last_active_at)),
+            ("kept for", f"{found_container.minutes} minutes"),
+            ("memory", found_container.memory_limit or "as the daemon gives"),
         ]
     )
     print_rows(
@@ -89,8 +89,8 @@ def put(
 ) -> None:
     """Put a file into a container, in place of one with its name."""
     with connected(context) as client:
-        made = client.containers.add_file(container, file)
-    print_outcome(made, as_json, f"{made.id} is {safe(made.path)}.")
+        container_file = client.containers.add_file(container, file)
+    print_outcome(container_file, as_json, f"{container_file.id} is {safe(container_file.path)}.")
 
 
 @app.command(epilog="Example: portico containers get cntr_123 table.csv --to here.csv")
@@ -103,12 +103,12 @@ def get(
 ) -> None:
     """Save a file of a container."""
     with connected(context) as client:
-        found = _file(client, container, file)
-        data = client.containers.content(container, found.id)
-    path = to or Path(found.path.rpartition("/")[2])
+        container_file = _file(client, container, file)
+        data = client.containers.content(container, container_file.id)
+    path = to or Path(container_file.path.rpartition("/")[2])
     path.write_bytes(data)
     print_outcome(
-        {"id": found.id, "file": str(path), "bytes": len(data)}, as_json, f"Wrote {safe(str(path))}."
+        {"id": container_file.id, "file": str(path), "bytes": len(data)}, as_json, f"Wrote {safe(str(path))}."
     )
 
 
@@ -123,23 +123,27 @@ def remove(
 ) -> None:
     """Forget a container with its files, or one file."""
     with connected(context) as client:
-        found = client.containers.get(container)
-        one = None if file is None else _file(client, container, file)
-        what = f"'{found.name}'" if one is None else f"{one.path} of '{found.name}'"
-        if may_remove(f"Remove {what}?", yes=yes, dry_run=dry_run):
-            if one is None:
+        found_container = client.containers.get(container)
+        container_file = None if file is None else _file(client, container, file)
+        subject = (
+            f"'{found_container.name}'"
+            if container_file is None
+            else f"{container_file.path} of '{found_container.name}'"
+        )
+        if may_remove(f"Remove {subject}?", yes=yes, dry_run=dry_run):
+            if container_file is None:
                 client.containers.remove(container)
             else:
-                client.containers.remove_file(container, one.id)
-    print_removed(found.id, what, dry_run, as_json)
+                client.containers.remove_file(container, container_file.id)
+    print_removed(found_container.id, subject, dry_run, as_json)
 
 
-def _file(client: Client, container: str, named: str) -> ContainerFile:
+def _file(client: Client, container: str, file_name: str) -> ContainerFile:
     """By its id, or by its path, with or without the folder in which code finds it."""
     for file in client.containers.files(container):
-        if named in (file.id, file.path, file.path.removeprefix(WORKING_FOLDER)):
+        if file_name in (file.id, file.path, file.path.removeprefix(WORKING_FOLDER)):
             return file
     raise NotFound(
-        f"The container has no file '{safe(named)}'. Its files: portico containers show {safe(container)}",
+        f"The container has no file '{safe(file_name)}'. Its files: portico containers show {safe(container)}",
         param="file",
     )

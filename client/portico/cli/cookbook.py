@@ -37,8 +37,8 @@ def recipes() -> dict[str, Recipe]:
 
 
 def _read(page: Path) -> Recipe:
-    title, _, rest = page.read_text(encoding="utf-8").partition("\n")
-    summary = rest.strip().partition("\n\n")[0]
+    title, _, remainder = page.read_text(encoding="utf-8").partition("\n")
+    summary = remainder.strip().partition("\n\n")[0]
     return Recipe(page.parent.name, title.removeprefix("# "), " ".join(summary.split()), page.parent)
 
 
@@ -54,11 +54,11 @@ def cookbook() -> None:
 @app.command("list", epilog="Example: portico cookbook list")
 def show_all(as_json: AsJson = False) -> None:
     """List the recipes. No daemon is needed."""
-    found = recipes().values()
+    dict_values = recipes().values()
     if as_json:
-        print_json({"data": [{"name": r.name, "title": r.title, "summary": r.summary} for r in found]})
+        print_json({"data": [{"name": r.name, "title": r.title, "summary": r.summary} for r in dict_values]})
         return
-    print_rows(("NAME", "TITLE"), ((r.name, r.title) for r in found))
+    print_rows(("NAME", "TITLE"), ((r.name, r.title) for r in dict_values))
 
 
 @app.command(epilog="Example: portico cookbook start chat-over-a-folder ./try")
@@ -70,10 +70,10 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Copy a recipe into a folder of its own, and say how to run it. No daemon is needed."""
-    found = recipes()
-    if name not in found:
+    found_recipes = recipes()
+    if name not in found_recipes:
         raise NotFound(
-            f"There is no recipe '{name}'.{nearest(name, found)} 'portico cookbook list' shows all.",
+            f"There is no recipe '{name}'.{nearest(name, found_recipes)} 'portico cookbook list' shows all.",
             code="recipe_not_found",
             param="name",
         )
@@ -85,13 +85,13 @@ def start(
             param="folder",
         )
     shutil.copytree(
-        found[name].folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+        found_recipes[name].folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
     )
     files = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     if as_json:
         print_json({"name": name, "folder": str(target), "files": files})
         return
-    typer.echo(f"{found[name].title}\n\n{target}: {', '.join(files)}\n")
+    typer.echo(f"{found_recipes[name].title}\n\n{target}: {', '.join(files)}\n")
     typer.echo(
         f"  cd {target}\n  portico up --file portico.yaml\n\nThen, in another terminal:\n\n  python main.py"
     )

@@ -12,12 +12,12 @@ def curve(values: Sequence[float], width: int = 60) -> str:
     """The values as one line of at most ``width`` characters; many are averaged, those that are not numbers left
     out.
     """
-    known = [value for value in values if value == value and abs(value) != float("inf")]
-    if not known:
+    finite_values = [value for value in values if value == value and abs(value) != float("inf")]
+    if not finite_values:
         return ""
-    count = min(width, len(known))
-    ends = [part * len(known) // count for part in range(count + 1)]
-    points = [sum(known[start:end]) / (end - start) for start, end in pairwise(ends)]
+    count = min(width, len(finite_values))
+    ends = [part * len(finite_values) // count for part in range(count + 1)]
+    points = [sum(finite_values[start:end]) / (end - start) for start, end in pairwise(ends)]
     low, high = min(points), max(points)
     if high == low:
         return BLOCKS[0] * len(points)

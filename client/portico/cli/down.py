@@ -37,8 +37,13 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
 def _check_ours(ours: Invocation, status: Status) -> None:
     """A daemon that was found at the usual address, or by a note that is out of date, may be somebody else's."""
     home = home_folder()
-    named = ours.url or os.environ.get("PORTICO_URL")
-    if not named and home is not None and status.home and Path(status.home).resolve() != home.resolve():
+    configured_url = ours.url or os.environ.get("PORTICO_URL")
+    if (
+        not configured_url
+        and home is not None
+        and status.home
+        and Path(status.home).resolve() != home.resolve()
+    ):
         raise Conflict(
             f"No Portico daemon runs on the home folder {home}. The one at {status.url} uses {status.home}; "
             f"to stop that one: portico --url {status.url} down"

@@ -43,32 +43,36 @@ def draw(
         raise InvalidRequest(f"There is no folder '{output.parent}' to write into.", param="output")
     if mask is not None and not image:
         raise InvalidRequest("A mask goes with --image, the picture that is changed.", param="mask")
-    given: dict[str, Any] = {"quality": quality, "seed": seed, "steps": steps}
-    options = {name: value for name, value in given.items() if value is not None}
+    given_options: dict[str, Any] = {"quality": quality, "seed": seed, "steps": steps}
+    options = {name: value for name, value in given_options.items() if value is not None}
     if kind != "png":
         options["output_format"] = kind
     with connected(context) as client, console(error=True).status("Drawing"):
         if image:
-            made = client.images.edit(image, prompt, model, mask=mask, size=size, n=number, **options)
+            new_pictures = client.images.edit(image, prompt, model, mask=mask, size=size, n=number, **options)
         else:
-            made = client.images.draw(prompt, model, size=size, n=number, **options)
-    paths = [output] if len(made) == 1 else [_numbered(output, place) for place in range(1, len(made) + 1)]
-    for picture, path in zip(made, paths, strict=True):
+            new_pictures = client.images.draw(prompt, model, size=size, n=number, **options)
+    paths = (
+        [output]
+        if len(new_pictures) == 1
+        else [_numbered(output, place) for place in range(1, len(new_pictures) + 1)]
+    )
+    for picture, path in zip(new_pictures, paths, strict=True):
         try:
             picture.save(path)
         except OSError as error:
             raise InvalidRequest(f"Cannot write '{path}': {error.strerror}.", param="output") from error
     if as_json:
-        shown = [
+        pictures = [
             {
                 "path": str(path),
                 "media_type": picture.media_type,
                 "bytes": len(picture.data),
                 "revised_prompt": picture.revised_prompt,
             }
-            for picture, path in zip(made, paths, strict=True)
+            for picture, path in zip(new_pictures, paths, strict=True)
         ]
-        print_json({"pictures": shown})
+        print_json({"pictures": pictures})
         return
     for path in paths:
         typer.echo(path)

@@ -21,8 +21,8 @@ Name = Annotated[str, typer.Argument(help="The name of the engine, such as vllm.
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the engines, and whether the environments of the heavy ones are there."""
     with connected(context) as client:
-        found = client.engines.list()
-    print_listing(found, as_json, ENGINES.columns)
+        engines = client.engines.list()
+    print_listing(engines, as_json, ENGINES.columns)
 
 
 @app.command(epilog="Example: portico engines install vllm")
@@ -36,8 +36,8 @@ def install(
     with connected(context) as client:
         run = client.engines.install(name, rebuild=rebuild)
         follow_to_success(context, client, [run])
-        ended = client.runs.get(run)
-    print_outcome(ended, as_json, f"The engine '{name}' is installed.")
+        ended_run = client.runs.get(run)
+    print_outcome(ended_run, as_json, f"The engine '{name}' is installed.")
 
 
 @app.command(epilog="Example: portico engines remove vllm --yes")
@@ -55,9 +55,12 @@ def remove(
 def doctor(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Look closely at the environment of an engine. Exit code 1 if something is wrong."""
     with connected(context) as client:
-        found = client.engines.doctor(name)
+        findings = client.engines.doctor(name)
     print_table(
-        found, as_json, ("CHECK", "OK", "DETAIL"), lambda finding: (finding.check, finding.ok, finding.detail)
+        findings,
+        as_json,
+        ("CHECK", "OK", "DETAIL"),
+        lambda finding: (finding.check, finding.ok, finding.detail),
     )
-    if not all(finding.ok for finding in found):
+    if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -31,10 +31,10 @@ def create(context: typer.Context, file: FilePath, as_json: AsJson = False) -> N
     """Make the evaluation of a file without running it, unless it is there."""
     from portico.cli import evals_file
 
-    given = evals_file.read(file)
+    eval_file = evals_file.read(file)
     with connected(context) as client:
-        found = evals_file.evaluation(client, given)
-    print_outcome(found, as_json, found.id)
+        found_eval = evals_file.evaluation(client, eval_file)
+    print_outcome(found_eval, as_json, found_eval.id)
 
 
 @app.command(epilog="Example: portico evals run -f capitals.yaml")
@@ -52,28 +52,28 @@ def run(
     """Ask for every item and judge the answers. Ctrl-C leaves the run at work. Exit code 1 if it fails."""
     from portico.cli import evals_file, evals_show
 
-    given = evals_file.read(file)
-    if not given.source and not model:
+    eval_file = evals_file.read(file)
+    if not eval_file.source and not model:
         source: dict[str, Any] = {}
     else:
-        source = {**given.source, **({"model": model} if model else {})}
-    calls = given.items if source else 0
-    plan = {"items": given.items, "asked": calls, "judged": given.items * given.judges}
+        source = {**eval_file.source, **({"model": model} if model else {})}
+    calls = eval_file.items if source else 0
+    plan = {"items": eval_file.items, "asked": calls, "judged": eval_file.items * eval_file.judges}
     if dry_run:
         print_json(plan) if as_json else evals_show.print_plan(plan)
         return
     _ask_first(plan["asked"] + plan["judged"], yes=yes)
     with connected(context) as client:
-        test = evals_file.evaluation(client, given)
-        found = client.evals.run(test.id, source, given.data, name=given.name)
+        test = evals_file.evaluation(client, eval_file)
+        eval_run = client.evals.run(test.id, source, eval_file.data, name=eval_file.name)
         if not detach:
-            evals_show.follow(client, found.run_id, f"Evaluating {given.name}", quiet=as_json)
-            found = client.evals.get_run(test.id, found.id)
+            evals_show.follow(client, eval_run.run_id, f"Evaluating {eval_file.name}", quiet=as_json)
+            eval_run = client.evals.get_run(test.id, eval_run.id)
     if as_json:
-        print_json(found)
+        print_json(eval_run)
     else:
-        evals_show.print_run(found)
-    _fail(found)
+        evals_show.print_run(eval_run)
+    _fail(eval_run)
 
 
 @app.command(epilog="Example: portico evals search -f capitals.yaml --dry-run")
@@ -91,8 +91,8 @@ def search(
     """Try the settings that the file names under 'search', and show which are best. Ctrl-C leaves it at work."""
     from portico.cli import evals_file, evals_show
 
-    given = evals_file.read(file)
-    how = dict(given.search)
+    eval_file = evals_file.read(file)
+    how = dict(eval_file.search)
     parameters = how.pop("parameters", None)
     if not isinstance(parameters, dict):
         raise InvalidRequest(
@@ -107,26 +107,26 @@ def search(
             "settings of the others belong into each call.",
             param="apply",
         )
-    how.setdefault("name", given.name)
+    how.setdefault("name", eval_file.name)
     with connected(context) as client:
-        test = evals_file.evaluation(client, given)
-        plan = client.evals.plan_search(test.id, given.source, given.data, parameters, **how)
+        test = evals_file.evaluation(client, eval_file)
+        plan = client.evals.plan_search(test.id, eval_file.source, eval_file.data, parameters, **how)
         if dry_run:
             print_json(plan) if as_json else evals_show.print_search_plan(plan)
             return
         _ask_first(plan.asked + plan.judged, yes=yes)
-        found = client.evals.search(test.id, given.source, given.data, parameters, **how)
+        eval_search = client.evals.search(test.id, eval_file.source, eval_file.data, parameters, **how)
         if not detach:
-            evals_show.follow(client, found.run_id, f"Searching {given.name}", quiet=as_json)
-            found = client.evals.get_search(test.id, found.id)
+            evals_show.follow(client, eval_search.run_id, f"Searching {eval_file.name}", quiet=as_json)
+            eval_search = client.evals.get_search(test.id, eval_search.id)
         if not as_json:
-            evals_show.print_search(found)
-        _fail(found)
-        applied = client.evals.apply(test.id, found.id) if apply else None
+            evals_show.print_search(eval_search)
+        _fail(eval_search)
+        eval_applied = client.evals.apply(test.id, eval_search.id) if apply else None
     if as_json:
-        print_json({"search": found, "applied": applied} if apply else found)
-    elif applied is not None:
-        evals_show.print_applied(applied)
+        print_json({"search": eval_search, "applied": eval_applied} if apply else eval_search)
+    elif eval_applied is not None:
+        evals_show.print_applied(eval_applied)
 
 
 @app.command("list", epilog="Example: portico evals list")
@@ -147,7 +147,9 @@ def show_all(
             empty = "There are no evaluations yet: portico evals run -f FILE"
             print_listing(evals, as_json, EVALS.columns, empty)
             return
-        runs = [one for one in client.evals.runs(eval_id, limit=limit) if one.search_id is None]
+        runs = [
+            eval_run for eval_run in client.evals.runs(eval_id, limit=limit) if eval_run.search_id is None
+        ]
         searches = client.evals.searches(eval_id, limit=limit)
     if as_json:
         print_json({"runs": runs, "searches": searches})
@@ -175,8 +177,8 @@ def show(
             test = client.evals.get(eval_id)
             print_json(test) if as_json else evals_show.print_eval(test)
         elif _is_search(work_id):
-            found = client.evals.get_search(eval_id, work_id)
-            print_json(found) if as_json else evals_show.print_search(found)
+            eval_search = client.evals.get_search(eval_id, work_id)
+            print_json(eval_search) if as_json else evals_show.print_search(eval_search)
         else:
             run = client.evals.get_run(eval_id, work_id)
             bad = evals_show.not_passed(client, run) if failed else []
@@ -197,8 +199,8 @@ def cancel(
     """End a run or a search; what is done of it stays."""
     with connected(context) as client:
         cancel_work = client.evals.cancel_search if _is_search(work_id) else client.evals.cancel_run
-        found = cancel_work(eval_id, work_id)
-    print_outcome(found, as_json, f"{work_id} is canceled.")
+        outcome = cancel_work(eval_id, work_id)
+    print_outcome(outcome, as_json, f"{work_id} is canceled.")
 
 
 def _is_search(work_id: str) -> bool:
@@ -210,8 +212,8 @@ def _ask_first(calls: int, *, yes: bool) -> None:
         confirm(f"This takes {calls:,} calls of models. Go on?", yes=yes)
 
 
-def _fail(found: EvalRun | EvalSearch) -> None:
+def _fail(outcome: EvalRun | EvalSearch) -> None:
     """End the command if what was asked for was not done."""
-    if found.status in ("failed", "canceled"):
-        typer.secho(safe(found.error or "") or f"It was {found.status}.", fg="red", err=True)
+    if outcome.status in ("failed", "canceled"):
+        typer.secho(safe(outcome.error or "") or f"It was {outcome.status}.", fg="red", err=True)
         raise typer.Exit(1)

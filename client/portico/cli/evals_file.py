@@ -44,54 +44,54 @@ class EvalFile:
     @property
     def judges(self) -> int:
         """Calls of models that the criteria take for one item."""
-        return sum(one.get("type") in ("label_model", "score_model") for one in self.criteria)
+        return sum(criterion.get("type") in ("label_model", "score_model") for criterion in self.criteria)
 
 
 def read(path: Path) -> EvalFile:
     """The file. Raises `InvalidRequest` that names what is wrong with it."""
-    found = document_of(path)
-    if not isinstance(found, Mapping):
+    document = document_of(path)
+    if not isinstance(document, Mapping):
         raise InvalidRequest(f"{path} must hold an object with {', '.join(FIELDS)}.", param="file")
-    for name in found:
+    for name in document:
         if name not in FIELDS:
             near = get_close_matches(str(name), FIELDS, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else f" There are {', '.join(FIELDS)}."
             raise InvalidRequest(f"{path} has no field '{name}'.{hint}", param=str(name))
-    name = found.get("name") or path.stem
+    name = document.get("name") or path.stem
     if not isinstance(name, str):
         raise InvalidRequest(f"{path}: 'name' must be a text.", param="name")
     return EvalFile(
         name,
-        _list(found, "criteria", path),
-        _data(found.get("data"), path),
-        _object(found, "source", path),
-        _object(found, "search", path),
-        _object(found, "item_schema", path) or None,
+        _list(document, "criteria", path),
+        _data(document.get("data"), path),
+        _object(document, "source", path),
+        _object(document, "search", path),
+        _object(document, "item_schema", path) or None,
     )
 
 
-def _data(given: Any, path: Path) -> Path | Sequence[Mapping[str, Any]]:
-    if isinstance(given, str) and given:
-        data = (path.parent / Path(given).expanduser()).resolve()
+def _data(value: Any, path: Path) -> Path | Sequence[Mapping[str, Any]]:
+    if isinstance(value, str) and value:
+        data = (path.parent / Path(value).expanduser()).resolve()
         if not data.is_file():
             raise InvalidRequest(f"{path}: there is no file {data} for 'data'.", param="data")
         return data
-    if isinstance(given, list) and given and all(isinstance(one, Mapping) for one in given):
-        return given
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return value
     raise InvalidRequest(
         f"{path} needs 'data': a file of JSON lines beside it, or a list of items.", param="data"
     )
 
 
-def _list(found: Mapping[str, Any], name: str, path: Path) -> list[Mapping[str, Any]]:
-    value = found.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+def _list(document: Mapping[str, Any], name: str, path: Path) -> list[Mapping[str, Any]]:
+    value = document.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         raise InvalidRequest(f"{path} needs '{name}': a list of graders, each with a 'name'.", param=name)
     return value
 
 
-def _object(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
-    value = found.get(name)
+def _object(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    value = document.get(name)
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -101,15 +101,15 @@ def _object(found: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any
 
 def evaluation(client: Client, file: EvalFile) -> Eval:
     """The evaluation of that name that tests the same, so that its runs stand together; made if there is none."""
-    for known in client.evals.list(limit=MAX_SEARCHED_ITEMS):
-        if same_test(known, file):
-            return known
+    for known_eval in client.evals.list(limit=MAX_SEARCHED_ITEMS):
+        if same_test(known_eval, file):
+            return known_eval
     return client.evals.create(file.name, file.criteria, item_schema=file.schema)
 
 
-def same_test(known: Eval, file: EvalFile) -> bool:
+def same_test(known_eval: Eval, file: EvalFile) -> bool:
     """Whether an evaluation has the name, the criteria and the items' schema of a file."""
-    form = known.data_source_config.get("schema", {}).get("properties", {}).get("item")
-    wanted = json.dumps(list(file.criteria), sort_keys=True)
-    same = json.dumps(list(known.testing_criteria), sort_keys=True) == wanted
-    return known.name == file.name and same and form == (file.schema or {"type": "object"})
+    form = known_eval.data_source_config.get("schema", {}).get("properties", {}).get("item")
+    criteria_text = json.dumps(list(file.criteria), sort_keys=True)
+    same = json.dumps(list(known_eval.testing_criteria), sort_keys=True) == criteria_text
+    return known_eval.name == file.name and same and form == (file.schema or {"type": "object"})

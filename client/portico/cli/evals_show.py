@@ -43,17 +43,20 @@ def print_search_plan(plan: EvalPlan) -> None:
     numbers = (("trials", plan.trials), ("items", plan.items), ("asked", plan.asked), ("judged", plan.judged))
     print_fields((name, f"{value:,}") for name, value in (*numbers, ("trained", plan.trained)))
     typer.echo()
-    print_rows(("SETTINGS",), ((_settings(one),) for one in plan.settings))
+    print_rows(("SETTINGS",), ((_settings(setting),) for setting in plan.settings))
 
 
-def print_eval(found: Eval) -> None:
+def print_eval(found_eval: Eval) -> None:
     """One of them."""
     pairs: list[tuple[str, Any]] = [
-        ("id", found.id),
-        ("name", found.name),
-        ("made", moment(found.created_at)),
+        ("id", found_eval.id),
+        ("name", found_eval.name),
+        ("made", moment(found_eval.created_at)),
     ]
-    pairs += [(f"criterion {one.get('name')}", str(one.get("type"))) for one in found.testing_criteria]
+    pairs += [
+        (f"criterion {criterion.get('name')}", str(criterion.get("type")))
+        for criterion in found_eval.testing_criteria
+    ]
     print_fields(pairs)
 
 
@@ -101,35 +104,35 @@ def print_run(run: EvalRun) -> None:
 
 def not_passed(client: Client, run: EvalRun) -> list[EvalOutput]:
     """The first items that failed or could not be asked."""
-    found: list[EvalOutput] = []
+    eval_outputs: list[EvalOutput] = []
     for status in ("fail", "error"):
-        found += client.evals.outputs(run.eval_id, run.id, status=status, limit=MAX_SHOWN_ITEMS).data
-    return sorted(found, key=lambda one: one.datasource_item_id)[:MAX_SHOWN_ITEMS]
+        eval_outputs += client.evals.outputs(run.eval_id, run.id, status=status, limit=MAX_SHOWN_ITEMS).data
+    return sorted(eval_outputs, key=lambda item: item.datasource_item_id)[:MAX_SHOWN_ITEMS]
 
 
-def print_outputs(found: Sequence[EvalOutput]) -> None:
+def print_outputs(eval_outputs: Sequence[EvalOutput]) -> None:
     """Items that did not pass, with what was answered."""
-    if not found:
+    if not eval_outputs:
         return
     typer.echo()
     print_rows(
         ("ITEM", "STATUS", "ANSWER OR ERROR", "CRITERIA"),
         (
             (
-                shorten(json.dumps(dict(one.datasource_item), ensure_ascii=False), WIDTH),
-                one.status,
-                shorten(_words(one), WIDTH),
-                [f"{result.get('name')} {result.get('score'):g}" for result in one.results],
+                shorten(json.dumps(dict(eval_output.datasource_item), ensure_ascii=False), WIDTH),
+                eval_output.status,
+                shorten(_words(eval_output), WIDTH),
+                [f"{result.get('name')} {result.get('score'):g}" for result in eval_output.results],
             )
-            for one in found
+            for eval_output in eval_outputs
         ),
     )
 
 
-def _words(one: EvalOutput) -> str:
-    errors = [one.sample.get("error"), *(result.get("error") for result in one.results)]
+def _words(eval_output: EvalOutput) -> str:
+    errors = [eval_output.sample.get("error"), *(result.get("error") for result in eval_output.results)]
     first_error = next((error for error in errors if error), None)
-    return str(first_error.get("message")) if first_error else one.text
+    return str(first_error.get("message")) if first_error else eval_output.text
 
 
 def print_search(search: EvalSearch) -> None:
@@ -148,30 +151,30 @@ def print_search(search: EvalSearch) -> None:
     typer.echo()
     print_rows(
         ("", "SETTINGS", "SCORE", "DONE", "ERRORS", "TOKENS", "COST", "SECONDS", "STATUS"),
-        (_trial(number, one, search) for number, one in enumerate(search.trials, 1)),
+        (_trial(number, eval_trial, search) for number, eval_trial in enumerate(search.trials, 1)),
     )
 
 
-def _trial(number: int, one: EvalTrial, search: EvalSearch) -> tuple[Any, ...]:
+def _trial(number: int, eval_trial: EvalTrial, search: EvalSearch) -> tuple[Any, ...]:
     return (
-        f"{number}{' best' if one.id == search.best else ''}",
-        _settings(one.settings),
-        _score(one.score, one.standard_error),
-        one.done,
-        one.errored or "",
-        f"{one.tokens:,}",
-        "" if one.cost is None else dollars(one.cost),
-        f"{one.seconds:.1f}",
-        one.error or one.status,
+        f"{number}{' best' if eval_trial.id == search.best else ''}",
+        _settings(eval_trial.settings),
+        _score(eval_trial.score, eval_trial.standard_error),
+        eval_trial.done,
+        eval_trial.errored or "",
+        f"{eval_trial.tokens:,}",
+        "" if eval_trial.cost is None else dollars(eval_trial.cost),
+        f"{eval_trial.seconds:.1f}",
+        eval_trial.error or eval_trial.status,
     )
 
 
-def print_applied(applied: EvalApplied) -> None:
+def print_applied(eval_applied: EvalApplied) -> None:
     """What was deployed."""
-    for name, version in applied.versions.items():
+    for name, version in eval_applied.versions.items():
         typer.echo(f"'{one_line(name)}' answers with version {version} now.")
-    if applied.left:
-        typer.echo(f"Give these with each call: {one_line(_settings(applied.left))}")
+    if eval_applied.left:
+        typer.echo(f"Give these with each call: {one_line(_settings(eval_applied.left))}")
 
 
 def _settings(settings: Mapping[str, Any]) -> str:

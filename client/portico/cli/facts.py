@@ -32,8 +32,8 @@ def show_all(
     """List what agents keep of your conversations, the newest first."""
     with connected(context) as client:
         within = None if session is None else find_session(client, session).id
-        found = client.facts.list(store=store, agent=agent, session=within, limit=limit)
-    print_listing(found, as_json, FACTS.columns, "No facts.")
+        facts = client.facts.list(store=store, agent=agent, session=within, limit=limit)
+    print_listing(facts, as_json, FACTS.columns, "No facts.")
 
 
 @app.command(epilog="Example: portico facts change fact_0192f6 'Ann lives in Porto.'")
@@ -45,8 +45,8 @@ def change(
 ) -> None:
     """Put another text in the place of a fact. Where it was learnt stays."""
     with connected(context) as client:
-        changed = client.facts.change(which, text)
-    print_outcome(changed, as_json, f"{safe(changed.id)} says: {safe(changed.text)}")
+        fact = client.facts.change(which, text)
+    print_outcome(fact, as_json, f"{safe(fact.id)} says: {safe(fact.text)}")
 
 
 @app.command(epilog="Example: portico facts delete fact_0192f6 --yes")

@@ -54,19 +54,19 @@ def add(
     """Upload files, and put them into a store on request. Large ones go in parts."""
     if resume and len(files) != 1:
         raise InvalidRequest("--resume continues the upload of one file.", param="resume")
-    added: list[File] = []
+    added_files: list[File] = []
     with connected(context) as client:
         into = client.stores.get(store) if store else None
         for path in files:
             with Spinner(f"Uploading {path.name}"):
-                made = _send(client, path, purpose, resume)
-            added.append(made)
+                file = _send(client, path, purpose, resume)
+            added_files.append(file)
             if into:
-                client.stores.attach(into.id, made.id)
+                client.stores.attach(into.id, file.id)
     if as_json:
-        print_json({"data": added, "store": into.name if into else None})
+        print_json({"data": added_files, "store": into.name if into else None})
     else:
-        print_rows(("ID", "NAME", "SIZE"), ((f.id, f.filename, amount(f.bytes)) for f in added))
+        print_rows(("ID", "NAME", "SIZE"), ((f.id, f.filename, amount(f.bytes)) for f in added_files))
 
 
 def _send(client: Client, path: Path, purpose: str, resume: str | None) -> File:
@@ -85,15 +85,15 @@ def _send(client: Client, path: Path, purpose: str, resume: str | None) -> File:
 def show(context: typer.Context, file_id: Identity, as_json: AsJson = False) -> None:
     """Show one file."""
     with connected(context) as client:
-        found = client.files.get(file_id)
+        file = client.files.get(file_id)
     print_item(
-        found,
+        file,
         as_json,
-        ("id", found.id),
-        ("name", found.filename),
-        ("size", amount(found.bytes)),
-        ("purpose", found.purpose),
-        ("added", moment(found.created_at)),
+        ("id", file.id),
+        ("name", file.filename),
+        ("size", amount(file.bytes)),
+        ("purpose", file.purpose),
+        ("added", moment(file.created_at)),
     )
 
 
@@ -107,7 +107,7 @@ def remove(
 ) -> None:
     """Delete a file, from every store too."""
     with connected(context) as client:
-        found = client.files.get(file_id)
-        if may_remove(f"Delete the file '{found.filename}' from every store?", yes=yes, dry_run=dry_run):
+        file = client.files.get(file_id)
+        if may_remove(f"Delete the file '{file.filename}' from every store?", yes=yes, dry_run=dry_run):
             client.files.remove(file_id)
-    print_removed(found.id, f"'{found.filename}'", dry_run, as_json, "delete")
+    print_removed(file.id, f"'{file.filename}'", dry_run, as_json, "delete")

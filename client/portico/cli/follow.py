@@ -47,7 +47,7 @@ async def follow(
     A run that fails is in the result, not an exception. One that ended so long ago that it is forgotten is left out: a
     daemon reports its start for as long as it runs.
     """
-    ended: list[Ended] = []
+    endeds: list[Ended] = []
     status = await client.status()
     names = {model.source: model.name for model in status.models}
     names |= {store.id: store.name for store in status.stores}
@@ -61,17 +61,17 @@ async def follow(
         while runs:
             async with asyncio.TaskGroup() as tasks:
                 watching = [tasks.create_task(_watch(client, run, names, bars, last_line)) for run in runs]
-            ended += [task.result() for task in watching]
-            seen = {item.run.id for item in ended}
+            endeds += [task.result() for task in watching]
+            seen_ids = {item.run.id for item in endeds}
             # Whoever watches a folder may try again meanwhile: what it fails with was said.
-            failed = {(item.run.kind, item.run.name) for item in ended if item.error}
+            failed_runs = {(item.run.kind, item.run.name) for item in endeds if item.error}
             runs = [
                 run
                 for run in (await client.runs.list(100) if further else ())
-                if further and run.kind in KINDS and not run.ended and run.id not in seen and further(run)
-                if (run.kind, run.name) not in failed
+                if further and run.kind in KINDS and not run.ended and run.id not in seen_ids and further(run)
+                if (run.kind, run.name) not in failed_runs
             ]
-    return ended
+    return endeds
 
 
 async def _watch(

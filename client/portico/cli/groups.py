@@ -26,7 +26,7 @@ Group = Annotated[str, typer.Argument(help="The name of the group.")]
 def show_all(context: typer.Context, store: Store, as_json: AsJson = False) -> None:
     """List the groups of a store, its own first."""
     with connected(context) as client:
-        found = client.stores.groups(store)
+        chunk_groups = client.stores.groups(store)
     columns = (
         Column("GROUP", "name"),
         Column("PARENT"),
@@ -37,7 +37,7 @@ def show_all(context: typer.Context, store: Store, as_json: AsJson = False) -> N
         Column("FAILED"),
         Column("CHUNKS"),
     )
-    print_listing(found, as_json, columns, cells={"CHUNKER": lambda group: _chunker(group.chunking)})
+    print_listing(chunk_groups, as_json, columns, cells={"CHUNKER": lambda group: _chunker(group.chunking)})
 
 
 @app.command(epilog="Example: portico stores groups add docs small --strategy sentence --size 300")
@@ -65,8 +65,8 @@ def add(
     """Cut the files of a store in one more way. CoarseChunk, MediumChunk and FineChunk need no more than their name."""
     chunking: dict[str, Any] | None = None
     if strategy is not None:
-        given = {"type": strategy, "size": size, "overlap": overlap, "model": model}
-        chunking = {name: value for name, value in given.items() if value is not None}
+        options = {"type": strategy, "size": size, "overlap": overlap, "model": model}
+        chunking = {name: value for name, value in options.items() if value is not None}
     with connected(context) as client:
         run = client.stores.add_group(
             store, group, chunking=chunking, parent=parent, embedding_model=embedding_model
@@ -87,12 +87,12 @@ def retry(
 ) -> None:
     """Try the files again that could not be in a group. What a model has written of them already is kept."""
     with connected(context) as client:
-        failed = [error for group in client.stores.groups(store) for error in group.errors]
+        failed_files = [error for group in client.stores.groups(store) for error in group.errors]
         runs = list(client.stores.retry_groups(store))
         if wait and runs:
             follow_to_success(context, client, runs)
     print_outcome(
-        {"runs": runs}, as_json, f"Tried {len(failed)} files again." if runs else "Nothing had failed."
+        {"runs": runs}, as_json, f"Tried {len(failed_files)} files again." if runs else "Nothing had failed."
     )
 
 
@@ -107,12 +107,14 @@ def remove(
 ) -> None:
     """Remove a group with its chunks. The files stay, and so do the other groups."""
     with connected(context) as client:
-        found = next((item for item in client.stores.groups(store) if item.name == group), None)
-        if found is None:
+        chunk_group = next((item for item in client.stores.groups(store) if item.name == group), None)
+        if chunk_group is None:
             raise NotFound(f"The store '{store}' has no group '{group}'.", param="group")
-        if may_remove(f"Remove the group '{group}' with {found.chunks} chunks?", yes=yes, dry_run=dry_run):
+        if may_remove(
+            f"Remove the group '{group}' with {chunk_group.chunks} chunks?", yes=yes, dry_run=dry_run
+        ):
             client.stores.remove_group(store, group)
-    print_removed(group, f"the group '{group}' with {found.chunks} chunks", dry_run, as_json)
+    print_removed(group, f"the group '{group}' with {chunk_group.chunks} chunks", dry_run, as_json)
 
 
 def _chunker(chunking: Any) -> str:

@@ -20,5 +20,5 @@ def guards() -> None:
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the guards of the configuration: around what, what each looks for and where, and what becomes of it."""
     with connected(context) as client:
-        found = client.guards.list()
-    print_listing(found, as_json, CONTENT_GUARDS.columns)
+        configured_guards = client.guards.list()
+    print_listing(configured_guards, as_json, CONTENT_GUARDS.columns)

@@ -60,12 +60,12 @@ def create(
 ) -> None:
     """Make a key. It is shown once and never again."""
     with connected(context) as client:
-        made = client.keys.add(name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()))
+        key = client.keys.add(name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()))
     if as_json:
-        print_json(made)
+        print_json(key)
         return
-    typer.echo(made.key)
-    typer.echo(f"This is the only time the key '{made.name}' ({made.id}) is shown.", err=True)
+    typer.echo(key.key)
+    typer.echo(f"This is the only time the key '{key.name}' ({key.id}) is shown.", err=True)
 
 
 @app.command("list", epilog="Example: portico keys list")
@@ -76,15 +76,15 @@ def show_all(
 ) -> None:
     """List the keys, without their secrets."""
     with connected(context) as client:
-        found = client.keys.list(blocked=blocked)
+        keys = client.keys.list(blocked=blocked)
     if blocked:
         headings = ("ID", "NAME", "ISSUER", "SUBJECT", "SINCE")
         print_table(
-            found, as_json, headings, lambda k: (k.id, k.name, k.issuer, k.subject, moment(k.blocked_at))
+            keys, as_json, headings, lambda k: (k.id, k.name, k.issuer, k.subject, moment(k.blocked_at))
         )
         return
     empty = "No keys yet: portico keys create --name NAME --scope chat"
-    print_listing(found, as_json, KEYS.columns, empty, {"FILTERS": lambda key: _format_filters(key.filters)})
+    print_listing(keys, as_json, KEYS.columns, empty, {"FILTERS": lambda key: _format_filters(key.filters)})
 
 
 @app.command(epilog="Example: portico keys show sales")
@@ -95,18 +95,18 @@ def show(
 ) -> None:
     """Show what a key may do and which files of stores it may read."""
     with connected(context) as client:
-        found = next((item for item in client.keys.list() if key in (item.id, item.name)), None)
-    if found is None:
+        found_key = next((item for item in client.keys.list() if key in (item.id, item.name)), None)
+    if found_key is None:
         raise NotFound(f"There is no key '{key}'; see: portico keys list", status=404, param="key")
     print_item(
-        found,
+        found_key,
         as_json,
-        *fields_of(found, "id", "name", "issuer", "subject"),
-        ("made", moment(found.created_at)),
-        *(("scope", scope) for scope in found.scopes),
-        *(("filter", item) for item in _format_filters(found.filters)),
-        *(("limit", item) for item in shown(found.limits)),
-        ("stored", amount(found.stored_bytes)),
+        *fields_of(found_key, "id", "name", "issuer", "subject"),
+        ("made", moment(found_key.created_at)),
+        *(("scope", scope) for scope in found_key.scopes),
+        *(("filter", item) for item in _format_filters(found_key.filters)),
+        *(("limit", item) for item in shown(found_key.limits)),
+        ("stored", amount(found_key.stored_bytes)),
     )
 
 
@@ -147,15 +147,15 @@ def update(
     with connected(context) as client:
         filters = _filters_of(only or ()) if only or no_filters else None
         limits = limits_of(limit or ()) if limit or no_limits else None
-        changed = client.keys.update(key_id, scopes=scope or None, filters=filters, limits=limits)
+        key = client.keys.update(key_id, scopes=scope or None, filters=filters, limits=limits)
     if as_json:
-        print_json(changed)
+        print_json(key)
         return
-    typer.echo(f"'{changed.name}' may: {', '.join(changed.scopes)}.")
-    for item in _format_filters(changed.filters):
+    typer.echo(f"'{key.name}' may: {', '.join(key.scopes)}.")
+    for item in _format_filters(key.filters):
         typer.echo(f"It reads of {item}.")
     if limits:
-        typer.echo(f"It is held to {', '.join(shown(changed.limits))}.")
+        typer.echo(f"It is held to {', '.join(shown(key.limits))}.")
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")
@@ -164,15 +164,15 @@ def revoke(
 ) -> None:
     """Make a key worthless at once."""
     with connected(context) as client:
-        found = next((key for key in client.keys.list() if key.id == key_id), None)
-        if found is None:
+        found_key = next((key for key in client.keys.list() if key.id == key_id), None)
+        if found_key is None:
             raise NotFound(f"There is no key '{key_id}'; see: portico keys list", status=404, param="id")
-        if may_remove(f"Revoke the key '{found.name}'?", yes=yes, dry_run=dry_run):
+        if may_remove(f"Revoke the key '{found_key.name}'?", yes=yes, dry_run=dry_run):
             client.keys.revoke(key_id)
     print_outcome(
         {"revoked": None if dry_run else key_id, "would_revoke": key_id},
         as_json,
-        f"{'Would revoke' if dry_run else 'Revoked'} '{found.name}'.",
+        f"{'Would revoke' if dry_run else 'Revoked'} '{found_key.name}'.",
     )
 
 
@@ -180,39 +180,39 @@ def revoke(
 def unblock(context: typer.Context, key_id: KeyId, as_json: AsJson = False) -> None:
     """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
     with connected(context) as client:
-        found = client.keys.unblock(key_id)
-    print_outcome(found, as_json, f"'{found.name}' may sign in again.")
+        key = client.keys.unblock(key_id)
+    print_outcome(key, as_json, f"'{key.name}' may sign in again.")
 
 
-def _filters_of(given: Iterable[str]) -> dict[str, dict[str, Any]]:
+def _filters_of(filters: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Filters by store; several for one store hold together. `InvalidRequest` for one that is not written so.
 
     A value that is a JSON number, ``true``, ``false`` or a quoted text is that; anything else is a text as it stands.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
-    for text in given:
-        store, colon, rest = text.partition(":")
+    parts_by_store: dict[str, list[dict[str, Any]]] = {}
+    for text in filters:
+        store, colon, remainder = text.partition(":")
         if not store or not colon:
             raise _refused(text)
-        found.setdefault(store, []).append(_filter(rest, text))
+        parts_by_store.setdefault(store, []).append(_filter(remainder, text))
     return {
         store: parts[0] if len(parts) == 1 else {"type": "and", "filters": parts}
-        for store, parts in found.items()
+        for store, parts in parts_by_store.items()
     }
 
 
-def _filter(written: str, text: str) -> dict[str, Any]:
-    if written.lstrip().startswith("{"):
+def _filter(filter_text: str, text: str) -> dict[str, Any]:
+    if filter_text.lstrip().startswith("{"):
         try:
-            value: dict[str, Any] = json.loads(written)
+            value: dict[str, Any] = json.loads(filter_text)
         except json.JSONDecodeError as error:
             raise InvalidRequest(f"The filter '{text}' is not JSON: {error}.") from error
         return value
-    match = _COMPARISON.fullmatch(written)
+    match = _COMPARISON.fullmatch(filter_text)
     if match is None:
         raise _refused(text)
-    key, sign, said = match.groups()
-    return {"type": _KINDS[sign], "key": key.strip(), "value": _value(said.strip())}
+    key, sign, value_text = match.groups()
+    return {"type": _KINDS[sign], "key": key.strip(), "value": _value(value_text.strip())}
 
 
 def _value(text: str) -> str | float | bool:
@@ -236,10 +236,10 @@ def _format_filter(item: Mapping[str, Any]) -> str:
         ]
         return f" {item['type']} ".join(parts)
     value = item["value"]
-    written = (
+    value_text = (
         value if isinstance(value, str) and _value(value) == value else json.dumps(value, ensure_ascii=False)
     )
-    return f"{item['key']}{_SIGNS.get(item['type'], item['type'])}{written}"
+    return f"{item['key']}{_SIGNS.get(item['type'], item['type'])}{value_text}"
 
 
 def _refused(text: str) -> InvalidRequest:

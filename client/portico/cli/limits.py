@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping
 from portico.errors import InvalidRequest
 
 
-def limits_of(given: Iterable[str]) -> dict[str, int]:
+def limits_of(pairs: Iterable[str]) -> dict[str, int]:
     """Limits by name. `InvalidRequest` for one that is not written NAME=NUMBER."""
-    found = {}
-    for pair in given:
+    limits = {}
+    for pair in pairs:
         name, _, number = pair.partition("=")
         if not name or not number.isdecimal():
             raise InvalidRequest(
                 f"'{pair}' is not a limit: expected NAME=NUMBER, such as tokens_per_day=100000."
             )
-        found[name] = int(number)
-    return found
+        limits[name] = int(number)
+    return limits
 
 
 def shown(limits: Mapping[str, int] | None) -> tuple[str, ...]:

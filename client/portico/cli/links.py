@@ -33,19 +33,21 @@ def neighbours(
     if (chunk is None) == (file is None):
         raise InvalidRequest("Give either --chunk or --file, to say which passage is meant.", param="chunk")
     with connected(context) as client:
-        found = client.stores.neighbours(name, chunk=chunk, file=file, start=start, after=after, limit=number)
+        linked_passages = client.stores.neighbours(
+            name, chunk=chunk, file=file, start=start, after=after, limit=number
+        )
     if as_json:
-        print_json(found)
+        print_json(linked_passages)
         return
     print_table(
-        found.passages,
+        linked_passages.passages,
         False,
         ("CHUNK", "TERM", "KIND", "FILE", "TEXT"),
         lambda p: (p.chunk, p.term, p.kind, f"{p.filename} {p.place.label()}", shorten(p.text, 80)),
-        f"Nothing names what the passage {found.chunk} names.",
+        f"Nothing names what the passage {linked_passages.chunk} names.",
     )
-    if found.has_more and found.passages:
-        typer.echo(f"There are more: --after {after + len(found.passages)}")
+    if linked_passages.has_more and linked_passages.passages:
+        typer.echo(f"There are more: --after {after + len(linked_passages.passages)}")
 
 
 def export_graph(

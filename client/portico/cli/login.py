@@ -54,15 +54,15 @@ def login(
         who = _known(url, tokens, offer)
         with _sign_ins.locked():
             _sign_ins.keep(place, _sign_ins.KeptSignIn.of(offer.issuer, offer.client_id, tokens))
-        said = "Signed in"
+        outcome = "Signed in"
     else:
-        said = "Already signed in"
-    known = {name: getattr(who, name) for name in ("name", "role", "issuer", "subject", "expires_at")}
+        outcome = "Already signed in"
+    identity = {name: getattr(who, name) for name in ("name", "role", "issuer", "subject", "expires_at")}
     if as_json:
-        print_json({"url": place, "changed": said == "Signed in", **known})
+        print_json({"url": place, "changed": outcome == "Signed in", **identity})
     else:
         role = f", role {one_line(who.role)}" if who.role else ""
-        typer.echo(f"{said} at {one_line(place)} as {one_line(who.name)}{role}.")
+        typer.echo(f"{outcome} at {one_line(place)} as {one_line(who.name)}{role}.")
     if invocation(context).key or os.environ.get("PORTICO_API_KEY"):
         typer.secho("A key is given, by --key or PORTICO_API_KEY: it counts first.", fg="yellow", err=True)
 
@@ -73,10 +73,10 @@ def _signed_in(place: str) -> Whoami | None:
     from portico.errors import Forbidden, Unauthenticated
 
     try:
-        found = _sign_ins.current(place)
-        if found is None:
+        sign_in = _sign_ins.current(place)
+        if sign_in is None:
             return None
-        with Client(place, found.token) as client:
+        with Client(place, sign_in.token) as client:
             return client.whoami()
     except (Unauthenticated, Forbidden):
         return None
@@ -95,12 +95,15 @@ def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None
     from portico import _sign_ins
 
     same = (offer.issuer, offer.client_id)
-    others = [
-        at for at, one in _sign_ins.kept().items() if at != place and (one.issuer, one.client_id) == same
+    other_daemons = [
+        at
+        for at, sign_in in _sign_ins.kept().items()
+        if at != place and (sign_in.issuer, sign_in.client_id) == same
     ]
-    if others:
+    if other_daemons:
         confirm(
-            f"{place} gets the same tokens as {', '.join(map(one_line, others))}: who runs it could use them there. "
+            f"{place} gets the same tokens as {', '.join(map(one_line, other_daemons))}: who runs it "
+            "could use them there. "
             "Do you trust it?",
             yes=yes,
         )
@@ -116,7 +119,7 @@ def _agreed(
 
     from portico.cli.progress import Spinner
 
-    with ExitStack() as waiting:
+    with ExitStack() as exit_stack:
 
         def show(prompt: SignInPrompt) -> None:
             typer.echo(f"Sign in at {one_line(place)}: open {prompt.address}", err=True)
@@ -124,7 +127,7 @@ def _agreed(
                 typer.echo(f"and enter the code {typer.style(one_line(prompt.code), bold=True)}", err=True)
             if opens and has_browser():
                 webbrowser.open(prompt.link)
-            waiting.enter_context(Spinner("Waiting for you to agree there. Ctrl-C gives up."))
+            exit_stack.enter_context(Spinner("Waiting for you to agree there. Ctrl-C gives up."))
 
         return asyncio.run(flow(show))
 
@@ -140,7 +143,7 @@ def _known(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
         with Client(url, tokens.token) as client:
             return client.whoami()
     except PorticoError:
-        given = (offer.issuer, offer.client_id, tokens.refresh_token)
+        given_tokens = (offer.issuer, offer.client_id, tokens.refresh_token)
         with contextlib.suppress(PorticoError):
-            asyncio.run(_issuer.revoked(*given))
+            asyncio.run(_issuer.revoked(*given_tokens))
         raise

@@ -25,22 +25,22 @@ def logout(context: typer.Context, as_json: AsJson = False) -> None:
 
     place = _sign_ins.place_of(Address.of(invocation(context).address(), "").url)
     with _sign_ins.locked():
-        found = _sign_ins.kept().get(place)
-        if found is not None:
+        sign_in = _sign_ins.kept().get(place)
+        if sign_in is not None:
             _sign_ins.keep(place, None)
-    ended, problem = False, ""
-    if found is not None:
-        given = (found.issuer, found.client_id, found.refresh_token)
+    has_ended, problem = False, ""
+    if sign_in is not None:
+        tokens = (sign_in.issuer, sign_in.client_id, sign_in.refresh_token)
         try:
-            ended = asyncio.run(_issuer.revoked(*given))
+            has_ended = asyncio.run(_issuer.revoked(*tokens))
         except PorticoError as error:
             problem = error.message
     if as_json:
-        print_json({"url": place, "signed_out": found is not None, "ended_at_issuer": ended})
-    elif found is None:
+        print_json({"url": place, "signed_out": sign_in is not None, "ended_at_issuer": has_ended})
+    elif sign_in is None:
         typer.echo(f"Nobody was signed in at {one_line(place)}.")
     else:
-        where = " and at the issuer" if ended else ""
+        where = " and at the issuer" if has_ended else ""
         typer.echo(f"Signed out at {one_line(place)}{where}.")
     if problem:
         typer.secho(f"The issuer has not been told: {one_line(problem)}", fg="yellow", err=True)

@@ -32,24 +32,24 @@ def logs(
 ) -> None:
     """Print the last lines of a model's log, and with --follow those that come."""
     with connected(context) as client:
-        seen: Sequence[str] = client.deployments.logs(name, WINDOW_LINES)
+        seen_lines: Sequence[str] = client.deployments.logs(name, WINDOW_LINES)
         if as_json:
-            print_json({"data": list(seen[-lines:])})
+            print_json({"data": list(seen_lines[-lines:])})
             return
-        if not seen and not follow:
+        if not seen_lines and not follow:
             typer.echo(f"'{name}' has written nothing yet.")
-        _print(seen[-lines:])
+        _print(seen_lines[-lines:])
         while follow:
             time.sleep(POLL_INTERVAL_S)  # the log announces nothing
             now = client.deployments.logs(name, WINDOW_LINES)
-            _print(fresh(seen, now))
-            seen = now
+            _print(fresh(seen_lines, now))
+            seen_lines = now
 
 
-def fresh(seen: Sequence[str], now: Sequence[str]) -> Sequence[str]:
-    """The lines of ``now`` that were not at the end of ``seen``: both are windows on one growing log."""
-    for overlap in range(min(len(seen), len(now)), 0, -1):
-        if list(seen[-overlap:]) == list(now[:overlap]):
+def fresh(seen_lines: Sequence[str], now: Sequence[str]) -> Sequence[str]:
+    """The lines of ``now`` that were not at the end of ``seen_lines``: both are windows on one growing log."""
+    for overlap in range(min(len(seen_lines), len(now)), 0, -1):
+        if list(seen_lines[-overlap:]) == list(now[:overlap]):
             return now[overlap:]
     return now
 

@@ -78,13 +78,13 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
 
     def read() -> None:
-        rest = b""
+        remainder = b""
         try:
             while chunk := os.read(descriptor, 65_536):
-                *whole, rest = (rest + chunk).split(b"\n")
-                for line in whole:
+                *complete_lines, remainder = (remainder + chunk).split(b"\n")
+                for line in complete_lines:
                     loop.call_soon_threadsafe(queue.put_nowait, line)
-            loop.call_soon_threadsafe(queue.put_nowait, rest)
+            loop.call_soon_threadsafe(queue.put_nowait, remainder)
             loop.call_soon_threadsafe(queue.put_nowait, None)
         except RuntimeError:
             return  # the loop has ended: nobody reads any more
@@ -98,8 +98,8 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the MCP servers of other people that the daemon holds."""
     with connected(context) as client:
-        found = client.mcp.list()
-    print_listing(found, as_json, MCP.columns, "No servers yet: portico mcp add NAME -- COMMAND …")
+        mcp_servers = client.mcp.list()
+    print_listing(mcp_servers, as_json, MCP.columns, "No servers yet: portico mcp add NAME -- COMMAND …")
 
 
 @app.command(epilog="Example: portico mcp show files")
@@ -155,8 +155,8 @@ def add(
         **({"sampling": {"model": sampling}} if sampling else {}),
     }
     with connected(context) as client, Spinner(f"Starting {name}"):
-        made = client.mcp.add(name, command or (), url=url, **options)
-    _print(made, as_json)
+        mcp_server = client.mcp.add(name, command or (), url=url, **options)
+    _print(mcp_server, as_json)
 
 
 @app.command(epilog="Example: portico mcp remove files --yes")
@@ -165,18 +165,18 @@ def remove(
 ) -> None:
     """End a server and forget it; its tools are gone at once."""
     with connected(context) as client:
-        found = client.mcp.get(name)
-        if may_remove(f"Remove the MCP server '{found.name}'?", yes=yes, dry_run=dry_run):
+        mcp_server = client.mcp.get(name)
+        if may_remove(f"Remove the MCP server '{mcp_server.name}'?", yes=yes, dry_run=dry_run):
             client.mcp.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+    print_removed(mcp_server.name, f"'{mcp_server.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico mcp restart files")
 def restart(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """End a server and start it again."""
     with connected(context) as client:
-        found = client.mcp.restart(name)
-    print_outcome(found, as_json, f"'{found.name}' is started again.")
+        mcp_server = client.mcp.restart(name)
+    print_outcome(mcp_server, as_json, f"'{mcp_server.name}' is started again.")
 
 
 @app.command(epilog="Example: portico mcp logs files --lines 20")
@@ -188,13 +188,13 @@ def logs(
 ) -> None:
     """Print the last lines that a server wrote to standard error."""
     with connected(context) as client:
-        found = client.mcp.logs(name, lines)
+        lines_found = client.mcp.logs(name, lines)
     if as_json:
-        print_json({"data": list(found)})
-    elif not found:
+        print_json({"data": list(lines_found)})
+    elif not lines_found:
         typer.echo(f"'{name}' has written nothing yet.")
     else:
-        for line in found:
+        for line in lines_found:
             typer.echo(one_line(line))
 
 
@@ -214,7 +214,12 @@ def resources(
                 client.mcp.resources(name),
                 as_json,
                 ("ADDRESS", "NAME", "TYPE", "WHAT IT IS"),
-                lambda one: (one.uri, one.title or one.name, one.mime_type, shorten(one.description, 80)),
+                lambda resource: (
+                    resource.uri,
+                    resource.title or resource.name,
+                    resource.mime_type,
+                    shorten(resource.description, 80),
+                ),
             )
             return
         contents = client.mcp.read(name, uri)
@@ -267,24 +272,24 @@ def take_over(
     as_json: AsJson = False,
 ) -> None:
     """Hold every server that an assistant's settings file names. ${NAME} stands for a variable."""
-    wanted = read_settings(file.read_text(encoding="utf-8"), os.environ)
-    made: list[McpServer] = []
-    failed: dict[str, str] = {}
+    servers = read_settings(file.read_text(encoding="utf-8"), os.environ)
+    mcp_servers: list[McpServer] = []
+    failures: dict[str, str] = {}
     with connected(context) as client:
-        for name, given in wanted.items():
+        for name, server_fields in servers.items():
             try:
                 with Spinner(f"Starting {name}"):
-                    made.append(client.mcp.add(name, **given))
+                    mcp_servers.append(client.mcp.add(name, **server_fields))
             except PorticoError as error:
-                failed[name] = error.message
+                failures[name] = error.message
     if as_json:
-        print_json({"data": made, "failed": failed})
+        print_json({"data": mcp_servers, "failed": failures})
     else:
-        for server in made:
+        for server in mcp_servers:
             typer.echo(f"{server.name}: {server.state}, {len(server.tools)} tools")
-        for name, why in failed.items():
+        for name, why in failures.items():
             typer.secho(f"{name}: {safe(why)}", fg="red", err=True)
-    if failed:
+    if failures:
         raise typer.Exit(1)
 
 
@@ -316,15 +321,15 @@ def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[s
 
 def _server(item: Mapping[str, Any]) -> dict[str, Any]:
     command = [item["command"], *item.get("args", ())] if item.get("command") else []
-    given: dict[str, Any] = {
+    server_fields: dict[str, Any] = {
         "command": command,
         "url": item.get("url") or item.get("serverUrl") or item.get("httpUrl"),
         "env": item.get("env") or {},
         "headers": item.get("headers") or {},
     }
     if command:
-        given["folder"] = item.get("cwd") or os.getcwd()
-    return given
+        server_fields["folder"] = item.get("cwd") or os.getcwd()
+    return server_fields
 
 
 def _expanded(value: Any, environment: Mapping[str, str]) -> Any:
@@ -337,21 +342,21 @@ def _expanded(value: Any, environment: Mapping[str, str]) -> Any:
     return re.sub(r"\$\{(?:env:)?([A-Za-z_]\w*)\}", lambda match: environment.get(match[1], match[0]), value)
 
 
-def _print(found: McpServer, as_json: bool) -> None:
+def _print(mcp_server: McpServer, as_json: bool) -> None:
     print_item(
-        found,
+        mcp_server,
         as_json,
-        *fields_of(found, "name", "state", "error"),
-        ("title", found.card.title),
-        ("version", found.card.version),
-        ("protocol", found.card.protocol),
-        ("capabilities", found.card.capabilities),
-        ("reached", moment(found.reached_at)),
-        ("command", " ".join(found.command)),
-        ("url", found.url),
-        ("variables", found.env),
-        ("headers", found.headers),
-        ("restarts", found.restarts or None),
-        ("tools", found.tools),
-        ("instructions", shorten(found.card.instructions, MAX_INSTRUCTIONS_CHARS)),
+        *fields_of(mcp_server, "name", "state", "error"),
+        ("title", mcp_server.card.title),
+        ("version", mcp_server.card.version),
+        ("protocol", mcp_server.card.protocol),
+        ("capabilities", mcp_server.card.capabilities),
+        ("reached", moment(mcp_server.reached_at)),
+        ("command", " ".join(mcp_server.command)),
+        ("url", mcp_server.url),
+        ("variables", mcp_server.env),
+        ("headers", mcp_server.headers),
+        ("restarts", mcp_server.restarts or None),
+        ("tools", mcp_server.tools),
+        ("instructions", shorten(mcp_server.card.instructions, MAX_INSTRUCTIONS_CHARS)),
     )

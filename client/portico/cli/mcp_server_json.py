@@ -64,8 +64,8 @@ def server_json(
     with connected(context) as client:
         at = address or client.url
         if app:
-            found = client.apps.get(app)
-            defaults = (found.title, found.description, f"{max(found.version, 1)}.0.0")
+            found_app = client.apps.get(app)
+            defaults = (found_app.title, found_app.description, f"{max(found_app.version, 1)}.0.0")
         else:
             defaults = ("Portico", _ABOUT, str(client.health().get("version", "")))
     document = described(
@@ -91,8 +91,8 @@ def described(
             "slash, and letters, digits, '.', '_' or '-': com.example/handbook, or io.github.NAME/handbook. "
             f"At most {MAX_NAME_CHARS} characters.",
         )
-    for param, text, needed in (("description", description, True), ("title", title, False)):
-        if len(text) > MAX_TEXT_CHARS or (needed and not text.strip()) or not (text.isprintable()):
+    for param, text, is_needed in (("description", description, True), ("title", title, False)):
+        if len(text) > MAX_TEXT_CHARS or (is_needed and not text.strip()) or not (text.isprintable()):
             raise _wrong(
                 param, f"The {param} is one line of 1 to {MAX_TEXT_CHARS} characters; this has {len(text)}."
             )

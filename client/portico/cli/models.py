@@ -39,9 +39,9 @@ Python = Annotated[
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List every model, loaded or not."""
     with connected(context) as client:
-        found = client.deployments.list()
+        deployments = client.deployments.list()
     print_listing(
-        found, as_json, DEPLOYMENTS.columns, "No models yet: portico models add NAME --source SOURCE"
+        deployments, as_json, DEPLOYMENTS.columns, "No models yet: portico models add NAME --source SOURCE"
     )
 
 
@@ -49,20 +49,23 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Show one model, and what will run of it."""
     with connected(context) as client:
-        found = client.deployments.get(name)
+        deployment = client.deployments.get(name)
         if as_json:
-            print_json(found)
+            print_json(deployment)
             return
         try:
-            planned = client.models.plan(name)
+            planned_plan = client.models.plan(name)
         except (InvalidRequest, NotFound) as error:
-            _print(found, as_json)
+            _print(deployment, as_json)
             typer.echo(f"  {safe(error.message)}")
             return
-    if found.state != "ready":  # what its files allow is not what it will have
-        found = replace(found, context_length=planned.parameters.get("context_length", found.context_length))
-    _print(found, as_json)
-    _print_reasons(planned)
+    if deployment.state != "ready":  # what its files allow is not what it will have
+        deployment = replace(
+            deployment,
+            context_length=planned_plan.parameters.get("context_length", deployment.context_length),
+        )
+    _print(deployment, as_json)
+    _print_reasons(planned_plan)
 
 
 @app.command(epilog="Example: portico models plan default --hardware rtx4090")
@@ -88,28 +91,28 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say which engine and parameters a model gets, what it takes, and why. Nothing is loaded."""
-    given = {"context_length": context_length, "slots": slots}
-    parameters = {key: value for key, value in given.items() if value is not None}
+    options = {"context_length": context_length, "slots": slots}
+    parameters = {key: value for key, value in options.items() if value is not None}
     parameters |= _parameters(parameter, None)
     words = (gpu, memory and f"{memory:.15g} GB", cores and f"{cores} cores")
-    described = ", ".join(word for word in words if word)
-    if hardware and described:
+    description = ", ".join(word for word in words if word)
+    if hardware and description:
         raise InvalidRequest(
             "--hardware names a whole machine: leave --gpu, --memory and --cores out.", param="hardware"
         )
     with connected(context) as client:
-        found = client.models.plan(name, hardware or described or None, parameters)
+        found_plan = client.models.plan(name, hardware or description or None, parameters)
     if as_json:
-        print_json(found)
+        print_json(found_plan)
         return
     print_fields(
         [
-            *fields_of(found, "model", "hardware", "engine"),
-            *found.parameters.items(),
-            ("fits", "yes" if found.fits else "no"),
+            *fields_of(found_plan, "model", "hardware", "engine"),
+            *found_plan.parameters.items(),
+            ("fits", "yes" if found_plan.fits else "no"),
         ]
     )
-    _print_reasons(found)
+    _print_reasons(found_plan)
 
 
 app.command("simulate", epilog="Example: portico models simulate trace.jsonl --machines machines.yaml")(
@@ -172,7 +175,7 @@ def add(
 ) -> None:
     """Give a model a name. It is fetched and loaded on first use."""
     with connected(context) as client:
-        made = client.deployments.add(
+        deployment = client.deployments.add(
             name,
             _placed(source),
             engine=engine,
@@ -187,7 +190,7 @@ def add(
             launcher=launcher,
             resources=_pairs(resource or (), "resource"),
         )
-    _print(made, as_json)
+    _print(deployment, as_json)
 
 
 @app.command("set", epilog="Example: portico models set house --parameter context_length=8192")
@@ -199,17 +202,17 @@ def change(
     as_json: AsJson = False,
 ) -> None:
     """Set parameters of a model's engine. It is unloaded, and starts with them at its next call."""
-    given = _parameters(parameter, python)
-    if not given:
+    parameters = _parameters(parameter, python)
+    if not parameters:
         raise InvalidRequest("There is nothing to set: give --parameter NAME=VALUE.", param="parameter")
     with connected(context) as client:
-        found = client.deployments.change(name, given)
-    _print(found, as_json)
+        deployment = client.deployments.change(name, parameters)
+    _print(deployment, as_json)
 
 
-def _parameters(given: Sequence[str] | None, python: Path | None) -> dict[str, Any]:
-    found = _pairs(given or (), "parameter")
-    return found if python is None else {**found, "python": str(python.expanduser().absolute())}
+def _parameters(pairs: Sequence[str] | None, python: Path | None) -> dict[str, Any]:
+    parameters = _pairs(pairs or (), "parameter")
+    return parameters if python is None else {**parameters, "python": str(python.expanduser().absolute())}
 
 
 def _placed(source: str) -> str:
@@ -226,18 +229,18 @@ def remove(
 ) -> None:
     """Forget a model. Its files stay in the cache."""
     with connected(context) as client:
-        found = client.deployments.get(name)
-        if may_remove(f"Remove the model '{found.name}'?", yes=yes, dry_run=dry_run):
+        deployment = client.deployments.get(name)
+        if may_remove(f"Remove the model '{deployment.name}'?", yes=yes, dry_run=dry_run):
             client.deployments.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+    print_removed(deployment.name, f"'{deployment.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico models load default")
 def load(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Load a model into memory and wait until it is ready."""
     with connected(context) as client, Spinner(f"Loading {name}"):
-        found = client.deployments.load(name)
-    _print(found, as_json)
+        deployment = client.deployments.load(name)
+    _print(deployment, as_json)
 
 
 @app.command(epilog="Example: portico models unload default")
@@ -260,22 +263,22 @@ def alias(
     print_outcome({"name": name, "target": target}, as_json, f"'{name}' is now '{target}'.")
 
 
-def _pairs(given: Sequence[str], what: str) -> dict[str, Any]:
+def _pairs(pair_texts: Sequence[str], subject: str) -> dict[str, Any]:
     """``NAME=VALUE`` pairs; a value that is JSON is that, any other is a text. Parameters may be ``null``: none."""
-    found: dict[str, Any] = {}
-    for pair in given:
+    values: dict[str, Any] = {}
+    for pair in pair_texts:
         name, equals, text = pair.partition("=")
         if not name or not equals:
-            raise InvalidRequest(f"'{pair}' is not a {what}: expected NAME=VALUE.", param=what)
-        found[name] = json_or_text(text)
-    return found
+            raise InvalidRequest(f"'{pair}' is not a {subject}: expected NAME=VALUE.", param=subject)
+        values[name] = json_or_text(text)
+    return values
 
 
-def _print_reasons(found: Plan) -> None:
-    for reason in found.reasons:
+def _print_reasons(found_plan: Plan) -> None:
+    for reason in found_plan.reasons:
         typer.echo(f"  {one_line(reason)}")
-    if not found.fits:
-        typer.secho(f"  It does not fit. {one_line(found.nearest)}", fg="yellow")
+    if not found_plan.fits:
+        typer.secho(f"  It does not fit. {one_line(found_plan.nearest)}", fg="yellow")
 
 
 ANSWERS = {
@@ -284,27 +287,27 @@ ANSWERS = {
 }
 
 
-def _print(found: Deployment, as_json: bool) -> None:
+def _print(deployment: Deployment, as_json: bool) -> None:
     print_item(
-        found,
+        deployment,
         as_json,
-        *fields_of(found, "name", "aliases", "state", "error", "source", "engine", "task"),
-        ("answers", ANSWERS.get(found.answers or "")),
-        ("context", f"{found.context_length} tokens" if found.context_length else None),
-        ("dimensions", found.dimensions),
-        ("memory", amount(found.memory_bytes)),
-        ("GPUs", ", ".join(map(str, found.gpus)) or None),
-        ("pinned", "yes" if found.pin else None),
-        ("calls now", found.calls or None),
-        ("crashes", found.crashes or None),
-        ("process", found.pid),
-        ("loaded", moment(found.loaded_at)),
-        ("last used", moment(found.last_used_at)),
+        *fields_of(deployment, "name", "aliases", "state", "error", "source", "engine", "task"),
+        ("answers", ANSWERS.get(deployment.answers or "")),
+        ("context", f"{deployment.context_length} tokens" if deployment.context_length else None),
+        ("dimensions", deployment.dimensions),
+        ("memory", amount(deployment.memory_bytes)),
+        ("GPUs", ", ".join(map(str, deployment.gpus)) or None),
+        ("pinned", "yes" if deployment.pin else None),
+        ("calls now", deployment.calls or None),
+        ("crashes", deployment.crashes or None),
+        ("process", deployment.pid),
+        ("loaded", moment(deployment.loaded_at)),
+        ("last used", moment(deployment.last_used_at)),
         *(
             (
                 f"process {number}",
-                f"{one.state}, {amount(one.memory_bytes) or 'no memory here'}, {one.source}",
+                f"{replica.state}, {amount(replica.memory_bytes) or 'no memory here'}, {replica.source}",
             )
-            for number, one in enumerate(found.replicas, 1)
+            for number, replica in enumerate(deployment.replicas, 1)
         ),
     )

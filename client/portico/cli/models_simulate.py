@@ -37,19 +37,21 @@ def simulate_load(
     """Replay a trace on machines that are not there: waits, loads, cost by their number."""
     plan = read_cluster(document_of(machines), str(machines))
     calls = _read_calls(trace)
-    found: list[SimulationSummary] = []
-    tried = plan.combinations()
+    simulation_summaries: list[SimulationSummary] = []
+    combinations = plan.combinations()
     with Spinner("simulating") as spinner:
-        for number, counts in enumerate(tried, 1):
+        for number, counts in enumerate(combinations, 1):
 
-            def report(ended: int, number: int = number) -> None:
-                if ended % REPORT_CALLS == 0:
-                    spinner.say(f"simulating {number} of {len(tried)}: {ended:,} of {len(calls):,} calls")
+            def report(ended_calls: int, number: int = number) -> None:
+                if ended_calls % REPORT_CALLS == 0:
+                    spinner.say(
+                        f"simulating {number} of {len(combinations)}: {ended_calls:,} of {len(calls):,} calls"
+                    )
 
-            found.append(summarize(simulate(calls, plan, counts, report), plan))
-    enough = _cheapest(found, first_token) if first_token is not None else None
+            simulation_summaries.append(summarize(simulate(calls, plan, counts, report), plan))
+    enough = _cheapest(simulation_summaries, first_token) if first_token is not None else None
     if as_json:
-        print_json({"data": found, "cheapest": enough})
+        print_json({"data": simulation_summaries, "cheapest": enough})
         return
     print_rows(
         (
@@ -66,17 +68,21 @@ def simulate_load(
         ),
         (
             (
-                _named(one),
+                _named(simulation_summary),
                 *(
                     f"{value:.2f} s"
-                    for times in (one.wait, one.first_token, one.total)
+                    for times in (
+                        simulation_summary.wait,
+                        simulation_summary.first_token,
+                        simulation_summary.total,
+                    )
                     for value in (times.p50, times.p95)
                 ),
-                one.loads,
-                f"{one.busy_share:.0%}",
-                f"{one.cost:.2f}",
+                simulation_summary.loads,
+                f"{simulation_summary.busy_share:.0%}",
+                f"{simulation_summary.cost:.2f}",
             )
-            for one in found
+            for simulation_summary in simulation_summaries
         ),
     )
     if first_token is not None:
@@ -88,16 +94,22 @@ def _named(summary: SimulationSummary) -> str:
     return " + ".join(f"{number} {name}" for name, number in summary.machines.items() if number)
 
 
-def _cheapest(found: list[SimulationSummary], first_token_s: float) -> SimulationSummary | None:
+def _cheapest(
+    simulation_summaries: list[SimulationSummary], first_token_s: float
+) -> SimulationSummary | None:
     """Without prices, the fewest machines."""
-    enough = [one for one in found if one.first_token.p95 <= first_token_s]
-    return min(enough, key=lambda one: (one.cost, sum(one.machines.values())), default=None)
+    enough = [
+        simulation_summary
+        for simulation_summary in simulation_summaries
+        if simulation_summary.first_token.p95 <= first_token_s
+    ]
+    return min(enough, key=lambda result: (result.cost, sum(result.machines.values())), default=None)
 
 
 def _read_calls(path: Path) -> list[TracedCall]:
-    opened = gzip.open if path.suffix == ".gz" else open
+    open_file = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as lines:
+        with open_file(path, "rt", encoding="utf-8") as lines:
             return read_trace(lines, str(path))
     except FileNotFoundError as error:
         raise InvalidRequest(f"There is no file {path}.", param="trace") from error

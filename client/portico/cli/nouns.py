@@ -21,7 +21,7 @@ OWNER = Column("OWNER", kind="owner")
 
 
 def print_listing(
-    found: Any,
+    listing: Any,
     as_json: bool,
     columns: Sequence[Column],
     empty: str = "",
@@ -31,25 +31,25 @@ def print_listing(
 
     ``cells`` computes, by the heading, what no column declares. The other parameters are those of `print_table`.
     """
-    computed = cells or {}
+    computed_cells = cells or {}
     headings = [column.heading for column in columns]
-    readers = [computed.get(column.heading) or _cell(column) for column in columns]
-    print_table(found, as_json, headings, lambda item: [read(item) for read in readers], empty)
+    readers = [computed_cells.get(column.heading) or _cell(column) for column in columns]
+    print_table(listing, as_json, headings, lambda item: [read(item) for read in readers], empty)
 
 
 def print_table(
-    found: Any, as_json: bool, headings: Sequence[str], row: Callable[[Any], Sequence[Any]], empty: str = ""
+    listing: Any, as_json: bool, headings: Sequence[str], row: Callable[[Any], Sequence[Any]], empty: str = ""
 ) -> None:
     """Print a list or a page of values as a table with a ``row`` for each, or the sentence ``empty`` if there are none.
 
     ``as_json``: print the page, or an object with the list as its ``data``.
     """
     if as_json:
-        print_json(found if is_dataclass(found) else {"data": found})
-    elif empty and not len(found):
+        print_json(listing if is_dataclass(listing) else {"data": listing})
+    elif empty and not len(listing):
         typer.echo(empty)
     else:
-        print_rows(headings, map(row, found))
+        print_rows(headings, map(row, listing))
 
 
 def _cell(column: Column) -> Callable[[Any], Any]:
@@ -70,7 +70,7 @@ _WRITERS: Mapping[str, Callable[[Any], Any]] = {
     "bytes": amount,
     "count": lambda value: value or "",
     "moment": moment,
-    "names": lambda values: [each["name"] if isinstance(each, Mapping) else each.name for each in values],
+    "names": lambda values: [value["name"] if isinstance(value, Mapping) else value.name for value in values],
     "number": lambda value: f"{value:g}",
     "owner": lambda value: value or "shared",
     "pairs": lambda values: [f"{name}={value}" for name, value in (values or {}).items()],
@@ -100,7 +100,7 @@ def print_outcome(value: Any, as_json: bool, text: object) -> None:
         typer.echo(text)
 
 
-def print_removed(key: str, what: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
-    """Say that ``what`` was taken away, or would be; as JSON by its ``key``."""
-    text = f"Would {verb} {safe(what)}." if dry_run else f"{verb.capitalize()}d {safe(what)}."
+def print_removed(key: str, subject: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
+    """Say that ``subject`` was taken away, or would be; as JSON by its ``key``."""
+    text = f"Would {verb} {safe(subject)}." if dry_run else f"{verb.capitalize()}d {safe(subject)}."
     print_outcome({"removed": None if dry_run else key, "would_remove": key}, as_json, text)

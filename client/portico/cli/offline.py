@@ -31,11 +31,13 @@ def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None
     ``None``: none runs there, and what is to be done is done to the folder.
     """
     ours = invocation(context)
-    found = ours if home is None and (ours.url or os.environ.get("PORTICO_URL")) else _on(home, ours)
-    if found is None:
+    found_invocation = (
+        ours if home is None and (ours.url or os.environ.get("PORTICO_URL")) else _on(home, ours)
+    )
+    if found_invocation is None:
         yield None
     else:
-        with Client(found.url, found.key) as client:
+        with Client(found_invocation.url, found_invocation.key) as client:
             yield client
 
 
@@ -43,9 +45,9 @@ def _on(home: Path | None, ours: Invocation) -> Invocation | None:
     folder = home or home_folder()
     if folder is None:
         return ours
-    found = note(folder)
-    if found is not None and _runs(found["url"], ours.key, folder):
-        return Invocation(found["url"], ours.key)
+    daemon_note = note(folder)
+    if daemon_note is not None and _runs(daemon_note["url"], ours.key, folder):
+        return Invocation(daemon_note["url"], ours.key)
     return None if home is not None or (folder / "portico.db").is_file() else ours
 
 
@@ -88,11 +90,11 @@ def progress_report(label: str) -> Iterator[Report]:
     """A spinner that says how far it is."""
     with Spinner(label) as spinner:
 
-        def report(what: str, done: int, total: int) -> None:
-            if what == "archive":
-                progress = f"{amount(done)} of {amount(total)}" if total else amount(done)
+        def report(stage: str, done_bytes: int, total: int) -> None:
+            if stage == "archive":
+                progress = f"{amount(done_bytes)} of {amount(total)}" if total else amount(done_bytes)
             else:
-                progress = f"{what}, {100 * done // max(total, 1)} %"
+                progress = f"{stage}, {100 * done_bytes // max(total, 1)} %"
             spinner.say(f"{label}: {progress}")
 
         yield report

@@ -24,9 +24,9 @@ def open_page(context: typer.Context, as_json: AsJson = False) -> None:
         with contextlib.suppress(Unauthenticated):  # the page asks for the key itself
             client.status()
         url = f"{client.url.rstrip('/')}/"
-    opened = has_browser() and webbrowser.open(url)
+    is_opened = has_browser() and webbrowser.open(url)
     print_outcome(
-        {"url": url, "opened": opened}, as_json, f"Opened {one_line(url)}" if opened else one_line(url)
+        {"url": url, "opened": is_opened}, as_json, f"Opened {one_line(url)}" if is_opened else one_line(url)
     )
 
 

@@ -97,13 +97,13 @@ def package(
         _require_free(to, overwrite)
     targets = [
         word
-        for word, wanted in (
+        for word, is_wanted in (
             ("image", image),
             ("compose", compose),
             ("kubernetes", kubernetes),
             ("slurm", slurm),
         )
-        if wanted
+        if is_wanted
     ]
     options = {
         "image": image_name,
@@ -120,7 +120,7 @@ def package(
         "time": time,
         "gres": gres,
     }
-    asked: dict[str, Any] = {
+    asked_options: dict[str, Any] = {
         "version": version,
         "targets": targets,
         "stores": stores,
@@ -129,24 +129,24 @@ def package(
         "options": {key: value for key, value in options.items() if value != ""},
     }
     with connected(context) as client:
-        found = client.apps.plan_package(name, **asked)
+        packaged_contents = client.apps.plan_package(name, **asked_options)
         size = None
         if not dry_run:
             with Spinner(f"Packaging {name}"), tempfile.TemporaryDirectory(dir=_beside(to)) as scratch:
                 archive = Path(scratch) / "package.zip"
-                size = client.apps.package(name, archive, **asked)
+                size = client.apps.package(name, archive, **asked_options)
                 _put(archive, Path(scratch), to)
     if as_json:
-        print_json({**plain(found), "out": None if dry_run else str(to), "bytes": size})
+        print_json({**plain(packaged_contents), "out": None if dry_run else str(to), "bytes": size})
     else:
-        _print(found, to, size)
+        _print(packaged_contents, to, size)
 
 
 def _require_free(to: Path, overwrite: bool) -> None:
-    taken = to.exists() and not (to.is_dir() and to.suffix != ".zip" and not any(to.iterdir()))
-    if taken and not overwrite:
+    is_taken = to.exists() and not (to.is_dir() and to.suffix != ".zip" and not any(to.iterdir()))
+    if is_taken and not overwrite:
         raise InvalidRequest(f"{to} is there already: --overwrite replaces it.", param="out")
-    if to.is_dir() and taken and not (to / MANIFEST).is_file():
+    if to.is_dir() and is_taken and not (to / MANIFEST).is_file():
         raise InvalidRequest(
             f"{to} is a folder, and not one of a package: nothing in it is replaced. Choose another one.",
             param="out",
@@ -173,16 +173,16 @@ def _put(archive: Path, scratch: Path, to: Path) -> None:
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive of ours. Raises `Conflict` for one that is not what its manifest says."""
-    with zipfile.ZipFile(archive) as opened:
-        sums: dict[str, str] = json.loads(opened.read(MANIFEST))["sha256"]
-        for entry in opened.infolist():
+    with zipfile.ZipFile(archive) as zip_file:
+        sums: dict[str, str] = json.loads(zip_file.read(MANIFEST))["sha256"]
+        for entry in zip_file.infolist():
             path = PurePosixPath(entry.filename)
             if path.is_absolute() or ".." in path.parts:
                 raise Conflict(f"The package holds an entry that does not belong there: {entry.filename!r}.")
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256()
-            with opened.open(entry) as source, target.open("wb") as file:
+            with zip_file.open(entry) as source, target.open("wb") as file:
                 while block := source.read(BLOCK_BYTES):
                     digest.update(block)
                     file.write(block)
@@ -192,22 +192,34 @@ def _unpack(archive: Path, folder: Path) -> None:
                 target.chmod(0o755)
 
 
-def _print(found: PackagedContents, to: Path, size: int | None) -> None:
-    version = f" in version {found.version}" if found.version else ""
-    typer.echo(f"The app '{found.app}'{version} {'would bring' if size is None else 'brings'}:")
+def _print(packaged_contents: PackagedContents, to: Path, size: int | None) -> None:
+    version = f" in version {packaged_contents.version}" if packaged_contents.version else ""
+    typer.echo(f"The app '{packaged_contents.app}'{version} {'would bring' if size is None else 'brings'}:")
     print_fields(
         [
-            ("models", _names(model["source"] for model in found.models)),
-            ("stores", _names(f"{store['name']} ({store['files']} files)" for store in found.stores)),
-            ("apps", _names(f"{item['name']} (version {item['version']})" for item in found.apps)),
-            ("prompts", _names(f"{item['name']} (version {item['version']})" for item in found.prompts)),
-            ("skills", _names(f"{item['name']} (version {item['version']})" for item in found.skills)),
-            ("tools", _names(found.tools)),
-            ("MCP servers", _names(found.mcp)),
-            ("to be given", _names(found.variables)),
+            ("models", _names(model["source"] for model in packaged_contents.models)),
+            (
+                "stores",
+                _names(f"{store['name']} ({store['files']} files)" for store in packaged_contents.stores),
+            ),
+            (
+                "apps",
+                _names(f"{item['name']} (version {item['version']})" for item in packaged_contents.apps),
+            ),
+            (
+                "prompts",
+                _names(f"{item['name']} (version {item['version']})" for item in packaged_contents.prompts),
+            ),
+            (
+                "skills",
+                _names(f"{item['name']} (version {item['version']})" for item in packaged_contents.skills),
+            ),
+            ("tools", _names(packaged_contents.tools)),
+            ("MCP servers", _names(packaged_contents.mcp)),
+            ("to be given", _names(packaged_contents.variables)),
         ]
     )
-    for note in found.notes:
+    for note in packaged_contents.notes:
         typer.secho(safe(note), fg="yellow", err=True)
     if size is None:
         typer.echo("Nothing was written.")
@@ -216,5 +228,5 @@ def _print(found: PackagedContents, to: Path, size: int | None) -> None:
     typer.echo(f"Wrote {to} ({amount(size)}). {guide} says how it is run.")
 
 
-def _names(found: Sequence[str] | Any) -> str:
-    return ", ".join(found)
+def _names(names: Sequence[str] | Any) -> str:
+    return ", ".join(names)

@@ -9,15 +9,15 @@ from typing import Any
 from portico.errors import InvalidRequest
 
 
-def pairs(given: Iterable[str] | None, option: str) -> dict[str, str]:
+def pairs(texts: Iterable[str] | None, option: str) -> dict[str, str]:
     """Names to values. `InvalidRequest` that names ``option`` if one has no ``=`` or no name."""
-    found = {}
-    for pair in given or ():
+    values = {}
+    for pair in texts or ():
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise InvalidRequest(f"{option} is '{pair}', but must be NAME=VALUE.", param=option.strip("-"))
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def json_or_text(text: str) -> Any:

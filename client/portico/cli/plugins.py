@@ -20,5 +20,5 @@ def plugins() -> None:
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the engines, chunkers, tools and providers of plugins, and what is wrong with those that fail."""
     with connected(context) as client:
-        found = client.plugins.list()
-    print_listing(found, as_json, PLUGINS.columns)
+        found_plugins = client.plugins.list()
+    print_listing(found_plugins, as_json, PLUGINS.columns)

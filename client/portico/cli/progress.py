@@ -72,8 +72,8 @@ def follow_result(client: Client, run: str, label: str) -> Mapping[str, Any]:
         for item in client.runs.events(run):
             bar.take(item)
             match item.event:
-                case Finished(result=found) if isinstance(found, Mapping):
-                    result = found
+                case Finished(result=document) if isinstance(document, Mapping):
+                    result = document
                 case Failed(error=error):
                     raise PorticoError(error.message, code=error.code)
     return result
@@ -97,8 +97,8 @@ class Bar:
             case Failed(error=error):
                 self.fail(error.message)
             case Finished():
-                done = _amount(self._last) if self._last and self._last.done else "done"
-                self.end(f"{self.label}: {done}")
+                done_text = _amount(self._last) if self._last and self._last.done else "done"
+                self.end(f"{self.label}: {done_text}")
 
     def end(self, line: str) -> None:
         """End it with a line."""
@@ -118,21 +118,21 @@ def progress_text(label: str, status: Progressed) -> str:
         )
     if status.unit == "bytes":
         return f"{label}: {_amount(status)}"
-    what = status.message if status.unit == "chunks" and status.message else status.stage
+    description = status.message if status.unit == "chunks" and status.message else status.stage
     progress = _amount(status) if status.done is not None else ""
-    return f"{label}: {one_line(what)}{', ' if progress else ''}{progress}"
+    return f"{label}: {one_line(description)}{', ' if progress else ''}{progress}"
 
 
 def _amount(status: Progressed) -> str:
     if status.done is None:
         return one_line(status.message)
     if status.unit != "bytes":
-        done, total, unit = f"{status.done:g}", f"{status.total or 0:g}", f" {status.unit}"
+        done_text, total, unit = f"{status.done:g}", f"{status.total or 0:g}", f" {status.unit}"
     else:
-        done, total, unit = amount(status.done), amount(status.total), ""
-        if done.rpartition(" ")[2] == total.rpartition(" ")[2]:
-            done = done.rpartition(" ")[0]
-    return f"{done} of {total}{unit}" if status.total else f"{done}{unit}"
+        done_text, total, unit = amount(status.done), amount(status.total), ""
+        if done_text.rpartition(" ")[2] == total.rpartition(" ")[2]:
+            done_text = done_text.rpartition(" ")[0]
+    return f"{done_text} of {total}{unit}" if status.total else f"{done_text}{unit}"
 
 
 class Spinner:

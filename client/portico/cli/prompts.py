@@ -41,9 +41,9 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
     """List the prompts."""
     columns = (ID, Column("NAME"), OWNER, Column("VERSION")) if everyone else PROMPTS.columns
     with connected(context) as client:
-        found = client.prompts.list(everyone=everyone)
+        prompts = client.prompts.list(everyone=everyone)
     print_listing(
-        found,
+        prompts,
         as_json,
         columns,
         "No prompts yet: portico prompts import FOLDER",
@@ -55,19 +55,19 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 def show(context: typer.Context, name: Name, version: Version = None, as_json: AsJson = False) -> None:
     """Show one prompt: its arguments and its messages."""
     with connected(context) as client:
-        found = client.prompts.get(name, version)
+        prompt = client.prompts.get(name, version)
     if as_json:
-        print_json(found)
+        print_json(prompt)
         return
     print_fields(
         [
-            ("name", found.name),
-            ("version", found.version),
-            ("from", found.origin or "written here"),
-            ("what", found.description or found.title),
+            ("name", prompt.name),
+            ("version", prompt.version),
+            ("from", prompt.origin or "written here"),
+            ("what", prompt.description or prompt.title),
         ]
     )
-    if found.arguments:
+    if prompt.arguments:
         print_rows(
             ("ARGUMENT", "TYPE", "NEEDED", "DEFAULT", "MEANING"),
             (
@@ -78,11 +78,11 @@ def show(context: typer.Context, name: Name, version: Version = None, as_json: A
                     "" if item.get("default") is None else item["default"],
                     item["description"],
                 )
-                for item in found.arguments
+                for item in prompt.arguments
             ),
         )
-    _print_messages(found.messages)
-    for case in found.cases[:1]:
+    _print_messages(prompt.messages)
+    for case in prompt.cases[:1]:
         typer.secho("\nexample", bold=True)
         for key, value in case["arguments"].items():
             typer.echo(f"{safe(key)}: {safe(str(value))}")
@@ -105,11 +105,11 @@ def render(
     with connected(context) as client:
         prompt = client.prompts.get(name, version)
         texts = {item["name"] for item in prompt.arguments if item["type"] == "string"}
-        given = {
+        given_arguments = {
             key: value if key in texts else json_or_text(value)
             for key, value in pairs(arguments, "arguments").items()
         }
-        messages = client.prompts.render(name, given, version=prompt.version)
+        messages = client.prompts.render(name, given_arguments, version=prompt.version)
     if as_json:
         print_json({"name": prompt.name, "version": prompt.version, "messages": list(messages)})
     else:
@@ -131,10 +131,12 @@ def add(
         for role, content in (("system", system), ("user", text))
         if content
     ]
-    names = dict.fromkeys(found for message in messages for found in placeholders(message["content"]))
+    names = dict.fromkeys(
+        placeholder for message in messages for placeholder in placeholders(message["content"])
+    )
     with connected(context) as client:
-        made = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
-    print_outcome(made, as_json, f"'{made.name}' is at version {made.version}.")
+        prompt = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
+    print_outcome(prompt, as_json, f"'{prompt.name}' is at version {prompt.version}.")
 
 
 @app.command("import", epilog="Example: portico prompts import ./prompts --dry-run")
@@ -152,15 +154,21 @@ def import_(
     """
     with connected(context) as client:
         if "://" in source:
-            done = client.prompts.load(url=source, dry_run=dry_run)
+            imported_prompts = client.prompts.load(url=source, dry_run=dry_run)
         else:
             files = prompt_files(Path(source))
-            done = client.prompts.load(files, origin=str(Path(source).absolute()), dry_run=dry_run)
+            imported_prompts = client.prompts.load(
+                files, origin=str(Path(source).absolute()), dry_run=dry_run
+            )
     if as_json:
-        print_json(done)
+        print_json(imported_prompts)
         return
     would = "Would be " if dry_run else ""
-    for word, names in (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged)):
+    for word, names in (
+        ("added", imported_prompts.added),
+        ("changed", imported_prompts.changed),
+        ("unchanged", imported_prompts.unchanged),
+    ):
         if names:
             typer.echo(f"{would}{word}: {', '.join(map(safe, names))}")
 
@@ -180,15 +188,15 @@ def export(
 ) -> None:
     """Write prompts as files, as other tools keep them."""
     with connected(context) as client:
-        made = [client.prompts.export(name, format, version=version) for name in names]  # type: ignore[arg-type]
+        exported_prompts = [client.prompts.export(name, format, version=version) for name in names]  # type: ignore[arg-type]
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
-        for item in made:
+        for item in exported_prompts:
             (to / item.filename).write_text(item.text, encoding="utf-8")
     if as_json:
-        print_json({"data": made})
+        print_json({"data": exported_prompts})
         return
-    for item in made:
+    for item in exported_prompts:
         typer.echo(safe(str(to / item.filename)) if to is not None else safe(item.text))
 
 
@@ -223,13 +231,13 @@ def history(context: typer.Context, name: Name, as_json: AsJson = False) -> None
     from datetime import datetime
 
     with connected(context) as client:
-        found = client.prompts.history(name)
+        prompts = client.prompts.history(name)
 
     def row(prompt: Prompt) -> tuple[Any, ...]:
         since = datetime.fromtimestamp(prompt.created_at).isoformat(" ", "minutes")
         return prompt.version, since, prompt.origin or "written here"
 
-    print_table(found, as_json, ("VERSION", "SINCE", "FROM"), row)
+    print_table(prompts, as_json, ("VERSION", "SINCE", "FROM"), row)
 
 
 @app.command(epilog="Example: portico prompts remove review --yes")
@@ -238,10 +246,10 @@ def remove(
 ) -> None:
     """Forget a prompt with all its versions."""
     with connected(context) as client:
-        found = client.prompts.get(name)
-        if may_remove(f"Remove '{found.name}' with {found.version} versions?", yes=yes, dry_run=dry_run):
+        prompt = client.prompts.get(name)
+        if may_remove(f"Remove '{prompt.name}' with {prompt.version} versions?", yes=yes, dry_run=dry_run):
             client.prompts.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+    print_removed(prompt.name, f"'{prompt.name}'", dry_run, as_json)
 
 
 def _print_messages(messages: Any) -> None:
@@ -256,16 +264,16 @@ def prompt_files(source: Path) -> dict[str, str]:
         return {source.name: _text(source)}
     if not source.is_dir():
         raise InvalidRequest(f"There is no file or folder {source}.", param="source")
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for at, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(at, name)
             if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                found[path.relative_to(source).as_posix()] = _text(path)
-    if not found:
+                files[path.relative_to(source).as_posix()] = _text(path)
+    if not files:
         raise InvalidRequest(f"There are no {', '.join(SUFFIXES)} files in {source}.", param="source")
-    return found
+    return files
 
 
 def _text(path: Path) -> str:

@@ -17,15 +17,15 @@ app = typer.Typer()
 def ps(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models in memory, and how much each takes."""
     with connected(context) as client:
-        found = [m for m in client.deployments.list() if m.state in ("loading", "ready")]
+        deployments = [m for m in client.deployments.list() if m.state in ("loading", "ready")]
     if as_json:
-        print_json({"data": found})
-    elif not found:
+        print_json({"data": deployments})
+    elif not deployments:
         typer.echo("No model is loaded; each loads on its first call, or with: portico models load NAME")
     else:
         print_rows(
             ("NAME", "STATE", "MEMORY", "PROCESS", "ENGINE", "LAST USED"),
-            (row for model in found for row in _rows(model)),
+            (row for model in deployments for row in _rows(model)),
         )
 
 
@@ -33,5 +33,5 @@ def _rows(model: Deployment) -> Iterator[tuple[object, ...]]:
     """A row for the model, then one for each of its processes if it has several."""
     m = model
     yield (m.name, m.state, amount(m.memory_bytes), m.pid, m.engine, moment(m.last_used_at))
-    for number, one in enumerate(m.replicas, 1):
-        yield (f"  {number}", one.state, amount(one.memory_bytes), one.pid, one.engine, "")
+    for number, replica in enumerate(m.replicas, 1):
+        yield (f"  {number}", replica.state, amount(replica.memory_bytes), replica.pid, replica.engine, "")

@@ -23,5 +23,5 @@ def pull(
     with connected(context) as client:
         run = client.models.pull(source)
         follow_to_success(context, client, [run])
-        ended = client.runs.get(run)
-    print_outcome(ended, as_json, f"{source} is here.")
+        ended_run = client.runs.get(run)
+    print_outcome(ended_run, as_json, f"{source} is here.")

@@ -73,9 +73,9 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
     """Name and value, a line each; empty values are left out."""
-    shown = [(name, one_line(value)) for name, value in pairs if value not in (None, "", (), [])]
-    width = max((len(name) for name, _ in shown), default=0)
-    for name, value in shown:
+    visible_pairs = [(name, one_line(value)) for name, value in pairs if value not in (None, "", (), [])]
+    width = max((len(name) for name, _ in visible_pairs), default=0)
+    for name, value in visible_pairs:
         typer.echo(f"{typer.style(f'{name:<{width}}', dim=True)}  {value}")
 
 
@@ -96,16 +96,16 @@ def shorten(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
-def count_reasons(reasons: Mapping[str, int], others: int) -> str:
-    """How many files were left out beside ``others``, and why: ``3 of 9 files: 2 of an unknown kind, 1 empty``; nothing
-    if none were.
+def count_reasons(reasons: Mapping[str, int], other_count: int) -> str:
+    """How many files were left out beside ``other_count``, and why: ``3 of 9 files: 2 of an unknown kind, 1
+    empty``; nothing if none were.
     """
     if not reasons:
         return ""
-    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    sorted_reasons = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     left_out = sum(reasons.values())
-    total = left_out + others
-    why = ", ".join(f"{count} {one_line(reason)}" for reason, count in ordered)
+    total = left_out + other_count
+    why = ", ".join(f"{count} {one_line(reason)}" for reason, count in sorted_reasons)
     return f"{left_out} of {total} file{'' if total == 1 else 's'}: {why}"
 
 

@@ -28,27 +28,27 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Make a home folder of a backup, on which no daemon runs. The file is checked whole before anything changes."""
-    flags = [name for name, given in (("--replace", replace), ("--dry-run", dry_run)) if given]
+    flags = [name for name, is_given in (("--replace", replace), ("--dry-run", dry_run)) if is_given]
     with progress_report(f"Reading {file}") as report:
-        done = run_offline("restore", str(file.absolute()), *flags, home=home, report=report)
+        result = run_offline("restore", str(file.absolute()), *flags, home=home, report=report)
     if as_json:
-        print_json(done)
+        print_json(result)
         return
     if dry_run:
-        print_rows(("FILE", "SIZE"), ((item["name"], amount(item["bytes"])) for item in done["files"]))
-    _say(done)
+        print_rows(("FILE", "SIZE"), ((item["name"], amount(item["bytes"])) for item in result["files"]))
+    _say(result)
 
 
-def _say(done: dict[str, Any]) -> None:
-    verb = "Restored" if done["restored"] else "Would restore"
-    typer.echo(f"{verb} {done['home']}: {done['entries']} files, {amount(done['bytes'])}.")
-    settings = ", ".join(f"{row['name']}={row['value']}" for row in done["settings"])
+def _say(result: dict[str, Any]) -> None:
+    verb = "Restored" if result["restored"] else "Would restore"
+    typer.echo(f"{verb} {result['home']}: {result['entries']} files, {amount(result['bytes'])}.")
+    settings = ", ".join(f"{row['name']}={row['value']}" for row in result["settings"])
     print_fields(
         (
-            ("Made", moment(done["created_at"])),
-            ("By Portico", done["portico"]),
+            ("Made", moment(result["created_at"])),
+            ("By Portico", result["portico"]),
             ("Its settings", settings),
-            ("Missing files", done["missing"] or None),
-            ("What was there", done["aside"]),
+            ("Missing files", result["missing"] or None),
+            ("What was there", result["aside"]),
         )
     )

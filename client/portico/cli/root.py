@@ -245,8 +245,8 @@ class _Group(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command itself, which is called next or completes its own arguments."""
-        name, listed, rest = super().resolve_command(ctx, args)
-        return name, self.commands[name] if name and listed else listed, rest
+        name, command, remainder = super().resolve_command(ctx, args)
+        return name, self.commands[name] if name and command else command, remainder
 
 
 def _with_option_first(arguments: list[str], option: Any) -> str:
@@ -254,13 +254,13 @@ def _with_option_first(arguments: list[str], option: Any) -> str:
     name = option.opts[0]
     at = next(place for place, word in enumerate(arguments) if word.partition("=")[0] == name)
     _, equals, value = arguments[at].partition("=")
-    rest = arguments[at + 1 :]
-    if not equals and not option.is_flag and rest:
-        value, *rest = rest
+    remainder = arguments[at + 1 :]
+    if not equals and not option.is_flag and remainder:
+        value, *remainder = remainder
     if not option.is_flag and (name == "--key" or not value):
         value = option.name.upper()
     words = [name, value] if value else [name]
-    return shlex.join(["portico", *words, *arguments[:at], *rest])
+    return shlex.join(["portico", *words, *arguments[:at], *remainder])
 
 
 def _convert_given_values_alone(kind: Any) -> None:
@@ -270,8 +270,8 @@ def _convert_given_values_alone(kind: Any) -> None:
     def process_value(parameter: Any, context: Any, value: Any) -> Any:
         if value is not None or parameter.required:
             return convert(parameter, context, value)
-        nothing = () if parameter.multiple or parameter.nargs == -1 else None
-        return parameter.callback(context, parameter, nothing) if parameter.callback else nothing
+        empty_value = () if parameter.multiple or parameter.nargs == -1 else None
+        return parameter.callback(context, parameter, empty_value) if parameter.callback else empty_value
 
     kind.process_value = process_value
 

@@ -35,15 +35,15 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a flow in the daemon without deploying it. Functions that cannot travel are executed here."""
-    found = read_source(source)
-    if found.flow is None:
+    app_source = read_source(source)
+    if app_source.flow is None:
         raise InvalidRequest(f"'{source}' is an agent. Deploy it: portico apps deploy {source}")
     with connected(context) as client:
         if dry_run:
-            checked = client.check(found.flow)
-            if checked.error is not None:
-                raise from_body(ErrorBody(**checked.error))
-            print_outcome(checked, as_json, f"'{checked.name}' could run here.")
+            spec = client.check(app_source.flow)
+            if spec.error is not None:
+                raise from_body(ErrorBody(**spec.error))
+            print_outcome(spec, as_json, f"'{spec.name}' could run here.")
             return
-        given = given_input(text, file, found.spec.get("input_schema"))
-        show_run(client, client.start(found.flow, given), as_json=as_json)
+        input_value = given_input(text, file, app_source.spec.get("input_schema"))
+        show_run(client, client.start(app_source.flow, input_value), as_json=as_json)

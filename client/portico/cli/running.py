@@ -36,27 +36,27 @@ def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
 
     ``as_json``: only the run's id and its value.
     """
-    written: list[str] = []
+    written_texts: list[str] = []
     try:
         for event in running.events():
             match event:
                 case Delta(text=text):
-                    written.append(text)
+                    written_texts.append(text)
                     if not as_json:
                         sys.stdout.write(safe(text))
                         sys.stdout.flush()
                 case Asked(kind="approval" | "input") as question:
-                    _ask(client, question, newline=bool(written) and not as_json)
+                    _ask(client, question, newline=bool(written_texts) and not as_json)
         value = running.result()
     finally:
         running.close()
     if as_json:
         print_json({"run": running.id, "value": value})
         return
-    if written:
+    if written_texts:
         typer.echo()
     words = value.get("content") if isinstance(value, dict) else value  # an agent's value is a message
-    if value is not None and words != "".join(written):
+    if value is not None and words != "".join(written_texts):
         typer.echo(safe(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)))
 
 
@@ -89,10 +89,10 @@ def given_input(text: str | None, file: Path | None, schema: Mapping[str, Any] |
             raise InvalidRequest(f"{file} is not JSON: {error}.", param="input") from error
     if text == "-":
         text = sys.stdin.read()
-    wanted = (schema or {}).get("type")
-    if text is None or wanted == "string":
+    input_type = (schema or {}).get("type")
+    if text is None or input_type == "string":
         return text
-    if text[:1] in ("{", "[", '"') or wanted in ("number", "integer", "boolean", "array", "object"):
+    if text[:1] in ("{", "[", '"') or input_type in ("number", "integer", "boolean", "array", "object"):
         try:
             return json.loads(text)
         except ValueError:

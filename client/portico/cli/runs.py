@@ -30,10 +30,10 @@ def show_all(
 ) -> None:
     """List runs, newest first."""
     with connected(context) as client:
-        found = client.runs.list(limit, after=after)
+        runs = client.runs.list(limit, after=after)
         stores = {} if as_json else {store.id: store.name for store in client.stores.list()}
     print_listing(
-        found,
+        runs,
         as_json,
         RUNS.columns,
         "Nothing has run yet: portico ask 'What is this about?'",
@@ -51,19 +51,19 @@ def _called(name: str, stores: Mapping[str, str]) -> str:
 def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> None:
     """Show one run."""
     with connected(context) as client:
-        found = client.runs.get(run_id)
-        questions = client.questions.list(status="pending", run=run_id) if found.status == "waiting" else []
+        run = client.runs.get(run_id)
+        questions = client.questions.list(status="pending", run=run_id) if run.status == "waiting" else []
     print_item(
-        found,
+        run,
         as_json,
-        *fields_of(found, "id", "kind", "name", "status"),
+        *fields_of(run, "id", "kind", "name", "status"),
         *(("waits for", _waits_for(question)) for question in questions),
-        ("error", found.error.message if found.error else None),
-        ("began", moment(found.created_at)),
-        ("ended", moment(found.finished_at)),
-        ("tokens", f"{found.usage.prompt_tokens} in, {found.usage.completion_tokens} out"),
-        ("cost", None if found.usage.cost is None else dollars(found.usage.cost)),
-        ("events", found.last_event),
+        ("error", run.error.message if run.error else None),
+        ("began", moment(run.created_at)),
+        ("ended", moment(run.finished_at)),
+        ("tokens", f"{run.usage.prompt_tokens} in, {run.usage.completion_tokens} out"),
+        ("cost", None if run.usage.cost is None else dollars(run.usage.cost)),
+        ("events", run.last_event),
     )
 
 
@@ -75,15 +75,15 @@ def tail(
     as_json: AsJson = False,
 ) -> None:
     """Follow the events of a run until it ends."""
-    seen: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     with connected(context) as client:
         for item in client.runs.events(run_id, after=after):
             if as_json:
-                seen.append({"seq": item.seq, **event_to_json(item.event)})
+                events.append({"seq": item.seq, **event_to_json(item.event)})
             else:
                 print_rows((), [(item.seq, item.event.type, _details(item.event))])
     if as_json:
-        print_json({"data": seen})
+        print_json({"data": events})
 
 
 app.command(epilog="Example: portico runs trace run_0192f6")(trace)
@@ -96,8 +96,8 @@ def cancel(context: typer.Context, run_id: Identity, as_json: AsJson = False) ->
     """Stop a run."""
     with connected(context) as client:
         client.runs.cancel(run_id)
-        found = client.runs.get(run_id)
-    print_outcome(found, as_json, f"{found.id} is {found.status}.")
+        run = client.runs.get(run_id)
+    print_outcome(run, as_json, f"{run.id} is {run.status}.")
 
 
 @app.command(epilog="Example: portico runs prune --days 7 --dry-run")
@@ -115,16 +115,16 @@ def prune(
 ) -> None:
     """Remove old runs and what they left, as the daemon does every hour."""
     with connected(context) as client:
-        found = client.runs.prune(days=days, dry_run=True)
-        if may_remove(f"Remove {_amounts(found)}?", yes=yes, dry_run=dry_run):
-            found = client.runs.prune(days=days)
-    print_outcome(found, as_json, f"{'Would remove' if dry_run else 'Removed'} {_amounts(found)}.")
+        pruned = client.runs.prune(days=days, dry_run=True)
+        if may_remove(f"Remove {_amounts(pruned)}?", yes=yes, dry_run=dry_run):
+            pruned = client.runs.prune(days=days)
+    print_outcome(pruned, as_json, f"{'Would remove' if dry_run else 'Removed'} {_amounts(pruned)}.")
 
 
-def _amounts(found: Pruned) -> str:
+def _amounts(pruned: Pruned) -> str:
     return (
-        f"{found.runs} runs, {found.artifacts} artifacts, {found.questions} answered questions, "
-        f"{found.files} expired files and {found.usage} rows of usage"
+        f"{pruned.runs} runs, {pruned.artifacts} artifacts, {pruned.questions} answered questions, "
+        f"{pruned.files} expired files and {pruned.usage} rows of usage"
     )
 
 

@@ -71,12 +71,12 @@ def trace(
 def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
     content = (json.dumps(step.input, ensure_ascii=False), json.dumps(step.output, ensure_ascii=False))
     error = str((step.error or {}).get("message", ""))
-    spent = (_time(step), _tokens(step), "" if step.cost is None else dollars(step.cost))
+    costs = (_time(step), _tokens(step), "" if step.cost is None else dollars(step.cost))
     return (
         step.path,
         step.kind,
         "cached" if step.hit else step.status,
-        *spent,
+        *costs,
         error,
         *(content if full else ()),
     )
@@ -152,8 +152,8 @@ def _tokens(step: TraceStep) -> str:
 def resume(context: typer.Context, run_id: Identity, start: Start = "", as_json: AsJson = False) -> None:
     """Go on with a durable run that has ended: behind its last finished step, or again from another one."""
     with connected(context) as client:
-        found = client.runs.resume(run_id, start=start)
-    _say(found, "continues", as_json=as_json)
+        run = client.runs.resume(run_id, start=start)
+    _say(run, "continues", as_json=as_json)
 
 
 def fork(
@@ -171,15 +171,15 @@ def fork(
     """Begin a new run like a durable one: with another input, or with all steps before one taken over."""
     if text is not None and start:
         raise InvalidRequest("With another input every step is done again: give either --from or --input.")
-    more: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if text is not None:
-        more["input"] = (
+        options["input"] = (
             given_input(None, Path(text[1:]), None) if text[:1] == "@" else given_input(text, None, None)
         )
     with connected(context) as client:
-        found = client.runs.fork(run_id, start=start, **more)
-    _say(found, "began", as_json=as_json)
+        run = client.runs.fork(run_id, start=start, **options)
+    _say(run, "began", as_json=as_json)
 
 
-def _say(found: Run, what: str, *, as_json: bool) -> None:
-    print_outcome(found, as_json, f"{found.id} {what}. Follow it: portico runs tail {found.id}")
+def _say(run: Run, outcome: str, *, as_json: bool) -> None:
+    print_outcome(run, as_json, f"{run.id} {outcome}. Follow it: portico runs tail {run.id}")

@@ -56,9 +56,9 @@ PauseAfter = Annotated[
 def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
     """List the schedules."""
     with connected(context) as client:
-        found = client.schedules.list(everyone=everyone)
+        schedules = client.schedules.list(everyone=everyone)
     print_listing(
-        found,
+        schedules,
         as_json,
         (ID, OWNER, *SCHEDULES.columns) if everyone else SCHEDULES.columns,
         "No schedules yet: portico schedules add NAME --app APP --cron '0 7 * * *'",
@@ -86,17 +86,17 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Make a schedule: an app that it calls, or a store that it syncs."""
-    given = _input(text, file)
+    input_value = _input(text, file)
     with connected(context) as client:
         if dry_run:
             times = client.schedules.preview(cron=cron, every=every, timezone=timezone)
             _print_times(times, as_json)
             return
-        made = client.schedules.create(
+        schedule = client.schedules.create(
             name,
             app=target,
             store=store,
-            input=given,
+            input=input_value,
             cron=cron,
             every=every,
             timezone=timezone,
@@ -104,32 +104,38 @@ def add(
             overlap=overlap,
             pause_after=pause_after,
         )
-    _print(made, as_json)
+    _print(schedule, as_json)
 
 
 @app.command(epilog="Example: portico schedules show morning")
 def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
     """Show one schedule, and what came of its last times."""
     with connected(context) as client:
-        found = client.schedules.get(schedule)
+        found_schedule = client.schedules.get(schedule)
         runs = client.schedules.runs(schedule, limit=10)
     if as_json:
-        print_json({"schedule": found, "runs": runs})
+        print_json({"schedule": found_schedule, "runs": runs})
         return
     print_fields(
         [
-            ("id", found.id),
-            ("name", found.name),
-            ("shared", "yes" if found.shared else "no"),
-            ("runs", found.target),
-            ("input", shorten(safe(str(found.input)), 200) if found.input is not None else None),
-            ("at", found.times),
-            ("missed", found.missed),
-            ("overlap", found.overlap),
-            ("pause after", f"{found.pause_after} failures" if found.pause_after else "never"),
-            ("failures", found.failures),
-            ("paused", found.paused),
-            ("next", moment(found.next_at)),
+            ("id", found_schedule.id),
+            ("name", found_schedule.name),
+            ("shared", "yes" if found_schedule.shared else "no"),
+            ("runs", found_schedule.target),
+            (
+                "input",
+                shorten(safe(str(found_schedule.input)), 200) if found_schedule.input is not None else None,
+            ),
+            ("at", found_schedule.times),
+            ("missed", found_schedule.missed),
+            ("overlap", found_schedule.overlap),
+            (
+                "pause after",
+                f"{found_schedule.pause_after} failures" if found_schedule.pause_after else "never",
+            ),
+            ("failures", found_schedule.failures),
+            ("paused", found_schedule.paused),
+            ("next", moment(found_schedule.next_at)),
         ]
     )
     if runs:
@@ -138,12 +144,14 @@ def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None
             ("DUE", "CAUSE", "RUN", "STATUS"),
             (
                 (
-                    moment(one.due_at),
-                    one.cause,
-                    one.run or "",
-                    f"skipped: {one.skipped}" if one.skipped else one.status or "forgotten",
+                    moment(scheduled_run.due_at),
+                    scheduled_run.cause,
+                    scheduled_run.run or "",
+                    f"skipped: {scheduled_run.skipped}"
+                    if scheduled_run.skipped
+                    else scheduled_run.status or "forgotten",
                 )
-                for one in runs
+                for scheduled_run in runs
             ),
         )
 
@@ -166,14 +174,14 @@ def change(
     as_json: AsJson = False,
 ) -> None:
     """Change what is given of a schedule."""
-    given = _input(text, file)
+    input_value = _input(text, file)
     with connected(context) as client:
-        found = client.schedules.change(
+        found_schedule = client.schedules.change(
             schedule,
             name=name,
             app=target,
             store=store,
-            input=given,
+            input=input_value,
             cron=cron,
             every=every,
             timezone=timezone,
@@ -181,7 +189,7 @@ def change(
             overlap=overlap,
             pause_after=pause_after,
         )
-    _print(found, as_json)
+    _print(found_schedule, as_json)
 
 
 @app.command(epilog="Example: portico schedules remove morning --yes")
@@ -190,26 +198,26 @@ def remove(
 ) -> None:
     """Remove a schedule. A run under way continues."""
     with connected(context) as client:
-        found = client.schedules.get(schedule)
-        if may_remove(f"Remove the schedule '{found.name}'?", yes=yes, dry_run=dry_run):
-            client.schedules.remove(found.id)
-    print_removed(found.name, found.name, dry_run, as_json)
+        found_schedule = client.schedules.get(schedule)
+        if may_remove(f"Remove the schedule '{found_schedule.name}'?", yes=yes, dry_run=dry_run):
+            client.schedules.remove(found_schedule.id)
+    print_removed(found_schedule.name, found_schedule.name, dry_run, as_json)
 
 
 @app.command(epilog="Example: portico schedules pause morning")
 def pause(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
     """Let a schedule run no more until it is resumed."""
     with connected(context) as client:
-        found = client.schedules.pause(schedule)
-    _print(found, as_json)
+        found_schedule = client.schedules.pause(schedule)
+    _print(found_schedule, as_json)
 
 
 @app.command(epilog="Example: portico schedules resume morning")
 def resume(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
     """Let a schedule run again, from its next time on."""
     with connected(context) as client:
-        found = client.schedules.resume(schedule)
-    _print(found, as_json)
+        found_schedule = client.schedules.resume(schedule)
+    _print(found_schedule, as_json)
 
 
 @app.command(epilog="Example: portico schedules run morning")
@@ -261,5 +269,5 @@ def _print_times(times: Sequence[float], as_json: bool) -> None:
     if as_json:
         print_json({"data": times})
         return
-    for one in times:
-        typer.echo(datetime.fromtimestamp(one).astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z"))
+    for time in times:
+        typer.echo(datetime.fromtimestamp(time).astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z"))

@@ -138,7 +138,7 @@ def search(
         "route": (route and bool(also)) or None,
     }
     with connected(context) as client:
-        found = client.search(
+        result = client.search(
             [store, *also] if also else store,
             query,
             max_num_results=number,
@@ -148,17 +148,17 @@ def search(
             **options,
         )
     if as_json:
-        print_json({"data": citations(found.passages), "trace": plain(found.trace)})
+        print_json({"data": citations(result.passages), "trace": plain(result.trace)})
     else:
-        _show(found, store, explain)
+        _show(result, store, explain)
 
 
-def _show(found: Found, store: str, explain: bool) -> None:
+def _show(result: Found, store: str, explain: bool) -> None:
     """Passages with their places, then the stages if they were asked for."""
     out = console()
-    if not found.passages:
+    if not result.passages:
         out.print(f"Nothing in '{store}' matches.", markup=False)
-    for passage in found.passages:
+    for passage in result.passages:
         out.print(heading(passage, score=True))
         out.print(Text(f"    {shorten(passage.text, 200)}", "dim"))
     if explain:
@@ -173,6 +173,6 @@ def _show(found: Found, store: str, explain: bool) -> None:
                     " ".join(f"{chunk}:{score:.3f}" for chunk, score in stage.candidates[:3]),
                     stage.note,
                 )
-                for stage in found.trace
+                for stage in result.trace
             ),
         )

@@ -52,19 +52,24 @@ def serve(
         "timeout": timeout,
         "approval": approval,
     }
-    served = [
-        each for item in functions for found in _targets(item) for each in functions_in(found, **options)
+    served_functions = [
+        function
+        for item in functions
+        for target in _targets(item)
+        for function in functions_in(target, **options)
     ]
     with connected(context) as client:
         if as_json:
-            print_json({"serves": [item.name for item in served]})
+            print_json({"serves": [item.name for item in served_functions]})
         else:
-            names = ", ".join(safe(item.name) for item in served)
-            typer.echo(f"Serves {names} until Ctrl-C. Try: portico tools show {safe(served[0].name)}")
+            names = ", ".join(safe(item.name) for item in served_functions)
+            typer.echo(
+                f"Serves {names} until Ctrl-C. Try: portico tools show {safe(served_functions[0].name)}"
+            )
         sys.stdout.flush()
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        client.serve(served, name=name, concurrency=concurrency, stop=stop)
+        client.serve(served_functions, name=name, concurrency=concurrency, stop=stop)
 
 
 def _targets(item: str) -> list[Any]:
@@ -77,10 +82,10 @@ def _targets(item: str) -> list[Any]:
             f"The module '{module_name}' cannot be imported: {error}.", param="functions"
         ) from error
     if not path:
-        found = _public(module)
-        if not found:
+        functions = _public(module)
+        if not functions:
             raise InvalidRequest(f"The module '{module_name}' has no public function.", param="functions")
-        return found
+        return functions
     value: Any = module
     for part in path.split("."):
         value = getattr(value, part, None)

@@ -94,9 +94,9 @@ def connected(context: typer.Context) -> Iterator[Client]:
 
 def home_folder() -> Path | None:
     """The daemon's home folder, if it can be told without asking the daemon."""
-    given = os.environ.get("PORTICO_HOME")
-    if given:
-        return Path(given).expanduser().absolute()
+    home = os.environ.get("PORTICO_HOME")
+    if home:
+        return Path(home).expanduser().absolute()
     if find_spec("platformdirs") is None:
         return None
     from platformdirs import user_data_path  # comes with the daemon
@@ -107,12 +107,12 @@ def home_folder() -> Path | None:
 def note(home: Path) -> dict[str, Any] | None:
     """``{"pid", "url"}`` of the daemon that serves from ``home``, if one does and left its note."""
     try:
-        found = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
+        document = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("url"), str):
+    if not isinstance(document, dict) or not isinstance(document.get("url"), str):
         return None
-    return found
+    return document
 
 
 def daemon_command(*arguments: str) -> list[str]:
@@ -138,11 +138,13 @@ def run_module(name: str, *arguments: str) -> list[str]:
 
 def local_settings(*arguments: str) -> list[dict[str, Any]]:
     """The settings that a daemon started here would have. `InvalidRequest` in the daemon's own words."""
-    done = subprocess.run(daemon_command("settings", *arguments), capture_output=True, text=True, check=False)
+    completed_process = subprocess.run(
+        daemon_command("settings", *arguments), capture_output=True, text=True, check=False
+    )
     try:
-        result = json.loads(done.stdout)
+        result = json.loads(completed_process.stdout)
     except ValueError as error:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        last = (completed_process.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise InvalidRequest(f"The daemon's settings cannot be read: {last}") from error
     if "error" in result:
         raise InvalidRequest(result["error"]["message"], param=result["error"].get("param"))

@@ -39,8 +39,8 @@ def show_all(
 ) -> None:
     """List the sessions, the one used last first."""
     with connected(context) as client:
-        found = client.sessions.list(of, search=search, after=after, limit=limit)
-    print_listing(found, as_json, SESSIONS.columns, "No sessions.")
+        sessions = client.sessions.list(of, search=search, after=after, limit=limit)
+    print_listing(sessions, as_json, SESSIONS.columns, "No sessions.")
 
 
 @app.command(epilog="Example: portico sessions show clerk/monday")
@@ -57,24 +57,24 @@ def show(
 ) -> None:
     """Show what was said in a session."""
     with connected(context) as client:
-        found = find_session(client, which)
-        several = client.sessions.messages(found.id, agent, after=after, limit=limit + 1)
-    messages, more = several[:limit], len(several) > limit
+        session = find_session(client, which)
+        several = client.sessions.messages(session.id, agent, after=after, limit=limit + 1)
+    messages, has_more = several[:limit], len(several) > limit
     if as_json:
-        print_json({"session": found, "messages": messages, "has_more": more})
+        print_json({"session": session, "messages": messages, "has_more": has_more})
         return
     print_fields(
         [
-            *fields_of(found, "id", "app", "name", "title"),
-            ("begun", moment(found.created_at)),
-            ("used", moment(found.updated_at)),
+            *fields_of(session, "id", "app", "name", "title"),
+            ("begun", moment(session.created_at)),
+            ("used", moment(session.updated_at)),
         ]
     )
     for item in messages:
         where = f" · {item.agent}" if item.agent else ""
         typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(where)}", bold=True)
         typer.echo(safe(_text(item.message.get("content"))))
-    if more:
+    if has_more:
         typer.echo(f"There are more: --after {messages[-1].seq}", err=True)
 
 
@@ -87,8 +87,8 @@ def rename(
 ) -> None:
     """Give a session a title."""
     with connected(context) as client:
-        changed = client.sessions.change(find_session(client, which).id, title=title)
-    print_outcome(changed, as_json, f"'{safe(changed.name)}' is now called '{safe(changed.title)}'.")
+        session = client.sessions.change(find_session(client, which).id, title=title)
+    print_outcome(session, as_json, f"'{safe(session.name)}' is now called '{safe(session.title)}'.")
 
 
 class RatingValue(StrEnum):
@@ -113,9 +113,9 @@ def rate(
 ) -> None:
     """Rate an answer. Ratings are what a model is trained on and evaluated with later."""
     with connected(context) as client:
-        found = find_session(client, which)
-        rated = client.sessions.rate(found.id, message, value, correction=correction, note=note)
-    print_outcome(rated, as_json, f"Message {message} is rated: {value}.")
+        session = find_session(client, which)
+        session_message = client.sessions.rate(session.id, message, value, correction=correction, note=note)
+    print_outcome(session_message, as_json, f"Message {message} is rated: {value}.")
 
 
 @app.command(epilog="Example: portico sessions ratings --value corrected --json")
@@ -129,7 +129,7 @@ def ratings(
 ) -> None:
     """List rated answers, the oldest first."""
     with connected(context) as client:
-        found = client.sessions.ratings(app=of, model=model, value=value, limit=limit)
+        found_ratings = client.sessions.ratings(app=of, model=model, value=value, limit=limit)
     columns = (
         Column("RATING", "value"),
         Column("MODEL"),
@@ -138,7 +138,9 @@ def ratings(
         Column("RATED", "rated_at", kind="moment"),
         Column("ID"),
     )
-    print_listing(found, as_json, columns, "No ratings.", {"ANSWER": lambda r: shorten(_text(r.answer), 60)})
+    print_listing(
+        found_ratings, as_json, columns, "No ratings.", {"ANSWER": lambda r: shorten(_text(r.answer), 60)}
+    )
 
 
 @app.command(epilog="Example: portico sessions fork clerk/monday --name tuesday")
@@ -150,18 +152,18 @@ def fork(
 ) -> None:
     """Make a copy of a session, which goes its own way from here."""
     with connected(context) as client:
-        made = client.sessions.fork(find_session(client, which).id, name)
-    print_outcome(made, as_json, f"The copy is {safe(made.app)}/{safe(made.name)}.")
+        session = client.sessions.fork(find_session(client, which).id, name)
+    print_outcome(session, as_json, f"The copy is {safe(session.app)}/{safe(session.name)}.")
 
 
 @app.command(epilog="Example: portico sessions reset clerk/monday --yes")
 def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
     """Forget what was said in a session, by every agent in it."""
     with connected(context) as client:
-        found = find_session(client, which)
-        confirm(f"Forget what was said in '{found.name}'?", yes=yes)
-        found = client.sessions.reset(found.id)
-    print_outcome(found, as_json, f"'{safe(found.name)}' is empty.")
+        session = find_session(client, which)
+        confirm(f"Forget what was said in '{session.name}'?", yes=yes)
+        session = client.sessions.reset(session.id)
+    print_outcome(session, as_json, f"'{safe(session.name)}' is empty.")
 
 
 @app.command(epilog="Example: portico sessions delete clerk/monday --yes")
@@ -170,10 +172,10 @@ def delete(
 ) -> None:
     """Remove a session with all that was said in it."""
     with connected(context) as client:
-        found = find_session(client, which)
-        if may_remove(f"Remove the session '{found.name}' of '{found.app}'?", yes=yes, dry_run=dry_run):
-            client.sessions.remove(found.id)
-    print_removed(found.id, f"'{found.name}'", dry_run, as_json)
+        session = find_session(client, which)
+        if may_remove(f"Remove the session '{session.name}' of '{session.app}'?", yes=yes, dry_run=dry_run):
+            client.sessions.remove(session.id)
+    print_removed(session.id, f"'{session.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico sessions export clerk/monday > monday.json")
@@ -200,27 +202,27 @@ def import_(
     if not slash or not of or not name:
         raise InvalidRequest("Say which session it becomes: APP/NAME.", param="which")
     with connected(context) as client:
-        found = client.sessions.open(of, name)
-        if client.sessions.messages(found.id, limit=1):
+        session = client.sessions.open(of, name)
+        if client.sessions.messages(session.id, limit=1):
             confirm(f"Replace what was said in '{name}'?", yes=yes)
-        found = client.sessions.load(found.id, state)
-    print_outcome(found, as_json, f"{safe(found.app)}/{safe(found.name)} is there.")
+        session = client.sessions.load(session.id, state)
+    print_outcome(session, as_json, f"{safe(session.app)}/{safe(session.name)} is there.")
 
 
-def find_session(client: Client, which: str) -> Session:
+def find_session(client: Client, reference: str) -> Session:
     """A session by its id, or by its app and name. Raises `NotFound`, or `Conflict` if several users have one."""
-    of, slash, name = which.partition("/")
+    of, slash, name = reference.partition("/")
     if not slash:
-        return client.sessions.get(which)
-    found = client.sessions.list(of, name=name, limit=2)
-    if not found:
+        return client.sessions.get(reference)
+    sessions = client.sessions.list(of, name=name, limit=2)
+    if not sessions:
         raise NotFound(f"'{of}' has no session '{name}'. List them: portico sessions list", param="which")
-    if len(found) > 1:
+    if len(sessions) > 1:
         raise Conflict(
             f"Several keys have a session '{name}' of '{of}'. Name it by its id: portico sessions list --app {of}",
             param="which",
         )
-    return found[0]
+    return sessions[0]
 
 
 def _state(file: Path) -> dict[str, Any]:

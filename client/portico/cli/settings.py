@@ -18,10 +18,13 @@ def settings(context: typer.Context, as_json: AsJson = False) -> None:
     """Print every setting of the daemon, or those it would start with if none runs."""
     try:
         with connected(context) as client:
-            found = client.settings()
+            found_settings = client.settings()
     except ConnectionFailed:
-        found = [read(Setting, row) for row in local_settings()]
+        found_settings = [read(Setting, row) for row in local_settings()]
         typer.echo("No daemon runs; these are the settings it would start with.", err=True)
     print_table(
-        found, as_json, ("NAME", "VALUE", "FROM", "WHAT IT IS"), lambda s: (s.name, s.value, s.origin, s.doc)
+        found_settings,
+        as_json,
+        ("NAME", "VALUE", "FROM", "WHAT IT IS"),
+        lambda s: (s.name, s.value, s.origin, s.doc),
     )

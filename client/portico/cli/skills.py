@@ -31,8 +31,8 @@ def add(
 ) -> None:
     """Keep a skill; where there is one of its name, as its new default version."""
     with connected(context) as client:
-        made = client.skills.add(source)
-    print_outcome(made, as_json, f"'{safe(made.name)}' is at version {made.default_version}.")
+        skill = client.skills.add(source)
+    print_outcome(skill, as_json, f"'{safe(skill.name)}' is at version {skill.default_version}.")
 
 
 @app.command("list", epilog="Example: portico skills list")
@@ -40,9 +40,9 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
     """List the skills."""
     columns = (ID, Column("NAME"), OWNER, Column("VERSION", "default_version"))
     with connected(context) as client:
-        found = client.skills.list(everyone=everyone)
+        skills = client.skills.list(everyone=everyone)
     print_listing(
-        found, as_json, columns if everyone else SKILLS.columns, "No skills yet: portico skills add FOLDER"
+        skills, as_json, columns if everyone else SKILLS.columns, "No skills yet: portico skills add FOLDER"
     )
 
 
@@ -51,37 +51,45 @@ def show(context: typer.Context, name: Name, version: Version = "default", as_js
     """Show one skill: what its SKILL.md says of it, and its files."""
     with connected(context) as client:
         skill = client.skills.get(name)
-        found = client.skills.version(name, version)
+        skill_version = client.skills.version(name, version)
     if as_json:
-        print_json({"skill": skill, "version": found})
+        print_json({"skill": skill, "version": skill_version})
         return
     print_fields(
         [
-            ("name", found.name),
+            ("name", skill_version.name),
             ("id", skill.id),
-            ("version", f"{found.version} of {skill.latest_version}, {skill.default_version} is the default"),
-            ("since", moment(found.created_at)),
-            ("what", found.description),
+            (
+                "version",
+                f"{skill_version.version} of {skill.latest_version}, {skill.default_version} is the default",
+            ),
+            ("since", moment(skill_version.created_at)),
+            ("what", skill_version.description),
             *(
                 (field, value if isinstance(value, str) else ", ".join(f"{k}={v}" for k, v in value.items()))
-                for field, value in found.front_matter.items()
+                for field, value in skill_version.front_matter.items()
                 if field not in ("name", "description")
             ),
         ]
     )
-    print_rows(("FILE", "BYTES"), ((file["path"], file["bytes"]) for file in found.files))
+    print_rows(("FILE", "BYTES"), ((file["path"], file["bytes"]) for file in skill_version.files))
 
 
 @app.command(epilog="Example: portico skills versions pdf-forms")
 def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """List the versions of a skill, newest first."""
     with connected(context) as client:
-        found = client.skills.versions(name)
+        skill_versions = client.skills.versions(name)
     print_table(
-        found,
+        skill_versions,
         as_json,
         ("VERSION", "SINCE", "FILES", "DESCRIPTION"),
-        lambda one: (one.version, moment(one.created_at), len(one.files), shorten(one.description, 60)),
+        lambda skill: (
+            skill.version,
+            moment(skill.created_at),
+            len(skill.files),
+            shorten(skill.description, 60),
+        ),
     )
 
 
@@ -94,8 +102,8 @@ def default(
 ) -> None:
     """Let another version be the one that is meant where none is named."""
     with connected(context) as client:
-        made = client.skills.set_default(name, version)
-    print_outcome(made, as_json, f"'{safe(made.name)}' is at version {made.default_version}.")
+        skill = client.skills.set_default(name, version)
+    print_outcome(skill, as_json, f"'{safe(skill.name)}' is at version {skill.default_version}.")
 
 
 @app.command(epilog="Example: portico skills export pdf-forms --to ./out.zip")
@@ -108,12 +116,12 @@ def export(
 ) -> None:
     """Write a skill as a zip archive with its folder in it."""
     with connected(context) as client:
-        found = client.skills.version(name, version)
-        data = client.skills.content(name, found.version)
-    path = to or Path(f"{found.name}.zip")
+        skill_version = client.skills.version(name, version)
+        data = client.skills.content(name, skill_version.version)
+    path = to or Path(f"{skill_version.name}.zip")
     path.write_bytes(data)
     print_outcome(
-        {"name": found.name, "version": found.version, "file": str(path), "bytes": len(data)},
+        {"name": skill_version.name, "version": skill_version.version, "file": str(path), "bytes": len(data)},
         as_json,
         f"Wrote {safe(str(path))}.",
     )
@@ -132,8 +140,8 @@ def remove(
 ) -> None:
     """Forget a skill with all its versions, or one version."""
     with connected(context) as client:
-        found = client.skills.get(name)
-        what = f"'{found.name}'" if version is None else f"version {version} of '{found.name}'"
-        if may_remove(f"Remove {what}?", yes=yes, dry_run=dry_run):
+        skill = client.skills.get(name)
+        subject = f"'{skill.name}'" if version is None else f"version {version} of '{skill.name}'"
+        if may_remove(f"Remove {subject}?", yes=yes, dry_run=dry_run):
             client.skills.remove(name, version)
-    print_removed(found.name, what, dry_run, as_json)
+    print_removed(skill.name, subject, dry_run, as_json)

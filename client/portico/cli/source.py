@@ -43,20 +43,20 @@ def read_source(target: str) -> AppSource:
     return source_of(load(target), target)
 
 
-def source_of(found: Any, target: str) -> AppSource:
+def source_of(target_object: Any, target: str) -> AppSource:
     """An app from what was found at ``target``."""
-    spec = found if isinstance(found, Mapping) else getattr(found, "spec", None)
+    spec = target_object if isinstance(target_object, Mapping) else getattr(target_object, "spec", None)
     if isinstance(spec, Mapping) and "portico_agent" in spec:
         return AppSource("agent", spec)
-    if isinstance(found, Mapping) and "portico_flow" not in found:
+    if isinstance(target_object, Mapping) and "portico_flow" not in target_object:
         raise InvalidRequest(
             f"'{target}' is not a specification: it has neither 'portico_flow' nor 'portico_agent' at its top."
         )
     try:
-        made = flow_of(found)
+        flow = flow_of(target_object)
     except InvalidRequest as error:
         raise InvalidRequest(f"'{target}' cannot be composed: {error.message}", param=error.param) from error
-    return AppSource("flow", made.spec, made)
+    return AppSource("flow", flow.spec, flow)
 
 
 def load(target: str) -> Any:

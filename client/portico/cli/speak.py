@@ -43,15 +43,15 @@ def speak(
     form = output.suffix.lower().removeprefix(".")
     if form not in _ENDINGS:
         raise InvalidRequest(f"'{output}' must end in .{', .'.join(_ENDINGS)}.", param="output")
-    spoken = sys.stdin.read() if text == "-" else text
-    if not spoken.strip():
+    spoken_text = sys.stdin.read() if text == "-" else text
+    if not spoken_text.strip():
         raise InvalidRequest("The text is empty.", param="text")
-    given: dict[str, Any] = {"instructions": instructions, "seconds": seconds}
-    options = {name: value for name, value in given.items() if value is not None}
+    options_given: dict[str, Any] = {"instructions": instructions, "seconds": seconds}
+    options = {name: value for name, value in options_given.items() if value is not None}
     with connected(context) as client, Spinner("Speaking"):
         size = client.audio.speak_to(
             output,
-            spoken,
+            spoken_text,
             model,
             voice=voice,
             format=form,  # type: ignore[arg-type]  # it is one of them

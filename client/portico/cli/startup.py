@@ -65,17 +65,19 @@ async def _follow_start(url: str, key: str | None, status: Status, started_here:
 def print_unfinished(url: str, key: str | None, status: Status) -> None:
     """Say which start-up runs continue in the background, and which stores lack files."""
     names = {store.id: store.name for store in status.stores}
-    unfinished: set[str] = set()
+    unfinished_ids: set[str] = set()
     with Client(url, key) as client:
         for run_id in status.startup:
             with suppress(NotFound):
                 run = client.runs.get(run_id)
                 if not run.ended:
-                    unfinished.add(run.name)
-                    what = f"{LABELS.get(run.kind, run.kind)} {one_line(names.get(run.name, run.name))}"
-                    typer.echo(f"{what} continues in the background: portico runs tail {run.id}", err=True)
+                    unfinished_ids.add(run.name)
+                    activity = f"{LABELS.get(run.kind, run.kind)} {one_line(names.get(run.name, run.name))}"
+                    typer.echo(
+                        f"{activity} continues in the background: portico runs tail {run.id}", err=True
+                    )
     for store in status.stores:
-        if store.id not in unfinished and (store.skipped or not store.file_counts.total):
+        if store.id not in unfinished_ids and (store.skipped or not store.file_counts.total):
             typer.echo(files_line(store), err=True)
 
 
@@ -117,8 +119,8 @@ def _body(status: Status, url: str, *, asks: bool) -> Text:
         lines.append(("App", "none yet: portico stores add ./docs"))
     lines.append(("Data", status.home))
     for problem in status.problems:
-        label, _, rest = problem.line.partition(": ")
-        lines.append((label.capitalize(), rest))
+        label, _, remainder = problem.line.partition(": ")
+        lines.append((label.capitalize(), remainder))
     if (small := status.small_model) is not None:
         model = f"{small.names[0]} only quotes your documents."
         if small.fetching:

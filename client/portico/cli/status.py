@@ -14,35 +14,35 @@ app = typer.Typer()
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Show where the daemon is, and its models, stores and apps."""
     with connected(context) as client:
-        found = client.status()
+        found_status = client.status()
     if as_json:
-        print_json(found)
+        print_json(found_status)
         return
     print_fields(
         [
-            ("url", found.url),
-            ("version", found.version),
-            ("since", moment(found.started_at)),
-            ("home", found.home),
-            ("apps", found.apps),
-            ("better model", found.recommended.name if found.recommended else None),
+            ("url", found_status.url),
+            ("version", found_status.version),
+            ("since", moment(found_status.started_at)),
+            ("home", found_status.home),
+            ("apps", found_status.apps),
+            ("better model", found_status.recommended.name if found_status.recommended else None),
         ]
     )
-    for problem in found.problems:
+    for problem in found_status.problems:
         typer.secho(problem.line, fg="yellow")
     typer.echo()
     print_rows(
         ("MODEL", "STATE", "MEMORY", "SOURCE"),
-        ((m.name, m.state, amount(m.memory_bytes), m.source) for m in found.models),
+        ((m.name, m.state, amount(m.memory_bytes), m.source) for m in found_status.models),
     )
     typer.echo()
-    if not found.stores:
+    if not found_status.stores:
         typer.echo("No stores yet: portico stores add ./docs")
         return
     print_rows(
         ("STORE", "FILES", "FAILED", "FOLLOWS", "SKIPPED"),
         (
             (s.name, s.file_counts.completed, s.file_counts.failed, s.follows, sum(s.skipped.values()))
-            for s in found.stores
+            for s in found_status.stores
         ),
     )

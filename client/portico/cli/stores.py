@@ -72,8 +72,8 @@ Steps = Annotated[
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
     """List the stores."""
     with connected(context) as client:
-        found = client.stores.list()
-    print_listing(found, as_json, STORES.columns, "No stores yet: portico stores add ./docs")
+        stores = client.stores.list()
+    print_listing(stores, as_json, STORES.columns, "No stores yet: portico stores add ./docs")
 
 
 @app.command(epilog="Example: portico stores add ./docs --name handbook")
@@ -101,7 +101,7 @@ def add(
     if not title:
         raise InvalidRequest("Give a folder, or a --name for an empty store.", param="name")
     with connected(context) as client:
-        made = client.stores.add(
+        store = client.stores.add(
             title,
             folder=path,
             embedding_model=embedding_model,
@@ -113,9 +113,9 @@ def add(
             search={"steps": steps.given} if steps else None,
         )
         if path and wait:
-            _show_synced(client, _synced(context, client, made), as_json)
+            _show_synced(client, _synced(context, client, store), as_json)
             return
-    _print(made, as_json)
+    _print(store, as_json)
 
 
 @app.command(epilog="Example: portico stores follow manual --source https://docs.example.com/sitemap.xml")
@@ -135,16 +135,16 @@ def follow(
     as_json: AsJson = False,
 ) -> None:
     """Let a store mirror addresses on the web, a bucket, a repository or a mailbox, instead of what it followed."""
-    wanted = source[0] if len(source) == 1 else source
+    sources = source[0] if len(source) == 1 else source
     with connected(context) as client:
         try:
-            made = client.stores.change(name, source=wanted, keep_removed=keep_removed)
+            store = client.stores.change(name, source=sources, keep_removed=keep_removed)
         except NotFound:
-            made = client.stores.add(name, source=wanted, keep_removed=keep_removed)
+            store = client.stores.add(name, source=sources, keep_removed=keep_removed)
         if wait:
-            _show_synced(client, _synced(context, client, made), as_json)
+            _show_synced(client, _synced(context, client, store), as_json)
             return
-    _print(made, as_json)
+    _print(store, as_json)
 
 
 @app.command(epilog="Example: portico stores show docs --files")
@@ -158,22 +158,22 @@ def show(
 ) -> None:
     """Show one store."""
     with connected(context) as client:
-        found = client.stores.get(name)
-        inside = list(_files(client, found)) if files else None
-        skipped = client.stores.skipped(found.id) if files and found.skipped else SkippedFiles()
+        store = client.stores.get(name)
+        inside = list(_files(client, store)) if files else None
+        skipped_files = client.stores.skipped(store.id) if files and store.skipped else SkippedFiles()
     if as_json:
-        print_json(found if inside is None else {"store": found, "files": inside, "skipped": skipped})
+        print_json(store if inside is None else {"store": store, "files": inside, "skipped": skipped_files})
         return
-    _print(found, listed=inside is not None)
+    _print(store, is_listed=inside is not None)
     if inside is not None:
         typer.echo()
         rows = [
             *((file.filename, file.status, file.error) for file in inside),
-            *((file.name, "skipped", file.reason) for file in skipped.files),
+            *((file.name, "skipped", file.reason) for file in skipped_files.files),
         ]
         print_rows(("FILE", "STATUS", "REASON"), rows)
-        if skipped.total > len(skipped.files):
-            typer.echo(f"{skipped.total - len(skipped.files)} more were skipped.")
+        if skipped_files.total > len(skipped_files.files):
+            typer.echo(f"{skipped_files.total - len(skipped_files.files)} more were skipped.")
 
 
 @app.command(epilog="Example: portico stores chunks docs lease.pdf")
@@ -189,26 +189,38 @@ def chunks(
     """List the pieces into which a file was cut, with where they stand in it."""
     with connected(context) as client:
         store = client.stores.get(name)
-        found = next((each for each in _files(client, store) if file in (each.id, each.filename)), None)
-        if found is None:
+        found_store_file = next(
+            (
+                store_file
+                for store_file in _files(client, store)
+                if file in (store_file.id, store_file.filename)
+            ),
+            None,
+        )
+        if found_store_file is None:
             raise NotFound(
                 f"The store '{store.name}' has no file '{file}'; see: portico stores show {store.name} --files",
                 status=404,
                 param="file",
             )
-        listed = client.stores.chunks(store.name, found.id, group=group, after=after, limit=number)
+        page = client.stores.chunks(store.name, found_store_file.id, group=group, after=after, limit=number)
     if as_json:
-        print_json({"data": list(listed), "has_more": listed.has_more})
+        print_json({"data": list(page), "has_more": page.has_more})
         return
     print_rows(
         ("NUMBER", "CHARACTERS", "PLACE", "TEXT"),
         (
-            (each.number, f"{each.place.start}-{each.place.end}", each.place.label(), shorten(each.text, 80))
-            for each in listed
+            (
+                file_chunk.number,
+                f"{file_chunk.place.start}-{file_chunk.place.end}",
+                file_chunk.place.label(),
+                shorten(file_chunk.text, 80),
+            )
+            for file_chunk in page
         ),
     )
-    if listed.has_more:
-        typer.echo(f"There are more: --after {listed.data[-1].number}")
+    if page.has_more:
+        typer.echo(f"There are more: --after {page.data[-1].number}")
 
 
 @app.command(epilog="Example: portico stores sync docs --dry-run")
@@ -221,14 +233,14 @@ def sync(
 ) -> None:
     """Bring a store up to date with what it follows."""
     with connected(context) as client:
-        found = client.stores.get(name)
+        store = client.stores.get(name)
         if dry_run:
             _print_plan(client.stores.plan(name), as_json)
             return
         if wait:
-            _show_synced(client, _synced(context, client, found), as_json)
+            _show_synced(client, _synced(context, client, store), as_json)
             return
-        run = client.stores.sync(found.name)
+        run = client.stores.sync(store.name)
     print_outcome({"run": run}, as_json, f"Begun: portico runs tail {run}")
 
 
@@ -275,7 +287,7 @@ def change(
     as_json: AsJson = False,
 ) -> None:
     """Change a store's description, embedding model, vectors, links, what stays or how its app answers."""
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "description": description,
         "embedding_model": embedding_model,
         "answers": answers,
@@ -286,12 +298,12 @@ def change(
     }
     with connected(context) as client:
         if dry_run:
-            wanted = {name: value for name, value in given.items() if value is not None}
-            _print_change(client.stores.get(name), wanted, as_json)
+            changes = {name: value for name, value in options.items() if value is not None}
+            _print_change(client.stores.get(name), changes, as_json)
             return
         if steps:
-            given["search"] = {**client.stores.get(name).search, **given["search"]}
-        _print(client.stores.change(name, **given), as_json)
+            options["search"] = {**client.stores.get(name).search, **options["search"]}
+        _print(client.stores.change(name, **options), as_json)
 
 
 @app.command(epilog="Example: portico stores pause docs")
@@ -314,18 +326,18 @@ def remove(
 ) -> None:
     """Delete a store and its index. What it mirrors is left alone."""
     with connected(context) as client:
-        found = client.stores.get(name)
-        what = f"the store '{found.name}' with {found.file_counts.total} files"
-        if may_remove(f"Delete {what}?", yes=yes, dry_run=dry_run):
+        store = client.stores.get(name)
+        subject = f"the store '{store.name}' with {store.file_counts.total} files"
+        if may_remove(f"Delete {subject}?", yes=yes, dry_run=dry_run):
             client.stores.remove(name)
-    print_removed(found.id, what, dry_run, as_json, "delete")
+    print_removed(store.id, subject, dry_run, as_json, "delete")
 
 
-def _print_change(store: Store, wanted: Mapping[str, Any], as_json: bool) -> None:
+def _print_change(store: Store, wanted_changes: Mapping[str, Any], as_json: bool) -> None:
     """What would be changed, and what that takes."""
     changes = {
         name: {"before": getattr(store, name), "after": value}
-        for name, value in wanted.items()
+        for name, value in wanted_changes.items()
         if (getattr(store, name) or "") != value
     }
     if as_json:
@@ -376,48 +388,50 @@ def _synced(context: typer.Context, client: Client, store: Store) -> Store:
     return client.stores.get(store.id)
 
 
-def _show_synced(client: Client, found: Store, as_json: bool) -> None:
+def _show_synced(client: Client, store: Store, as_json: bool) -> None:
     """The store, what was skipped, and a failure if that is everything there is."""
-    skipped = client.stores.skipped(found.id) if found.skipped else SkippedFiles()
-    _print(found, as_json)
-    if not as_json and skipped.files:
+    skipped_files = client.stores.skipped(store.id) if store.skipped else SkippedFiles()
+    _print(store, as_json)
+    if not as_json and skipped_files.files:
         typer.echo()
-        print_rows(("SKIPPED", "REASON"), ((item.name, item.reason) for item in skipped.files[:MAX_SKIPPED]))
-        more = skipped.total - min(len(skipped.files), MAX_SKIPPED)
-        if more:
-            typer.echo(f"{more} more: portico stores show {found.name} --files")
-    if not found.file_counts.total and found.skipped:
+        print_rows(
+            ("SKIPPED", "REASON"), ((item.name, item.reason) for item in skipped_files.files[:MAX_SKIPPED])
+        )
+        extra_count = skipped_files.total - min(len(skipped_files.files), MAX_SKIPPED)
+        if extra_count:
+            typer.echo(f"{extra_count} more: portico stores show {store.name} --files")
+    if not store.file_counts.total and store.skipped:
         raise InvalidRequest(
-            f"Nothing of {found.follows} can be read, so '{found.name}' is empty. Skipped "
-            f"{count_reasons(found.skipped, 0)}. It is still followed.",
+            f"Nothing of {store.follows} can be read, so '{store.name}' is empty. Skipped "
+            f"{count_reasons(store.skipped, 0)}. It is still followed.",
             code="nothing_readable",
             param="folder",
         )
 
 
-def _print(found: Store, as_json: bool = False, *, listed: bool = False) -> None:
-    """``listed``: its files follow, with the reason of each failure."""
+def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> None:
+    """``is_listed``: its files follow, with the reason of each failure."""
     if as_json:
-        print_json(found)
+        print_json(store)
         return
-    counts = found.file_counts
-    reasons = f"portico stores show {found.name} --files" if counts.failed and not listed else None
+    counts = store.file_counts
+    reasons = f"portico stores show {store.name} --files" if counts.failed and not is_listed else None
     print_fields(
         [
-            *fields_of(found, "name", "id", "description"),
-            ("follows", f"{found.follows} (paused)" if found.paused else found.follows),
-            ("keeps what is removed", found.keep_removed or None),
-            ("app", found.app),
-            ("answers", found.answers if found.app else None),
-            ("links", found.links or None),
-            ("search", ", ".join(f"{key} {value}" for key, value in found.search.items()) or None),
-            ("embedding model", found.embedding_model),
-            ("in the making", found.next_embedding_model),
+            *fields_of(store, "name", "id", "description"),
+            ("follows", f"{store.follows} (paused)" if store.paused else store.follows),
+            ("keeps what is removed", store.keep_removed or None),
+            ("app", store.app),
+            ("answers", store.answers if store.app else None),
+            ("links", store.links or None),
+            ("search", ", ".join(f"{key} {value}" for key, value in store.search.items()) or None),
+            ("embedding model", store.embedding_model),
+            ("in the making", store.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
-            ("problem", found.problem),
+            ("problem", store.problem),
             ("why they failed", reasons),
-            ("skipped", count_reasons(found.skipped, counts.total)),
-            ("size", amount(found.usage_bytes)),
-            ("made", moment(found.created_at)),
+            ("skipped", count_reasons(store.skipped, counts.total)),
+            ("size", amount(store.usage_bytes)),
+            ("made", moment(store.created_at)),
         ]
     )

@@ -25,12 +25,14 @@ def tokens(
     as_json: AsJson = False,
 ) -> None:
     """Show the tokens of a text, and how many there are."""
-    given = sys.stdin.read() if text == "-" else text
+    input_text = sys.stdin.read() if text == "-" else text
     with connected(context) as client:
-        found = client.tokenize([{"role": "user", "content": given}] if chat else given, model, texts=True)
+        found_tokens = client.tokenize(
+            [{"role": "user", "content": input_text}] if chat else input_text, model, texts=True
+        )
     if as_json:
-        print_json(found)
+        print_json(found_tokens)
         return
-    typer.echo(" ".join(json.dumps(piece, ensure_ascii=False) for piece in found.texts or ()))
-    of = f" of {found.max_model_len}" if found.max_model_len else ""
-    typer.echo(f"{found.count}{of} tokens")
+    typer.echo(" ".join(json.dumps(piece, ensure_ascii=False) for piece in found_tokens.texts or ()))
+    of = f" of {found_tokens.max_model_len}" if found_tokens.max_model_len else ""
+    typer.echo(f"{found_tokens.count}{of} tokens")

@@ -40,9 +40,9 @@ def show_all(
 ) -> None:
     """List the tools."""
     with connected(context) as client:
-        found = client.tools.list(group=group, search=search, limit=limit)
+        tools = client.tools.list(group=group, search=search, limit=limit)
     empty = "No such tools here." if group or search else "No tools here."
-    print_listing(found, as_json, TOOLS.columns, empty)
+    print_listing(tools, as_json, TOOLS.columns, empty)
 
 
 @app.command(epilog="Example: portico tools show search")
@@ -51,29 +51,34 @@ def show(
 ) -> None:
     """Show one tool and the arguments it takes."""
     with connected(context) as client:
-        found = client.tools.get(name)
-        warning = _warning(client, found)
+        tool = client.tools.get(name)
+        warning = _warning(client, tool)
     if as_json:
-        print_json(found)
+        print_json(tool)
         return
-    changes = "nothing" if found.read_only else "what may not be mended" if found.destructive else "something"
+    changes = "nothing" if tool.read_only else "what may not be mended" if tool.destructive else "something"
     print_fields(
         [
-            ("name", found.name),
-            ("from", found.source),
-            ("group", found.group),
+            ("name", tool.name),
+            ("from", tool.source),
+            ("group", tool.group),
             ("changes", changes),
-            ("costs", f"{found.cost:g} US dollars a call" if found.cost else None),
-            ("what", found.description),
+            ("costs", f"{tool.cost:g} US dollars a call" if tool.cost else None),
+            ("what", tool.description),
             ("warning", warning or None),
         ]
     )
-    required = found.input_schema.get("required") or ()
+    required_names = tool.input_schema.get("required") or ()
     print_rows(
         ("ARGUMENT", "TYPE", "NEEDED", "MEANING"),
         (
-            (key, schema.get("type", ""), "yes" if key in required else "", schema.get("description", ""))
-            for key, schema in (found.input_schema.get("properties") or {}).items()
+            (
+                key,
+                schema.get("type", ""),
+                "yes" if key in required_names else "",
+                schema.get("description", ""),
+            )
+            for key, schema in (tool.input_schema.get("properties") or {}).items()
         ),
     )
 
@@ -92,9 +97,9 @@ def _warning(client: Client, tool: Tool) -> str:
 def sources(context: typer.Context, as_json: AsJson = False) -> None:
     """List what was added: commands, functions, APIs and databases."""
     with connected(context) as client:
-        found = client.tools.sources()
+        tool_sources = client.tools.sources()
     print_table(
-        found,
+        tool_sources,
         as_json,
         ("NAME", "KIND", "STATE", "TOOLS", "WHAT", "ERROR"),
         lambda s: (s.name, s.kind, s.state, len(s.tools), s.what, shorten(s.error or "", 80)),
@@ -152,7 +157,7 @@ def add(
 ) -> None:
     """Add a tool: a command, a Python function, the operations of an HTTP API, or a database."""
     with connected(context) as client:
-        made = client.tools.add(
+        tool_source = client.tools.add(
             name,
             command=command or [],
             function=function or "",
@@ -170,9 +175,9 @@ def add(
             timeout=timeout,
             **({"approval": approval} if approval else {}),
         )
-    print_outcome(made, as_json, f"Added {', '.join(made.tools)}.")
-    if made.warning:
-        typer.echo(made.warning, err=True)
+    print_outcome(tool_source, as_json, f"Added {', '.join(tool_source.tools)}.")
+    if tool_source.warning:
+        typer.echo(tool_source.warning, err=True)
 
 
 @app.command(epilog="Example: portico tools remove disk --yes")
@@ -185,10 +190,12 @@ def remove(
 ) -> None:
     """Take a tool that was added out again."""
     with connected(context) as client:
-        found = client.tools.source(name)
-        if may_remove(f"Remove {', '.join(found.tools) or found.name}?", yes=yes, dry_run=dry_run):
+        tool_source = client.tools.source(name)
+        if may_remove(
+            f"Remove {', '.join(tool_source.tools) or tool_source.name}?", yes=yes, dry_run=dry_run
+        ):
             client.tools.remove(name)
-    print_removed(found.name, f"'{found.name}'", dry_run, as_json)
+    print_removed(tool_source.name, f"'{tool_source.name}'", dry_run, as_json)
 
 
 @app.command(epilog="Example: portico tools call search store=docs query='which port'")
@@ -208,16 +215,18 @@ def call(
     as_json: AsJson = False,
 ) -> None:
     """Call a tool and print what it answers."""
-    given = _arguments(arguments or [], document)
+    arguments_given = _arguments(arguments or [], document)
     with connected(context) as client:
         asks = client.tools.get(name).needs_approval
-        result = _approved(client, name, given) if asks else client.tools.call(name, given)
-        saved = [_save(client, item, out) for item in result.artifacts] if out else []
+        result = (
+            _approved(client, name, arguments_given) if asks else client.tools.call(name, arguments_given)
+        )
+        paths = [_save(client, item, out) for item in result.artifacts] if out else []
     if as_json:
         print_json(result)
     else:
         typer.echo(safe(result.text), err=result.is_error)
-        for path in saved:
+        for path in paths:
             typer.echo(f"Saved {safe(str(path))}")
     if result.is_error:
         raise typer.Exit(1)
@@ -263,17 +272,17 @@ def _save(client: Client, artifact: Artifact, folder: Path) -> Path:
 
 
 def _arguments(given_pairs: list[str], document: str | None) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+    arguments_found: dict[str, Any] = {}
     if document is not None:
         try:
-            given = json.loads(document)
+            arguments_found = json.loads(document)
         except ValueError as error:
             raise InvalidRequest(f"--arguments is not JSON: {error}.", param="arguments") from error
-        if not isinstance(given, dict):
+        if not isinstance(arguments_found, dict):
             raise InvalidRequest("--arguments must be a JSON object.", param="arguments")
     for pair in given_pairs:
         name, equals, value = pair.partition("=")
         if not equals:
             raise InvalidRequest(f"'{pair}' is not NAME=VALUE.", param="arguments")
-        given[name] = json_or_text(value)
-    return given
+        arguments_found[name] = json_or_text(value)
+    return arguments_found

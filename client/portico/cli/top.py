@@ -70,17 +70,17 @@ def look(client: Client) -> Moment:
 
 def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
     """A row for each model; rates are those between the two moments, busy models first."""
-    passed = now.at - before.at
-    found = []
+    elapsed_s = now.at - before.at
+    rows_found = []
     for model in sorted(now.models, key=lambda m: (-m.calls, m.state != "ready", m.name)):
         names = (model.name, *model.aliases)
         calls = sum(now.calls.get(name, 0) - before.calls.get(name, 0) for name in names)
         tokens = sum(now.tokens.get(name, 0) - before.tokens.get(name, 0) for name in names)
-        per_minute = f"{calls * 60 / passed:.0f}" if passed else ""
-        per_second = f"{tokens / passed:.1f}" if passed else ""
+        per_minute = f"{calls * 60 / elapsed_s:.0f}" if elapsed_s else ""
+        per_second = f"{tokens / elapsed_s:.1f}" if elapsed_s else ""
         memory = amount(model.memory_bytes)
         costs = [now.cost[name] for name in names if name in now.cost]
-        found.append(
+        rows_found.append(
             (
                 model.name,
                 model.state,
@@ -93,7 +93,7 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
                 model.crashes,
             )
         )
-    return found
+    return rows_found
 
 
 def _watch(client: Client, now: Moment, interval: float) -> None:
@@ -110,5 +110,5 @@ def _table(before: Moment, now: Moment) -> Group:
         table.add_column(name, justify="left" if number < 2 else "right", no_wrap=True)
     for row in rows(before, now):
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    held = sum(model.memory_bytes or 0 for model in now.models)
-    return Group(table, Text(f"\n{amount(held)} in models · Ctrl-C ends", style="dim"))
+    held_bytes = sum(model.memory_bytes or 0 for model in now.models)
+    return Group(table, Text(f"\n{amount(held_bytes)} in models · Ctrl-C ends", style="dim"))

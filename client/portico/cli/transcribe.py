@@ -45,7 +45,7 @@ def transcribe(
                 nl=False,
             )
             return
-        found = client.audio.transcribe(
+        transcript = client.audio.transcribe(
             file,
             model,
             language=language,
@@ -53,4 +53,4 @@ def transcribe(
             times="segment" if as_json else None,
             translate=translate,
         )
-    print_outcome(asdict(found), as_json, found.text)
+    print_outcome(asdict(transcript), as_json, transcript.text)

@@ -105,7 +105,7 @@ def start(
 ) -> None:
     """Train a model on examples, or a model for search on a store, and show the loss. Ctrl-C leaves the job at work."""
     _check_start(file, store, promote, detach=detach)
-    given = (
+    options_given = (
         ("n_epochs", epochs),
         ("batch_size", batch_size),
         ("learning_rate_multiplier", rate),
@@ -114,7 +114,7 @@ def start(
     options: dict[str, Any] = {
         "validation_file": validation,
         "method": method,
-        "hyperparameters": {name: value for name, value in given if value is not None},
+        "hyperparameters": {name: value for name, value in options_given if value is not None},
         "grader": _json_file(grader) if grader else None,
         "recipe": _settings(settings or ()),
         "app": app_name,
@@ -124,16 +124,16 @@ def start(
     }
     from portico.cli import tune_live
 
-    placed: dict[str, Any] = {"launcher": launcher, "resources": _settings(resource or ())}
+    placement: dict[str, Any] = {"launcher": launcher, "resources": _settings(resource or ())}
     with connected(context) as client:
         if explain or dry_run:
-            plan = client.tuning.plan(base, file, **options, **placed)
+            plan = client.tuning.plan(base, file, **options, **placement)
             if as_json:
                 print_json(plan)
             else:
                 tune_live.print_plan(plan, reasons=explain)
             return
-        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options, **placed)
+        job = client.tuning.create(base, file, suffix=suffix, seed=seed, **options, **placement)
         if not detach:
             job = tune_live.follow(client, job, quiet=as_json)
         better = job.evaluation is not None and job.evaluation.better
@@ -177,9 +177,12 @@ def show_all(
 ) -> None:
     """List fine-tuning jobs, newest first."""
     with connected(context) as client:
-        found = client.tuning.list(limit=limit).data
+        tuning_jobs = client.tuning.list(limit=limit).data
     print_listing(
-        found, as_json, TUNING.columns, "Nothing was trained yet: portico tune examples.jsonl --base default"
+        tuning_jobs,
+        as_json,
+        TUNING.columns,
+        "Nothing was trained yet: portico tune examples.jsonl --base default",
     )
 
 
@@ -211,21 +214,21 @@ def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) ->
 def check(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
     """Compare the prompts of a job's app with those it was trained on; exit 1 where they differ."""
     with connected(context) as client:
-        found = client.tuning.check(job_id)
+        app_check = client.tuning.check(job_id)
     if as_json:
-        print_json(found)
+        print_json(app_check)
     else:
         print_fields(
             [
-                ("app", found.app),
-                ("version", f"{found.version}, trained on {found.trained_version}"),
-                ("calls", f"{found.model}{'' if found.uses_result else ', which is not the result'}"),
-                ("prompts", "as trained" if found.same else "changed"),
+                ("app", app_check.app),
+                ("version", f"{app_check.version}, trained on {app_check.trained_version}"),
+                ("calls", f"{app_check.model}{'' if app_check.uses_result else ', which is not the result'}"),
+                ("prompts", "as trained" if app_check.same else "changed"),
             ]
         )
-        for sentence in found.differences:
+        for sentence in app_check.differences:
             typer.secho(one_line(sentence), fg="yellow", err=True)
-    if not found.same:
+    if not app_check.same:
         raise typer.Exit(1)
 
 
@@ -299,45 +302,51 @@ def collect(
     if items is not None and items.resolve() == to.resolve():
         raise InvalidRequest("Examples and items need a file each; name another one.", param="eval")
     with connected(context) as client:
-        found = client.tuning.collect(method=method, app=of, model=model, held_back=held_back)
-    _write_lines(to, found.examples)
+        collected_examples = client.tuning.collect(method=method, app=of, model=model, held_back=held_back)
+    _write_lines(to, collected_examples.examples)
     if items is not None:
-        _write_lines(items, found.items)
+        _write_lines(items, collected_examples.items)
     if as_json:
-        counts = {"examples": len(found.examples), "items": len(found.items), "left_out": found.left_out}
+        counts = {
+            "examples": len(collected_examples.examples),
+            "items": len(collected_examples.items),
+            "left_out": collected_examples.left_out,
+        }
         print_json({**counts, "file": str(to), "eval": None if items is None else str(items)})
         return
-    typer.echo(f"{len(found.examples):,} examples in {one_line(str(to))}.")
+    typer.echo(f"{len(collected_examples.examples):,} examples in {one_line(str(to))}.")
     if items is not None:
-        typer.echo(f"{len(found.items):,} items in {one_line(str(items))}.")
-    if found.left_out:
+        typer.echo(f"{len(collected_examples.items):,} items in {one_line(str(items))}.")
+    if collected_examples.left_out:
         words = "have no text, or stand in a conversation with a question of the evaluation"
         typer.secho(
-            f"Rated answers that are left out: {found.left_out:,}. They {words}.", fg="yellow", err=True
+            f"Rated answers that are left out: {collected_examples.left_out:,}. They {words}.",
+            fg="yellow",
+            err=True,
         )
 
 
 def _write_lines(to: Path, lines: Iterable[Mapping[str, Any]]) -> int:
     """Write JSON lines, whole or not at all; how many."""
     count = 0
-    unfinished = to.with_name(f"{to.name}.unfinished")
+    path = to.with_name(f"{to.name}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8") as out:
+        with path.open("w", encoding="utf-8") as out:
             for line in lines:
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
                 count += 1
-        unfinished.replace(to)
+        path.replace(to)
     finally:
-        unfinished.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     return count
 
 
-def _settings(given: Sequence[str]) -> Mapping[str, Any]:
-    found: dict[str, Any] = {}
-    for item in given:
+def _settings(pairs: Sequence[str]) -> Mapping[str, Any]:
+    settings: dict[str, Any] = {}
+    for item in pairs:
         name, value = _pair(item, "--set")
-        found[name] = json_or_text(value)
-    return found
+        settings[name] = json_or_text(value)
+    return settings
 
 
 def _pair(item: str, option: str) -> tuple[str, str]:
@@ -349,12 +358,12 @@ def _pair(item: str, option: str) -> tuple[str, str]:
 
 def _json_file(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InvalidRequest(f"{path} is not JSON: {error}.", param="grader") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise InvalidRequest(f"{path} must hold one JSON object, the grader.", param="grader")
-    return found
+    return document
 
 
 def _end(job: TuningJob, as_json: bool) -> None:
@@ -382,13 +391,13 @@ def _say(job: TuningJob, as_json: bool, words: str) -> None:
 
 def _measures(job: TuningJob) -> str | None:
     """How well a model for search and its base rank the questions that were held back."""
-    found = job.evaluation
-    if found is None:
+    search_evaluation = job.evaluation
+    if search_evaluation is None:
         return None
-    before, after = found.before, found.after
+    before, after = search_evaluation.before, search_evaluation.after
     return (
-        f"{found.questions:,} questions: nDCG@10 {before.ndcg_10:.3f} → {after.ndcg_10:.3f}, "
-        f"recall@5 {before.recall_5:.3f} → {after.recall_5:.3f}{'' if found.better else ', not better'}"
+        f"{search_evaluation.questions:,} questions: nDCG@10 {before.ndcg_10:.3f} → {after.ndcg_10:.3f}, "
+        f"recall@5 {before.recall_5:.3f} → {after.recall_5:.3f}{'' if search_evaluation.better else ', not better'}"
     )
 
 

@@ -76,11 +76,11 @@ def _value(value: Any) -> str:
 
 def print_course(client: Client, job_id: str) -> None:
     """Its loss curve so far, and its last sentences."""
-    found = list(reversed(client.tuning.events(job_id, limit=EVENT_COUNT).data))
-    losses = [event.data["train_loss"] for event in found if "train_loss" in event.data]
+    tuning_events = list(reversed(client.tuning.events(job_id, limit=EVENT_COUNT).data))
+    losses = [event.data["train_loss"] for event in tuning_events if "train_loss" in event.data]
     if losses:
         typer.echo(f"\n{curve(losses)}  {losses[0]:.3f} → {losses[-1]:.3f}")
-    for event in [event for event in found if event.type == "message"][-MAX_SHOWN_SENTENCES:]:
+    for event in [event for event in tuning_events if event.type == "message"][-MAX_SHOWN_SENTENCES:]:
         typer.echo(one_line(event.message))
 
 
@@ -152,8 +152,8 @@ class _Screen:
         ):
             if isinstance(last.get(name), int | float):
                 figures.append(words.format(last[name]))
-        if (left := self._left()) is not None:
-            figures.append(f"{lasts(left)} left")
+        if (remaining_s := self._left()) is not None:
+            figures.append(f"{lasts(remaining_s)} left")
         return Group(Text(curve(self._losses), "cyan"), Text(" · ".join(figures)))
 
     def _left(self) -> float | None:
@@ -161,5 +161,9 @@ class _Screen:
         if self._began is None or not total:
             return None
         first, at = self._began
-        done = int(self._last["step"]) - first
-        return (time.monotonic() - at) / done * (int(total) - first - done) if done > 0 else None
+        done_steps = int(self._last["step"]) - first
+        return (
+            (time.monotonic() - at) / done_steps * (int(total) - first - done_steps)
+            if done_steps > 0
+            else None
+        )

@@ -63,10 +63,10 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start the daemon, show its start, and stay until Ctrl-C."""
-    for given in context.args:
-        is_file = given.endswith((".yaml", ".yml"))
-        option, what = ("-f", "configuration file") if is_file else ("--docs", "folder")
-        raise InvalidRequest(f"Give the {what} with {option}: portico up {option} {given}", param=option)
+    for arg in context.args:
+        is_file = arg.endswith((".yaml", ".yml"))
+        option, subject = ("-f", "configuration file") if is_file else ("--docs", "folder")
+        raise InvalidRequest(f"Give the {subject} with {option}: portico up {option} {arg}", param=option)
     place = ["--home", str(home)] if home else []
     arguments = list(place)
     source = None if model in ("", "auto") else model  # the best one is begun once the daemon serves
@@ -76,7 +76,7 @@ def up(
     for folder in docs or ():
         arguments += ["--docs", str(folder)]
     better_wanted = True if model == "auto" else better
-    child = _spawn(arguments, detached=detach)
+    child = _spawn(arguments, is_detached=detach)
     _end_on_terminate()
     try:
         _accompany(
@@ -124,9 +124,9 @@ def _accompany(
             raise
         typer.echo(_already_runs(running, port), err=True)
         status = show(running, key, as_json=as_json, asks=asks, started_here=False)
-        known = {store.folder for store in status.stores}
+        known_folders = {store.folder for store in status.stores}
         for folder in docs:
-            if str(folder.absolute()) not in known:
+            if str(folder.absolute()) not in known_folders:
                 typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)
         if not as_json:
             print_unfinished(running, key, status)
@@ -160,8 +160,8 @@ def _accompany(
 
 def _running(place: list[str]) -> str | None:
     """The URL of the daemon that holds the home folder."""
-    found = note(_home(place))
-    return found["url"] if found else None
+    daemon_note = note(_home(place))
+    return daemon_note["url"] if daemon_note else None
 
 
 def _home(place: list[str]) -> Path:
@@ -232,21 +232,21 @@ class DaemonProcess:
         return self.process.wait()
 
 
-def _spawn(arguments: Sequence[str], *, detached: bool) -> DaemonProcess:
+def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
     """Start it now, in a session of its own: a Ctrl-C in the terminal reaches us, and we end it in order."""
     command = daemon_command("serve", "--quiet", *arguments)
-    if not detached:
+    if not is_detached:
         command.append("--parent-watch")
     process = subprocess.Popen(
         command,
-        stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
+        stdin=subprocess.DEVNULL if is_detached else subprocess.PIPE,
         stdout=subprocess.PIPE,
         # A detached daemon must not hold our terminal, or the pipe of whoever called us.
-        stderr=subprocess.DEVNULL if detached else None,
+        stderr=subprocess.DEVNULL if is_detached else None,
         text=True,
         start_new_session=True,
     )
-    return DaemonProcess(process, detached)
+    return DaemonProcess(process, is_detached)
 
 
 def _end_on_terminate() -> None:

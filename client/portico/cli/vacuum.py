@@ -22,12 +22,12 @@ def vacuum(
     as_json: AsJson = False,
 ) -> None:
     """Give back the room within the database file that nothing uses, while the daemon serves, or while none runs."""
-    done: dict[str, Any]
+    result: dict[str, Any]
     with progress_report("Giving room back") as report, serving(context, home) as client:
-        done = asdict(client.vacuum()) if client else run_offline("vacuum", home=home, report=report)
+        result = asdict(client.vacuum()) if client else run_offline("vacuum", home=home, report=report)
     if as_json:
-        print_json(done)
-    elif done["freed"]:
-        typer.echo(f"Gave {amount(done['freed'])} back; the database has {amount(done['after'])}.")
+        print_json(result)
+    elif result["freed"]:
+        typer.echo(f"Gave {amount(result['freed'])} back; the database has {amount(result['after'])}.")
     else:
-        typer.echo(f"There was nothing to give back; the database has {amount(done['after'])}.")
+        typer.echo(f"There was nothing to give back; the database has {amount(result['after'])}.")

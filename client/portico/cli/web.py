@@ -59,7 +59,7 @@ def web(
     with connected(context) as client, _key(client, name, scope or (), limits_of(limit or ())) as key:
         command = run_server_module("share", "--daemon", client.url, "--app", name, "--title", title or name)
         command += ["--host", host, "--port", str(port)]
-        command += [word for each in origin or () for word in ("--origin", each)]
+        command += [word for allowed_origin in origin or () for word in ("--origin", allowed_origin)]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -92,28 +92,28 @@ def web(
 @contextlib.contextmanager
 def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int]) -> Iterator[str]:
     """A key that may call this app and use what that needs, for as long as it is needed."""
-    known = {each.name: each for each in client.apps.list()}
-    if name not in known:
-        raise NotFound(f"There is no app '{name}'. Apps are: {', '.join(known) or 'none'}.", param="name")
-    store = [f"stores:{name}:read"] if known[name].kind == "store" else []
+    apps = {app.name: app for app in client.apps.list()}
+    if name not in apps:
+        raise NotFound(f"There is no app '{name}'. Apps are: {', '.join(apps) or 'none'}.", param="name")
+    store = [f"stores:{name}:read"] if apps[name].kind == "store" else []
     scopes = [  # visitors reach the app alone, whatever the key may
         "chat",
         f"apps:{name}:call",
         *store,
         *more,
     ]
-    made = client.keys.add(f"web {name}", scopes, limits=limits)
+    key = client.keys.add(f"web {name}", scopes, limits=limits)
     try:
-        yield made.key
+        yield key.key
     finally:
         with contextlib.suppress(PorticoError):  # a daemon that has ended has nothing to revoke now
-            client.keys.revoke(made.id)
+            client.keys.revoke(key.id)
 
 
 def _address(process: subprocess.Popen[str]) -> str:
     """Where the page is. Raises `InvalidRequest` in its own words if it did not start."""
     assert process.stdout is not None
-    said = json.loads(process.stdout.readline() or '{"error": {"message": "The page did not start."}}')
-    if "error" in said:
-        raise InvalidRequest(said["error"]["message"], param=said["error"].get("param"))
-    return str(said["url"])
+    reply = json.loads(process.stdout.readline() or '{"error": {"message": "The page did not start."}}')
+    if "error" in reply:
+        raise InvalidRequest(reply["error"]["message"], param=reply["error"].get("param"))
+    return str(reply["url"])

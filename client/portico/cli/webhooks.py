@@ -37,19 +37,19 @@ def create(
 ) -> None:
     """Make a webhook. Its secret is shown once and never again."""
     with connected(context) as client:
-        made = client.webhooks.create(url, event, name=name)
-    _show_secret(made, as_json)
+        webhook = client.webhooks.create(url, event, name=name)
+    _show_secret(webhook, as_json)
 
 
 @app.command(epilog="Example: portico webhooks events")
 def events(context: typer.Context, as_json: AsJson = False) -> None:
     """List what a webhook can want."""
     with connected(context) as client:
-        found = client.webhooks.event_types()
+        found_event_types = client.webhooks.event_types()
     if as_json:
-        print_json({"data": found})
+        print_json({"data": found_event_types})
     else:
-        for name in found:
+        for name in found_event_types:
             typer.echo(name)
 
 
@@ -70,16 +70,16 @@ def show_all(
 def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) -> None:
     """Show one webhook, without its secret."""
     with connected(context) as client:
-        found = client.webhooks.get(webhook_id)
+        webhook = client.webhooks.get(webhook_id)
     print_item(
-        found,
+        webhook,
         as_json,
-        *fields_of(found, "id", "name", "url"),
-        *(("event", name) for name in found.event_types),
-        ("secret", found.signing_secret_hint),
-        ("disabled", found.disabled),
-        ("made", moment(found.created_at)),
-        ("changed", moment(found.updated_at)),
+        *fields_of(webhook, "id", "name", "url"),
+        *(("event", name) for name in webhook.event_types),
+        ("secret", webhook.signing_secret_hint),
+        ("disabled", webhook.disabled),
+        ("made", moment(webhook.created_at)),
+        ("changed", moment(webhook.updated_at)),
     )
 
 
@@ -101,15 +101,15 @@ def change(
 ) -> None:
     """Change a webhook. One that was disabled is used again."""
     with connected(context) as client:
-        found = client.webhooks.change(
+        webhook = client.webhooks.change(
             webhook_id, url=url, event_types=event or None, name=name, disabled=disable
         )
     if as_json:
-        print_json(found)
-    elif found.disabled:
-        typer.echo(f"{found.id} is disabled: nothing is sent to {found.url}.")
+        print_json(webhook)
+    elif webhook.disabled:
+        typer.echo(f"{webhook.id} is disabled: nothing is sent to {webhook.url}.")
     else:
-        typer.echo(f"{found.id} sends {', '.join(found.event_types)} to {found.url}.")
+        typer.echo(f"{webhook.id} sends {', '.join(webhook.event_types)} to {webhook.url}.")
 
 
 @app.command("test", epilog="Example: portico webhooks test wh_0192f6 --event batch.completed")
@@ -151,8 +151,8 @@ def rotate(
     with connected(context) as client:
         if not keep_old:
             confirm(f"Make the secret of '{webhook_id}' worthless at once?", yes=yes)
-        made = client.webhooks.rotate(webhook_id, keep_old=keep_old)
-    _show_secret(made, as_json)
+        webhook = client.webhooks.rotate(webhook_id, keep_old=keep_old)
+    _show_secret(webhook, as_json)
 
 
 @app.command(epilog="Example: portico webhooks delete wh_0192f6 --yes")
@@ -165,11 +165,11 @@ def delete(
 ) -> None:
     """Delete a webhook, and what was sent to it."""
     with connected(context) as client:
-        found = client.webhooks.get(webhook_id)
-        what = f"the webhook to {found.url}"
-        if may_remove(f"Delete {what}?", yes=yes, dry_run=dry_run):
+        webhook = client.webhooks.get(webhook_id)
+        subject = f"the webhook to {webhook.url}"
+        if may_remove(f"Delete {subject}?", yes=yes, dry_run=dry_run):
             client.webhooks.remove(webhook_id)
-    print_removed(found.id, what, dry_run, as_json, "delete")
+    print_removed(webhook.id, subject, dry_run, as_json, "delete")
 
 
 @app.command(epilog="Example: portico webhooks deliveries wh_0192f6")
@@ -204,13 +204,17 @@ def redeliver(
 ) -> None:
     """Send an event once more, whatever has become of it."""
     with connected(context) as client:
-        found = client.webhooks.redeliver(webhook_id, delivery_id)
-    print_outcome(found, as_json, f"{found.id} is {found.state}: portico webhooks deliveries {webhook_id}")
+        webhook_delivery = client.webhooks.redeliver(webhook_id, delivery_id)
+    print_outcome(
+        webhook_delivery,
+        as_json,
+        f"{webhook_delivery.id} is {webhook_delivery.state}: portico webhooks deliveries {webhook_id}",
+    )
 
 
-def _show_secret(made: NewWebhook, as_json: bool) -> None:
+def _show_secret(webhook: NewWebhook, as_json: bool) -> None:
     if as_json:
-        print_json(made)
+        print_json(webhook)
         return
-    typer.echo(made.signing_secret)
-    typer.echo(f"This is the only time the secret of '{made.name}' ({made.id}) is shown.", err=True)
+    typer.echo(webhook.signing_secret)
+    typer.echo(f"This is the only time the secret of '{webhook.name}' ({webhook.id}) is shown.", err=True)

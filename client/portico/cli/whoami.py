@@ -17,16 +17,16 @@ _BY = {"nothing": "nothing: no key is needed here", "token": "sign-in"}
 def whoami(context: typer.Context, as_json: AsJson = False) -> None:
     """Print who you are at the daemon: role, scopes and limits, and until when the token counts."""
     with connected(context) as client:
-        found = client.whoami()
+        found_whoami = client.whoami()
         url = client.url
     print_item(
-        {"url": url, **plain(found)},
+        {"url": url, **plain(found_whoami)},
         as_json,
-        ("name", found.name),
-        ("id", found.id),
+        ("name", found_whoami.name),
+        ("id", found_whoami.id),
         ("at", url),
-        ("by", _BY.get(found.by, found.by)),
-        *fields_of(found, "issuer", "subject", "role", "scopes"),
-        ("limits", tuple(f"{name}={value}" for name, value in sorted(found.limits.items()))),
-        ("until", moment(found.expires_at)),
+        ("by", _BY.get(found_whoami.by, found_whoami.by)),
+        *fields_of(found_whoami, "issuer", "subject", "role", "scopes"),
+        ("limits", tuple(f"{name}={value}" for name, value in sorted(found_whoami.limits.items()))),
+        ("until", moment(found_whoami.expires_at)),
     )

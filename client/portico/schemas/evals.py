@@ -66,8 +66,8 @@ class EvalRun:
     @classmethod
     def from_json(cls, value: Any) -> EvalRun:
         """``tokens`` are those of all models."""
-        used = value.get("per_model_usage") or () if isinstance(value, Mapping) else ()
-        return read_object(cls, value, tokens=sum(int(one.get("total_tokens") or 0) for one in used))
+        usages = value.get("per_model_usage") or () if isinstance(value, Mapping) else ()
+        return read_object(cls, value, tokens=sum(int(usage.get("total_tokens") or 0) for usage in usages))
 
     @property
     def ended(self) -> bool:

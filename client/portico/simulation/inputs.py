@@ -141,8 +141,8 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
         )
         for number, kind in enumerate(kinds)
     )
-    given = top.get("models")
-    if not isinstance(given, Mapping) or not given:
+    given_models = top.get("models")
+    if not isinstance(given_models, Mapping) or not given_models:
         raise InvalidRequest(f"{name}: 'models' maps names of models to their rates.", param="models")
     models = {
         str(model): _built(
@@ -160,17 +160,18 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
                 "replicas": _whole(0, MAX_MACHINES),
             },
         )
-        for model, rates in given.items()
+        for model, rates in given_models.items()
     }
-    found = ClusterPlan(machines, models)
-    tried = math.prod(len(kind.counts) for kind in machines)
-    if tried > MAX_COMBINATIONS:
+    cluster_plan = ClusterPlan(machines, models)
+    combination_count = math.prod(len(kind.counts) for kind in machines)
+    if combination_count > MAX_COMBINATIONS:
         raise InvalidRequest(
-            f"{name}: the 'counts' of all kinds make {tried:,} combinations, more than the {MAX_COMBINATIONS} that are "
+            f"{name}: the 'counts' of all kinds make {combination_count:,} combinations, more than the "
+            f"{MAX_COMBINATIONS} that are "
             "compared. Name fewer.",
             param="machines",
         )
-    if not found.combinations():
+    if not cluster_plan.combinations():
         raise InvalidRequest(f"{name}: 'counts' hold no machine at all.", param="machines")
     largest = max(kind.memory_gb for kind in machines)
     for model, rates in models.items():
@@ -179,16 +180,16 @@ def read_cluster(document: Any, name: str = "the machines") -> ClusterPlan:
                 f"{name}: models.{model} needs {rates.memory_gb:g} GB, more than any machine has ({largest:g} GB).",
                 param="models",
             )
-    return found
+    return cluster_plan
 
 
 Reader = Callable[[Any, str], Any]
 
 
-def _mapping(value: Any, place: str, known: Iterable[str]) -> Mapping[str, Any]:
+def _mapping(value: Any, place: str, known_fields: Iterable[str]) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"{place} is an object, not {type(value).__name__}.", param="file")
-    names = sorted(known)
+    names = sorted(known_fields)
     for key in value:
         if key not in names:
             hint = nearest(str(key), names) or f" It has {', '.join(names)}."
@@ -197,11 +198,13 @@ def _mapping(value: Any, place: str, known: Iterable[str]) -> Mapping[str, Any]:
 
 
 def _built(cls: type[T], value: Any, place: str, readers: Mapping[str, Reader]) -> T:
-    given = _mapping(value, place, readers)
+    given_fields = _mapping(value, place, readers)
     for item in fields(cls):  # type: ignore[arg-type]  # dataclasses, all of them
-        if item.default is MISSING and item.name not in given:
+        if item.default is MISSING and item.name not in given_fields:
             raise InvalidRequest(f"{place} lacks '{item.name}'.", param=item.name)
-    return cls(**{key: readers[key](found, f"{place}.{key}") for key, found in given.items()})
+    return cls(
+        **{key: readers[key](field_value, f"{place}.{key}") for key, field_value in given_fields.items()}
+    )
 
 
 def _text(value: Any, place: str) -> str:
@@ -252,10 +255,10 @@ def _decode(value: Any, place: str) -> tuple[tuple[int, float], ...]:
     if not isinstance(value, Mapping):
         return ((1, rate(value, place)),)
     pairs = {}
-    for key, found in value.items():
+    for key, rate_value in value.items():
         text = str(key)
         at_once = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else text
-        pairs[calls(at_once, place)] = rate(found, f"{place}.{key}")
+        pairs[calls(at_once, place)] = rate(rate_value, f"{place}.{key}")
     if not pairs:
         raise InvalidRequest(f"{place} has at least one rate.", param="file")
     return tuple(sorted(pairs.items()))

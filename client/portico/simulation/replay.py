@@ -104,11 +104,13 @@ class _SimulatedReplica:
     def speeds(self) -> tuple[float, float]:
         """Tokens per second of the first prompt, and of each answer, on a machine of its own."""
         running = len(self.answers)
-        each = decode_rate(self.rates, running) / running if running else 0.0
+        tokens_per_s = decode_rate(self.rates, running) / running if running else 0.0
         if not self.prompts:
-            return 0.0, each
+            return 0.0, tokens_per_s
         step = self.rates.step_tokens
-        return self.rates.prefill * max(1, step - running) / step, min(each, self.rates.prefill / step)
+        return self.rates.prefill * max(1, step - running) / step, min(
+            tokens_per_s, self.rates.prefill / step
+        )
 
 
 @dataclass(eq=False, slots=True)
@@ -191,7 +193,7 @@ class _Replay:
 
     def _least_loaded(self, name: str) -> _SimulatedReplica | None:
         open_ones = [replica for replica in self._replicas[name] if not replica.draining]
-        return min(open_ones, key=lambda one: one.active + len(one.queue), default=None)
+        return min(open_ones, key=lambda replica: replica.active + len(replica.queue), default=None)
 
     def _assign(self, replica: _SimulatedReplica, number: int) -> None:
         replica.queue.append(number)
@@ -213,15 +215,16 @@ class _Replay:
         rates = self._plan.models[name]
         if rates.replicas and len(self._replicas[name]) >= rates.replicas:
             return None
-        found = [machine for machine in self._machines if name not in machine.replicas]
-        roomy = [machine for machine in found if machine.free_gb >= rates.memory_gb]
+        simulated_machines = [machine for machine in self._machines if name not in machine.replicas]
+        roomy = [machine for machine in simulated_machines if machine.free_gb >= rates.memory_gb]
         if roomy:
             machine = max(roomy, key=lambda one: one.free_gb)
         elif evicts:
             able = [
-                one
-                for one in found
-                if one.free_gb + sum(idle.rates.memory_gb for idle in _idle(one)) >= rates.memory_gb
+                simulated_machine
+                for simulated_machine in simulated_machines
+                if simulated_machine.free_gb + sum(idle.rates.memory_gb for idle in _idle(simulated_machine))
+                >= rates.memory_gb
             ]
             if not able:
                 return None
@@ -265,8 +268,8 @@ class _Replay:
         self._at(now, self._serve_pending)
 
     def _expire(self, replica: _SimulatedReplica, used_at: float) -> None:
-        here = replica.machine.replicas.get(replica.name)
-        if here is replica and replica.idle and replica.used_at == used_at:
+        simulated_replica = replica.machine.replicas.get(replica.name)
+        if simulated_replica is replica and replica.idle and replica.used_at == used_at:
             self._unload(replica)
             self._at(self._now, self._serve_pending)
 
@@ -309,8 +312,8 @@ class _Replay:
             return
         replica.draining = True
         if replica.queue:
-            waiting = self._pending.setdefault(replica.name, deque())
-            waiting.extend(replica.queue)
+            waiting_calls = self._pending.setdefault(replica.name, deque())
+            waiting_calls.extend(replica.queue)
             replica.queue.clear()
         if replica.idle:
             self._rest(replica)
@@ -321,12 +324,12 @@ class _Replay:
 
     def _advance(self, machine: _SimulatedMachine) -> None:
         """Compute up to now. Nothing ends in between: each end is an event."""
-        passed, machine.at = self._now - machine.at, self._now
+        elapsed_s, machine.at = self._now - machine.at, self._now
         working = machine.working()
-        if not working or passed <= 0:
+        if not working or elapsed_s <= 0:
             return
-        machine.busy_s += passed
-        part = passed / len(working)
+        machine.busy_s += elapsed_s
+        part = elapsed_s / len(working)
         for replica in working:
             prompt, answer = replica.speeds()
             if replica.prompts:
@@ -337,7 +340,9 @@ class _Replay:
         """The next end of a prompt or an answer is an event; an earlier one counts no more."""
         machine.version = version = machine.version + 1
         working = machine.working()
-        soonest = min((left for replica in working for left in _times_left(replica)), default=None)
+        soonest = min(
+            (remaining_s for replica in working for remaining_s in _times_left(replica)), default=None
+        )
         if soonest is not None:
             self._at(self._now + max(0.0, soonest) * len(working), lambda: self._step(machine, version))
 
@@ -345,7 +350,9 @@ class _Replay:
         if machine.version != version:
             return
         self._advance(machine)
-        for replica in [one for one in machine.working() if self._take_ends(one)]:
+        for replica in [
+            simulated_replica for simulated_replica in machine.working() if self._take_ends(simulated_replica)
+        ]:
             self._rest(replica)
         self._schedule(machine)
 
@@ -355,9 +362,9 @@ class _Replay:
             number = int(replica.prompts.popleft()[0])
             call = self._calls[number]
             call.first_token = self._now
-            left = call.call.completion_tokens - 1
-            if left > 0:
-                heapq.heappush(replica.answers, (replica.served + left, number))
+            remaining_tokens = call.call.completion_tokens - 1
+            if remaining_tokens > 0:
+                heapq.heappush(replica.answers, (replica.served + remaining_tokens, number))
             else:
                 self._end(number)
         while replica.answers and replica.answers[0][0] - replica.served <= ROUNDING_TOKENS:

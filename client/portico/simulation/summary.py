@@ -43,8 +43,8 @@ class SimulationSummary:
 def summarize(result: SimulationResult, plan: ClusterPlan) -> SimulationSummary:
     """The figures of a replay on machines of ``plan``."""
     calls = result.calls
-    begun = calls[0].call.at
-    span = max(result.span_s - begun, 1e-9)
+    start_time = calls[0].call.at
+    span = max(result.span_s - start_time, 1e-9)
     hours = span / SECONDS_PER_HOUR
     price = sum(
         kind.cost_per_hour * number for kind, number in zip(plan.machines, result.counts, strict=True)
@@ -52,9 +52,11 @@ def summarize(result: SimulationResult, plan: ClusterPlan) -> SimulationSummary:
     return SimulationSummary(
         machines={kind.name: number for kind, number in zip(plan.machines, result.counts, strict=True)},
         calls=len(calls),
-        wait=percentiles([one.started - one.call.at for one in calls]),
-        first_token=percentiles([one.first_token - one.call.at for one in calls]),
-        total=percentiles([one.ended - one.call.at for one in calls]),
+        wait=percentiles([simulated_call.started - simulated_call.call.at for simulated_call in calls]),
+        first_token=percentiles(
+            [simulated_call.first_token - simulated_call.call.at for simulated_call in calls]
+        ),
+        total=percentiles([simulated_call.ended - simulated_call.call.at for simulated_call in calls]),
         loads=result.loads,
         evictions=result.evictions,
         busy_share=result.busy_s / (span * sum(result.counts)),
@@ -65,9 +67,9 @@ def summarize(result: SimulationResult, plan: ClusterPlan) -> SimulationSummary:
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
     """By the nearest rank."""
-    ordered = sorted(seconds)
+    sorted_seconds = sorted(seconds)
 
     def at(share: float) -> float:
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        return sorted_seconds[max(0, math.ceil(share * len(sorted_seconds)) - 1)]
 
     return Percentiles(at(0.5), at(0.95), at(0.99))

@@ -42,10 +42,13 @@ def daemonless(
             f"portico.testing runs the daemon itself. Install it: {how_to_add('server')}",
             code="extra_missing",
         ) from error
-    given = dict(configuration or {})
-    scripted = [_model("default", script), *(_model(name, rules) for name, rules in (models or {}).items())]
-    given["models"] = [*scripted, *given.get("models", ())]
-    with embedded(given, home) as url, Client(url, timeout=TIMEOUT) as client:
+    settings = dict(configuration or {})
+    scripted_models = [
+        _model("default", script),
+        *(_model(name, rules) for name, rules in (models or {}).items()),
+    ]
+    settings["models"] = [*scripted_models, *settings.get("models", ())]
+    with embedded(settings, home) as url, Client(url, timeout=TIMEOUT) as client:
         yield client
 
 

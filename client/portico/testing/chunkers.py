@@ -70,13 +70,13 @@ TEXTS = {
 
 def parts(text: str, pieces: int = 1) -> list[Part]:
     """A text in consecutive parts, as a reader gives it."""
-    found = []
+    found_parts = []
     step = -(-len(text) // pieces)
     for i in range(0, len(text), step):
         part = text[i : i + step]
         line = text.count("\n", 0, i) + 1
-        found.append(Part(part, Place(line=line, heading=("A",), row=2, start=i, end=i + len(part))))
-    return found
+        found_parts.append(Part(part, Place(line=line, heading=("A",), row=2, start=i, end=i + len(part))))
+    return found_parts
 
 
 def nothing_is_lost_and_every_place_is_exact(strategy: ChunkingStrategy, repeats: bool = False) -> None:
@@ -88,23 +88,25 @@ def nothing_is_lost_and_every_place_is_exact(strategy: ChunkingStrategy, repeats
 
 def _keeps_its_promises(strategy: ChunkingStrategy, repeats: bool, text: str, pieces: int, case: str) -> None:
     size, overlap = 400, 60
-    found = strategy.chunk(parts(text, pieces), size, overlap)
-    covered = bytearray(len(text))
-    for item in found:
+    found_parts = strategy.chunk(parts(text, pieces), size, overlap)
+    coverage = bytearray(len(text))
+    for item in found_parts:
         start, end = item.place.start, item.place.end
-        expected = text[start:end]
+        expected_text = text[start:end]
         if repeats:
-            assert item.text.strip().endswith(expected.strip())
+            assert item.text.strip().endswith(expected_text.strip())
         else:
-            assert item.text == expected, case
+            assert item.text == expected_text, case
         assert item.text.strip(), case
         assert item.place.line == text.count("\n", 0, start) + 1, case
         assert item.place.heading[:1] == ("A",)
-        assert width(item.text) <= size or all(inside_grapheme(expected, i) for i in range(1, len(expected)))
-        covered[start:end] = b"\x01" * (end - start)
-    lost = [c for i, c in enumerate(text) if not covered[i] and not c.isspace()]
-    assert not lost, f"{case} lost {''.join(lost)[:80]!r}"
-    assert [item.place.start for item in found] == sorted(item.place.start for item in found)
+        assert width(item.text) <= size or all(
+            inside_grapheme(expected_text, i) for i in range(1, len(expected_text))
+        )
+        coverage[start:end] = b"\x01" * (end - start)
+    lost_chars = [c for i, c in enumerate(text) if not coverage[i] and not c.isspace()]
+    assert not lost_chars, f"{case} lost {''.join(lost_chars)[:80]!r}"
+    assert [item.place.start for item in found_parts] == sorted(item.place.start for item in found_parts)
 
 
 def random_text_keeps_the_same_promises(strategy: ChunkingStrategy, repeats: bool = False) -> None:
@@ -113,13 +115,13 @@ def random_text_keeps_the_same_promises(strategy: ChunkingStrategy, repeats: boo
     for seed in range(3):
         draw = random.Random(seed)  # noqa: S311  # the same text in each run
         text = "".join(draw.choice(samples) for _ in range(120))
-        found = strategy.chunk(parts(text), 300, 40)
-        covered = bytearray(len(text))
-        for item in found:
-            covered[item.place.start : item.place.end] = b"\x01" * (item.place.end - item.place.start)
+        found_parts = strategy.chunk(parts(text), 300, 40)
+        coverage = bytearray(len(text))
+        for item in found_parts:
+            coverage[item.place.start : item.place.end] = b"\x01" * (item.place.end - item.place.start)
             assert width(text[item.place.start : item.place.end]) <= 300
-        assert not [c for i, c in enumerate(text) if not covered[i] and not c.isspace()]
-        assert strategy.chunk(parts(text), 300, 40) == found
+        assert not [c for i, c in enumerate(text) if not coverage[i] and not c.isspace()]
+        assert strategy.chunk(parts(text), 300, 40) == found_parts
 
 
 def of_nothing_there_are_no_chunks(strategy: ChunkingStrategy, repeats: bool = False) -> None:

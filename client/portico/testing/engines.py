@@ -56,48 +56,54 @@ SCHEMA = {
 }
 
 
-def _ask(**more: Any) -> dict[str, Any]:
-    return {"messages": user("Tell me about the sea and the sky."), "max_tokens": 6, **more}
+def _ask(**options: Any) -> dict[str, Any]:
+    return {"messages": user("Tell me about the sea and the sky."), "max_tokens": 6, **options}
 
 
 async def plain(daemon: ModelFixture) -> None:
-    got = await daemon.ask("m", _ask())
-    [choice] = got["choices"]
-    assert got["object"] == "chat.completion" and got["model"] == "m" and got["id"].startswith("chatcmpl-")
+    answer = await daemon.ask("m", _ask())
+    [choice] = answer["choices"]
+    assert (
+        answer["object"] == "chat.completion"
+        and answer["model"] == "m"
+        and answer["id"].startswith("chatcmpl-")
+    )
     assert choice["message"]["role"] == "assistant" and choice["message"]["content"]
     assert choice["finish_reason"] == "length"
-    usage = got["usage"]
+    usage = answer["usage"]
     assert usage["completion_tokens"] == 6 and usage["prompt_tokens"] > 0
     assert usage["total_tokens"] == usage["prompt_tokens"] + 6
 
 
 async def a_stream_has_one_id_and_one_created_and_ends_with_done(daemon: ModelFixture) -> None:
-    got = await daemon.stream("m", _ask())
-    assert got.done and got.error is None and got.text()
-    assert len({(d["id"], d["created"], d["object"], d["model"]) for d in got.documents}) == 1
-    assert got.documents[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert [c["delta"].get("role") for d in got.documents[1:] for c in d["choices"]].count("assistant") == 0
-    assert got.finishes() == {0: "length"}
-    assert all(document["choices"] for document in got.documents)
-    assert got.usage.completion_tokens == 6
+    stream = await daemon.stream("m", _ask())
+    assert stream.done and stream.error is None and stream.text()
+    assert len({(d["id"], d["created"], d["object"], d["model"]) for d in stream.documents}) == 1
+    assert stream.documents[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert [c["delta"].get("role") for d in stream.documents[1:] for c in d["choices"]].count(
+        "assistant"
+    ) == 0
+    assert stream.finishes() == {0: "length"}
+    assert all(document["choices"] for document in stream.documents)
+    assert stream.usage.completion_tokens == 6
 
 
 async def usage_of_a_stream_only_if_asked_for(daemon: ModelFixture) -> None:
-    got = await daemon.stream("m", _ask(stream_options={"include_usage": True}))
-    assert got.documents[-1]["choices"] == []
-    assert got.documents[-1]["usage"]["completion_tokens"] == 6 == got.usage.completion_tokens
-    got = await daemon.stream("m", _ask(stream_options={"include_usage": False}))
-    assert not any(document.get("usage") for document in got.documents)
+    stream = await daemon.stream("m", _ask(stream_options={"include_usage": True}))
+    assert stream.documents[-1]["choices"] == []
+    assert stream.documents[-1]["usage"]["completion_tokens"] == 6 == stream.usage.completion_tokens
+    stream = await daemon.stream("m", _ask(stream_options={"include_usage": False}))
+    assert not any(document.get("usage") for document in stream.documents)
 
 
 async def several_choices(daemon: ModelFixture) -> None:
-    got = await daemon.ask("m", _ask(n=3, temperature=0.1, seed=7))
-    assert [choice["index"] for choice in got["choices"]] == [0, 1, 2]
-    assert all(choice["message"]["content"] for choice in got["choices"])
-    assert got["usage"]["completion_tokens"] == 18
-    streamed = await daemon.stream("m", _ask(n=2, temperature=0.1, seed=7))
-    assert streamed.finishes() == {0: "length", 1: "length"} and streamed.text(0) and streamed.text(1)
-    assert streamed.usage.completion_tokens == 12
+    answer = await daemon.ask("m", _ask(n=3, temperature=0.1, seed=7))
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert all(choice["message"]["content"] for choice in answer["choices"])
+    assert answer["usage"]["completion_tokens"] == 18
+    stream = await daemon.stream("m", _ask(n=2, temperature=0.1, seed=7))
+    assert stream.finishes() == {0: "length", 1: "length"} and stream.text(0) and stream.text(1)
+    assert stream.usage.completion_tokens == 12
 
 
 async def a_seed_repeats(daemon: ModelFixture) -> None:
@@ -106,17 +112,19 @@ async def a_seed_repeats(daemon: ModelFixture) -> None:
 
 
 async def stop(daemon: ModelFixture) -> None:
-    whole = (await daemon.ask("m", _ask(temperature=0)))["choices"][0]["message"]["content"]
-    stop = whole.split()[2]
-    got = (await daemon.ask("m", _ask(temperature=0, stop=[stop])))["choices"][0]
-    assert stop not in got["message"]["content"] and whole.startswith(got["message"]["content"])
-    assert got["finish_reason"] == "stop"
-    assert got.get("stop_reason", stop) == stop
+    full_text = (await daemon.ask("m", _ask(temperature=0)))["choices"][0]["message"]["content"]
+    stop = full_text.split()[2]
+    answer = (await daemon.ask("m", _ask(temperature=0, stop=[stop])))["choices"][0]
+    assert stop not in answer["message"]["content"] and full_text.startswith(answer["message"]["content"])
+    assert answer["finish_reason"] == "stop"
+    assert answer.get("stop_reason", stop) == stop
 
 
 async def max_completion_tokens(daemon: ModelFixture) -> None:
-    got = await daemon.ask("m", {"messages": user("Tell me about the wide sea."), "max_completion_tokens": 2})
-    assert got["usage"]["completion_tokens"] == 2
+    answer = await daemon.ask(
+        "m", {"messages": user("Tell me about the wide sea."), "max_completion_tokens": 2}
+    )
+    assert answer["usage"]["completion_tokens"] == 2
 
 
 async def a_required_tool_is_called(daemon: ModelFixture) -> None:
@@ -130,12 +138,14 @@ async def a_required_tool_is_called(daemon: ModelFixture) -> None:
 
 
 async def a_named_tool_is_called_and_streamed_in_pieces(daemon: ModelFixture) -> None:
-    named = {"type": "function", "function": {"name": "set_light"}}
-    got = await daemon.stream(
-        "m", _ask(tools=[WEATHER, LIGHT], tool_choice=named, max_tokens=200, temperature=0)
+    tool_choice = {"type": "function", "function": {"name": "set_light"}}
+    stream = await daemon.stream(
+        "m", _ask(tools=[WEATHER, LIGHT], tool_choice=tool_choice, max_tokens=200, temperature=0)
     )
-    parts = [part for d in got.documents for c in d["choices"] for part in c["delta"].get("tool_calls", ())]
-    assert got.finishes() == {0: "tool_calls"} and got.text() == ""
+    parts = [
+        part for d in stream.documents for c in d["choices"] for part in c["delta"].get("tool_calls", ())
+    ]
+    assert stream.finishes() == {0: "tool_calls"} and stream.text() == ""
     assert {part["index"] for part in parts} == {0}
     assert parts[0]["id"].startswith("call_") and parts[0]["function"]["name"] == "set_light"
     assert not any("id" in part or "name" in part["function"] for part in parts[1:])
@@ -143,25 +153,25 @@ async def a_named_tool_is_called_and_streamed_in_pieces(daemon: ModelFixture) ->
 
 
 async def no_tool_is_called_against_the_choice(daemon: ModelFixture) -> None:
-    got = await daemon.ask("m", _ask(tools=[WEATHER], tool_choice="none"))
-    assert got["choices"][0]["message"]["content"] and "tool_calls" not in got["choices"][0]["message"]
+    answer = await daemon.ask("m", _ask(tools=[WEATHER], tool_choice="none"))
+    assert answer["choices"][0]["message"]["content"] and "tool_calls" not in answer["choices"][0]["message"]
 
 
 async def a_schema_is_kept_to(daemon: ModelFixture) -> None:
-    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
-    got = await daemon.ask("m", _ask(response_format=wanted, max_tokens=200, temperature=0))
-    value = json.loads(got["choices"][0]["message"]["content"])
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+    answer = await daemon.ask("m", _ask(response_format=response_format, max_tokens=200, temperature=0))
+    value = json.loads(answer["choices"][0]["message"]["content"])
     assert value["color"] in ("red", "green") and 0 <= value["count"] <= 9
 
 
 async def log_probabilities(daemon: ModelFixture) -> None:
-    got = await daemon.ask("m", _ask(logprobs=True, top_logprobs=1, temperature=0))
-    entries = got["choices"][0]["logprobs"]["content"]
-    assert "".join(entry["token"] for entry in entries) == got["choices"][0]["message"]["content"]
+    answer = await daemon.ask("m", _ask(logprobs=True, top_logprobs=1, temperature=0))
+    entries = answer["choices"][0]["logprobs"]["content"]
+    assert "".join(entry["token"] for entry in entries) == answer["choices"][0]["message"]["content"]
     assert all(entry["logprob"] <= 0 and len(entry["top_logprobs"]) == 1 for entry in entries)
     assert set(entries[0]) == {"token", "logprob", "bytes", "top_logprobs"}
-    streamed = await daemon.stream("m", _ask(logprobs=True, top_logprobs=1))
-    assert sum(bool(c["logprobs"]) for d in streamed.documents for c in d["choices"]) == 6
+    stream = await daemon.stream("m", _ask(logprobs=True, top_logprobs=1))
+    assert sum(bool(c["logprobs"]) for d in stream.documents for c in d["choices"]) == 6
 
 
 async def a_prompt_longer_than_the_context_names_both_lengths(daemon: ModelFixture) -> None:
@@ -195,48 +205,50 @@ async def roles_and_contents_that_real_clients_send(daemon: ModelFixture) -> Non
         {"role": "user", "content": "And now tell me more about it?"},
     ]
     extra = {"store": True, "metadata": {"a": "b"}, "user": "u", "unknown_field": 1, "temperature": None}
-    got = await daemon.ask("m", {"messages": messages, "max_tokens": 4, **extra})
-    assert 1 <= got["usage"]["completion_tokens"] <= 4
+    answer = await daemon.ask("m", {"messages": messages, "max_tokens": 4, **extra})
+    assert 1 <= answer["usage"]["completion_tokens"] <= 4
 
 
 async def completions(daemon: ModelFixture) -> None:
-    got = await daemon.ask("m", {"prompt": ["Once upon a time there was"], "max_tokens": 3}, "completions")
-    assert got["object"] == "text_completion" and got["choices"][0]["text"]
-    streamed = await daemon.stream(
+    answer = await daemon.ask("m", {"prompt": ["Once upon a time there was"], "max_tokens": 3}, "completions")
+    assert answer["object"] == "text_completion" and answer["choices"][0]["text"]
+    stream = await daemon.stream(
         "m", {"prompt": "Once upon a time there was", "max_tokens": 3}, "completions"
     )
-    assert streamed.text() and streamed.done and streamed.finishes() == {0: "length"}
+    assert stream.text() and stream.done and stream.finishes() == {0: "length"}
 
 
 async def leaving_a_stream_frees_the_engine(daemon: ModelFixture) -> None:
     """More calls than slots, each left after its first word: the next one is answered at once."""
     for _ in range(4):
-        relayed = await daemon.relay("m", {"messages": user("Count up for ever. " * 3), "stream": True})
-        async for _chunk in relayed.chunks:
+        relay_response = await daemon.relay(
+            "m", {"messages": user("Count up for ever. " * 3), "stream": True}
+        )
+        async for _chunk in relay_response.chunks:
             break
-        await close_chunks(relayed.chunks)
+        await close_chunks(relay_response.chunks)
     async with asyncio.timeout(20):
         assert (await daemon.ask("m", _ask()))["choices"]
 
 
 async def streams_side_by_side(daemon: ModelFixture) -> None:
-    got = await asyncio.gather(*(daemon.stream("m", _ask()) for _ in range(6)))
-    assert all(one.done and one.text() for one in got)
+    streameds = await asyncio.gather(*(daemon.stream("m", _ask()) for _ in range(6)))
+    assert all(stream.done and stream.text() for stream in streameds)
 
 
 async def a_killed_engine_is_one_error_frame_and_the_next_call_works(daemon: ModelFixture) -> None:
     """For an engine with a child process."""
-    found = daemon.registry.get("m")
-    assert isinstance(found, Deployment) and found.running is not None
-    if found.running.process is None or (pid := found.running.process.pid) is None:
+    servable = daemon.registry.get("m")
+    assert isinstance(servable, Deployment) and servable.running is not None
+    if servable.running.process is None or (pid := servable.running.process.pid) is None:
         return
-    relayed = await daemon.relay("m", {"messages": user("Tell a long story. " * 20), "stream": True})
+    relay_response = await daemon.relay("m", {"messages": user("Tell a long story. " * 20), "stream": True})
     os.kill(pid, signal.SIGSTOP)  # so that it cannot be done before it is killed
-    first = await anext(relayed.chunks)
+    first = await anext(relay_response.chunks)
     os.kill(pid, signal.SIGKILL)
-    got = await Streamed.of(relayed)
-    errors = [document["error"] for document in got.documents if "error" in document]
-    assert first and isinstance(got.error, EngineFailed) and not got.done
+    stream = await Streamed.of(relay_response)
+    errors = [document["error"] for document in stream.documents if "error" in document]
+    assert first and isinstance(stream.error, EngineFailed) and not stream.done
     assert [error["code"] for error in errors] == ["engine_crashed"]
     assert (await daemon.ask("m", _ask()))["choices"]
 

@@ -46,22 +46,24 @@ class ModelFixture:
 
     async def ask(self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions") -> Any:
         """The document of a call that is not streamed."""
-        relayed = await self.relay(name, body, operation)
-        return orjson.loads(b"".join([chunk async for chunk in relayed.chunks]))
+        relay_response = await self.relay(name, body, operation)
+        return orjson.loads(b"".join([chunk async for chunk in relay_response.chunks]))
 
     async def stream(
         self, name: str, body: Mapping[str, Any], operation: Operation = "chat/completions"
     ) -> Streamed:
         """All of a streamed call."""
-        relayed = await self.relay(name, {**body, "stream": True}, operation)
-        return await Streamed.of(relayed)
+        relay_response = await self.relay(name, {**body, "stream": True}, operation)
+        return await Streamed.of(relay_response)
 
 
 class Streamed:
     """The frames of one stream, and the error that ended it if one did."""
 
-    def __init__(self, relayed: RelayResponse, frames: list[bytes], error: PorticoError | None) -> None:
-        self.usage = relayed.usage
+    def __init__(
+        self, relay_response: RelayResponse, frames: list[bytes], error: PorticoError | None
+    ) -> None:
+        self.usage = relay_response.usage
         self.frames = frames
         self.error = error
         self.documents = [
@@ -77,8 +79,8 @@ class Streamed:
             async for chunk in relayed.chunks:
                 assert chunk.endswith(b"\n\n"), "only whole frames are passed on"
                 data += chunk
-        except PorticoError as raised:
-            error = raised
+        except PorticoError as raised_error:
+            error = raised_error
         return cls(relayed, [frame for frame in data.split(b"\n\n") if frame], error)
 
     @property

@@ -53,8 +53,8 @@ def it_takes_a_key(name: str) -> None:
     assert target.endpoint.key == "secret" or target.endpoint.headers[provider.header] == "secret"
     if provider.key:
         assert not find_target(_spec(name, base_url=_OTHER_ADDRESS), {}).keyed
-        found = find_target(_spec(name, base_url=_OTHER_ADDRESS), {provider.key: "theirs"})
-        assert "theirs" in (found.endpoint.key, found.endpoint.headers.get(provider.header))
+        remote_target = find_target(_spec(name, base_url=_OTHER_ADDRESS), {provider.key: "theirs"})
+        assert "theirs" in (remote_target.endpoint.key, remote_target.endpoint.headers.get(provider.header))
 
 
 def its_quirks_fit_a_chat(name: str) -> None:
@@ -62,10 +62,10 @@ def its_quirks_fit_a_chat(name: str) -> None:
     quirks = PROVIDERS[name].quirks
     assert fit_body(_CHAT, "chat/completions", quirks, "m") == _CHAT
     assert not quirks.dropped & quirks.refused
-    for field, there in quirks.renamed.items():
-        fitted = fit_body({**_CHAT, field: 1}, "chat/completions", quirks, "m")
-        assert fitted[there] == 1
-        assert field not in fitted
+    for field, target_field in quirks.renamed.items():
+        fitted_body = fit_body({**_CHAT, field: 1}, "chat/completions", quirks, "m")
+        assert fitted_body[target_field] == 1
+        assert field not in fitted_body
     for field in quirks.dropped:
         assert field not in fit_body({**_CHAT, field: "x"}, "chat/completions", quirks, "m")
     for field in quirks.refused:

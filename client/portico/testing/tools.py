@@ -56,21 +56,21 @@ ToolCheck: TypeAlias = Callable[[ToolCase], Awaitable[None]]
 @asynccontextmanager
 async def _added(case: ToolCase) -> AsyncIterator[tuple[ModelFixture, Tool]]:
     with tempfile.TemporaryDirectory() as folder:
-        async with model_fixture(Path(folder)) as made:
-            tool = case.make(made.registry)
-            Toolbox(made.registry).add(tool)
-            yield made, tool
+        async with model_fixture(Path(folder)) as new_model_fixture:
+            tool = case.make(new_model_fixture.registry)
+            Toolbox(new_model_fixture.registry).add(tool)
+            yield new_model_fixture, tool
 
 
-async def _call(made: ModelFixture, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
-    result = await made.runner.call("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
+async def _call(new_model_fixture: ModelFixture, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+    result = await new_model_fixture.runner.call("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
     assert isinstance(result, ToolResult)
     return result
 
 
 async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
     """Its name fits every API, its schemas are JSON schemas, and its description is a sentence."""
-    async with _added(case) as (_made, tool):
+    async with _added(case) as (_model_fixture, tool):
         assert _TOOL_NAME.fullmatch(tool.name)
         assert tool.title
         assert tool.description.endswith(".")
@@ -85,22 +85,24 @@ async def a_model_can_read_what_it_is_for(case: ToolCase) -> None:
 
 async def a_result_is_text_and_matches_its_schema(case: ToolCase) -> None:
     """Of every good call."""
-    async with _added(case) as (made, tool):
+    async with _added(case) as (new_model_fixture, tool):
         for arguments in case.good:
-            result = await _call(made, tool, arguments)
+            result = await _call(new_model_fixture, tool, arguments)
             assert isinstance(result.text, str)
             assert not result.is_error, result.text
             if tool.output_schema is not None:
-                structured = json.loads(json.dumps(result.structured))
-                assert not list(Draft202012Validator(dict(tool.output_schema)).iter_errors(structured))
+                structured_content = json.loads(json.dumps(result.structured))
+                assert not list(
+                    Draft202012Validator(dict(tool.output_schema)).iter_errors(structured_content)
+                )
 
 
 async def wrong_arguments_are_refused(case: ToolCase) -> None:
     """What breaks the schema never reaches the tool, and the error names the argument."""
-    async with _added(case) as (made, tool):
+    async with _added(case) as (new_model_fixture, tool):
         for arguments in case.wrong:
             try:
-                await _call(made, tool, arguments)
+                await _call(new_model_fixture, tool, arguments)
             except InvalidRequest as error:
                 assert error.param
                 assert error.param.startswith("arguments")
@@ -110,10 +112,10 @@ async def wrong_arguments_are_refused(case: ToolCase) -> None:
 
 async def what_cannot_succeed_is_said(case: ToolCase) -> None:
     """A bad call is a result with ``is_error``, for the model to mend, or a `PorticoError`."""
-    async with _added(case) as (made, tool):
+    async with _added(case) as (new_model_fixture, tool):
         for arguments in case.bad:
             try:
-                result = await _call(made, tool, arguments)
+                result = await _call(new_model_fixture, tool, arguments)
             except PorticoError as error:
                 assert error.message
             else:
@@ -123,19 +125,19 @@ async def what_cannot_succeed_is_said(case: ToolCase) -> None:
 
 async def a_call_can_be_cancelled(case: ToolCase) -> None:
     """Wherever it waits, a cancelled call ends as cancelled, and the next one works."""
-    async with _added(case) as (made, tool):
+    async with _added(case) as (new_model_fixture, tool):
         for arguments in case.good:
             for turns in CANCELLED_AFTER_TURNS:
-                run = made.runner.start("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
+                run = new_model_fixture.runner.start("tool", f"tool/{tool.name}", ToolCall(arguments), LOCAL)
                 for _turn in range(turns):
                     await asyncio.sleep(0)
-                expected = "cancelled" if run.status == "running" else run.status
+                expected_status = "cancelled" if run.status == "running" else run.status
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
                     await run.cancel()
-                assert run.status == expected, (
+                assert run.status == expected_status, (
                     f"cancelled after {turns} turns of the loop, it is {run.status}"
                 )
-            assert not (await _call(made, tool, arguments)).is_error
+            assert not (await _call(new_model_fixture, tool, arguments)).is_error
 
 
 TOOL_CHECKS: Final[tuple[ToolCheck, ...]] = (

@@ -50,15 +50,15 @@ class Callers:
         """Whose key it is, or whose token of an issuer; the call ends with a token."""
         if not self._auth.identities.is_token(key):
             return self._auth.identify(key)
-        found = await self._auth.identities.sign_in(key)
-        exchange.expires_at, exchange.role = found.expires_at, found.role
-        return found.caller
+        signed_in = await self._auth.identities.sign_in(key)
+        exchange.expires_at, exchange.role = signed_in.expires_at, signed_in.role
+        return signed_in.caller
 
     async def _without_key(self, exchange: Exchange, *, socket: bool = False) -> Principal:
         """Who is signed in in the browser that asks, if our own page there does."""
-        found = self._services.sign_ins
+        sign_ins = self._services.sign_ins
         scope = exchange.scope
-        if b"cookie" in exchange.headers and found.clients:
+        if b"cookie" in exchange.headers and sign_ins.clients:
             secure = exchange.base_url(self._services.settings).startswith("https:")
             secret = cookies.cookie(exchange.headers, cookies.SIGNED_IN, secure=secure)
             if secret and cookies.is_of_our_page(exchange.headers, scope["method"], socket=socket):

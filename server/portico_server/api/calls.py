@@ -64,10 +64,10 @@ class CallsInProgress:
 
     def _end_expired(self, exchange: Exchange) -> None:
         """End a call, a stream included, when the token that it was made with expires."""
-        left = exchange.expires_at - time.time()
-        if left > 0:
+        remaining_s = exchange.expires_at - time.time()
+        if remaining_s > 0:
             later = asyncio.get_running_loop().call_later
-            exchange.expiry = later(min(left, MAX_TIMER_S), self._end_expired, exchange)
+            exchange.expiry = later(min(remaining_s, MAX_TIMER_S), self._end_expired, exchange)
         elif exchange.task is not None and exchange.renew is not None:
             self.renewals.create_task(self._renew(exchange, exchange.renew))
         elif exchange.task is not None:

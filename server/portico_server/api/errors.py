@@ -41,19 +41,19 @@ def body(error: PorticoError) -> bytes:
 
 def headers(error: PorticoError) -> RawHeaders:
     """The headers that belong to an error, its content type included."""
-    found: RawHeaders = [(b"content-type", b"application/json")]
+    raw_headers: RawHeaders = [(b"content-type", b"application/json")]
     if error.retry_after is not None:
-        found.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
+        raw_headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     if isinstance(error, Unauthenticated):
         where = f', resource_metadata="{error.metadata}"' if error.metadata else ""
         if error.ask_for:
             where += f', scope="{error.ask_for}"'
         if error.code in ("invalid_token", "token_expired"):
             where = f', error="invalid_token"{where}'
-        found.append((b"www-authenticate", f'Bearer realm="portico"{where}'.encode()))
+        raw_headers.append((b"www-authenticate", f'Bearer realm="portico"{where}'.encode()))
     if isinstance(error, NotAllowedHere):
-        found.append((b"allow", error.allow.encode()))
-    return found
+        raw_headers.append((b"allow", error.allow.encode()))
+    return raw_headers
 
 
 def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoError:
@@ -65,25 +65,25 @@ def ours(error: BaseException, request_id: str, *, log: bool = True) -> PorticoE
     return PorticoError(f"Something went wrong inside Portico; the log has the details under {request_id}.")
 
 
-def unknown_url(method: str, path: str, known: Iterable[str]) -> NotFound:
+def unknown_url(method: str, path: str, known_paths: Iterable[str]) -> NotFound:
     """404 for a path that no protocol adapter has, with the nearest ones that exist."""
-    close = get_close_matches(path[:200], sorted(set(known)), n=2, cutoff=0.6)
+    close = get_close_matches(path[:200], sorted(set(known_paths)), n=2, cutoff=0.6)
     hint = f" Did you mean {' or '.join(close)}?" if close else " /docs lists every path."
     return NotFound(f"There is nothing at {method} {path[:500]}.{hint}", code="unknown_url")
 
 
 def invalid_json(error: orjson.JSONDecodeError) -> InvalidRequest:
     """400 for a body that is not JSON, or JSON beyond what we take (NaN, nesting, numbers)."""
-    what = str(error).partition(": line")[0]
+    problem = str(error).partition(": line")[0]
     return InvalidRequest(
-        f"The body is not valid JSON: {what} at line {error.lineno}, column {error.colno}.",
+        f"The body is not valid JSON: {problem} at line {error.lineno}, column {error.colno}.",
         code="invalid_json",
     )
 
 
-def unknown_parameter(path: str, known: Iterable[str]) -> InvalidRequest:
+def unknown_parameter(path: str, known_parameters: Iterable[str]) -> InvalidRequest:
     """400 for a field that a body does not have, with the nearest of those that it has."""
-    hint = nearest(path.rpartition(".")[2], known)
+    hint = nearest(path.rpartition(".")[2], known_parameters)
     return InvalidRequest(f"Unknown parameter: '{path}'.{hint}", code="unknown_parameter", param=path)
 
 
@@ -105,21 +105,21 @@ def from_validation(
     message = str(problem.get("msg", "is not right")).removeprefix("Value error, ")
     if problem.get("type") == "dataclass_type":
         message = "Input should be a valid dictionary or object to extract fields from"
-    others = len(problems) - 1
+    other_count = len(problems) - 1
     if not unknown and (of_one := _alternatives(problem, problems, definitions)):
         problem, message = _expectation(of_one)
-        others = len(problems) - len(of_one)
+        other_count = len(problems) - len(of_one)
     path = _path([part for part in problem.get("loc", ()) if not _is_kind(part, definitions)])
     if problem.get("type") == "missing":
-        named = f"'{path}'" if path else "a JSON object as body"
+        subject = f"'{path}'" if path else "a JSON object as body"
         return InvalidRequest(
-            f"Missing required parameter: {named}.", code="missing_required_parameter", param=path or None
+            f"Missing required parameter: {subject}.", code="missing_required_parameter", param=path or None
         )
     if unknown:
         return unknown_parameter(path, _siblings(schema or {}, problem["loc"][1:-1]))
-    more = f" ({others} more)" if others else ""
+    suffix = f" ({other_count} more)" if other_count else ""
     where = f"'{path}'" if path else "The body"
-    return InvalidRequest(f"{where}: {message[:1].lower()}{message[1:]}.{more}", param=path or None)
+    return InvalidRequest(f"{where}: {message[:1].lower()}{message[1:]}.{suffix}", param=path or None)
 
 
 def _is_kind(part: str | int, definitions: Mapping[str, Any]) -> bool:
@@ -141,12 +141,12 @@ def _alternatives(
 
 def _expectation(alternatives: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
     """The problem within the alternative that fitted furthest, or what all of them expect; and its message."""
-    furthest = max(alternatives, key=lambda each: len(each["loc"]))
-    within = [each for each in alternatives if len(each["loc"]) == len(furthest["loc"])]
-    expected = dict.fromkeys(str(each["msg"]).removeprefix("Input should be ") for each in within)
-    if len(within) == 1 or not all(str(each["msg"]).startswith("Input should be ") for each in within):
+    furthest = max(alternatives, key=lambda problem: len(problem["loc"]))
+    within = [alternative for alternative in alternatives if len(alternative["loc"]) == len(furthest["loc"])]
+    expectations = dict.fromkeys(str(problem["msg"]).removeprefix("Input should be ") for problem in within)
+    if len(within) == 1 or not all(str(problem["msg"]).startswith("Input should be ") for problem in within):
         return furthest, str(furthest["msg"]).removeprefix("Value error, ")
-    return furthest, f"Input should be {' or '.join(expected)}"
+    return furthest, f"Input should be {' or '.join(expectations)}"
 
 
 def _siblings(schema: Mapping[str, Any], location: Sequence[str | int]) -> list[str]:

@@ -63,8 +63,8 @@ class ClientConnection(Protocol):
     def admit(self) -> None:
         """Somebody who may call has sent a request on it."""
 
-    def watch(self, left: Callable[[], None] | None) -> Callable[[], None] | None:
-        """Call ``left`` when the client leaves before its answer is complete; who was to be called until now."""
+    def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
+        """Call ``on_leave`` when the client leaves before its answer is complete; who was to be called until now."""
 
     def hold_head(self) -> None:
         """Send the head of the answer, which is to be written next, together with the first of its body."""
@@ -139,8 +139,8 @@ class Exchange:
         self.started = False
         self.status = 0
         """That of the response, once it has started."""
-        named = self.id.encode()
-        self.extra: RawHeaders = [NO_SNIFFING, *[(name, named) for name in shape.ids]]
+        request_id = self.id.encode()
+        self.extra: RawHeaders = [NO_SNIFFING, *[(name, request_id) for name in shape.ids]]
         self.caller: Principal | None = None
         self.meter: UsageMeter | None = None
         """What the caller's key has left, if it has limits; sent with every response."""
@@ -211,15 +211,15 @@ class Exchange:
         beside = self.beside
         if beside is None:
             return
-        more = size - self._held
-        if more > 0 and beside.body_bytes + more > max(self._share, self.limit):
+        extra_bytes = size - self._held
+        if extra_bytes > 0 and beside.body_bytes + extra_bytes > max(self._share, self.limit):
             raise TooMany(
                 f"The calls of this API key that are in progress have bodies of {beside.body_bytes // MB_BYTES} MB "
                 "together, which is the most that one key may have. Wait for one to end.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
-        beside.body_bytes += more
+        beside.body_bytes += extra_bytes
         self._held = size
 
     def release(self) -> None:
@@ -237,8 +237,8 @@ class Exchange:
         """The whole body. Raises `ClientLeft` if the client leaves before its end."""
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body"):
-            whole: bytes = message.get("body", b"")
-            return whole
+            whole_body: bytes = message.get("body", b"")
+            return whole_body
         parts = []
         while message["type"] == "http.request":
             parts.append(message.get("body", b""))
@@ -317,9 +317,13 @@ class Exchange:
         """An error response; nothing once a response has started."""
         if isinstance(error, ClientLeft):
             return
-        own = errors.ours(error, self.id)
+        portico_error = errors.ours(error, self.id)
         if not self.started:
-            await self.answer(self.shape.status(own), self.shape.body(own, self.id), errors.headers(own))
+            await self.answer(
+                self.shape.status(portico_error),
+                self.shape.body(portico_error, self.id),
+                errors.headers(portico_error),
+            )
 
     async def break_off(self) -> None:
         """End an answer whose key was revoked: with an error if it has not started, else by closing the connection."""
@@ -364,9 +368,9 @@ class Exchange:
                 except Exception as error:
                     if not self.started:
                         raise
-                    own = errors.ours(error, self.id)
+                    portico_error = errors.ours(error, self.id)
                     if not (tells_errors and isinstance(error, PorticoError)):
-                        last = self.shape.frame(own, self.id)
+                        last = self.shape.frame(portico_error, self.id)
                         await self._send({"type": "http.response.body", "body": last, "more_body": True})
                 if not self.started:
                     await self.send(head)

@@ -198,8 +198,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
         return _respond(request, cause)
     path = request.url.path
     if error.status_code == HTTPStatus.NOT_FOUND:
-        known = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
-        return _respond(request, errors.unknown_url(request.method, path, known))
+        paths = [*HOT, "/mcp", "/health", *(route.path for route in _routes())]
+        return _respond(request, errors.unknown_url(request.method, path, paths))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = ", ".join(_methods(request))
         if request.method == "OPTIONS":
@@ -221,9 +221,9 @@ def _routes() -> Iterator[APIRoute]:
 
 def _methods(request: Request) -> list[str]:
     """Every method that the path takes, over all its routes."""
-    found: set[str] = set()
+    methods: set[str] = set()
     for route in _routes():
         match, _scope = route.matches(request.scope)
         if match is not Match.NONE:
-            found |= route.methods or set()
-    return sorted(found)
+            methods |= route.methods or set()
+    return sorted(methods)

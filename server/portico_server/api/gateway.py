@@ -117,7 +117,7 @@ class Gateway:
 
         exchange = Exchange({**scope, "method": "GET"}, receive, refuse, self._body_limit)
         connection, exchange.connection = exchange.connection, None  # which writes HTTP
-        opened = WebSocket(exchange, receive, send)
+        web_socket = WebSocket(exchange, receive, send)
         started_at = perf_counter()
         path: str = scope["path"]
         route = SOCKETS.get(path)
@@ -131,26 +131,26 @@ class Gateway:
             if connection is not None:
                 connection.admit()
             self._calls.register(exchange, exchange.caller, connection)
-            await route.socket(opened, self._services)
+            await route.socket(web_socket, self._services)
         except asyncio.CancelledError:
             if exchange.revoked is None or exchange.task is None:
                 raise
             exchange.task.uncancel()
             with contextlib.suppress(ClientLeft):
-                await opened.close(POLICY_CLOSE_CODE, exchange.revoked.message)
+                await web_socket.close(POLICY_CLOSE_CODE, exchange.revoked.message)
         except ClientLeft:
             pass
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
-            if opened.accepted:
+            if web_socket.accepted:
                 errors.ours(error, exchange.id)
                 with contextlib.suppress(ClientLeft):
-                    await opened.close(FAILURE_CLOSE_CODE, exchange.id)
+                    await web_socket.close(FAILURE_CLOSE_CODE, exchange.id)
             else:
                 await exchange.refuse(error)
         finally:
             if exchange.task is not None and exchange.caller is not None:
                 self._calls.unregister(exchange, exchange.caller.id)
-            status = SWITCHING_STATUS if opened.accepted else exchange.status
+            status = SWITCHING_STATUS if web_socket.accepted else exchange.status
             self._services.runner.signals.answered(
                 "GET", path if route else "", status, perf_counter() - started_at
             )

@@ -26,11 +26,11 @@ TIMEOUT_S: Final = 2.0
 
 
 class Readiness:
-    """``check`` asks the database and raises `PorticoError`; ``furnished`` is set once every adapter is there."""
+    """``check`` asks the database and raises `PorticoError`; ``event`` is set once every adapter is there."""
 
-    def __init__(self, check: Callable[[], Awaitable[None]], furnished: asyncio.Event) -> None:
+    def __init__(self, check: Callable[[], Awaitable[None]], event: asyncio.Event) -> None:
         self._check = check
-        self._furnished = furnished
+        self._furnished = event
         self._check_task: asyncio.Task[PorticoError | None] | None = None
         self._checked_at = 0.0
 

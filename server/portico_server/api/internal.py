@@ -49,26 +49,26 @@ def internal_request(services: ApiServices) -> AnswerLine:
     limit = services.settings.max_body_mb * MB_BYTES
 
     async def ask(endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
-        recorded = _RecordedExchange(body)
+        recorded_exchange = _RecordedExchange(body)
         exchange = Exchange(
             {"type": "http", "method": "POST", "path": endpoint, "headers": _HEADERS},
-            recorded.receive,
-            recorded.send,
+            recorded_exchange.receive,
+            recorded_exchange.send,
             limit,
         )
         exchange.caller = caller
-        refused: PorticoError | None = None
+        portico_error: PorticoError | None = None
         try:
             await _HANDLERS[endpoint](exchange, services)
         except Exception as error:  # noqa: BLE001  # the outermost: it is logged and reported
-            refused = errors.ours(error, exchange.id)
-            await exchange.refuse(refused)
+            portico_error = errors.ours(error, exchange.id)
+            await exchange.refuse(portico_error)
         return LineAnswer(
-            recorded.status,
-            bytes(recorded.body),
+            recorded_exchange.status,
+            bytes(recorded_exchange.body),
             exchange.id,
-            ours=isinstance(refused, TooMany),
-            retry_after=None if refused is None else refused.retry_after,
+            ours=isinstance(portico_error, TooMany),
+            retry_after=None if portico_error is None else portico_error.retry_after,
         )
 
     return ask
@@ -108,15 +108,15 @@ def runs_in_memory(services: ApiServices) -> Answer:
 
 
 async def _next_events(run: Run, after: int) -> Mapping[str, Any]:
-    found, ended = await run.log.since(after, EVENT_WAIT_S)
+    numbered_events, has_ended = await run.log.since(after, EVENT_WAIT_S)
     events: list[Any] = []
     size = 0
-    for number, event in found:
+    for number, event in numbered_events:
         events.append((number, event.type, event_to_json(event)))
         size += len(orjson.dumps(events[-1]))
         if size > MAX_EVENT_BYTES:
             break
-    return {"events": events, "ended": ended and len(events) == len(found)}
+    return {"events": events, "ended": has_ended and len(events) == len(numbered_events)}
 
 
 class _RecordedExchange:

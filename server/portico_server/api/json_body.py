@@ -75,42 +75,45 @@ def parse(raw: bytes) -> Any:
 def _parsed(raw: bytes) -> Generator[None, None, Any]:
     """What `parse` does, in pieces, and its value."""
     # Nearly all bodies are known to be small by their length, or by these counts, which include what stands in texts.
-    opened = 0
+    opening_count = 0
     if len(raw) > 2 * MAX_JSON_DEPTH:
-        opened = (yield from _counted(raw, b"[")) + (yield from _counted(raw, b"{"))
+        opening_count = (yield from _counted(raw, b"[")) + (yield from _counted(raw, b"{"))
     if len(raw) > 2 * MAX_JSON_PARTS:
-        yield from _require_few(raw, opened)
+        yield from _require_few(raw, opening_count)
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise errors.invalid_json(error) from None
-    if opened > MAX_JSON_DEPTH:
+    if opening_count > MAX_JSON_DEPTH:
         yield from _require_flat(value)
     return value
 
 
-def _counted(raw: bytes, what: bytes) -> Generator[None, None, int]:
+def _counted(raw: bytes, token: bytes) -> Generator[None, None, int]:
     """How often a byte is in a body."""
     if len(raw) <= _COUNTED_BYTES:
-        return raw.count(what)
-    found = 0
+        return raw.count(token)
+    count = 0
     for start in range(0, len(raw), _COUNTED_BYTES):
-        found += raw.count(what, start, start + _COUNTED_BYTES)
+        count += raw.count(token, start, start + _COUNTED_BYTES)
         yield
-    return found
+    return count
 
 
-def _require_few(raw: bytes, opened: int) -> Generator[None, None, None]:
+def _require_few(raw: bytes, opening_count: int) -> Generator[None, None, None]:
     """Raise `InvalidRequest` if a body that is not short has too many values or parts."""
     # A backslash before the end of a text is rare, and lets at most twice as many texts pass.
     texts = ((yield from _counted(raw, b'"')) - raw.count(b'\\"')) // 2
     yield
     if texts <= MAX_JSON_PARTS:
-        if opened + texts <= MAX_JSON_PARTS and opened + (yield from _counted(raw, b",")) <= MAX_JSON_VALUES:
+        if (
+            opening_count + texts <= MAX_JSON_PARTS
+            and opening_count + (yield from _counted(raw, b",")) <= MAX_JSON_VALUES
+        ):
             return
         bare = _TEXT.sub(b"", raw)  # what stands in texts does not count
-        opened = bare.count(b"[") + bare.count(b"{")
-        if opened + texts <= MAX_JSON_PARTS and opened + bare.count(b",") <= MAX_JSON_VALUES:
+        opening_count = bare.count(b"[") + bare.count(b"{")
+        if opening_count + texts <= MAX_JSON_PARTS and opening_count + bare.count(b",") <= MAX_JSON_VALUES:
             return
     raise InvalidRequest(
         f"The body has more than {MAX_JSON_VALUES:,} values, or more than {MAX_JSON_PARTS:,} objects, lists, names and "
@@ -121,22 +124,22 @@ def _require_few(raw: bytes, opened: int) -> Generator[None, None, None]:
 
 def _require_flat(value: Any) -> Generator[None, None, None]:
     """Raise `InvalidRequest` that names the field if something in the body is nested too deeply."""
-    fields, walked = value if type(value) is dict else {None: value}, 0
+    fields, node_count = value if type(value) is dict else {None: value}, 0
     for name, field in fields.items():
         # Iterators alone: a list of all that is to be looked at would be more for the collector to look at, too.
         inside: list[Iterator[Any]] = [iter((field,))]
         while inside:
-            walked += 1
-            if walked % _WALKED_VALUES_COUNT == 0:
+            node_count += 1
+            if node_count % _WALKED_VALUES_COUNT == 0:
                 yield
-            found = next(inside[-1], inside)
-            if found is inside:
+            child = next(inside[-1], inside)
+            if child is inside:
                 inside.pop()
-            elif type(found) is dict or type(found) is list:
+            elif type(child) is dict or type(child) is list:
                 if len(inside) >= MAX_JSON_DEPTH:
                     raise InvalidRequest(
                         f"The body is nested deeper than {MAX_JSON_DEPTH} levels.",
                         code="body_too_complex",
                         param=name,
                     )
-                inside.append(iter(found.values() if type(found) is dict else found))
+                inside.append(iter(child.values() if type(child) is dict else child))

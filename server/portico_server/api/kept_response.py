@@ -21,13 +21,13 @@ _PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
 class KeptFileResponse(FileResponse):
-    """The bytes of a file that is ``opened`` as long as they are sent. Never shown as a page of ours: it may hold
-    anybody's scripts. Raises ``missing`` where nothing is.
+    """The bytes of a file that is ``context_manager`` as long as they are sent. Never shown as a page of
+    ours: it may hold anybody's scripts. Raises ``missing`` where nothing is.
     """
 
     def __init__(
         self,
-        opened: AbstractAsyncContextManager[Path],
+        context_manager: AbstractAsyncContextManager[Path],
         name: str,
         media_type: str,
         missing: NotFound,
@@ -41,7 +41,7 @@ class KeptFileResponse(FileResponse):
             content_disposition_type=disposition,
             headers={"Content-Security-Policy": "sandbox"},
         )
-        self._opened = opened
+        self._opened = context_manager
         self._missing = missing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -74,9 +74,10 @@ async def front_page() -> HTMLResponse:
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
     """The page of one app alone, which pages of ``origins`` may embed in a frame."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
-    shown = escape(title)
+    escaped_title = escape(title)
     page = page.replace(
-        "<title>Portico</title>", f'<title>{shown}</title><meta name="portico-app" content="{shown}">'
+        "<title>Portico</title>",
+        f'<title>{escaped_title}</title><meta name="portico-app" content="{escaped_title}">',
     )
     frames = f"frame-ancestors {' '.join(origins)}" if origins else _NO_FRAMES
     policy = _POLICY.replace(_NO_FRAMES, frames)

@@ -54,7 +54,7 @@ _MESSAGES_ERROR = {
 def _operation(
     name: str,
     summary: str,
-    *declared: RequestBody,
+    *request_body: RequestBody,
     streams: bool = True,
     gives: Sequence[str] = ("application/json",),
     anthropic: bool = False,
@@ -65,22 +65,22 @@ def _operation(
     content: dict[str, Any] = {kind: {"schema": schemas.get(kind, binary)} for kind in gives}
     if streams:
         content["text/event-stream"] = {"schema": text}
-    taken = {
+    body_schemas = {
         "multipart/form-data" if body.files else "application/json": {"schema": body.schema()}
-        for body in declared
+        for body in request_body
     }
-    whose = "Anthropic" if anthropic else "OpenAI"
+    protocol_name = "Anthropic" if anthropic else "OpenAI"
     error = _MESSAGES_ERROR if anthropic else ERROR_SCHEMA
     return {
         "post": {
             "tags": ["Anthropic: messages" if anthropic else "OpenAI: models"],
             "summary": summary,
             "operationId": name,
-            "requestBody": {"required": True, "content": taken},
+            "requestBody": {"required": True, "content": body_schemas},
             "responses": {
-                "200": {"description": f"As at {whose}", "content": content},
+                "200": {"description": f"As at {protocol_name}", "content": content},
                 "4XX": {
-                    "description": f"An error in {whose}'s shape",
+                    "description": f"An error in {protocol_name}'s shape",
                     "content": {"application/json": {"schema": error}},
                 },
             },
@@ -91,9 +91,9 @@ def _operation(
 def _of_ollama(path: str, method: str) -> dict[str, Any]:
     """An operation of Ollama's API."""
     handler = OLLAMA[path][method]
-    declared = OLLAMA_BODIES.get(path)
+    request_body = OLLAMA_BODIES.get(path)
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
-    if declared is not None and "stream" in declared.optional:
+    if request_body is not None and "stream" in request_body.optional:
         content["application/x-ndjson"] = {"schema": {"type": "string"}}
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     operation: dict[str, Any] = {
@@ -108,8 +108,8 @@ def _of_ollama(path: str, method: str) -> dict[str, Any]:
             },
         },
     }
-    if declared is not None:
-        body = {"application/json": {"schema": declared.schema()}}
+    if request_body is not None:
+        body = {"application/json": {"schema": request_body.schema()}}
         operation["requestBody"] = {"required": True, "content": body}
     return operation
 
@@ -175,8 +175,10 @@ def extend(app: FastAPI) -> None:
         if "/health" not in document["paths"]:
             paths = document["paths"]
             document["paths"] = {**PATHS, **{at: {**PATHS.get(at, {}), **paths[at]} for at in paths}}
-            made = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-            error = jsonable_encoder(made, exclude_none=True)  # as FastAPI writes those of the endpoints
+            error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            error = jsonable_encoder(
+                error_schema, exclude_none=True
+            )  # as FastAPI writes those of the endpoints
             document["components"]["schemas"] |= {**error.pop("$defs"), "ErrorDocument": error}
             schemes = document["components"].setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}

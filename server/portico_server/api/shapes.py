@@ -20,14 +20,18 @@ Moment: TypeAlias = Annotated[int, BeforeValidator(int)]
 """Whole seconds since 1970, of a row that has them with their fraction."""
 
 
-def shaped(shape: type[Shape], row: Any, **given: Any) -> Shape:
-    """Return ``row`` as a ``shape``, a data class or a model: each field that is not ``given`` is the attribute of that
-    name, or has a default.
+def shaped(shape: type[Shape], row: Any, **given_fields: Any) -> Shape:
+    """Return ``row`` as a ``shape``, a data class or a model: each field that is not ``given_fields`` is the
+    attribute of that name, or has a default.
     """
     fields = shape.model_fields if issubclass(shape, BaseModel) else shape.__dataclass_fields__  # type: ignore[attr-defined]
-    attributes = {name: getattr(row, name) for name in fields if name not in given and hasattr(row, name)}
-    made: Shape = _adapter(cast("Hashable", shape)).validate_python(attributes | given, from_attributes=True)
-    return made
+    attributes = {
+        name: getattr(row, name) for name in fields if name not in given_fields and hasattr(row, name)
+    }
+    shape_document: Shape = _adapter(cast("Hashable", shape)).validate_python(
+        attributes | given_fields, from_attributes=True
+    )
+    return shape_document
 
 
 @cache
@@ -72,14 +76,14 @@ class Page(PartialList[T], Generic[T]):
         return cls(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
 
 
-def page_of(found: Sequence[Row], after: str | None, limit: int, noun: str) -> RowPage[Row]:
+def page_of(rows: Sequence[Row], after: str | None, limit: int, noun: str) -> RowPage[Row]:
     """At most ``limit`` of what is listed whole, behind what has the id ``after``. Raises `NotFound` if nothing has."""
     start = 0
     if after is not None:
-        start = next((number for number, row in enumerate(found, 1) if row.id == after), -1)
+        start = next((number for number, row in enumerate(rows, 1) if row.id == after), -1)
         if start < 0:
             raise NotFound(f"There is no {noun} '{after[:80]}' to begin after.", param="after")
-    return RowPage(tuple(found[start : start + limit]), start + limit < len(found))
+    return RowPage(tuple(rows[start : start + limit]), start + limit < len(rows))
 
 
 class RemovedName(BaseModel):

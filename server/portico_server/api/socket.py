@@ -160,11 +160,11 @@ async def read_message(message: str | bytes) -> dict[str, Any]:
 
 def error_event(error: PorticoError) -> dict[str, Any]:
     """An error as a message, as OpenAI sends it."""
-    known = error.body()
+    error_body = error.body()
     document = {
-        "type": known.type,
-        "code": known.code or known.type,
-        "message": known.message,
-        "param": known.param,
+        "type": error_body.type,
+        "code": error_body.code or error_body.type,
+        "message": error_body.message,
+        "param": error_body.param,
     }
     return {"type": "error", "status": error.status, "error": document}

@@ -52,7 +52,7 @@ class AppIndex:
 
     def owners(self, name: str) -> Sequence[str]:
         """The keys that have an app of this name."""
-        return [owner for owner, known in self._ids if known == name and owner is not None]
+        return [owner for owner, app_name in self._ids if app_name == name and owner is not None]
 
     def broken(self, owner: str | None, name: str) -> AppRow | None:
         """The app of a name that does not answer."""
@@ -65,27 +65,27 @@ class AppIndex:
     def _named(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow] | None:
         """What the caller means by a name or an id: its own app, then a shared one, another key's by its id alone."""
         app_id = bound_id(ref) or self._ids.get((caller.id, ref)) or self._ids.get((None, ref)) or ref
-        found = self._rows.get(app_id)
-        return found if found is not None and caller.sees(found[0].owner) else None
+        version = self._rows.get(app_id)
+        return version if version is not None and caller.sees(version[0].owner) else None
 
     def find(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
         """The app of a name or an id, and the version that answers.
 
         Raises `NotFound` if there is none for this caller.
         """
-        found = self._named(ref, caller)
-        if found is None or not caller.allows(f"apps:{found[0].name}:call"):
-            known = [
+        version = self._named(ref, caller)
+        if version is None or not caller.allows(f"apps:{version[0].name}:call"):
+            app_names = [
                 row.name
                 for row, _version in self._rows.values()
                 if row.owner in (None, caller.id) and caller.allows(f"apps:{row.name}:call")
             ]
             raise NotFound(
-                f"There is no deployed app '{ref[:200]}'.{nearest(ref, known)}",
+                f"There is no deployed app '{ref[:200]}'.{nearest(ref, app_names)}",
                 code="app_not_found",
                 param="name",
             )
-        return found
+        return version
 
     def readable(self, ref: str, caller: Principal) -> tuple[AppRow, VersionRow]:
         """`find` for who reads its specification: prompts, instructions and code. Raises `Forbidden` unless the app is
@@ -115,15 +115,15 @@ class AppIndex:
 
     def row(self, app_id: str) -> AppRow | None:
         """The row of a deployed app, whoever may call it."""
-        found = self._rows.get(app_id)
-        return found[0] if found is not None else None
+        version = self._rows.get(app_id)
+        return version[0] if version is not None else None
 
-    def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[tuple[AppRow, VersionRow]]:
-        """The deployed apps that the caller may call by name; ``everyone``: for an admin, all that there are."""
+    def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[tuple[AppRow, VersionRow]]:
+        """The deployed apps that the caller may call by name; ``include_all``: for an admin, all that there are."""
         return [
             (row, version)
             for row, version in sorted(self._rows.values(), key=lambda pair: (pair[0].name, pair[0].id))
-            if (everyone and caller.admin)
+            if (include_all and caller.admin)
             or (self._named(row.name, caller) == (row, version) and caller.allows(f"apps:{row.name}:call"))
         ]
 

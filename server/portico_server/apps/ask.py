@@ -74,10 +74,12 @@ _TAIL_SIZE = 400
 class StoreApps:
     """A registry `Source`: a chat app for each store whose card has the label ``app``."""
 
-    def __init__(self, registry: Registry, trust: ReaderTest, unsupported: Unsupported = "mark") -> None:
+    def __init__(
+        self, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
+    ) -> None:
         self._registry = registry
         self._trust = trust
-        self._unsupported = unsupported
+        self._unsupported = unsupported_action
         self._proposed: OrderedDict[str, tuple[Hashable, Sequence[str]]] = OrderedDict()
         """The version and the proposed questions of stores, by id."""
 
@@ -92,8 +94,8 @@ class StoreApps:
 
         They are cached until ``version`` changes. ``read`` returns passages of the store.
         """
-        known, questions = self._proposed.get(store.id, (None, ()))
-        if known == version:
+        hashable, questions = self._proposed.get(store.id, (None, ()))
+        if hashable == version:
             return questions
         app = AskApp(store, self._registry, self._trust, self._unsupported)
         questions = []
@@ -144,17 +146,18 @@ class StoreApps:
 class AskApp:
     """Searches one store and answers from what was found: a model writes, or the best sentences are quoted.
 
-    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation, and `Claimed`
-    behind each sentence. The reply's ``citations`` are the passages that the model was shown, or the sources of the
-    quotations. ``unsupported`` is what becomes of sentences without evidence where a request does not say it. The
-    caller also needs the right to read the store, and to chat where a model writes.
+    Events: `Cited` with the passages, then the model's own (`Delta` …) or a `Delta` for each quotation, and
+    `Claimed` behind each sentence. The reply's ``citations`` are the passages that the model was shown, or
+    the sources of the quotations. ``unsupported_action`` is what becomes of sentences without evidence where
+    a request does not say it. The caller also needs the right to read the store, and to chat where a model
+    writes.
     """
 
     def __init__(
-        self, store: Card, registry: Registry, trust: ReaderTest, unsupported: Unsupported = "mark"
+        self, store: Card, registry: Registry, trust: ReaderTest, unsupported_action: Unsupported = "mark"
     ) -> None:
         self._trust = trust
-        self._unsupported = unsupported
+        self._unsupported = unsupported_action
         self._store = store
         self._registry = registry
         self._place = (
@@ -166,13 +169,13 @@ class AskApp:
         """Answer. Where files of the store are still being read, the last sentence says how many."""
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is a chat app: it takes chat messages, nothing else.")
-        reply, found = await self._reply(request, context)
-        if not found.files or not found.waiting or reply.finish_reason != "stop":
+        reply, search_result = await self._reply(request, context)
+        if not search_result.files or not search_result.waiting or reply.finish_reason != "stop":
             return reply
         if _needs_a_writer(request.options):
             return reply  # JSON, or calls of tools: a sentence would spoil them
         question = prompt.split(request.messages).question
-        note = f"\n\n{unread_files(question, found.waiting, found.files + found.waiting)}"
+        note = f"\n\n{unread_files(question, search_result.waiting, search_result.files + search_result.waiting)}"
         await context.emit(Delta(note))
         return replace(reply, content=f"{reply.content}{note}")
 
@@ -183,8 +186,8 @@ class AskApp:
         model = str(self.card.labels["model"])
         writes = _needs_a_writer(request.options) or await self._writes(model)
         query = await self._query(turns, model, context) if writes else prompt.search_query(turns)
-        most = _max_tokens(request.options)
-        share = self._budget(model, most)
+        limit = _max_tokens(request.options)
+        share = self._budget(model, limit)
         search = Search(
             query,
             max_num_results=max(share.count, SEARCH_RESULTS),
@@ -192,40 +195,46 @@ class AskApp:
             steps=await self._steps(model),
             names=True,
         )
-        found, judgement = await self._search(search, turns, context, listener=context.emit)
-        if found.files == 0:
-            denial = [no_documents(turns.question, waiting=found.waiting > 0)]
-            return await self._say(denial, (), most, context), found
+        search_result, judgement = await self._search(search, turns, context, listener=context.emit)
+        if search_result.files == 0:
+            denial = [no_documents(turns.question, is_waiting=search_result.waiting > 0)]
+            return await self._say(denial, (), limit, context), search_result
         if judgement.verdict == "absent":
             denial = [not_found(turns.question)]
-            return await self._say(denial, (), most, context, nearest=nearest(found.passages)), found
-        differing = await _differing(query, judgement, found.passages)
+            return await self._say(
+                denial, (), limit, context, nearest=nearest(search_result.passages)
+            ), search_result
+        differing = await _differing(query, judgement, search_result.passages)
         if not writes:
-            quotes = quoted(turns.question, judgement, found.passages, differing)
+            quotes = quoted(turns.question, judgement, search_result.passages, differing)
             reply = await self._say(
-                quotes.pieces, quotes.passages, most, context, introduced=quotes.introduced
+                quotes.pieces, quotes.passages, limit, context, is_introduced=quotes.introduced
             )
-            return reply, found
-        shown = list(range(len(near(found.passages[: share.count]))))
-        needed = [*judgement.chain, *(differing.sides if differing is not None else ())]
-        shown += sorted({candidate.passage for candidate in needed} - {*shown})
-        passages = tuple(replace(found.passages[place], rank=rank) for rank, place in enumerate(shown, 1))
+            return reply, search_result
+        passage_numbers = list(range(len(near(search_result.passages[: share.count]))))
+        needed_candidates = [*judgement.chain, *(differing.sides if differing is not None else ())]
+        passage_numbers += sorted({candidate.passage for candidate in needed_candidates} - {*passage_numbers})
+        passages = tuple(
+            replace(search_result.passages[place], rank=rank) for rank, place in enumerate(passage_numbers, 1)
+        )
         await context.emit(Cited(passages))
-        unsupported = request.options.get("unsupported") or self._unsupported
+        unsupported_action = request.options.get("unsupported") or self._unsupported
         if differing is not None:
-            differing = differing.among(shown)
-        answer = _Answer(context, model, passages, self._vectors_within(context), unsupported, differing)
+            differing = differing.among(passage_numbers)
+        answer = _Answer(
+            context, model, passages, self._vectors_within(context), unsupported_action, differing
+        )
         reply = await answer.ask(turns, request.options, share)
-        return replace(reply, citations=passages, model=self.card.name), found
+        return replace(reply, citations=passages, model=self.card.name), search_result
 
     async def answers(self, question: str, file: str, context: Context) -> bool:
         """Whether a passage of ``file`` answers ``question``. No chat model is asked."""
         search = Search(question, max_num_results=SEARCH_RESULTS, infer_filters=True, names=True)
         turns = prompt.split(({"role": "user", "content": question},))
-        found, judgement = await self._search(search, turns, context)
+        search_result, judgement = await self._search(search, turns, context)
         if judgement.verdict != "answered" or not judgement.candidates:
             return False
-        return found.passages[judgement.candidates[0][0].passage].filename == file
+        return search_result.passages[judgement.candidates[0][0].passage].filename == file
 
     def _vectors_within(self, context: Context) -> Embedder:
         return lambda texts: self._vectors(texts, context)
@@ -243,20 +252,20 @@ class AskApp:
 
         Where there is no such model, its call says so.
         """
-        if (declared := self._store.labels.get("answers")) in ("write", "quote"):
-            return bool(declared == "write")
+        if (label := self._store.labels.get("answers")) in ("write", "quote"):
+            return bool(label == "write")
         servable = self._registry.get(model)
         return servable is None or await self._trust.way(servable.card) == "write"
 
     async def _steps(self, model: str) -> Steps | None:
         """The further steps of the store's search; its model says what to search for if it is trusted to write."""
-        said = dict(self._store.labels.get("search") or {})
-        wanted = said.pop("steps", "off")
-        if wanted == "off":
+        search_labels = dict(self._store.labels.get("search") or {})
+        max_steps = search_labels.pop("steps", "off")
+        if max_steps == "off":
             return None
         servable = self._registry.get(model)
         drives = servable is not None and await self._trust.way(servable.card) == "write"
-        return Steps(0 if wanted == "auto" else wanted, model if drives else "", **said)
+        return Steps(0 if max_steps == "auto" else max_steps, model if drives else "", **search_labels)
 
     async def _search(
         self, search: Search, turns: prompt.Turns, context: Context, listener: Listener | None = None
@@ -265,21 +274,21 @@ class AskApp:
 
         Where strong vectors found them, words that are missing prove nothing.
         """
-        found = await context.call(self._place, search, listener=listener)
-        assert isinstance(found, SearchResult)
+        search_result = await context.call(self._place, search, listener=listener)
+        assert isinstance(search_result, SearchResult)
         query = search.query
         follows = bool(turns.earlier) and query != turns.question and query.startswith(turns.earlier)
         question, earlier = (turns.question, turns.earlier) if follows else (query, "")
         judgement = await judge(
             question[: prompt.QUERY_LIMIT],
-            found.passages,
+            search_result.passages,
             self._vectors_within(context),
             earlier=earlier[: prompt.QUERY_LIMIT],
-            names=found.names,
+            names=search_result.names,
         )
-        if judgement.verdict == "absent" and found.passages and self._trusted():
+        if judgement.verdict == "absent" and search_result.passages and self._trusted():
             judgement = replace(judgement, verdict="doubtful")
-        return found, judgement
+        return search_result, judgement
 
     async def _vectors(self, texts: Sequence[str], context: Context) -> Sequence[bytes] | None:
         """Vectors of words and sentences, where the store's own model makes them at next to no cost.
@@ -290,12 +299,12 @@ class AskApp:
         if embedding is None or "words" not in embedding.card.capabilities:
             return None
         try:
-            made = await embedding.call(Embed(tuple(texts)), context)
+            vectors = await embedding.call(Embed(tuple(texts)), context)
         except PorticoError as error:
             logger.info("sentences are compared by their words alone: %s", error.message)
             return None
-        assert isinstance(made, Vectors)
-        return made.data
+        assert isinstance(vectors, Vectors)
+        return vectors.data
 
     async def _say(
         self,
@@ -304,30 +313,30 @@ class AskApp:
         max_tokens: int | None,
         context: Context,
         *,
-        introduced: bool = False,
+        is_introduced: bool = False,
         nearest: tuple[Passage, ...] = (),
     ) -> ChatReply:
         """Quotations, or that there is nothing to quote: no model is asked, so there are no tokens of a prompt.
 
-        ``introduced``: the first piece is a sentence of ours, which is not checked. ``nearest``: see `Cited`.
+        ``is_introduced``: the first piece is a sentence of ours, which is not checked. ``nearest``: see `Cited`.
         """
         answer = cut_to_length(pieces, max_tokens)
         if answer.cut:
             numbers = cited("".join(answer.pieces), len(passages))
             passages = passages[: max(numbers, default=0)]
         await context.emit(Cited(passages, nearest))
-        checked = CheckedText(context, passages, self._vectors_within(context))
+        text = CheckedText(context, passages, self._vectors_within(context))
         for number, piece in enumerate(answer.pieces):
-            if not passages or (introduced and number == 0):
-                await checked.skip(piece)
+            if not passages or (is_introduced and number == 0):
+                await text.skip(piece)
             else:
-                await checked.feed(piece)
-        await checked.close()
+                await text.feed(piece)
+        await text.close()
         return ChatReply(
             "".join(answer.pieces),
             answer.finish_reason,
             citations=passages,
-            claims=checked.claims,
+            claims=text.claims,
             usage=Usage(0, answer.tokens),
             model=self.card.name,
         )
@@ -344,9 +353,9 @@ class AskApp:
         card = servable.card if servable is not None else None
         labels = card.labels if card is not None else {}
         length = labels.get("context_length")
-        known = length if isinstance(length, int) and length > 0 else None
+        context_length = length if isinstance(length, int) and length > 0 else None
         return prompt.budget(
-            known,
+            context_length,
             max_tokens,
             quick=card is not None and "long_prompts" in card.capabilities,
             tiny=0 < (labels.get("parameters") or 0) < TINY_MODEL_SIZE,
@@ -366,7 +375,7 @@ class _Answer:
         model: str,
         passages: Sequence[Passage],
         vectors: Embedder,
-        unsupported: Unsupported,
+        unsupported_action: Unsupported,
         differing: Difference | None,
     ) -> None:
         self._context = context
@@ -374,8 +383,8 @@ class _Answer:
         self._passages = passages
         self._differing = differing
         self._vectors = vectors
-        self._unsupported = unsupported
-        self._begin("hold" if unsupported == "ask_again" else unsupported)
+        self._unsupported = unsupported_action
+        self._begin("hold" if unsupported_action == "ask_again" else unsupported_action)
 
     def _begin(self, mode: Literal["mark", "remove", "hold"]) -> None:
         self._marks = Citations(len(self._passages))
@@ -389,14 +398,14 @@ class _Answer:
         messages, reply = await self._fitting(turns, options, share)
         if self._unsupported == "ask_again":
             reply = await self._corrected(messages, reply, _options(options, share))
-        checked = self._checked
-        if checked.removed and not checked.text.strip():
+        text = self._checked
+        if text.removed and not text.text.strip():
             sentence = unsupported_answer(turns.question)
             await self._context.emit(Delta(sentence))
-            return replace(reply, content=sentence, claims=checked.claims)
+            return replace(reply, content=sentence, claims=text.claims)
         if self._differing is not None and reply.finish_reason == "stop" and not reply.tool_calls:
-            await checked.skip(other_side(turns.question, checked.text, self._differing, self._passages))
-        return replace(reply, content=checked.text, claims=checked.claims)
+            await text.skip(other_side(turns.question, text.text, self._differing, self._passages))
+        return replace(reply, content=text.text, claims=text.claims)
 
     async def _corrected(
         self, messages: tuple[Message, ...], first: ChatReply, options: Mapping[str, Any]
@@ -406,18 +415,20 @@ class _Answer:
         if not wrong:
             await self._checked.release()
             return first
-        listed = "\n".join(f"- {sentence}" for sentence in wrong[:MAX_LISTED_SENTENCES])[:MAX_LISTED_CHARS]
-        asked = builtin.messages("unsupported-sentences", sentences=listed)
-        said = {"role": "assistant", "content": self._checked.text[:MAX_LISTED_CHARS]}
-        held = self._checked
+        sentence_list = "\n".join(f"- {sentence}" for sentence in wrong[:MAX_LISTED_SENTENCES])[
+            :MAX_LISTED_CHARS
+        ]
+        correction_request = builtin.messages("unsupported-sentences", sentences=sentence_list)
+        first_answer = {"role": "assistant", "content": self._checked.text[:MAX_LISTED_CHARS]}
+        text = self._checked
         self._begin("mark")
         try:
-            second = await self._once((*messages, said, *asked), options)
+            second = await self._once((*messages, first_answer, *correction_request), options)
         except PorticoError as error:
             if error.code != "context_length_exceeded" or self._text:
                 raise
-            self._checked = held
-            await held.release()
+            self._checked = text
+            await text.release()
             return first
         return replace(second, usage=first.usage + second.usage)
 
@@ -449,8 +460,8 @@ class _Answer:
             reply = await self._context.call(self._model, Chat(messages, options), listener=self._pass_on)
         except _RepetitionError:
             # The model's own count is lost with the rest of its answer; ours is an estimate.
-            spent = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
-            reply = ChatReply("", usage=Usage(spent, prompt.tokens("".join(self._text))))
+            prompt_tokens = sum(prompt.tokens(prompt.text_of(message)) for message in messages)
+            reply = ChatReply("", usage=Usage(prompt_tokens, prompt.tokens("".join(self._text))))
         assert isinstance(reply, ChatReply)
         if not self._text and reply.content:  # a model that answers at once, without deltas
             await self._say(self._marks.feed(reply.content))
@@ -508,11 +519,11 @@ def _refuse(options: Mapping[str, Any], name: str) -> None:
             f"'{name}' is an app: its answers carry no log probabilities. Ask a model by its name for them.",
             param="logprobs",
         )
-    wanted = options.get("unsupported")
-    if wanted is not None and wanted not in UNSUPPORTED:
+    action = options.get("unsupported")
+    if action is not None and action not in UNSUPPORTED:
         raise InvalidRequest(
             f"'unsupported' must be one of {', '.join(UNSUPPORTED)}."
-            + (nearest_name(wanted, UNSUPPORTED) if isinstance(wanted, str) else ""),
+            + (nearest_name(action, UNSUPPORTED) if isinstance(action, str) else ""),
             param="unsupported",
         )
 
@@ -537,17 +548,19 @@ def _needs_a_writer(options: Mapping[str, Any]) -> bool:
 
 
 def _max_tokens(options: Mapping[str, Any]) -> int | None:
-    requested = options.get("max_completion_tokens") or options.get("max_tokens")
-    return requested if isinstance(requested, int) else None
+    max_tokens = options.get("max_completion_tokens") or options.get("max_tokens")
+    return max_tokens if isinstance(max_tokens, int) else None
 
 
 def _options(options: Mapping[str, Any], share: prompt.PromptBudget) -> dict[str, Any]:
     """The caller's options; where they are silent, a bound on the answer and no play of chance."""
-    passed = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
-    if _max_tokens(passed) is None:
-        passed["max_tokens"] = share.answer
-    if passed.get("temperature") is None:
-        passed["temperature"] = 0
-    if share.brief and passed.get("frequency_penalty") is None:
-        passed["frequency_penalty"] = 0.3  # without chance a small model goes in circles all the sooner
-    return passed
+    model_options = {name: value for name, value in options.items() if name not in _OWN_OPTIONS}
+    if _max_tokens(model_options) is None:
+        model_options["max_tokens"] = share.answer
+    if model_options.get("temperature") is None:
+        model_options["temperature"] = 0
+    if share.brief and model_options.get("frequency_penalty") is None:
+        model_options["frequency_penalty"] = (
+            0.3  # without chance a small model goes in circles all the sooner
+        )
+    return model_options

@@ -43,10 +43,10 @@ class ConfiguredApps:
                 wrong.append((entry, error))
         while waits := [failure for failure in wrong if self._may_come(failure[1])]:
             wrong = [failure for failure in wrong if failure not in waits]
-            for waiting, reason in waits:
-                logger.warning("the app %s waits: %s", waiting.name, reason.message)
-                self._index.unusable[waiting.name] = reason.message
-                self._waiting.append(waiting)
+            for app_entry, reason in waits:
+                logger.warning("the app %s waits: %s", app_entry.name, reason.message)
+                self._index.unusable[app_entry.name] = reason.message
+                self._waiting.append(app_entry)
         if wrong:
             raise wrong[0][1]
 
@@ -60,15 +60,15 @@ class ConfiguredApps:
         """Deploy what can be, until nothing more can; those that are left."""
         left = list(entries)
         while left:
-            failed: list[AppEntry] = []
+            app_entries: list[AppEntry] = []
             for entry in left:
                 try:
                     await self._deploy_entry(entry, caller)
                 except PorticoError:
-                    failed.append(entry)  # what is wrong is said when it is tried for the last time
-            if len(failed) == len(left):
+                    app_entries.append(entry)  # what is wrong is said when it is tried for the last time
+            if len(app_entries) == len(left):
                 break
-            left = failed
+            left = app_entries
         return left
 
     async def _deploy_entry(self, entry: AppEntry, caller: Principal) -> None:

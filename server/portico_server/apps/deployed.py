@@ -85,10 +85,10 @@ class DeployedApps:
     async def refresh(self) -> None:
         """Take over what other daemons on the same database deployed, limited or removed."""
         before = self.index.all_rows()
-        listed = await self._database.read(apps.all_of)
-        for app_id in before.keys() - {row.id for row, _version in listed}:
+        deployed_rows = await self._database.read(apps.all_of)
+        for app_id in before.keys() - {row.id for row, _version in deployed_rows}:
             self._leave(before[app_id])
-        for row, version in listed:
+        for row, version in deployed_rows:
             if before.get(row.id) == row:
                 continue
             if row.id in before and not row.limits:
@@ -113,7 +113,7 @@ class DeployedApps:
 
         requests, tokens = await spent(now - MINUTE_S)
         _, today = await spent(now - now % DAY_S)
-        meter.resume(requests=requests, tokens=tokens, spent=today)
+        meter.resume(requests=requests, tokens=tokens, spent_tokens=today)
 
     async def deploy(
         self,
@@ -123,17 +123,18 @@ class DeployedApps:
         caller: Principal,
         *,
         note: str = "",
-        expected: int | None = None,
+        expected_version: int | None = None,
     ) -> tuple[AppRow, VersionRow]:
-        """Make ``spec`` the version of ``name`` that answers, from the next call on; ``name`` may be the id of an app.
+        """Make ``spec`` the version of ``name`` that answers, from the next call on; ``name`` may be the id
+        of an app.
 
-        What an admin deploys is shared. Raises `InvalidRequest` if the specification is wrong, `Conflict` if the name
-        belongs to something else, is shared and the caller is not an admin, or if ``expected`` is not the version that
-        answers now.
+        What an admin deploys is shared. Raises `InvalidRequest` if the specification is wrong, `Conflict` if
+        the name belongs to something else, is shared and the caller is not an admin, or if
+        ``expected_version`` is not the version that answers now.
         """
         row = await self._checked(name, kind, spec, caller)
         if row is not None:
-            return await self._deployed_again(row, kind, spec, caller, note, expected)
+            return await self._deployed_again(row, kind, spec, caller, note, expected_version)
         owner, now = owner_of(caller), time.time()
         await self._storage.admit(self._database, owner, json_bytes(spec))
         new = AppRow(new_id("app_"), name, owner, kind, 1, None, now, now)
@@ -149,22 +150,22 @@ class DeployedApps:
         spec: Mapping[str, Any],
         caller: Principal,
         note: str,
-        expected: int | None,
+        expected_version: int | None,
     ) -> tuple[AppRow, VersionRow]:
         await self._storage.admit(self._database, row.owner, json_bytes(spec))
         row, version = await self._database.write(
-            apps.deploy, row.id, kind, caller.id, spec, digest_of(spec), note, expected
+            apps.deploy, row.id, kind, caller.id, spec, digest_of(spec), note, expected_version
         )
         self._serve(row, version)
         return row, version
 
     def _of(self, kind: str) -> AppKind:
-        known = self._kinds.get(kind)
-        if known is None:
+        app_kind = self._kinds.get(kind)
+        if app_kind is None:
             raise InvalidRequest(
                 f"'{kind}' is not a kind of app; it is one of {', '.join(self._kinds)}.", param="kind"
             )
-        return known
+        return app_kind
 
     def _serve(self, row: AppRow, version: VersionRow) -> None:
         servable = self._of(row.kind).build(row.name, version.spec, row)
@@ -179,15 +180,15 @@ class DeployedApps:
     async def version(self, ref: str, number: int, caller: Principal) -> VersionRow:
         """One version. Raises `NotFound`, and as `AppIndex.readable`."""
         row, _version = self.index.readable(ref, caller)
-        found = await self._database.read(apps.version, row.id, number)
-        if found is None:
+        version_row = await self._database.read(apps.version, row.id, number)
+        if version_row is None:
             newest = (await self._database.read(apps.versions, row.id))[0].version
             raise NotFound(
                 f"'{row.name}' has no version {number}; its newest is {newest}.",
                 code="version_not_found",
                 param="version",
             )
-        return found
+        return version_row
 
     async def named_version(self, target: str) -> Servable | None:
         """What answers for ``NAME@NUMBER``, a version of a shared app, if there is one. Raises `PorticoError` if it
@@ -197,10 +198,10 @@ class DeployedApps:
         number = whole_number(digits, MAX_VERSION_CHARS)
         if not name or number is None:
             return None
-        found = await self._database.read(apps.shared_version, name, number)
-        if found is None:
+        found_version = await self._database.read(apps.shared_version, name, number)
+        if found_version is None:
             return None
-        row, version = found
+        row, version = found_version
         return self._of(row.kind).build(row.name, version.spec, replace(row, version=version.version))
 
     async def roll_back(
@@ -209,13 +210,13 @@ class DeployedApps:
         """Let an earlier version answer again: ``to``, or the one before this."""
         row, _current = self.index.changeable(ref, caller)
         number = row.version - 1 if to is None else to
-        found = await self.version(row.id, number, caller)
-        await self._of(row.kind).check(row.name, found.spec, caller)
-        moved = await self._database.write(apps.point, row.id, number)
-        if moved is None:
+        version_row = await self.version(row.id, number, caller)
+        await self._of(row.kind).check(row.name, version_row.spec, caller)
+        app_row = await self._database.write(apps.point, row.id, number)
+        if app_row is None:
             raise Conflict("The app was removed meanwhile.", code="app_removed", param="name")
-        self._serve(moved, found)
-        return moved, found
+        self._serve(app_row, version_row)
+        return app_row, version_row
 
     async def update(
         self,
@@ -224,7 +225,7 @@ class DeployedApps:
         caller: Principal,
         *,
         note: str = "",
-        expected: int | None = None,
+        expected_version: int | None = None,
     ) -> tuple[AppRow, VersionRow]:
         """Another version with other values in some places (`change_places`); the rest stays as it is.
 
@@ -240,7 +241,7 @@ class DeployedApps:
             spec,
             caller,
             note=description[:MAX_NOTE_CHARS],
-            expected=row.version if expected is None else expected,
+            expected_version=row.version if expected_version is None else expected_version,
         )
 
     def known(self, caller: Principal) -> Sequence[str]:
@@ -290,7 +291,7 @@ class DeployedApps:
         self, name: str, kind: str, spec: Mapping[str, Any], caller: Principal
     ) -> AppRow | None:
         """The app that would get another version, ``None`` if it would be new. Raises as `deploy`."""
-        known = self._of(kind)
+        app_kind = self._of(kind)
         if is_id(name, "app_"):
             row: AppRow | None = self.index.changeable(name, caller)[0]
         else:
@@ -301,7 +302,7 @@ class DeployedApps:
             if row is None:
                 async with self._registry.claims.hold(owner, name):
                     row = self.index.broken(owner, name)
-        await known.check(name if row is None else row.name, spec, caller)
+        await app_kind.check(name if row is None else row.name, spec, caller)
         return row
 
     async def names(self, row: AppRow, spec: Mapping[str, Any], caller: Principal) -> Sequence[str]:

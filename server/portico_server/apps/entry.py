@@ -83,8 +83,8 @@ def _checked(
         raise InvalidRequest(
             f"{at}: {error.message}", code=error.code, param=f"{at}.{error.param}" if error.param else at
         ) from error
-    held = None if limits is None else UsageLimits.parse(limits, f"{at}.limits")
-    return AppEntry(name, kind, {"name": name, **spec}, held)
+    usage_limits = None if limits is None else UsageLimits.parse(limits, f"{at}.limits")
+    return AppEntry(name, kind, {"name": name, **spec}, usage_limits)
 
 
 def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def _document(file: str, folder: Path, at: str) -> dict[str, Any]:
     path = (folder / Path(file).expanduser()).resolve()
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = json.loads(text) if path.suffix.lower() == ".json" else load(text)
+        document = json.loads(text) if path.suffix.lower() == ".json" else load(text)
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{at}: {path} is not valid YAML: {explain(error)}.", param=at) from error
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{at}: {path} cannot be read: {error}.", param=at) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise InvalidRequest(f"{at}: {path} holds no flow and no agent.", param=at)
-    return found
+    return document

@@ -176,7 +176,7 @@ def language(text: str) -> str:
     if _CYRILLIC.search(text):
         return "ru"
     words = [word.lower() for word in _WORD.findall(text)]
-    votes = {name: sum(word in known for word in words) for name, known in _WORDS.items()}
+    votes = {name: sum(word in stop_words for word in words) for name, stop_words in _WORDS.items()}
     return max(votes, key=lambda name: votes[name])  # the first of equals: English
 
 
@@ -185,14 +185,14 @@ def not_found(question: str) -> str:
     return _NOT_FOUND[language(question)]
 
 
-def no_documents(question: str, *, waiting: bool) -> str:
+def no_documents(question: str, *, is_waiting: bool) -> str:
     """The sentence that says that there are no documents to search, or not yet, in the language of the question."""
-    return (_WAITING if waiting else _EMPTY)[language(question)]
+    return (_WAITING if is_waiting else _EMPTY)[language(question)]
 
 
-def unread_files(question: str, waiting: int, total: int) -> str:
+def unread_files(question: str, waiting_count: int, total: int) -> str:
     """The sentence that says how many files are not read yet, in the language of the question."""
-    return _UNREAD[language(question)].format(waiting=waiting, total=total)
+    return _UNREAD[language(question)].format(waiting=waiting_count, total=total)
 
 
 def nearest_passages(question: str) -> str:
@@ -203,11 +203,11 @@ def nearest_passages(question: str) -> str:
 def documents_differ(question: str, order: Literal["", "authority", "newer"]) -> str:
     """The sentence that says that sources do not agree, and which of them comes first."""
     name = language(question)
-    known = {"authority": _AUTHORITY_FIRST, "newer": _NEWER_FIRST}.get(order)
-    if known is None:
+    sentences = {"authority": _AUTHORITY_FIRST, "newer": _NEWER_FIRST}.get(order)
+    if sentences is None:
         return _DIFFER[name]
     between = "" if name in ("zh-Hans", "zh-Hant", "ja") else " "
-    return f"{_DIFFER[name]}{between}{known[name]}"
+    return f"{_DIFFER[name]}{between}{sentences[name]}"
 
 
 def unsupported_answer(question: str) -> str:

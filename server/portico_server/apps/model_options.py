@@ -10,18 +10,18 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.invalid import wrong_type
 
 
-def known_options(given: Mapping[str, Any], at: str) -> None:
+def known_options(options: Mapping[str, Any], at: str) -> None:
     """Raise `InvalidRequest` for an option that models do not have; ``at`` is the place of the options."""
-    unknown = unknown_option(given)
+    unknown = unknown_option(options)
     if unknown is not None:
         where = f"{at}.{unknown[0]}" if at else unknown[0]
         raise InvalidRequest(unknown[1], code="unknown_parameter", param=where)
-    extra = given.get("extra_body")
+    extra = options.get("extra_body")
     if extra is not None and not isinstance(extra, Mapping):
         wrong_type(f"{at}.extra_body" if at else "extra_body", "an object", extra, code="invalid_spec")
 
 
-def model_options(given: Mapping[str, Any], at: str) -> dict[str, Any]:
+def model_options(options: Mapping[str, Any], at: str) -> dict[str, Any]:
     """Checked options of a model as fields of a request: those of ``extra_body`` stand among the others."""
-    known_options(given, at)
-    return flat_options(given)
+    known_options(options, at)
+    return flat_options(options)

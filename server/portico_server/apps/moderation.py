@@ -74,7 +74,7 @@ _JUDGED: Final = {
 }
 """What each kind of thing that rules find means."""
 
-_BY_RULES: Final = frozenset(category for found in _JUDGED.values() for category in found)
+_BY_RULES: Final = frozenset(category for categories in _JUDGED.values() for category in categories)
 _DETECTORS: Final = tuple(detector for group in GROUPS.values() for detector in group)
 
 _SEEN: Final = frozenset(
@@ -158,8 +158,8 @@ def _read_parts(parts: Sequence[Any]) -> ModeratedItem:
                 if not isinstance(image, dict) or not isinstance(image.get("url"), str):
                     wrong(f"{at}.image_url", "must be an object with a string 'url'")
                 images.append(image["url"])
-            case other:
-                not_one_of(f"{at}.type", other, ("text", "image_url"))
+            case part_type:
+                not_one_of(f"{at}.type", part_type, ("text", "image_url"))
     if len(images) > MAX_IMAGES:
         wrong("input", f"has {len(images)} images; at most {MAX_IMAGES} are taken in one request")
     return ModeratedItem(tuple(texts), tuple(images))
@@ -227,14 +227,14 @@ async def _by_rules(items: Sequence[ModeratedItem]) -> Moderated:
 
 
 def _judged_by_rules(item: ModeratedItem) -> dict[str, Any]:
-    found = {
+    flagged_categories = {
         category for text in item.texts for hit in find(text, _DETECTORS) for category in _JUDGED[hit.kind]
     }
     names = (*CATEGORIES, *OWN_CATEGORIES)
     return {
-        "flagged": bool(found),
-        "categories": {name: name in found for name in names},
-        "category_scores": {name: float(name in found) for name in names},
+        "flagged": bool(flagged_categories),
+        "categories": {name: name in flagged_categories for name in names},
+        "category_scores": {name: float(name in flagged_categories) for name in names},
         "category_applied_input_types": {name: ["text"] if name in _BY_RULES else [] for name in names},
     }
 
@@ -269,15 +269,15 @@ async def _ask(name: str, item: ModeratedItem, context: Context) -> ChatReply:
 
 def _judged_by_chat(name: str, item: ModeratedItem, answer: str) -> dict[str, Any]:
     try:
-        given: Mapping[str, Any] = orjson.loads(answer)
-        scores = {category: int(given[category]) for category in CATEGORIES}
+        category_scores: Mapping[str, Any] = orjson.loads(answer)
+        scores = {category: int(category_scores[category]) for category in CATEGORIES}
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise EngineFailed(
             f"'{name}' did not answer with a score for each category. "
             "A larger model may, or one with the task 'moderation'.",
             code="bad_moderation",
         ) from error
-    kinds = [kind for kind, given in (("text", item.texts), ("image", item.images)) if given]
+    kinds = [kind for kind, contents in (("text", item.texts), ("image", item.images)) if contents]
     return {
         "flagged": any(score >= _FLAGGED_SCORE for score in scores.values()),
         "categories": {category: score >= _FLAGGED_SCORE for category, score in scores.items()},

@@ -20,25 +20,25 @@ def change_places(spec: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     field, a number in brackets for an item of a list. A step that is the only one of its name may be named at once,
     wherever it is. Raises `NotFound` for a place that is not there.
     """
-    made: dict[str, Any] = copy.deepcopy(dict(spec))
+    changed_spec: dict[str, Any] = copy.deepcopy(dict(spec))
     for place, value in changes.items():
-        _put(made, place, value)
-    return made
+        _put(changed_spec, place, value)
+    return changed_spec
 
 
 def _put(spec: dict[str, Any], place: str, value: Any) -> None:
     parts = _parts(place)
     node: Any = spec
     for number, part in enumerate(parts[:-1]):
-        found = _below(node, part)
-        if found is None and number == 0:
-            found = _anywhere(spec, part, place)
-        if found is None and number == len(parts) - 2 and isinstance(node, dict) and _is_whole(node):
+        child = _below(node, part)
+        if child is None and number == 0:
+            child = _anywhere(spec, part, place)
+        if child is None and number == len(parts) - 2 and isinstance(node, dict) and _is_whole(node):
             # An object that was left out so far, such as the options of a model; the check knows its fields.
-            found = node[part] = {}
-        if found is None:
+            child = node[part] = {}
+        if child is None:
             raise _nowhere(place, part, node, [name for name, _step in _all(spec)] if not number else [])
-        node = found
+        node = child
     last = parts[-1]
     at = whole_number(last)
     if isinstance(node, list) and at is not None and at < len(node):
@@ -80,8 +80,8 @@ def _below(node: Any, part: str) -> Any:
     for name, child in _children(node):
         if name == part:
             return child
-    found = node.get(part)
-    return found if isinstance(found, dict | list) else None
+    found_child = node.get(part)
+    return found_child if isinstance(found_child, dict | list) else None
 
 
 def _named(item: Any) -> dict[str, Any] | None:
@@ -94,26 +94,30 @@ def _named(item: Any) -> dict[str, Any] | None:
 
 def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The steps and agents right below an object, by name; a step without one is called as the daemon calls it."""
-    found: list[tuple[int, Any]] = [(1, node.get(key)) for key in ("step", "then", "else", "default")]
+    ranked_children: list[tuple[int, Any]] = [
+        (1, node.get(key)) for key in ("step", "then", "else", "default")
+    ]
     for key in ("steps", "cases", "agents"):
         items = node.get(key)
-        numbered = enumerate(items if isinstance(items, list) else (), 1)
-        found += [(number if key == "steps" else 1, _named(item)) for number, item in numbered]
-    for number, child in found:
+        numbered_enumerate = enumerate(items if isinstance(items, list) else (), 1)
+        ranked_children += [
+            (number if key == "steps" else 1, _named(item)) for number, item in numbered_enumerate
+        ]
+    for number, child in ranked_children:
         if isinstance(child, dict) and ("name" in child or "op" in child):
             yield str(child.get("name") or f"{child.get('op')}{number}"), child
 
 
 def _anywhere(spec: dict[str, Any], name: str, place: str) -> dict[str, Any] | None:
     """The one thing of this name in the whole specification."""
-    found = [node for known, node in _all(spec) if known == name]
-    if len(found) > 1:
+    named_nodes = [node for node_name, node in _all(spec) if node_name == name]
+    if len(named_nodes) > 1:
         raise InvalidRequest(
-            f"'{place}': {len(found)} steps are named '{name}'. Name the ones around it too, from the outside.",
+            f"'{place}': {len(named_nodes)} steps are named '{name}'. Name the ones around it too, from the outside.",
             code="ambiguous_place",
             param=f"set.{place}",
         )
-    return found[0] if found else None
+    return named_nodes[0] if named_nodes else None
 
 
 def _all(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -125,10 +129,10 @@ def _all(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _nowhere(place: str, part: str, node: Any, further: Sequence[str] = ()) -> NotFound:
-    known = list(further)
+    known_names = list(further)
     if isinstance(node, dict):
-        known += [*(str(key) for key in node), *(name for name, _child in _children(node))]
-    hint = nearest(part, known) or (f" There are {', '.join(known[:20])}." if known else "")
+        known_names += [*(str(key) for key in node), *(name for name, _child in _children(node))]
+    hint = nearest(part, known_names) or (f" There are {', '.join(known_names[:20])}." if known_names else "")
     return NotFound(
         f"'{place}' leads nowhere: there is no '{part}'.{hint}", code="place_not_found", param="set"
     )

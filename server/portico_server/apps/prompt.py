@@ -154,26 +154,26 @@ def compose(
     if share.brief:
         # A tiny model takes the number of a passage for the answer.
         prompt = "answer-brief"
-        shown = "\n".join(excerpt(passage.text, question, excerpt_size) for passage in passages)
+        passages_text = "\n".join(excerpt(passage.text, question, excerpt_size) for passage in passages)
     else:
         prompt = "answer"
-        shown = "\n\n".join(
+        passages_text = "\n\n".join(
             f"[{passage.rank}] {origin(passage)}\n{excerpt(passage.text, question, excerpt_size)}"
             for passage in passages
         )
     rules = " ".join(filter(None, (builtin.system(prompt), "" if share.brief else remark)))
     system = f"{turns.system}\n\n{rules}" if turns.system else rules
-    asked = builtin.text(prompt, passages=shown, question=question)
-    asking = {**turns.last, "content": _content(turns.last, asked)}
-    fixed: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
-    left = share.context - share.answer - sum(map(_tokens_of, fixed))
-    kept: list[Message] = []
+    question_text = builtin.text(prompt, passages=passages_text, question=question)
+    asking = {**turns.last, "content": _content(turns.last, question_text)}
+    messages: tuple[Message, ...] = ({"role": "system", "content": system}, asking, *turns.tail)
+    remaining_tokens = share.context - share.answer - sum(map(_tokens_of, messages))
+    kept_messages: list[Message] = []
     for turn in reversed(turns.history):
-        left -= sum(map(_tokens_of, turn))
-        if left < 0:
+        remaining_tokens -= sum(map(_tokens_of, turn))
+        if remaining_tokens < 0:
             break
-        kept[:0] = turn
-    return (fixed[0], *kept, *fixed[1:])
+        kept_messages[:0] = turn
+    return (messages[0], *kept_messages, *messages[1:])
 
 
 def tokens(text: str) -> int:
@@ -194,8 +194,8 @@ def text_of(message: Message) -> str:
 
 def _content(message: Message, text: str) -> str | list[Any]:
     content = message.get("content")
-    others = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
-    return [{"type": "text", "text": text}, *others] if others else text
+    other_parts = [part for part in content if not _is_text(part)] if isinstance(content, list) else []
+    return [{"type": "text", "text": text}, *other_parts] if other_parts else text
 
 
 def _is_text(part: Any) -> bool:

@@ -46,11 +46,11 @@ def stem(word: str) -> str:
 
 def terms(text: str) -> frozenset[str]:
     """The terms that carry meaning: stems of words that are not stop words, and pairs of CJK characters."""
-    found = {stem(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS and len(word) > 1}
+    stems = {stem(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS and len(word) > 1}
     for run in _RUN.findall(text):
         for part in STOP_CJK.split(run):
-            found.update((part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1)))
-    return frozenset(found)
+            stems.update((part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1)))
+    return frozenset(stems)
 
 
 def excerpt(text: str, question: str, limit: int) -> str:
@@ -63,30 +63,32 @@ def excerpt(text: str, question: str, limit: int) -> str:
         return text
     question_terms = terms(question)
     sentences = [match.group() for match in _SENTENCE.finditer(text) if match.group().strip()]
-    own = [len(question_terms & terms(sentence)) for sentence in sentences]
+    overlap_counts = [len(question_terms & terms(sentence)) for sentence in sentences]
     # A sentence next to a good one is worth half of it: an answer often stands right after the words of the
     # question.
     worth = [
-        score + 0.5 * max(own[i - 1] if i else 0, own[i + 1] if i + 1 < len(own) else 0)
-        for i, score in enumerate(own)
+        score
+        + 0.5
+        * max(overlap_counts[i - 1] if i else 0, overlap_counts[i + 1] if i + 1 < len(overlap_counts) else 0)
+        for i, score in enumerate(overlap_counts)
     ]
-    kept: set[int] = set()
-    left = limit
+    kept_indexes: set[int] = set()
+    remaining_chars = limit
     for index in sorted(range(len(sentences)), key=lambda i: (-worth[i], i)):
         size = len(sentences[index]) + 2
-        if size <= left:
-            kept.add(index)
-            left -= size
-    if not kept:
+        if size <= remaining_chars:
+            kept_indexes.add(index)
+            remaining_chars -= size
+    if not kept_indexes:
         best = max(range(len(sentences)), key=lambda i: (worth[i], -i))
         return sentences[best].strip()[: max(limit - 1, 1)] + "…"
-    return _joined(sentences, sorted(kept))
+    return _joined(sentences, sorted(kept_indexes))
 
 
-def _joined(sentences: Sequence[str], kept: Sequence[int]) -> str:
+def _joined(sentences: Sequence[str], kept_indexes: Sequence[int]) -> str:
     text = ""
-    for position, index in enumerate(kept):
-        if position and kept[position - 1] != index - 1:
+    for position, index in enumerate(kept_indexes):
+        if position and kept_indexes[position - 1] != index - 1:
             text = f"{text.rstrip()} … {sentences[index].lstrip()}"
         else:
             text += sentences[index]

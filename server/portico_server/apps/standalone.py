@@ -37,10 +37,10 @@ async def standalone_question(turns: Turns, model: str, context: Context) -> str
     if not turns.history:
         return plain
     talk = [message for turn in turns.history[-SHOWN_MESSAGES:] for message in turn]
-    said = [(str(message.get("role")), text_of(message).strip()[:MAX_SHOWN_CHARS]) for message in talk]
-    shown = "\n".join(f"{role}: {text}" for role, text in said if text)
+    role_texts = [(str(message.get("role")), text_of(message).strip()[:MAX_SHOWN_CHARS]) for message in talk]
+    conversation_text = "\n".join(f"{role}: {text}" for role, text in role_texts if text)
     messages = builtin.messages(
-        "standalone-question", conversation=shown, question=turns.question[:QUERY_LIMIT]
+        "standalone-question", conversation=conversation_text, question=turns.question[:QUERY_LIMIT]
     )
     try:
         async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
@@ -52,8 +52,13 @@ async def standalone_question(turns: Turns, model: str, context: Context) -> str
         if not limit.expired():
             raise
         return plain
-    written = without_thought(reply.content if isinstance(reply, ChatReply) else "").strip('"“”')
-    about = terms(turns.question) | terms(shown)
-    if not written or "\n" in written or len(written) > MAX_QUESTION_CHARS or not terms(written) & about:
+    question_text = without_thought(reply.content if isinstance(reply, ChatReply) else "").strip('"“”')
+    about = terms(turns.question) | terms(conversation_text)
+    if (
+        not question_text
+        or "\n" in question_text
+        or len(question_text) > MAX_QUESTION_CHARS
+        or not terms(question_text) & about
+    ):
         return plain
-    return written
+    return question_text

@@ -64,8 +64,8 @@ class ChatRecorder:
         """
         try:
             async for chunk in chunks:
-                ended = self._read(chunk)
-                if ended and self._merged and self._left_bytes >= 0:
+                has_ended = self._read(chunk)
+                if has_ended and self._merged and self._left_bytes >= 0:
                     await self._keep(self._document(usage()))
                 yield chunk
         finally:
@@ -75,15 +75,15 @@ class ChatRecorder:
 
     def _read(self, chunk: bytes) -> bool:
         """Take in the frames of a chunk; whether one of them is the last."""
-        ended = False
+        has_ended = False
         self._left_bytes -= len(chunk)
         for frame in chunk.split(b"\n\n"):
             data = frame.removeprefix(b"data: ")
             if data == b"[DONE]":
-                ended = True
+                has_ended = True
             elif self._left_bytes >= 0 and data.startswith(b"{"):
                 self._merge(orjson.loads(data))
-        return ended
+        return has_ended
 
     def _merge(self, piece: Mapping[str, Any]) -> None:
         if "error" in piece:
@@ -93,7 +93,7 @@ class ChatRecorder:
             if name not in ("choices", "object") and value is not None:
                 self._merged[name] = value
         for choice in piece.get("choices") or ():
-            made = self._choices.setdefault(
+            merged_choice = self._choices.setdefault(
                 choice["index"],
                 {
                     "index": choice["index"],
@@ -102,15 +102,15 @@ class ChatRecorder:
                     "finish_reason": None,
                 },
             )
-            _extend(made["message"], choice.get("delta") or {})
+            _extend(merged_choice["message"], choice.get("delta") or {})
             if choice.get("logprobs"):
-                made["logprobs"] = _joined(made["logprobs"], choice["logprobs"])
-            made["finish_reason"] = choice.get("finish_reason") or made["finish_reason"]
+                merged_choice["logprobs"] = _joined(merged_choice["logprobs"], choice["logprobs"])
+            merged_choice["finish_reason"] = choice.get("finish_reason") or merged_choice["finish_reason"]
 
     def _document(self, usage: Usage) -> dict[str, Any]:
-        made = {**self._merged, "object": "chat.completion"}
-        made["choices"] = [self._choices[index] for index in sorted(self._choices)]
-        made.setdefault(
+        document = {**self._merged, "object": "chat.completion"}
+        document["choices"] = [self._choices[index] for index in sorted(self._choices)]
+        document.setdefault(
             "usage",
             {
                 "prompt_tokens": usage.prompt_tokens,
@@ -118,7 +118,7 @@ class ChatRecorder:
                 "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             },
         )
-        return made
+        return document
 
     async def _keep(self, document: dict[str, Any]) -> None:
         body = self._body
@@ -165,10 +165,11 @@ def _extend_calls(calls: list[dict[str, Any]], pieces: list[Mapping[str, Any]]) 
         call["function"]["arguments"] += function.get("arguments") or ""
 
 
-def _joined(before: Mapping[str, Any] | None, more: Mapping[str, Any]) -> dict[str, Any]:
+def _joined(before: Mapping[str, Any] | None, new_logprobs: Mapping[str, Any]) -> dict[str, Any]:
     first = before or {}
     return {
-        name: [*(first.get(name) or ()), *(more.get(name) or ())] or None for name in ("content", "refusal")
+        name: [*(first.get(name) or ()), *(new_logprobs.get(name) or ())] or None
+        for name in ("content", "refusal")
     }
 
 
@@ -206,8 +207,8 @@ class StoredChats:
         """Those for a ``model`` and with this ``metadata``, by their time."""
         if after is not None:
             await self._found(after, caller, "after")
-        wanted = ChatFilter(None if caller.admin else caller.id, model, metadata)
-        return await self._database.read(rows.page, wanted, after=after, limit=limit, order=order)
+        chat_filter = ChatFilter(None if caller.admin else caller.id, model, metadata)
+        return await self._database.read(rows.page, chat_filter, after=after, limit=limit, order=order)
 
     async def describe(self, chat_id: str, metadata: Mapping[str, Any], caller: Principal) -> ChatRow:
         """Put other metadata in the place of what it has."""

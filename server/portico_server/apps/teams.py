@@ -37,9 +37,9 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
     step = _STEPS[kind](fields, members)
     fields.done()
     _several(members, 2 if kind == "debate" else 1, fields.path("members"))
-    made = flow.flow(step(), name=name, durability="normal")
-    assert not made.functions, "what teams compute travels"
-    return {key: item for key, item in made.spec.items() if key != "name"}
+    new_flow = flow.flow(step(), name=name, durability="normal")
+    assert not new_flow.functions, "what teams compute travels"
+    return {key: item for key, item in new_flow.spec.items() if key != "name"}
 
 
 def _member(item: Any, at: str) -> Speaker:
@@ -49,16 +49,16 @@ def _member(item: Any, at: str) -> Speaker:
         return Speaker(item, item)
     inner = JsonObject(item, at)
     person = inner.needed("human", "the name of a person; what is deployed is named by a text alone")
-    limit = inner.number("limit", 86_400.0, least=0.01, most=604_800) or 86_400.0
+    limit = inner.number("limit", 86_400.0, minimum=0.01, maximum=604_800) or 86_400.0
     inner.done()
     return Speaker(person, limit=limit)
 
 
-def _several(members: list[Speaker], least: int, at: str) -> None:
+def _several(members: list[Speaker], minimum: int, at: str) -> None:
     names = [member.name for member in members]
-    if len(names) < least or len(set(names)) < len(names):
+    if len(names) < minimum or len(set(names)) < len(names):
         raise InvalidRequest(
-            f"{at}: a team of this kind has at least {least} members, each with a name of its own.",
+            f"{at}: a team of this kind has at least {minimum} members, each with a name of its own.",
             code="invalid_spec",
             param=at,
         )
@@ -77,7 +77,7 @@ def _sequence(_fields: JsonObject, members: list[Speaker]) -> Composed:
 def _round_robin(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    rounds, final = fields.whole("rounds", 3, least=1, most=1000), fields.text("final")
+    rounds, final = fields.whole("rounds", 3, minimum=1, limit=1000), fields.text("final")
     return lambda: shapes.round_robin(members, rounds, final)
 
 
@@ -105,14 +105,14 @@ def _decentralised(fields: JsonObject, members: list[Speaker]) -> Composed:
 def _debate(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    judge, rounds = _named(fields, "judge"), fields.whole("rounds", 2, least=1, most=100)
+    judge, rounds = _named(fields, "judge"), fields.whole("rounds", 2, minimum=1, limit=100)
     return lambda: shapes.debate(members, judge, rounds)
 
 
 def _hierarchical(fields: JsonObject, members: list[Speaker]) -> Composed:
     from portico import _teams as shapes
 
-    manager, concurrency = _named(fields, "manager"), fields.whole("concurrency", 8, least=1, most=256)
+    manager, concurrency = _named(fields, "manager"), fields.whole("concurrency", 8, minimum=1, limit=256)
     return lambda: shapes.hierarchy(manager, members, concurrency)
 
 
@@ -124,7 +124,7 @@ def _named(fields: JsonObject, key: str) -> Speaker:
 
 
 def _turns(fields: JsonObject) -> int:
-    return fields.whole("turns", 12, least=1, most=1000)
+    return fields.whole("turns", 12, minimum=1, limit=1000)
 
 
 _STEPS: Final[Mapping[str, Callable[[JsonObject, list[Speaker]], Composed]]] = {

@@ -51,11 +51,11 @@ Refusal = Callable[[str], InvalidRequest]
 """Makes the error for an archive that is not taken, of a reason without a full stop."""
 
 
-def refusal(what: str, param: str = "file") -> Refusal:
+def refusal(problem: str, param: str = "file") -> Refusal:
     """Errors that begin ``The archive cannot be WHAT``."""
 
     def refused(why: str) -> InvalidRequest:
-        return InvalidRequest(f"The archive cannot be {what}: {why}.", code="invalid_archive", param=param)
+        return InvalidRequest(f"The archive cannot be {problem}: {why}.", code="invalid_archive", param=param)
 
     return refused
 
@@ -95,8 +95,9 @@ def _count_parts(raw: bytes) -> int:
 class ArchiveReader:
     """An archive on disk whose outside has been checked: entry names by ``belongs``, sizes by ``ratio``.
 
-    ``ratio``: how many times its size it may unpack to; ``max_entries``: each takes half a kilobyte of memory;
-    ``folders``: it may have entries for them, which count as nothing. Methods block and raise what ``refused`` makes.
+    ``ratio``: how many times its size it may unpack to; ``max_entries``: each takes half a kilobyte of
+    memory; ``folders``: it may have entries for them, which count as nothing. Methods block and raise what
+    ``refused_refusal`` makes.
     """
 
     def __init__(
@@ -104,24 +105,26 @@ class ArchiveReader:
         path: Path,
         belongs: Callable[[str], bool],
         ratio: int,
-        refused: Refusal,
+        refused_refusal: Refusal,
         *,
         max_entries: int = MAX_ENTRIES,
         folders: bool = False,
     ) -> None:
-        self._refused = refused
+        self._refused = refused_refusal
         self._max_entries = max_entries
-        with ExitStack() as opened:
+        with ExitStack() as exit_stack:
             try:
-                file = opened.enter_context(_ArchiveFile(path, max_entries))
-                self._zip = opened.enter_context(zipfile.ZipFile(file))
+                file = exit_stack.enter_context(_ArchiveFile(path, max_entries))
+                self._zip = exit_stack.enter_context(zipfile.ZipFile(file))
             except (OSError, *_DAMAGED) as error:
-                raise refused("it is not a whole zip archive, or it holds too many entries") from error
+                raise refused_refusal(
+                    "it is not a whole zip archive, or it holds too many entries"
+                ) from error
             self._check(path, belongs, ratio, folders=folders)
-            self._opened = opened.pop_all()
+            self._opened = exit_stack.pop_all()
 
     def _check(self, path: Path, belongs: Callable[[str], bool], ratio: int, *, folders: bool) -> None:
-        entries = [one for one in self._zip.infolist() if not (folders and one.is_dir())]
+        entries = [member for member in self._zip.infolist() if not (folders and member.is_dir())]
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
         """Bytes of each entry, unpacked, as the archive says."""
         if len(entries) > self._max_entries or len(self.sizes) != len(entries):
@@ -143,8 +146,8 @@ class ArchiveReader:
         """Let go of the file."""
         self._opened.close()
 
-    def manifest(self, form: str, version: int, called: str) -> dict[str, Any]:
-        """The manifest of an archive of the format ``form``, which is ``called`` so in errors."""
+    def manifest(self, form: str, version: int, archive_name: str) -> dict[str, Any]:
+        """The manifest of an archive of the format ``form``, which is ``archive_name`` so in errors."""
         if MANIFEST not in self.sizes:
             raise self._refused(f"it holds no {MANIFEST}")
         if self.sizes[MANIFEST] > MAX_MANIFEST_BYTES:
@@ -152,7 +155,7 @@ class ArchiveReader:
         with self.named(MANIFEST):
             value = read_json(self._zip.read(MANIFEST))
             if not isinstance(value, dict) or value.get("format") != form:
-                raise self._refused(f"it is a zip archive, but not one of {called}")
+                raise self._refused(f"it is a zip archive, but not one of {archive_name}")
             if value.get("version") != version:
                 raise self._refused(
                     f"it is of version {str(value.get('version'))[:20]}, and version {version} is read here: "

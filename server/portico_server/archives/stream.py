@@ -55,10 +55,10 @@ class ArchiveStream:
         )
         self.sums: dict[str, str] = {}
 
-    async def entry(self, name: str, blocks: Blocks, *, stored: bool = False) -> Blocks:
-        """Pieces of the archive that hold one entry. ``stored``: not compressed, as it would not get smaller."""
+    async def entry(self, name: str, blocks: Blocks, *, is_stored: bool = False) -> Blocks:
+        """Pieces of the archive that hold one entry. ``is_stored``: not compressed, as it would not get smaller."""
         info = zipfile.ZipInfo(name)
-        info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+        info.compress_type = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED
         digest = hashlib.sha256()
         async with aclosing(blocks):
             with self._zip.open(info, "w", force_zip64=True) as out:

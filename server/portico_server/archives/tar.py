@@ -44,16 +44,16 @@ class TooLong(Exception):
 class Unpacked:
     """What is in a file, unpacked as it is read where that is compressed, in one direction and up to ``max_bytes``.
 
-    Raises `TooLong` beyond, and what ``refused`` makes for a file that is damaged.
+    Raises `TooLong` beyond, and what ``refuse`` makes for a file that is damaged.
     """
 
-    def __init__(self, file: IO[bytes], max_bytes: int, refused: Refused) -> None:
+    def __init__(self, file: IO[bytes], max_bytes: int, refuse: Refused) -> None:
         file.seek(0)
         head = file.read(_MAGIC_BYTES)
         file.seek(0)
         make = next((make for magic, make in _PACKED.items() if head.startswith(magic)), None)
         self.is_compressed = make is not None
-        self._pieces = _plain(file) if make is None else _unpacked(file, make(), refused)
+        self._pieces = _plain(file) if make is None else _unpacked(file, make(), refuse)
         self._left = max_bytes
         self._piece = b""
         self._at = 0
@@ -75,10 +75,10 @@ class Unpacked:
                 self._left -= len(self._piece)
                 if self._left < 0:
                     raise TooLong
-            found = self._piece[self._at : self._at + size]
-            self._at += len(found)
-            size -= len(found)
-            yield found
+            block = self._piece[self._at : self._at + size]
+            self._at += len(block)
+            size -= len(block)
+            yield block
 
 
 def is_tar(file: IO[bytes]) -> bool:
@@ -94,68 +94,68 @@ def is_tar(file: IO[bytes]) -> bool:
 def read_tar(
     file: IO[bytes],
     max_bytes: int,
-    refused: Refused,
+    refuse: Refused,
     *,
-    wanted: Callable[[str, int], bool] = lambda _name, _size: True,
+    is_needed: Callable[[str, int], bool] = lambda _name, _size: True,
     lenient: bool = False,
 ) -> Iterator[tuple[str, bytes]]:
     """The files in an archive with their names, in its order; a name may come twice.
 
-    ``max_bytes``: what it may unpack to. ``wanted``: of which names and sizes the content is read. ``lenient``: links
-    and devices are left out instead of refused, and what is not UTF-8 in a name is replaced. Raises `TooLong`, and what
-    ``refused`` makes.
+    ``max_bytes``: what it may unpack to. ``is_needed``: of which names and sizes the content is read.
+    ``lenient``: links and devices are left out instead of refused, and what is not UTF-8 in a name is
+    replaced. Raises `TooLong`, and what ``refuse`` makes.
     """
-    plain = Unpacked(file, max_bytes, refused)
-    text = _lenient_text if lenient else partial(_text, refused)
+    plain = Unpacked(file, max_bytes, refuse)
+    text = _lenient_text if lenient else partial(_text, refuse)
     name = ""
     for number in range(_MAX_ENTRIES):
         head = plain.read(_BLOCK_BYTES)
         if number and not head.strip(b"\0"):
             return
         if not _is_header(head):
-            raise refused(
+            raise refuse(
                 "one of its entries is damaged" if number else "it is neither a zip nor a tar archive"
             )
         kind = head[156:157]
-        size = 0 if kind in _BODILESS_KINDS else _number(head[124:136], refused)
+        size = 0 if kind in _BODILESS_KINDS else _number(head[124:136], refuse)
         if kind in (_PAX_KIND, _GNU_NAME_KIND):
             if size > _MAX_HEADER_BYTES:
-                raise refused(
+                raise refuse(
                     f"what describes one of its entries has more than {_MAX_HEADER_BYTES // 1024} KB"
                 )
-            body = _body(plain, size, refused)
-            name = text(body) if kind == _GNU_NAME_KIND else _pax_path(body, text, refused) or name
+            body = _body(plain, size, refuse)
+            name = text(body) if kind == _GNU_NAME_KIND else _pax_path(body, text, refuse) or name
             continue
         if kind in (_PAX_GLOBAL_KIND, _GNU_LINK_KIND):
-            _skip(plain, size, refused)
+            _skip(plain, size, refuse)
             continue
-        own = text(head[:100])
+        short_name = text(head[:100])
         if head[257:263] == b"ustar\0" and (prefix := text(head[345:500])):
-            own = f"{prefix}/{own}"
-        called, name = name or own, ""
-        is_file = kind in _FILE_KINDS and not called.endswith("/")
+            short_name = f"{prefix}/{short_name}"
+        entry_name, name = name or short_name, ""
+        is_file = kind in _FILE_KINDS and not entry_name.endswith("/")
         if kind == _SPARSE_KIND or not (is_file or lenient or kind in (*_FILE_KINDS, _FOLDER_KIND)):
-            raise refused(
-                f"{called[:100]!a} is a link, a device or a sparse file; it may have files and folders alone"
+            raise refuse(
+                f"{entry_name[:100]!a} is a link, a device or a sparse file; it may have files and folders alone"
             )
-        if is_file and wanted(called, size):
-            yield called, _body(plain, size, refused)
+        if is_file and is_needed(entry_name, size):
+            yield entry_name, _body(plain, size, refuse)
         else:
-            _skip(plain, size, refused)
-    raise refused(f"it has more than {_MAX_ENTRIES:,} entries")
+            _skip(plain, size, refuse)
+    raise refuse(f"it has more than {_MAX_ENTRIES:,} entries")
 
 
-def _body(plain: Unpacked, size: int, refused: Refused) -> bytes:
-    found = plain.read(size)
-    if len(found) < size:
-        raise refused("it was cut short")
+def _body(plain: Unpacked, size: int, refuse: Refused) -> bytes:
+    data = plain.read(size)
+    if len(data) < size:
+        raise refuse("it was cut short")
     plain.skip(-size % _BLOCK_BYTES)
-    return found
+    return data
 
 
-def _skip(plain: Unpacked, size: int, refused: Refused) -> None:
+def _skip(plain: Unpacked, size: int, refuse: Refused) -> None:
     if plain.skip(size) < size:
-        raise refused("it was cut short")
+        raise refuse("it was cut short")
     plain.skip(-size % _BLOCK_BYTES)
 
 
@@ -189,56 +189,56 @@ def _plain(file: IO[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _unpacked(file: IO[bytes], unpacker: Any, refused: Refused) -> Iterator[bytes]:
+def _unpacked(file: IO[bytes], unpacker: Any, refuse: Refused) -> Iterator[bytes]:
     while block := file.read(_PACKED_BYTES):
-        packed: bytes | None = block
-        while packed is not None:
+        compressed_block: bytes | None = block
+        while compressed_block is not None:
             try:
-                piece = unpacker.decompress(packed, _PIECE_BYTES)
+                piece = unpacker.decompress(compressed_block, _PIECE_BYTES)
             except (OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
-                raise refused("what it is compressed with is damaged") from error
+                raise refuse("what it is compressed with is damaged") from error
             if piece:
                 yield piece
             if unpacker.eof:
                 if unpacker.unused_data.strip(b"\0") or file.read(_PACKED_BYTES).strip(b"\0"):
-                    raise refused("something follows its compressed part; pack it again, in one piece")
+                    raise refuse("something follows its compressed part; pack it again, in one piece")
                 return
             # What zlib has not looked at yet it gives back; the others keep it, and have more while pieces are whole.
-            packed = getattr(unpacker, "unconsumed_tail", b"") or (
+            compressed_block = getattr(unpacker, "unconsumed_tail", b"") or (
                 b"" if len(piece) == _PIECE_BYTES else None
             )
-    raise refused("it was cut short")
+    raise refuse("it was cut short")
 
 
 def _is_header(block: bytes) -> bool:
     """Whether a block has the checksum of what describes an entry."""
-    given = block[148:156].strip(b"\0 ")
-    if len(block) < _BLOCK_BYTES or not given or set(given) - _OCTAL_DIGITS:
+    checksum_digits = block[148:156].strip(b"\0 ")
+    if len(block) < _BLOCK_BYTES or not checksum_digits or set(checksum_digits) - _OCTAL_DIGITS:
         return False
-    return int(given, 8) == sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
+    return int(checksum_digits, 8) == sum(block[:148]) + sum(block[156:]) + 8 * ord(" ")
 
 
-def _number(field: bytes, refused: Refused) -> int:
+def _number(field: bytes, refuse: Refused) -> int:
     digits = field.strip(b"\0 ")
     if not digits:
         return 0
     if set(digits) - _OCTAL_DIGITS:
-        raise refused("one of its entries has a size that is none, or one of gigabytes")
+        raise refuse("one of its entries has a size that is none, or one of gigabytes")
     return int(digits, 8)
 
 
-def _text(refused: Refused, field: bytes) -> str:
+def _text(refuse: Refused, field: bytes) -> str:
     try:
         return field.partition(b"\0")[0].decode()
     except UnicodeDecodeError as error:
-        raise refused("the name of one of its entries is not UTF-8") from error
+        raise refuse("the name of one of its entries is not UTF-8") from error
 
 
 def _lenient_text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode(errors="replace")
 
 
-def _pax_path(body: bytes, text: Callable[[bytes], str], refused: Refused) -> str:
+def _pax_path(body: bytes, text: Callable[[bytes], str], refuse: Refused) -> str:
     """The ``path`` among records of the form "LENGTH KEY=VALUE"."""
     at, path = 0, ""
     while at < len(body) and body[at]:
@@ -246,10 +246,10 @@ def _pax_path(body: bytes, text: Callable[[bytes], str], refused: Refused) -> st
         digits = body[at:space] if space > at else b""
         end = at + int(digits) if digits.isdigit() else 0
         if not space < end <= len(body) or body[end - 1 : end] != b"\n":
-            raise refused("what describes one of its entries is damaged")
+            raise refuse("what describes one of its entries is damaged")
         key, equals, value = body[space + 1 : end - 1].partition(b"=")
         if key == b"size" or key.startswith(b"GNU.sparse") or not equals:
-            raise refused("one of its entries is sparse, or larger than its header says")
+            raise refuse("one of its entries is sparse, or larger than its header says")
         if key == b"path":
             path = text(value)
         at = end

@@ -72,10 +72,10 @@ def belongs(name: str) -> bool:
     """Whether an archive may hold an entry of this name: it leads to its place below a home, and nowhere else."""
     if name == DATABASE or _DIGEST.fullmatch(name):
         return True
-    top, *rest = name.split("/")
+    top, *parts = name.split("/")
     return (
         top in (*FOLDERS, MODELS)
-        and 0 < len(rest) <= 32
+        and 0 < len(parts) <= 32
         and len(name) <= 4_096
-        and all(_PART.fullmatch(part) for part in rest)
+        and all(_PART.fullmatch(part) for part in parts)
     )

@@ -65,7 +65,7 @@ class BackupArchive:
 
     def unpack(self, folder: Path, report: BackupProgress) -> None:
         """Write all entries below ``folder``, which exists, and flush them; each must be what was written."""
-        done = 0
+        done_bytes = 0
         for name in self.names():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,28 +74,28 @@ class BackupArchive:
                 for block in self._archive.blocks(name):
                     out.write(block)
                     digest.update(block)
-                    done += len(block)
-                    report("archive", done, self.contents.bytes)
+                    done_bytes += len(block)
+                    report("archive", done_bytes, self.contents.bytes)
                 out.flush()
                 os.fsync(out.fileno())
             self._check_sum(name, digest.hexdigest())
 
     def check(self, report: BackupProgress) -> None:
         """Read all entries, and write none."""
-        done = 0
+        done_bytes = 0
         for name in self.names():
             digest = hashlib.sha256()
             for block in self._archive.blocks(name):
                 digest.update(block)
-                done += len(block)
-                report("archive", done, self.contents.bytes)
+                done_bytes += len(block)
+                report("archive", done_bytes, self.contents.bytes)
             self._check_sum(name, digest.hexdigest())
 
-    def _check_sum(self, name: str, found: str) -> None:
-        if found != self.contents.sums[name]:
+    def _check_sum(self, name: str, actual_sum: str) -> None:
+        if actual_sum != self.contents.sums[name]:
             raise refused(f"{name} is not what was written")
         digest = "".join(name.split("/")[-2:]) if name.startswith(f"{layout.BLOBS}/") else name.split("/")[-1]
-        if name.startswith((f"{layout.BLOBS}/", f"{layout.ARTIFACTS}/")) and found != digest:
+        if name.startswith((f"{layout.BLOBS}/", f"{layout.ARTIFACTS}/")) and actual_sum != digest:
             raise refused(f"{name} does not hold what it is named after")
 
     def _contents(self) -> Contents:
@@ -105,8 +105,8 @@ class BackupArchive:
             present = self._archive.sizes.keys() - {"manifest.json"}
             if absent := sorted(sums.keys() - present):
                 raise refused(f"it lacks {absent[0]}, which its manifest names")
-            if unnamed := sorted(present - sums.keys()):
-                raise refused(f"it holds {unnamed[0]}, which its manifest does not name")
+            if unnamed_entries := sorted(present - sums.keys()):
+                raise refused(f"it holds {unnamed_entries[0]}, which its manifest does not name")
             if layout.DATABASE not in sums:
                 raise refused(f"it holds no {layout.DATABASE}")
             return Contents(
@@ -138,27 +138,27 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
             code="home_not_empty",
             param="home",
         )
-    unpacked = home / layout.RESTORING
+    path = home / layout.RESTORING
     try:
         _check_disk_space(archive, home)
-        shutil.rmtree(unpacked, ignore_errors=True)
-        unpacked.mkdir(mode=0o700)
-        archive.unpack(unpacked, report)
-        check_database(unpacked / layout.DATABASE)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=0o700)
+        archive.unpack(path, report)
+        check_database(path / layout.DATABASE)
         return swap.replace(home, old)
     except OSError as error:
         raise _explain(error, home) from error
     finally:
         if not (home / layout.PLAN).exists():
-            shutil.rmtree(unpacked, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def check_database(path: Path) -> None:
     """Raise `InvalidRequest` unless a database is sound and of a schema that this Portico opens."""
     from portico_server.db import migrate
 
-    if found := snapshot.problems(path):
-        raise refused(f"its database is damaged ({found[0][:200]})")
+    if problems := snapshot.problems(path):
+        raise refused(f"its database is damaged ({problems[0][:200]})")
     try:
         revision = snapshot.revision(path)
     except snapshot.SnapshotError as error:

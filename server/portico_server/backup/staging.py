@@ -80,7 +80,9 @@ def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgr
     for _round in range(MAX_ROUNDS):
         database = staging / layout.DATABASE
         database.unlink(missing_ok=True)
-        snapshot.copy(home / layout.DATABASE, database, lambda done, total: report("database", done, total))
+        snapshot.copy(
+            home / layout.DATABASE, database, lambda done_pages, total: report("database", done_pages, total)
+        )
         before, missing = set(missing), _link_referenced(home, staging, database, entries, report)
         if not missing or set(missing) <= before:
             break  # what was missing twice has not gone just now
@@ -88,28 +90,28 @@ def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgr
         _link_folder(home / folder, folder, staging, entries)
     if models is not None:
         _link_folder(models, layout.MODELS, staging, entries)
-    whole = {layout.DATABASE: database, **entries}
-    size = sum(path.stat().st_size for path in whole.values())
-    return Staged(whole, tuple(missing), snapshot.revision(database), size)
+    paths = {layout.DATABASE: database, **entries}
+    size = sum(path.stat().st_size for path in paths.values())
+    return Staged(paths, tuple(missing), snapshot.revision(database), size)
 
 
 def _link_referenced(
     home: Path, staging: Path, database: Path, entries: dict[str, Path], report: BackupProgress
 ) -> list[str]:
     """Link what a copy refers to; the entries that are not there. ``entries`` keeps what the copy still needs."""
-    found = snapshot.references(database)
-    needed = [layout.blob(digest) for digest in found.blobs]
-    needed += [layout.artifact(digest) for digest in found.artifacts]
-    perhaps = {name(digest) for digest in found.others for name in (layout.blob, layout.artifact)}
-    wanted = {*needed, *perhaps}
-    for name in entries.keys() - wanted:
+    references = snapshot.references(database)
+    needed_files = [layout.blob(digest) for digest in references.blobs]
+    needed_files += [layout.artifact(digest) for digest in references.artifacts]
+    perhaps = {name(digest) for digest in references.others for name in (layout.blob, layout.artifact)}
+    wanted_files = {*needed_files, *perhaps}
+    for name in entries.keys() - wanted_files:
         del entries[name]
     missing = []
-    for number, name in enumerate(sorted(wanted - entries.keys())):
+    for number, name in enumerate(sorted(wanted_files - entries.keys())):
         if not _link(home / name, name, staging, entries) and name not in perhaps:
             missing.append(name)
         if number % 1_000 == 0:
-            report("files", number, len(wanted))
+            report("files", number, len(wanted_files))
     return missing
 
 

@@ -53,13 +53,13 @@ def finish(home: Path) -> Path | None:
             if not os.path.lexists(aside / name) and os.path.lexists(home / name):
                 os.rename(home / name, aside / name)
         flush(aside)
-    unpacked = home / layout.RESTORING
-    if unpacked.is_dir():
-        for path in unpacked.iterdir():
+    unpacked_path = home / layout.RESTORING
+    if unpacked_path.is_dir():
+        for path in unpacked_path.iterdir():
             os.rename(path, home / path.name)
         flush(home)
     (home / layout.PLAN).unlink()
-    shutil.rmtree(unpacked, ignore_errors=True)
+    shutil.rmtree(unpacked_path, ignore_errors=True)
     flush(home)
     return aside
 
@@ -69,14 +69,14 @@ def tidy(home: Path) -> bool:
 
     Whether a restore was finished.
     """
-    finished = (home / layout.PLAN).exists()
-    if finished:
+    has_finished = (home / layout.PLAN).exists()
+    if has_finished:
         finish(home)
     (home / layout.PLAN_DRAFT).unlink(missing_ok=True)
     for name in (layout.STAGING, layout.RESTORING):
         if (home / name).is_dir():
             shutil.rmtree(home / name, ignore_errors=True)
-    return finished
+    return has_finished
 
 
 def _flush_tree(folder: Path) -> None:

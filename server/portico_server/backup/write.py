@@ -38,16 +38,16 @@ def check_here(settings: Settings) -> None:
         )
 
 
-def noted(loaded: LoadedSettings) -> list[dict[str, Any]]:
+def noted(settings: LoadedSettings) -> list[dict[str, Any]]:
     """The settings that are not defaults, secrets masked: a backup notes them, for people."""
     return [
         {"name": row.name, "value": row.value, "origin": row.origin}
-        for row in loaded.describe()
+        for row in settings.describe()
         if row.origin != "default"
     ]
 
 
-def _silent(what: str, done: int, total: int) -> None: ...
+def _silent(stage: str, done_bytes: int, total: int) -> None: ...
 
 
 @asynccontextmanager
@@ -67,8 +67,8 @@ async def backup(
     loop = asyncio.get_running_loop()
     stack = ExitStack()
     try:
-        held = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, report))
-        yield Backup(held, executor, version=version, settings=settings, report=report)
+        staged_state = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, report))
+        yield Backup(staged_state, executor, version=version, settings=settings, report=report)
     finally:
         # In its own thread: it may still be staging when the caller leaves, and comes after that.
         await asyncio.shield(loop.run_in_executor(executor, stack.close))
@@ -80,19 +80,19 @@ class Backup:
 
     def __init__(
         self,
-        held: Staged,
+        staged_state: Staged,
         executor: ThreadPoolExecutor,
         *,
         version: str,
         settings: Sequence[Mapping[str, Any]],
         report: BackupProgress,
     ) -> None:
-        self.held = held
+        self.held = staged_state
         self._executor = executor
         self._version = version
         self._settings = settings
         self._report = report
-        self._missing = list(held.missing)
+        self._missing = list(staged_state.missing)
         self._done = 0
 
     @property
@@ -105,12 +105,12 @@ class Backup:
         archive = ArchiveStream(self._executor)
         try:
             for name, path in self.held.entries.items():
-                stored = name.partition("/")[0] in COMPRESSED
+                is_stored = name.partition("/")[0] in COMPRESSED
                 file = await self._opened(path)
                 if file is None:
                     self._missing.append(name)
                     continue
-                async with aclosing(archive.entry(name, self._read(file), stored=stored)) as pieces:
+                async with aclosing(archive.entry(name, self._read(file), is_stored=is_stored)) as pieces:
                     async for piece in pieces:
                         yield piece
             manifest = orjson.dumps(self._manifest(archive.sums), option=orjson.OPT_INDENT_2)

@@ -119,12 +119,12 @@ class BatchService:
         file = await self._checked(input_file_id, endpoint, caller)
         try:
             async with self._files.open(file.sha256) as path:
-                found = await pools.DATASETS.run_for(
+                found_lines = await pools.DATASETS.run_for(
                     caller.id, lines.check, path, endpoint, self._services.longest
                 )
         except FileNotFoundError as error:
             raise self._files.missing(file, param="input_file_id") from error
-        return await self._services.problems(found, endpoint, caller.id)
+        return await self._services.problems(found_lines, endpoint, caller.id)
 
     async def _checked(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:
         if endpoint not in ENDPOINTS:
@@ -158,15 +158,15 @@ class BatchService:
         """The caller's batches, the newest first."""
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
-        found = await self._database.read(batches.page, owner, after=cursor, limit=limit)
-        return RowPage(tuple([await self._settled(row) for row in found.data]), found.has_more)
+        row_page = await self._database.read(batches.page, owner, after=cursor, limit=limit)
+        return RowPage(tuple([await self._settled(row) for row in row_page.data]), row_page.has_more)
 
     async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:
         """Stop asking; what is done by then gets its file. Raises `NotFound`, and `Conflict` if it has ended."""
         row = await self.get(batch_id, caller)
-        moved = await self._database.write(batches.cancel, row)
+        is_moved = await self._database.write(batches.cancel, row)
         row = await self.get(batch_id, caller)
-        if not moved and row.status != "cancelling":
+        if not is_moved and row.status != "cancelling":
             raise Conflict(
                 f"The batch '{row.id}' is {row.status} already.", code="batch_ended", param="batch_id"
             )

@@ -60,7 +60,7 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
         )
         return CheckedLines(0, "", (BatchProblem("file_too_large", words, "input_file_id"),))
     problems: list[BatchProblem] = []
-    seen: set[str] = set()
+    seen_ids: set[str] = set()
     total, model = 0, ""
     with path.open("rb") as file:
         for number, raw in _raw(file, longest):
@@ -73,7 +73,7 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
             if len(problems) >= MAX_PROBLEMS:
                 continue
             try:
-                model = _require(raw, endpoint, longest, seen, model)
+                model = _require(raw, endpoint, longest, seen_ids, model)
             except _InvalidLine as wrong:
                 problems.append(BatchProblem(wrong.code, wrong.message, wrong.param, number))
     if not total:
@@ -82,12 +82,12 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
     return CheckedLines(total, model, tuple(problems))
 
 
-def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str) -> str:
+def _require(raw: bytes, endpoint: str, longest: int, seen_ids: set[str], model: str) -> str:
     """The model of a line that is right; of the first one if ``model`` is empty. Raises `_InvalidLine`."""
     if len(raw) > longest:
-        most = longest // 1024**2
+        limit = longest // 1024**2
         raise _InvalidLine(
-            "request_too_large", f"The line is longer than {most} MB, the most that a request may have."
+            "request_too_large", f"The line is longer than {limit} MB, the most that a request may have."
         )
     value = _object(raw)
     custom_id = value.get("custom_id")
@@ -95,10 +95,10 @@ def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str
         raise _InvalidLine(
             *_lacks("custom_id", f"a text of 1 to {MAX_ID_CHARS} characters", custom_id), "custom_id"
         )
-    if custom_id in seen:
+    if custom_id in seen_ids:
         words = f"Another line has the custom_id '{custom_id[:80]}' too; each must have its own."
         raise _InvalidLine("duplicate_custom_id", words, "custom_id")
-    seen.add(custom_id)
+    seen_ids.add(custom_id)
     if value.get("method") != "POST":
         raise _InvalidLine(*_lacks("method", "'POST'", value.get("method")), "method")
     if value.get("url") != endpoint:
@@ -113,38 +113,36 @@ def _require(raw: bytes, endpoint: str, longest: int, seen: set[str], model: str
 
 
 def _model(body: dict[str, Any], model: str) -> str:
-    named = body.get("model")
-    if not isinstance(named, str) or not named:
-        raise _InvalidLine(*_lacks("body.model", "the name of a model or an app", named), "body.model")
+    model_name = body.get("model")
+    if not isinstance(model_name, str) or not model_name:
+        raise _InvalidLine(*_lacks("body.model", "the name of a model or an app", model_name), "body.model")
     for field in ("stream", "background"):
         if body.get(field):
             words = f"'{field}' has no meaning in a batch, whose answers come as a file; leave it out."
             raise _InvalidLine("unsupported_parameter", words, f"body.{field}")
-    if model and named != model:
-        words = (
-            f"The model '{named[:80]}' is not that of the first line, '{model[:80]}'; make a batch for each."
-        )
-        raise _InvalidLine("model_mismatch", words + nearest(named, [model]), "body.model")
-    return named
+    if model and model_name != model:
+        words = f"The model '{model_name[:80]}' is not that of the first line, '{model[:80]}'; make a batch for each."
+        raise _InvalidLine("model_mismatch", words + nearest(model_name, [model]), "body.model")
+    return model_name
 
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        what = str(error).partition(": line")[0]
+        problem = str(error).partition(": line")[0]
         raise _InvalidLine(
-            "invalid_json_line", f"This line is not JSON: {what}, at column {error.colno}."
+            "invalid_json_line", f"This line is not JSON: {problem}, at column {error.colno}."
         ) from None
     if not isinstance(value, dict):
         raise _InvalidLine("invalid_json_line", "This line is not a JSON object.")
     return value
 
 
-def _lacks(name: str, wanted: str, given: object) -> tuple[str, str]:
-    if given is None:
-        return "missing_required_parameter", f"'{name}' is missing; it must be {wanted}."
-    return "invalid_value", f"'{name}' must be {wanted}."
+def _lacks(name: str, expectation: str, value: object) -> tuple[str, str]:
+    if value is None:
+        return "missing_required_parameter", f"'{name}' is missing; it must be {expectation}."
+    return "invalid_value", f"'{name}' must be {expectation}."
 
 
 def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
@@ -152,21 +150,21 @@ def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
     number = 0
     while raw := file.readline(longest + 2):
         number += 1
-        rest = raw
-        while not rest.endswith(b"\n") and (rest := file.readline(1024 * 1024)):
+        remainder = raw
+        while not remainder.endswith(b"\n") and (remainder := file.readline(1024 * 1024)):
             pass
         text = raw.removeprefix(_BOM) if number == 1 else raw
         if text := text.strip():
             yield number, text
 
 
-def blocks(path: Path, done: Collection[int], longest: int) -> Iterator[list[BatchLine]]:
-    """The requests of a checked file that are not ``done``, some at a time."""
+def blocks(path: Path, done_lines: Collection[int], longest: int) -> Iterator[list[BatchLine]]:
+    """The requests of a checked file that are not ``done_lines``, some at a time."""
     block: list[BatchLine] = []
     size = 0
     with path.open("rb") as file:
         for number, raw in _raw(file, longest):
-            if number in done:
+            if number in done_lines:
                 continue
             value = orjson.loads(raw)
             line = BatchLine(number, value["custom_id"], orjson.dumps(value["body"]))

@@ -53,9 +53,9 @@ class ResultWriter:
         """Set once there is nothing to wait for before the next write: enough lines are there, or no more come."""
         self._ended = False
 
-    async def keep(self, row: LineRow, spent: SpentTokens) -> None:
+    async def keep(self, row: LineRow, spent_tokens: SpentTokens) -> None:
         """Have a line written soon; wait while too many are not. Raises what keeps the lines from being written."""
-        self._waiting.append((row, spent))
+        self._waiting.append((row, spent_tokens))
         if len(self._waiting) >= FULL_WRITE_LINES:
             self._due.set()
         if self._writing is None or self._writing.done():
@@ -80,8 +80,8 @@ class ResultWriter:
         """Let what is there be written, and end. What waits for a full disk is given up."""
         self._end()
         if self._writing is not None:
-            done, _ = await asyncio.wait((self._writing,), timeout=STOP_TIMEOUT_S)
-            if not done:
+            tasks, _ = await asyncio.wait((self._writing,), timeout=STOP_TIMEOUT_S)
+            if not tasks:
                 self._writing.cancel()
                 await asyncio.wait((self._writing,))
 
@@ -99,9 +99,9 @@ class ResultWriter:
             self._has_space.set()
             if not self._ended:
                 self._due.clear()
-            rows = [row for row, _spent in group]
+            rows = [row for row, _tokens in group]
             total = SpentTokens(
-                *(sum(numbers) for numbers in zip(*(spent for _row, spent in group), strict=True))
+                *(sum(numbers) for numbers in zip(*(tokens for _row, tokens in group), strict=True))
             )
             await self._patiently(rows, total)
             with suppress(TimeoutError):

@@ -61,9 +61,12 @@ def _spent(document: Any) -> SpentTokens:
     prompt_tokens = usage.get("prompt_tokens", usage.get("input_tokens"))
     completion_tokens = usage.get("completion_tokens", usage.get("output_tokens"))
     details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    cached_tokens = details.get("cached_tokens") if isinstance(details, dict) else 0
     return SpentTokens(
-        *(number if isinstance(number, int) else 0 for number in (prompt_tokens, completion_tokens, cached))
+        *(
+            number if isinstance(number, int) else 0
+            for number in (prompt_tokens, completion_tokens, cached_tokens)
+        )
     )
 
 
@@ -98,14 +101,17 @@ class Results:
         Raises `Unavailable` if the disk is full, and `Conflict` if another daemon has the run by now.
         """
         laid: list[ReceivedBytes] = []
-        made: list[FileRow | None] = []
+        file_rows: list[FileRow | None] = []
         try:
-            for name, chunks in (("output", self._answered(failed=False)), ("error", self._failed(status))):
-                received = await self.files.receive(chunks, limited=False)
-                laid.append(received)
-                await self.files.place_early(received)
-                made.append(self._row(name, received) if received.bytes else None)
-            await self.database.write(batches.finish, self.row.id, status, made, run_id, holder)
+            for name, chunks in (
+                ("output", self._answered(has_failed=False)),
+                ("error", self._failed(status)),
+            ):
+                received_file = await self.files.receive(chunks, is_limited=False)
+                laid.append(received_file)
+                await self.files.place_early(received_file)
+                file_rows.append(self._row(name, received_file) if received_file.bytes else None)
+            await self.database.write(batches.finish, self.row.id, status, file_rows, run_id, holder)
         finally:
             digests = [item.sha256 for item in laid]
             await asyncio.shield(self._settle(digests))
@@ -114,7 +120,7 @@ class Results:
         await self.files.release(digests)  # those that have no row: a file that failed, or is empty
         await self.files.forget(digests)
 
-    def _row(self, name: str, received: ReceivedBytes) -> FileRow:
+    def _row(self, name: str, received_bytes: ReceivedBytes) -> FileRow:
         keep = BatchSpec.from_json(self.row.spec).keep
         now = time.time()
         return FileRow(
@@ -122,28 +128,28 @@ class Results:
             owner=self.row.owner,
             filename=f"{self.row.id}_{name}.jsonl",
             purpose=OUTPUT_PURPOSE,
-            bytes=received.bytes,
-            sha256=received.sha256,
+            bytes=received_bytes.bytes,
+            sha256=received_bytes.sha256,
             created_at=now,
             expires_at=None if keep is None else now + keep,
         )
 
-    async def _answered(self, *, failed: bool) -> AsyncIterator[bytes]:
+    async def _answered(self, *, has_failed: bool) -> AsyncIterator[bytes]:
         after = 0
-        while rows := await self.database.read(batches.lines, self.row.id, failed, after, PAGE_ROWS):
+        while rows := await self.database.read(batches.lines, self.row.id, has_failed, after, PAGE_ROWS):
             yield b"".join(row.data for row in rows)
             after = rows[-1].line
 
     async def _failed(self, status: str) -> AsyncIterator[bytes]:
         """What failed, and then what nobody was asked."""
-        async for chunk in self._answered(failed=True):
+        async for chunk in self._answered(has_failed=True):
             yield chunk
         if status not in CODES or not self.row.total:
             return
         code, message = CODES[status]
-        done = await self.database.read(batches.done_lines, self.row.id)
+        done_lines = await self.database.read(batches.done_lines, self.row.id)
         try:
-            async for block in read(self.files, self.row, done, self.longest):
+            async for block in read(self.files, self.row, done_lines, self.longest):
                 yield b"".join(unanswered(self.row.id, line, code, message) for line in block)
         except FileNotFoundError:  # the batch ends all the same, with what was answered
             logger.warning(
@@ -152,17 +158,17 @@ class Results:
 
 
 async def read(
-    files: BatchFiles, row: BatchRow, done: set[int], longest: int
+    files: BatchFiles, row: BatchRow, done_lines: set[int], longest: int
 ) -> AsyncGenerator[Sequence[BatchLine], None]:
-    """The requests of a batch that are not ``done``, some at a time, read off the event loop; the next ones while
+    """The requests of a batch that are not ``done_lines``, some at a time, read off the event loop; the next ones while
     these are asked.
     """
     async with files.open(row.input_sha256) as path:
-        found: Any = blocks(path, done, longest)
-        ahead = pools.FILES.begin(next, found, None)
+        line_blocks: Any = blocks(path, done_lines, longest)
+        ahead = pools.FILES.begin(next, line_blocks, None)
         try:
             while block := await asyncio.shield(ahead):
-                ahead = pools.FILES.begin(next, found, None)
+                ahead = pools.FILES.begin(next, line_blocks, None)
                 yield block
         finally:
             await asyncio.wait((ahead,))  # it reads the file, which is let go of

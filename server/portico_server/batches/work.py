@@ -55,23 +55,23 @@ class BatchServices:
     at_once: int
     longest: int
 
-    async def problems(self, checked: CheckedLines, endpoint: str, owner: str) -> CheckedLines:
+    async def problems(self, checked_lines: CheckedLines, endpoint: str, owner: str) -> CheckedLines:
         """What was found, and whether the model is there for ``owner`` and does what the endpoint asks."""
-        if checked.problems or not checked.model:
-            return checked
+        if checked_lines.problems or not checked_lines.model:
+            return checked_lines
         try:
             caller = self.scheduler.principals(owner)
-            found = await self.registry.resolve(checked.model, caller)
+            servable = await self.registry.resolve(checked_lines.model, caller)
         except (Forbidden, NotFound) as error:
             problem = BatchProblem(error.code or "", error.message, "body.model", 1)
         else:
             able = ENDPOINTS[endpoint]
-            if able in found.card.capabilities:
-                return checked
-            can = ", ".join(sorted(found.card.capabilities)) or "nothing else"
-            words = f"The model '{checked.model}' does not answer at {endpoint}; it does {can}."
+            if able in servable.card.capabilities:
+                return checked_lines
+            can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
+            words = f"The model '{checked_lines.model}' does not answer at {endpoint}; it does {can}."
             problem = BatchProblem("unsupported_operation", words, "body.model", 1)
-        return CheckedLines(checked.total, checked.model, (problem,))
+        return CheckedLines(checked_lines.total, checked_lines.model, (problem,))
 
 
 class BatchWork:
@@ -108,19 +108,21 @@ class BatchWork:
         await self._context.emit(Progressed("validate", "Reading the file"))
         try:
             async with services.files.open(row.input_sha256) as path:
-                checked = await pools.DATASETS.run(lines.check, path, row.endpoint, services.longest)
+                checked_lines = await pools.DATASETS.run(lines.check, path, row.endpoint, services.longest)
         except FileNotFoundError:
             errors = [_missing("Upload it again.").to_json()]
             await self._move("failed", {"errors": errors, "finished_at": time.time()})
             return
-        checked = await services.problems(checked, row.endpoint, row.owner)
-        found = {"total": checked.total, "model": checked.model}
-        if checked.problems:
-            errors = [problem.to_json() for problem in checked.problems]
-            await self._move("failed", {"errors": errors, "model": checked.model, "finished_at": time.time()})
+        checked_lines = await services.problems(checked_lines, row.endpoint, row.owner)
+        check_result = {"total": checked_lines.total, "model": checked_lines.model}
+        if checked_lines.problems:
+            errors = [problem.to_json() for problem in checked_lines.problems]
+            await self._move(
+                "failed", {"errors": errors, "model": checked_lines.model, "finished_at": time.time()}
+            )
         else:
-            await self._move("in_progress", found)
-        await self._note("check", 1, found)
+            await self._move("in_progress", check_result)
+        await self._note("check", 1, check_result)
 
     async def _move(self, to: str, values: dict[str, Any] | None = None) -> None:
         """Go on to another status, unless the batch was cancelled meanwhile; then see what it is."""
@@ -139,7 +141,7 @@ class BatchWork:
         self._row = row
 
     async def _note(
-        self, path: str, number: int, output: dict[str, Any], spent: SpentTokens | None = None
+        self, path: str, number: int, output: dict[str, Any], spent_tokens: SpentTokens | None = None
     ) -> None:
         """A step for the trace; and a run that got further is taken up again as often as it is cut off."""
         now = time.time()
@@ -151,7 +153,7 @@ class BatchWork:
             output=orjson.dumps(output).decode(),
             started_at=self._began,
             milliseconds=(now - self._began) * 1e3,
-            **(spent._asdict() if spent else {}),
+            **(spent_tokens._asdict() if spent_tokens else {}),
         )
         await self._services.database.write_soon(
             steps.record, self._context.run, [row], self._services.scheduler.holder
@@ -163,31 +165,35 @@ class BatchWork:
         row = self._row
         errors: Sequence[dict[str, Any]] = ()
         asking = asyncio.create_task(self._ask_all(), name=f"requests of {row.id}")
-        stopped = asyncio.create_task(self._cancelled(), name=f"cancel of {row.id}")
+        stopped_task = asyncio.create_task(self._cancelled(), name=f"cancel of {row.id}")
         try:
             await asyncio.wait(
-                (asking, stopped),
+                (asking, stopped_task),
                 timeout=max(0.0, row.expires_at - time.time()),
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            finished = [task for task in (asking, stopped) if task.done()]
-            for task in (asking, stopped):
+            tasks = [task for task in (asking, stopped_task) if task.done()]
+            for task in (asking, stopped_task):
                 task.cancel()
-            await asyncio.wait((asking, stopped))
-        if error := next((found for task in finished if (found := task.exception()) is not None), None):
-            ended = "The batch was ended with what was done by then."
+            await asyncio.wait((asking, stopped_task))
+        if error := next(
+            (found_error for task in tasks if (found_error := task.exception()) is not None), None
+        ):
+            end_message = "The batch was ended with what was done by then."
             if isinstance(error, RevokedError):
                 code = error.error.code or "key_revoked"
-                errors = [BatchProblem(code, f"{error.error.message} {ended}").to_json()]
+                errors = [BatchProblem(code, f"{error.error.message} {end_message}").to_json()]
             elif isinstance(error, FileNotFoundError):
-                errors = [_missing(ended).to_json()]
+                errors = [_missing(end_message).to_json()]
             else:
                 raise error
         await self._look()
-        spent = SpentTokens(self._row.prompt_tokens, self._row.completion_tokens, self._row.cached_tokens)
+        spent_tokens = SpentTokens(
+            self._row.prompt_tokens, self._row.completion_tokens, self._row.cached_tokens
+        )
         counts = {"completed": self._row.completed, "failed": self._row.failed}
-        await self._note("requests", 2, counts, spent)
+        await self._note("requests", 2, counts, spent_tokens)
         await self._move("finalizing", {"errors": errors} if errors else None)
 
     async def _cancelled(self) -> None:
@@ -210,8 +216,8 @@ class BatchWork:
 
     async def _ask_all(self) -> None:
         services, row = self._services, self._row
-        done = await services.database.read(batches.done_lines, row.id)
-        self._done = len(done)
+        done_lines = await services.database.read(batches.done_lines, row.id)
+        self._done = len(done_lines)
         asking = LineRequest(
             self._ask,
             services.scheduler.principals,
@@ -227,12 +233,12 @@ class BatchWork:
             BEHIND.set(True)
             while (line := await feed.next()) is not None:
                 answer = await asking.answer(line.body)
-                data, spent = results.answered(row.id, line, answer)
-                await keeper.keep(LineRow(line.line, answer.status >= 400, data), spent)
+                data, spent_tokens = results.answered(row.id, line, answer)
+                await keeper.keep(LineRow(line.line, answer.status >= 400, data), spent_tokens)
 
         try:
             async with (
-                aclosing(results.read(services.files, row, done, services.longest)) as blocks,
+                aclosing(results.read(services.files, row, done_lines, services.longest)) as blocks,
                 asyncio.TaskGroup() as tasks,
             ):
                 feed = _LineFeed(blocks)
@@ -244,10 +250,10 @@ class BatchWork:
         finally:
             await keeper.close()
 
-    async def _write(self, rows: Sequence[LineRow], spent: SpentTokens) -> None:
+    async def _write(self, rows: Sequence[LineRow], spent_tokens: SpentTokens) -> None:
         services, row = self._services, self._row
         status = await services.database.write_soon(
-            batches.keep, row.id, rows, spent, row.run_id, services.scheduler.holder
+            batches.keep, row.id, rows, spent_tokens, row.run_id, services.scheduler.holder
         )
         if status != "in_progress":
             self._stop.set()
@@ -269,14 +275,14 @@ class BatchWork:
             status = "cancelled"
         else:
             status = "expired" if missing else "completed"
-        written = Results(services.database, services.files, row, services.longest)
+        written_results = Results(services.database, services.files, row, services.longest)
         until = max(row.expires_at, time.time()) + FINISH_TIMEOUT_S
         await retry_while_disk_full(
-            lambda: written.write(status, self._context.run, services.scheduler.holder), until
+            lambda: written_results.write(status, self._context.run, services.scheduler.holder), until
         )
         await self._look()
-        made = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}
-        await self._note("files", 3, made)
+        file_ids = {"output_file_id": self._row.output_file_id, "error_file_id": self._row.error_file_id}
+        await self._note("files", 3, file_ids)
 
 
 def _missing(words: str) -> BatchProblem:

@@ -158,8 +158,10 @@ class Bucket:
         """
         size = MAX_OBJECT_BYTES if size is None else size
         async with self.slots:
-            found = await self._try(ATTEMPTS, partial(self._get, name, to, start, size), _patience(size))
-        if found != sha256:
+            actual_sha256 = await self._try(
+                ATTEMPTS, partial(self._get, name, to, start, size), _patience(size)
+            )
+        if actual_sha256 != sha256:
             raise self._damaged()
 
     async def read(self, name: str, max_bytes: int) -> bytes:
@@ -232,7 +234,7 @@ class Bucket:
                 await asyncio.sleep(RETRY_S * 2 ** (attempt - 1))
             try:
                 async with asyncio.timeout(seconds):
-                    found = await work()
+                    result = await work()
             except _Refused as error:
                 self._note(self._explain(error))
                 if error.status not in _MOMENTARY:
@@ -251,7 +253,7 @@ class Bucket:
                 )
             else:
                 self._note(None)
-                return found
+                return result
         assert self._problem is not None
         raise self._problem
 
@@ -288,8 +290,8 @@ class Bucket:
             method, url, headers=headers, data=body, allow_redirects=False
         ) as answer:
             if answer.status >= 300:
-                found = _CODE.search(await answer.content.read(_MAX_ERROR_BYTES))
-                code = found[1].decode() if found else ""
+                match = _CODE.search(await answer.content.read(_MAX_ERROR_BYTES))
+                code = match[1].decode() if match else ""
                 if answer.status == 404 and code in ("", "NoSuchKey"):
                     raise FileNotFoundError(name)
                 raise _Refused(answer.status, code)
@@ -331,9 +333,11 @@ def _patience(size: int) -> float:
     return ANSWER_TIMEOUT_S + size / MIN_BYTES_PER_S
 
 
-async def _blocks(source: BinaryIO, left: int) -> AsyncIterator[bytes]:
-    while left and (block := await pools.UPLOADS.run(source.read, min(_BLOCK_BYTES, left))):
-        left -= len(block)
+async def _blocks(source: BinaryIO, remaining_bytes: int) -> AsyncIterator[bytes]:
+    while remaining_bytes and (
+        block := await pools.UPLOADS.run(source.read, min(_BLOCK_BYTES, remaining_bytes))
+    ):
+        remaining_bytes -= len(block)
         yield block
 
 
@@ -448,17 +452,19 @@ class BucketBlobs:
         await self._cache.start()  # what a daemon left in the bucket is found by `sweep`
 
     async def sweep(self) -> None:
-        while left := await self._database.read(marks.expired, self._kind, MAX_MARKS_PER_STATEMENT):
-            await self.release(left)
+        while expired_digests := await self._database.read(
+            marks.expired, self._kind, MAX_MARKS_PER_STATEMENT
+        ):
+            await self.release(expired_digests)
         names = await self._cache.names(self._kind.folder)
         for i in range(0, len(names), MAX_MARKS_PER_STATEMENT):
             for name in await self._database.read(self._unheld, names[i : i + MAX_MARKS_PER_STATEMENT]):
                 await self._cache.drop(name)  # another daemon has removed it
 
     async def place(
-        self, arrived: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
+        self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
     ) -> T:
-        holder, digests = uuid4().hex, sorted({item.sha256 for item in arrived})
+        holder, digests = uuid4().hex, sorted({item.sha256 for item in files})
 
         def placed(connection: Any) -> T:
             marks.withdraw(connection, self._kind, digests, holder)
@@ -469,28 +475,28 @@ class BucketBlobs:
                 return await self._database.write(write)
             await self._announce(digests, holder)
             try:
-                await self._put_all(arrived)
+                await self._put_all(files)
                 result = await self._database.write(placed)
             except BaseException:
                 await asyncio.shield(self._abandon(digests, holder))
                 raise
-            for item in arrived:
+            for item in files:
                 await self._adopt(item)
             return result
         finally:
-            for item in arrived:
+            for item in files:
                 item.path.unlink(missing_ok=True)  # also when this task is being cancelled
 
-    async def place_early(self, arrived: ReceivedFile) -> None:
+    async def place_early(self, file: ReceivedFile) -> None:
         holder = uuid4().hex
-        await self._announce([arrived.sha256], holder)
+        await self._announce([file.sha256], holder)
         try:
-            await self._put(arrived)
+            await self._put(file)
         except BaseException:
-            await asyncio.shield(self._abandon([arrived.sha256], holder))
+            await asyncio.shield(self._abandon([file.sha256], holder))
             raise
-        self._early.setdefault(arrived.sha256, []).append(holder)
-        await self._adopt(arrived)
+        self._early.setdefault(file.sha256, []).append(holder)
+        await self._adopt(file)
 
     async def forget(self, digests: Collection[str]) -> None:
         for digest in digests:
@@ -504,8 +510,8 @@ class BucketBlobs:
 
     async def release(self, digests: Sequence[str]) -> None:
         for i in range(0, len(digests), MAX_MARKS_PER_STATEMENT):
-            some = digests[i : i + MAX_MARKS_PER_STATEMENT]
-            going = await self._database.write(marks.begin_removal, self._kind, some, REMOVAL_LEASE_S)
+            batch = digests[i : i + MAX_MARKS_PER_STATEMENT]
+            going = await self._database.write(marks.begin_removal, self._kind, batch, REMOVAL_LEASE_S)
             if going:
                 await self._remove_all(going)
 
@@ -527,13 +533,13 @@ class BucketBlobs:
                 )
             await asyncio.sleep(REMOVAL_POLL_S)
 
-    async def _put_all(self, arrived: Sequence[ReceivedFile]) -> None:
-        if len(arrived) == 1:
-            await self._put(arrived[0])
+    async def _put_all(self, files: Sequence[ReceivedFile]) -> None:
+        if len(files) == 1:
+            await self._put(files[0])
             return
         try:
             async with asyncio.TaskGroup() as tasks:
-                for item in arrived:
+                for item in files:
                     tasks.create_task(self._put(item))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -565,10 +571,10 @@ class BucketBlobs:
                 return False
             return True
 
-        removed = await asyncio.gather(*(remove(digest) for digest in digests))
-        gone = [digest for digest, done in zip(digests, removed, strict=True) if done]
-        if gone:
-            await self._database.write(marks.withdraw, self._kind, gone, marks.REMOVING)
+        removals = await asyncio.gather(*(remove(digest) for digest in digests))
+        removed_digests = [digest for digest, has_done in zip(digests, removals, strict=True) if has_done]
+        if removed_digests:
+            await self._database.write(marks.withdraw, self._kind, removed_digests, marks.REMOVING)
 
     def _unheld(self, connection: Any, names: Sequence[str]) -> list[str]:
         return [name for name in names if not self._kind.is_held(connection, _digest(name))]
@@ -576,5 +582,5 @@ class BucketBlobs:
 
 def _digest(name: str) -> str:
     """What stands behind the name of the folder, whether or not it repeats the two digits before it."""
-    _folder, digits, rest = name.split("/")
-    return rest if len(rest) == 64 else digits + rest
+    _folder, digits, file_name = name.split("/")
+    return file_name if len(file_name) == 64 else digits + file_name

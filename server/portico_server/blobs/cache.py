@@ -62,16 +62,16 @@ class BlobCache:
 
     async def adopt(self, draft: Path, name: str) -> None:
         """Take over a file that the bucket has too."""
-        known = await self._look()
+        sizes = await self._look()
         size = await pools.UPLOADS.run(self._move, draft, name)
-        self._bytes += size - known.pop(name, 0)
-        known[name] = size
+        self._bytes += size - sizes.pop(name, 0)
+        sizes[name] = size
         await self._shrink()
 
     async def drop(self, name: str) -> None:
         """Remove a file: the bucket does not have it any more."""
-        known = await self._look()
-        self._bytes -= known.pop(name, 0)
+        sizes = await self._look()
+        self._bytes -= sizes.pop(name, 0)
         await pools.UPLOADS.run(self._unlink, name)
 
     async def names(self, folder: str) -> list[str]:
@@ -80,10 +80,10 @@ class BlobCache:
 
     async def _find(self, name: str, fetch: Callable[[Path], Awaitable[None]]) -> None:
         async with self._lock_of(name):
-            known = await self._look()
+            sizes = await self._look()
             if await pools.UPLOADS.run(self._touch, name):
-                if name in known:
-                    known.move_to_end(name)
+                if name in sizes:
+                    sizes.move_to_end(name)
                 return
             draft = self.arrivals / uuid4().hex
             try:
@@ -103,29 +103,29 @@ class BlobCache:
         """What is here, by the time it was asked for last: read once."""
         async with self._looking:
             if self._sizes is None:
-                found = await pools.UPLOADS.run(self._scan)
-                self._sizes = OrderedDict((name, size) for _at, name, size in sorted(found))
+                scanned_files = await pools.UPLOADS.run(self._scan)
+                self._sizes = OrderedDict((name, size) for _at, name, size in sorted(scanned_files))
                 self._bytes = sum(self._sizes.values())
             return self._sizes
 
     async def _shrink(self) -> None:
-        known = await self._look()
-        for name in list(known):
+        sizes = await self._look()
+        for name in list(sizes):
             if not self._max_bytes or self._bytes <= self._max_bytes:
                 break
             if name not in self._held:
                 async with self._lock_of(name):  # whoever opens it meanwhile finds it gone, and fetches it
-                    if name in known and name not in self._held:
-                        self._bytes -= known.pop(name)
+                    if name in sizes and name not in self._held:
+                        self._bytes -= sizes.pop(name)
                         await pools.UPLOADS.run(self._unlink, name)
 
     def _scan(self) -> list[tuple[float, str, int]]:
-        found = []
+        scanned_files = []
         for path in self._folder.glob("*/??/*"):
             with suppress(FileNotFoundError):
                 state = path.stat()
-                found.append((state.st_mtime, str(path.relative_to(self._folder)), state.st_size))
-        return found
+                scanned_files.append((state.st_mtime, str(path.relative_to(self._folder)), state.st_size))
+        return scanned_files
 
     def _touch(self, name: str) -> bool:
         """Note that a file was asked for, for the next start; whether it is here."""

@@ -59,14 +59,14 @@ class BlobPlace(Protocol):
         """Remove what other daemons left that were killed, or what could not be removed before."""
 
     async def place(
-        self, arrived: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
+        self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
     ) -> T:
         """Put received bytes in their place and ``write`` rows for them; if that fails nothing of them stays behind.
 
         ``durable``: so that the bytes survive a power cut.
         """
 
-    async def place_early(self, arrived: ReceivedFile) -> None:
+    async def place_early(self, file: ReceivedFile) -> None:
         """Put received bytes in their place before there is a row for them; follow with `forget`, after a `release`
         where there will be none. What never gets a row is removed by a later sweep.
         """
@@ -112,32 +112,32 @@ class FolderBlobs:
         return "no longer on this machine."
 
     async def start(self) -> None:
-        if noted := await pools.UPLOADS.run(self._sweep_arrivals):
-            await self._release(noted)
+        if noted_digests := await pools.UPLOADS.run(self._sweep_arrivals):
+            await self._release(noted_digests)
 
     async def sweep(self) -> None:
         """What daemons left is found at a start."""
 
     async def place(
-        self, arrived: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
+        self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
     ) -> T:
         try:
             async with self._lock:
                 try:
-                    return await self._arrive(arrived, write, durable=durable)
+                    return await self._arrive(files, write, durable=durable)
                 except BaseException:
-                    await asyncio.shield(self._release([item.sha256 for item in arrived]))
+                    await asyncio.shield(self._release([item.sha256 for item in files]))
                     raise
                 finally:
-                    await asyncio.shield(pools.UPLOADS.run(self._forget, arrived))  # also when cancelled
+                    await asyncio.shield(pools.UPLOADS.run(self._forget, files))  # also when cancelled
         except BaseException:
-            for item in arrived:
+            for item in files:
                 item.path.unlink(missing_ok=True)
             raise
 
-    async def place_early(self, arrived: ReceivedFile) -> None:
+    async def place_early(self, file: ReceivedFile) -> None:
         async with self._lock:
-            await self._arrive([arrived], _nothing, durable=True)
+            await self._arrive([file], _nothing, durable=True)
 
     async def forget(self, digests: Collection[str]) -> None:
         for digest in digests:
@@ -166,13 +166,13 @@ class FolderBlobs:
         postgres = self._database.postgres
         return self.arrivals / (sha256 if postgres is None else f"{sha256}-{postgres.origin}")
 
-    def _forget(self, arrived: Sequence[ReceivedFile]) -> None:
+    def _forget(self, files: Sequence[ReceivedFile]) -> None:
         """Remove what arriving leaves behind."""
-        for item in arrived:
+        for item in files:
             item.path.unlink(missing_ok=True)
             self._arrival_marker(item.sha256).unlink(missing_ok=True)
 
-    async def _arrive(self, arrived: Sequence[ReceivedFile], work: Callable[[Any], T], *, durable: bool) -> T:
+    async def _arrive(self, files: Sequence[ReceivedFile], work: Callable[[Any], T], *, durable: bool) -> T:
         """Move bytes to their place and write their rows, while nobody removes what is there already.
 
         In this daemon `_lock` sees to it. Where others use the folder, bytes come and go within transactions that
@@ -181,11 +181,11 @@ class FolderBlobs:
         if self._shared:
 
             def placed(connection: Any) -> T:
-                self._move_all_into_place(arrived, durable)
+                self._move_all_into_place(files, durable)
                 return work(connection)
 
             return await self._database.write(placed)
-        await pools.UPLOADS.run(self._move_all_into_place, arrived, durable)
+        await pools.UPLOADS.run(self._move_all_into_place, files, durable)
         return await self._database.write(work)
 
     async def _release(self, digests: Sequence[str]) -> None:
@@ -220,20 +220,20 @@ class FolderBlobs:
         with suppress(OSError):  # not empty: other bytes begin with the same two digits
             path.parent.rmdir()
 
-    def _move_all_into_place(self, arrived: Sequence[ReceivedFile], durable: bool) -> None:
-        for item in arrived:
+    def _move_all_into_place(self, files: Sequence[ReceivedFile], durable: bool) -> None:
+        for item in files:
             self._move_into_place(item, durable=durable)
 
-    def _move_into_place(self, arrived: ReceivedFile, *, durable: bool = True) -> None:
+    def _move_into_place(self, file: ReceivedFile, *, durable: bool = True) -> None:
         """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""
-        place = self._path(arrived.sha256)
+        place = self._path(file.sha256)
         try:
-            self._arrival_marker(arrived.sha256).touch()
+            self._arrival_marker(file.sha256).touch()
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists() and place.stat().st_size == arrived.bytes:
-                arrived.path.unlink()
+            if place.exists() and place.stat().st_size == file.bytes:
+                file.path.unlink()
                 return
-            arrived.path.replace(place)
+            file.path.replace(place)
             for folder in (place.parent, self._folder) if durable else ():
                 _sync_folder(folder)
         except OSError as error:
@@ -241,7 +241,7 @@ class FolderBlobs:
 
     def _sweep_arrivals(self) -> Sequence[str]:
         """Remove what never arrived; the digests of bytes that did, but perhaps without a row."""
-        noted = []
+        noted_digests = []
         if self.arrivals.is_dir():
             left_at = time.time() - ABANDONED_S
             for path in self.arrivals.iterdir():
@@ -250,8 +250,8 @@ class FolderBlobs:
                         continue  # it may be on its way to another daemon
                     path.unlink()
                 if len(path.name) >= 64:
-                    noted.append(path.name[:64])
-        return noted
+                    noted_digests.append(path.name[:64])
+        return noted_digests
 
 
 def _nothing(_connection: Any) -> None:

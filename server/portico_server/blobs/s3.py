@@ -57,21 +57,21 @@ def sign_headers(
 ) -> dict[str, str]:
     """The headers of a request. ``path`` and ``query_string`` are encoded, ``now`` is in UTC."""
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
-    sent = {
+    signed_headers = {
         **{name.lower(): value for name, value in (headers or {}).items()},
         "x-amz-content-sha256": body_sha256,
         "x-amz-date": stamp,
     }
     if who.token:
-        sent["x-amz-security-token"] = who.token
-    counted = {**sent, "host": host}
-    names = ";".join(sorted(counted))
+        signed_headers["x-amz-security-token"] = who.token
+    all_headers = {**signed_headers, "host": host}
+    names = ";".join(sorted(all_headers))
     canonical = "\n".join(
         [
             method,
             path,
             query_string,
-            *(f"{name}:{counted[name].strip()}" for name in sorted(counted)),
+            *(f"{name}:{all_headers[name].strip()}" for name in sorted(all_headers)),
             "",
             names,
             body_sha256,
@@ -82,10 +82,10 @@ def sign_headers(
     key = f"AWS4{who.secret_key}".encode()
     for part in (stamp[:8], region, "s3", "aws4_request", text):
         key = hmac.digest(key, part.encode(), "sha256")
-    sent["authorization"] = (
+    signed_headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={who.access_key}/{scope},SignedHeaders={names},Signature={key.hex()}"
     )
-    return sent
+    return signed_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,16 @@ class BucketEndpoint:
 
         Raises `InvalidRequest` for an endpoint that is no ``http(s)://HOST[:PORT]`` and for half a key pair.
         """
-        known = os.environ if environment is None else environment
+        variables = os.environ if environment is None else environment
         region = (
-            settings.s3_region or known.get("AWS_REGION") or known.get("AWS_DEFAULT_REGION") or "us-east-1"
+            settings.s3_region
+            or variables.get("AWS_REGION")
+            or variables.get("AWS_DEFAULT_REGION")
+            or "us-east-1"
         )
-        endpoint = settings.s3_endpoint or known.get("AWS_ENDPOINT_URL_S3") or known.get("AWS_ENDPOINT_URL")
+        endpoint = (
+            settings.s3_endpoint or variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+        )
         endpoint = (endpoint or f"https://s3.{region}.amazonaws.com").rstrip("/")
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
@@ -118,8 +123,8 @@ class BucketEndpoint:
         if settings.s3_access_key or settings.s3_secret_key:
             key, secret, token = settings.s3_access_key, settings.s3_secret_key, ""
         else:
-            key, secret = known.get("AWS_ACCESS_KEY_ID", ""), known.get("AWS_SECRET_ACCESS_KEY", "")
-            token = known.get("AWS_SESSION_TOKEN", "")
+            key, secret = variables.get("AWS_ACCESS_KEY_ID", ""), variables.get("AWS_SECRET_ACCESS_KEY", "")
+            token = variables.get("AWS_SESSION_TOKEN", "")
         if bool(key) != bool(secret):
             raise InvalidRequest(
                 "Of s3_access_key and s3_secret_key only one is set; set both, or none for public buckets.",
@@ -144,10 +149,10 @@ class BucketEndpoint:
         self, session: FetchSession, path: str, query: Mapping[str, str], seconds: float
     ) -> AbstractAsyncContextManager[FetchedResponse]:
         """Ask for ``path`` (``/BUCKET/KEY``), signed if there are credentials."""
-        at, wanted = encode_path(path, slashes=True), encode_query(query)
+        at, encoded_query = encode_path(path, slashes=True), encode_query(query)
         headers: dict[str, str] = {}
         if self.credentials is not None:
             now = datetime.now(UTC)
-            headers = sign_headers(self.credentials, self.region, self.host, at, wanted, now)
-        url = f"{self.endpoint}{at}{f'?{wanted}' if wanted else ''}"
-        return session.open(url, headers, seconds=seconds, signed=True)
+            headers = sign_headers(self.credentials, self.region, self.host, at, encoded_query, now)
+        url = f"{self.endpoint}{at}{f'?{encoded_query}' if encoded_query else ''}"
+        return session.open(url, headers, seconds=seconds, is_signed=True)

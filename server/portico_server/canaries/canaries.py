@@ -84,26 +84,26 @@ class CanaryService:
         await self.routing.install(row)
         return await self.get(alias, caller)
 
-    async def differing(self, wanted: AliasSpec) -> tuple[str, ...] | None:
+    async def differing(self, alias_spec: AliasSpec) -> tuple[str, ...] | None:
         """What of an alias and its canary is not as a configuration wants it; ``None``: there is no such alias yet.
 
         A promotion is what the configuration waits for, and a canary that was taken back is not begun again before
         the configuration says something else of it. Raises `Conflict` where another canary runs.
         """
-        meant = await self._database.read(rows.alias_target, wanted.name)
-        if meant is None:
+        alias_target = await self._database.read(rows.alias_target, alias_spec.name)
+        if alias_target is None:
             return None
-        newest = next(iter(await self._database.read(rows.of_alias, wanted.name)), None)
-        target = () if meant == wanted.target else ("target",)
+        newest = next(iter(await self._database.read(rows.of_alias, alias_spec.name)), None)
+        target = () if alias_target == alias_spec.target else ("target",)
         running = newest if newest is not None and newest.running is not None else None
         if running is not None and target:
             raise rows.running_conflict(running)
-        spec = wanted.canary
+        spec = alias_spec.canary
         if spec is None:
             return target
-        if meant == spec.target:
+        if alias_target == spec.target:
             return ()
-        sides = (wanted.target, spec.target)
+        sides = (alias_spec.target, spec.target)
         if newest is not None and sides == (newest.baseline, newest.target):
             same = stored_spec(newest).document() == spec.document()
             if same and (running is not None or newest.outcome == "rolled_back"):
@@ -112,18 +112,18 @@ class CanaryService:
             raise rows.running_conflict(running)
         return (*target, "canary")
 
-    async def check(self, wanted: AliasSpec, caller: Principal) -> None:
+    async def check(self, alias_spec: AliasSpec, caller: Principal) -> None:
         """Raise `PorticoError` unless the canary that a configuration wants can begin."""
-        if wanted.canary is not None:
-            await check_target(self._registry, wanted.name, wanted.target, wanted.canary.target)
-            self._key_ids(wanted.canary.keys)
-            if wanted.canary.eval is not None:
-                await self._live.find(wanted.canary.eval, caller)
+        if alias_spec.canary is not None:
+            await check_target(self._registry, alias_spec.name, alias_spec.target, alias_spec.canary.target)
+            self._key_ids(alias_spec.canary.keys)
+            if alias_spec.canary.eval is not None:
+                await self._live.find(alias_spec.canary.eval, caller)
 
     async def _baseline(self, alias: str) -> str:
-        found = await self._database.read(rows.alias_target, alias)
-        if found is not None:
-            return found
+        alias_target = await self._database.read(rows.alias_target, alias)
+        if alias_target is not None:
+            return alias_target
         meant = self._registry.aliases.get(alias)
         if meant is None:
             raise NotFound(
@@ -140,17 +140,17 @@ class CanaryService:
         )
 
     def _key_ids(self, names: Sequence[str]) -> list[str]:
-        known = self.keys()
-        found = []
+        keys = self.keys()
+        key_ids = []
         for number, name in enumerate(names):
-            ids = [row.id for row in known if name in (row.id, row.name)]
+            ids = [row.id for row in keys if name in (row.id, row.name)]
             if not ids:
-                hint = nearest(name, [row.name for row in known])
+                hint = nearest(name, [row.name for row in keys])
                 raise NotFound(
                     f"There is no key '{name[:80]}'.{hint}", code="key_not_found", param=f"keys[{number}]"
                 )
-            found += ids
-        return found
+            key_ids += ids
+        return key_ids
 
     async def list(self, caller: Principal) -> Sequence[CanaryView]:
         """The newest canary of each alias, by alias."""
@@ -166,15 +166,15 @@ class CanaryService:
         """The canaries of an alias that are kept, the newest first. Raises `NotFound`."""
         caller.require("admin")
         await self.flush()
-        found = await self._database.read(rows.of_alias, alias)
-        if not found:
-            known = [row.alias for row in await self._database.read(rows.latest)]
+        canary_rows = await self._database.read(rows.of_alias, alias)
+        if not canary_rows:
+            aliases = [row.alias for row in await self._database.read(rows.latest)]
             raise NotFound(
-                f"'{alias[:80]}' has had no canary.{nearest(alias, known)}",
+                f"'{alias[:80]}' has had no canary.{nearest(alias, aliases)}",
                 code="canary_not_found",
                 param="alias",
             )
-        return [await self._view(row) for row in found]
+        return [await self._view(row) for row in canary_rows]
 
     async def _view(self, row: CanaryRow) -> CanaryView:
         spec = stored_spec(row)
@@ -187,11 +187,11 @@ class CanaryService:
         its canary has ended.
         """
         view = await self.get(alias, caller)
-        ended = await self._database.write(
+        canary_row = await self._database.write(
             rows.end, alias, Decision(outcome, reason or "By hand."), caller.id
         )
         await self.routing.restore(alias)
-        if ended is None:
+        if canary_row is None:
             word = (view.row.outcome or "ended").replace("_", " ")
             raise Conflict(f"The canary of '{alias}' was {word} already.", code="canary_ended", param="alias")
         return await self.get(alias, caller)

@@ -46,13 +46,17 @@ class SplitRouting:
 
     async def refresh(self) -> None:
         """Take over what other daemons on the same database set or ended."""
-        listed = {row.alias: row for row in await self._database.read(rows.running)}
-        for alias in self._splits.keys() - listed.keys():
+        canary_rows = {row.alias: row for row in await self._database.read(rows.running)}
+        for alias in self._splits.keys() - canary_rows.keys():
             await self.restore(alias)
-        for alias, row in listed.items():
-            known = self._splits.get(alias)
+        for alias, row in canary_rows.items():
+            current_split = self._splits.get(alias)
             # A model that was replaced has taken its aliases with it.
-            if known is None or known[0] != row or self._registry.get(alias) is not known[1]:
+            if (
+                current_split is None
+                or current_split[0] != row
+                or self._registry.get(alias) is not current_split[1]
+            ):
                 await self.install(row)
 
     async def install(self, row: CanaryRow) -> None:
@@ -60,17 +64,17 @@ class SplitRouting:
         for target in (row.baseline, row.target):
             if self._registry.get(target) is None:
                 try:
-                    found = await self._registry.version(target)
+                    found_servable = await self._registry.version(target)
                 except PorticoError as error:
                     logger.error("%s, a side of the canary of %s: %s", target, row.alias, error.message)
-                    found = None
-                if found is not None:
-                    self._versions[target] = found
-        here = self._find(row.baseline)
-        if here is None:
+                    found_servable = None
+                if found_servable is not None:
+                    self._versions[target] = found_servable
+        servable = self._find(row.baseline)
+        if servable is None:
             logger.error("the canary of %s waits: there is no %s", row.alias, row.baseline)
             return
-        kind = ModelSplit if here.card.kind == "model" else Split
+        kind = ModelSplit if servable.card.kind == "model" else Split
         keys = frozenset(row.spec.get("key_ids") or ())
         split = kind(row.id, row.alias, row.baseline, stored_spec(row), keys, self._parts)
         self._splits[row.alias] = (row, split)
@@ -80,15 +84,17 @@ class SplitRouting:
         """Let an alias whose canary has ended mean one thing again."""
         self._splits.pop(alias, None)
         target = await self._database.read(rows.alias_target, alias)
-        used = {name for row, _split in self._splits.values() for name in (row.baseline, row.target)}
-        self._versions = {name: found for name, found in self._versions.items() if name in used}
-        meant = None if target is None else await self._registry.version(target)
+        used_names = {name for row, _split in self._splits.values() for name in (row.baseline, row.target)}
+        self._versions = {
+            name: found_servable for name, found_servable in self._versions.items() if name in used_names
+        }
+        servable = None if target is None else await self._registry.version(target)
         if alias in self._splits:
             return  # another one has begun meanwhile
         if target is None:
             self._registry.aliases.remove(alias)
         else:
-            self._registry.aliases.set(alias, target, meant)
+            self._registry.aliases.set(alias, target, servable)
 
     def _find(self, target: str) -> Servable | None:
         return self._versions.get(target) or self._registry.get(target)

@@ -34,7 +34,10 @@ def text_of(content: Any) -> str:
 
 def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
     """The last message of the user."""
-    return next((text_of(one.get("content")) for one in reversed(messages) if one.get("role") == "user"), "")
+    return next(
+        (text_of(message.get("content")) for message in reversed(messages) if message.get("role") == "user"),
+        "",
+    )
 
 
 def question_of(request: Request) -> list[Mapping[str, Any]] | None:
@@ -51,13 +54,17 @@ def question_of(request: Request) -> list[Mapping[str, Any]] | None:
 def answer_of(result: Result) -> dict[str, Any] | None:
     """Return an answer as graders see it; ``None`` if it has no text."""
     if isinstance(result, ChatReply):
-        found: dict[str, Any] = {"output_text": result.content}
+        answer: dict[str, Any] = {"output_text": result.content}
         if result.tool_calls:
-            found["output_tools"] = [
-                {"type": "function", "function": {"name": one.name, "arguments": one.arguments}, "id": one.id}
-                for one in result.tool_calls
+            answer["output_tools"] = [
+                {
+                    "type": "function",
+                    "function": {"name": called_tool.name, "arguments": called_tool.arguments},
+                    "id": called_tool.id,
+                }
+                for called_tool in result.tool_calls
             ]
-        return found
+        return answer
     if isinstance(result, AppOutput):
         value = result.value
         return {"output_text": value if isinstance(value, str) else orjson.dumps(value, default=str).decode()}
@@ -76,19 +83,19 @@ def relayed_answer(data: bytes, *, stream: bool) -> dict[str, Any] | None:
             for choice in orjson.loads(frame[6:]).get("choices") or ():
                 if choice.get("index"):
                     continue
-                said = choice.get("delta") or choice.get("message") or {}
-                text.append(said.get("content") or "")
-                for number, call in enumerate(said.get("tool_calls") or ()):
-                    known = calls.setdefault(call.get("index", number), {"name": "", "arguments": ""})
-                    for part, more in (call.get("function") or {}).items():
-                        if part in known and isinstance(more, str):
-                            known[part] += more
+                message = choice.get("delta") or choice.get("message") or {}
+                text.append(message.get("content") or "")
+                for number, call in enumerate(message.get("tool_calls") or ()):
+                    known_call = calls.setdefault(call.get("index", number), {"name": "", "arguments": ""})
+                    for part, new_text in (call.get("function") or {}).items():
+                        if part in known_call and isinstance(new_text, str):
+                            known_call[part] += new_text
     except (orjson.JSONDecodeError, AttributeError, TypeError):
         return None
-    found: dict[str, Any] = {"output_text": "".join(text)}
+    answer: dict[str, Any] = {"output_text": "".join(text)}
     if calls:
-        found["output_tools"] = [{"type": "function", "function": calls[index]} for index in sorted(calls)]
-    return found
+        answer["output_tools"] = [{"type": "function", "function": calls[index]} for index in sorted(calls)]
+    return answer
 
 
 def is_small(sample: LiveSample) -> bool:

@@ -67,15 +67,15 @@ class CanaryRule:
     @property
     def conditions(self) -> Mapping[str, float]:
         """Those that are set, by name."""
-        named = {name: getattr(self, name) for name in _BOUNDS}
-        return {name: value for name, value in named.items() if value is not None}
+        bounds = {name: getattr(self, name) for name in _BOUNDS}
+        return {name: value for name, value in bounds.items() if value is not None}
 
     def document(self) -> dict[str, Any]:
         """As a request writes it."""
-        found: dict[str, Any] = {"after": self.after, **self.conditions}
-        if any(name in found for name in SCORED_CONDITIONS):
-            found["min_samples"] = self.min_samples
-        return found
+        document: dict[str, Any] = {"after": self.after, **self.conditions}
+        if any(name in document for name in SCORED_CONDITIONS):
+            document["min_samples"] = self.min_samples
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +113,27 @@ class AliasSpec:
     canary: CanarySpec | None = None
 
 
-def parse_alias(given: Mapping[str, Any], at: str) -> AliasSpec:
+def parse_alias(fields: Mapping[str, Any], at: str) -> AliasSpec:
     """An entry of a configuration, at its place there. Raises `InvalidRequest`."""
-    for field_name in given:
+    for field_name in fields:
         if field_name not in ALIAS_FIELDS:
             raise InvalidRequest(
                 f"{at} has no field '{str(field_name)[:80]}'.{nearest(str(field_name), ALIAS_FIELDS)}",
                 code="unknown_parameter",
                 param=f"{at}.{str(field_name)[:80]}",
             )
-    check_name(given["name"], "an alias")
-    canary = None if given.get("canary") is None else parse(given["canary"], f"{at}.canary")
-    target = _name(given.get("target"), f"{at}.target")
+    check_name(fields["name"], "an alias")
+    canary = None if fields.get("canary") is None else parse(fields["canary"], f"{at}.canary")
+    target = _name(fields.get("target"), f"{at}.target")
     if canary is not None and canary.target == target:
         wrong(f"{at}.canary.target", "is what the alias means already")
-    return AliasSpec(given["name"], target, canary)
+    return AliasSpec(fields["name"], target, canary)
 
 
-def parse(given: Any, at: str = "") -> CanarySpec:
+def parse(value: Any, at: str = "") -> CanarySpec:
     """Read one. Raises `InvalidRequest` that names what is wrong; ``at`` is where it stands."""
     place = f"{at}." if at else ""
-    fields = _mapping(given, at or "canary", FIELDS, "A canary")
+    fields = _mapping(value, at or "canary", FIELDS, "A canary")
     target = _name(fields.get("target"), f"{place}target")
     keys = fields.get("keys", [])
     if not isinstance(keys, Sequence) or isinstance(keys, str):
@@ -167,57 +167,57 @@ def parse(given: Any, at: str = "") -> CanarySpec:
     )
 
 
-def _mapping(given: Any, at: str, known: Sequence[str], what: str) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
-        wrong_type(at, "an object", given)
-    for name in given:
-        if name not in known:
+def _mapping(value: Any, at: str, known_fields: Sequence[str], subject: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        wrong_type(at, "an object", value)
+    for name in value:
+        if name not in known_fields:
             raise InvalidRequest(
-                f"{what} has no field '{str(name)[:80]}'.{nearest(str(name), known)}",
+                f"{subject} has no field '{str(name)[:80]}'.{nearest(str(name), known_fields)}",
                 code="unknown_parameter",
                 param=f"{at}.{name}" if at != "canary" else str(name)[:80],
             )
-    return given
+    return value
 
 
-def _name(given: Any, at: str) -> str:
-    if given is None:
+def _name(value: Any, at: str) -> str:
+    if value is None:
         missing(at)
-    if not isinstance(given, str):
-        wrong_type(at, "a string", given)
-    if not 1 <= len(given) <= MAX_NAME_CHARS:
+    if not isinstance(value, str):
+        wrong_type(at, "a string", value)
+    if not 1 <= len(value) <= MAX_NAME_CHARS:
         wrong(at, f"must have 1 to {MAX_NAME_CHARS} characters")
-    return given
+    return value
 
 
-def _number(given: Any, at: str, most: float) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        wrong_type(at, "a number", given)
-    if not math.isfinite(given) or not 0 <= given <= most:
-        wrong(at, f"is {given:g}, but must be from 0 to {most:g}")
-    return float(given)
+def _number(value: Any, at: str, maximum: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        wrong_type(at, "a number", value)
+    if not math.isfinite(value) or not 0 <= value <= maximum:
+        wrong(at, f"is {value:g}, but must be from 0 to {maximum:g}")
+    return float(value)
 
 
-def _count(given: Any, at: str) -> int:
-    if isinstance(given, bool) or not isinstance(given, int):
-        wrong_type(at, "a whole number", given)
-    if not 1 <= given <= MAX_COUNT:
+def _count(value: Any, at: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        wrong_type(at, "a whole number", value)
+    if not 1 <= value <= MAX_COUNT:
         wrong(at, f"must be from 1 to {MAX_COUNT:,}")
-    return given
+    return value
 
 
-def _rule(given: Any, at: str, promotes: bool, judged: bool, weight: float) -> CanaryRule:
-    fields = _mapping(given, at, RULE_FIELDS, "A rule of a canary")
+def _rule(value: Any, at: str, promotes: bool, is_judged: bool, weight: float) -> CanaryRule:
+    fields = _mapping(value, at, RULE_FIELDS, "A rule of a canary")
     if promotes and "after" not in fields:
         missing(f"{at}.after")
     values: dict[str, Any] = {"after": _count(fields.get("after", DEFAULT_ROLLBACK_CALLS), f"{at}.after")}
     if "min_samples" in fields:
         values["min_samples"] = _count(fields["min_samples"], f"{at}.min_samples")
-    for name, most in _BOUNDS.items():
+    for name, maximum in _BOUNDS.items():
         if fields.get(name) is not None:
-            values[name] = _number(fields[name], f"{at}.{name}", most)
+            values[name] = _number(fields[name], f"{at}.{name}", maximum)
     for name in SCORED_CONDITIONS:
-        if name in values and not judged:
+        if name in values and not is_judged:
             wrong(f"{at}.{name}", "needs an 'eval': the name or id of an evaluation that judges the answers")
     for name in _COMPARED:
         if name in values and weight == 1:

@@ -70,14 +70,14 @@ class SplitSide:
     @property
     def servable(self) -> Servable:
         """What answers. Raises `NotFound` if it is gone."""
-        found = self._split.parts.find(self.target)
-        if found is None:
+        servable = self._split.parts.find(self.target)
+        if servable is None:
             raise NotFound(
                 f"'{self.target}', which '{self._split.alias}' means, does not exist any more.",
                 code="model_not_found",
                 param="model",
             )
-        return found
+        return servable
 
     @property
     def card(self) -> Card:
@@ -142,43 +142,49 @@ class ModelSide(SplitSide):
         token = WITHIN.set(within | {self._split.alias})
         began = perf_counter()
         try:
-            relayed = await servable.relay(request, context)
+            relay_response = await servable.relay(request, context)
         except PorticoError as error:
             self._count(error, perf_counter() - began, Usage())
             raise
         finally:
             WITHIN.reset(token)
-        relayed.answered_by = relayed.answered_by or name
-        relayed.chunks = self._follow(relayed, relayed.chunks, perf_counter() - began, request)
-        return relayed
+        relay_response.answered_by = relay_response.answered_by or name
+        relay_response.chunks = self._follow(
+            relay_response, relay_response.chunks, perf_counter() - began, request
+        )
+        return relay_response
 
     async def _follow(
-        self, relayed: RelayResponse, chunks: AsyncIterator[bytes], seconds: float, request: Relay
+        self, relay_response: RelayResponse, chunks: AsyncIterator[bytes], seconds: float, request: Relay
     ) -> AsyncIterator[bytes]:
         """The answer as it comes. What its reader takes is not what the model takes."""
-        kept: list[bytes] | None = [] if request.operation == "chat/completions" and self._sampled() else None
+        kept_chunks: list[bytes] | None = (
+            [] if request.operation == "chat/completions" and self._sampled() else None
+        )
         size = 0
         began = perf_counter()
         try:
             async for chunk in chunks:
                 seconds += perf_counter() - began
-                if kept is not None:
+                if kept_chunks is not None:
                     size += len(chunk)
-                    kept.append(chunk)
+                    kept_chunks.append(chunk)
                     if size > MAX_SAMPLE_BYTES * STREAM_FACTOR:
-                        kept = None
+                        kept_chunks = None
                 yield chunk
                 began = perf_counter()
         except PorticoError as error:
-            self._count(error, seconds + perf_counter() - began, relayed.usage)
+            self._count(error, seconds + perf_counter() - began, relay_response.usage)
             raise
         finally:
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
-        self._count(None, seconds, relayed.usage)
-        if kept is not None and relayed.protocol == "openai":
-            self._judge(request.body.get("messages"), relayed_answer(b"".join(kept), stream=request.stream))
+        self._count(None, seconds, relay_response.usage)
+        if kept_chunks is not None and relay_response.protocol == "openai":
+            self._judge(
+                request.body.get("messages"), relayed_answer(b"".join(kept_chunks), stream=request.stream)
+            )
 
 
 class Split:
@@ -211,8 +217,8 @@ class Split:
     @property
     def names(self) -> frozenset[str]:
         """What guards know either side by."""
-        found = (self.parts.find(target) for target in (self._baseline.target, self._canary.target))
-        return frozenset(one.card.key for one in found if one is not None) | {self.alias}
+        servables = (self.parts.find(target) for target in (self._baseline.target, self._canary.target))
+        return frozenset(servable.card.key for servable in servables if servable is not None) | {self.alias}
 
     async def call(self, request: Request, context: Context) -> Result:
         """As one of them does."""
@@ -279,5 +285,5 @@ def _session(request: Request | Relay, caller: str) -> str:
     name = options.get("conversation")
     if isinstance(name, str) and name:
         return f"{caller} {name}"
-    first = next((one for one in messages or () if one.get("role") == "user"), None)
+    first = next((message for message in messages or () if message.get("role") == "user"), None)
     return f"{caller} {text_of(first.get('content'))[:MAX_BEGINNING_CHARS]}" if first else ""

@@ -35,11 +35,11 @@ class CanaryTally:
         self._writing = asyncio.Lock()
         self._pause = WRITE_INTERVAL_S
 
-    def count(self, canary_id: str, side: Side, more: SideCounts) -> None:
+    def count(self, canary_id: str, side: Side, side_counts: SideCounts) -> None:
         """Add to what was counted of one side, until `flush` writes it."""
-        known = self._counted.get(canary_id) or CanaryCounts()
-        added = getattr(known, side) + more
-        self._counted[canary_id] = replace(known, **{side: added})
+        canary_counts = self._counted.get(canary_id) or CanaryCounts()
+        new_counts = getattr(canary_counts, side) + side_counts
+        self._counted[canary_id] = replace(canary_counts, **{side: new_counts})
         self._some.set()
 
     async def wait(self) -> None:
@@ -51,24 +51,24 @@ class CanaryTally:
         """Write what was counted. Return the canaries that their rules ended with it."""
         async with self._writing:
             self._some.clear()
-            added, self._counted = self._counted, {}
-            if not added:
+            canary_counts, self._counted = self._counted, {}
+            if not canary_counts:
                 return ()
             try:
-                ended = await self._database.write(rows.add_counts, added, _decide)
+                canary_rows = await self._database.write(rows.add_counts, canary_counts, _decide)
             except PorticoError as error:
                 if self._pause == WRITE_INTERVAL_S:
                     logger.error("counts of canaries cannot be written, and wait: %s", error.message)
-                self._keep(added)
+                self._keep(canary_counts)
                 return ()
             self._pause = WRITE_INTERVAL_S
-        return ended
+        return canary_rows
 
-    def _keep(self, added: dict[str, CanaryCounts]) -> None:
-        for canary_id, counts in added.items():
-            known = self._counted.get(canary_id) or CanaryCounts()
+    def _keep(self, canary_counts: dict[str, CanaryCounts]) -> None:
+        for canary_id, counts in canary_counts.items():
+            known_canary_counts = self._counted.get(canary_id) or CanaryCounts()
             self._counted[canary_id] = CanaryCounts(
-                known.baseline + counts.baseline, known.canary + counts.canary
+                known_canary_counts.baseline + counts.baseline, known_canary_counts.canary + counts.canary
             )
         self._pause = RETRY_INTERVAL_S
         self._some.set()

@@ -21,10 +21,10 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
     here, there = await _card(registry, baseline), await _card(registry, target)
     if here is None or there is None:
         missing = baseline if here is None else target
-        known = [card.name for card in _shared(registry)]
+        app_names = [card.name for card in _shared(registry)]
         raise NotFound(
             f"There is no model '{missing}' and no version of an app. A version is written NAME@NUMBER, as "
-            f"portico apps versions NAME numbers them.{nearest(missing, known)}",
+            f"portico apps versions NAME numbers them.{nearest(missing, app_names)}",
             code="model_not_found",
             param="target",
         )
@@ -61,5 +61,5 @@ def _shared(registry: Registry) -> list[Card]:
 
 
 async def _card(registry: Registry, target: str) -> Card | None:
-    found = registry.get(target) or await registry.version(target)
-    return None if found is None else found.card
+    servable = registry.get(target) or await registry.version(target)
+    return None if servable is None else servable.card

@@ -9,9 +9,9 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db.canaries import CanaryCounts, Decision, SideCounts
 
 
-def rate(part: float, whole: int) -> float | None:
+def rate(part: float, total: int) -> float | None:
     """A share or a mean; ``None`` of nothing."""
-    return part / whole if whole else None
+    return part / total if total else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,11 @@ class CanaryVerdict:
 def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
     """Whether a canary ends now. Taking it back comes before promoting it."""
     if spec.rollback is not None and counts.canary.calls >= spec.rollback.after:
-        broken = [one.says for one in _findings(spec.rollback, counts) if one.holds is False]
+        broken = [
+            rule_finding.says
+            for rule_finding in _findings(spec.rollback, counts)
+            if rule_finding.holds is False
+        ]
         if broken:
             return CanaryVerdict(Decision("rolled_back", f"{'; '.join(broken)}."))
     if spec.promote is None:
@@ -41,39 +45,42 @@ def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
     waits = []
     if counts.canary.calls < spec.promote.after:
         waits.append(f"calls of the canary: {counts.canary.calls} of {spec.promote.after}")
-    found = _findings(spec.promote, counts)
-    waits += [one.says for one in found if not one.holds]
+    rule_findings = _findings(spec.promote, counts)
+    waits += [rule_finding.says for rule_finding in rule_findings if not rule_finding.holds]
     if waits:
         return CanaryVerdict(waits_for=tuple(waits))
-    reasons = [f"{counts.canary.calls} calls of the canary", *(one.says for one in found)]
+    reasons = [
+        f"{counts.canary.calls} calls of the canary",
+        *(rule_finding.says for rule_finding in rule_findings),
+    ]
     return CanaryVerdict(Decision("promoted", f"{'; '.join(reasons)}."))
 
 
 def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[RuleFinding]:
     canary, baseline = counts.canary, counts.baseline
-    found = []
+    rule_findings = []
     for name, bound in rule.conditions.items():
-        needed = _needed(rule, name, canary, baseline)
-        if needed is not None:
-            found.append(RuleFinding(None, needed))
+        need = _needed(rule, name, canary, baseline)
+        if need is not None:
+            rule_findings.append(RuleFinding(None, need))
             continue
         if name == "max_error_rate":
             value = canary.errors / canary.calls
-            found.append(RuleFinding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
+            rule_findings.append(RuleFinding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
         elif name == "max_latency_ratio":
             ratio = _duration(canary) / max(_duration(baseline), 1e-9)
             says = f"{ratio:.2f} times as slow as the baseline, at most {bound:g}"
-            found.append(RuleFinding(ratio <= bound, says))
+            rule_findings.append(RuleFinding(ratio <= bound, says))
         else:
             score = canary.score / canary.samples
             if name == "min_score":
-                found.append(RuleFinding(score >= bound, f"score {score:.3f}, at least {bound:g}"))
+                rule_findings.append(RuleFinding(score >= bound, f"score {score:.3f}, at least {bound:g}"))
             else:
                 drop = baseline.score / baseline.samples - score
                 where = "below" if drop > 0 else "above"
                 says = f"score {abs(drop):.3f} {where} the baseline's, at most {bound:g} below"
-                found.append(RuleFinding(drop <= bound, says))
-    return found
+                rule_findings.append(RuleFinding(drop <= bound, says))
+    return rule_findings
 
 
 def _duration(side: SideCounts) -> float:
@@ -83,14 +90,14 @@ def _duration(side: SideCounts) -> float:
 def _needed(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
     """What is missing before a condition can be looked at; ``None`` if nothing is."""
     if name in SCORED_CONDITIONS:
-        for side, counted in (("canary", canary), ("baseline", baseline)):
-            if counted.samples < rule.min_samples and (side == "canary" or name == "max_drop"):
-                return f"judged answers of the {side}: {counted.samples} of {rule.min_samples}"
+        for side, side_counts in (("canary", canary), ("baseline", baseline)):
+            if side_counts.samples < rule.min_samples and (side == "canary" or name == "max_drop"):
+                return f"judged answers of the {side}: {side_counts.samples} of {rule.min_samples}"
         return None
     if not canary.calls:
         return "calls of the canary: 0"
     # A mean of two calls compares with nothing.
-    least = min(rule.after, DEFAULT_ROLLBACK_CALLS)
-    if name == "max_latency_ratio" and baseline.calls < least:
-        return f"calls of the baseline: {baseline.calls} of {least}"
+    minimum = min(rule.after, DEFAULT_ROLLBACK_CALLS)
+    if name == "max_latency_ratio" and baseline.calls < minimum:
+        return f"calls of the baseline: {baseline.calls} of {minimum}"
     return None

@@ -25,9 +25,9 @@ def hops() -> int:
 def next_hop() -> Trace:
     """Where a call of an agent stands: in the trace of this moment, or in a new one, one agent further."""
     current = CURRENT.get() or Trace(secrets.token_hex(16), secrets.token_hex(8))
-    others = [one for one in current.state.split(",") if one and not one.strip().startswith(_HOPS)]
+    other_members = [one for one in current.state.split(",") if one and not one.strip().startswith(_HOPS)]
     state = f"{_HOPS}{hops() + 1}"
-    for member in others:
+    for member in other_members:
         if len(state) + 1 + len(member) > MAX_STATE_CHARS:
             break
         state += f",{member}"

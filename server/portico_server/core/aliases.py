@@ -8,13 +8,13 @@ from portico_server.core.servable import Kind, Servable
 
 
 class Aliases(Mapping[str, str]):
-    """The target of each alias. ``changed`` is called with the kind whenever one moves."""
+    """The target of each alias. ``on_change`` is called with the kind whenever one moves."""
 
-    def __init__(self, changed: Callable[[Kind], None]) -> None:
+    def __init__(self, on_change: Callable[[Kind], None]) -> None:
         self.targets: dict[str, str] = {}
         self.behind: dict[str, Servable] = {}
         """What an alias means that has no name of its own: a version of an app, or a split between two things."""
-        self._changed = changed
+        self._changed = on_change
 
     def __getitem__(self, name: str) -> str:
         return self.targets[name]

@@ -36,8 +36,8 @@ class BoundNames:
 
     __slots__ = ("_keep", "known")
 
-    def __init__(self, known: Mapping[str, str] | None = None, keep: Keep | None = None) -> None:
-        self.known = dict(known or {})
+    def __init__(self, known_names: Mapping[str, str] | None = None, keep: Keep | None = None) -> None:
+        self.known = dict(known_names or {})
         self._keep = keep
 
     async def bind(self, key: str, meaning: str) -> None:
@@ -51,9 +51,9 @@ BOUND: ContextVar[BoundNames | None] = ContextVar("bound", default=None)
 
 
 @contextmanager
-def binding(known: Mapping[str, str] | None = None) -> Iterator[BoundNames]:
+def binding(known_names: Mapping[str, str] | None = None) -> Iterator[BoundNames]:
     """Bind what is asked for by name within the block, for a run that is written down there."""
-    bound = BoundNames(known)
+    bound = BoundNames(known_names)
     token = BOUND.set(bound)
     try:
         yield bound

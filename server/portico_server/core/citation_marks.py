@@ -23,15 +23,17 @@ def cited(answer: str, count: int) -> tuple[int, ...]:
 
 def marks(answer: str) -> list[tuple[int, tuple[int, ...]]]:
     """Where marks begin in ``answer``, outside of code, and the numbers in each."""
-    found: list[tuple[int, tuple[int, ...]]] = []
+    numbered_marks: list[tuple[int, tuple[int, ...]]] = []
     start = 0
     for place, piece in enumerate(answer.split("`")):
         if place % 2 == 0:
             for match in _MARK.finditer(piece):
                 bracket = match.start() + (match.group()[0] in " \t")
-                found.append((start + bracket, tuple(int(n) for n in _NUMBER.findall(match.group()))))
+                numbered_marks.append(
+                    (start + bracket, tuple(int(n) for n in _NUMBER.findall(match.group())))
+                )
         start += len(piece) + 1
-    return found
+    return numbered_marks
 
 
 class Citations:
@@ -72,10 +74,10 @@ class Citations:
     def _mark(self, match: re.Match[str]) -> str:
         mark = match.group()
         numbers = [int(n) for n in _NUMBER.findall(mark)]
-        known = [n for n in numbers if 1 <= n <= self._count]
-        if known == numbers:
+        known_numbers = [n for n in numbers if 1 <= n <= self._count]
+        if known_numbers == numbers:
             return mark
-        if not known:
+        if not known_numbers:
             return ""
         space = mark[0] if mark[0] in " \t" else ""
-        return f"{space}[{', '.join(map(str, known))}]"
+        return f"{space}[{', '.join(map(str, known_numbers))}]"

@@ -55,8 +55,8 @@ def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:
         methods["__eq__"] = _equality(_values(field.name for field in fields if field.compare))
         methods["__hash__"] = None
     if eq and frozen:
-        compared = (field for field in fields if (field.compare if field.hash is None else field.hash))
-        methods["__hash__"] = _hash(_values(field.name for field in compared))
+        compared_fields = (field for field in fields if (field.compare if field.hash is None else field.hash))
+        methods["__hash__"] = _hash(_values(field.name for field in compared_fields))
     if frozen:
         methods |= _refusals(cls, frozenset(field.name for field in fields))
     if frozen and slots:
@@ -67,7 +67,7 @@ def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:
 def _first_init(cls: type[Any], *, frozen: bool, slots: bool) -> Callable[..., None]:
     """An ``__init__`` that has the standard library compile the real one, takes its place, and calls it."""
 
-    def __init__(self: Any, /, *values: Any, **named: Any) -> None:
+    def __init__(self: Any, /, *values: Any, **keyword_values: Any) -> None:
         fields = [(field.name, field.type, field) for field in dataclasses.fields(cls)]
         namespace = {"__post_init__": cls.__post_init__} if hasattr(cls, "__post_init__") else {}
         twin: Any = dataclasses.make_dataclass(
@@ -75,7 +75,7 @@ def _first_init(cls: type[Any], *, frozen: bool, slots: bool) -> Callable[..., N
         )
         twin.__init__.__qualname__ = f"{cls.__qualname__}.__init__"
         setattr(cls, "__init__", twin.__init__)  # noqa: B010  # mypy allows no other assignment to it
-        twin.__init__(self, *values, **named)
+        twin.__init__(self, *values, **keyword_values)
 
     return __init__
 
@@ -93,8 +93,8 @@ def _values(names: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 def _representation(names: list[str]) -> Callable[[Any], str]:
     def __repr__(self: Any) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-        return f"{self.__class__.__qualname__}({shown})"
+        field_text = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
+        return f"{self.__class__.__qualname__}({field_text})"
 
     return recursive_repr()(__repr__)
 

@@ -51,9 +51,9 @@ class PorticoError(Exception):
 
     def without_folders(self) -> PorticoError:
         """The same for somebody who need not know where files lie on this machine."""
-        found = copy(self)
-        found.message = without_folders(self.message)
-        return found
+        portico_error = copy(self)
+        portico_error.message = without_folders(self.message)
+        return portico_error
 
 
 _FOLDERS = re.compile(r"(?:(?<=file://)|(?<=fake://)|(?<![\w:/.]))/(?:[^/\s'\"<>]+/)+")

@@ -48,10 +48,10 @@ class EventLog:
             return
         self._last += 1
         self._closed = isinstance(event, ENDINGS)
-        numbered = (self._last, event)
-        self._kept.append(numbered)
+        numbered_event = (self._last, event)
+        self._kept.append(numbered_event)
         for queue in tuple(self._queues):
-            await queue.put(numbered)
+            await queue.put(numbered_event)
 
     async def batches(self, ahead: int = MAX_UNREAD_EVENTS) -> AsyncIterator[list[tuple[int, Event]]]:
         """All events from the first one on, those together that are there at once, until the run ends.
@@ -59,15 +59,15 @@ class EventLog:
         ``ahead``: how many may wait before the run does.
         """
         batch = list(self._kept)
-        ended = self._closed
+        has_ended = self._closed
         with self._listening(ahead) as queue:
             if batch:
                 yield batch
-            while not ended:
+            while not has_ended:
                 batch = [await queue.get()]
                 while not queue.empty():
                     batch.append(queue.get_nowait())
-                ended = isinstance(batch[-1][1], ENDINGS)
+                has_ended = isinstance(batch[-1][1], ENDINGS)
                 yield batch
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
@@ -76,13 +76,13 @@ class EventLog:
         Those that fell out of the log are skipped, which shows in the first number that arrives.
         """
         backlog = [item for item in self._kept if item[0] > after]
-        ended = self._closed
+        has_ended = self._closed
         with self._listening(MAX_UNREAD_EVENTS) as queue:
             for item in backlog:
                 yield item
-            while not ended:
+            while not has_ended:
                 item = await queue.get()
-                ended = isinstance(item[1], ENDINGS)
+                has_ended = isinstance(item[1], ENDINGS)
                 yield item
 
     async def since(self, after: int, wait_s: float) -> tuple[list[tuple[int, Event]], bool]:

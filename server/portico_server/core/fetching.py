@@ -34,24 +34,26 @@ class FetchSession(Protocol):
         *,
         seconds: float,
         method: str = "GET",
-        signed: bool = False,
+        is_signed: bool = False,
         body: bytes | None = None,
     ) -> AbstractAsyncContextManager[FetchedResponse]:
-        """Ask for ``url``; ``seconds`` hold over redirects, headers and the body that is read while it is open.
+        """Ask for ``url``; ``seconds`` hold over redirects, headers and the body that is read while it is
+        open.
 
-        ``body`` is sent. ``signed``: the URL is sent exactly as it is and no redirect is followed, since a signature is
-        for one address.
-        Raises `InvalidRequest` for an address that is not allowed, another `PorticoError` if nothing comes.
+        ``body`` is sent. ``is_signed``: the URL is sent exactly as it is and no redirect is followed, since a
+        signature is for one address. Raises `InvalidRequest` for an address that is not allowed, another
+        `PorticoError` if nothing comes.
         """
 
 
 class Fetcher(Protocol):
     """The client."""
 
-    def session(self, trusted: Collection[str] = ()) -> AbstractAsyncContextManager[FetchSession]:
-        """Requests to public addresses, to hosts that the operator allows to be fetched from, and to ``trusted`` ones.
+    def session(self, trusted_hosts: Collection[str] = ()) -> AbstractAsyncContextManager[FetchSession]:
+        """Requests to public addresses, to hosts that the operator allows to be fetched from, and to
+        ``trusted_hosts`` ones.
 
-        ``trusted`` as ``NAME:PORT``: what an operator's own setting says.
+        ``trusted_hosts`` as ``NAME:PORT``: what an operator's own setting says.
         """
 
     def check(self, url: str, *, secure: bool = False) -> None:

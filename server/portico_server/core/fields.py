@@ -39,19 +39,19 @@ class RequestBody:
 
     def __init__(
         self,
-        required: Mapping[str, BodyField],
+        body_fields: Mapping[str, BodyField],
         optional: Mapping[str, BodyField],
         rule: Callable[[Mapping[str, Any]], None] | None = None,
         *,
         example: Mapping[str, Any] | None = None,
         files: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        self.required = required
+        self.required = body_fields
         self.optional = optional
         self.rule = rule
         self.example = example
         self.files = files or {}
-        self._needed = tuple((name, field.check) for name, field in required.items())
+        self._needed = tuple((name, field.check) for name, field in body_fields.items())
         self._checks = {name: field.check for name, field in optional.items()}
 
     def check(self, body: Mapping[str, Any]) -> None:
@@ -63,21 +63,21 @@ class RequestBody:
             check(value, name)
         checks = self._checks
         for name, value in body.items():
-            known = checks.get(name)
-            if known is not None and value is not None:
-                known(value, name)
+            check_field = checks.get(name)
+            if check_field is not None and value is not None:
+                check_field(value, name)
         if self.rule is not None:
             self.rule(body)
 
     def schema(self) -> dict[str, Any]:
         """The body as a JSON schema. A list in a form is named as OpenAI's clients name it: ``name[]``."""
-        found: dict[str, Any] = {"type": "object", "required": [*self.required], "properties": {}}
-        for name, known in {**self.required, **self.optional}.items():
-            listed = self.files and known.schema.get("type") == "array"
-            found["properties"][f"{name}[]" if listed else name] = dict(known.schema)
-        found["required"] += self.files
-        found["properties"] |= self.files
-        return found if self.example is None else {**found, "example": self.example}
+        schema: dict[str, Any] = {"type": "object", "required": [*self.required], "properties": {}}
+        for name, body_field in {**self.required, **self.optional}.items():
+            is_list = self.files and body_field.schema.get("type") == "array"
+            schema["properties"][f"{name}[]" if is_list else name] = dict(body_field.schema)
+        schema["required"] += self.files
+        schema["properties"] |= self.files
+        return schema if self.example is None else {**schema, "example": self.example}
 
 
 def unchecked(_value: Any, _path: str) -> None:
@@ -89,14 +89,14 @@ def anything(**schema: Any) -> BodyField:
     return BodyField(unchecked, schema)
 
 
-def number(low: float, high: float, *, wanted: str = "", limits: str = "") -> BodyField:
-    """A number within limits; ``wanted`` and ``limits`` are the words for it in errors."""
+def number(low: float, high: float, *, expectation: str = "", limits: str = "") -> BodyField:
+    """A number within limits; ``expectation`` and ``limits`` are the words for it in errors."""
     limits = limits or f"from {low:g} to {high:g}"
-    wanted = wanted or f"a number {limits}"
+    expectation = expectation or f"a number {limits}"
 
     def check(value: Any, path: str) -> None:
         if type(value) is not float and type(value) is not int:
-            wrong_type(path, wanted, value)
+            wrong_type(path, expectation, value)
         if not low <= value <= high:
             wrong(path, f"is {value}, but must be {limits}")
 
@@ -104,21 +104,21 @@ def number(low: float, high: float, *, wanted: str = "", limits: str = "") -> Bo
 
 
 def integer(
-    low: int | None = None, high: int | None = None, *, wanted: str = "", limits: str = ""
+    low: int | None = None, high: int | None = None, *, expectation: str = "", limits: str = ""
 ) -> BodyField:
     """A whole number, of at least ``low`` and at most ``high`` where these are given."""
-    if not wanted:
-        wanted = "a whole number"
+    if not expectation:
+        expectation = "a whole number"
         if high is not None:
-            wanted += f" from {low} to {high}"
+            expectation += f" from {low} to {high}"
         elif low is not None:
-            wanted += f" of at least {low}"
+            expectation += f" of at least {low}"
 
     def check(value: Any, path: str) -> None:
         if type(value) is not int:
-            wrong_type(path, wanted, value)
+            wrong_type(path, expectation, value)
         if (low is not None and value < low) or (high is not None and value > high):
-            wrong(path, f"is {value}, but must be {limits or wanted}")
+            wrong(path, f"is {value}, but must be {limits or expectation}")
 
     bounds = {"minimum": low, "maximum": high}
     return BodyField(
@@ -126,12 +126,12 @@ def integer(
     )
 
 
-def boolean(wanted: str = "true or false") -> BodyField:
+def boolean(expectation: str = "true or false") -> BodyField:
     """True or false."""
 
     def check(value: Any, path: str) -> None:
         if value is not True and value is not False:
-            wrong_type(path, wanted, value)
+            wrong_type(path, expectation, value)
 
     return BodyField(check, {"type": "boolean"})
 
@@ -171,7 +171,7 @@ def name(empty: str = "must not be empty") -> BodyField:
     return BodyField(check, {"type": "string", "minLength": 1})
 
 
-def prose(max_chars: int, taken: str = "are taken") -> BodyField:
+def prose(max_chars: int, verb_phrase: str = "are taken") -> BodyField:
     """A string with more in it than white space, of at most ``max_chars`` characters."""
 
     def check(value: Any, path: str) -> None:
@@ -182,40 +182,42 @@ def prose(max_chars: int, taken: str = "are taken") -> BodyField:
         if len(value) > max_chars:
             wrong(
                 path,
-                f"has {len(value):,} characters; at most {max_chars:,} {taken}",
+                f"has {len(value):,} characters; at most {max_chars:,} {verb_phrase}",
                 code="string_above_max_length",
             )
 
     return BodyField(check, {"type": "string", "minLength": 1, "maxLength": max_chars})
 
 
-def choice(*allowed: str) -> BodyField:
+def choice(*allowed_values: str) -> BodyField:
     """One of these words."""
 
     def check(value: Any, path: str) -> None:
-        if value not in allowed:
-            not_one_of(path, value, allowed)
+        if value not in allowed_values:
+            not_one_of(path, value, allowed_values)
 
-    return BodyField(check, {"enum": [*allowed]})
+    return BodyField(check, {"enum": [*allowed_values]})
 
 
 def mapping(properties: Mapping[str, BodyField] | None = None) -> BodyField:
     """A JSON object, in which ``properties`` are checked where they are present."""
-    inner = tuple((name, known.check) for name, known in (properties or {}).items())
+    inner = tuple((name, body_field.check) for name, body_field in (properties or {}).items())
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
             wrong_type(path, "an object", value)
         for name, single in inner:
-            found = value.get(name)
-            if found is not None:
-                single(found, f"{path}.{name}")
+            field_value = value.get(name)
+            if field_value is not None:
+                single(field_value, f"{path}.{name}")
 
-    shown = {name: dict(known.schema) for name, known in (properties or {}).items()}
-    return BodyField(check, {"type": "object", **({"properties": shown} if shown else {})})
+    property_schemas = {name: dict(body_field.schema) for name, body_field in (properties or {}).items()}
+    return BodyField(
+        check, {"type": "object", **({"properties": property_schemas} if property_schemas else {})}
+    )
 
 
-def closed(properties: Mapping[str, BodyField], *, required: Sequence[str] = ()) -> BodyField:
+def closed(properties: Mapping[str, BodyField], *, required_fields: Sequence[str] = ()) -> BodyField:
     """A JSON object with these properties alone; an unknown one is refused with those that are like it."""
 
     def check(value: Any, path: str) -> None:
@@ -226,18 +228,23 @@ def closed(properties: Mapping[str, BodyField], *, required: Sequence[str] = ())
                 at = _inside(path, name[:MAX_SHOWN_CHARS])
                 hint = nearest(name, properties)
                 raise InvalidRequest(f"Unknown parameter: '{at}'.{hint}", code="unknown_parameter", param=at)
-        for name in required:
+        for name in required_fields:
             if value.get(name) is None:
                 missing(_inside(path, name))
-        for name, known in properties.items():
-            found = value.get(name)
-            if found is not None:
-                known.check(found, _inside(path, name))
+        for name, body_field in properties.items():
+            field_value = value.get(name)
+            if field_value is not None:
+                body_field.check(field_value, _inside(path, name))
 
-    shown = {name: dict(known.schema) for name, known in properties.items()}
+    property_schemas = {name: dict(body_field.schema) for name, body_field in properties.items()}
     return BodyField(
         check,
-        {"type": "object", "required": [*required], "additionalProperties": False, "properties": shown},
+        {
+            "type": "object",
+            "required": [*required_fields],
+            "additionalProperties": False,
+            "properties": property_schemas,
+        },
     )
 
 
@@ -250,10 +257,10 @@ def by_type(kinds: Mapping[str, BodyField]) -> BodyField:
         kind = value.get("type")
         if kind is None:
             missing(f"{path}.type")
-        known = kinds.get(kind) if isinstance(kind, str) else None
-        if known is None:
+        body_field = kinds.get(kind) if isinstance(kind, str) else None
+        if body_field is None:
             not_one_of(f"{path}.type", kind, kinds)
-        known.check(value, path)
+        body_field.check(value, path)
 
     return BodyField(check, {})
 
@@ -262,15 +269,19 @@ def _inside(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def items(of: BodyField, wanted: str, *, max_items: int | None = None, each: str = "items") -> BodyField:
-    """A list of at most ``max_items``; ``wanted`` and ``each`` are the words for it and for its items in errors."""
+def items(
+    of: BodyField, expectation: str, *, max_items: int | None = None, item_word: str = "items"
+) -> BodyField:
+    """A list of at most ``max_items``; ``expectation`` and ``item_word`` are the words for it and for its
+    items in errors.
+    """
     single = of.check
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, list):
-            wrong_type(path, wanted, value)
+            wrong_type(path, expectation, value)
         if max_items is not None and len(value) > max_items:
-            wrong(path, f"has {len(value)} {each}; at most {max_items} are taken")
+            wrong(path, f"has {len(value)} {item_word}; at most {max_items} are taken")
         for index, item in enumerate(value):
             single(item, f"{path}[{index}]")
 
@@ -329,17 +340,17 @@ MAX_SHOWN_CHARS = 100
 """Characters of a name or an id that an error repeats."""
 
 
-def check_schema(whose: str, schema: Any, path: str) -> None:
-    """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema, which ``whose`` names in the error.
+def check_schema(owner_name: str, schema: Any, path: str) -> None:
+    """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema, which ``owner_name`` names in the error.
 
     Patterns only have to be regular expressions: an engine may support some that the linear engine does not.
     """
     from portico_server.core.json_schema import require_schema
     from portico_server.core.pattern import require_python_pattern
 
-    named = whose[:MAX_SHOWN_CHARS]
-    for at, pattern in require_schema(named, schema, path, lenient=True).patterns:
-        require_python_pattern(pattern, path, f"The pattern at {at} in the schema of '{named}'")
+    shown_name = owner_name[:MAX_SHOWN_CHARS]
+    for at, pattern in require_schema(shown_name, schema, path, lenient=True).patterns:
+        require_python_pattern(pattern, path, f"The pattern at {at} in the schema of '{shown_name}'")
 
 
 def check_parameters(name: str, parameters: Any, path: str) -> None:

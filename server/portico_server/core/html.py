@@ -39,8 +39,8 @@ class HtmlReader(Protocol):
 
 def declared_charset(data: bytes) -> str | None:
     """The encoding that a document says it has."""
-    found = _CHARSET.search(data[:4096])
-    return found.group(1).decode("ascii") if found else None
+    match = _CHARSET.search(data[:4096])
+    return match.group(1).decode("ascii") if match else None
 
 
 def local_name(tag: str) -> str:

@@ -67,9 +67,11 @@ def new_id(prefix: Prefix) -> str:
     try:
         part = _spare.pop()
     except IndexError:
-        drawn = os.urandom(RANDOM_BYTES * DRAWN_COUNT)
-        part, *more = (drawn[at : at + RANDOM_BYTES].hex() for at in range(0, len(drawn), RANDOM_BYTES))
-        _spare.extend(more)
+        random_bytes = os.urandom(RANDOM_BYTES * DRAWN_COUNT)
+        part, *more_parts = (
+            random_bytes[at : at + RANDOM_BYTES].hex() for at in range(0, len(random_bytes), RANDOM_BYTES)
+        )
+        _spare.extend(more_parts)
     return f"{prefix}{int(time.time() * 1000) & 0xFFFFFFFFFFFF:012x}{part}"
 
 

@@ -41,10 +41,10 @@ def is_formula(text: str) -> bool:
     if len(text) > MAX_FORMULA_CHARACTERS:
         return False
     try:
-        found = ast.parse(text, mode="eval")
+        expression = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    for node in ast.walk(found):
+    for node in ast.walk(expression):
         if not isinstance(node, _ARITHMETIC):
             return False
         if isinstance(node, ast.Call) and (not isinstance(node.func, ast.Name) or node.keywords):

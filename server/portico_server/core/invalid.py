@@ -19,8 +19,8 @@ _NAMES: Mapping[type, str] = {
 
 def kind_of(value: Any) -> str:
     """What a value of JSON is, in words."""
-    named = _NAMES.get(type(value))
-    return named or ("an object" if isinstance(value, Mapping) else type(value).__name__)
+    type_name = _NAMES.get(type(value))
+    return type_name or ("an object" if isinstance(value, Mapping) else type(value).__name__)
 
 
 def missing(path: str) -> NoReturn:
@@ -30,22 +30,22 @@ def missing(path: str) -> NoReturn:
     )
 
 
-def wrong(path: str, what: str, *, code: str | None = None) -> NoReturn:
-    """For a value that cannot be; ``what`` continues after the path."""
-    raise InvalidRequest(f"'{path}' {what}.", code=code, param=path)
+def wrong(path: str, problem: str, *, code: str | None = None) -> NoReturn:
+    """For a value that cannot be; ``problem`` continues after the path."""
+    raise InvalidRequest(f"'{path}' {problem}.", code=code, param=path)
 
 
-def unsupported(path: str, what: str) -> NoReturn:
+def unsupported(path: str, problem: str) -> NoReturn:
     """For a parameter that is known and would change the answer, but that nothing here carries out."""
-    wrong(path, what, code="unsupported_parameter")
+    wrong(path, problem, code="unsupported_parameter")
 
 
-def wrong_type(path: str, wanted: str, value: Any, *, code: str | None = None) -> NoReturn:
-    """For a value of another type than the one ``wanted``."""
-    wrong(path, f"must be {wanted}, not {kind_of(value)}", code=code or "invalid_type")
+def wrong_type(path: str, expectation: str, value: Any, *, code: str | None = None) -> NoReturn:
+    """For a value of another type than the one ``expectation``."""
+    wrong(path, f"must be {expectation}, not {kind_of(value)}", code=code or "invalid_type")
 
 
-def not_one_of(path: str, value: Any, allowed: Iterable[str]) -> NoReturn:
+def not_one_of(path: str, value: Any, allowed_values: Iterable[str]) -> NoReturn:
     """For a value that is none of ``words``."""
-    shown = f"'{value[:100]}'" if isinstance(value, str) else kind_of(value)
-    wrong(path, f"is {shown}, but must be one of {', '.join(allowed)}")
+    shown_value = f"'{value[:100]}'" if isinstance(value, str) else kind_of(value)
+    wrong(path, f"is {shown_value}, but must be one of {', '.join(allowed_values)}")

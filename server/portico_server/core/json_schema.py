@@ -152,7 +152,7 @@ def oversize(schema: Any) -> str:
             inner = value.values()
         elif _is_list(value):
             inner = value
-        stack += ((each, depth + 1) for each in inner)
+        stack += ((child, depth + 1) for child in inner)
         if depth > MAX_SCHEMA_DEPTH:
             return f"it is nested too deeply; at most {MAX_SCHEMA_DEPTH} levels are allowed"
         if nodes + len(stack) > MAX_SCHEMA_NODES:
@@ -164,49 +164,51 @@ def oversize(schema: Any) -> str:
 
 def survey(schema: Any) -> SchemaSurvey:
     """Walk through a schema until something is wrong."""
-    found = SchemaSurvey(wrong=oversize(schema))
+    schema_survey = SchemaSurvey(wrong=oversize(schema))
     stack: list[tuple[Any, str]] = [(schema, "")]
-    while stack and not found.wrong:
+    while stack and not schema_survey.wrong:
         value, at = stack.pop()
         if isinstance(value, Mapping):
-            properties, required = value.get("properties"), value.get("required")
+            properties, required_names = value.get("properties"), value.get("required")
             if isinstance(properties, Mapping):
-                found.alternatives += max(
-                    0, len(properties) - (len(required) if isinstance(required, list) else 0)
+                schema_survey.alternatives += max(
+                    0, len(properties) - (len(required_names) if isinstance(required_names, list) else 0)
                 )
             for name, inner in value.items():
-                stack += _inner(found, name, inner, f"{at}.{str(name)[:80]}")
+                stack += _inner(schema_survey, name, inner, f"{at}.{str(name)[:80]}")
         elif not isinstance(value, bool):
-            found.wrong = f"{at or 'the top'} must be an object, true or false, not {str(value)[:80]!r}"
-    return found
+            schema_survey.wrong = (
+                f"{at or 'the top'} must be an object, true or false, not {str(value)[:80]!r}"
+            )
+    return schema_survey
 
 
-def _inner(found: SchemaSurvey, name: str, value: Any, at: str) -> Sequence[tuple[Any, str]]:
+def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Sequence[tuple[Any, str]]:
     """The schemas under one keyword, to be walked through."""
     if name in _SCHEMA:
-        found.keywords.add(name)
+        schema_survey.keywords.add(name)
         return [(value, at)]
     if name in _SCHEMAS:
         if not _is_list(value) or not value:
-            found.wrong = found.wrong or f"{at} must be a list of schemas"
+            schema_survey.wrong = schema_survey.wrong or f"{at} must be a list of schemas"
             return []
-        found.alternatives += len(value)
-        return [(one, f"{at}[{number}]") for number, one in enumerate(value)]
+        schema_survey.alternatives += len(value)
+        return [(item, f"{at}[{number}]") for number, item in enumerate(value)]
     if name in _NAMED:
         if not isinstance(value, Mapping):
-            found.wrong = found.wrong or f"{at} must be an object of schemas"
+            schema_survey.wrong = schema_survey.wrong or f"{at} must be an object of schemas"
             return []
-        found.keywords.add(name)
+        schema_survey.keywords.add(name)
         if name == "patternProperties":
-            found.patterns += ((at, str(pattern)) for pattern in value)
-        return [(one, f"{at}.{str(key)[:80]}") for key, one in value.items()]
+            schema_survey.patterns += ((at, str(pattern)) for pattern in value)
+        return [(item, f"{at}.{str(key)[:80]}") for key, item in value.items()]
     kind = _VALUES.get(name)
     if kind is not None and not kind[1](value):
-        found.wrong = found.wrong or f"{at} must be {kind[0]}, not {str(value)[:80]!r}"
+        schema_survey.wrong = schema_survey.wrong or f"{at} must be {kind[0]}, not {str(value)[:80]!r}"
     elif name == "pattern":
-        found.patterns.append((at, value))
+        schema_survey.patterns.append((at, value))
     elif name == "enum":
-        found.alternatives += len(value)
+        schema_survey.alternatives += len(value)
     return []
 
 
@@ -264,15 +266,17 @@ def _counted(work: _Keyword) -> _Keyword:
     return counted
 
 
-def _found(pattern: str, text: str, *, unsupported: bool = True) -> bool:
-    """Whether a pattern stands in a text; ``unsupported`` is what a lenient check takes for one that it cannot use."""
+def _found(pattern: str, text: str, *, is_unsupported: bool = True) -> bool:
+    """Whether a pattern stands in a text; ``is_unsupported`` is what a lenient check takes for one that it
+    cannot use.
+    """
     steps = _steps.get()
     steps.take(1 + len(text) // _CHARACTERS_PER_STEP)
     try:
         return linear(pattern).found_in(text)
     except UnsupportedPattern:
         if steps.lenient:
-            return unsupported
+            return is_unsupported
         raise
 
 
@@ -287,33 +291,37 @@ def _pattern_properties(
     if validator.is_type(instance, "object"):
         for pattern, inner in patterns.items():
             for name, value in instance.items():
-                if _found(pattern, name, unsupported=False):
+                if _found(pattern, name, is_unsupported=False):
                     yield from validator.descend(value, inner, path=name, schema_path=pattern)
 
 
 def _additional_properties(
-    validator: Any, allowed: Any, instance: Any, schema: Mapping[str, Any]
+    validator: Any, additional_schema: Any, instance: Any, schema: Mapping[str, Any]
 ) -> Iterator[ValidationError]:
     if not validator.is_type(instance, "object"):
         return
     _steps.get().take(len(instance) // 10)
-    known = schema.get("properties", {})
+    known_properties = schema.get("properties", {})
     patterns = schema.get("patternProperties", {})
     extras = [
-        name for name in instance if name not in known and not any(_found(one, name) for one in patterns)
+        name
+        for name in instance
+        if name not in known_properties and not any(_found(pattern, name) for pattern in patterns)
     ]
-    if validator.is_type(allowed, "object"):
+    if validator.is_type(additional_schema, "object"):
         for name in extras:
-            yield from validator.descend(instance[name], allowed, path=name)
-    elif not allowed and extras:
-        shown = ", ".join(repr(name[:80]) for name in extras[:10])
-        more = f" and {len(extras) - 10} more" if len(extras) > 10 else ""
+            yield from validator.descend(instance[name], additional_schema, path=name)
+    elif not additional_schema and extras:
+        extra_names = ", ".join(repr(name[:80]) for name in extras[:10])
+        more_text = f" and {len(extras) - 10} more" if len(extras) > 10 else ""
         was = "was" if len(extras) == 1 else "were"
-        yield ValidationError(f"Additional properties are not allowed ({shown}{more} {was} unexpected)")
+        yield ValidationError(
+            f"Additional properties are not allowed ({extra_names}{more_text} {was} unexpected)"
+        )
 
 
-def _unique_items(validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    if not wanted or not validator.is_type(instance, "array"):
+def _unique_items(validator: Any, is_unique: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not is_unique or not validator.is_type(instance, "array"):
         return
     if len({_hashable(item) for item in instance}) < len(instance):
         yield ValidationError("it has items that are the same")
@@ -390,12 +398,12 @@ class SchemaFault:
 
 
 class JsonSchema:
-    """A schema, compiled once. ``whose`` names it in errors. With ``lenient`` a pattern that the linear engine cannot
-    take is not checked: for schemas of those who check again, such as MCP servers.
+    """A schema, compiled once. ``owner_name`` names it in errors. With ``lenient`` a pattern that the linear
+    engine cannot take is not checked: for schemas of those who check again, such as MCP servers.
     """
 
-    def __init__(self, whose: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
-        self._whose = whose
+    def __init__(self, owner_name: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
+        self._whose = owner_name
         self._lenient = lenient
         # An empty registry: a schema of somebody else must not make us fetch what it refers to.
         self._validator = _Validator(dict(schema), registry=Registry())
@@ -416,9 +424,9 @@ class JsonSchema:
                 "schema simpler or the value smaller.",
                 code="schema_too_complex",
             ) from endless
-        except UnsupportedPattern as unsupported:
-            message = f"The schema of '{self._whose}' cannot be checked. {unsupported.message}"
-            raise InvalidRequest(message, code=unsupported.code) from unsupported
+        except UnsupportedPattern as pattern_error:
+            message = f"The schema of '{self._whose}' cannot be checked. {pattern_error.message}"
+            raise InvalidRequest(message, code=pattern_error.code) from pattern_error
         except (ArithmeticError, TypeError, ValueError, UnknownType) as broken:
             # A schema that nobody has checked, or numbers that cannot be divided by each other.
             raise self._invalid("has keywords that cannot be applied to this value") from broken
@@ -437,27 +445,29 @@ class JsonSchema:
         return InvalidRequest(f"The schema of '{self._whose}' {reason}.", code="invalid_schema")
 
 
-def require_schema(whose: str, schema: Any, param: str, *, lenient: bool = False) -> SchemaSurvey:
+def require_schema(owner_name: str, schema: Any, param: str, *, lenient: bool = False) -> SchemaSurvey:
     """What a walk through ``schema`` found. Raises `InvalidRequest` with ``param`` if it is not a JSON schema that a
     value can be checked against.
 
     With ``lenient`` it may have patterns that only others can check, see `JsonSchema`.
     """
-    found = survey(schema)
-    reason = found.wrong
-    if not reason and {"patternProperties", "unevaluatedProperties"} <= found.keywords:
+    schema_survey = survey(schema)
+    reason = schema_survey.wrong
+    if not reason and {"patternProperties", "unevaluatedProperties"} <= schema_survey.keywords:
         reason = "'unevaluatedProperties' together with 'patternProperties' is not supported"
     if reason:
         raise InvalidRequest(
-            f"The schema of '{whose}' is not a JSON schema: {reason}.", code="invalid_schema", param=param
+            f"The schema of '{owner_name}' is not a JSON schema: {reason}.",
+            code="invalid_schema",
+            param=param,
         )
-    for at, pattern in () if lenient else found.patterns:
+    for at, pattern in () if lenient else schema_survey.patterns:
         try:
             linear(pattern)
         except UnsupportedPattern as error:
             raise InvalidRequest(
-                f"The schema of '{whose}' has a pattern at {at} that cannot be used. {error.message}",
+                f"The schema of '{owner_name}' has a pattern at {at} that cannot be used. {error.message}",
                 code=error.code,
                 param=param,
             ) from error
-    return found
+    return schema_survey

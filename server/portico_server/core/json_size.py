@@ -49,28 +49,28 @@ class JsonSizes:
     def of(self, value: Any) -> int:
         """About the bytes of a value as JSON, up to the first that is over the limit."""
         try:
-            known = {key: size for key, (_value, size) in self._known.items()}
-            return self._walk(value, known, PARTS_LEFT.get())
+            known_sizes = {key: size for key, (_value, size) in self._known.items()}
+            return self._walk(value, known_sizes, PARTS_LEFT.get())
         except RecursionError as error:
             raise InvalidRequest("The value is nested too deeply.", code="value_too_large") from error
 
-    def _walk(self, value: Any, seen: dict[int, int], left: list[int] | None) -> int:
+    def _walk(self, value: Any, seen_sizes: dict[int, int], parts_left: list[int] | None) -> int:
         if isinstance(value, str):
             return _text(value)
         if not isinstance(value, dict | list | tuple):
             return _NODE_BYTES
-        size = seen.get(id(value))
+        size = seen_sizes.get(id(value))
         if size is None:
-            size = self._container(value, seen, left)
-            seen[id(value)] = size
+            size = self._container(value, seen_sizes, parts_left)
+            seen_sizes[id(value)] = size
             if size >= _LARGE_BYTES:
                 self._remember(value, size)
         return size
 
-    def _container(self, value: Any, seen: dict[int, int], left: list[int] | None) -> int:
-        if left is not None:
-            left[0] -= 1 + len(value)
-            if left[0] < 0:
+    def _container(self, value: Any, seen_sizes: dict[int, int], parts_left: list[int] | None) -> int:
+        if parts_left is not None:
+            parts_left[0] -= 1 + len(value)
+            if parts_left[0] < 0:
                 raise TooManyParts
         size = _NODE_BYTES * (1 + len(value))
         if isinstance(value, dict):
@@ -80,17 +80,17 @@ class JsonSizes:
             if size > self._limit:
                 break
             if isinstance(item, str | dict | list | tuple):
-                size += self._walk(item, seen, left)
+                size += self._walk(item, seen_sizes, parts_left)
             else:
                 size += _NODE_BYTES
         return size
 
     def _remember(self, value: Any, size: int) -> None:
-        known = dict(self._known)  # others may be measuring in another thread
-        if len(known) >= _MAX_REMEMBERED:
-            known.pop(next(iter(known)))
-        known[id(value)] = (value, size)
-        self._known = known
+        known_sizes = dict(self._known)  # others may be measuring in another thread
+        if len(known_sizes) >= _MAX_REMEMBERED:
+            known_sizes.pop(next(iter(known_sizes)))
+        known_sizes[id(value)] = (value, size)
+        self._known = known_sizes
 
 
 def _text(value: str) -> int:
@@ -99,16 +99,16 @@ def _text(value: str) -> int:
 
 def has_parts(value: Any, more_than: int) -> bool:
     """Whether a JSON value has more values, names aside, than that. What is under ``$literal`` counts as one."""
-    left = more_than
+    parts_left = more_than
     stack = [value]
     while stack:
-        found = stack.pop()
-        left -= 1
-        if isinstance(found, dict):
-            stack += [item for name, item in found.items() if name != "$literal"]
-        elif isinstance(found, list | tuple):
-            stack += found
-        if len(stack) > left:
+        part = stack.pop()
+        parts_left -= 1
+        if isinstance(part, dict):
+            stack += [item for name, item in part.items() if name != "$literal"]
+        elif isinstance(part, list | tuple):
+            stack += part
+        if len(stack) > parts_left:
             return True
     return False
 

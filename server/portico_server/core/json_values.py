@@ -41,40 +41,44 @@ def number(value: Any, path: str, low: float, high: float, *, code: str | None =
 
 def whole(value: Any, path: str, low: int, high: int | None = None, *, code: str | None = None) -> int:
     """Return a whole number of at least ``low`` and at most ``high``. A boolean is not a number."""
-    wanted = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    expectation = (
+        f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    )
     if isinstance(value, bool) or not isinstance(value, int):
-        wrong_type(path, wanted, value, code=code)
+        wrong_type(path, expectation, value, code=code)
     if value < low or (high is not None and value > high):
-        wrong(path, f"is {value}, but must be {wanted}", code=code)
+        wrong(path, f"is {value}, but must be {expectation}", code=code)
     return value
 
 
-def mapping(value: Any, path: str, wanted: str = "an object", *, code: str | None = None) -> dict[str, Any]:
+def mapping(
+    value: Any, path: str, expectation: str = "an object", *, code: str | None = None
+) -> dict[str, Any]:
     """Return an object."""
     if not isinstance(value, dict):
-        wrong_type(path, wanted, value, code=code)
+        wrong_type(path, expectation, value, code=code)
     return value
 
 
-def items(value: Any, path: str, wanted: str = "a list", *, code: str | None = None) -> list[Any]:
+def items(value: Any, path: str, expectation: str = "a list", *, code: str | None = None) -> list[Any]:
     """Return a list."""
     if not isinstance(value, list):
-        wrong_type(path, wanted, value, code=code)
+        wrong_type(path, expectation, value, code=code)
     return value
 
 
 def texts(value: Any, path: str, *, code: str | None = None) -> list[str]:
     """Return a list of strings."""
-    listed = items(value, path, "a list of strings", code=code)
-    return [text(item, f"{path}[{index}]", code=code) for index, item in enumerate(listed)]
+    item_list = items(value, path, "a list of strings", code=code)
+    return [text(item, f"{path}[{index}]", code=code) for index, item in enumerate(item_list)]
 
 
-def one_of(value: Any, path: str, allowed: tuple[str, ...]) -> str:
-    """Return one of the words ``allowed``, which must be present."""
+def one_of(value: Any, path: str, allowed_values: tuple[str, ...]) -> str:
+    """Return one of the words ``allowed_values``, which must be present."""
     if value is None:
         missing(path)
-    if value not in allowed:
-        not_one_of(path, value, allowed)
+    if value not in allowed_values:
+        not_one_of(path, value, allowed_values)
     word: str = value
     return word
 
@@ -153,24 +157,26 @@ class JsonObject:
         value = self.raw(key)
         return default if value is None else text(value, self.path(key), code=self._code)
 
-    def needed(self, key: str, what: str) -> str:
-        """A text that cannot be left out; ``what`` says what belongs there."""
+    def needed(self, key: str, purpose: str) -> str:
+        """A text that cannot be left out; ``purpose`` says what belongs there."""
         value = self.text(key)
         if not value:
-            raise InvalidRequest(f"{self.at} needs '{key}': {what}.", code=self._code, param=self.path(key))
+            raise InvalidRequest(
+                f"{self.at} needs '{key}': {purpose}.", code=self._code, param=self.path(key)
+            )
         return value
 
-    def whole(self, key: str, default: int, *, least: int = 0, most: int = 10**9) -> int:
+    def whole(self, key: str, default: int, *, minimum: int = 0, limit: int = 10**9) -> int:
         value = self.raw(key)
-        return default if value is None else whole(value, self.path(key), least, most, code=self._code)
+        return default if value is None else whole(value, self.path(key), minimum, limit, code=self._code)
 
     def number(
-        self, key: str, default: float | None, *, least: float = 0.0, most: float = 1e9
+        self, key: str, default: float | None, *, minimum: float = 0.0, maximum: float = 1e9
     ) -> float | None:
         value = self.raw(key)
         if value is None:
             return default if default is None else float(default)
-        return float(number(value, self.path(key), least, most, code=self._code))
+        return float(number(value, self.path(key), minimum, maximum, code=self._code))
 
     def flag(self, key: str, default: bool | None = False) -> bool | None:
         value = self.raw(key)

@@ -22,11 +22,11 @@ class UsageLimits:
     tokens_per_day: int | None = None
 
     @classmethod
-    def parse(cls, given: Mapping[str, object] | None, param: str = "limits") -> Self:
+    def parse(cls, given_fields: Mapping[str, object] | None, param: str = "limits") -> Self:
         """From JSON or YAML. Raises `InvalidRequest` that names the limit."""
         names = [item.name for item in fields(cls)]
-        found: dict[str, int | None] = {}
-        for name, value in (given or {}).items():
+        limits: dict[str, int | None] = {}
+        for name, value in (given_fields or {}).items():
             if name not in names:
                 raise InvalidRequest(
                     f"There is no limit '{name}'.{nearest(str(name), names)} Limits are {', '.join(names)}.",
@@ -40,8 +40,8 @@ class UsageLimits:
                     "Leave it out for no limit.",
                     param=f"{param}.{name}",
                 )
-            found[name] = value
-        return cls(**found)
+            limits[name] = value
+        return cls(**limits)
 
     def to_json(self) -> dict[str, int]:
         """Those that are set."""

@@ -210,9 +210,9 @@ def size_of(text: str, param: str) -> tuple[int, int] | None:
     """Width and height of WIDTHxHEIGHT; ``None`` for ``auto``. Raises `InvalidRequest`."""
     if text == "auto":
         return None
-    found = _SIZE.fullmatch(text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not found or not (SMALLEST <= width <= LARGEST and SMALLEST <= height <= LARGEST):
+    match = _SIZE.fullmatch(text)
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not match or not (SMALLEST <= width <= LARGEST and SMALLEST <= height <= LARGEST):
         raise InvalidRequest(
             f"'{param}' is '{text[:40]}', but must be 'auto' or WIDTHxHEIGHT in pixels, such as 1024x1024, with sides "
             f"from {SMALLEST} to {LARGEST}.",
@@ -228,38 +228,40 @@ def size_of(text: str, param: str) -> tuple[int, int] | None:
 
 def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
     """A picture to go with a request. Raises `InvalidRequest` for what is none, or is too large to be unpacked."""
-    found = measure_image(data)
-    if found is None:
+    image_header = measure_image(data)
+    if image_header is None:
         raise InvalidRequest(
             f"'{param}' is not a picture that can be read ({name[:80]}): send a PNG, JPEG or WebP.",
             code="invalid_image_format",
             param=param,
         )
-    if found.width * found.height > MAX_IMAGE_PIXELS:
+    if image_header.width * image_header.height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(
-            f"'{param}' has {found.width} × {found.height} pixels; at most {MAX_IMAGE_PIXELS:,} are taken. Send a "
+            f"'{param}' has {image_header.width} × {image_header.height} pixels; at most "
+            f"{MAX_IMAGE_PIXELS:,} are taken. Send a "
             f"smaller one.",
             code="image_too_large",
             param=param,
         )
-    return Attachment(field, name, found.media_type, data)
+    return Attachment(field, name, image_header.media_type, data)
 
 
 def check_mask(images: tuple[Attachment, ...], mask: Attachment | None, param: str) -> None:
     """Raise `InvalidRequest` unless ``mask`` fits the first of ``images``: as large, and able to be transparent."""
     if mask is None:
         return
-    found, first = measure_image(mask.data), measure_image(images[0].data) if images else None
-    if found is None or first is None:
+    image_header, first = measure_image(mask.data), measure_image(images[0].data) if images else None
+    if image_header is None or first is None:
         raise InvalidRequest(f"'{param}' goes with an image that is changed.", param=param)
-    if (found.width, found.height) != (first.width, first.height):
+    if (image_header.width, image_header.height) != (first.width, first.height):
         raise InvalidRequest(
-            f"'{param}' has {found.width} × {found.height} pixels, but the image {first.width} × {first.height}: a "
+            f"'{param}' has {image_header.width} × {image_header.height} pixels, but the image "
+            f"{first.width} × {first.height}: a "
             "mask is as large as the first image.",
             code="invalid_mask",
             param=param,
         )
-    if not found.alpha:
+    if not image_header.alpha:
         raise InvalidRequest(
             f"'{param}' has no transparency: send a PNG with an alpha channel, transparent where the image is to "
             "change.",

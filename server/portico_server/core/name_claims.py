@@ -15,12 +15,14 @@ RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "c
 
 
 class NameClaims:
-    """One name is given at a time. ``owned`` finds what exactly an owner has under a name; `None`: what is shared."""
+    """One name is given at a time. ``find_owned`` finds what exactly an owner has under a name; `None`: what
+    is shared.
+    """
 
     def __init__(
-        self, owned: Callable[[str, str | None], Awaitable[Servable | None]], aliases: Container[str]
+        self, find_owned: Callable[[str, str | None], Awaitable[Servable | None]], aliases: Container[str]
     ) -> None:
-        self._owned = owned
+        self._owned = find_owned
         self._aliases = aliases
         self._reserved: set[str] = set(RESERVED)
         self._naming = asyncio.Lock()
@@ -58,11 +60,11 @@ class NameClaims:
     async def _require_free(self, key: str, owner: str | None) -> None:
         name = key.rpartition("/")[2] if key.startswith(("store/", "tool/")) else key
         self.require_unreserved(name, owner)
-        found = await self._owned(key, owner)
-        if found is None and owner is not None:
-            found = await self._owned(key, None)
-        if found is not None and not found.card.labels.get("fallback"):
-            raise name_taken_error(name, found.card.kind)
+        servable = await self._owned(key, owner)
+        if servable is None and owner is not None:
+            servable = await self._owned(key, None)
+        if servable is not None and not servable.card.labels.get("fallback"):
+            raise name_taken_error(name, servable.card.kind)
 
 
 def name_taken_error(name: str, kind: str) -> Conflict:

@@ -49,22 +49,23 @@ def is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None and is_plain(name) and not has_dots(name) and name != "*"
 
 
-def check_plain(name: str, what: str, param: str = "name") -> None:
-    """Raise `InvalidRequest` unless `is_plain`; ``what`` is whose name it is, such as "a key"."""
+def check_plain(name: str, subject: str, param: str = "name") -> None:
+    """Raise `InvalidRequest` unless `is_plain`; ``subject`` is whose name it is, such as "a key"."""
     if not is_plain(name) or has_dots(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {what}: it holds a control character, one that cannot be seen, one "
+            f"'{shown(name)}' cannot be the name of {subject}: it holds a control character, one that "
+            "cannot be seen, one "
             "of [ ] < > `, or dots alone.",
             code="invalid_name",
             param=param,
         )
 
 
-def check_name(name: str, what: str, param: str = "name") -> None:
+def check_name(name: str, subject: str, param: str = "name") -> None:
     """Raise `InvalidRequest` unless `is_name`."""
     if not is_name(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {what}: 1 to 128 characters were expected, without control "
+            f"'{shown(name)}' cannot be the name of {subject}: 1 to 128 characters were expected, without control "
             "characters and none of : / \\ [ ] < > `, no space at either end, and neither dots nor * alone.",
             code="invalid_name",
             param=param,

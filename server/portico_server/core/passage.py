@@ -35,9 +35,9 @@ PASSAGE_SCHEMA: Final[Mapping[str, Any]] = {
 """The JSON schema of `to_json`'s objects."""
 
 
-def to_json(found: Iterable[Passage | AnswerClaim]) -> list[dict[str, Any]]:
+def to_json(records: Iterable[Passage | AnswerClaim]) -> list[dict[str, Any]]:
     """Each passage or claim as a JSON object."""
-    return [asdict(one) for one in found]
+    return [asdict(record) for record in records]
 
 
 def where(passage: Passage) -> dict[str, Any]:
@@ -45,9 +45,9 @@ def where(passage: Passage) -> dict[str, Any]:
     people.
     """
     place = passage.place
-    known = {name: value for name, value in asdict(place).items() if value not in (None, ())}
+    place_fields = {name: value for name, value in asdict(place).items() if value not in (None, ())}
     heading = {"heading": list(place.heading)} if place.heading else {}
-    return {**known, **heading, "label": place.label()}
+    return {**place_fields, **heading, "label": place.label()}
 
 
 CLAIM_SCHEMA: Final[Mapping[str, Any]] = {

@@ -82,15 +82,15 @@ def linear(text: str) -> LinearPattern:
     return LinearPattern(text)
 
 
-def require_python_pattern(text: str, param: str, named: str | None = None) -> None:
+def require_python_pattern(text: str, param: str, subject: str | None = None) -> None:
     """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox or an engine is in Python's syntax.
 
-    ``named`` is what the error calls it, by default ``param``.
+    ``subject`` is what the error calls it, by default ``param``.
     """
-    named = named or f"'{param}'"
+    subject = subject or f"'{param}'"
     if len(text) > MAX_PATTERN_LENGTH:
         raise InvalidRequest(
-            f"{named} is longer than {MAX_PATTERN_LENGTH:,} characters.",
+            f"{subject} is longer than {MAX_PATTERN_LENGTH:,} characters.",
             code="invalid_pattern",
             param=param,
         )
@@ -98,7 +98,7 @@ def require_python_pattern(text: str, param: str, named: str | None = None) -> N
         re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
         raise InvalidRequest(
-            f"{named} is not a regular expression: {str(error)[:200]}.", code="invalid_pattern", param=param
+            f"{subject} is not a regular expression: {str(error)[:200]}.", code="invalid_pattern", param=param
         ) from error
 
 

@@ -112,10 +112,12 @@ async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int,
     """
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-            found = await NAMES.run_for(KEY.get(), socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+            address_infos = await NAMES.run_for(
+                KEY.get(), socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
+            )
     except TimeoutError as error:
         raise OSError(f"the name '{host}' was not resolved within {RESOLVE_TIMEOUT_S:g} s") from error
-    return [(kind, protocol, address) for kind, _, protocol, _, address in found]
+    return [(kind, protocol, address) for kind, _, protocol, _, address in address_infos]
 
 
 async def release_memory() -> None:

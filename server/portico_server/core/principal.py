@@ -82,10 +82,10 @@ class Principal:
         """
         if self.admin or not self.filters or owner == self.id:
             return None
-        found = tuple(condition for store, condition in self.filters if store in (store_id, name, "*"))
-        if len(found) < 2:
-            return found[0] if found else None
-        return Filter("and", filters=found)
+        filters = tuple(condition for store, condition in self.filters if store in (store_id, name, "*"))
+        if len(filters) < 2:
+            return filters[0] if filters else None
+        return Filter("and", filters=filters)
 
     def require(self, scope: str) -> None:
         """Raise `Forbidden` that names the missing scope."""

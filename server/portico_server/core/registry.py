@@ -82,9 +82,9 @@ class Registry:
         """
         card = servable.card
         table = self._shared if card.owner is None else self._private.setdefault(card.owner, {})
-        known = table.get(card.key)
-        if known is not None and not (replace and known.card.kind == card.kind):
-            raise name_taken_error(card.name, known.card.kind)
+        known_servable = table.get(card.key)
+        if known_servable is not None and not (replace and known_servable.card.kind == card.kind):
+            raise name_taken_error(card.name, known_servable.card.kind)
         table[card.key] = servable
         if known_as := _id(card):
             self._ids[known_as] = servable
@@ -132,19 +132,19 @@ class Registry:
         With a ``caller`` an id is found too, if what has it exists for that caller.
         """
         if caller is not None:
-            own = self._private.get(caller.id)
-            if own is not None and key in own:
-                return own[key]
-        found = self._shared.get(key)
-        if found is None:
-            found = self.aliases.behind.get(key)
-        if found is None:
+            servables = self._private.get(caller.id)
+            if servables is not None and key in servables:
+                return servables[key]
+        servable = self._shared.get(key)
+        if servable is None:
+            servable = self.aliases.behind.get(key)
+        if servable is None:
             key = self.aliases.targets.get(key, key)
-            found = self._shared.get(key)
-        if found is None and caller is not None and key in self._ids:
-            found = self._ids[key]
-            return found if caller.sees(found.card.owner) else None
-        return found
+            servable = self._shared.get(key)
+        if servable is None and caller is not None and key in self._ids:
+            servable = self._ids[key]
+            return servable if caller.sees(servable.card.owner) else None
+        return servable
 
     async def owned(self, key: str, owner: str | None) -> Servable | None:
         """What exactly this owner has under a name, aliases aside; ``None`` means what is shared."""
@@ -164,27 +164,27 @@ class Registry:
         """
         bound = BOUND.get()
         if bound is not None and caller.id != SYSTEM.id:
-            found = await self._bound(key, caller, bound)
+            servable = await self._bound(key, caller, bound)
         else:
-            found = await self._resolve(key, caller)
-        return self._surrounded(found)
+            servable = await self._resolve(key, caller)
+        return self._surrounded(servable)
 
-    def admit(self, found: Servable, caller: Principal) -> Servable:
+    def admit(self, servable: Servable, caller: Principal) -> Servable:
         """What ``caller`` has been given already, as `resolve` returns it. Raises `Forbidden`."""
-        caller.require(found.card.scope)
-        return self._surrounded(found)
+        caller.require(servable.card.scope)
+        return self._surrounded(servable)
 
-    def _surrounded(self, found: Servable) -> Servable:
-        return found if self.around is None else self.around(found)
+    def _surrounded(self, servable: Servable) -> Servable:
+        return servable if self.around is None else self.around(servable)
 
     async def _bound(self, key: str, caller: Principal, bound: BoundNames) -> Servable:
         meaning = bound.known.get(key)
         if meaning is None:
-            found = await self._resolve(key, caller)
-            if splits(found):
-                found = found.one(caller)
-            await bound.bind(key, self._meaning(key, found))
-            return found
+            servable = await self._resolve(key, caller)
+            if splits(servable):
+                servable = servable.one(caller)
+            await bound.bind(key, self._meaning(key, servable))
+            return servable
         same = await self._meant(key, caller, meaning)
         if same is None:
             await self.late_sources.prepared(key)
@@ -194,11 +194,11 @@ class Registry:
         caller.require(same.card.scope)
         return same
 
-    def _meaning(self, key: str, found: Servable) -> str:
+    def _meaning(self, key: str, servable: Servable) -> str:
         """What a name means. An alias of something that has no name of its own means the target that answers."""
         if key in self._shared or key not in self.aliases.behind:
-            return binding_of(found.card)
-        return to_target(getattr(found, "target", self.aliases[key]))
+            return binding_of(servable.card)
+        return to_target(getattr(servable, "target", self.aliases[key]))
 
     async def _meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
         """What is there now of what a name meant when a run began."""
@@ -217,24 +217,24 @@ class Registry:
         return await self.owned(key, owner)
 
     async def _resolve(self, key: str, caller: Principal) -> Servable:
-        found = await self._known(key, caller)
-        if found is None and caller.id != SYSTEM.id:  # the daemon itself starts them, or waits for none
+        servable = await self._known(key, caller)
+        if servable is None and caller.id != SYSTEM.id:  # the daemon itself starts them, or waits for none
             await self.late_sources.started(key)
-            found = await self._known(key, caller)
-        if found is None:
+            servable = await self._known(key, caller)
+        if servable is None:
             raise await self._unknown(key, caller)
-        caller.require(found.card.scope)
-        return found
+        caller.require(servable.card.scope)
+        return servable
 
     async def _known(self, key: str, caller: Principal) -> Servable | None:
-        own = self._private.get(caller.id)
-        found = None if own is None else own.get(key)
-        if found is None:
-            shared = self.get(key)
-            if shared is None or self._may_have(key, caller.id):
-                found = await self._find(key, caller.id)
-            found = found or shared or await self._from_sources(key, caller)
-        return found
+        servables = self._private.get(caller.id)
+        servable = None if servables is None else servables.get(key)
+        if servable is None:
+            shared_servable = self.get(key)
+            if shared_servable is None or self._may_have(key, caller.id):
+                servable = await self._find(key, caller.id)
+            servable = servable or shared_servable or await self._from_sources(key, caller)
+        return servable
 
     def _may_have(self, key: str, owner: str) -> bool:
         for source in self._sources:  # noqa: SIM110  # a generator would cost every call of a model
@@ -252,20 +252,20 @@ class Registry:
     async def _find(self, key: str, owner: str | None) -> Servable | None:
         """What the first source has that knows it."""
         for source in self._sources:
-            found = await source.find(key, owner)
-            if found is not None:
-                return found
+            servable = await source.find(key, owner)
+            if servable is not None:
+                return servable
         return None
 
     async def _identified(self, key: str, caller: Principal) -> Servable | None:
         """What has this id, if the caller sees it."""
-        found = self._ids.get(key)
-        if found is not None:
-            return found if caller.sees(found.card.owner) else None
+        servable = self._ids.get(key)
+        if servable is not None:
+            return servable if caller.sees(servable.card.owner) else None
         for source in self._sources:
-            found = await source.by_id(key, caller)
-            if found is not None:
-                return found if caller.sees(found.card.owner) else None
+            servable = await source.by_id(key, caller)
+            if servable is not None:
+                return servable if caller.sees(servable.card.owner) else None
         return None
 
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
@@ -290,11 +290,13 @@ class Registry:
     async def _unknown(self, key: str, caller: Principal) -> NotFound:
         noun, name = noun_and_name(key)
         if noun == "model":
-            known = [card.name for card in await self.cards(caller, "model", "app")] + list(self.aliases)
+            known_names = [card.name for card in await self.cards(caller, "model", "app")] + list(
+                self.aliases
+            )
         else:
-            known = [card.name for card in await self.cards(caller) if card.kind == noun]
+            known_names = [card.name for card in await self.cards(caller) if card.kind == noun]
         return NotFound(
-            f"The {noun} '{name}' does not exist here or you have no access to it.{nearest(name, known)}",
+            f"The {noun} '{name}' does not exist here or you have no access to it.{nearest(name, known_names)}",
             code=f"{noun}_not_found",
             param=noun,
         )

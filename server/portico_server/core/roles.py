@@ -40,8 +40,12 @@ def role_of(roles: Iterable[Role], issuer: str, claims: Mapping[str, Any]) -> Ro
 
 
 def _holds(claims: Mapping[str, Any], role: Role) -> bool:
-    found = _values(claims, role.claim)
-    return any(type(one) is type(value) and one == value for one in found for value in role.values)
+    claim_values = _values(claims, role.claim)
+    return any(
+        type(claim_value) is type(value) and claim_value == value
+        for claim_value in claim_values
+        for value in role.values
+    )
 
 
 def _values(claims: Mapping[str, Any], claim: str) -> Sequence[Any]:

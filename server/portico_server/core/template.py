@@ -26,15 +26,15 @@ def pieces(text: str, at: str) -> tuple[Piece, ...]:
 
     Raises `InvalidRequest` that names ``at`` for a brace that belongs to nothing.
     """
-    found: list[Piece] = []
+    found_pieces: list[Piece] = []
     end = 0
     for match in _TOKEN.finditer(text):
-        found.append((text[end : match.start()], False))
+        found_pieces.append((text[end : match.start()], False))
         end = match.end()
         if match[1]:
-            found.append((match[1], True))
+            found_pieces.append((match[1], True))
         elif len(match[0]) == 2:
-            found.append((match[0][0], False))
+            found_pieces.append((match[0][0], False))
         else:
             line = text.count("\n", 0, match.start()) + 1
             raise InvalidRequest(
@@ -43,8 +43,8 @@ def pieces(text: str, at: str) -> tuple[Piece, ...]:
                 code="invalid_template",
                 param=at,
             )
-    found.append((text[end:], False))
-    return tuple(piece for piece in found if piece[0])
+    found_pieces.append((text[end:], False))
+    return tuple(piece for piece in found_pieces if piece[0])
 
 
 def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:

@@ -29,8 +29,8 @@ class Trace(NamedTuple):
 
     def headers(self) -> dict[str, str]:
         """Headers for another program, so that its spans are part of this one."""
-        found = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"}
-        return {**found, "tracestate": self.state} if self.state else found
+        headers = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"}
+        return {**headers, "tracestate": self.state} if self.state else headers
 
 
 CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
@@ -53,8 +53,8 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
     version, trace_id, span_id, flags = match.groups()
     if version == "ff" or not int(trace_id, 16) or not int(span_id, 16):
         return None
-    kept = state if len(state) <= MAX_STATE_CHARS and state.isprintable() and state.isascii() else ""
-    return Trace(trace_id, span_id, bool(int(flags, 16) & 1), kept)
+    trace_state = state if len(state) <= MAX_STATE_CHARS and state.isprintable() and state.isascii() else ""
+    return Trace(trace_id, span_id, bool(int(flags, 16) & 1), trace_state)
 
 
 def of_mapping(headers: Mapping[str, str] | None) -> Trace | None:

@@ -58,9 +58,9 @@ def decoded(data: bytes, charset: str) -> str:
     try:
         name = codecs.lookup(charset).name.replace("-", "_")
         # What calls itself GB2312 is written in its larger successor.
-        known = "gb18030" if name in ("gb2312", "gbk") else name
-        if known not in _PYTHON_ALONE:
-            return data.decode(known, "replace")
+        encoding = "gb18030" if name in ("gb2312", "gbk") else name
+        if encoding not in _PYTHON_ALONE:
+            return data.decode(encoding, "replace")
     except (LookupError, ValueError):  # unknown, no encoding of texts, or not even a name
         pass
     return data.decode("utf-8", "replace")

@@ -55,7 +55,7 @@ class Slots:
         if not self._waiting and self._is_free(key):
             self._count(key, 1)
             return
-        if sum(1 for other, _turn in self._waiting if other == key) >= MAX_WAITING_PER_KEY:
+        if sum(1 for waiting_key, _turn in self._waiting if waiting_key == key) >= MAX_WAITING_PER_KEY:
             raise self._too_many()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((key, turn))
@@ -78,9 +78,9 @@ class Slots:
 
     def _count(self, key: str, by: int) -> None:
         self._used += by
-        held = self._held.get(key, 0) + by
-        if held:
-            self._held[key] = held
+        slot_count = self._held.get(key, 0) + by
+        if slot_count:
+            self._held[key] = slot_count
         else:
             self._held.pop(key, None)
 
@@ -175,13 +175,18 @@ class FairSlots:
         if not self._held[key]:
             del self._held[key]
         self._free += 1
-        waiting = [each for each in self._waiting if not each[1].done()]
-        self._turns.forget_others({*self._held, *(key for key, _turn in waiting)})
-        if waiting := [each for each in waiting if self._is_free(each[0])]:
-            chosen = min(waiting, key=lambda each: (self._held[each[0]], self._turns.last(each[0])))
-            self._waiting.remove(chosen)
-            self._grant(chosen[0])
-            chosen[1].set_result(None)
+        waiting_turns = [waiting_turn for waiting_turn in self._waiting if not waiting_turn[1].done()]
+        self._turns.forget_others({*self._held, *(key for key, _turn in waiting_turns)})
+        if waiting_turns := [
+            waiting_turn for waiting_turn in waiting_turns if self._is_free(waiting_turn[0])
+        ]:
+            next_turn = min(
+                waiting_turns,
+                key=lambda waiting_turn: (self._held[waiting_turn[0]], self._turns.last(waiting_turn[0])),
+            )
+            self._waiting.remove(next_turn)
+            self._grant(next_turn[0])
+            next_turn[1].set_result(None)
 
     def _is_free(self, key: str) -> bool:
         one_has_all = self._free == 0 and len(self._held) == 1 and key not in self._held

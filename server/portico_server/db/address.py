@@ -18,12 +18,12 @@ from portico_server.subprocesses import own
 def parse_address(url: str) -> URL:
     """The URL as SQLAlchemy reads it. Raises `InvalidRequest`, without the URL, in which a password may stand."""
     try:
-        found = make_url(re.sub("^postgres://", "postgresql://", url))
+        found_url = make_url(re.sub("^postgres://", "postgresql://", url))
     except SQLAlchemyError as error:
         raise _no_address() from error
-    if found.drivername in ("sqlite", "sqlite+pysqlite"):
-        return found
-    if found.drivername not in ("postgresql", "postgresql+asyncpg"):
+    if found_url.drivername in ("sqlite", "sqlite+pysqlite"):
+        return found_url
+    if found_url.drivername not in ("postgresql", "postgresql+asyncpg"):
         raise _no_address()
     for package in ("asyncpg", "greenlet"):
         if find_spec(package) is None:
@@ -33,7 +33,7 @@ def parse_address(url: str) -> URL:
                 code="missing_package",
                 param="database",
             )
-    return found.set(drivername="postgresql")
+    return found_url.set(drivername="postgresql")
 
 
 def _no_address() -> InvalidRequest:

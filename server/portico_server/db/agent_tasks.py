@@ -62,21 +62,21 @@ def of_run(connection: Connection, run_id: str) -> AgentTaskRow | None:
     return _TASKS.first(connection, _TASKS.select.where(agent_tasks.c.run_id == run_id))
 
 
-def add_message(connection: Connection, task_id: str, message: Mapping[str, Any], most: int) -> bool:
-    """Put a message behind those that it has; whether it may have another, of ``most``."""
+def add_message(connection: Connection, task_id: str, message: Mapping[str, Any], limit: int) -> bool:
+    """Put a message behind those that it has; whether it may have another, of ``limit``."""
     row = get(connection, task_id)
     if row is None:
         return True
-    known = orjson.loads(row.messages)
-    if len(known) >= most:
+    messages = orjson.loads(row.messages)
+    if len(messages) >= limit:
         return False
-    text = orjson.dumps([*known, dict(message)]).decode()
+    text = orjson.dumps([*messages, dict(message)]).decode()
     connection.execute(update(agent_tasks).where(agent_tasks.c.id == task_id).values(messages=text))
     return True
 
 
 def page(
-    connection: Connection, owner: str, app: str, wanted: TaskFilter, limit: int
+    connection: Connection, owner: str, app: str, task_filter: TaskFilter, limit: int
 ) -> tuple[Sequence[tuple[AgentTaskRow, float]], int, bool]:
     """Tasks with the moments of their last change, the newest first, as many as a page has room for; how many there are
     on all pages, and whether others follow.
@@ -85,25 +85,25 @@ def page(
         responses, responses.c.id == agent_tasks.c.id
     )
     query = query.where(agent_tasks.c.owner == owner, agent_tasks.c.app == app)
-    if wanted.context_id:
-        query = query.where(agent_tasks.c.context_id == wanted.context_id)
-    if wanted.state is not None:
-        query = query.where(_is_in(wanted.state))
-    if wanted.since is not None:
-        query = query.where(_changed >= wanted.since)
+    if task_filter.context_id:
+        query = query.where(agent_tasks.c.context_id == task_filter.context_id)
+    if task_filter.state is not None:
+        query = query.where(_is_in(task_filter.state))
+    if task_filter.since is not None:
+        query = query.where(_changed >= task_filter.since)
     total = connection.execute(select(func.count()).select_from(query.subquery())).scalar_one()
-    if wanted.after is not None:
-        moment, last = wanted.after
+    if task_filter.after is not None:
+        moment, last = task_filter.after
         query = query.where(or_(_changed < moment, and_(_changed == moment, agent_tasks.c.id < last)))
     query = query.order_by(_changed.desc(), agent_tasks.c.id.desc())
     chars = chars_of(agent_tasks.c.messages, responses.c.document)
-    count, more = count_fitting(connection, query, limit, chars)
+    count, has_more = count_fitting(connection, query, limit, chars)
     rows = []
     for row in connection.execute(query.limit(count)):
         values = dict(row._mapping)
         moment = values.pop("changed_at")
         rows.append((AgentTaskRow(**values), float(moment)))
-    return rows, total, more
+    return rows, total, has_more
 
 
 def _is_in(state: TaskState) -> ColumnElement[bool]:
@@ -119,13 +119,13 @@ def _is_in(state: TaskState) -> ColumnElement[bool]:
             return (responses.c.status == "in_progress") & ~asks
         case "input_required":
             return responses.c.finished_at.is_(None) & asks
-    return responses.c.status.in_([name for name, found in ENDED_STATES.items() if found == state])
+    return responses.c.status.in_([name for name, end_state in ENDED_STATES.items() if end_state == state])
 
 
 def timestamp(seconds: float) -> str:
     """A point in time, in seconds since 1970, as the protocol writes it."""
-    found = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return found.replace("+00:00", "Z")
+    iso_time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return iso_time.replace("+00:00", "Z")
 
 
 def update_document(task_id: str, context_id: str, state: TaskState, moment: float) -> dict[str, Any]:

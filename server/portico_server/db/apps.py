@@ -77,25 +77,27 @@ def deploy(
     spec: Mapping[str, Any],
     digest: str,
     note: str,
-    expected: int | None,
+    expected_version: int | None,
 ) -> tuple[AppRow, VersionRow]:
     """Make a specification the version that answers; the same one again changes nothing.
 
-    ``expected``: the version that the caller has seen; `Conflict` if another one answers by now, or if the app is gone.
+    ``expected_version``: the version that the caller has seen; `Conflict` if another one answers by now, or
+    if the app is gone.
     """
-    found = get(connection, app_id)
-    if found is None:
+    app_row = get(connection, app_id)
+    if app_row is None:
         raise Conflict("The app was removed meanwhile. Deploy it again.", code="app_removed", param="name")
-    if expected is not None and found.version != expected:
+    if expected_version is not None and app_row.version != expected_version:
         raise Conflict(
-            f"'{found.name}' is at version {found.version} by now, not {expected}. Look at what changed and deploy "
+            f"'{app_row.name}' is at version {app_row.version} by now, not {expected_version}. Look at "
+            "what changed and deploy "
             "again.",
             code="version_conflict",
             param="expected_version",
         )
-    current = version(connection, app_id, found.version)
-    if current is not None and current.digest == digest and found.kind == kind:
-        return found, current
+    current = version(connection, app_id, app_row.version)
+    if current is not None and current.digest == digest and app_row.kind == kind:
+        return app_row, current
     last = connection.execute(
         select(func.max(app_versions.c.version)).where(app_versions.c.app_id == app_id)
     ).scalar()
@@ -103,10 +105,10 @@ def deploy(
     connection.execute(
         update(apps).where(apps.c.id == app_id).values(version=number, kind=kind, updated_at=time.time())
     )
-    made = _numbered(connection, app_id, number, by, spec, digest, note)
+    version_row = _numbered(connection, app_id, number, by, spec, digest, note)
     row = get(connection, app_id)
     assert row is not None
-    return row, made
+    return row, version_row
 
 
 def _numbered(
@@ -140,18 +142,18 @@ def remove(connection: Connection, app_id: str) -> bool:
 
 def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
     """Every app with the version that answers, shared ones first."""
-    found = []
+    versioned_apps = []
     for app in _APPS.every(connection, _APPS.select.order_by(apps.c.owner.is_not(None), apps.c.name)):
         current = version(connection, app.id, app.version)
         if current is not None:
-            found.append((app, current))
-    return found
+            versioned_apps.append((app, current))
+    return versioned_apps
 
 
 def version(connection: Connection, app_id: str, number: int) -> VersionRow | None:
     """One version of an app, or ``None``."""
-    mine = (app_versions.c.app_id == app_id) & (app_versions.c.version == number)
-    return _VERSIONS.first(connection, _VERSIONS.select.where(mine))
+    condition = (app_versions.c.app_id == app_id) & (app_versions.c.version == number)
+    return _VERSIONS.first(connection, _VERSIONS.select.where(condition))
 
 
 def versions(connection: Connection, app_id: str) -> list[VersionRow]:
@@ -162,7 +164,7 @@ def versions(connection: Connection, app_id: str) -> list[VersionRow]:
 
 def shared_version(connection: Connection, name: str, number: int) -> tuple[AppRow, VersionRow] | None:
     """One version of the shared app of a name."""
-    mine = apps.c.claim == claim_of(None, name)
-    app = _APPS.first(connection, _APPS.select.where(mine))
-    found = None if app is None else version(connection, app.id, number)
-    return None if app is None or found is None else (app, found)
+    condition = apps.c.claim == claim_of(None, name)
+    app = _APPS.first(connection, _APPS.select.where(condition))
+    version_row = None if app is None else version(connection, app.id, number)
+    return None if app is None or version_row is None else (app, version_row)

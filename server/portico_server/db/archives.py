@@ -46,9 +46,9 @@ def file_page(connection: Connection, store_id: str, after: str, limit: int) -> 
 
 
 def chunk_page(
-    connection: Connection, wanted: Sequence[int], models: Mapping[str, str]
+    connection: Connection, chunk_ids: Sequence[int], models: Mapping[str, str]
 ) -> list[ArchivedChunk]:
-    """The chunks ``wanted``, by id, with the vectors of the model that ``models`` has for the group of each."""
+    """The chunks ``chunk_ids``, by id, with the vectors of the model that ``models`` has for the group of each."""
     rows = connection.execute(
         select(
             chunk_table.c.id,
@@ -58,24 +58,26 @@ def chunk_page(
             chunk_table.c.text,
             chunk_table.c.place,
         )
-        .where(chunk_table.c.id.in_(list(wanted)))
+        .where(chunk_table.c.id.in_(list(chunk_ids)))
         .order_by(chunk_table.c.id)
     ).all()
-    held: dict[tuple[int, str], bytes] = {}
+    vector_data: dict[tuple[int, str], bytes] = {}
     if any(models.values()):
         query = select(vectors.c.chunk_id, vectors.c.model, vectors.c.data).where(
-            vectors.c.chunk_id.in_(list(wanted)), vectors.c.model.in_(sorted(set(models.values())))
+            vectors.c.chunk_id.in_(list(chunk_ids)), vectors.c.model.in_(sorted(set(models.values())))
         )
-        held = {(row.chunk_id, row.model): row.data for row in connection.execute(query)}
-    return [ArchivedChunk(*row, data=held.get((row.id, models.get(row.group_name, "")))) for row in rows]
+        vector_data = {(row.chunk_id, row.model): row.data for row in connection.execute(query)}
+    return [
+        ArchivedChunk(*row, data=vector_data.get((row.id, models.get(row.group_name, "")))) for row in rows
+    ]
 
 
 def count_blobs(connection: Connection, store_id: str) -> int:
     """How many different contents the files of a store have."""
-    held = select(func.count(func.distinct(files.c.sha256))).join(
+    query = select(func.count(func.distinct(files.c.sha256))).join(
         store_files, store_files.c.file_id == files.c.id
     )
-    return int(connection.execute(held.where(store_files.c.store_id == store_id)).scalar_one())
+    return int(connection.execute(query.where(store_files.c.store_id == store_id)).scalar_one())
 
 
 def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, str | None]]:
@@ -110,15 +112,15 @@ def put_chunks(
         for item in batch
     ]
     ids = {(group, file, ordinal): chunk for group, file, ordinal, chunk in connection.execute(query, rows)}
-    written = [(item.group, item.file_id, ids[item.group, item.file_id, item.ordinal]) for item in batch]
+    chunk_keys = [(item.group, item.file_id, ids[item.group, item.file_id, item.ordinal]) for item in batch]
     data = [
         {"chunk_id": chunk, "model": models[group], "data": item.data}
-        for item, (group, _, chunk) in zip(batch, written, strict=True)
+        for item, (group, _, chunk) in zip(batch, chunk_keys, strict=True)
         if item.data is not None and models.get(group)
     ]
     if data:
         connection.execute(insert(vectors), data)
-    return written
+    return chunk_keys
 
 
 def finish(

@@ -42,8 +42,8 @@ def newest(
 
 
 def _orphaned(before: float) -> ColumnElement[bool]:
-    kept = artifacts.c.run_id.in_(remembered(before)) | artifacts.c.id.in_(select(container_files.c.id))
-    return (artifacts.c.created_at < before) & ~kept
+    condition = artifacts.c.run_id.in_(remembered(before)) | artifacts.c.id.in_(select(container_files.c.id))
+    return (artifacts.c.created_at < before) & ~condition
 
 
 def orphaned(connection: Connection, before: float, limit: int) -> list[ArtifactRow]:
@@ -53,8 +53,8 @@ def orphaned(connection: Connection, before: float, limit: int) -> list[Artifact
 
 def count_orphaned(connection: Connection, before: float) -> int:
     """How many of those there are."""
-    found = connection.execute(select(func.count()).select_from(artifacts).where(_orphaned(before)))
-    return found.scalar_one()
+    result = connection.execute(select(func.count()).select_from(artifacts).where(_orphaned(before)))
+    return result.scalar_one()
 
 
 def remove(connection: Connection, artifact_id: str) -> str | None:
@@ -68,5 +68,5 @@ def remove(connection: Connection, artifact_id: str) -> str | None:
 
 def is_held(connection: Connection, sha256: str) -> bool:
     """Whether any row stands for these bytes."""
-    found = connection.execute(select(artifacts.c.id).where(artifacts.c.sha256 == sha256).limit(1)).first()
-    return found is not None
+    row = connection.execute(select(artifacts.c.id).where(artifacts.c.sha256 == sha256).limit(1)).first()
+    return row is not None

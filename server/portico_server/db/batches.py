@@ -79,8 +79,8 @@ def create(connection: Connection, row: BatchRow, run: NewRun) -> None:
 
 def status(connection: Connection, batch_id: str) -> str:
     """What a batch is at; empty if it is gone."""
-    found = connection.execute(select(batches.c.status).where(batches.c.id == batch_id)).scalar()
-    return str(found or "")
+    found_status = connection.execute(select(batches.c.status).where(batches.c.id == batch_id)).scalar()
+    return str(found_status or "")
 
 
 def page(
@@ -139,10 +139,10 @@ def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[
 
     With ``errors`` the batch ends as failed, otherwise as cancelled. One that failed at its files has none.
     """
-    tried = row.errors is not None or row.status == "cancelling"
-    queued = not (errors and tried) and runs.requeue_ended(connection, row.run_id)
+    is_tried = row.errors is not None or row.status == "cancelling"
+    is_queued = not (errors and is_tried) and runs.requeue_ended(connection, row.run_id)
     values: dict[str, Any] = {"errors": [dict(error) for error in errors]} if errors else {}
-    if queued:
+    if is_queued:
         move(connection, row.id, "finalizing" if errors else "cancelling", since=(row.status,), values=values)
     else:
         values["finished_at"] = time.time()
@@ -160,7 +160,7 @@ def keep(
     connection: Connection,
     batch_id: str,
     rows: Sequence[LineRow],
-    spent: SpentTokens,
+    spent_tokens: SpentTokens,
     run_id: str,
     holder: str,
 ) -> str:
@@ -170,16 +170,16 @@ def keep(
     """
     require_held(connection, run_id, holder)
     connection.execute(insert(batch_lines), [{"batch_id": batch_id, **row._asdict()} for row in rows])
-    failed = sum(row.failed for row in rows)
+    failed_count = sum(row.failed for row in rows)
     connection.execute(
         update(batches)
         .where(batches.c.id == batch_id)
         .values(
-            completed=batches.c.completed + len(rows) - failed,
-            failed=batches.c.failed + failed,
-            prompt_tokens=batches.c.prompt_tokens + spent.prompt_tokens,
-            completion_tokens=batches.c.completion_tokens + spent.completion_tokens,
-            cached_tokens=batches.c.cached_tokens + spent.cached_tokens,
+            completed=batches.c.completed + len(rows) - failed_count,
+            failed=batches.c.failed + failed_count,
+            prompt_tokens=batches.c.prompt_tokens + spent_tokens.prompt_tokens,
+            completion_tokens=batches.c.completion_tokens + spent_tokens.completion_tokens,
+            cached_tokens=batches.c.cached_tokens + spent_tokens.cached_tokens,
         )
     )
     return status(connection, batch_id)
@@ -187,15 +187,17 @@ def keep(
 
 def require_held(connection: Connection, run_id: str, holder: str) -> None:
     """Raise `Conflict` if another daemon has taken a run over from ``holder``."""
-    held = connection.execute(select(runs_table.c.lease_owner).where(runs_table.c.id == run_id)).scalar()
-    if held != holder:
+    lease_owner = connection.execute(
+        select(runs_table.c.lease_owner).where(runs_table.c.id == run_id)
+    ).scalar()
+    if lease_owner != holder:
         raise Conflict("Another daemon has taken this batch over.", code="lease_lost")
 
 
-def lines(connection: Connection, batch_id: str, failed: bool, after: int, limit: int) -> list[LineRow]:
+def lines(connection: Connection, batch_id: str, has_failed: bool, after: int, limit: int) -> list[LineRow]:
     """Lines that are done with a number above ``after``, in the order of the input."""
     query = select(batch_lines.c.line, batch_lines.c.failed, batch_lines.c.data).where(
-        batch_lines.c.batch_id == batch_id, batch_lines.c.failed.is_(failed), batch_lines.c.line > after
+        batch_lines.c.batch_id == batch_id, batch_lines.c.failed.is_(has_failed), batch_lines.c.line > after
     )
     return [LineRow(*row) for row in connection.execute(query.order_by(batch_lines.c.line).limit(limit))]
 
@@ -204,7 +206,7 @@ def finish(
     connection: Connection,
     batch_id: str,
     to: str,
-    made: Sequence[FileRow | None],
+    file_rows: Sequence[FileRow | None],
     run_id: str,
     holder: str,
 ) -> None:
@@ -213,10 +215,10 @@ def finish(
     Raises `Conflict` if somebody else than ``holder`` has the run by now.
     """
     require_held(connection, run_id, holder)
-    for row in made:
+    for row in file_rows:
         if row is not None:
             files.add(connection, row)
-    output, errors = (row.id if row is not None else None for row in made)
+    output, errors = (row.id if row is not None else None for row in file_rows)
     values = {"output_file_id": output, "error_file_id": errors, "finished_at": time.time()}
     if not move(connection, batch_id, to, since=("finalizing", "cancelling"), values=values):
         raise Conflict(f"The batch '{batch_id}' has ended already.", code="batch_ended")
@@ -224,8 +226,8 @@ def finish(
 
 def ended(connection: Connection) -> list[str]:
     """The ids of batches that have ended and still have lines beside their files."""
-    some = select(batch_lines.c.batch_id).distinct().scalar_subquery()
-    query = select(batches.c.id).where(batches.c.finished_at.is_not(None), batches.c.id.in_(some))
+    scalar_select = select(batch_lines.c.batch_id).distinct().scalar_subquery()
+    query = select(batches.c.id).where(batches.c.finished_at.is_not(None), batches.c.id.in_(scalar_select))
     return list(connection.execute(query).scalars())
 
 

@@ -43,9 +43,9 @@ def announce(
     being removed just now.
     """
     now = clock(connection)
-    ours = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
+    condition = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
     removing = select(blob_marks.c.sha256).where(
-        ours, blob_marks.c.holder == REMOVING, blob_marks.c.expires_at > now
+        condition, blob_marks.c.holder == REMOVING, blob_marks.c.expires_at > now
     )
     if connection.execute(removing.limit(1)).first() is not None:
         return False
@@ -73,10 +73,12 @@ def begin_removal(
 ) -> list[str]:
     """Mark those of ``digests`` as being removed for which no row stands, which nobody brings and nobody removes."""
     now = clock(connection)
-    ours = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
-    connection.execute(delete(blob_marks).where(ours, blob_marks.c.expires_at <= now))
-    marked = {row.sha256 for row in connection.execute(select(blob_marks.c.sha256).where(ours))}
-    going = [digest for digest in digests if digest not in marked and not kind.is_held(connection, digest)]
+    condition = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
+    connection.execute(delete(blob_marks).where(condition, blob_marks.c.expires_at <= now))
+    marked_digests = {row.sha256 for row in connection.execute(select(blob_marks.c.sha256).where(condition))}
+    going = [
+        digest for digest in digests if digest not in marked_digests and not kind.is_held(connection, digest)
+    ]
     if going:
         marks = [
             {"kind": kind.folder, "sha256": digest, "holder": REMOVING, "expires_at": now + seconds}

@@ -63,9 +63,9 @@ class SideCounts:
     score: float = 0.0
     unjudged: int = 0
 
-    def __add__(self, other: SideCounts) -> SideCounts:
-        mine, theirs = asdict(self), asdict(other)
-        return SideCounts(**{name: mine[name] + theirs[name] for name in mine})
+    def __add__(self, side_counts: SideCounts) -> SideCounts:
+        own_counts, other_counts = asdict(self), asdict(side_counts)
+        return SideCounts(**{name: own_counts[name] + other_counts[name] for name in own_counts})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ def running(connection: Connection) -> list[CanaryRow]:
 
 def latest(connection: Connection) -> list[CanaryRow]:
     """The newest of each alias, by alias."""
-    found: dict[str, CanaryRow] = {}
+    canary_rows: dict[str, CanaryRow] = {}
     for row in _CANARIES.every(connection, _CANARIES.select.order_by(canaries.c.alias, canaries.c.id)):
-        found[row.alias] = row
-    return list(found.values())
+        canary_rows[row.alias] = row
+    return list(canary_rows.values())
 
 
 def of_alias(connection: Connection, alias: str) -> list[CanaryRow]:
@@ -114,10 +114,10 @@ def using(connection: Connection, target: str, *, versions: bool = False) -> str
     """The alias of a canary that runs and needs a model, or ``versions`` of an app, if there is one."""
     sides = (canaries.c.baseline, canaries.c.target)
     if versions:
-        needed = or_(*(side.startswith(f"{target}@", autoescape=True) for side in sides))
+        condition = or_(*(side.startswith(f"{target}@", autoescape=True) for side in sides))
     else:
-        needed = or_(*(side == target for side in sides))
-    query = select(canaries.c.running).where(canaries.c.running.is_not(None), needed)
+        condition = or_(*(side == target for side in sides))
+    query = select(canaries.c.running).where(canaries.c.running.is_not(None), condition)
     return connection.execute(query.limit(1)).scalar()
 
 
@@ -141,10 +141,12 @@ def alias_target(connection: Connection, alias: str) -> str | None:
 def counts(connection: Connection, canary_id: str) -> CanaryCounts:
     """What has been counted so far."""
     query = select(canary_sides).where(canary_sides.c.canary_id == canary_id)
-    found = {}
+    side_counts = {}
     for row in connection.execute(query):
-        found[row.side] = SideCounts(**{name: row._mapping[name] for name in SideCounts.__dataclass_fields__})
-    return CanaryCounts(**found)
+        side_counts[row.side] = SideCounts(
+            **{name: row._mapping[name] for name in SideCounts.__dataclass_fields__}
+        )
+    return CanaryCounts(**side_counts)
 
 
 def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
@@ -153,35 +155,38 @@ def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
     return _ENTRIES.every(connection, query.order_by(canary_entries.c.id.desc()).limit(MAX_ENTRIES))
 
 
-def put(connection: Connection, row: CanaryRow, expected: str | None) -> CanaryRow:
-    """Let a canary begin, or give the one that runs for its alias another ``spec``, and keep what was counted.
+def put(connection: Connection, row: CanaryRow, expected_target: str | None) -> CanaryRow:
+    """Let a canary begin, or give the one that runs for its alias another ``spec``, and keep what was
+    counted.
 
-    ``expected`` is what the alias meant when the targets were checked. Raises `Conflict` if it means something else by
-    now, or if another target has a canary there.
+    ``expected_target`` is what the alias meant when the targets were checked. Raises `Conflict` if it means
+    something else by now, or if another target has a canary there.
     """
     lock(connection, row.alias)
-    if alias_target(connection, row.alias) != expected:
+    if alias_target(connection, row.alias) != expected_target:
         raise Conflict(
             f"'{row.alias}' means something else by now. Look at it, and set the canary again.",
             code="alias_changed",
             param="alias",
         )
-    known = _locked(connection, canaries.c.running == row.alias)
-    if known is not None and known.target != row.target:
-        raise running_conflict(known)
-    if known is None:
+    known_canary_row = _locked(connection, canaries.c.running == row.alias)
+    if known_canary_row is not None and known_canary_row.target != row.target:
+        raise running_conflict(known_canary_row)
+    if known_canary_row is None:
         _CANARIES.add(connection, row)
         for side in ("baseline", "canary"):
             connection.execute(
                 canary_sides.insert().values(canary_id=row.id, side=side, **asdict(SideCounts()))
             )
         _forget_old(connection, row.alias)
-        made = row
+        canary_row = row
     else:
-        connection.execute(update(canaries).where(canaries.c.id == known.id).values(spec=dict(row.spec)))
-        made = CanaryRow(**{**_values(known), "spec": row.spec})
-    _note(connection, made.id, row.key, "set", "", {**row.spec})
-    return made
+        connection.execute(
+            update(canaries).where(canaries.c.id == known_canary_row.id).values(spec=dict(row.spec))
+        )
+        canary_row = CanaryRow(**{**_values(known_canary_row), "spec": row.spec})
+    _note(connection, canary_row.id, row.key, "set", "", {**row.spec})
+    return canary_row
 
 
 def running_conflict(row: CanaryRow) -> Conflict:
@@ -198,9 +203,9 @@ def _values(row: CanaryRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in CanaryRow.__dataclass_fields__}
 
 
-def _locked(connection: Connection, mine: Any) -> CanaryRow | None:
+def _locked(connection: Connection, condition: Any) -> CanaryRow | None:
     """The row, which nobody else changes until the transaction ends."""
-    return _CANARIES.first(connection, _CANARIES.select.where(mine).with_for_update())
+    return _CANARIES.first(connection, _CANARIES.select.where(condition).with_for_update())
 
 
 def _forget_old(connection: Connection, alias: str) -> None:
@@ -223,25 +228,32 @@ def _note(
     )
 
 
-def add_counts(connection: Connection, added: Mapping[str, CanaryCounts], decide: Decide) -> list[CanaryRow]:
+def add_counts(
+    connection: Connection, added_canary_counts: Mapping[str, CanaryCounts], decide: Decide
+) -> list[CanaryRow]:
     """Add what was counted of canaries, by their ids, and end those that ``decide`` ends; these are returned."""
-    ended = []
-    for canary_id in sorted(added):  # in one order: two daemons do not wait for each other
+    canary_rows = []
+    for canary_id in sorted(added_canary_counts):  # in one order: two daemons do not wait for each other
         row = _locked(connection, canaries.c.id == canary_id)
         if row is None:
             continue  # forgotten meanwhile
-        for side, more in (("baseline", added[canary_id].baseline), ("canary", added[canary_id].canary)):
-            values = {name: canary_sides.c[name] + value for name, value in asdict(more).items() if value}
+        for side, side_counts in (
+            ("baseline", added_canary_counts[canary_id].baseline),
+            ("canary", added_canary_counts[canary_id].canary),
+        ):
+            values = {
+                name: canary_sides.c[name] + value for name, value in asdict(side_counts).items() if value
+            }
             if values:
-                mine = (canary_sides.c.canary_id == canary_id) & (canary_sides.c.side == side)
-                connection.execute(update(canary_sides).where(mine).values(**values))
+                condition = (canary_sides.c.canary_id == canary_id) & (canary_sides.c.side == side)
+                connection.execute(update(canary_sides).where(condition).values(**values))
         if row.running is None:
             continue
-        found = counts(connection, canary_id)
-        decision = decide(row, found)
+        canary_counts = counts(connection, canary_id)
+        decision = decide(row, canary_counts)
         if decision is not None:
-            ended.append(_end(connection, row, decision, None, found))
-    return ended
+            canary_rows.append(_end(connection, row, decision, None, canary_counts))
+    return canary_rows
 
 
 def end(connection: Connection, alias: str, decision: Decision, by: str | None) -> CanaryRow | None:
@@ -252,7 +264,7 @@ def end(connection: Connection, alias: str, decision: Decision, by: str | None) 
 
 
 def _end(
-    connection: Connection, row: CanaryRow, decision: Decision, by: str | None, found: CanaryCounts
+    connection: Connection, row: CanaryRow, decision: Decision, by: str | None, canary_counts: CanaryCounts
 ) -> CanaryRow:
     values = {
         "running": None,
@@ -263,6 +275,6 @@ def _end(
     connection.execute(update(canaries).where(canaries.c.id == row.id).values(**values))
     if decision.outcome == "promoted":
         connection.execute(update(aliases).where(aliases.c.name == row.alias).values(target=row.target))
-    _note(connection, row.id, by, decision.outcome, decision.reason, asdict(found))
+    _note(connection, row.id, by, decision.outcome, decision.reason, asdict(canary_counts))
     webhooks.announce(connection, row.key, f"canary.{decision.outcome}", row.id)
     return CanaryRow(**{**_values(row), **values})

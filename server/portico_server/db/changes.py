@@ -95,8 +95,8 @@ def newest(connection: Connection, store_id: str) -> LogEntry | None:
 
 def last(connection: Connection, store_id: str) -> int:
     """The number of the store's last change, 0 if there is none or no such store."""
-    found = connection.execute(select(stores.c.last_change).where(stores.c.id == store_id)).scalar()
-    return int(found or 0)
+    change_number = connection.execute(select(stores.c.last_change).where(stores.c.id == store_id)).scalar()
+    return int(change_number or 0)
 
 
 def compact(connection: Connection, store_id: str) -> int:

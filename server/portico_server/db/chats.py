@@ -43,33 +43,35 @@ get = _CHATS.get
 def keep(connection: Connection, row: ChatRow, max_rows: int, max_bytes: int) -> None:
     """Add one; the oldest of its owner make way for it where these are too many or too large."""
     _CHATS.add(connection, row)
-    mine = chat_completions.c.owner == row.owner
-    held = connection.execute(select(func.count(), func.sum(chat_completions.c.bytes)).where(mine)).one()
-    count, total = held[0], int(held[1])
+    condition = chat_completions.c.owner == row.owner
+    held_row = connection.execute(
+        select(func.count(), func.sum(chat_completions.c.bytes)).where(condition)
+    ).one()
+    count, total = held_row[0], int(held_row[1])
     if count <= max_rows and total <= max_bytes:
         return
     oldest = select(chat_completions.c.id, chat_completions.c.bytes).where(
-        mine, chat_completions.c.id != row.id
+        condition, chat_completions.c.id != row.id
     )
-    gone: list[str] = []
-    for one in connection.execute(oldest.order_by(chat_completions.c.id)):
+    removed_ids: list[str] = []
+    for oldest_row in connection.execute(oldest.order_by(chat_completions.c.id)):
         if count <= max_rows and total <= max_bytes:
             break
-        gone.append(one.id)
-        count, total = count - 1, total - one.bytes
-    connection.execute(delete(chat_completions).where(chat_completions.c.id.in_(gone)))
+        removed_ids.append(oldest_row.id)
+        count, total = count - 1, total - oldest_row.bytes
+    connection.execute(delete(chat_completions).where(chat_completions.c.id.in_(removed_ids)))
 
 
 def page(
-    connection: Connection, wanted: ChatFilter, *, after: str | None, limit: int, order: Order
+    connection: Connection, chat_filter: ChatFilter, *, after: str | None, limit: int, order: Order
 ) -> RowPage[ChatRow]:
-    """Those that are ``wanted``, by the time they were made."""
+    """Those that are ``chat_filter``, by the time they were made."""
     query = _CHATS.select
-    if wanted.owner is not None:
-        query = query.where(chat_completions.c.owner == wanted.owner)
-    if wanted.model is not None:
-        query = query.where(chat_completions.c.model == wanted.model)
-    for name, value in (wanted.metadata or {}).items():
+    if chat_filter.owner is not None:
+        query = query.where(chat_completions.c.owner == chat_filter.owner)
+    if chat_filter.model is not None:
+        query = query.where(chat_completions.c.model == chat_filter.model)
+    for name, value in (chat_filter.metadata or {}).items():
         query = query.where(chat_completions.c.metadata[name].as_string() == value)
     return _CHATS.page(connection, _after(query, after, order), limit)
 

@@ -10,39 +10,41 @@ from portico_server.db.rows import portions
 from portico_server.db.schema import chunks, vectors
 
 
-def read_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, bytes]]:
-    """(chunk id, vector of ``model``) of those of the chunks ``wanted`` that have one, by id."""
-    found: list[tuple[int, bytes]] = []
-    for part in portions(wanted):
+def read_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> list[tuple[int, bytes]]:
+    """(chunk id, vector of ``model``) of those of the chunks ``chunk_ids`` that have one, by id."""
+    found_vectors: list[tuple[int, bytes]] = []
+    for part in portions(chunk_ids):
         query = select(vectors.c.chunk_id, vectors.c.data).where(
             vectors.c.chunk_id.in_(part), vectors.c.model == model
         )
-        found += [(row.chunk_id, row.data) for row in connection.execute(query)]
-    return sorted(found)
+        found_vectors += [(row.chunk_id, row.data) for row in connection.execute(query)]
+    return sorted(found_vectors)
 
 
-def chunks_without_vector(connection: Connection, model: str, wanted: Sequence[int]) -> list[tuple[int, str]]:
-    """(id, text) of those of the chunks ``wanted`` that have no vector of ``model``, by id."""
-    found: list[tuple[int, str]] = []
-    for part in portions(wanted):
+def chunks_without_vector(
+    connection: Connection, model: str, chunk_ids: Sequence[int]
+) -> list[tuple[int, str]]:
+    """(id, text) of those of the chunks ``chunk_ids`` that have no vector of ``model``, by id."""
+    texts_by_id: list[tuple[int, str]] = []
+    for part in portions(chunk_ids):
         has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
         query = select(chunks.c.id, chunks.c.text).where(chunks.c.id.in_(part), ~has)
-        found += [(row.id, row.text) for row in connection.execute(query)]
-    return sorted(found)
+        texts_by_id += [(row.id, row.text) for row in connection.execute(query)]
+    return sorted(texts_by_id)
 
 
 def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
     """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
     for part in portions(list(data)):
-        here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
-        if here:
+        existing_ids = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
+        if existing_ids:
             connection.execute(
                 insert(vectors),
-                [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in here],
+                [{"chunk_id": chunk, "model": model, "data": data[chunk]} for chunk in existing_ids],
             )
 
 
-def drop_vectors(connection: Connection, model: str, wanted: Sequence[int]) -> None:
-    """Delete the vectors that the chunks ``wanted`` have of ``model``."""
-    for part in portions(wanted):
+def drop_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> None:
+    """Delete the vectors that the chunks ``chunk_ids`` have of ``model``."""
+    for part in portions(chunk_ids):
         connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))

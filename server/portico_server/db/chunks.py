@@ -88,46 +88,50 @@ def put(
         ]
     ids = _insert(connection, rows)
     data: list[dict[str, Any]] = []
-    named: dict[int, Sequence[NewLink]] = {}
+    links: dict[int, Sequence[NewLink]] = {}
     begin = 0
     for piece in pieces:
-        these = [ids[row["file_id"], row["ordinal"]] for row in rows[begin : begin + len(piece.chunks)]]
-        begin += len(these)
-        entries += [("put", piece.file_id, run) for run in runs(sorted(these))] if these else []
-        named |= {
-            chunk_id: chunk.links for chunk_id, chunk in zip(these, piece.chunks, strict=True) if chunk.links
+        piece_ids = [ids[row["file_id"], row["ordinal"]] for row in rows[begin : begin + len(piece.chunks)]]
+        begin += len(piece_ids)
+        entries += [("put", piece.file_id, run) for run in runs(sorted(piece_ids))] if piece_ids else []
+        links |= {
+            chunk_id: chunk.links
+            for chunk_id, chunk in zip(piece_ids, piece.chunks, strict=True)
+            if chunk.links
         }
         if model is not None and piece.data is not None:
             data += [
                 {"chunk_id": chunk_id, "model": model, "data": vector}
-                for chunk_id, vector in zip(these, piece.data, strict=True)
+                for chunk_id, vector in zip(piece_ids, piece.data, strict=True)
             ]
     if data:
         connection.execute(insert(vectors), data)
-    link_rows.add(connection, named)
+    link_rows.add(connection, links)
     return changes.append(connection, store_id, entries, group)
 
 
 def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
     """The place of the last chunk of a file in ``group``, if it has any there."""
-    ours = in_file(store_id, file_id, group)
-    found = connection.execute(
-        select(chunks.c.place).where(ours).order_by(chunks.c.ordinal.desc()).limit(1)
+    condition = in_file(store_id, file_id, group)
+    row = connection.execute(
+        select(chunks.c.place).where(condition).order_by(chunks.c.ordinal.desc()).limit(1)
     ).scalar()
-    return None if found is None else place_of(found)
+    return None if row is None else place_of(row)
 
 
 def files_with_chunks(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
     """Those of the files that have chunks in the group that every store has."""
-    found: set[str] = set()
+    found_file_ids: set[str] = set()
     for part in portions(file_ids):
-        ours = (
+        condition = (
             (chunks.c.store_id == store_id)
             & chunks.c.file_id.in_(part)
             & (chunks.c.group_name == DEFAULT_GROUP)
         )
-        found |= set(connection.execute(select(chunks.c.file_id).where(ours).distinct()).scalars())
-    return found
+        found_file_ids |= set(
+            connection.execute(select(chunks.c.file_id).where(condition).distinct()).scalars()
+        )
+    return found_file_ids
 
 
 def unfinished_chunks(
@@ -136,14 +140,14 @@ def unfinished_chunks(
     """How many chunks a file has in the group that every store has, and the bytes of their vectors of ``model`` ("" for
     none); ``None`` unless each has one.
     """
-    ours = in_file(store_id, file_id, DEFAULT_GROUP)
-    count = int(connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar_one())
+    condition = in_file(store_id, file_id, DEFAULT_GROUP)
+    count = int(connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar_one())
     if not count or not model:
         return (count, 0) if count else None
-    joined = chunks.join(vectors, (vectors.c.chunk_id == chunks.c.id) & (vectors.c.model == model))
-    query = select(func.count(), func.sum(func.length(vectors.c.data))).select_from(joined).where(ours)
-    embedded, weight = connection.execute(query).one()
-    return (count, int(weight)) if embedded == count else None
+    join = chunks.join(vectors, (vectors.c.chunk_id == chunks.c.id) & (vectors.c.model == model))
+    query = select(func.count(), func.sum(func.length(vectors.c.data))).select_from(join).where(condition)
+    embedded_count, weight = connection.execute(query).one()
+    return (count, int(weight)) if embedded_count == count else None
 
 
 def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
@@ -165,15 +169,15 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
 
 def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> None:
     """Log that files are called otherwise now, in all groups: their chunks are found by their names, too."""
-    held: dict[str, dict[str, list[int]]] = {}
+    chunks_by_file: dict[str, dict[str, list[int]]] = {}
     for part in portions(file_ids):
-        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
-        query = select(chunks.c.group_name, chunks.c.file_id, chunks.c.id).where(ours)
+        condition = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
+        query = select(chunks.c.group_name, chunks.c.file_id, chunks.c.id).where(condition)
         for group, file_id, chunk in connection.execute(query.order_by(chunks.c.id)):
-            held.setdefault(group, {}).setdefault(file_id, []).append(chunk)
-    for group, of_file in held.items():
+            chunks_by_file.setdefault(group, {}).setdefault(file_id, []).append(chunk)
+    for group, of_file in chunks_by_file.items():
         entries: list[tuple[changes.Op, str, range]] = [
-            ("name", file_id, run) for file_id, these in of_file.items() for run in runs(these)
+            ("name", file_id, run) for file_id, file_chunks in of_file.items() for run in runs(file_chunks)
         ]
         changes.append(connection, store_id, entries, group)
 
@@ -192,8 +196,8 @@ def empty_store(connection: Connection, store_id: str) -> None:
     remove_store(connection, store_id)
     for row in spans:
         # Chunks of other stores may lie in between: they are in no index of this one.
-        gone = range(row.first, row.last + 1)
-        changes.append(connection, store_id, [("delete", "", gone)], row.group_name)
+        removed_range = range(row.first, row.last + 1)
+        changes.append(connection, store_id, [("delete", "", removed_range)], row.group_name)
 
 
 def remove_group(connection: Connection, store_id: str, group: str) -> None:
@@ -227,24 +231,26 @@ def of_file(
 
 def ids(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> array[int]:
     """The ids of all chunks of a group of a store, ascending."""
-    ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
-    found = array("q", connection.execute(select(chunks.c.id).where(ours)).scalars())
-    return array("q", sorted(found))
+    condition = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
+    found_array = array("q", connection.execute(select(chunks.c.id).where(condition)).scalars())
+    return array("q", sorted(found_array))
 
 
-def texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str]]:
-    """(id, file id, text) of those of the chunks ``wanted`` that exist, by id."""
-    found: list[tuple[int, str, str]] = []
-    for part in portions(wanted):
+def texts(connection: Connection, chunk_ids: Sequence[int]) -> list[tuple[int, str, str]]:
+    """(id, file id, text) of those of the chunks ``chunk_ids`` that exist, by id."""
+    chunk_texts: list[tuple[int, str, str]] = []
+    for part in portions(chunk_ids):
         query = select(chunks.c.id, chunks.c.file_id, chunks.c.text).where(chunks.c.id.in_(part))
-        found += [(row.id, row.file_id, row.text) for row in connection.execute(query)]
-    return sorted(found)
+        chunk_texts += [(row.id, row.file_id, row.text) for row in connection.execute(query)]
+    return sorted(chunk_texts)
 
 
-def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[int, str, str, str, str, int]]:
+def indexed_texts(
+    connection: Connection, chunk_ids: Sequence[int]
+) -> list[tuple[int, str, str, str, str, int]]:
     """As `texts`, with the headings above each chunk as one text, the name of its file, and its place in that."""
-    found: list[tuple[int, str, str, str, str, int]] = []
-    for part in portions(wanted):
+    text_rows: list[tuple[int, str, str, str, str, int]] = []
+    for part in portions(chunk_ids):
         query = (
             select(
                 chunks.c.id,
@@ -257,7 +263,7 @@ def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[i
             .join(files, files.c.id == chunks.c.file_id, isouter=True)
             .where(chunks.c.id.in_(part))
         )
-        found += [
+        text_rows += [
             (
                 row.id,
                 row.file_id,
@@ -268,16 +274,16 @@ def indexed_texts(connection: Connection, wanted: Sequence[int]) -> list[tuple[i
             )
             for row in connection.execute(query)
         ]
-    return sorted(found)
+    return sorted(text_rows)
 
 
-def of_store(connection: Connection, store_id: str, wanted: Sequence[int]) -> set[int]:
-    """Those of the chunks ``wanted`` that a store has."""
-    found: set[int] = set()
-    for part in portions(wanted):
-        ours = chunks.c.id.in_(part) & (chunks.c.store_id == store_id)
-        found |= set(connection.execute(select(chunks.c.id).where(ours)).scalars())
-    return found
+def of_store(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> set[int]:
+    """Those of the chunks ``chunk_ids`` that a store has."""
+    existing_ids: set[int] = set()
+    for part in portions(chunk_ids):
+        condition = chunks.c.id.in_(part) & (chunks.c.store_id == store_id)
+        existing_ids |= set(connection.execute(select(chunks.c.id).where(condition)).scalars())
+    return existing_ids
 
 
 def id_at(connection: Connection, store_id: str, file_id: str, start: int) -> int | None:
@@ -291,9 +297,9 @@ def id_at(connection: Connection, store_id: str, file_id: str, start: int) -> in
 
 def count(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> int:
     """How many chunks a group of a store has."""
-    ours = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
-    found = connection.execute(select(func.count()).select_from(chunks).where(ours)).scalar()
-    return int(found or 0)
+    condition = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
+    total = connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar()
+    return int(total or 0)
 
 
 def in_file(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
@@ -305,18 +311,22 @@ def _delete(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str
 ) -> list[tuple[changes.Op, str, range]]:
     """Remove the chunks of files; what there is to log."""
-    gone: list[tuple[changes.Op, str, range]] = []
+    deletions: list[tuple[changes.Op, str, range]] = []
     for part in portions(file_ids):
-        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
-        held: dict[str, list[int]] = {}
+        condition = (
+            (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
+        )
+        chunks_by_file: dict[str, list[int]] = {}
         for row in connection.execute(
-            select(chunks.c.file_id, chunks.c.id).where(ours).order_by(chunks.c.id)
+            select(chunks.c.file_id, chunks.c.id).where(condition).order_by(chunks.c.id)
         ):
-            held.setdefault(row.file_id, []).append(row.id)
-        if held:
-            connection.execute(delete(chunks).where(ours))
-        gone += [("delete", file_id, run) for file_id, ids in held.items() for run in runs(ids)]
-    return gone
+            chunks_by_file.setdefault(row.file_id, []).append(row.id)
+        if chunks_by_file:
+            connection.execute(delete(chunks).where(condition))
+        deletions += [
+            ("delete", file_id, run) for file_id, ids in chunks_by_file.items() for run in runs(ids)
+        ]
+    return deletions
 
 
 def _length(connection: Connection, store_id: str, file_id: str, group: str) -> int:

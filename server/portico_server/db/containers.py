@@ -87,10 +87,10 @@ def use(connection: Connection, container_id: str) -> ContainerRow | None:
     if row is None:
         return None
     moment = now(connection)
-    used = replace(row, last_active_at=moment, expires_at=moment + row.minutes * MINUTE_S)
-    times = {"last_active_at": used.last_active_at, "expires_at": used.expires_at}
+    container_row = replace(row, last_active_at=moment, expires_at=moment + row.minutes * MINUTE_S)
+    times = {"last_active_at": container_row.last_active_at, "expires_at": container_row.expires_at}
     connection.execute(update(containers).where(containers.c.id == container_id).values(**times))
-    return used
+    return container_row
 
 
 def every(
@@ -102,8 +102,8 @@ def every(
         query = query.where(containers.c.name == name)
     if after is not None:
         query = query.where(containers.c.id > after if order == "asc" else containers.c.id < after)
-    ordered = containers.c.id.asc() if order == "asc" else containers.c.id.desc()
-    return _CONTAINERS.page(connection, query.order_by(ordered), limit)
+    unary_expression = containers.c.id.asc() if order == "asc" else containers.c.id.desc()
+    return _CONTAINERS.page(connection, query.order_by(unary_expression), limit)
 
 
 def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> str | None:
@@ -112,18 +112,18 @@ def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> s
     Raises `Conflict` for a key that has enough.
     """
     lock(connection, f"containers of {row.owner}")
-    mine = (containers.c.owner == row.owner, containers.c.expires_at > now(connection))
-    if may_have_another(connection, bounds.containers, *mine):
+    conditions = (containers.c.owner == row.owner, containers.c.expires_at > now(connection))
+    if may_have_another(connection, bounds.containers, *conditions):
         _CONTAINERS.add(connection, row)
         return None
-    oldest = select(containers.c.id).where(*mine, containers.c.automatic.is_(True))
-    found = connection.execute(oldest.order_by(containers.c.last_active_at).limit(1)).scalar_one_or_none()
-    if found is None:
+    oldest = select(containers.c.id).where(*conditions, containers.c.automatic.is_(True))
+    oldest_id = connection.execute(oldest.order_by(containers.c.last_active_at).limit(1)).scalar_one_or_none()
+    if oldest_id is None:
         raise Conflict(
             f"This key has {bounds.containers} containers, the most that are taken. Delete one first.",
             code="too_many_containers",
         )
-    return str(found)
+    return str(oldest_id)
 
 
 def remove(connection: Connection, container_id: str) -> None:
@@ -161,27 +161,27 @@ def put(
     lock(connection, rows[0].container_id)
     if _CONTAINERS.get(connection, rows[0].container_id) is None:
         return None
-    held = {file.path: file for file in files(connection, rows[0].container_id)}
-    measured = select(artifacts.c.id, artifacts.c.bytes).where(artifacts.c.id.in_([row.id for row in rows]))
-    sizes = {row.id: row.bytes for row in connection.execute(measured)}
-    total = sum(file.bytes for file in held.values())
-    left: list[str] = []
+    held_container_files = {file.path: file for file in files(connection, rows[0].container_id)}
+    query = select(artifacts.c.id, artifacts.c.bytes).where(artifacts.c.id.in_([row.id for row in rows]))
+    sizes = {row.id: row.bytes for row in connection.execute(query)}
+    total = sum(file.bytes for file in held_container_files.values())
+    remaining_paths: list[str] = []
     gone: list[StoredContainerFile] = []
     for row in rows:
-        before = held.get(row.path)
+        before = held_container_files.get(row.path)
         room = total - (before.bytes if before else 0) + sizes[row.id]
-        if room > bounds.bytes or (before is None and len(held) >= bounds.files):
-            left.append(row.path)
+        if room > bounds.bytes or (before is None and len(held_container_files) >= bounds.files):
+            remaining_paths.append(row.path)
             continue
         if before is not None:
             gone.append(before)
             take(connection, [before.id])
         _FILES.add(connection, row)
         total = room
-        held[row.path] = StoredContainerFile(
+        held_container_files[row.path] = StoredContainerFile(
             row.id, row.container_id, row.path, row.source, sizes[row.id], "", 0.0
         )
-    return left, gone
+    return remaining_paths, gone
 
 
 def take(connection: Connection, file_ids: Sequence[str]) -> None:

@@ -50,11 +50,11 @@ def describe(connection: Connection, conversation_id: str, metadata: Mapping[str
     """Put other metadata in the place of what it has."""
     row = get(connection, conversation_id)
     if row is not None:
-        more = json_bytes(metadata) - json_bytes(row.metadata)
+        added_bytes = json_bytes(metadata) - json_bytes(row.metadata)
         values = {
             "metadata": dict(metadata),
             "updated_at": time.time(),
-            "bytes": conversations.c.bytes + more,
+            "bytes": conversations.c.bytes + added_bytes,
         }
         connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(values))
 
@@ -91,11 +91,11 @@ def extend(
     ]
     if rows:
         connection.execute(insert(conversation_items), rows)
-    more = sum(text_bytes(str(one["item"])) for one in rows)
+    added_bytes = sum(text_bytes(str(one["item"])) for one in rows)
     connection.execute(
         update(conversations)
         .where(conversations.c.id == conversation_id)
-        .values(last_seq=row.last_seq + len(rows), updated_at=now, bytes=conversations.c.bytes + more)
+        .values(last_seq=row.last_seq + len(rows), updated_at=now, bytes=conversations.c.bytes + added_bytes)
     )
     return "kept"
 
@@ -117,12 +117,12 @@ def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow
     ).one()
     if count > MAX_WHOLE_ITEMS or chars > MAX_WHOLE_CHARS:
         return row, None
-    found = connection.execute(
+    result = connection.execute(
         select(conversation_items.c.item)
         .where(conversation_items.c.conversation_id == conversation_id)
         .order_by(conversation_items.c.seq)
     )
-    return row, list(found.scalars())
+    return row, list(result.scalars())
 
 
 def page(
@@ -142,50 +142,54 @@ def page(
         query = query.where(items.seq < at if descending else items.seq > at)
     order = items.seq.desc() if descending else items.seq
     query = query.order_by(order)
-    count, more = count_fitting(connection, query, limit, chars_of(items.item))
-    return list(connection.execute(query.limit(count)).scalars()), more
+    count, has_more = count_fitting(connection, query, limit, chars_of(items.item))
+    return list(connection.execute(query.limit(count)).scalars()), has_more
 
 
 def item(connection: Connection, conversation_id: str, item_id: str) -> str | None:
     """One item as JSON text."""
-    found: str | None = connection.execute(
+    item_text: str | None = connection.execute(
         select(conversation_items.c.item).where(
             conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id
         )
     ).scalar()
-    return found
+    return item_text
 
 
 def find_items(connection: Connection, ids: Sequence[str], owner: str | None) -> dict[str, str] | None:
     """Items by their ids in conversations of ``owner``, of anybody if that is ``None``, as JSON texts; ``None`` if
     they have more than `MAX_WHOLE_CHARS`.
     """
-    found: dict[str, str] = {}
+    items_by_id: dict[str, str] = {}
     chars = 0
     for portion in portions(ids):
-        those: ColumnElement[bool] = conversation_items.c.id.in_(portion)
+        condition: ColumnElement[bool] = conversation_items.c.id.in_(portion)
         if owner is not None:
-            mine = select(conversations.c.id).where(conversations.c.owner == owner)
-            those &= conversation_items.c.conversation_id.in_(mine)
-        size = select(func.coalesce(func.sum(func.length(conversation_items.c.item)), 0)).where(those)
+            query = select(conversations.c.id).where(conversations.c.owner == owner)
+            condition &= conversation_items.c.conversation_id.in_(query)
+        size = select(func.coalesce(func.sum(func.length(conversation_items.c.item)), 0)).where(condition)
         chars += connection.execute(size).scalar_one()
         if chars > MAX_WHOLE_CHARS:
             return None
-        rows = connection.execute(select(conversation_items.c.id, conversation_items.c.item).where(those))
-        found |= {row.id: row.item for row in rows}
-    return found
+        rows = connection.execute(select(conversation_items.c.id, conversation_items.c.item).where(condition))
+        items_by_id |= {row.id: row.item for row in rows}
+    return items_by_id
 
 
 def remove_item(connection: Connection, conversation_id: str, item_id: str) -> bool:
     """Take one item out; whether it was there."""
-    one = (conversation_items.c.conversation_id == conversation_id) & (conversation_items.c.id == item_id)
-    freed = sum(map(text_bytes, connection.execute(select(conversation_items.c.item).where(one)).scalars()))
-    if connection.execute(delete(conversation_items).where(one)).rowcount == 0:
+    condition = (conversation_items.c.conversation_id == conversation_id) & (
+        conversation_items.c.id == item_id
+    )
+    freed_bytes = sum(
+        map(text_bytes, connection.execute(select(conversation_items.c.item).where(condition)).scalars())
+    )
+    if connection.execute(delete(conversation_items).where(condition)).rowcount == 0:
         return False
     connection.execute(
         update(conversations)
         .where(conversations.c.id == conversation_id)
-        .values(bytes=conversations.c.bytes - freed)
+        .values(bytes=conversations.c.bytes - freed_bytes)
     )
     return True
 

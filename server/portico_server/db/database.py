@@ -98,7 +98,7 @@ class Database:
             pool_size=1,
             synchronous="NORMAL",
             timeout=0,
-            more=("wal_autocheckpoint=0",),
+            statements=("wal_autocheckpoint=0",),
         )
         self.row_groups = RowGroups(
             self.try_write_now, self._writer.do, partial(self._kept.insert, self._relaxed_engine)
@@ -116,8 +116,8 @@ class Database:
                 self.postgres.wait_for_write(self._bring_up)
                 return
             with self._read_engine.connect() as connection:
-                found = self._revision(connection)
-            if found == HEAD:
+                revision = self._revision(connection)
+            if revision == HEAD:
                 return
             from portico_server.db.migrate import upgrade
 
@@ -138,10 +138,11 @@ class Database:
 
     async def check(self) -> None:
         """Return if the database answers and has the schema of this version. Raises `Unavailable`."""
-        found = await self.read(self._revision)
-        if found != HEAD:
+        revision = await self.read(self._revision)
+        if revision != HEAD:
             raise Unavailable(
-                f"The database has the schema {found}, and this version needs {HEAD}: it is being migrated, or another "
+                f"The database has the schema {revision}, and this version needs {HEAD}: it is being "
+                "migrated, or another "
                 "version works on it.",
                 code="database_not_migrated",
             )
@@ -150,11 +151,11 @@ class Database:
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         timings = self._reading
-        since, started = perf_counter(), 0.0
+        since, start_time = perf_counter(), 0.0
 
         def work() -> T:
-            nonlocal started
-            started = perf_counter()
+            nonlocal start_time
+            start_time = perf_counter()
             try:
                 with self._read_engine.begin() as connection:
                     return function(connection, *args, **kwargs)
@@ -162,8 +163,8 @@ class Database:
                 raise self._explain(error) from error
 
         def work_on(connection: Connection) -> T:
-            nonlocal started
-            started = perf_counter()
+            nonlocal start_time
+            start_time = perf_counter()
             return function(connection, *args, **kwargs)
 
         timings.running += 1
@@ -173,9 +174,9 @@ class Database:
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
         finally:
             timings.running -= 1
-            if started:
-                timings.waited.observe(started - since)
-                timings.took.observe(perf_counter() - started)
+            if start_time:
+                timings.waited.observe(start_time - since)
+                timings.took.observe(perf_counter() - start_time)
 
     def read_now(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -187,19 +188,19 @@ class Database:
         """
         if self.postgres is not None or time.monotonic() < self._read_now_from:
             return None
-        held = self._kept.held.get(self._swift_engine)
-        if held is None:
+        connection = self._kept.held.get(self._swift_engine)
+        if connection is None:
             self._writer.do(lambda: self._kept.get(self._swift_engine))  # to open a file takes longer
             return None
-        started = perf_counter()
+        start_time = perf_counter()
         try:
-            driver: Any = held.connection.driver_connection
+            driver: Any = connection.connection.driver_connection
             return function(driver, *args, **kwargs)
         except DATABASE_ERRORS:
             self._kept.drop(self._swift_engine)
             return None  # the reader reports why, should it meet the same
         finally:
-            took = perf_counter() - started
+            took = perf_counter() - start_time
             self._reading.took.observe(took)
             if took > SLOW_DISK_S:
                 self._read_now_from = time.monotonic() + READ_HOLD_OFF_S
@@ -246,19 +247,19 @@ class Database:
         if self.postgres is None:
             yield True
             return
-        async with self.postgres.exclusive(name, wait_s=wait_s) as ours:
-            yield ours
+        async with self.postgres.exclusive(name, wait_s=wait_s) as is_ours:
+            yield is_ours
 
     def _timed(
         self, postgres: PostgresThread, function: Callable[[Connection], T], full: bool
     ) -> asyncio.Future[T]:
         timings, since = self._writer.timings, perf_counter()
-        started = 0.0
+        start_time = 0.0
         topics: set[str] = set()
 
         def work(connection: Connection) -> T:
-            nonlocal started, topics
-            started = perf_counter()
+            nonlocal start_time, topics
+            start_time = perf_counter()
             timings.waiting -= 1
             timings.running = 1
             result = function(connection)
@@ -268,11 +269,11 @@ class Database:
         def ended(_future: asyncio.Future[T]) -> None:
             self._committed(topics)
             timings.running = 0
-            if not started:
+            if not start_time:
                 timings.waiting -= 1
                 return
-            timings.waited.observe(started - since)
-            timings.took.observe(perf_counter() - started)
+            timings.waited.observe(start_time - since)
+            timings.took.observe(perf_counter() - start_time)
 
         timings.waiting += 1
         future = postgres.write(work, full=full)
@@ -301,13 +302,13 @@ class Database:
         if self._swift_engine not in self._kept.held:
             self._writer.do(lambda: self._kept.get(self._swift_engine))  # to open a file takes longer
             return False
-        started = time.monotonic()
+        start_time = time.monotonic()
         try:
             self._kept.insert(self._swift_engine, statement, rows)
         except PorticoError:
             return False  # the writer reports why, should it meet the same
         finally:
-            if (now := time.monotonic()) - started > SLOW_DISK_S:
+            if (now := time.monotonic()) - start_time > SLOW_DISK_S:
                 self._swift_from = now + HOLD_OFF_S
         return True
 
@@ -343,17 +344,17 @@ class Database:
     def _transact(self, engine: Engine, function: Callable[[Connection], T]) -> T:
         """One transaction, in the writer thread."""
         try:
-            held = self._kept.get(engine)
-            with held.begin():
-                result = function(held)
-            self._committed(held.info.pop(_COMMITTED, ()))
+            connection = self._kept.get(engine)
+            with connection.begin():
+                result = function(connection)
+            self._committed(connection.info.pop(_COMMITTED, ()))
             return result
         except DATABASE_ERRORS as error:
             self._kept.drop(engine)
             raise self._explain(error) from error
 
     def _explain(self, error: Exception) -> PorticoError:
-        return explain(error, self._url.database or "the database", shared=self.postgres is not None)
+        return explain(error, self._url.database or "the database", is_shared=self.postgres is not None)
 
     def close(self) -> None:
         """Finish what is queued, then let go of the file."""

@@ -31,35 +31,35 @@ def digest(text: str | bytes) -> bytes:
 
 def long_parts(value: Any) -> dict[bytes, JsonPath]:
     """The long parts of a value that is kept, each with its place in it."""
-    found: dict[bytes, JsonPath] = {}
-    _walk(value, (), lambda text, at: found.setdefault(digest(text), at) is None)
-    return found
+    json_paths: dict[bytes, JsonPath] = {}
+    _walk(value, (), lambda text, at: json_paths.setdefault(digest(text), at) is None)
+    return json_paths
 
 
-def replace_kept(value: Any, kept: Places) -> tuple[Any, list[tuple[JsonPath, Reference]]]:
-    """A value without those of its parts that are ``kept`` elsewhere, and where each of them belongs.
+def replace_kept(value: Any, places: Places) -> tuple[Any, list[tuple[JsonPath, Reference]]]:
+    """A value without those of its parts that are ``places`` elsewhere, and where each of them belongs.
 
     The largest parts are taken. Raises `TypeError` if the value is not JSON.
     """
-    found: list[tuple[JsonPath, Reference]] = []
+    references: list[tuple[JsonPath, Reference]] = []
 
     def take(text: bytes, at: JsonPath) -> bool:
-        place = kept.get(digest(text))
+        place = places.get(digest(text))
         if place is None:
             return False
-        found.append((at, place))
+        references.append((at, place))
         return True
 
-    return (_walk(value, (), take), found) if kept else (value, found)
+    return (_walk(value, (), take), references) if places else (value, references)
 
 
 def restore_kept(
-    value: Any, found: list[tuple[JsonPath, Reference]], fetch: Callable[[Reference], Any]
+    value: Any, references: list[tuple[JsonPath, Reference]], fetch: Callable[[Reference], Any]
 ) -> Any:
     """The value that `replace_kept` made smaller; ``value`` is changed. ``fetch`` returns what a reference stands
     for.
     """
-    for at, place in found:
+    for at, place in references:
         part = fetch(place)
         if not at:
             return part
@@ -91,7 +91,7 @@ def _walk(value: Any, at: JsonPath, take: Callable[[bytes, JsonPath], bool]) -> 
     if isinstance(value, str) or len(at) >= MAX_DEPTH:
         return value
     if isinstance(value, dict):
-        made = {name: _walk(item, (*at, name), take) for name, item in value.items()}
-        return made if any(made[name] is not item for name, item in value.items()) else value
+        new_value = {name: _walk(item, (*at, name), take) for name, item in value.items()}
+        return new_value if any(new_value[name] is not item for name, item in value.items()) else value
     items = [_walk(item, (*at, number), take) for number, item in enumerate(value)]
     return items if any(new is not old for new, old in zip(items, value, strict=True)) else value

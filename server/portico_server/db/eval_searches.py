@@ -48,8 +48,12 @@ def begin_search(
     """Write a search with its trials and the items of all of them, and queue its durable run."""
     _SEARCHES.add(connection, row, bytes=json_bytes(row.spec) + sum(item.bytes for item in items))
     for start in range(0, len(trials), BATCH_ITEMS):
-        some = trials[start : start + BATCH_ITEMS]
-        RUNS.add(connection, *some, bytes=max(json_bytes(one.source, one.settings) for one in some))
+        run_rows = trials[start : start + BATCH_ITEMS]
+        RUNS.add(
+            connection,
+            *run_rows,
+            bytes=max(json_bytes(run_row.source, run_row.settings) for run_row in run_rows),
+        )
     keep(connection, row.eval_id, row.id, items)
     runs.ensure(connection, run)
 
@@ -95,7 +99,7 @@ def move_search(
     since: Sequence[str],
     state: Mapping[str, Any] | None = None,
     error: Mapping[str, Any] | None = None,
-    ended: bool = False,
+    has_ended: bool = False,
 ) -> bool:
     """Give a search another status, if it has one of ``since``; whether it had. Its trials that wait end with it."""
     row = get_search(connection, search_id)
@@ -109,14 +113,14 @@ def move_search(
             status=status,
             state={**row.state, **(state or {})},
             error=dict(error) if error else None,
-            finished_at=now if ended else None,
+            finished_at=now if has_ended else None,
         )
     )
-    if ended:
-        waiting = eval_runs.c.status.in_(("queued", "in_progress"))
+    if has_ended:
+        binary_expression = eval_runs.c.status.in_(("queued", "in_progress"))
         connection.execute(
             update(eval_runs)
-            .where(eval_runs.c.search_id == search_id, waiting)
+            .where(eval_runs.c.search_id == search_id, binary_expression)
             .values(status="failed" if status == "failed" else "canceled", finished_at=now)
         )
     return True

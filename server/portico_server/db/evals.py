@@ -212,26 +212,26 @@ def move(
     *,
     since: Sequence[str],
     error: Mapping[str, Any] | None = None,
-    ended: bool = False,
+    has_ended: bool = False,
 ) -> bool:
     """Give a run another status, if it has one of ``since``; whether it had.
 
     Its end is announced; that of a trial is not: the run of its search has an event.
     """
-    moved = connection.execute(
+    row = connection.execute(
         update(eval_runs)
         .where(eval_runs.c.id == eval_run_id, eval_runs.c.status.in_(since))
         .values(
             status=status,
             error=dict(error) if error else None,
-            finished_at=time.time() if ended else None,
+            finished_at=time.time() if has_ended else None,
         )
         .returning(eval_runs.c.owner, eval_runs.c.search_id)
     ).first()
-    if moved is not None and ended and moved.search_id is None:
+    if row is not None and has_ended and row.search_id is None:
         end = "succeeded" if status == "completed" else status
-        webhooks.announce(connection, moved.owner, f"eval.run.{end}", eval_run_id)
-    return moved is not None
+        webhooks.announce(connection, row.owner, f"eval.run.{end}", eval_run_id)
+    return row is not None
 
 
 def working(connection: Connection) -> list[EvalRunRow]:
@@ -276,29 +276,29 @@ def note(
     add: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> str:
     """Keep what became of an item, unless that is known, and ``add`` it to the run's tally; the run's status."""
-    found = run(connection, row.eval_run_id)
-    if found is None:
+    run_row = run(connection, row.eval_run_id)
+    if run_row is None:
         return ""
-    known = connection.execute(
+    known_row = connection.execute(
         select(eval_outputs.c.number).where(
             eval_outputs.c.eval_run_id == row.eval_run_id, eval_outputs.c.number == row.number
         )
     ).first()
-    if known is None:
+    if known_row is None:
         _OUTPUTS.add(connection, row)
-        more = json_bytes(row.results, row.sample)
+        added_bytes = json_bytes(row.results, row.sample)
         connection.execute(
             update(eval_runs)
             .where(eval_runs.c.id == row.eval_run_id)
-            .values(tally=dict(add(found.tally)), bytes=eval_runs.c.bytes + more)
+            .values(tally=dict(add(run_row.tally)), bytes=eval_runs.c.bytes + added_bytes)
         )
-    return found.status
+    return run_row.status
 
 
 def output(connection: Connection, eval_run_id: str, number: int) -> OutputRow | None:
     """What became of one item."""
-    mine = (eval_outputs.c.eval_run_id == eval_run_id) & (eval_outputs.c.number == number)
-    return _OUTPUTS.first(connection, _OUTPUTS.select.where(mine))
+    condition = (eval_outputs.c.eval_run_id == eval_run_id) & (eval_outputs.c.number == number)
+    return _OUTPUTS.first(connection, _OUTPUTS.select.where(condition))
 
 
 def outputs(

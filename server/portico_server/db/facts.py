@@ -36,20 +36,20 @@ def newest_facts(
     where: Mapping[str, str] | None = None,
 ) -> list[FactRow]:
     """The facts of ``owner``, the newest first; in a store, of an id, with these attributes."""
-    kept = store_files.c.attributes
-    known = func.coalesce(kept["id"].as_string(), files.c.id)
+    column = store_files.c.attributes
+    coalesce = func.coalesce(column["id"].as_string(), files.c.id)
     query = (
-        select(known, files.c.id, store_files.c.store_id, files.c.sha256, kept, files.c.created_at)
+        select(coalesce, files.c.id, store_files.c.store_id, files.c.sha256, column, files.c.created_at)
         .join(store_files, store_files.c.file_id == files.c.id)
         .where(files.c.owner == owner, files.c.filename.startswith(FACT_PREFIX, autoescape=True))
-        .where(kept["fact"].as_boolean(), kept["owner"].as_string() == owner)
+        .where(column["fact"].as_boolean(), column["owner"].as_string() == owner)
         .order_by(files.c.created_at.desc(), files.c.id.desc())
         .limit(limit)
     )
     if store_id is not None:
         query = query.where(store_files.c.store_id == store_id)
     if fact_id is not None:
-        query = query.where(known == fact_id)
+        query = query.where(coalesce == fact_id)
     for name, value in (where or {}).items():
-        query = query.where(kept[name].as_string() == value)
+        query = query.where(column[name].as_string() == value)
     return [FactRow(*row) for row in connection.execute(query)]

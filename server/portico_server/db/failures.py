@@ -52,8 +52,8 @@ def is_away(error: Exception) -> bool:
     return str(state).startswith(CONNECTION_LOST_STATES)
 
 
-def explain(error: Exception, where: str, *, shared: bool) -> PorticoError:
-    """What to tell the caller of ``error``. ``where``: the file; ``shared``: a database of several daemons."""
+def explain(error: Exception, where: str, *, is_shared: bool) -> PorticoError:
+    """What to tell the caller of ``error``. ``where``: the file; ``is_shared``: a database of several daemons."""
     if isinstance(error, PoolTimeout):
         return Unavailable(
             "All connections to the database are in use. Try again in a moment.",
@@ -104,7 +104,7 @@ def explain(error: Exception, where: str, *, shared: bool) -> PorticoError:
         )
     if "locked" in reason:
         return Unavailable(f"The database {where} is held by another program. Try again.", code="busy")
-    if shared:  # it may name hosts, and values of other people
+    if is_shared:  # it may name hosts, and values of other people
         logger.error("the database could not do that: %s", getattr(error, "orig", error))
         reason = "the log has the details"
     return PorticoError(f"The database could not do that: {reason}.", code="database_error")

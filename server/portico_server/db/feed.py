@@ -128,20 +128,22 @@ class Feed:
         `Unavailable` if a running daemon does not answer. A question may arrive more than once.
         """
         for _ in range(MAX_ASK_ATTEMPTS):
-            others = {daemon} & self._present() if daemon else self._present()
-            if not others:
+            other_daemons = {daemon} & self._present() if daemon else self._present()
+            if not other_daemons:
                 return None
             if self._postgres is None or len(self._asked) >= MAX_ASKED_COUNT:
                 raise Unavailable("Too much is asked of other daemons just now. Try again.", retry_after=1)
             number = next(self._numbers)
-            asked = self._asked[number] = _OpenQuestion(others, asyncio.get_running_loop().create_future())
+            open_question = self._asked[number] = _OpenQuestion(
+                other_daemons, asyncio.get_running_loop().create_future()
+            )
             self._outbox.append(("ask", {"kind": kind, "id": number, "to": daemon, "question": question}))
             self._wake.set()
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    return await asked.answer
+                    return await open_question.answer
             except TimeoutError:
-                if not asked.waiting & self._present():
+                if not open_question.waiting & self._present():
                     return None
             finally:
                 del self._asked[number]
@@ -163,26 +165,26 @@ class Feed:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="feed")
             while True:
-                origin, asked = await self._questions.get()
-                tasks.create_task(self._reply(origin, asked), name="answer to another daemon")
+                origin, question = await self._questions.get()
+                tasks.create_task(self._reply(origin, question), name="answer to another daemon")
 
-    async def _reply(self, origin: str, asked: Mapping[str, Any]) -> None:
-        head = {"to": origin, "id": asked["id"]}
-        answer = self._answers.get(asked["kind"])
+    async def _reply(self, origin: str, question: Mapping[str, Any]) -> None:
+        head = {"to": origin, "id": question["id"]}
+        answer = self._answers.get(question["kind"])
         try:
-            said = {"answer": None if answer is None else await answer(asked["question"])}
-            plain = orjson.dumps(said)
-            packed = zlib.compress(plain, 1)
-            if len(packed) > MAX_ANSWER_BYTES or len(plain) > MAX_PLAIN_BYTES:
+            reply = {"answer": None if answer is None else await answer(question["question"])}
+            plain = orjson.dumps(reply)
+            compressed_reply = zlib.compress(plain, 1)
+            if len(compressed_reply) > MAX_ANSWER_BYTES or len(plain) > MAX_PLAIN_BYTES:
                 raise Unavailable("The answer is too large to be passed on. Ask the daemon that has it.")
         except PorticoError as error:
-            packed = zlib.compress(orjson.dumps({"failed": error.message}))
+            compressed_reply = zlib.compress(orjson.dumps({"failed": error.message}))
         except Exception:  # of one question: others are answered
             logger.exception("a question of another daemon could not be answered")
-            packed = zlib.compress(
+            compressed_reply = zlib.compress(
                 orjson.dumps({"failed": "The other daemon failed; its log has the reason."})
             )
-        text = base64.b64encode(packed).decode()
+        text = base64.b64encode(compressed_reply).decode()
         pieces = [text[start : start + PIECE_CHARS] for start in range(0, len(text), PIECE_CHARS)]
         for part, piece in enumerate(pieces):
             self._outbox.append(("answer", {**head, "part": part, "of": len(pieces), "text": piece}))
@@ -206,17 +208,17 @@ class Feed:
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
         loop = asyncio.get_running_loop()
-        polled = float("-inf")
+        polled_at = float("-inf")
         while True:
             self._wake.clear()
-            poll = loop.time() - polled >= POLL_INTERVAL_S
+            poll = loop.time() - polled_at >= POLL_INTERVAL_S
             if poll:
-                polled = loop.time()
+                polled_at = loop.time()
                 self._heard.update(await self._database.read(_numbers))
             await self._catch_up()
             await self._send(connection, poll)
             try:
-                async with asyncio.timeout(max(0.0, polled + POLL_INTERVAL_S - loop.time())):
+                async with asyncio.timeout(max(0.0, polled_at + POLL_INTERVAL_S - loop.time())):
                     await self._wake.wait()
                     await asyncio.sleep(SEND_INTERVAL_S)
             except TimeoutError:
@@ -253,23 +255,23 @@ class Feed:
                 if count and size > MAX_NOTICE_BYTES:
                     break
                 count += 1
-            said = orjson.dumps({"origin": self._postgres.origin, "messages": messages[:count]}).decode()
-            await connection.execute("select pg_notify($1, $2)", CHANNEL, said)
+            payload = orjson.dumps({"origin": self._postgres.origin, "messages": messages[:count]}).decode()
+            await connection.execute("select pg_notify($1, $2)", CHANNEL, payload)
             del messages[:count]
 
-    def _listener(self, _connection: Any, _pid: int, _channel: str, said: str) -> None:
+    def _listener(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
         assert self._postgres is not None
         try:
-            notice: Mapping[str, Any] = orjson.loads(said)
+            notice: Mapping[str, Any] = orjson.loads(payload)
             origin: str = notice["origin"]
-            own = origin == self._postgres.origin
+            is_own = origin == self._postgres.origin
             for table, number in notice.get("epochs", {}).items():
                 self._heard[table] = max(number, self._heard.get(table, 0))
-                if own and self._seen.get(table, 0) == number - 1:
+                if is_own and self._seen.get(table, 0) == number - 1:
                     self._seen[table] = number  # made here, and known here
-            if origin and not own:
+            if origin and not is_own:
                 self._heard_at[origin] = time.monotonic()
-            for kind, data in () if own else notice.get("messages", ()):
+            for kind, data in () if is_own else notice.get("messages", ()):
                 match kind:
                     case "hello":
                         self._outbox.append(("here", {}))
@@ -285,25 +287,27 @@ class Feed:
 
     def _take(self, origin: str, data: Mapping[str, Any]) -> None:
         """One piece of an answer; the last of it ends the wait."""
-        asked = self._asked.get(data["id"])
-        if asked is None or asked.answer.done():
+        open_question = self._asked.get(data["id"])
+        if open_question is None or open_question.answer.done():
             return
-        pieces = asked.pieces.setdefault(origin, {})
+        pieces = open_question.pieces.setdefault(origin, {})
         pieces[data["part"]] = data["text"]
         if len(pieces) < data["of"]:
             return
-        asked.waiting.discard(origin)
+        open_question.waiting.discard(origin)
         try:
-            packed = base64.b64decode("".join(pieces[part] for part in range(data["of"])), validate=True)
-            said = orjson.loads(zlib.decompressobj().decompress(packed, MAX_PLAIN_BYTES))
+            compressed_reply = base64.b64decode(
+                "".join(pieces[part] for part in range(data["of"])), validate=True
+            )
+            reply = orjson.loads(zlib.decompressobj().decompress(compressed_reply, MAX_PLAIN_BYTES))
         except (binascii.Error, zlib.error, orjson.JSONDecodeError):
-            said = {"failed": "The answer of another daemon cannot be read."}
-        if "failed" in said:
-            asked.answer.set_exception(Unavailable(said["failed"], code="daemon_failed"))
-        elif said["answer"] is not None:
-            asked.answer.set_result((origin, said["answer"]))
-        elif not asked.waiting:
-            asked.answer.set_result(None)
+            reply = {"failed": "The answer of another daemon cannot be read."}
+        if "failed" in reply:
+            open_question.answer.set_exception(Unavailable(reply["failed"], code="daemon_failed"))
+        elif reply["answer"] is not None:
+            open_question.answer.set_result((origin, reply["answer"]))
+        elif not open_question.waiting:
+            open_question.answer.set_result(None)
 
 
 def _numbers(connection: Connection) -> dict[str, int]:

@@ -38,7 +38,7 @@ def batch_counts(connection: Connection, row: FileBatchRow) -> FileCounts:
         .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
         .group_by(store_files.c.status)
     )
-    return file_counts({found.status: found.files for found in connection.execute(query)})
+    return file_counts({found_row.status: found_row.files for found_row in connection.execute(query)})
 
 
 def cancel_batch(connection: Connection, row: FileBatchRow) -> None:

@@ -149,14 +149,14 @@ trainings."""
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:
     """How many bytes each key keeps on the disk, by its id."""
-    found = select(_STORED.c.owner, func.sum(_STORED.c.bytes)).group_by(_STORED.c.owner)
-    return {owner: int(size) for owner, size in connection.execute(found)}
+    query = select(_STORED.c.owner, func.sum(_STORED.c.bytes)).group_by(_STORED.c.owner)
+    return {owner: int(size) for owner, size in connection.execute(query)}
 
 
 def stored(connection: Connection, owner: str) -> int:
     """How many bytes one key keeps on the disk."""
-    found = connection.execute(select(func.sum(_STORED.c.bytes)).where(_STORED.c.owner == owner))
-    return int(found.scalar_one() or 0)
+    result = connection.execute(select(func.sum(_STORED.c.bytes)).where(_STORED.c.owner == owner))
+    return int(result.scalar_one() or 0)
 
 
 def expired(connection: Connection) -> list[FileRow]:

@@ -76,10 +76,10 @@ def of_store(connection: Connection, store_id: str) -> list[GroupRow]:
 
 def remove(connection: Connection, store_id: str, name: str) -> None:
     """Remove a group with its chunks."""
-    held = select(chunk_table.c.file_id).where(
+    query = select(chunk_table.c.file_id).where(
         chunk_table.c.store_id == store_id, chunk_table.c.group_name == name
     )
-    inside = connection.execute(held.distinct()).scalars().all()
+    inside = connection.execute(query.distinct()).scalars().all()
     indexed_bytes.add_bytes(
         connection, store_id, indexed_bytes.bytes_in_group(connection, store_id, inside, name), {}
     )
@@ -91,8 +91,8 @@ def counts(
     connection: Connection, store_id: str, among: Collection[str] | None = None
 ) -> dict[str, GroupCounts]:
     """For each further group of a store how far it is; with ``among``, counting those files alone."""
-    completed: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
+    completed_counts: Counter[str] = Counter()
+    failed_counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for portion in (None,) if among is None else portions(sorted(among)):
         states = select(
@@ -107,13 +107,13 @@ def counts(
             states = states.where(group_files.c.file_id.in_(portion))
             per_group = per_group.where(chunk_table.c.file_id.in_(portion))
         for row in connection.execute(states.group_by(group_files.c.group_name)):
-            completed[row.group_name] += row.files - row.failed
-            failed[row.group_name] += row.failed
+            completed_counts[row.group_name] += row.files - row.failed
+            failed_counts[row.group_name] += row.failed
         for row in connection.execute(per_group.group_by(chunk_table.c.group_name)):
             sizes[row.group_name] += row.size
     # A group whose first file is in the making has chunks and no file yet.
-    names = {DEFAULT_GROUP, *sizes, *completed}
-    return {name: GroupCounts(completed[name], failed[name], sizes[name]) for name in names}
+    names = {DEFAULT_GROUP, *sizes, *completed_counts}
+    return {name: GroupCounts(completed_counts[name], failed_counts[name], sizes[name]) for name in names}
 
 
 def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
@@ -128,7 +128,9 @@ def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFile
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
         .where(store_files.c.store_id == row.store_id, store_files.c.status == "completed", ~done)
     )
-    return [StoreFileRow(**found._mapping) for found in connection.execute(in_turns(query).limit(limit))]
+    return [
+        StoreFileRow(**found_row._mapping) for found_row in connection.execute(in_turns(query).limit(limit))
+    ]
 
 
 def unfinished(connection: Connection) -> list[str]:
@@ -156,13 +158,13 @@ def put(
     """
     if get(connection, group.store_id, group.name) != group:
         return set()
-    here = select(store_files.c.file_id).where(
+    query = select(store_files.c.file_id).where(
         store_files.c.store_id == group.store_id,
         store_files.c.file_id.in_([item.row.file_id for item in batch]),
     )
-    kept = set(connection.execute(here).scalars())
-    ours = [item for item in batch if item.row.file_id in kept]
-    pieces = [FileChunks(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
+    existing_ids = set(connection.execute(query).scalars())
+    indexed_chunks = [item for item in batch if item.row.file_id in existing_ids]
+    pieces = [FileChunks(item.row.file_id, item.chunks, item.data, item.first) for item in indexed_chunks]
     fresh = [piece.file_id for piece in pieces if piece.first]
     before = indexed_bytes.bytes_in_group(connection, group.store_id, fresh, group.name)
     chunks.put(connection, group.store_id, pieces, model, group=group.name)
@@ -171,23 +173,23 @@ def put(
         size = sum(len(chunk.text.encode()) for chunk in piece.chunks) + sum(map(len, piece.data or ()))
         after[piece.file_id] = after.get(piece.file_id, 0) + size
     indexed_bytes.add_bytes(connection, group.store_id, before, after)
-    for item in ours:
+    for item in indexed_chunks:
         if item.finished:
             _note(connection, group, item.row.file_id, None)
-    return kept
+    return existing_ids
 
 
 def fail_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
     """Note that a file cannot be in this group, and why."""
-    nothing = IndexedChunks(row, (), None, first=True, finished=False, used=0)
-    if put(connection, group, [nothing], None):
+    indexed_chunks = IndexedChunks(row, (), None, first=True, finished=False, used=0)
+    if put(connection, group, [indexed_chunks], None):
         _note(connection, group, row.file_id, error)
 
 
 def give_up_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
     """As `fail_file`, but what there is of the file in this group stays: `retry` lets it continue from there."""
-    nothing = IndexedChunks(row, (), None, first=False, finished=False, used=0)
-    if put(connection, group, [nothing], None):
+    indexed_chunks = IndexedChunks(row, (), None, first=False, finished=False, used=0)
+    if put(connection, group, [indexed_chunks], None):
         _note(connection, group, row.file_id, error)
 
 
@@ -210,33 +212,35 @@ def failures(
     )
     if among is None:
         query = query.limit(limit)
-    found = [
+    found_failures = [
         (row.group_name, row.filename, row.error)
         for row in connection.execute(query)
         if among is None or row.id in among
     ]
-    return found[:limit]
+    return found_failures[:limit]
 
 
 def retry(connection: Connection, store_id: str) -> None:
     """Let the files that failed in a group be tried again."""
-    failed = and_(group_files.c.store_id == store_id, group_files.c.error.is_not(None))
-    connection.execute(sql_delete(group_files).where(failed))
+    condition = and_(group_files.c.store_id == store_id, group_files.c.error.is_not(None))
+    connection.execute(sql_delete(group_files).where(condition))
 
 
 def _note(connection: Connection, row: GroupRow, file_id: str, error: str | None) -> None:
-    this = {"store_id": row.store_id, "group_name": row.name, "file_id": file_id}
-    where = and_(*(group_files.c[name] == value for name, value in this.items()))
+    key_values = {"store_id": row.store_id, "group_name": row.name, "file_id": file_id}
+    where = and_(*(group_files.c[name] == value for name, value in key_values.items()))
     if connection.execute(update(group_files).where(where).values(error=error)).rowcount == 0:
-        connection.execute(insert(group_files).values(**this, error=error))
+        connection.execute(insert(group_files).values(**key_values, error=error))
 
 
-def parents(connection: Connection, store_id: str, group: str, found: Sequence[HitRow]) -> dict[int, HitRow]:
-    """For each of ``found`` the chunk of ``group`` in which it begins, the last one of several; by the hit's id."""
+def parents(
+    connection: Connection, store_id: str, group: str, hit_rows: Sequence[HitRow]
+) -> dict[int, HitRow]:
+    """For each of ``hit_rows`` the chunk of ``group`` in which it begins, the last one of several; by the hit's id."""
     start = chunk_table.c.place["start"].as_integer()
     parent_of: dict[int, int] = {}
-    for hit in found:
-        wanted = connection.execute(
+    for hit in hit_rows:
+        parent_id = connection.execute(
             select(chunk_table.c.id)
             .where(
                 chunk_table.c.store_id == store_id,
@@ -247,8 +251,8 @@ def parents(connection: Connection, store_id: str, group: str, found: Sequence[H
             .order_by(chunk_table.c.ordinal.desc())
             .limit(1)
         ).scalar()
-        if wanted is not None:
-            parent_of[hit.id] = wanted
+        if parent_id is not None:
+            parent_of[hit.id] = parent_id
     rows = hits.get(connection, store_id, sorted(set(parent_of.values())))
     return {hit_id: rows[chunk] for hit_id, chunk in parent_of.items() if chunk in rows}
 

@@ -66,17 +66,17 @@ _HITS = (
 _HITS_NOW = DriverQuery(_HITS)
 
 
-def get(connection: Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
-    """Those of the chunks ``wanted`` of a store that still exist, by id."""
-    found: dict[int, HitRow] = {}
-    for part in portions(wanted):
-        found |= _by_id(connection.execute(_HITS, {"store": store_id, "wanted": part}))
-    return found
+def get(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
+    """Those of the chunks ``chunk_ids`` of a store that still exist, by id."""
+    hit_rows: dict[int, HitRow] = {}
+    for part in portions(chunk_ids):
+        hit_rows |= _by_id(connection.execute(_HITS, {"store": store_id, "wanted": part}))
+    return hit_rows
 
 
-def get_now(driver: sqlite3.Connection, store_id: str, wanted: Sequence[int]) -> dict[int, HitRow]:
+def get_now(driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
     """`get` of a few chunks, for `Database.read_now`."""
-    return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=wanted))
+    return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=chunk_ids))
 
 
 def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
@@ -91,14 +91,14 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
 
     Files with the same attributes have one object for them, which is read from its text once.
     """
-    known: dict[str | None, Attributes] = {None: {}}
-    found: list[tuple[str, Attributes]] = []
+    known_attributes: dict[str | None, Attributes] = {None: {}}
+    file_attributes: list[tuple[str, Attributes]] = []
     for file_id, text in connection.execute(_ATTRIBUTES, {"store": store_id}):
-        read = known.get(text)
+        read = known_attributes.get(text)
         if read is None:
-            read = known[text] = json.loads(text) or {}
-        found.append((file_id, read))
-    return found
+            read = known_attributes[text] = json.loads(text) or {}
+        file_attributes.append((file_id, read))
+    return file_attributes
 
 
 def distinct_attributes(connection: Connection, store_id: str) -> list[Attributes]:
@@ -111,19 +111,21 @@ def ranges_of_files(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str = DEFAULT_GROUP
 ) -> list[tuple[int, int]]:
     """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for part in portions(file_ids):
-        ours = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
+        condition = (
+            (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part) & (chunks.c.group_name == group)
+        )
         first, last, number = func.min(chunks.c.id), func.max(chunks.c.id), func.count()
         for row in connection.execute(
-            select(chunks.c.file_id, first, last, number).where(ours).group_by(chunks.c.file_id)
+            select(chunks.c.file_id, first, last, number).where(condition).group_by(chunks.c.file_id)
         ):
             file_id, low, high, size = row
-            found += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id, group)
-    return found
+            ranges += [(low, high)] if size == high - low + 1 else _gaps(connection, store_id, file_id, group)
+    return ranges
 
 
 def _gaps(connection: Connection, store_id: str, file_id: str, group: str) -> list[tuple[int, int]]:
-    ours = in_file(store_id, file_id, group)
-    found = connection.execute(select(chunks.c.id).where(ours).order_by(chunks.c.id)).scalars().all()
-    return [(run[0], run[-1]) for run in runs(found)]
+    condition = in_file(store_id, file_id, group)
+    chunk_ids = connection.execute(select(chunks.c.id).where(condition).order_by(chunks.c.id)).scalars().all()
+    return [(run[0], run[-1]) for run in runs(chunk_ids)]

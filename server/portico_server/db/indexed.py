@@ -36,37 +36,39 @@ def put(connection: Connection, store_id: str, batch: Sequence[IndexedChunks], m
     Left out are files that were taken out, cancelled or changed in the meantime. Raises `NotFound` if the store is
     gone.
     """
-    wanted = {item.row.file_id: item.row for item in batch}
-    found = connection.execute(
+    file_rows = {item.row.file_id: item.row for item in batch}
+    result = connection.execute(
         select(store_files.c.file_id, store_files.c.chunking).where(
             store_files.c.store_id == store_id,
-            store_files.c.file_id.in_(list(wanted)),
+            store_files.c.file_id.in_(list(file_rows)),
             store_files.c.status == "in_progress",
         )
     )
-    kept = {row.file_id for row in found if row.chunking == wanted[row.file_id].chunking}
-    ours = [item for item in batch if item.row.file_id in kept]
-    pieces = [FileChunks(item.row.file_id, item.chunks, item.data, item.first) for item in ours]
+    current_ids = {row.file_id for row in result if row.chunking == file_rows[row.file_id].chunking}
+    indexed_chunks = [item for item in batch if item.row.file_id in current_ids]
+    pieces = [FileChunks(item.row.file_id, item.chunks, item.data, item.first) for item in indexed_chunks]
     chunk_rows.put(connection, store_id, pieces, model)
-    more = bytes_in_groups(connection, store_id, [item.row.file_id for item in ours if item.finished])
-    finished = [
+    group_bytes = bytes_in_groups(
+        connection, store_id, [item.row.file_id for item in indexed_chunks if item.finished]
+    )
+    finished_rows = [
         {
             "b_file_id": item.row.file_id,
             "status": "completed",
-            "usage_bytes": item.used + more.get(item.row.file_id, 0),
+            "usage_bytes": item.used + group_bytes.get(item.row.file_id, 0),
         }
-        for item in ours
+        for item in indexed_chunks
         if item.finished
     ]
-    if finished:
-        this = and_(store_files.c.store_id == store_id, store_files.c.file_id == bindparam("b_file_id"))
+    if finished_rows:
+        condition = and_(store_files.c.store_id == store_id, store_files.c.file_id == bindparam("b_file_id"))
         connection.execute(
             update(store_files)
-            .where(this)
+            .where(condition)
             .values(status=bindparam("status"), usage_bytes=bindparam("usage_bytes")),
-            finished,
+            finished_rows,
         )
-    return kept
+    return current_ids
 
 
 def fail_file(
@@ -75,14 +77,14 @@ def fail_file(
     """Mark a file that could not be indexed, and take what there was of it out of searches. ``keep`` its chunks, for an
     attempt that continues behind them.
     """
-    this = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
-    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(this)).first()
+    condition = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
+    now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(condition)).first()
     if now is None or now.status != "in_progress" or now.chunking != row.chunking:
         return
     if not keep:
         chunk_rows.remove_file(connection, row.store_id, row.file_id)
     connection.execute(
         update(store_files)
-        .where(this)
+        .where(condition)
         .values(status="failed", error_code=code, error_message=message, usage_bytes=0)
     )

@@ -28,22 +28,22 @@ def bytes_in_group(
 def _count_bytes(
     connection: Connection, store_id: str, file_ids: Sequence[str], which: ColumnElement[bool]
 ) -> dict[str, int]:
-    found: dict[str, int] = {}
+    bytes_by_file: dict[str, int] = {}
     for i in range(0, len(file_ids), _BATCH_FILES):
-        ours = and_(
+        condition = and_(
             chunks.c.store_id == store_id, chunks.c.file_id.in_(file_ids[i : i + _BATCH_FILES]), which
         )
-        for file_id, text in connection.execute(select(chunks.c.file_id, chunks.c.text).where(ours)):
-            found[file_id] = found.get(file_id, 0) + len(text.encode())
+        for file_id, text in connection.execute(select(chunks.c.file_id, chunks.c.text).where(condition)):
+            bytes_by_file[file_id] = bytes_by_file.get(file_id, 0) + len(text.encode())
         sizes = (
             select(chunks.c.file_id, func.sum(func.length(vectors.c.data)))
             .join(vectors, vectors.c.chunk_id == chunks.c.id)
-            .where(ours)
+            .where(condition)
             .group_by(chunks.c.file_id)
         )
         for file_id, size in connection.execute(sizes):
-            found[file_id] = found.get(file_id, 0) + int(size)
-    return found
+            bytes_by_file[file_id] = bytes_by_file.get(file_id, 0) + int(size)
+    return bytes_by_file
 
 
 def add_bytes(

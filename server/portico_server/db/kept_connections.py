@@ -30,17 +30,17 @@ class KeptConnections:
 
     def get(self, engine: Engine) -> Connection:
         """The connection of ``engine``, opened if there is none."""
-        held = self.held.get(engine)
-        if held is None:
-            held = self.held[engine] = engine.connect()
-        return held
+        connection = self.held.get(engine)
+        if connection is None:
+            connection = self.held[engine] = engine.connect()
+        return connection
 
     def drop(self, engine: Engine) -> None:
         """The next transaction has a connection of its own, whatever has become of this one."""
-        held = self.held.pop(engine, None)
-        if held is not None:
+        connection = self.held.pop(engine, None)
+        if connection is not None:
             with suppress(*DATABASE_ERRORS):
-                held.close()
+                connection.close()
 
     def call(self, engine: Engine, function: Callable[[sqlite3.Connection], T]) -> T:
         """Call a function with the driver's connection of ``engine``, outside of a transaction."""
@@ -74,7 +74,7 @@ def open_sqlite(
     pool_size: int,
     synchronous: str = "FULL",
     timeout: float = 30,
-    more: Sequence[str] = (),
+    statements: Sequence[str] = (),
 ) -> Engine:
     """Make an engine whose transactions start with ``begin``. ``timeout``: seconds to wait for a lock."""
     engine = create_engine(
@@ -98,7 +98,7 @@ def open_sqlite(
             "temp_store=MEMORY",
             # Mapped, each page counts as ours once for each connection, and a disk that fails ends the process.
             "mmap_size=0",
-            *more,
+            *statements,
         ):
             connection.execute(f"PRAGMA {pragma}")
 

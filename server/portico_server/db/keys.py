@@ -48,9 +48,11 @@ def sign_in(connection: Connection, row: KeyRow) -> bool:
     new: Any = (
         import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(keys).values(_values(row))
     )
-    given = {name: new.excluded[name] for name in ("name", "scopes", "limits", "filters", "signed_in_at")}
+    new_values = {
+        name: new.excluded[name] for name in ("name", "scopes", "limits", "filters", "signed_in_at")
+    }
     newer = keys.c.revoked_at.is_(None) & (keys.c.signed_in_at <= new.excluded.signed_in_at)
-    connection.execute(new.on_conflict_do_update(index_elements=[keys.c.id], set_=given, where=newer))
+    connection.execute(new.on_conflict_do_update(index_elements=[keys.c.id], set_=new_values, where=newer))
     return connection.execute(select(keys.c.revoked_at).where(keys.c.id == row.id)).scalar() is None
 
 
@@ -84,8 +86,8 @@ def _blocked() -> ColumnElement[bool]:
     return keys.c.revoked_at.is_not(None) & keys.c.issuer.is_not(None)
 
 
-def _rows(connection: Connection, which: ColumnElement[bool]) -> Sequence[KeyRow]:
-    rows = connection.execute(select(keys).where(which).order_by(keys.c.created_at))
+def _rows(connection: Connection, condition: ColumnElement[bool]) -> Sequence[KeyRow]:
+    rows = connection.execute(select(keys).where(condition).order_by(keys.c.created_at))
     return [
         KeyRow(
             row.id,
@@ -124,16 +126,16 @@ def change(
 
 def revoke(connection: Connection, key_id: str, now: float) -> bool:
     """End a key; whether there was a living one. The row stays, so that what it made keeps its owner."""
-    changed = connection.execute(
+    result = connection.execute(
         update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
     )
     sign_ins.end_all(connection, key_id)
-    return changed.rowcount > 0
+    return result.rowcount > 0
 
 
 def unblock(connection: Connection, key_id: str) -> bool:
     """Let an identity sign in again, which may do nothing until then; whether it was blocked."""
     values: dict[str, Any] = {"revoked_at": None, "scopes": []}
-    changed = connection.execute(update(keys).where(keys.c.id == key_id, _blocked()).values(values))
+    result = connection.execute(update(keys).where(keys.c.id == key_id, _blocked()).values(values))
     sign_ins.end_all(connection, key_id)  # one that came while it was blocked
-    return changed.rowcount > 0
+    return result.rowcount > 0

@@ -55,7 +55,10 @@ _WANTED = {
 
 def _statements(template: str) -> Mapping[str, tuple[str, TextClause]]:
     """One query for each database. Expressions would be compiled at each call, which takes longer than the query."""
-    return {name: (sql := template.replace("WANTED", wanted), text(sql)) for name, wanted in _WANTED.items()}
+    return {
+        name: (sql := template.replace("WANTED", chunk_list), text(sql))
+        for name, chunk_list in _WANTED.items()
+    }
 
 
 _OF_CHUNKS = _statements(
@@ -76,22 +79,26 @@ _NAMING_IN_FILES = _statements(
 def _read(
     connection: Connection,
     statements: Mapping[str, tuple[str, TextClause]],
-    wanted: Sequence[int],
+    chunk_ids: Sequence[int],
     **bounds: int,
 ) -> Sequence[Any]:
-    parameters = {"wanted": orjson.dumps(list(wanted)).decode(), **bounds}
+    parameters = {"wanted": orjson.dumps(list(chunk_ids)).decode(), **bounds}
     sql, clause = statements[connection.dialect.name]
     if connection.dialect.name == "sqlite":  # past SQLAlchemy: thousands of small rows in a search
         driver: Any = connection.connection.driver_connection
-        found: list[Any] = driver.execute(sql, parameters).fetchall()
-        return found
+        rows: list[Any] = driver.execute(sql, parameters).fetchall()
+        return rows
     return connection.execute(clause, parameters).all()
 
 
-def add(connection: Connection, named: Mapping[int, Sequence[NewLink]]) -> None:
+def add(connection: Connection, named_links: Mapping[int, Sequence[NewLink]]) -> None:
     """Write what chunks name, by their ids; what is there already stays."""
     # In the order of the table: each page of it is written once.
-    rows = sorted((link.term, chunk, link.kind, link.weight) for chunk, own in named.items() for link in own)
+    rows = sorted(
+        (link.term, chunk, link.kind, link.weight)
+        for chunk, chunk_links in named_links.items()
+        for link in chunk_links
+    )
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -105,15 +112,19 @@ def add(connection: Connection, named: Mapping[int, Sequence[NewLink]]) -> None:
     connection.execute(insert_or_ignore(links).on_conflict_do_nothing(), values)
 
 
-def of_chunks(connection: Connection, wanted: Sequence[int]) -> list[LinkRow]:
+def of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> list[LinkRow]:
     """What chunks name, at most `MAX_LINKS_READ_ROWS` of it."""
-    return [LinkRow(*row) for row in _read(connection, _OF_CHUNKS, wanted, most=MAX_LINKS_READ_ROWS)]
+    return [LinkRow(*row) for row in _read(connection, _OF_CHUNKS, chunk_ids, most=MAX_LINKS_READ_ROWS)]
 
 
 def naming(
-    connection: Connection, terms: Sequence[int], *, with_files: bool = False, most: int = MAX_LINKS_READ_ROWS
+    connection: Connection,
+    terms: Sequence[int],
+    *,
+    with_files: bool = False,
+    limit: int = MAX_LINKS_READ_ROWS,
 ) -> list[LinkRow]:
-    """The chunks that name terms, at most ``most`` links; none of a term that more than `MAX_TERM_CHUNKS` name."""
+    """The chunks that name terms, at most ``limit`` links; none of a term that more than `MAX_TERM_CHUNKS` name."""
     statements = _NAMING_IN_FILES if with_files else _NAMING
-    rows = _read(connection, statements, terms, most=most, bound=MAX_TERM_CHUNKS)
+    rows = _read(connection, statements, terms, most=limit, bound=MAX_TERM_CHUNKS)
     return [LinkRow(*row) for row in rows]

@@ -15,7 +15,7 @@ def catch_up(
     connection: Connection,
     store_id: str,
     chunk_ids: Sequence[int],
-    named: Mapping[int, Sequence[NewLink]],
+    named_links: Mapping[int, Sequence[NewLink]],
     *,
     keep: bool,
 ) -> bool:
@@ -29,8 +29,10 @@ def catch_up(
         return False
     for part in portions(chunk_ids):
         if keep:
-            here = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
-            add(connection, {chunk: named[chunk] for chunk in here if chunk in named})
+            existing_ids = (
+                connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
+            )
+            add(connection, {chunk: named_links[chunk] for chunk in existing_ids if chunk in named_links})
         else:
             connection.execute(delete(links).where(links.c.chunk_id.in_(part)))
     connection.execute(stores.update().where(stores.c.id == store_id).values(linked_to=chunk_ids[-1]))
@@ -39,5 +41,5 @@ def catch_up(
 
 def caught_up(connection: Connection, store_id: str, *, keep: bool) -> None:
     """Note that all chunks of a store are linked, or with ``keep`` false none, unless that is not wanted by now."""
-    ours = (stores.c.id == store_id) & (stores.c.links == keep)
-    connection.execute(stores.update().where(ours).values(linked_to=None))
+    condition = (stores.c.id == store_id) & (stores.c.links == keep)
+    connection.execute(stores.update().where(condition).values(linked_to=None))

@@ -56,10 +56,10 @@ def bring_up(connection: Connection) -> None:
     Raises `Unavailable` for a database from before the first release or of a newer version, and changes nothing.
     """
     settings = config()
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and is_unreleased(found):
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is not None and is_unreleased(revision):
         raise Unavailable(
-            f"The database has the schema {found}, from before the first release. This version opens {BASELINE} "
+            f"The database has the schema {revision}, from before the first release. This version opens {BASELINE} "
             f"and later. Nothing was changed. {TO_DO_IF_UNRELEASED}, or use another home folder (PORTICO_HOME).",
             code="database_unreleased",
         )

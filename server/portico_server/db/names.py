@@ -40,17 +40,17 @@ def claim_of(owner: str | None, name: str) -> str:
 
 
 def own_or_shared(
-    reader: Reader, named: Callable[[Reader, str, str | None], T | None], name: str, owner: str
+    reader: Reader, find_by_name: Callable[[Reader, str, str | None], T | None], name: str, owner: str
 ) -> T | None:
-    """What a key means by a name: its own thing, then the shared one. ``named`` finds that of one owner."""
-    return named(reader, name, owner) or named(reader, name, None)
+    """What a key means by a name: its own thing, then the shared one. ``find_by_name`` finds that of one owner."""
+    return find_by_name(reader, name, owner) or find_by_name(reader, name, None)
 
 
-def as_meant(found: Iterable[R], owner: str) -> list[R]:
+def as_meant(rs: Iterable[R], owner: str) -> list[R]:
     """The rows of a key and the shared ones, without those before which the key has its own of the same name."""
-    rows = list(found)
-    own = {row.name for row in rows if row.owner == owner}
-    return [row for row in rows if row.owner == owner or row.name not in own]
+    rows = list(rs)
+    own_names = {row.name for row in rows if row.owner == owner}
+    return [row for row in rows if row.owner == owner or row.name not in own_names]
 
 
 def lock(connection: Connection, name: str) -> None:
@@ -66,10 +66,10 @@ def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> 
     """
     lock(connection, name)
     claims = {claim_of(owner, name), claim_of(None, name)}
-    mine = claims if owner is None else claims - {claim_of(owner, name)}
-    in_apps = select(apps.c.id).where(apps.c.claim.in_(claims if kind != "app" else mine))
+    own_claims = claims if owner is None else claims - {claim_of(owner, name)}
+    in_apps = select(apps.c.id).where(apps.c.claim.in_(claims if kind != "app" else own_claims))
     in_stores = select(stores.c.id).where(
-        stores.c.claim.in_(claims if kind != "store" else mine), stores.c.app.is_(True)
+        stores.c.claim.in_(claims if kind != "store" else own_claims), stores.c.app.is_(True)
     )
     if (kind != "app" or owner is not None) and connection.execute(in_apps.limit(1)).first() is not None:
         return "app"
@@ -88,10 +88,11 @@ def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> 
 
 def require_free(connection: Connection, owner: str | None, name: str, kind: Kind) -> None:
     """Raise `Conflict` if `holder` finds something."""
-    found = holder(connection, owner, name, kind)
-    if found is not None:
+    holder_kind = holder(connection, owner, name, kind)
+    if holder_kind is not None:
         raise Conflict(
-            f"The name '{name}' belongs to {'an' if found[0] == 'a' else 'a'} {found} here. Choose another name.",
+            f"The name '{name}' belongs to {'an' if holder_kind[0] == 'a' else 'a'} {holder_kind} here. "
+            "Choose another name.",
             code="name_taken",
             param="name",
         )

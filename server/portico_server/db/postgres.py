@@ -75,15 +75,15 @@ class PostgresThread:
         self._changed: set[str] = set()
 
         @event.listens_for(self._write_engine.sync_engine, "before_execute")
-        def note(_connection: Connection, statement: Any, *_more: Any) -> None:
+        def note(_connection: Connection, statement: Any, *_arguments: Any) -> None:
             if getattr(statement, "is_dml", False) and statement.table.name in self.watched:
                 self._changed.add(statement.table.name)
 
-    def _engine(self, size: int, **more: Any) -> AsyncEngine:
+    def _engine(self, size: int, **options: Any) -> AsyncEngine:
         # A connection that has died since is noticed by its first statement, and replaced (`_opened`): a ping before
         # each transaction would cost as much as a row.
         return create_async_engine(
-            "postgresql+asyncpg://", async_creator=self.connect, pool_size=size, max_overflow=0, **more
+            "postgresql+asyncpg://", async_creator=self.connect, pool_size=size, max_overflow=0, **options
         )
 
     @property
@@ -196,27 +196,27 @@ class PostgresThread:
         """
         key = int.from_bytes(sha256(name.encode()).digest()[:8], "big", signed=True)
         until = time.monotonic() + wait_s
-        ours = await self._try_lock(key)
-        while not ours and time.monotonic() < until:
+        is_ours = await self._try_lock(key)
+        while not is_ours and time.monotonic() < until:
             await asyncio.sleep(TURN_INTERVAL_S)
-            ours = await self._try_lock(key)
+            is_ours = await self._try_lock(key)
         try:
-            yield ours
+            yield is_ours
         finally:
-            if ours:
+            if is_ours:
                 await asyncio.shield(self._unlock(key))
 
     async def _try_lock(self, key: int) -> bool:
         """Whether the lock is ours now. One that is given to a caller that was cancelled meanwhile is given back."""
-        asked = self._do(partial(self._ask, "select pg_try_advisory_lock($1)", key))
+        future = self._do(partial(self._ask, "select pg_try_advisory_lock($1)", key))
 
         async def give_back() -> None:
             with suppress(PorticoError):
-                if await asked:
+                if await future:
                     await self._unlock(key)
 
         try:
-            return bool(await asyncio.shield(asked))
+            return bool(await asyncio.shield(future))
         except asyncio.CancelledError:
             await asyncio.shield(give_back())
             raise

@@ -40,14 +40,14 @@ PromptJson: TypeAlias = PromptRow[Mapping[str, Any]]
 _PROMPTS: Rows[PromptJson] = Rows(prompts, PromptRow)
 
 
-def newest(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[PromptJson]:
+def newest(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[PromptJson]:
     """The newest version of every prompt of an owner and of every shared one, or of all there are, by name."""
     last = select(prompts.c.id, func.max(prompts.c.version).label("version")).group_by(prompts.c.id)
-    found = last.subquery()
+    subquery = last.subquery()
     query = _PROMPTS.select.join(
-        found, (prompts.c.id == found.c.id) & (prompts.c.version == found.c.version)
+        subquery, (prompts.c.id == subquery.c.id) & (prompts.c.version == subquery.c.version)
     ).order_by(prompts.c.name, prompts.c.id)
-    if not everyone:
+    if not include_all:
         query = query.where(or_(prompts.c.owner.is_(None), prompts.c.owner == owner))
     return _PROMPTS.every(connection, query)
 
@@ -104,29 +104,31 @@ def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str
 
     A prompt that somebody has changed since stays as it is.
     """
-    wanted = {str(spec["name"]): dict(spec) for spec in specs}
-    known = {row.name: row for row in newest(connection, None)}
-    fresh = wanted.keys() - known.keys()
+    shipped_specs = {str(spec["name"]): dict(spec) for spec in specs}
+    prompt_rows = {row.name: row for row in newest(connection, None)}
+    fresh = shipped_specs.keys() - prompt_rows.keys()
     if fresh:
         for name in sorted(fresh):
             lock(connection, name)
-        known = {row.name: row for row in newest(connection, None)}  # another daemon may have shipped them
-    one = {"version": 1, "owner": None, "origin": origin, "created_at": time.time()}
-    added = [
-        {**one, "id": new_id("prompt_"), "name": name, "claim": _claim(None, name), "spec": spec}
-        for name, spec in wanted.items()
-        if name not in known
+        prompt_rows = {
+            row.name: row for row in newest(connection, None)
+        }  # another daemon may have shipped them
+    first_version = {"version": 1, "owner": None, "origin": origin, "created_at": time.time()}
+    new_rows = [
+        {**first_version, "id": new_id("prompt_"), "name": name, "claim": _claim(None, name), "spec": spec}
+        for name, spec in shipped_specs.items()
+        if name not in prompt_rows
     ]
-    if added:  # at the first start all of them, in one statement
-        connection.execute(insert(prompts), added)
-    changed = [
+    if new_rows:  # at the first start all of them, in one statement
+        connection.execute(insert(prompts), new_rows)
+    changed_names = [
         name
-        for name, last in known.items()
-        if name in wanted and last.origin == origin and last.spec != wanted[name]
+        for name, last in prompt_rows.items()
+        if name in shipped_specs and last.origin == origin and last.spec != shipped_specs[name]
     ]
-    for name in changed:
-        save(connection, name, None, wanted[name], origin)
-    return len(added) + len(changed)
+    for name in changed_names:
+        save(connection, name, None, shipped_specs[name], origin)
+    return len(new_rows) + len(changed_names)
 
 
 def remove(connection: Connection, prompt_id: str) -> int:

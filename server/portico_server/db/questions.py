@@ -51,18 +51,20 @@ class QuestionRow:
             return self.key
         return f"{self.run_id}:{self.key}"
 
-    def same(self, other: QuestionRow) -> bool:
+    def same(self, question_row: QuestionRow) -> bool:
         """Whether both ask the same: an answer to one must not count for something else."""
-        mine, theirs = ((row.kind, row.name, dict(row.arguments), row.answer_schema) for row in (self, other))
-        return mine == theirs
+        own_fields, other_fields = (
+            (row.kind, row.name, dict(row.arguments), row.answer_schema) for row in (self, question_row)
+        )
+        return own_fields == other_fields
 
 
 _COLUMNS = [questions.c[name] for name in QuestionRow.__dataclass_fields__]
 
 
-def _row(found: Row[Any]) -> QuestionRow:
+def _row(row: Row[Any]) -> QuestionRow:
     # A value is kept as a list of one: SQLite would change the JSON of a bare number.
-    values = dict(found._mapping)
+    values = dict(row._mapping)
     return QuestionRow(**{**values, "value": values["value"][0] if values["value"] else None})
 
 
@@ -72,17 +74,19 @@ def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
     One that was answered, or still waits, is the one that stands; any other makes room for ``row``. While one waits,
     its durable run is ``waiting``, and what it began before counts as progress.
     """
-    found = connection.execute(
+    found_row = connection.execute(
         select(*_COLUMNS).where(questions.c.run_id == row.run_id, questions.c.key == row.key)
     ).first()
-    known = _row(found) if found else None
-    if known is not None and known.status in ("answered", "pending") and known.same(row):
-        row = known
+    question_row = _row(found_row) if found_row else None
+    if question_row is not None and question_row.status in ("answered", "pending") and question_row.same(row):
+        row = question_row
     else:
-        if known is not None:
-            status = "cancelled" if known.status == "pending" else known.status
+        if question_row is not None:
+            status = "cancelled" if question_row.status == "pending" else question_row.status
             connection.execute(
-                update(questions).where(questions.c.id == known.id).values(key=known.id, status=status)
+                update(questions)
+                .where(questions.c.id == question_row.id)
+                .values(key=question_row.id, status=status)
             )
         values = {**asdict(row), "arguments": dict(row.arguments), "value": None}
         connection.execute(insert(questions).values(values))
@@ -105,18 +109,18 @@ def resume_run(connection: Connection, run_id: str) -> None:
 
 
 def answer(
-    connection: Connection, question_id: str, accepted: bool, value: Any, note: str, by: str
+    connection: Connection, question_id: str, is_accepted: bool, value: Any, note: str, by: str
 ) -> QuestionRow | None:
     """Answer one that waits; the row with the answer, ``None`` if it does not wait any more."""
     now = time.time()
-    changed = connection.execute(
+    result = connection.execute(
         update(questions)
         .where(questions.c.id == question_id, questions.c.status == "pending", questions.c.expires_at > now)
         .values(
-            status="answered", accepted=accepted, value=[value], note=note, answered_by=by, answered_at=now
+            status="answered", accepted=is_accepted, value=[value], note=note, answered_by=by, answered_at=now
         )
     )
-    return get(connection, question_id) if changed.rowcount else None
+    return get(connection, question_id) if result.rowcount else None
 
 
 def end(connection: Connection, question_id: str, status: QuestionStatus) -> QuestionRow | None:
@@ -131,11 +135,11 @@ def end(connection: Connection, question_id: str, status: QuestionStatus) -> Que
 
 def end_of_run(connection: Connection, run_id: str) -> list[str]:
     """The run has ended: what it still asks is asked no more. The ids of those questions."""
-    waiting = and_(questions.c.run_id == run_id, questions.c.status == "pending")
-    found = list(connection.execute(select(questions.c.id).where(waiting)).scalars())
-    if found:
-        connection.execute(update(questions).where(waiting).values(status="cancelled"))
-    return found
+    condition = and_(questions.c.run_id == run_id, questions.c.status == "pending")
+    question_ids = list(connection.execute(select(questions.c.id).where(condition)).scalars())
+    if question_ids:
+        connection.execute(update(questions).where(condition).values(status="cancelled"))
+    return question_ids
 
 
 def end_unnamed(connection: Connection, run_id: str) -> None:
@@ -169,10 +173,10 @@ def get(connection: Connection, question_id: str) -> QuestionRow | None:
 
 def arguments(connection: Connection, question_id: str) -> dict[str, Any] | None:
     """What one question is asked with, or ``None``."""
-    found: dict[str, Any] | None = connection.execute(
+    found_arguments: dict[str, Any] | None = connection.execute(
         select(questions.c.arguments).where(questions.c.id == question_id)
     ).scalar()
-    return found
+    return found_arguments
 
 
 def newest(
@@ -193,8 +197,10 @@ def newest(
         query = query.where(questions.c.status == status)
     if status == "pending":
         query = query.where(questions.c.expires_at > time.time())
-    count, more = count_fitting(connection, query, limit, chars_of(questions.c.arguments, questions.c.value))
-    return RowPage(tuple(_row(row) for row in connection.execute(query.limit(count))), more)
+    count, has_more = count_fitting(
+        connection, query, limit, chars_of(questions.c.arguments, questions.c.value)
+    )
+    return RowPage(tuple(_row(row) for row in connection.execute(query.limit(count))), has_more)
 
 
 def settled(connection: Connection, ids: Sequence[str]) -> list[str]:
@@ -209,14 +215,14 @@ def claim(
     lease_seconds: float,
     *,
     names: Sequence[str],
-    served: Sequence[str] = (),
+    served_names: Sequence[str] = (),
     owner: str,
     run_id: str | None = None,
     limit: int = 1,
 ) -> list[QuestionRow]:
     """Take the oldest function questions that nobody works on, or whose worker has gone silent.
 
-    Those called one of ``names`` and asked for ``owner``, and those called one of ``served``, whoever asks.
+    Those called one of ``names`` and asked for ``owner``, and those called one of ``served_names``, whoever asks.
     """
     now = clock(connection)
     rows = connection.execute(
@@ -228,7 +234,7 @@ def claim(
             or_(questions.c.lease_expires.is_(None), questions.c.lease_expires < now),
             or_(
                 and_(questions.c.name.in_(names), questions.c.owner == owner),
-                questions.c.name.in_(served),
+                questions.c.name.in_(served_names),
             ),
             *([questions.c.run_id == run_id] if run_id is not None else []),
         )
@@ -246,10 +252,14 @@ def renew(connection: Connection, ids: Sequence[str], worker: str, lease_seconds
     """Keep a worker's leases; those of ``ids`` that are not that worker's any more."""
     if not ids:
         return []
-    held = and_(questions.c.id.in_(ids), questions.c.lease_owner == worker, questions.c.status == "pending")
-    kept = set(connection.execute(select(questions.c.id).where(held)).scalars())
-    connection.execute(update(questions).where(held).values(lease_expires=clock(connection) + lease_seconds))
-    return [each for each in ids if each not in kept]
+    condition = and_(
+        questions.c.id.in_(ids), questions.c.lease_owner == worker, questions.c.status == "pending"
+    )
+    kept_ids = set(connection.execute(select(questions.c.id).where(condition)).scalars())
+    connection.execute(
+        update(questions).where(condition).values(lease_expires=clock(connection) + lease_seconds)
+    )
+    return [question_id for question_id in ids if question_id not in kept_ids]
 
 
 def release(connection: Connection, worker: str, keep: Sequence[str] = ()) -> None:

@@ -88,9 +88,9 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
 def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:
     """Keep one that has ended, and its items at the end of its conversation, which had ``after`` items."""
     if row.conversation_id is not None and after is not None:
-        kept = conversations.extend(connection, row.conversation_id, row.items, after)
-        if kept != "kept":
-            return kept
+        outcome = conversations.extend(connection, row.conversation_id, row.items, after)
+        if outcome != "kept":
+            return outcome
     _RESPONSES.add(connection, row, bytes=row.bytes)
     return "kept"
 
@@ -111,9 +111,9 @@ def finish(
         return "ended"
     if row.conversation_id is not None and after is not None:
         items = orjson.loads(row.input) + orjson.loads(document)["output"]
-        kept = conversations.extend(connection, row.conversation_id, items, after)
-        if kept != "kept":
-            return kept
+        outcome = conversations.extend(connection, row.conversation_id, items, after)
+        if outcome != "kept":
+            return outcome
     connection.execute(
         update(responses)
         .where(responses.c.id == response_id)
@@ -132,8 +132,10 @@ def _bytes_beside(connection: Connection, response_id: str) -> int:
     """What the events of one take on the disk, and what was said to it as a task."""
     data = select(func.sum(func.length(response_events.c.data)))
     events = connection.execute(data.where(response_events.c.response_id == response_id)).scalar()
-    said = connection.execute(select(agent_tasks.c.messages).where(agent_tasks.c.id == response_id)).scalar()
-    return int(events or 0) + (0 if said is None else text_bytes(said))
+    messages = connection.execute(
+        select(agent_tasks.c.messages).where(agent_tasks.c.id == response_id)
+    ).scalar()
+    return int(events or 0) + (0 if messages is None else text_bytes(messages))
 
 
 def deserted(connection: Connection, limit: int) -> list[ResponseRow]:
@@ -145,12 +147,12 @@ def deserted(connection: Connection, limit: int) -> list[ResponseRow]:
 
 def note(connection: Connection, response_id: str, status: Status, document: str) -> bool:
     """Write down how far one has come that is being made; whether it still is."""
-    changed = connection.execute(
+    result = connection.execute(
         update(responses)
         .where(responses.c.id == response_id, responses.c.status.in_(OPEN_STATUSES))
         .values(status=status, document=document)
     )
-    return changed.rowcount == 1
+    return result.rowcount == 1
 
 
 def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | None:
@@ -166,8 +168,8 @@ def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | N
 
 def of_ids(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
     """Those of them that are there, in any order."""
-    selected = (_RESPONSES.select.where(responses.c.id.in_(portion)) for portion in portions(ids))
-    return [row for some in selected for row in _RESPONSES.every(connection, some)]
+    queries = (_RESPONSES.select.where(responses.c.id.in_(portion)) for portion in portions(ids))
+    return [row for query in queries for row in _RESPONSES.every(connection, query)]
 
 
 _CHARS = func.length(responses.c.input) + func.length(responses.c.document)
@@ -177,21 +179,26 @@ def chain(connection: Connection, response_id: str, owner: str | None) -> list[R
     """A response of ``owner`` (``None`` for anybody's) and those that it continues, the first one first; as far as
     they are there. ``None`` if they have more than `MAX_WHOLE_ITEMS` or `MAX_WHOLE_CHARS`, of which no more is read.
     """
-    mine = responses.c.owner == owner if owner is not None else true()
+    condition = responses.c.owner == owner if owner is not None else true()
     begin = select(responses.c.id, responses.c.previous_id, literal(1).label("links"), _CHARS.label("chars"))
-    links = begin.where(responses.c.id == response_id, mine).cte("links", recursive=True)
+    links = begin.where(responses.c.id == response_id, condition).cte("links", recursive=True)
     total = links.c.chars + _CHARS
     following = select(responses.c.id, responses.c.previous_id, links.c.links + 1, total).join(
         links, responses.c.id == links.c.previous_id
     )
     fits = (links.c.links <= conversations.MAX_WHOLE_ITEMS) & (links.c.chars <= conversations.MAX_WHOLE_CHARS)
-    links = links.union_all(following.where(mine, fits))
-    found = connection.execute(select(links.c.id, links.c.links, links.c.chars).order_by(links.c.links)).all()
-    if not found:
+    links = links.union_all(following.where(condition, fits))
+    linked_rows = connection.execute(
+        select(links.c.id, links.c.links, links.c.chars).order_by(links.c.links)
+    ).all()
+    if not linked_rows:
         return []
-    if found[-1].links > conversations.MAX_WHOLE_ITEMS or found[-1].chars > conversations.MAX_WHOLE_CHARS:
+    if (
+        linked_rows[-1].links > conversations.MAX_WHOLE_ITEMS
+        or linked_rows[-1].chars > conversations.MAX_WHOLE_CHARS
+    ):
         return None
-    ids = [row.id for row in reversed(found)]
+    ids = [row.id for row in reversed(linked_rows)]
     by_id = {row.id: row for row in of_ids(connection, ids)}
     rows = [by_id[one] for one in ids]
     return rows if sum(len(row.items) for row in rows) <= conversations.MAX_WHOLE_ITEMS else None
@@ -212,19 +219,19 @@ def append_events(connection: Connection, response_id: str, events: Sequence[tup
 
 def lost_events(connection: Connection, response_id: str) -> Sequence[Sequence[int]]:
     """The ranges of events that crashes took, as in `ResponseRow`."""
-    found = connection.execute(select(responses.c.lost).where(responses.c.id == response_id)).scalar()
-    return found or ()
+    lost_ranges = connection.execute(select(responses.c.lost).where(responses.c.id == response_id)).scalar()
+    return lost_ranges or ()
 
 
 def events_after(connection: Connection, response_id: str, after: int, limit: int) -> list[tuple[int, bytes]]:
     """Events with a number above ``after``, in order."""
-    found = connection.execute(
+    result = connection.execute(
         select(response_events.c.seq, response_events.c.data)
         .where(response_events.c.response_id == response_id, response_events.c.seq > after)
         .order_by(response_events.c.seq)
         .limit(limit)
     )
-    events = [(row.seq, row.data) for row in found]
+    events = [(row.seq, row.data) for row in result]
     if not any(data.startswith(_SHRUNK) for _seq, data in events):
         return events
     row = get(connection, response_id)
@@ -238,9 +245,9 @@ def _shrink_events(connection: Connection, response_id: str, document: str) -> N
         response_events.c.response_id == response_id,
         func.length(response_events.c.data) >= dedupe.MIN_PART_CHARS,
     )
-    kept = dedupe.long_parts(orjson.loads(document))
+    long_parts = dedupe.long_parts(orjson.loads(document))
     for row in connection.execute(long).all():
-        smaller, parts = dedupe.replace_kept(orjson.loads(row.data), kept)
+        smaller, parts = dedupe.replace_kept(orjson.loads(row.data), long_parts)
         if parts:
             data = _SHRUNK + orjson.dumps(parts) + b',"event":' + orjson.dumps(smaller) + b"}"
             at = (response_events.c.response_id == response_id) & (response_events.c.seq == row.seq)
@@ -251,18 +258,20 @@ def _whole(data: bytes, document: dict[str, Any]) -> bytes:
     """An event as it was before `_shrink_events`."""
     if not data.startswith(_SHRUNK):
         return data
-    found = orjson.loads(data)
+    found_document = orjson.loads(data)
     return orjson.dumps(
-        dedupe.restore_kept(found["event"], found["kept"], lambda place: dedupe.part(document, place))
+        dedupe.restore_kept(
+            found_document["event"], found_document["kept"], lambda place: dedupe.part(document, place)
+        )
     )
 
 
 def last_event(connection: Connection, response_id: str) -> int:
     """The number of the last event so far; -1 before the first."""
-    found = connection.execute(
+    sequence_number = connection.execute(
         select(func.max(response_events.c.seq)).where(response_events.c.response_id == response_id)
     ).scalar()
-    return -1 if found is None else int(found)
+    return -1 if sequence_number is None else int(sequence_number)
 
 
 def rewind(connection: Connection, response_id: str, after: int) -> None:
@@ -276,8 +285,8 @@ def rewind(connection: Connection, response_id: str, after: int) -> None:
             response_events.c.response_id == response_id, response_events.c.seq > after
         )
     )
-    lost = [*(row.lost or ()), [after, last]]
-    connection.execute(update(responses).where(responses.c.id == response_id).values(lost=lost))
+    lost_ranges = [*(row.lost or ()), [after, last]]
+    connection.execute(update(responses).where(responses.c.id == response_id).values(lost=lost_ranges))
 
 
 def _old(before: float) -> Any:

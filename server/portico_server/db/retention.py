@@ -41,22 +41,22 @@ def forget_runs(connection: Connection, before: float, limit: int) -> int:
     old = connection.execute(select(runs.c.id).where(_old_runs(before)).limit(limit)).scalars().all()
     if old:
         connection.execute(delete(steps).where(steps.c.run_id.in_(old)))
-        ended = batches.c.run_id.in_(old) & batches.c.finished_at.is_not(None)
-        connection.execute(delete(batches).where(ended))
+        condition = batches.c.run_id.in_(old) & batches.c.finished_at.is_not(None)
+        connection.execute(delete(batches).where(condition))
         connection.execute(delete(runs).where(runs.c.id.in_(old)))  # the events go with their run
     return len(old)
 
 
 def _old_questions(before: float) -> ColumnElement[bool]:
     # Those of a durable run stay as long as it does: taken up again, it must not ask twice.
-    closed = func.coalesce(questions.c.answered_at, questions.c.expires_at, questions.c.created_at)
-    return (closed < before) & questions.c.run_id.not_in(remembered(before))
+    coalesce = func.coalesce(questions.c.answered_at, questions.c.expires_at, questions.c.created_at)
+    return (coalesce < before) & questions.c.run_id.not_in(remembered(before))
 
 
 def count_questions(connection: Connection, before: float) -> int:
     """How many questions of runs that no longer exist were closed before a moment."""
-    found = connection.execute(select(func.count()).select_from(questions).where(_old_questions(before)))
-    return found.scalar_one()
+    result = connection.execute(select(func.count()).select_from(questions).where(_old_questions(before)))
+    return result.scalar_one()
 
 
 def forget_questions(connection: Connection, before: float, limit: int) -> int:
@@ -71,8 +71,8 @@ def forget_questions(connection: Connection, before: float, limit: int) -> int:
 
 def count_usage(connection: Connection, before: float) -> int:
     """How many calls began before a moment."""
-    found = connection.execute(select(func.count()).select_from(usage).where(usage.c.created_at < before))
-    return found.scalar_one()
+    result = connection.execute(select(func.count()).select_from(usage).where(usage.c.created_at < before))
+    return result.scalar_one()
 
 
 def forget_usage(connection: Connection, before: float, limit: int) -> int:

@@ -42,13 +42,13 @@ class RowGroups:
         await future
 
     def _write_group(self, statement: str) -> None:
-        group = [waiting for waiting in self._groups.pop(statement) if not waiting[2].done()]
+        group = [waiting_row for waiting_row in self._groups.pop(statement) if not waiting_row[2].done()]
         rows = [row for row, _chars, _future in group]
         futures = [future for _row, _chars, future in group]
         small = sum(chars for _row, chars, _future in group) < MAX_DIRECT_CHARS
 
-        def settle(written: asyncio.Future[list[Exception | None]]) -> None:
-            for future, error in zip(futures, written.result(), strict=True):
+        def settle(written_future: asyncio.Future[list[Exception | None]]) -> None:
+            for future, error in zip(futures, written_future.result(), strict=True):
                 if future.done():
                     continue
                 if error is None:

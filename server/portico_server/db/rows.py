@@ -77,9 +77,9 @@ def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
     return (values[at : at + _MAX_VALUES] for at in range(0, len(values), _MAX_VALUES))
 
 
-def may_have_another(connection: Connection, most: int, *mine: ColumnElement[bool]) -> bool:
-    """Whether fewer than ``most`` rows are as ``mine`` says, so that whoever has them may have one more."""
-    return int(connection.execute(select(func.count()).where(*mine)).scalar_one()) < most
+def may_have_another(connection: Connection, limit: int, *condition: ColumnElement[bool]) -> bool:
+    """Whether fewer than ``limit`` rows are as ``condition`` says, so that whoever has them may have one more."""
+    return int(connection.execute(select(func.count()).where(*condition)).scalar_one()) < limit
 
 
 MAX_PAGE_CHARS: Final = 8_000_000
@@ -121,31 +121,31 @@ class DriverQuery:
         from sqlalchemy.dialects import sqlite
 
         dialect = sqlite.dialect()
-        made = self._query.compile(dialect=dialect)
+        sql_compiler = self._query.compile(dialect=dialect)
         readers = [
             (number, reader)
             for number, column in enumerate(self._query.selected_columns)
             if (reader := column.type.dialect_impl(dialect).result_processor(dialect, None)) is not None
         ]
-        return str(made), made.params, made.positiontup or (), readers
+        return str(sql_compiler), sql_compiler.params, sql_compiler.positiontup or (), readers
 
     def rows(self, driver: sqlite3.Connection, **values: Any) -> list[list[Any]]:
         """All rows for these values; one that the query tests with ``in`` is a sequence."""
-        statement, fixed, order, readers = self._made
-        given: list[Any] = []
+        statement, fixed_values, order, readers = self._made
+        parameters: list[Any] = []
         for name in order:
-            value = values[name] if name in values else fixed[name]
+            value = values[name] if name in values else fixed_values[name]
             if isinstance(value, list | tuple | range):
-                given += value
+                parameters += value
                 marks = ", ".join("?" * len(value)) or "NULL"
                 statement = statement.replace(f"__[POSTCOMPILE_{name}]", marks)
             else:
-                given.append(value)
-        found = [list(row) for row in driver.execute(statement, given)]
-        for row in found:
+                parameters.append(value)
+        raw_rows = [list(row) for row in driver.execute(statement, parameters)]
+        for row in raw_rows:
             for number, read in readers:
                 row[number] = read(row[number])
-        return found
+        return raw_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +186,11 @@ class Rows(Generic[R]):
 
     def page(self, connection: Connection, query: Select[Any], limit: int) -> RowPage[R]:
         """At most ``limit`` of the rows that a query finds, as many as a page has room for."""
-        count, more = count_fitting(connection, query, limit, chars_of(*self._long))
-        return RowPage(tuple(self.every(connection, query.limit(count))), more)
+        count, has_more = count_fitting(connection, query, limit, chars_of(*self._long))
+        return RowPage(tuple(self.every(connection, query.limit(count))), has_more)
 
-    def add(self, connection: Connection, /, *rows: R, **more: Any) -> None:
-        """Write new rows; ``more`` are further columns, the same for all of them."""
+    def add(self, connection: Connection, /, *rows: R, **extra_columns: Any) -> None:
+        """Write new rows; ``extra_columns`` are further columns, the same for all of them."""
         if rows:
-            values = [{**{name: getattr(row, name) for name in self._names}, **more} for row in rows]
+            values = [{**{name: getattr(row, name) for name in self._names}, **extra_columns} for row in rows]
             connection.execute(insert(self._table), values)

@@ -113,18 +113,18 @@ def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
     return [(kind, status, number, oldest) for kind, status, number, oldest in rows]
 
 
-def may_begin(connection: Connection, kind: str, owner: str, most: int) -> bool:
-    """Whether an owner has fewer than ``most`` runs of a kind that have not ended."""
-    unfinished = runs.c.status.in_(("queued", *HELD_STATUSES))
-    return may_have_another(connection, most, unfinished, runs.c.kind == kind, runs.c.owner == owner)
+def may_begin(connection: Connection, kind: str, owner: str, limit: int) -> bool:
+    """Whether an owner has fewer than ``limit`` runs of a kind that have not ended."""
+    binary_expression = runs.c.status.in_(("queued", *HELD_STATUSES))
+    return may_have_another(connection, limit, binary_expression, runs.c.kind == kind, runs.c.owner == owner)
 
 
 def ensure(connection: Connection, run: NewRun) -> str:
     """Queue a run, unless one of this kind and name waits for the same key already; the id of the one that waits."""
     same = (runs.c.kind == run.kind, runs.c.name == run.name, _for_key == run.key)
-    waiting = connection.execute(select(runs.c.id).where(*same, runs.c.status == "queued")).scalar()
-    if waiting is not None:
-        return str(waiting)
+    queued_run = connection.execute(select(runs.c.id).where(*same, runs.c.status == "queued")).scalar()
+    if queued_run is not None:
+        return str(queued_run)
     queue(connection, run)
     return run.id
 
@@ -136,16 +136,16 @@ def queue(connection: Connection, run: NewRun) -> None:
 
 def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
     """Write down what more names of a run mean; the first meaning of each holds."""
-    known = connection.execute(select(runs.c.bound).where(runs.c.id == run_id)).scalar() or {}
-    connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **known}))
+    bound_names = connection.execute(select(runs.c.bound).where(runs.c.id == run_id)).scalar() or {}
+    connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **bound_names}))
 
 
 def count_held(connection: Connection) -> dict[str, int]:
     """How many runs each daemon holds, by the name under which it does."""
-    held = select(runs.c.lease_owner, func.count()).where(
+    query = select(runs.c.lease_owner, func.count()).where(
         runs.c.status.in_(HELD_STATUSES), runs.c.lease_owner.is_not(None)
     )
-    return {row[0]: row[1] for row in connection.execute(held.group_by(runs.c.lease_owner))}
+    return {row[0]: row[1] for row in connection.execute(query.group_by(runs.c.lease_owner))}
 
 
 def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: float) -> RunRow:
@@ -183,7 +183,7 @@ def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: 
 def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
     """Put a run that has ended back into the queue, with another ``payload`` if one is given; whether it had ended."""
     values = {"payload": dict(payload)} if payload is not None else {}
-    changed = connection.execute(
+    result = connection.execute(
         update(runs)
         .where(runs.c.id == run_id, runs.c.finished_at.is_not(None))
         .values(
@@ -197,13 +197,13 @@ def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any
             **values,
         )
     )
-    return changed.rowcount > 0
+    return result.rowcount > 0
 
 
-def extend_payload(connection: Connection, run_id: str, more: Mapping[str, Any]) -> None:
+def extend_payload(connection: Connection, run_id: str, new_fields: Mapping[str, Any]) -> None:
     """Put more into what a run is taken up with."""
     payload = connection.execute(select(runs.c.payload).where(runs.c.id == run_id)).scalar_one()
-    connection.execute(update(runs).where(runs.c.id == run_id).values(payload={**payload, **more}))
+    connection.execute(update(runs).where(runs.c.id == run_id).values(payload={**payload, **new_fields}))
 
 
 def claim(
@@ -211,17 +211,17 @@ def claim(
     kinds: Sequence[str],
     lease_owner: str,
     lease_seconds: float,
-    shared: Sequence[str] = (),
+    shared_kinds: Sequence[str] = (),
     living_here: Container[str] = (),
     full: Sequence[tuple[str, str]] = (),
     later: Sequence[tuple[str, str]] = (),
 ) -> RunRow | None:
     """Take the oldest run that waits, or whose lease has run out, of one of ``kinds``.
 
-    Never one of ``living_here``: their leases only seem to be over, because the clock was set. A run whose (kind, name)
-    is being worked on under a living lease is left alone, unless its kind is one of ``shared``. ``full`` are kinds and
-    keys that have their share: theirs wait. ``later`` are kinds and keys whose runs come after those of all others, in
-    this order.
+    Never one of ``living_here``: their leases only seem to be over, because the clock was set. A run whose
+    (kind, name) is being worked on under a living lease is left alone, unless its kind is one of
+    ``shared_kinds``. ``full`` are kinds and keys that have their share: theirs wait. ``later`` are kinds and
+    keys whose runs come after those of all others, in this order.
     """
     now, sure = time.time(), clock(connection)
     living = (
@@ -229,27 +229,27 @@ def claim(
         .where(runs.c.status.in_(HELD_STATUSES), runs.c.lease_expires >= sure)
         .scalar_subquery()
     )
-    waiting = (
+    query = (
         _RUNS.select.where(
             runs.c.kind.in_(kinds),
             or_(
                 runs.c.status == "queued",
                 runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_expires < sure),
             ),
-            or_(runs.c.kind.in_(shared), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
+            or_(runs.c.kind.in_(shared_kinds), (runs.c.kind + "\n" + runs.c.name).not_in(living)),
             *[or_(runs.c.kind != kind, _for_key != key) for kind, key in full],
         )
         .order_by(*_order(later), runs.c.created_at)
         .limit(1)
     )
-    row, here = connection.execute(waiting).first(), []
+    row, skipped_ids = connection.execute(query).first(), []
     while row is not None and row.id in living_here:
-        here.append(row.id)
-        row = connection.execute(waiting.where(runs.c.id.not_in(here))).first()
+        skipped_ids.append(row.id)
+        row = connection.execute(query.where(runs.c.id.not_in(skipped_ids))).first()
     if row is None:
         return None
     attempts = 1 if _progressed(connection, row) else row.attempts + 1
-    taken = connection.execute(
+    result = connection.execute(
         update(runs)
         # Where several daemons write at once, another one may have been quicker.
         .where(runs.c.id == row.id, runs.c.status == row.status, runs.c.attempts == row.attempts)
@@ -261,7 +261,7 @@ def claim(
             lease_expires=sure + lease_seconds,
         )
     )
-    if not taken.rowcount:
+    if not result.rowcount:
         return None
     if row.started_at is not None:
         _reserve_numbers(connection, row.id)
@@ -296,30 +296,34 @@ def _progressed(connection: Connection, row: Any) -> bool:
     """Whether the last attempt ended a step: interruptions are counted from 0 where it got further."""
     if row.started_at is None or not row.attempts:
         return False
-    ended = select(steps.c.path).where(
+    query = select(steps.c.path).where(
         steps.c.run_id == row.id, steps.c.status != "failed", steps.c.started_at >= row.started_at
     )
-    return connection.execute(ended.limit(1)).first() is not None
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def renew(
     connection: Connection, run_ids: Sequence[str], lease_owner: str, lease_seconds: float
 ) -> list[str]:
     """Keep the leases on ``run_ids``; those of them that somebody else holds by now."""
-    mine: set[str] = set()
-    for some in portions(run_ids):
-        held = runs.c.id.in_(some) & (runs.c.lease_owner == lease_owner)
-        connection.execute(update(runs).where(held).values(lease_expires=clock(connection) + lease_seconds))
-        mine.update(connection.execute(select(runs.c.id).where(held)).scalars())
-    return [run_id for run_id in run_ids if run_id not in mine]
+    owned_ids: set[str] = set()
+    for batch in portions(run_ids):
+        condition = runs.c.id.in_(batch) & (runs.c.lease_owner == lease_owner)
+        connection.execute(
+            update(runs).where(condition).values(lease_expires=clock(connection) + lease_seconds)
+        )
+        owned_ids.update(connection.execute(select(runs.c.id).where(condition)).scalars())
+    return [run_id for run_id in run_ids if run_id not in owned_ids]
 
 
 def release_all(connection: Connection, holder: str) -> int:
     """Give up every lease but those of ``holder``, when no other daemon can hold one (one daemon per SQLite file). How
     many there were.
     """
-    others = runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_owner.is_distinct_from(holder))
-    return connection.execute(update(runs).where(others).values(status="queued", lease_owner=None)).rowcount
+    condition = runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_owner.is_distinct_from(holder))
+    return connection.execute(
+        update(runs).where(condition).values(status="queued", lease_owner=None)
+    ).rowcount
 
 
 def finish(
@@ -332,11 +336,11 @@ def finish(
     holder: str = "",
 ) -> None:
     """Record how a run ended; what it still asks is asked no more. Nothing if somebody else than ``holder`` has it."""
-    mine = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
+    condition = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
     result, parts = _without_steps(connection, run_id, result)
-    ended = connection.execute(
+    row = connection.execute(
         update(runs)
-        .where(mine)
+        .where(condition)
         .values(
             status=status,
             result=result,
@@ -348,10 +352,10 @@ def finish(
         )
         .returning(runs.c.kind, runs.c.owner)
     ).first()
-    if ended is not None:
+    if row is not None:
         questions.end_of_run(connection, run_id)
-        _announce(connection, run_id, status, ended.kind, ended.owner)
-        if ended.kind == schedules.RUN_KIND:
+        _announce(connection, run_id, status, row.kind, row.owner)
+        if row.kind == schedules.RUN_KIND:
             schedules.count_end(connection, run_id, status, error)
 
 
@@ -376,8 +380,8 @@ def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[An
             # Characters, of up to four bytes; what is longer than the result cannot be in it.
             func.length(steps.c.output).between(dedupe.MIN_PART_CHARS // 4, size),
         )
-        kept = {dedupe.digest(output): path for path, output in connection.execute(outputs)}
-        smaller, parts = dedupe.replace_kept(result, kept)
+        step_outputs = {dedupe.digest(output): path for path, output in connection.execute(outputs)}
+        smaller, parts = dedupe.replace_kept(result, step_outputs)
     except TypeError:  # a whole number beyond 64 bits
         return result, None
     return smaller, orjson.dumps(parts).decode() if parts else None
@@ -385,20 +389,20 @@ def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[An
 
 def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) -> Any:
     """The result that `_without_steps` made smaller. ``parts``: also the path of one step, as it was written once."""
-    found = orjson.loads(parts) if parts.startswith("[") else [((), parts)]
+    references = orjson.loads(parts) if parts.startswith("[") else [((), parts)]
 
     def fetch(path: str) -> Any:
         output = select(steps.c.output).where(steps.c.run_id == run_id, steps.c.path == path)
         return orjson.loads(connection.execute(output).scalar() or b"null")
 
-    return dedupe.restore_kept(result, found, fetch)
+    return dedupe.restore_kept(result, references, fetch)
 
 
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
     """End a run that does not live in this daemon: it is in the queue, or another one holds it, which is
     notified, and else finds that it has lost it when it renews its leases. Whether it had not ended.
     """
-    ended = connection.execute(
+    row = connection.execute(
         update(runs)
         .where(runs.c.id == run_id, runs.c.status.in_(("queued", *HELD_STATUSES)))
         .values(
@@ -410,11 +414,11 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
         )
         .returning(runs.c.kind, runs.c.owner)
     ).first()
-    if ended is not None:
+    if row is not None:
         questions.end_of_run(connection, run_id)
-        _announce(connection, run_id, "cancelled", ended.kind, ended.owner)
+        _announce(connection, run_id, "cancelled", row.kind, row.owner)
         _notify_cancelled(connection, run_id)
-    return ended is not None
+    return row is not None
 
 
 def _notify_cancelled(connection: Connection, run_id: str) -> None:
@@ -487,13 +491,13 @@ def _with_arguments(connection: Connection, event: dict[str, Any]) -> dict[str, 
 
 def last_event(connection: Connection, run_id: str) -> int:
     """The number of the last journalled event, 0 if there is none."""
-    found = connection.execute(
+    sequence_number = connection.execute(
         select(run_events.c.seq)
         .where(run_events.c.run_id == run_id)
         .order_by(run_events.c.seq.desc())
         .limit(1)
     ).scalar()
-    return int(found or 0)
+    return int(sequence_number or 0)
 
 
 def get(connection: Connection, run_id: str) -> RunRow | None:

@@ -98,18 +98,18 @@ def named(connection: Connection, name: str, owner: str | None) -> ScheduleRow |
     return _SCHEDULES.first(connection, _SCHEDULES.select.where(schedules.c.claim == claim_of(owner, name)))
 
 
-def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[ScheduleRow]:
+def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[ScheduleRow]:
     """Those of an owner and the shared ones, or all there are, by name."""
     query = _SCHEDULES.select.order_by(schedules.c.name, schedules.c.id)
-    if not everyone:
+    if not include_all:
         query = query.where(or_(schedules.c.owner.is_(None), schedules.c.owner == owner))
     return _SCHEDULES.every(connection, query)
 
 
-def add(connection: Connection, row: ScheduleRow, most: int) -> bool:
-    """Write a new one; whether its key may have another, of ``most``. Raises `Conflict` for a name that is taken."""
+def add(connection: Connection, row: ScheduleRow, limit: int) -> bool:
+    """Write a new one; whether its key may have another, of ``limit``. Raises `Conflict` for a name that is taken."""
     _require_free(connection, row.name, row.owner)
-    if not may_have_another(connection, most, schedules.c.key == row.key):
+    if not may_have_another(connection, limit, schedules.c.key == row.key):
         return False
     _SCHEDULES.add(connection, row, claim=claim_of(row.owner, row.name))
     after_commit(connection, TOPIC)
@@ -145,16 +145,16 @@ def remove(connection: Connection, schedule_id: str) -> None:
     connection.execute(delete(schedules).where(schedules.c.id == schedule_id))
 
 
-def pause(connection: Connection, schedule_id: str, reason: str, *, announced: bool = True) -> None:
+def pause(connection: Connection, schedule_id: str, reason: str, *, is_announced: bool = True) -> None:
     """Let it run no more, and have webhooks hear of it; one that is paused keeps its reason."""
-    paused = connection.execute(
+    pause_reason = connection.execute(
         update(schedules)
         .where(schedules.c.id == schedule_id, schedules.c.paused.is_(None))
         .values(paused=reason[:MAX_REASON_CHARS], next_at=None, updated_at=time.time())
         .returning(schedules.c.key)
     ).scalar()
-    if announced:
-        webhooks.announce(connection, paused, "schedule.paused", schedule_id)
+    if is_announced:
+        webhooks.announce(connection, pause_reason, "schedule.paused", schedule_id)
 
 
 def due(connection: Connection) -> list[ScheduleRow]:
@@ -167,13 +167,13 @@ def due(connection: Connection) -> list[ScheduleRow]:
 
 def seconds_to_next(connection: Connection) -> float | None:
     """Seconds until one is due, 0 if one is; ``None`` if none will be."""
-    found = connection.execute(select(func.min(schedules.c.next_at))).scalar()
-    return None if found is None else max(0.0, float(found) - clock(connection))
+    next_at = connection.execute(select(func.min(schedules.c.next_at))).scalar()
+    return None if next_at is None else max(0.0, float(next_at) - clock(connection))
 
 
 def advance(connection: Connection, row: ScheduleRow, next_at: float | None) -> bool:
     """Take the time of ``row`` for whoever calls; whether nobody else has, or has changed the schedule."""
-    taken = connection.execute(
+    result = connection.execute(
         update(schedules)
         .where(
             schedules.c.id == row.id,
@@ -182,15 +182,15 @@ def advance(connection: Connection, row: ScheduleRow, next_at: float | None) -> 
         )
         .values(next_at=next_at)
     )
-    return taken.rowcount > 0
+    return result.rowcount > 0
 
 
 def count_under_way(connection: Connection, schedule_id: str) -> int:
     """Runs of a schedule that have not ended, those that wait included."""
     connection.execute(select(schedules.c.id).where(schedules.c.id == schedule_id).with_for_update())
-    mine = (schedule_times.c.schedule_id == schedule_id) & runs.c.status.in_(_UNDER_WAY)
-    joined = schedule_times.join(runs, runs.c.id == schedule_times.c.run_id)
-    return connection.execute(select(func.count()).select_from(joined).where(mine)).scalar_one()
+    condition = (schedule_times.c.schedule_id == schedule_id) & runs.c.status.in_(_UNDER_WAY)
+    join = schedule_times.join(runs, runs.c.id == schedule_times.c.run_id)
+    return connection.execute(select(func.count()).select_from(join).where(condition)).scalar_one()
 
 
 def note(
@@ -200,19 +200,19 @@ def note(
     cause: Cause,
     *,
     run_id: str | None = None,
-    skipped: str | None = None,
+    skip_reason: str | None = None,
 ) -> None:
     """Write down what came of a time. The oldest beyond `MAX_KEPT_TIMES` are forgotten once their runs have ended."""
-    values = {"due_at": due_at, "cause": cause, "run_id": run_id, "skipped": skipped}
+    values = {"due_at": due_at, "cause": cause, "run_id": run_id, "skipped": skip_reason}
     connection.execute(
         schedule_times.insert().values(schedule_id=schedule_id, created_at=time.time(), **values)
     )
-    mine = schedule_times.c.schedule_id == schedule_id
-    newest = select(schedule_times.c.id).where(mine).order_by(schedule_times.c.id.desc())
+    condition = schedule_times.c.schedule_id == schedule_id
+    newest = select(schedule_times.c.id).where(condition).order_by(schedule_times.c.id.desc())
     last = connection.execute(newest.offset(MAX_KEPT_TIMES).limit(1)).scalar()
     if last is not None:
         living = select(runs.c.id).where(runs.c.id == schedule_times.c.run_id, runs.c.status.in_(_UNDER_WAY))
-        old = mine & (schedule_times.c.id <= last) & ~living.exists()
+        old = condition & (schedule_times.c.id <= last) & ~living.exists()
         connection.execute(delete(schedule_times).where(old))
 
 
@@ -233,14 +233,14 @@ def count_end(
 ) -> None:
     """Count how a run ended, in the transaction that ends it: so many failures in a row pause its schedule."""
     of_run = select(schedule_times.c.schedule_id).where(schedule_times.c.run_id == run_id).scalar_subquery()
-    mine = schedules.c.id == of_run
+    condition = schedules.c.id == of_run
     if status == "completed":
-        connection.execute(update(schedules).where(mine).values(failures=0))
+        connection.execute(update(schedules).where(condition).values(failures=0))
     if status != "failed":
         return  # who cancels a run says nothing about the next one
     row = connection.execute(
         update(schedules)
-        .where(mine)
+        .where(condition)
         .values(failures=schedules.c.failures + 1)
         .returning(schedules.c.id, schedules.c.failures, schedules.c.pause_after)
     ).first()

@@ -26,9 +26,9 @@ def texts_in_session(
     rows = connection.execute(
         select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner, sessions.c.name == name)
     ).scalars()
-    found = [row for session_id in rows if (row := get(connection, session_id)) is not None]
+    session_rows = [row for session_id in rows if (row := get(connection, session_id)) is not None]
     agent, run_id = texts
-    for row in found:
+    for row in session_rows:
         query = MESSAGES.select.where(
             session_messages.c.session_id == row.id,
             session_messages.c.agent == agent,
@@ -37,17 +37,17 @@ def texts_in_session(
         first = MESSAGES.first(connection, query.order_by(session_messages.c.seq).limit(1))
         if first is not None:
             return row, first
-    return (found[0] if found else None), None
+    return (session_rows[0] if session_rows else None), None
 
 
 def texts_in_copies(
     connection: Connection, app: str, owner: str, texts: Collection[RunText]
 ) -> dict[RunText, tuple[SessionRow, MessageRow]]:
     """The same of any session of ``owner`` with ``app`` that has the message: the oldest one, where several do."""
-    mine = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
+    query = select(sessions.c.id).where(sessions.c.app == app, sessions.c.owner == owner)
     rows = connection.execute(
         MESSAGES.select.add_columns(session_messages.c.session_id)
-        .where(session_messages.c.session_id.in_(mine))
+        .where(session_messages.c.session_id.in_(query))
         .where(session_messages.c.run_id.in_({run for _agent, run in texts}))
         .order_by(session_messages.c.session_id, session_messages.c.seq)
     )
@@ -55,10 +55,10 @@ def texts_in_copies(
     for *row, session_id in rows:
         message = MessageRow(*row)
         first.setdefault((message.agent, str(message.run_id)), (session_id, message))
-    found: dict[RunText, tuple[SessionRow, MessageRow]] = {}
-    for which in first.keys() & set(texts):
-        session_id, message = first[which]
+    copies: dict[RunText, tuple[SessionRow, MessageRow]] = {}
+    for text_key in first.keys() & set(texts):
+        session_id, message = first[text_key]
         session = get(connection, session_id)
         if session is not None:
-            found[which] = (session, message)
-    return found
+            copies[text_key] = (session, message)
+    return copies

@@ -153,9 +153,9 @@ def opened(
     metadata: Mapping[str, Any] | None = None,
 ) -> SessionRow:
     """The session of this name, made if there is none."""
-    found = named(connection, key.app_id, key.owner, key.name)
-    if found is not None:
-        return found
+    session_row = named(connection, key.app_id, key.owner, key.name)
+    if session_row is not None:
+        return session_row
     now = time.time()
     connection.execute(
         insert(sessions).values(
@@ -202,9 +202,13 @@ def newest(
         query = query.where(tuple_(sessions.c.updated_at, sessions.c.id) < (after.updated_at, after.id))
     if app is not None:
         query = query.where(or_(sessions.c.app == app, sessions.c.app_id == app))
-    for column, wanted in ((sessions.c.owner, owner), (sessions.c.app_id, app_id), (sessions.c.name, name)):
-        if wanted is not None:
-            query = query.where(column == wanted)
+    for column, filter_value in (
+        (sessions.c.owner, owner),
+        (sessions.c.app_id, app_id),
+        (sessions.c.name, name),
+    ):
+        if filter_value is not None:
+            query = query.where(column == filter_value)
     if search:
         query = query.where(
             or_(sessions.c.title.icontains(search, autoescape=True), sessions.c.id.in_(_saying(search)))
@@ -229,19 +233,19 @@ def memory(connection: Connection, session_id: str, agent: str, until: int | Non
 
     ``until``: the number of the last message that is read.
     """
-    given = {"id": session_id, "agent": agent}
+    parameters = {"id": session_id, "agent": agent}
     texts: list[str] = []
-    first, last, chars, more = 0, 0, 0, False
-    with connection.execute(_MEMORY, {**given, "until": _MAX_SEQ if until is None else until}) as rows:
+    first, last, chars, has_more = 0, 0, 0, False
+    with connection.execute(_MEMORY, {**parameters, "until": _MAX_SEQ if until is None else until}) as rows:
         for text, seq in rows:
             chars += len(text)
             if texts and (chars > MAX_TURN_CHARS or len(texts) == MAX_TURN_MESSAGES):
-                more = True
+                has_more = True
                 break
             first, last = seq, last or seq
             texts.append(text)
-    earlier = connection.execute(_EARLIER, {**given, "first": first}).scalar_one() if more else 0
-    state = connection.execute(_STATE, given).scalar()
+    earlier = connection.execute(_EARLIER, {**parameters, "first": first}).scalar_one() if has_more else 0
+    state = connection.execute(_STATE, parameters).scalar()
     return Remembered([orjson.loads(text) for text in reversed(texts)], state or {}, last, earlier)
 
 
@@ -270,20 +274,20 @@ def messages(
 ) -> RowPage[MessageRow]:
     """Messages with a number above ``after``, in order; of one agent if it is given. At least one if there is any."""
     table = session_messages.c
-    which: ColumnElement[bool] = (table.session_id == session_id) & (table.seq > after)
+    condition: ColumnElement[bool] = (table.session_id == session_id) & (table.seq > after)
     if agent is not None:
-        which &= table.agent == agent
-    last, chars, count, more = after, 0, 0, False
+        condition &= table.agent == agent
+    last, chars, count, has_more = after, 0, 0, False
     for row in connection.execute(
-        select(table.seq, _MESSAGE_CHARS).where(which).order_by(table.seq).limit(limit + 1)
+        select(table.seq, _MESSAGE_CHARS).where(condition).order_by(table.seq).limit(limit + 1)
     ):
         chars += row.chars
         if count == limit or (count and chars > max_chars):
-            more = True
+            has_more = True
             break
         last, count = row.seq, count + 1
-    query = MESSAGES.select.where(which, table.seq <= last).order_by(table.seq)
-    return RowPage(tuple(MESSAGES.every(connection, query)), more)
+    query = MESSAGES.select.where(condition, table.seq <= last).order_by(table.seq)
+    return RowPage(tuple(MESSAGES.every(connection, query)), has_more)
 
 
 def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, Any]]:
@@ -299,27 +303,30 @@ def states(connection: Connection, session_id: str) -> dict[str, Mapping[str, An
 def save(
     connection: Connection,
     key: SessionKey,
-    added: Sequence[AddedMessage],
-    kept: Mapping[str, Mapping[str, Any]],
+    added_messages: Sequence[AddedMessage],
+    saved_values: Mapping[str, Mapping[str, Any]],
     run_id: str | None,
-    seen: Mapping[str, int],
+    seen_numbers: Mapping[str, int],
     title: str = "",
 ) -> SessionSaved:
     """Add messages as (agent, message, moment) and replace states: all of it, or nothing.
 
-    ``seen``: the number of the last message of each agent that the turn built upon. ``title`` is for one that has none.
+    ``seen_numbers``: the number of the last message of each agent that the turn built upon. ``title`` is for
+    one that has none.
     """
     # Agents side by side in a new session each make it; the second one finds that of the first.
     session_id = opened(connection, key, title=title).id if key.fresh else key.id
     row = connection.execute(_LOCKED, {"id": session_id}).first()
     if row is None:
         return "gone"
-    if seen and _last(connection, session_id, seen) != {agent: last for agent, last in seen.items() if last}:
-        return "saved" if _is_kept(connection, session_id, run_id, seen) else "changed"
-    found = SessionRow(*row)
-    if title and not found.title:
-        connection.execute(_TITLED, {"session": found.id, "given": title})
-    _put(connection, found, added, kept, [run_id] * len(added))
+    if seen_numbers and _last(connection, session_id, seen_numbers) != {
+        agent: last for agent, last in seen_numbers.items() if last
+    }:
+        return "saved" if _is_kept(connection, session_id, run_id, seen_numbers) else "changed"
+    session_row = SessionRow(*row)
+    if title and not session_row.title:
+        connection.execute(_TITLED, {"session": session_row.id, "given": title})
+    _put(connection, session_row, added_messages, saved_values, [run_id] * len(added_messages))
     return "saved"
 
 
@@ -329,12 +336,17 @@ def _last(connection: Connection, session_id: str, agents: Mapping[str, int]) ->
     return dict(list(rows))
 
 
-def _is_kept(connection: Connection, session_id: str, run_id: str | None, seen: Mapping[str, int]) -> bool:
+def _is_kept(
+    connection: Connection, session_id: str, run_id: str | None, seen_numbers: Mapping[str, int]
+) -> bool:
     """Whether all that was added since is of this run: its turn was kept before it was cut off and begun again."""
-    added = [
-        (session_messages.c.agent == agent) & (session_messages.c.seq > last) for agent, last in seen.items()
+    conditions = [
+        (session_messages.c.agent == agent) & (session_messages.c.seq > last)
+        for agent, last in seen_numbers.items()
     ]
-    query = select(session_messages.c.run_id).where(session_messages.c.session_id == session_id, or_(*added))
+    query = select(session_messages.c.run_id).where(
+        session_messages.c.session_id == session_id, or_(*conditions)
+    )
     return run_id is not None and set(connection.execute(query.distinct()).scalars()) == {run_id}
 
 
@@ -347,20 +359,20 @@ def rate(
 ) -> MessageRow | None:
     """Put a rating with a message in the place of what it had; ``None`` takes it away. The message, if it is there."""
     connection.execute(_LOCKED, {"id": session_id})
-    which = (session_messages.c.session_id == session_id, session_messages.c.seq == seq)
-    row = MESSAGES.first(connection, MESSAGES.select.where(*which))
+    conditions = (session_messages.c.session_id == session_id, session_messages.c.seq == seq)
+    row = MESSAGES.first(connection, MESSAGES.select.where(*conditions))
     if row is None:
         return None
     message = _with_rating(row.message, rating)
-    connection.execute(update(session_messages).where(*which).values(message=message))
+    connection.execute(update(session_messages).where(*conditions).values(message=message))
     _grow(connection, session_id, json_bytes(message) - json_bytes(row.message))
     return replace_fields(row, message=message)
 
 
-def _grow(connection: Connection, session_id: str, more: int) -> None:
+def _grow(connection: Connection, session_id: str, added_bytes: int) -> None:
     """Count what a session takes on the disk by now."""
-    changed = update(sessions).where(sessions.c.id == session_id)
-    connection.execute(changed.values(bytes=sessions.c.bytes + more))
+    statement = update(sessions).where(sessions.c.id == session_id)
+    connection.execute(statement.values(bytes=sessions.c.bytes + added_bytes))
 
 
 def _with_rating(message: Mapping[str, Any], rating: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -417,27 +429,29 @@ def rated(
         if moment is None:
             return None
         query = query.where(tuple_(table.created_at, table.session_id, table.seq) > (moment, *after))
-    found: list[RatedRow] = []
+    rated_rows: list[RatedRow] = []
     total = 0
     for session_id, seq in connection.execute(query).all():
-        said = (table.session_id == session_id) & (table.agent == "") & (table.seq <= seq)
-        shown, chars = _last_that_fit(connection, said, history + 1, max_chars)
+        condition = (table.session_id == session_id) & (table.agent == "") & (table.seq <= seq)
+        shown_count, chars = _last_that_fit(connection, condition, history + 1, max_chars)
         total += chars
-        if len(found) == limit or (found and total > max_chars):
-            return RowPage(tuple(found), True)
-        rows = MESSAGES.every(connection, MESSAGES.select.where(said).order_by(table.seq.desc()).limit(shown))
+        if len(rated_rows) == limit or (rated_rows and total > max_chars):
+            return RowPage(tuple(rated_rows), True)
+        rows = MESSAGES.every(
+            connection, MESSAGES.select.where(condition).order_by(table.seq.desc()).limit(shown_count)
+        )
         session = get(connection, session_id)
         assert session is not None
-        found.append(RatedRow(session, rows[0], rows[:0:-1]))
-    return RowPage(tuple(found), False)
+        rated_rows.append(RatedRow(session, rows[0], rows[:0:-1]))
+    return RowPage(tuple(rated_rows), False)
 
 
 def _last_that_fit(
-    connection: Connection, which: ColumnElement[bool], limit: int, max_chars: int
+    connection: Connection, condition: ColumnElement[bool], limit: int, max_chars: int
 ) -> tuple[int, int]:
     """How many of the last messages have at most ``max_chars`` together, one at least, and how many they have."""
     count = total = 0
-    query = select(_MESSAGE_CHARS).where(which).order_by(session_messages.c.seq.desc()).limit(limit)
+    query = select(_MESSAGE_CHARS).where(condition).order_by(session_messages.c.seq.desc()).limit(limit)
     for chars in connection.execute(query).scalars():
         if count and total + chars > max_chars:
             break
@@ -445,21 +459,21 @@ def _last_that_fit(
     return count, total
 
 
-def messages_bytes(added: Sequence[AddedMessage]) -> int:
+def messages_bytes(added_messages: Sequence[AddedMessage]) -> int:
     """What messages take on the disk."""
-    return sum(json_bytes(message) for _agent, message, _moment in added)
+    return sum(json_bytes(message) for _agent, message, _moment in added_messages)
 
 
 def _put(
     connection: Connection,
     row: SessionRow,
-    added: Sequence[AddedMessage],
-    kept: Mapping[str, Mapping[str, Any]],
+    added_messages: Sequence[AddedMessage],
+    saved_values: Mapping[str, Mapping[str, Any]],
     runs: Sequence[str | None],
 ) -> None:
     """Add messages, each of the run in ``runs`` that stands where it does, and replace states."""
-    now, more = time.time(), messages_bytes(added)
-    if added:
+    now, added_bytes = time.time(), messages_bytes(added_messages)
+    if added_messages:
         connection.execute(
             _ADD,
             [
@@ -471,12 +485,14 @@ def _put(
                     "message": dict(message),
                     "created_at": moment,
                 }
-                for number, ((agent, message, moment), run_id) in enumerate(zip(added, runs, strict=True), 1)
+                for number, ((agent, message, moment), run_id) in enumerate(
+                    zip(added_messages, runs, strict=True), 1
+                )
             ],
         )
-    for agent, state in kept.items():
+    for agent, state in saved_values.items():
         before = connection.execute(_STATE, {"id": row.id, "agent": agent}).first()
-        more += json_bytes(state) - (0 if before is None else json_bytes(before.state))
+        added_bytes += json_bytes(state) - (0 if before is None else json_bytes(before.state))
         connection.execute(
             delete(session_states).where(
                 session_states.c.session_id == row.id, session_states.c.agent == agent
@@ -486,7 +502,8 @@ def _put(
             insert(session_states).values(session_id=row.id, agent=agent, state=dict(state), updated_at=now)
         )
     connection.execute(
-        _USED, {"session": row.id, "last": row.last_seq + len(added), "now": now, "more": more}
+        _USED,
+        {"session": row.id, "last": row.last_seq + len(added_messages), "now": now, "more": added_bytes},
     )
 
 
@@ -503,14 +520,14 @@ def reset(connection: Connection, session_id: str) -> None:
 def replace(
     connection: Connection,
     session_id: str,
-    added: Sequence[AddedMessage],
-    kept: Mapping[str, Mapping[str, Any]],
+    added_messages: Sequence[AddedMessage],
+    saved_values: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Put other messages and states in the place of all that was said."""
     reset(connection, session_id)
     row = get(connection, session_id)
     if row is not None:
-        _put(connection, row, added, kept, [None] * len(added))
+        _put(connection, row, added_messages, saved_values, [None] * len(added_messages))
 
 
 def describe(
@@ -536,16 +553,16 @@ def fork(connection: Connection, session_id: str, new_id: str, name: str) -> Ses
     if row is None:
         return None
     key = SessionKey(new_id, row.app_id, row.owner, name, row.app)
-    made = opened(connection, key, title=row.title, metadata=row.metadata)
-    after, more = 0, True
-    while more:
+    session_row = opened(connection, key, title=row.title, metadata=row.metadata)
+    after, has_more = 0, True
+    while has_more:
         page = messages(connection, session_id, after=after)
-        added = [(item.agent, _with_rating(item.message, None), item.created_at) for item in page.data]
-        _put(connection, made, added, {}, [item.run_id for item in page.data])
-        made = replace_fields(made, last_seq=made.last_seq + len(added))
-        after, more = page.data[-1].seq if page.data else 0, page.has_more
-    _put(connection, made, [], states(connection, session_id), [])
-    return get(connection, made.id)
+        new_messages = [(item.agent, _with_rating(item.message, None), item.created_at) for item in page.data]
+        _put(connection, session_row, new_messages, {}, [item.run_id for item in page.data])
+        session_row = replace_fields(session_row, last_seq=session_row.last_seq + len(new_messages))
+        after, has_more = page.data[-1].seq if page.data else 0, page.has_more
+    _put(connection, session_row, [], states(connection, session_id), [])
+    return get(connection, session_row.id)
 
 
 def size(connection: Connection, session_id: str) -> int:

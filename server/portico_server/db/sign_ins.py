@@ -27,14 +27,14 @@ class SignInRow:
     used_at: float
 
 
-def add(connection: Connection, row: SignInRow, idle_s: float, most: int) -> Sequence[str]:
+def add(connection: Connection, row: SignInRow, idle_s: float, limit: int) -> Sequence[str]:
     """Write a new one, and forget those that nobody has used for so long; the hashes of the owner's that make way, the
-    longest unused first, so that ``most`` remain.
+    longest unused first, so that ``limit`` remain.
     """
     now = clock(connection)
     connection.execute(delete(sign_ins).where(sign_ins.c.used_at < now - idle_s))
-    theirs = select(sign_ins.c.hash).where(sign_ins.c.owner == row.owner).order_by(sign_ins.c.used_at.desc())
-    over = connection.execute(theirs.offset(most - 1)).scalars().all()
+    query = select(sign_ins.c.hash).where(sign_ins.c.owner == row.owner).order_by(sign_ins.c.used_at.desc())
+    over = connection.execute(query.offset(limit - 1)).scalars().all()
     if over:
         connection.execute(delete(sign_ins).where(sign_ins.c.hash.in_(over)))
     values = {"hash": row.hash, "owner": row.owner, "issuer": row.issuer, "sealed": row.sealed}
@@ -43,44 +43,46 @@ def add(connection: Connection, row: SignInRow, idle_s: float, most: int) -> Seq
     return over
 
 
-def get(connection: Connection, hashed: str, idle_s: float) -> SignInRow | None:
+def get(connection: Connection, row_hash: str, idle_s: float) -> SignInRow | None:
     """The one with this hash, unless nobody has used it for so long."""
-    row = connection.execute(select(sign_ins).where(sign_ins.c.hash == hashed)).first()
+    row = connection.execute(select(sign_ins).where(sign_ins.c.hash == row_hash)).first()
     if row is None or row.used_at < clock(connection) - idle_s:
         return None
     return SignInRow(row.hash, row.owner, row.issuer, row.sealed, row.renewals, row.used_at)
 
 
-def use(connection: Connection, hashed: str) -> bool:
+def use(connection: Connection, row_hash: str) -> bool:
     """Note that one is used now; whether it is there."""
     now = clock(connection)
-    changed = connection.execute(update(sign_ins).where(sign_ins.c.hash == hashed).values(used_at=now))
-    return changed.rowcount > 0
+    result = connection.execute(update(sign_ins).where(sign_ins.c.hash == row_hash).values(used_at=now))
+    return result.rowcount > 0
 
 
-def begin_renewal(connection: Connection, hashed: str, renewals: int, seconds: float) -> bool:
+def begin_renewal(connection: Connection, row_hash: str, renewals: int, seconds: float) -> bool:
     """Whether the caller is the one daemon that renews the tokens now, for so long."""
     now = clock(connection)
-    mine = (
-        sign_ins.c.hash == hashed,
+    conditions = (
+        sign_ins.c.hash == row_hash,
         sign_ins.c.renewals == renewals,
         sign_ins.c.renewing_until <= now,
     )
-    changed = connection.execute(update(sign_ins).where(*mine).values(renewing_until=now + seconds))
-    return changed.rowcount > 0
+    result = connection.execute(update(sign_ins).where(*conditions).values(renewing_until=now + seconds))
+    return result.rowcount > 0
 
 
-def renewed(connection: Connection, hashed: str, sealed: str | None) -> bool:
+def renewed(connection: Connection, row_hash: str, sealed_tokens: str | None) -> bool:
     """End a renewal: with new tokens, or with none, and then another daemon may try. False if there is none."""
     values: dict[str, Any] = {"renewing_until": 0.0}
-    if sealed is not None:
-        values |= {"sealed": sealed, "renewals": sign_ins.c.renewals + 1}
-    return connection.execute(update(sign_ins).where(sign_ins.c.hash == hashed).values(**values)).rowcount > 0
+    if sealed_tokens is not None:
+        values |= {"sealed": sealed_tokens, "renewals": sign_ins.c.renewals + 1}
+    return (
+        connection.execute(update(sign_ins).where(sign_ins.c.hash == row_hash).values(**values)).rowcount > 0
+    )
 
 
-def end(connection: Connection, hashed: str) -> bool:
+def end(connection: Connection, row_hash: str) -> bool:
     """Forget one; whether it was there."""
-    return connection.execute(delete(sign_ins).where(sign_ins.c.hash == hashed)).rowcount > 0
+    return connection.execute(delete(sign_ins).where(sign_ins.c.hash == row_hash)).rowcount > 0
 
 
 def end_all(connection: Connection, owner: str) -> None:

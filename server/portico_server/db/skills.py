@@ -60,10 +60,10 @@ _VERSIONS: Rows[SkillVersionRow] = Rows(skill_versions, SkillVersionRow)
 get = _SKILLS.get
 
 
-def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[SkillRow]:
+def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[SkillRow]:
     """Those of an owner and the shared ones, or all there are, by name."""
     query = _SKILLS.select.order_by(skills.c.name, skills.c.id)
-    if not everyone:
+    if not include_all:
         query = query.where(or_(skills.c.owner.is_(None), skills.c.owner == owner))
     return _SKILLS.every(connection, query)
 
@@ -93,15 +93,15 @@ def versions(
 
 def archive(connection: Connection, version_id: str) -> bytes | None:
     """The files of a version, as a zip archive."""
-    found = connection.execute(select(skill_versions.c.data).where(skill_versions.c.id == version_id)).first()
-    return None if found is None else bytes(found.data)
+    row = connection.execute(select(skill_versions.c.data).where(skill_versions.c.id == version_id)).first()
+    return None if row is None else bytes(row.data)
 
 
 def create(
     connection: Connection,
     name: str,
     owner: str | None,
-    made: SkillVersionRow,
+    version_row: SkillVersionRow,
     data: bytes,
     origin: str,
     bounds: SkillBounds,
@@ -121,20 +121,22 @@ def create(
             f"This key has {bounds.skills} skills, the most that are taken. Remove one first.",
             code="too_many_skills",
         )
-    row = SkillRow(made.skill_id, name, owner, made.description, 1, 1, origin, made.created_at)
+    row = SkillRow(
+        version_row.skill_id, name, owner, version_row.description, 1, 1, origin, version_row.created_at
+    )
     try:
         with connection.begin_nested():
             _SKILLS.add(connection, row, claim=claim_of(owner, name))
     except IntegrityError as error:  # another daemon has just made it
         raise _changed(name) from error
-    _VERSIONS.add(connection, made, data=data)
+    _VERSIONS.add(connection, version_row, data=data)
     return row
 
 
 def add_version(
     connection: Connection,
     row: SkillRow,
-    made: SkillVersionRow,
+    version_row: SkillVersionRow,
     data: bytes,
     bounds: SkillBounds,
     *,
@@ -146,17 +148,19 @@ def add_version(
             f"The skill '{row.name}' has {bounds.versions} versions, the most that are taken. Remove one first.",
             code="too_many_versions",
         )
-    counted = update(skills).where(skills.c.id == row.id, skills.c.latest_version == made.version - 1)
-    if not connection.execute(counted.values(latest_version=made.version)).rowcount:
+    statement = update(skills).where(
+        skills.c.id == row.id, skills.c.latest_version == version_row.version - 1
+    )
+    if not connection.execute(statement.values(latest_version=version_row.version)).rowcount:
         raise _changed(row.name)
-    _VERSIONS.add(connection, made, data=data)
+    _VERSIONS.add(connection, version_row, data=data)
     if default:
-        set_default(connection, row.id, made)
+        set_default(connection, row.id, version_row)
 
 
-def set_default(connection: Connection, skill_id: str, made: SkillVersionRow) -> None:
+def set_default(connection: Connection, skill_id: str, version_row: SkillVersionRow) -> None:
     """Let a version be the one that is meant where none is named."""
-    values = {"default_version": made.version, "description": made.description}
+    values = {"default_version": version_row.version, "description": version_row.description}
     connection.execute(update(skills).where(skills.c.id == skill_id).values(**values))
 
 
@@ -166,12 +170,14 @@ def remove(connection: Connection, skill_id: str) -> None:
     connection.execute(delete(skills).where(skills.c.id == skill_id))
 
 
-def remove_version(connection: Connection, row: SkillRow, made: SkillVersionRow) -> bool:
+def remove_version(connection: Connection, row: SkillRow, version_row: SkillVersionRow) -> bool:
     """Forget one version; whether it could be: the default version stays."""
-    mine = skill_versions.c.id == made.id
+    condition = skill_versions.c.id == version_row.id
     default = select(skills.c.default_version).where(skills.c.id == row.id).scalar_subquery()
     return bool(
-        connection.execute(delete(skill_versions).where(mine, skill_versions.c.version != default)).rowcount
+        connection.execute(
+            delete(skill_versions).where(condition, skill_versions.c.version != default)
+        ).rowcount
     )
 
 

@@ -51,7 +51,7 @@ def _translated() -> Iterator[None]:
         raise SnapshotError(str(error)) from error
 
 
-def copy(source: Path, target: Path, on_progress: OnProgress = lambda done, total: None) -> None:
+def copy(source: Path, target: Path, on_progress: OnProgress = lambda done_pages, total: None) -> None:
     """Copy the database as it is at one moment, while others read and write it. Raises `SnapshotError`.
 
     One read transaction spans all steps: a writer neither waits for the copy nor makes it begin again.
@@ -70,7 +70,7 @@ def copy(source: Path, target: Path, on_progress: OnProgress = lambda done, tota
         old.backup(
             new,
             pages=COPY_PAGES,
-            progress=lambda _state, left, total: on_progress(total - left, total),
+            progress=lambda _state, remaining_pages, total: on_progress(total - remaining_pages, total),
             sleep=0,
         )
         old.execute("ROLLBACK")
@@ -96,13 +96,13 @@ def references(path: Path) -> References:
             "SELECT input_sha256 FROM batches WHERE finished_at IS NULL", "batches"
         )
         artifacts = digests("SELECT sha256 FROM artifacts", "artifacts")
-        others: set[str] = set()
+        other_digests: set[str] = set()
         for table in metadata.tables.values():
             for column in table.columns:
                 if column.name.endswith("sha256"):
-                    found = digests(f'SELECT "{column.name}" FROM "{table.name}"', table.name)  # noqa: S608
-                    others.update(digest for digest in found if digest)
-    return References(blobs, artifacts, frozenset(others) - blobs - artifacts)
+                    column_digests = digests(f'SELECT "{column.name}" FROM "{table.name}"', table.name)  # noqa: S608
+                    other_digests.update(digest for digest in column_digests if digest)
+    return References(blobs, artifacts, frozenset(other_digests) - blobs - artifacts)
 
 
 def revision(path: Path) -> str | None:
@@ -119,10 +119,10 @@ def problems(path: Path) -> Sequence[str]:
     """What SQLite finds wrong with a copy; nothing if it is sound."""
     try:
         with _translated(), closing(_open_read_only(path)) as connection:
-            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+            found_problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
     except SnapshotError as error:
         return [str(error)]
-    return [] if found == ["ok"] else found
+    return [] if found_problems == ["ok"] else found_problems
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:

@@ -77,9 +77,9 @@ def write(
     """`record`, by the shortest way that there is."""
     if not holder:
         # The one statement that a durable step waits for.
-        written = database.rows(_REPLACE, [(run_id, *row) for row in rows], full=full)
-        if written is not None:
-            return written
+        future = database.rows(_REPLACE, [(run_id, *row) for row in rows], full=full)
+        if future is not None:
+            return future
     return database.submit(partial(record, run_id=run_id, rows=rows, holder=holder), full=full)
 
 
@@ -126,7 +126,7 @@ def _whole(rows: list[StepRow]) -> list[StepRow]:
     """The rows with every input and output in its place."""
     by_path = {row.path: row for row in rows}
 
-    def found(text: str | None, *, shown: bool) -> str | None:
+    def found(text: str | None, *, is_shown: bool) -> str | None:
         if text is None or not text.startswith((OUTPUT_OF, INPUT_OF)):
             return text
         row = by_path.get(text[1:])
@@ -134,10 +134,10 @@ def _whole(rows: list[StepRow]) -> list[StepRow]:
             return None
         if text.startswith(INPUT_OF):
             return row.input
-        return cut(row.output) if shown and row.output is not None else row.output
+        return cut(row.output) if is_shown and row.output is not None else row.output
 
     return [
-        row._replace(input=found(row.input, shown=True), output=found(row.output, shown=False))
+        row._replace(input=found(row.input, is_shown=True), output=found(row.output, is_shown=False))
         if (row.input or "").startswith((OUTPUT_OF, INPUT_OF)) or (row.output or "").startswith(OUTPUT_OF)
         else row
         for row in rows
@@ -163,7 +163,7 @@ def run_usage(connection: Connection, run_id: str) -> Usage | None:
         return Usage(*sums)
     # The step that calls a flow has the tokens of all of it.
     rows = connection.execute(select(steps.c.path, *_TOKENS, steps.c.cost).where(of_run))
-    outside = [Usage(*used) for path, *used in rows if not _lies_in(path, flows)]
+    outside = [Usage(*counts) for path, *counts in rows if not _lies_in(path, flows)]
     return sum(outside, Usage())
 
 
@@ -183,10 +183,10 @@ def fork(
 ) -> RunRow:
     """Begin a run (`portico_server.db.runs.begin`) that has the finished steps of another one, of ``paths`` alone."""
     row = runs.begin(connection, run, lease_owner, lease_seconds)
-    wanted = set(paths)
-    kept = [step for step in of_run(connection, source) if step.path in wanted]
-    if kept:
-        record(connection, run.id, kept)
+    kept_paths = set(paths)
+    kept_steps = [step for step in of_run(connection, source) if step.path in kept_paths]
+    if kept_steps:
+        record(connection, run.id, kept_steps)
     return row
 
 
@@ -200,8 +200,8 @@ def forget(connection: Connection, run_id: str, paths: Sequence[str], holder: st
     connection.execute(gone, [{"gone": path} for path in paths])
 
 
-def _copy_referenced_outputs(connection: Connection, run_id: str, lost: set[str]) -> None:
-    """Give the steps that stay what stands with those that are ``lost``."""
+def _copy_referenced_outputs(connection: Connection, run_id: str, lost_paths: set[str]) -> None:
+    """Give the steps that stay what stands with those that are ``lost_paths``."""
     references = or_(
         steps.c.input.startswith(OUTPUT_OF),
         steps.c.input.startswith(INPUT_OF),
@@ -211,24 +211,24 @@ def _copy_referenced_outputs(connection: Connection, run_id: str, lost: set[str]
     leaning = [
         path
         for path, *texts in connection.execute(query)
-        if path not in lost
-        and any(text and text[0] in (OUTPUT_OF, INPUT_OF) and text[1:] in lost for text in texts)
+        if path not in lost_paths
+        and any(text and text[0] in (OUTPUT_OF, INPUT_OF) and text[1:] in lost_paths for text in texts)
     ]
     if not leaning:
         return
-    whole = {row.path: row for row in of_run(connection, run_id)}
+    steps_by_path = {row.path: row for row in of_run(connection, run_id)}
     for path in leaning:
         of_step = (steps.c.run_id == run_id) & (steps.c.path == path)
-        values = {"input": whole[path].input, "output": whole[path].output}
+        values = {"input": steps_by_path[path].input, "output": steps_by_path[path].output}
         connection.execute(update(steps).where(of_step).values(values))
 
 
 def cached(connection: Connection, key: str) -> str | None:
     """A kept output, or ``None`` if there is none or it is too old."""
-    found = connection.execute(
+    output = connection.execute(
         select(step_cache.c.value).where(step_cache.c.key == key, step_cache.c.expires_at > time.time())
     ).scalar()
-    return None if found is None else str(found)
+    return None if output is None else str(output)
 
 
 def keep(connection: Connection, key: str, value: str, seconds: float) -> None:

@@ -42,13 +42,15 @@ def mirror(
     )
     if only is not None:
         name = files.c.filename
-        below = (and_(name > f"{one}/", name < f"{one}0") for one in only)  # 0 comes behind the slash
+        below = (
+            and_(name > f"{folder}/", name < f"{folder}0") for folder in only
+        )  # 0 comes behind the slash
         query = query.where(or_(name.in_(only), *below))
     return {row.filename: StoreFileRow(*row) for row in connection.execute(query)}
 
 
 def remirror(
-    connection: Connection, store_id: str, came: Sequence[MirroredFile], gone: Sequence[str] = ()
+    connection: Connection, store_id: str, came: Sequence[MirroredFile], removed_ids: Sequence[str] = ()
 ) -> list[str]:
     """Put files that came into a store and remove those that went; the digests that nobody needs now."""
     now = time.time()
@@ -72,25 +74,25 @@ def remirror(
             ],
         )
         stores.touch(connection, store_id)
-    unneeded = []
-    for file_id in [*gone, *(item.replaces for item in came if item.replaces)]:
+    unneeded_digests = []
+    for file_id in [*removed_ids, *(item.replaces for item in came if item.replaces)]:
         old = file_rows.get(connection, file_id)
         if old is not None and file_rows.delete(connection, file_id):
-            unneeded.append(old.sha256)
-    return unneeded
+            unneeded_digests.append(old.sha256)
+    return unneeded_digests
 
 
 def move_files(
     connection: Connection,
     store_id: str,
-    moved: Sequence[tuple[str, str, int | None, int]],
-    renamed: Sequence[str],
+    moved_files: Sequence[tuple[str, str, int | None, int]],
+    renamed_ids: Sequence[str],
 ) -> None:
     """Give mirrored files (id, name, time in nanoseconds, size) the names that they have now.
 
-    ``renamed``: those that are found by other words from now on.
+    ``renamed_ids``: those that are found by other words from now on.
     """
-    for file_id, name, mtime_ns, size in moved:
+    for file_id, name, mtime_ns, size in moved_files:
         connection.execute(update(files).where(files.c.id == file_id).values(filename=name))
         stores.set_file(connection, store_id, file_id, {"source_mtime_ns": mtime_ns, "source_size": size})
-    chunks.rename_files(connection, store_id, renamed)
+    chunks.rename_files(connection, store_id, renamed_ids)

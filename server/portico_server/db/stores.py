@@ -187,10 +187,10 @@ def oldest_titled(connection: Connection, name: str, owner: str | None) -> Store
     return _STORES.first(connection, query.order_by(stores.c.id).limit(1))
 
 
-def visible(connection: Connection, owner: str | None, *, everyone: bool = False) -> list[StoreRow]:
+def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[StoreRow]:
     """All stores of ``owner`` and those that are shared, or all there are, oldest first."""
     query = _STORES.select.order_by(stores.c.id)
-    if not everyone:
+    if not include_all:
         query = query.where(or_(stores.c.owner.is_(None), stores.c.owner == owner))
     return _STORES.every(connection, query)
 
@@ -220,9 +220,9 @@ def delete_store(connection: Connection, store_id: str) -> list[str]:
     """Remove a store with everything in it; the digests of mirrored files whose bytes nobody needs now."""
     chunks.remove_store(connection, store_id)
     connection.execute(sql_delete(stores).where(stores.c.id == store_id))
-    mine = files.c.owner == f"{MIRRORED_OWNER}{store_id}"
-    digests = {row.sha256 for row in connection.execute(select(files.c.sha256).where(mine))}
-    connection.execute(sql_delete(files).where(mine))
+    condition = files.c.owner == f"{MIRRORED_OWNER}{store_id}"
+    digests = {row.sha256 for row in connection.execute(select(files.c.sha256).where(condition))}
+    connection.execute(sql_delete(files).where(condition))
     return sorted(digest for digest in digests if not file_rows.is_held(connection, digest))
 
 
@@ -230,14 +230,14 @@ def empty(connection: Connection, store_id: str) -> None:
     """Delete what was made of the files of an expired store; they wait to be indexed again, should it be used again."""
     chunks.empty_store(connection, store_id)
     connection.execute(sql_delete(group_files).where(group_files.c.store_id == store_id))
-    completed = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")
-    connection.execute(update(store_files).where(completed).values(status="in_progress", usage_bytes=0))
+    condition = and_(store_files.c.store_id == store_id, store_files.c.status == "completed")
+    connection.execute(update(store_files).where(condition).values(status="in_progress", usage_bytes=0))
 
 
 def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[FileCounts, int]]:
     """For each store that holds files: how many are in which state, and the bytes its chunks take."""
-    found: dict[str, dict[str, int]] = {}
-    used: dict[str, int] = {}
+    states_by_store: dict[str, dict[str, int]] = {}
+    used_bytes: dict[str, int] = {}
     rows = connection.execute(
         select(
             store_files.c.store_id,
@@ -249,19 +249,21 @@ def counts(connection: Connection, store_ids: Iterable[str]) -> dict[str, tuple[
         .group_by(store_files.c.store_id, store_files.c.status)
     )
     for row in rows:
-        found.setdefault(row.store_id, {})[row.status] = row.files
-        used[row.store_id] = used.get(row.store_id, 0) + int(row.used or 0)
-    return {store_id: (file_counts(states), used[store_id]) for store_id, states in found.items()}
+        states_by_store.setdefault(row.store_id, {})[row.status] = row.files
+        used_bytes[row.store_id] = used_bytes.get(row.store_id, 0) + int(row.used or 0)
+    return {
+        store_id: (file_counts(states), used_bytes[store_id]) for store_id, states in states_by_store.items()
+    }
 
 
 def problems(connection: Connection, store_ids: Iterable[str]) -> dict[str, str]:
     """For each store with files that could not be indexed: what one of them says about it."""
-    found = connection.execute(
+    result = connection.execute(
         select(store_files.c.store_id, func.min(store_files.c.error_message).label("message"))
         .where(store_files.c.store_id.in_(list(store_ids)), store_files.c.status == "failed")
         .group_by(store_files.c.store_id)
     )
-    return {row.store_id: row.message for row in found if row.message}
+    return {row.store_id: row.message for row in result if row.message}
 
 
 def attach(
@@ -284,8 +286,8 @@ def attach(
         "source_mtime_ns": mtime_ns,
         "source_size": size,
     }
-    this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
-    if connection.execute(update(store_files).where(this).values(**values)).rowcount == 0:
+    condition = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
+    if connection.execute(update(store_files).where(condition).values(**values)).rowcount == 0:
         connection.execute(
             insert(store_files).values(
                 store_id=store_id, file_id=file_id, usage_bytes=0, created_at=time.time(), **values
@@ -337,11 +339,16 @@ class FileState:
 
 def states(connection: Connection, store_id: str) -> list[FileState]:
     """How each file of a store is."""
-    kept = store_files.c
-    query = select(kept.file_id, kept.status, kept.usage_bytes, kept.attributes)
+    column_collection = store_files.c
+    query = select(
+        column_collection.file_id,
+        column_collection.status,
+        column_collection.usage_bytes,
+        column_collection.attributes,
+    )
     return [
         FileState(row.file_id, row.status, int(row.usage_bytes or 0), row.attributes or {})
-        for row in connection.execute(query.where(kept.store_id == store_id))
+        for row in connection.execute(query.where(column_collection.store_id == store_id))
     ]
 
 
@@ -354,11 +361,11 @@ def holders(
         .join(stores, stores.c.id == store_files.c.store_id)
         .where(store_files.c.file_id.in_(list(file_ids)))
     )
-    found = []
+    found_holders = []
     for row in rows:
         values = dict(row._mapping)
-        found.append((values.pop("file_id"), values.pop("own") or {}, values))
-    return [(file_id, StoreRow(**values), own) for file_id, own, values in found]
+        found_holders.append((values.pop("file_id"), values.pop("own") or {}, values))
+    return [(file_id, StoreRow(**values), attributes) for file_id, attributes, values in found_holders]
 
 
 def file_page(
@@ -451,10 +458,10 @@ def set_file(connection: Connection, store_id: str, file_id: str, values: Mappin
 
 def wait_again(connection: Connection, store_id: str) -> None:
     """Let all files of a store wait to be indexed."""
-    done = store_files.c.status.in_(("completed", "failed"))
+    binary_expression = store_files.c.status.in_(("completed", "failed"))
     connection.execute(
         update(store_files)
-        .where(store_files.c.store_id == store_id, done)
+        .where(store_files.c.store_id == store_id, binary_expression)
         .values(status="in_progress", error_code=None, error_message=None)
     )
 
@@ -462,5 +469,5 @@ def wait_again(connection: Connection, store_id: str) -> None:
 def detach(connection: Connection, store_id: str, file_id: str) -> bool:
     """Take a file out of a store. Whether it was in it."""
     chunks.remove_file(connection, store_id, file_id)
-    this = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
-    return connection.execute(sql_delete(store_files).where(this)).rowcount > 0
+    condition = and_(store_files.c.store_id == store_id, store_files.c.file_id == file_id)
+    return connection.execute(sql_delete(store_files).where(condition)).rowcount > 0

@@ -67,8 +67,8 @@ def renew(connection: Connection, ids: Sequence[str], lease_seconds: float) -> N
     """Hold them for so long from now on."""
     until = clock(connection) + lease_seconds
     for portion in portions(ids):
-        some = mcp_tasks.c.id.in_(portion)
-        connection.execute(update(mcp_tasks).where(some).values(lease_expires=until))
+        binary_expression = mcp_tasks.c.id.in_(portion)
+        connection.execute(update(mcp_tasks).where(binary_expression).values(lease_expires=until))
 
 
 def is_left(connection: Connection, task_id: str) -> bool:
@@ -80,16 +80,16 @@ def is_left(connection: Connection, task_id: str) -> bool:
     return expires is not None and expires < clock(connection)
 
 
-def lose(connection: Connection, *, every: bool) -> int:
-    """Let those fail whose daemon is gone: ``every`` one at work, or those whose lease has run out. How many.
+def lose(connection: Connection, *, include_all: bool) -> int:
+    """Let those fail whose daemon is gone: ``include_all`` one at work, or those whose lease has run out. How many.
 
     Not those whose run is durable: it is taken up again.
     """
     now = time.time()
-    gone = true() if every else mcp_tasks.c.lease_expires < clock(connection)
+    condition = true() if include_all else mcp_tasks.c.lease_expires < clock(connection)
     return connection.execute(
         update(mcp_tasks)
-        .where(mcp_tasks.c.status == "working", gone, mcp_tasks.c.run_id.not_in(select(runs.c.id)))
+        .where(mcp_tasks.c.status == "working", condition, mcp_tasks.c.run_id.not_in(select(runs.c.id)))
         .values(status="failed", message=LOST_MESSAGE, finished_at=now)
     ).rowcount
 
@@ -116,8 +116,8 @@ def open_session(connection: Connection, row: McpSessionRow, idle_s: float, max_
     now = clock(connection)
     used_at = mcp_sessions.c.used_at
     connection.execute(delete(mcp_sessions).where(used_at < now - idle_s))
-    own = select(mcp_sessions.c.id).where(mcp_sessions.c.owner == row.owner)
-    surplus = connection.execute(own.order_by(used_at.desc()).offset(max_per_owner - 1)).scalars().all()
+    query = select(mcp_sessions.c.id).where(mcp_sessions.c.owner == row.owner)
+    surplus = connection.execute(query.order_by(used_at.desc()).offset(max_per_owner - 1)).scalars().all()
     for portion in portions(surplus):
         connection.execute(delete(mcp_sessions).where(mcp_sessions.c.id.in_(portion)))
     _SESSIONS.add(connection, replace(row, used_at=now))
@@ -133,22 +133,24 @@ def renew_sessions(connection: Connection, ids: Sequence[str]) -> None:
     """They were used just now."""
     now = clock(connection)
     for portion in portions(ids):
-        some = mcp_sessions.c.id.in_(portion)
-        connection.execute(update(mcp_sessions).where(some).values(used_at=now))
+        binary_expression = mcp_sessions.c.id.in_(portion)
+        connection.execute(update(mcp_sessions).where(binary_expression).values(used_at=now))
 
 
 def change_session(
     connection: Connection, session_id: str, name: str, request: Mapping[str, Any] | None, max_requests: int
 ) -> None:
     """Keep a request of a session under a name, or nothing of that name; no more than so many requests."""
-    one = mcp_sessions.c.id == session_id
-    found = connection.execute(select(mcp_sessions.c.requests).where(one).with_for_update()).scalar()
-    if found is None:
+    condition = mcp_sessions.c.id == session_id
+    found_requests = connection.execute(
+        select(mcp_sessions.c.requests).where(condition).with_for_update()
+    ).scalar()
+    if found_requests is None:
         return
-    requests = {key: value for key, value in found.items() if key != name}
+    requests = {key: value for key, value in found_requests.items() if key != name}
     if request is not None and len(requests) < max_requests:
         requests[name] = dict(request)
-    connection.execute(update(mcp_sessions).where(one).values(requests=requests))
+    connection.execute(update(mcp_sessions).where(condition).values(requests=requests))
 
 
 def end_session(connection: Connection, session_id: str) -> None:

@@ -135,7 +135,7 @@ def move(
     events: Sequence[NewEvent] = (),
     state: Mapping[str, Any] | None = None,
     error: Mapping[str, Any] | None = None,
-    ended: bool = False,
+    has_ended: bool = False,
 ) -> bool:
     """Give a job another status, if it has one of ``since``; whether it had. ``state`` is added to what is known."""
     row = get(connection, job_id)
@@ -148,11 +148,11 @@ def move(
             status=status,
             state={**row.state, **(state or {})},
             error=dict(error) if error else None,
-            finished_at=time.time() if ended else None,
+            finished_at=time.time() if has_ended else None,
         )
     )
     _append(connection, job_id, events)
-    if ended:
+    if has_ended:
         webhooks.announce(connection, row.owner, f"fine_tuning.job.{status}", job_id)
     return True
 

@@ -69,10 +69,10 @@ def get(connection: Connection, upload_id: str) -> UploadRow | None:
 def add(connection: Connection, row: UploadRow, bounds: UploadBounds) -> bool:
     """Begin one; whether its owner may have another."""
     open_ones = (uploads.c.owner == row.owner) & _is_pending()
-    count, announced = connection.execute(
+    count, announced_bytes = connection.execute(
         select(func.count(), func.coalesce(func.sum(uploads.c.bytes), 0)).where(open_ones)
     ).one()
-    if count >= bounds.uploads or announced + row.bytes > bounds.bytes:
+    if count >= bounds.uploads or announced_bytes + row.bytes > bounds.bytes:
         return False
     _UPLOADS.add(connection, row)
     return True
@@ -89,12 +89,17 @@ def add_part(connection: Connection, row: PartRow, max_parts: int, max_bytes: in
     """Keep a part of an upload; whether it is pending and has room for it."""
     # Parts come in parallel: one at a time is counted.
     connection.execute(select(uploads.c.id).where(uploads.c.id == row.upload_id).with_for_update())
-    found = get(connection, row.upload_id)
-    held = upload_parts.c.upload_id == row.upload_id
+    upload_row = get(connection, row.upload_id)
+    condition = upload_parts.c.upload_id == row.upload_id
     count, total = connection.execute(
-        select(func.count(), func.coalesce(func.sum(upload_parts.c.bytes), 0)).where(held)
+        select(func.count(), func.coalesce(func.sum(upload_parts.c.bytes), 0)).where(condition)
     ).one()
-    if found is None or found.status != "pending" or count >= max_parts or total + row.bytes > max_bytes:
+    if (
+        upload_row is None
+        or upload_row.status != "pending"
+        or count >= max_parts
+        or total + row.bytes > max_bytes
+    ):
         return False
     _PARTS.add(connection, row)
     return True
@@ -145,14 +150,14 @@ def _is_pending() -> Any:
 
 
 def _end(connection: Connection, upload_id: str, status: UploadStatus, file_id: str | None) -> bool:
-    ended = connection.execute(
+    result = connection.execute(
         update(uploads).where(uploads.c.id == upload_id, _is_pending()).values(status=status, file_id=file_id)
     )
-    return ended.rowcount == 1
+    return result.rowcount == 1
 
 
 def _forget_parts(connection: Connection, upload_ids: Sequence[str]) -> list[str]:
-    mine = upload_parts.c.upload_id.in_(upload_ids)
-    digests = list(connection.execute(select(upload_parts.c.sha256).where(mine)).scalars())
-    connection.execute(delete(upload_parts).where(mine))
+    binary_expression = upload_parts.c.upload_id.in_(upload_ids)
+    digests = list(connection.execute(select(upload_parts.c.sha256).where(binary_expression)).scalars())
+    connection.execute(delete(upload_parts).where(binary_expression))
     return digests

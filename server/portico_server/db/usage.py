@@ -64,10 +64,10 @@ def of_run(connection: Connection, run_id: str, key_id: str, began: float) -> Us
     columns = (usage.c.prompt_tokens, usage.c.completion_tokens, usage.c.cached_tokens)
     totals = [*(func.coalesce(func.sum(column), 0) for column in columns), func.sum(usage.c.cost)]
     since = usage.c.created_at >= began - MAX_BEFORE_ROW_S
-    found = connection.execute(
+    result = connection.execute(
         select(*totals).where(usage.c.key_id == key_id, since, usage.c.run_id == run_id)
     )
-    return Usage(*found.one())
+    return Usage(*result.one())
 
 
 _REPORTED_COLUMNS = (
@@ -92,29 +92,29 @@ def append(connection: Connection, rows: Sequence[UsageRow]) -> None:
 
 def _by_day(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
     """Rows summed up, in the order of their keys: two daemons that write the same ones do not block each other."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    rows_by_key: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = (int(row.created_at // DAY_S), row.key_id, row.name, row.operation, row.model)
-        held = found.get(key)
-        if held is None:
+        day_row = rows_by_key.get(key)
+        if day_row is None:
             names = ("day", "key_id", "name", "operation", "model")
-            held = found[key] = {**dict(zip(names, key, strict=True)), "calls": 0, "cost": None}
-            held.update(dict.fromkeys(_SUMMED, 0))
-        held["calls"] += 1
+            day_row = rows_by_key[key] = {**dict(zip(names, key, strict=True)), "calls": 0, "cost": None}
+            day_row.update(dict.fromkeys(_SUMMED, 0))
+        day_row["calls"] += 1
         for name in _SUMMED:
-            held[name] += getattr(row, name)
+            day_row[name] += getattr(row, name)
         if row.cost is not None:
-            held["cost"] = (held["cost"] or 0.0) + row.cost
-    return [found[key] for key in sorted(found)]
+            day_row["cost"] = (day_row["cost"] or 0.0) + row.cost
+    return [rows_by_key[key] for key in sorted(rows_by_key)]
 
 
 @cache
 def _added(dialect: str) -> Any:
     """The statement that adds sums to those that are there."""
     new: Any = import_module(f"sqlalchemy.dialects.{dialect}").insert(usage_days)
-    more = new.excluded
-    values: dict[str, Any] = {name: usage_days.c[name] + more[name] for name in ("calls", *_SUMMED)}
-    values["cost"] = func.coalesce(usage_days.c.cost + more.cost, usage_days.c.cost, more.cost)
+    new_row = new.excluded
+    values: dict[str, Any] = {name: usage_days.c[name] + new_row[name] for name in ("calls", *_SUMMED)}
+    values["cost"] = func.coalesce(usage_days.c.cost + new_row.cost, usage_days.c.cost, new_row.cost)
     return new.on_conflict_do_update(index_elements=list(usage_days.primary_key.columns), set_=values)
 
 
@@ -135,19 +135,19 @@ def spent_by(
 
     ``by``: of this key alone; ``without``: not those of keys that mean another app by the same name.
     """
-    whose: ColumnElement[bool] = usage.c.name.in_(list(names))
+    condition: ColumnElement[bool] = usage.c.name.in_(list(names))
     if by is not None:
-        whose = and_(whose, usage.c.key_id == by)
+        condition = and_(condition, usage.c.key_id == by)
     if without:
-        whose = and_(whose, usage.c.key_id.not_in(list(without)))
-    return _spent(connection, whose, since)
+        condition = and_(condition, usage.c.key_id.not_in(list(without)))
+    return _spent(connection, condition, since)
 
 
-def _spent(connection: Connection, whose: ColumnElement[bool], since: float) -> tuple[int, int]:
+def _spent(connection: Connection, condition: ColumnElement[bool], since: float) -> tuple[int, int]:
     tokens = func.coalesce(func.sum(usage.c.prompt_tokens + usage.c.completion_tokens), 0)
-    query = select(func.count(), tokens).where(whose, usage.c.created_at >= since)
-    calls, used = connection.execute(query).one()
-    return int(calls), int(used)
+    query = select(func.count(), tokens).where(condition, usage.c.created_at >= since)
+    calls, used_tokens = connection.execute(query).one()
+    return int(calls), int(used_tokens)
 
 
 def totals(connection: Connection, since: float, key_id: str | None = None) -> list[dict[str, Any]]:
@@ -157,26 +157,26 @@ def totals(connection: Connection, since: float, key_id: str | None = None) -> l
     since = min(since, MAX_SINCE_S)
     first = math.ceil(since / DAY_S)
     days = select(*(usage_days.c[name] for name in _REPORTED_COLUMNS)).where(usage_days.c.day >= first)
-    one = literal(1).label("calls")
-    rest = select(*(one if name == "calls" else usage.c[name] for name in _REPORTED_COLUMNS)).where(
+    label = literal(1).label("calls")
+    rest = select(*(label if name == "calls" else usage.c[name] for name in _REPORTED_COLUMNS)).where(
         usage.c.created_at >= since, usage.c.created_at < first * DAY_S
     )
     if key_id is not None:
         days, rest = days.where(usage_days.c.key_id == key_id), rest.where(usage.c.key_id == key_id)
-    both = union_all(days, rest).subquery()
-    calls = func.sum(both.c.calls)
+    subquery = union_all(days, rest).subquery()
+    calls = func.sum(subquery.c.calls)
     query = (
         select(
-            both.c.name,
-            both.c.operation,
-            both.c.model,
+            subquery.c.name,
+            subquery.c.operation,
+            subquery.c.model,
             calls.label("calls"),
-            *(func.sum(both.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens")),
-            func.sum(both.c.cached_tokens).label("cached_tokens"),
-            func.sum(both.c.cost).label("cost"),
-            (func.sum(both.c.milliseconds) / calls).label("milliseconds"),
+            *(func.sum(subquery.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens")),
+            func.sum(subquery.c.cached_tokens).label("cached_tokens"),
+            func.sum(subquery.c.cost).label("cost"),
+            (func.sum(subquery.c.milliseconds) / calls).label("milliseconds"),
         )
-        .group_by(both.c.name, both.c.operation, both.c.model)
+        .group_by(subquery.c.name, subquery.c.operation, subquery.c.model)
         .order_by(calls.desc())
     )
     return [dict(row._mapping) for row in connection.execute(query)]
@@ -207,21 +207,23 @@ def course(
     length_s = DAY_S if step == "day" else HOUR_S
     first = int(min(since, MAX_SINCE_S) // length_s)
     if table is usage_days:
-        begun: ColumnElement[int] = usage_days.c.day
+        condition: ColumnElement[int] = usage_days.c.day
         calls: ColumnElement[int] = func.sum(usage_days.c.calls)
         within = [usage_days.c.day >= first]
     else:
         # In whole milliseconds: a cast to an integer rounds in PostgreSQL, and does not in SQLite.
-        begun = cast(usage.c.created_at * 1_000, BigInteger) // (HOUR_S * 1_000)
+        condition = cast(usage.c.created_at * 1_000, BigInteger) // (HOUR_S * 1_000)
         calls = func.count()
         within = [usage.c.created_at >= first * HOUR_S]
     if key_id is not None:
         within.append(table.c.key_id == key_id)
     column = table.c[_GROUPED[by]]
-    ranked = select(column).where(*within).group_by(column).order_by(calls.desc(), column).limit(MAX_SERIES)
-    names = list(connection.execute(ranked).scalars())
+    ranked_query = (
+        select(column).where(*within).group_by(column).order_by(calls.desc(), column).limit(MAX_SERIES)
+    )
+    names = list(connection.execute(ranked_query).scalars())
     series = case((column.in_(names), column), else_=None).label("series")
-    start = begun.label("start")
+    start = condition.label("start")
     sums = [func.sum(table.c[name]).label(name) for name in ("prompt_tokens", "completion_tokens", "cost")]
     query = select(start, series, calls.label("calls"), *sums).where(*within).group_by(start, series)
     rows = connection.execute(query.order_by(start, series)).mappings()

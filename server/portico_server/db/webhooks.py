@@ -147,23 +147,23 @@ def payload(event_id: str, event_type: str, subject: str, created_at: float) -> 
     return orjson.dumps(document).decode()
 
 
-def add(connection: Connection, row: WebhookRow, most: int) -> bool:
-    """Write a new one; whether its owner may have another, of ``most``."""
-    if not may_have_another(connection, most, webhooks.c.owner == row.owner, _OF_EVENTS):
+def add(connection: Connection, row: WebhookRow, limit: int) -> bool:
+    """Write a new one; whether its owner may have another, of ``limit``."""
+    if not may_have_another(connection, limit, webhooks.c.owner == row.owner, _OF_EVENTS):
         return False
     _WEBHOOKS.add(connection, row)
     return True
 
 
-def add_to_task(connection: Connection, row: WebhookRow, most: int) -> bool:
-    """Write one for its task, in the place of one of its name; whether the task may have another, of ``most``.
+def add_to_task(connection: Connection, row: WebhookRow, limit: int) -> bool:
+    """Write one for its task, in the place of one of its name; whether the task may have another, of ``limit``.
 
     If the task has ended, its event is written at once.
     """
     assert row.task_id is not None
-    mine = webhooks.c.task_id == row.task_id
-    connection.execute(delete(webhooks).where(mine, webhooks.c.name == row.name))
-    if not may_have_another(connection, most, mine):
+    condition = webhooks.c.task_id == row.task_id
+    connection.execute(delete(webhooks).where(condition, webhooks.c.name == row.name))
+    if not may_have_another(connection, limit, condition):
         return False
     _WEBHOOKS.add(connection, row)
     task = agent_tasks.get(connection, row.task_id)
@@ -212,12 +212,14 @@ def change(connection: Connection, webhook_id: str, values: Mapping[str, Any]) -
 
 def rotate(connection: Connection, row: WebhookRow, secret: str, keep_s: float) -> None:
     """Put another secret in the place of its own, which signs too for ``keep_s`` seconds."""
-    kept = {
+    changes = {
         "previous_secret": row.secret if keep_s else None,
         "previous_until": clock(connection) + keep_s if keep_s else None,
     }
     connection.execute(
-        update(webhooks).where(webhooks.c.id == row.id).values(secret=secret, updated_at=time.time(), **kept)
+        update(webhooks)
+        .where(webhooks.c.id == row.id)
+        .values(secret=secret, updated_at=time.time(), **changes)
     )
 
 
@@ -233,10 +235,10 @@ def disable(connection: Connection, webhook_id: str, reason: str) -> None:
         .where(webhooks.c.id == webhook_id, webhooks.c.disabled.is_(None))
         .values(disabled=reason)
     )
-    waiting = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.state == "pending")
+    condition = (deliveries.c.webhook_id == webhook_id) & (deliveries.c.state == "pending")
     connection.execute(
         update(deliveries)
-        .where(waiting)
+        .where(condition)
         .values(state="failed", last_error=reason, lease_owner=None, lease_until=None)
     )
 
@@ -253,14 +255,14 @@ def announce(connection: Connection, owner: str | None, event_type: str, subject
     """Write an event for each webhook of ``owner`` that wants it, in the transaction that ends its ``subject``."""
     if owner is None or not _has_webhook(connection, owner):
         return
-    used = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
+    condition = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
     columns = (webhooks.c.id, webhooks.c.event_types, webhooks.c.task_id)
-    found = connection.execute(
-        select(*columns).where(used, or_(_OF_EVENTS, webhooks.c.task_id == subject))
+    webhook_rows = connection.execute(
+        select(*columns).where(condition, or_(_OF_EVENTS, webhooks.c.task_id == subject))
     ).all()
-    wanting = [row.id for row in found if row.task_id is None and event_type in row.event_types]
+    wanting = [row.id for row in webhook_rows if row.task_id is None and event_type in row.event_types]
     _write(connection, owner, wanting, event_type, subject)
-    if of_task := [row.id for row in found if row.task_id is not None]:
+    if of_task := [row.id for row in webhook_rows if row.task_id is not None]:
         _write(connection, owner, of_task, event_type, subject, agent_tasks.get(connection, subject))
 
 
@@ -316,8 +318,8 @@ def _has_webhook(connection: Connection, owner: str) -> bool:
         # Past SQLAlchemy, which takes as long as all else that ends a run.
         driver: Any = connection.connection.driver_connection
         return driver.execute(_USED, (owner,)).fetchone() is not None
-    used = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
-    return connection.execute(select(webhooks.c.id).where(used).limit(1)).first() is not None
+    condition = (webhooks.c.owner == owner) & webhooks.c.disabled.is_(None)
+    return connection.execute(select(webhooks.c.id).where(condition).limit(1)).first() is not None
 
 
 _USED = "SELECT 1 FROM webhooks WHERE owner = ? AND disabled IS NULL LIMIT 1"
@@ -325,8 +327,8 @@ _USED = "SELECT 1 FROM webhooks WHERE owner = ? AND disabled IS NULL LIMIT 1"
 
 def count_pending(connection: Connection, owner: str) -> int:
     """Events of an owner that wait to be delivered."""
-    waiting = (deliveries.c.owner == owner) & (deliveries.c.state == "pending")
-    return connection.execute(select(func.count()).select_from(deliveries).where(waiting)).scalar_one()
+    condition = (deliveries.c.owner == owner) & (deliveries.c.state == "pending")
+    return connection.execute(select(func.count()).select_from(deliveries).where(condition)).scalar_one()
 
 
 def claim(
@@ -358,24 +360,24 @@ def claim(
         .order_by(deliveries.c.next_at)
         .limit(CANDIDATE_ROWS)
     )
-    taken: list[ClaimedDelivery] = []
-    while len(taken) < limit:
+    claimed_deliveries: list[ClaimedDelivery] = []
+    while len(claimed_deliveries) < limit:
         full_webhooks = [name for name, count in by_webhook.items() if count >= bounds.per_webhook]
         full_owners = [name for name, count in by_owner.items() if count >= bounds.per_owner]
         free = deliveries.c.webhook_id.not_in(full_webhooks) & deliveries.c.owner.not_in(full_owners)
-        found = connection.execute(query.where(free)).all()
-        if not found:
+        rows = connection.execute(query.where(free)).all()
+        if not rows:
             break
-        for row in found:
+        for row in rows:
             at_bound = (
                 by_webhook[row.webhook_id] >= bounds.per_webhook or by_owner[row.owner] >= bounds.per_owner
             )
-            if at_bound or len(taken) == limit:
+            if at_bound or len(claimed_deliveries) == limit:
                 continue
             by_webhook[row.webhook_id] += 1
             by_owner[row.owner] += 1
-            taken.append(_claimed(connection, row, holder, now, lease_s))
-    return taken
+            claimed_deliveries.append(_claimed(connection, row, holder, now, lease_s))
+    return claimed_deliveries
 
 
 def _claimed(connection: Connection, row: Any, holder: str, now: float, lease_s: float) -> ClaimedDelivery:
@@ -400,29 +402,31 @@ def settle(connection: Connection, delivery_id: str, holder: str, outcome: Deliv
     }
     if outcome.retry_s is not None:
         values["next_at"] = clock(connection) + outcome.retry_s
-    mine = (deliveries.c.id == delivery_id) & (deliveries.c.lease_owner == holder)
-    connection.execute(update(deliveries).where(mine).values(**values, lease_owner=None, lease_until=None))
+    condition = (deliveries.c.id == delivery_id) & (deliveries.c.lease_owner == holder)
+    connection.execute(
+        update(deliveries).where(condition).values(**values, lease_owner=None, lease_until=None)
+    )
 
 
 def release(connection: Connection, delivery_ids: Sequence[str], holder: str) -> None:
     """Give events back that were not sent to an end: the daemon stops. They are due at once."""
-    mine = deliveries.c.id.in_(delivery_ids) & (deliveries.c.lease_owner == holder)
-    connection.execute(update(deliveries).where(mine).values(lease_owner=None, lease_until=None))
+    condition = deliveries.c.id.in_(delivery_ids) & (deliveries.c.lease_owner == holder)
+    connection.execute(update(deliveries).where(condition).values(lease_owner=None, lease_until=None))
 
 
 def release_all(connection: Connection, holder: str) -> None:
     """Give back what others than ``holder`` hold, where no other daemon can be alive (one daemon per SQLite file)."""
-    others = deliveries.c.lease_owner.is_not(None) & (deliveries.c.lease_owner != holder)
-    connection.execute(update(deliveries).where(others).values(lease_owner=None, lease_until=None))
+    condition = deliveries.c.lease_owner.is_not(None) & (deliveries.c.lease_owner != holder)
+    connection.execute(update(deliveries).where(condition).values(lease_owner=None, lease_until=None))
 
 
 def seconds_to_next(connection: Connection) -> float | None:
     """Seconds until something is to be sent, 0 if it should be under way; ``None`` if nothing waits."""
     now = clock(connection)
     free = or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now)
-    waiting = (deliveries.c.state == "pending") & free
-    found = connection.execute(select(func.min(deliveries.c.next_at)).where(waiting)).scalar()
-    return None if found is None else max(0.0, float(found) - now)
+    condition = (deliveries.c.state == "pending") & free
+    next_at = connection.execute(select(func.min(deliveries.c.next_at)).where(condition)).scalar()
+    return None if next_at is None else max(0.0, float(next_at) - now)
 
 
 def send_again(connection: Connection, delivery_id: str) -> bool:

@@ -58,19 +58,19 @@ class WriterThread:
         while (job := self._jobs.get()) is not None:
             self._at_work = True
             loop, future, work, since = job
-            started = perf_counter()
-            self.timings.waited.observe(started - since)
+            start_time = perf_counter()
+            self.timings.waited.observe(start_time - since)
             how: Callable[..., None] = _set_result
-            what: Any = None
+            outcome: Any = None
             if not future.cancelled():
                 try:
-                    what = work()
+                    outcome = work()
                 except BaseException as error:  # noqa: BLE001  # whoever waits gets it
-                    how, what = _set_exception, error
-            self.timings.took.observe(perf_counter() - started)
+                    how, outcome = _set_exception, error
+            self.timings.took.observe(perf_counter() - start_time)
             self._at_work = False  # before whoever waits looks again
-            _resolve(loop, how, future, what)
-            del job, loop, future, work, what  # the next one may be long in coming
+            _resolve(loop, how, future, outcome)
+            del job, loop, future, work, outcome  # the next one may be long in coming
 
     def close(self) -> None:
         """Do what is left, then end."""
@@ -80,9 +80,9 @@ class WriterThread:
             self._thread.join()
 
 
-def _resolve(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, what: Any) -> None:
+def _resolve(loop: asyncio.AbstractEventLoop, how: Callable[..., None], future: Any, outcome: Any) -> None:
     try:
-        loop.call_soon_threadsafe(how, future, what)
+        loop.call_soon_threadsafe(how, future, outcome)
     except RuntimeError:  # the loop has ended, and with it whoever waited
         return
 

@@ -97,9 +97,11 @@ async def _install(command: list[str], packages: PackageSet, draft: Path, report
         if words:
             await report("packages", words)
         # pip takes the best of all indexes, not of the first: harmless where the bytes are pinned.
-        pinned = ("--index-strategy", "unsafe-best-match") if "--require-hashes" in arguments else ()
+        strategy_options = (
+            ("--index-strategy", "unsafe-best-match") if "--require-hashes" in arguments else ()
+        )
         try:
-            await run_step([*command, *pinned, *arguments], "packages", report, folder=draft)
+            await run_step([*command, *strategy_options, *arguments], "packages", report, folder=draft)
             return
         except StepFailedError as error:
             failures.append(f"{words}: {error.message}" if words else error.message)
@@ -143,10 +145,10 @@ def python_in(folder: Path) -> Path:
 def receipt_in(place: Path) -> Mapping[str, Any] | None:
     """What a build signed, or ``None`` where nothing whole is."""
     try:
-        found = json.loads((place / RECEIPT_FILE).read_text(encoding="utf-8"))
+        receipt = json.loads((place / RECEIPT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return receipt if isinstance(receipt, dict) else None
 
 
 def is_whole(place: Path) -> bool:
@@ -156,10 +158,10 @@ def is_whole(place: Path) -> bool:
 
 def remove_environment(place: Path, name: str) -> None:
     """Delete the environment in ``place``: gone at once, so that nothing half deleted is ever taken for whole."""
-    doomed = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(name)))
+    path = Path(tempfile.mkdtemp(dir=place.parent, prefix=_prefix(name)))
     with contextlib.suppress(FileNotFoundError):
-        place.rename(doomed / "old")  # a process that runs from it keeps its open files
-    shutil.rmtree(doomed, ignore_errors=True)
+        place.rename(path / "old")  # a process that runs from it keeps its open files
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _prefix(name: str) -> str:
@@ -172,10 +174,10 @@ def _sweep(folder: Path, name: str) -> None:
     One of our own process number is an older process's: this daemon makes one build of a name at a time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(f"{DRAFT_PREFIX}{name}-*"):
-        owner = left.name.removeprefix(f"{DRAFT_PREFIX}{name}-").partition("-")[0]
+    for path in folder.glob(f"{DRAFT_PREFIX}{name}-*"):
+        owner = path.name.removeprefix(f"{DRAFT_PREFIX}{name}-").partition("-")[0]
         if owner.isdecimal() and (int(owner) == os.getpid() or not _alive(int(owner))):
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:

@@ -55,28 +55,28 @@ def is_uv_set_up(environment: Mapping[str, str]) -> bool:
 
 def uv_arguments(lines: Sequence[str]) -> tuple[str, ...]:
     """``pip config list`` as arguments of uv. Variables go before files, and ``install.`` before ``global.``."""
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for rank in ("global.", "install.", ":env:."):
         for line in lines:
             key, equals, value = line.partition("=")
             if equals and key.startswith(rank):
                 try:
-                    found[key.removeprefix(rank)] = str(ast.literal_eval(value))
+                    settings[key.removeprefix(rank)] = str(ast.literal_eval(value))
                 except (ValueError, SyntaxError):
                     continue
     arguments: list[str] = []
     for name, option in _ONE.items():
-        if words := found.get(name, "").split():
+        if words := settings.get(name, "").split():
             arguments += [option, words[-1]]
     for name, option in _SEVERAL.items():
-        for word in found.get(name, "").split():
+        for word in settings.get(name, "").split():
             arguments += [option, word]
-    if found.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+    if settings.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         arguments.append("--no-index")
-    named = any(
+    is_named = any(
         option in arguments for option in ("--default-index", "--index", "--find-links", "--no-index")
     )
-    return tuple(arguments) if named else ()
+    return tuple(arguments) if is_named else ()
 
 
 def _text(file: Path) -> str:

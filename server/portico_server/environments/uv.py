@@ -56,17 +56,17 @@ async def run_step(
 
     Raises `StepFailedError`.
     """
-    ours = {
+    variables = {
         name: value for name, value in os.environ.items() if not name.startswith(("PORTICO_", "VIRTUAL_ENV"))
     }
-    ours.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, as pip does
+    variables.setdefault("UV_SYSTEM_CERTS", "1")  # trust what the system trusts, as pip does
     process = await asyncio.create_subprocess_exec(
         *_LEASH,
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**ours, **(env or {})},
+        env={**variables, **(env or {})},
         cwd=folder,
         start_new_session=True,  # Ctrl-C is for the daemon, which then ends this
     )

@@ -82,42 +82,42 @@ class Axes:
         return list(self._drawn(chance))
 
     def _drawn(self, chance: random.Random) -> Iterator[Settings]:
-        seen: list[Settings] = []
+        seen_settings: list[Settings] = []
         for _attempt in range(self.trials * 10):
-            made = {
+            settings = {
                 name: axis.draw(chance) if isinstance(axis, AxisRange) else chance.choice(axis)
                 for name, axis in self.axes.items()
             }
-            if made not in seen:
-                seen.append(made)
-                yield made
-            if len(seen) == self.trials:
+            if settings not in seen_settings:
+                seen_settings.append(settings)
+                yield settings
+            if len(seen_settings) == self.trials:
                 return
 
 
 def _at(place: int, lists: Sequence[Sequence[Any]]) -> list[Any]:
     """The combination of that number."""
-    found: list[Any] = []
+    values: list[Any] = []
     for axis in reversed(lists):
         place, number = divmod(place, len(axis))
-        found.append(axis[number])
-    return found[::-1]
+        values.append(axis[number])
+    return values[::-1]
 
 
-def read(given: Mapping[str, Any]) -> Axes:
+def read(fields: Mapping[str, Any]) -> Axes:
     """The axes of a search. Raises `InvalidRequest` that says what to do about too many."""
-    parameters = given.get("parameters")
+    parameters = fields.get("parameters")
     if parameters is None:
         missing("parameters")
     if not isinstance(parameters, Mapping):
         wrong_type("parameters", "an object of paths with lists of values", parameters)
     if not 1 <= len(parameters) <= MAX_AXES:
         wrong("parameters", f"must have 1 to {MAX_AXES} paths")
-    method = given.get("method") or "grid"
+    method = fields.get("method") or "grid"
     if method not in ("grid", "random"):
         not_one_of("method", method, ("grid", "random"))
     axes = {str(path): _axis(values, f"parameters.{path}", method) for path, values in parameters.items()}
-    trials, seed = given.get("trials"), given.get("seed", 0)
+    trials, seed = fields.get("trials"), fields.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
         wrong_type("seed", "a whole number", seed)
     if method == "random":
@@ -128,52 +128,53 @@ def read(given: Mapping[str, Any]) -> Axes:
         return Axes(axes, "random", trials, seed)
     if trials is not None:
         wrong("trials", "belongs to the method 'random'; a grid tries all combinations")
-    found = Axes(axes, seed=seed)
-    if found.size > MAX_TRIALS:
+    found_axes = Axes(axes, seed=seed)
+    if found_axes.size > MAX_TRIALS:
         raise InvalidRequest(
-            f"The grid has {found.size:,} combinations, and a search tries {MAX_TRIALS:,} at most. Give fewer values, "
+            f"The grid has {found_axes.size:,} combinations, and a search tries {MAX_TRIALS:,} at most. "
+            "Give fewer values, "
             f"or try "
             'some of them by chance: "method": "random", "trials": 50.',
             code="grid_too_large",
             param="parameters",
         )
-    return found
+    return found_axes
 
 
-def _axis(given: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
-    if isinstance(given, list):
-        if not given:
+def _axis(given_value: Any, at: str, method: str) -> Sequence[Any] | AxisRange:
+    if isinstance(given_value, list):
+        if not given_value:
             wrong(at, "must have at least one value")
-        if any(given.index(value) != number for number, value in enumerate(given)):
+        if any(given_value.index(value) != number for number, value in enumerate(given_value)):
             wrong(at, "has a value twice")
-        return given
-    if not isinstance(given, Mapping):
-        wrong_type(at, 'a list of values, or {"min": …, "max": …} for the method \'random\'', given)
+        return given_value
+    if not isinstance(given_value, Mapping):
+        wrong_type(at, 'a list of values, or {"min": …, "max": …} for the method \'random\'', given_value)
     if method != "random":
         wrong(at, "is a range, which only the method 'random' can draw from; give a list of values")
-    ends = [given.get("min"), given.get("max")]
-    if set(given) - {"min", "max", "log", "integer"} or not all(
+    ends = [given_value.get("min"), given_value.get("max")]
+    if set(given_value) - {"min", "max", "log", "integer"} or not all(
         isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in ends
     ):
         wrong(at, "must have the numbers 'min' and 'max', and may have 'log' and 'integer'")
     low, high = float(ends[0] or 0), float(ends[1] or 0)
     if not low < high:
         wrong(at, "must have a 'min' below its 'max'")
-    if given.get("log") and low <= 0:
+    if given_value.get("log") and low <= 0:
         wrong(f"{at}.min", "must be above 0 on a logarithmic scale")
-    return AxisRange(low, high, bool(given.get("log")), bool(given.get("integer")))
+    return AxisRange(low, high, bool(given_value.get("log")), bool(given_value.get("integer")))
 
 
-def read_halving(given: Any, total: int) -> Halving | None:
+def read_halving(given_value: Any, total: int) -> Halving | None:
     """When trials are given up, if they are."""
-    if given is None or given is False:
+    if given_value is None or given_value is False:
         return None
-    if given is True:
-        given = {}
-    if not isinstance(given, Mapping) or set(given) - {"first", "factor"}:
+    if given_value is True:
+        given_value = {}
+    if not isinstance(given_value, Mapping) or set(given_value) - {"first", "factor"}:
         wrong("halving", "must be true, or an object with 'first' and 'factor'")
-    factor = given.get("factor", 3)
-    first = given.get("first", max(4, total // 9))
+    factor = given_value.get("factor", 3)
+    first = given_value.get("first", max(4, total // 9))
     for name, value, low, high in (("factor", factor, 2, 10), ("first", first, 1, 50_000)):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             wrong(f"halving.{name}", f"must be a whole number from {low} to {high:,}")
@@ -184,18 +185,21 @@ def rounds(trials: int, total: int, halving: Halving | None) -> list[tuple[int, 
     """For each round how many trials take part, and how many items each has done at the end."""
     if halving is None:
         return [(trials, total)]
-    found, left, size = [], trials, min(halving.first, total)
-    while size < total and left > 1:
-        found.append((left, size))
-        left, size = max(1, math.ceil(left / halving.factor)), min(size * halving.factor, total)
-    return [*found, (left, total)]
+    found_rounds, remaining_trials, size = [], trials, min(halving.first, total)
+    while size < total and remaining_trials > 1:
+        found_rounds.append((remaining_trials, size))
+        remaining_trials, size = (
+            max(1, math.ceil(remaining_trials / halving.factor)),
+            min(size * halving.factor, total),
+        )
+    return [*found_rounds, (remaining_trials, total)]
 
 
 def items_asked(plan: Sequence[tuple[int, int]]) -> int:
     """How many items are asked in all rounds together."""
     before = 0
     count = 0
-    for left, size in plan:
-        count += left * (size - before)
+    for remaining_trials, size in plan:
+        count += remaining_trials * (size - before)
         before = size
     return count

@@ -47,53 +47,53 @@ class Criterion:
         return min(max((score - self.low) / width, 0.0), 1.0) if width > 0 else float(score >= self.high)
 
 
-def read(given: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
+def read(value: Any, param: str = "testing_criteria") -> tuple[Criterion, ...]:
     """The criteria of an evaluation. Raises `InvalidRequest` that names what is wrong."""
-    if given is None:
+    if value is None:
         missing(param)
-    if not isinstance(given, list):
-        wrong_type(param, "a list", given)
-    if not 1 <= len(given) <= MAX_CRITERIA:
+    if not isinstance(value, list):
+        wrong_type(param, "a list", value)
+    if not 1 <= len(value) <= MAX_CRITERIA:
         wrong(param, f"must have 1 to {MAX_CRITERIA} criteria")
-    found: dict[str, Criterion] = {}
-    for number, one in enumerate(given):
+    criterions: dict[str, Criterion] = {}
+    for number, criterion in enumerate(value):
         at = f"{param}[{number}]"
-        if not isinstance(one, Mapping):
-            wrong_type(at, "an object with a 'type'", one)
-        made = _one(one, at)
-        if made.name in found:
-            wrong(f"{at}.name", f"is '{made.name[:80]}', as another criterion's: each needs its own")
-        found[made.name] = made
-    return tuple(found.values())
+        if not isinstance(criterion, Mapping):
+            wrong_type(at, "an object with a 'type'", criterion)
+        new_criterion = _one(criterion, at)
+        if new_criterion.name in criterions:
+            wrong(f"{at}.name", f"is '{new_criterion.name[:80]}', as another criterion's: each needs its own")
+        criterions[new_criterion.name] = new_criterion
+    return tuple(criterions.values())
 
 
-def _one(given: Mapping[str, Any], at: str) -> Criterion:
-    name = given.get("name")
+def _one(fields: Mapping[str, Any], at: str) -> Criterion:
+    name = fields.get("name")
     if not isinstance(name, str) or not 1 <= len(name) <= 200:
         wrong(f"{at}.name", "must be a text of 1 to 200 characters")
-    kind = given.get("type")
+    kind = fields.get("type")
     if kind == RETRIEVAL:
-        _retrieval(given, at)
+        _retrieval(fields, at)
     else:
         try:
-            graders.check(given, at, labels=True)
+            graders.check(fields, at, labels=True)
         except InvalidRequest as error:
             if error.param == f"{at}.type":
                 error.message = error.message.removesuffix(".") + f", {RETRIEVAL}."
             raise
-    low, high = _range(given, at)
-    threshold = given.get("pass_threshold")
+    low, high = _range(fields, at)
+    threshold = fields.get("pass_threshold")
     if threshold is None:
         if kind == "text_similarity":
             missing(f"{at}.pass_threshold")
         threshold = 1.0 if kind in ("string_check", "regex") else (low + high) / 2
     elif isinstance(threshold, bool) or not isinstance(threshold, int | float):
         wrong_type(f"{at}.pass_threshold", "a number", threshold)
-    return Criterion(name, given, low, high, float(threshold))
+    return Criterion(name, fields, low, high, float(threshold))
 
 
-def _range(given: Mapping[str, Any], at: str) -> tuple[float, float]:
-    ends = given.get("range")
+def _range(fields: Mapping[str, Any], at: str) -> tuple[float, float]:
+    ends = fields.get("range")
     if ends is None:
         return 0.0, 1.0
     numbers = isinstance(ends, list) and all(
@@ -104,13 +104,13 @@ def _range(given: Mapping[str, Any], at: str) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def _retrieval(given: Mapping[str, Any], at: str) -> None:
-    if given.get("metric") not in MEASURES:
-        not_one_of(f"{at}.metric", given.get("metric"), MEASURES)
-    k = given.get("k", 10)
+def _retrieval(fields: Mapping[str, Any], at: str) -> None:
+    if fields.get("metric") not in MEASURES:
+        not_one_of(f"{at}.metric", fields.get("metric"), MEASURES)
+    k = fields.get("k", 10)
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MAX_RANK:
         wrong(f"{at}.k", f"must be a whole number from 1 to {MAX_RANK}")
-    if not isinstance(given.get("relevant"), str) or not template.fields(as_template(given["relevant"])):
+    if not isinstance(fields.get("relevant"), str) or not template.fields(as_template(fields["relevant"])):
         wrong(
             f"{at}.relevant", "must name the field of an item with its relevant files, such as 'item.files'"
         )
@@ -123,38 +123,40 @@ def as_template(reference: str) -> str:
 
 def fields_of(criteria: Sequence[Criterion]) -> frozenset[str]:
     """The fields of an item that the criteria ask for."""
-    found: frozenset[str] = frozenset()
-    for one in criteria:
-        if one.grader["type"] == RETRIEVAL:
-            found |= template.fields(as_template(one.grader["relevant"]))
+    field_names: frozenset[str] = frozenset()
+    for criterion in criteria:
+        if criterion.grader["type"] == RETRIEVAL:
+            field_names |= template.fields(as_template(criterion.grader["relevant"]))
         else:
-            found |= template.fields(one.grader)
-    return found
+            field_names |= template.fields(criterion.grader)
+    return field_names
 
 
 def require_rights(criteria: Sequence[Criterion], caller: Principal) -> None:
     """Raise `Forbidden` if one of them brings code along which the caller may not have executed."""
-    for number, one in enumerate(criteria):
-        if one.grader["type"] != RETRIEVAL:
-            graders.require_rights(one.grader, caller, f"testing_criteria[{number}]")
+    for number, criterion in enumerate(criteria):
+        if criterion.grader["type"] != RETRIEVAL:
+            graders.require_rights(criterion.grader, caller, f"testing_criteria[{number}]")
 
 
 def judges_of(criteria: Sequence[Criterion]) -> frozenset[str]:
     """The models that the criteria ask."""
-    return frozenset(name for one in criteria for name in graders.judges(one.grader))
+    return frozenset(name for criterion in criteria for name in graders.judges(criterion.grader))
 
 
 def judgements(criteria: Sequence[Criterion]) -> int:
     """How many calls of models the criteria take for one item."""
-    return sum(_calls(one.grader) for one in criteria)
+    return sum(_calls(criterion.grader) for criterion in criteria)
 
 
 def _calls(grader: Any) -> int:
     if not isinstance(grader, Mapping):
         return 0
-    own = int(grader.get("type") in ("score_model", "label_model"))
+    call_count = int(grader.get("type") in ("score_model", "label_model"))
     inner = grader.get("graders")
-    return own + sum(_calls(one) for one in (inner.values() if isinstance(inner, Mapping) else ()))
+    return call_count + sum(
+        _calls(inner_grader) for inner_grader in (inner.values() if isinstance(inner, Mapping) else ())
+    )
 
 
 Gains = Mapping[str, float]
@@ -201,19 +203,19 @@ def _dcg(gains: Sequence[float]) -> float:
     return sum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
 
 
-def measure(metric: str, found: Sequence[Mapping[str, Any]], relevant: Any, k: int) -> float:
-    """How well ``found`` ranks the relevant files, which are known by name or id.
+def measure(metric: str, hits: Sequence[Mapping[str, Any]], relevant: Any, k: int) -> float:
+    """How well ``hits`` ranks the relevant files, which are known by name or id.
 
-    ``found``: passages in order, each with ``file_id`` and ``filename``. ``relevant``: a name, a list of them, or an
+    ``hits``: passages in order, each with ``file_id`` and ``filename``. ``relevant``: a name, a list of them, or an
     object with what each is worth. Raises `InvalidRequest` if it is none of these.
     """
-    wanted = gains_of(relevant)
-    ranked: dict[str, float] = {}
-    for passage in found:
+    gains = gains_of(relevant)
+    ranked_gains: dict[str, float] = {}
+    for passage in hits:
         names = (str(passage["filename"]), str(passage["file_id"]))
-        gain = max(wanted.get(name, 0.0) for name in names)
-        ranked.setdefault(names[0] if names[0] in wanted else names[1], gain)
-    return MEASURES[metric](list(ranked.values()), wanted, k)
+        gain = max(gains.get(name, 0.0) for name in names)
+        ranked_gains.setdefault(names[0] if names[0] in gains else names[1], gain)
+    return MEASURES[metric](list(ranked_gains.values()), gains, k)
 
 
 def gains_of(relevant: Any) -> Gains:

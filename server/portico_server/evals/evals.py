@@ -54,9 +54,9 @@ class Evaluations:
     ) -> Evaluation:
         """Make one. Raises `InvalidRequest` that names what is wrong, `NotFound` for a judge that is not there."""
         caller.require(SCOPE)
-        found = criteria.read(testing_criteria)
-        criteria.require_rights(found, caller)
-        for judge in sorted(criteria.judges_of(found)):
+        criterions = criteria.read(testing_criteria)
+        criteria.require_rights(criterions, caller)
+        for judge in sorted(criteria.judges_of(criterions)):
             try:
                 card = (await self._registry.resolve(judge, caller)).card
             except NotFound as error:
@@ -70,14 +70,17 @@ class Evaluations:
             id=new_id("eval_"),
             owner=caller.id,
             name=name,
-            spec={"data_source_config": _config(config), "testing_criteria": [dict(c.grader) for c in found]},
+            spec={
+                "data_source_config": _config(config),
+                "testing_criteria": [dict(c.grader) for c in criterions],
+            },
             metadata=metadata,
             created_at=now,
             updated_at=now,
         )
         await self.require_room(row.bytes, caller)
         await self._database.write(rows.create, row)
-        return Evaluation(row, found)
+        return Evaluation(row, criterions)
 
     async def require_room(self, size: int, caller: Principal) -> None:
         """Raise `TooLarge` if a caller may not keep so many bytes more."""
@@ -101,21 +104,21 @@ class Evaluations:
             except NotFound as error:
                 raise NotFound(error.message, code=error.code, param="eval") from error
         owner = None if caller.admin else caller.id
-        found = await self._database.read(rows.named, ref, owner)
-        if not found:
+        eval_rows = await self._database.read(rows.named, ref, owner)
+        if not eval_rows:
             page = await self.list(caller, limit=100, order="desc")
             raise NotFound(
                 f"There is no evaluation '{ref[:80]}'.{nearest(ref, [one.row.name for one in page.data])}",
                 code="eval_not_found",
                 param="eval",
             )
-        if len(found) > 1:
+        if len(eval_rows) > 1:
             raise InvalidRequest(
-                f"Several evaluations are named '{ref[:80]}'. Give the id of one: '{found[0].id}' is the newest.",
+                f"Several evaluations are named '{ref[:80]}'. Give the id of one: '{eval_rows[0].id}' is the newest.",
                 code="ambiguous_name",
                 param="eval",
             )
-        return evaluation(found[0])
+        return evaluation(eval_rows[0])
 
     async def list(
         self,
@@ -130,10 +133,10 @@ class Evaluations:
         caller.require(SCOPE)
         cursor = None if after is None else (await self.get(after, caller)).row
         owner = None if caller.admin else caller.id
-        found = await self._database.read(
+        row_page = await self._database.read(
             rows.page, owner, after=cursor, limit=limit, order=order, by_update=by_update
         )
-        return RowPage(tuple(evaluation(row) for row in found.data), found.has_more)
+        return RowPage(tuple(evaluation(row) for row in row_page.data), row_page.has_more)
 
     async def update(
         self, eval_id: str, name: str | None, metadata: Mapping[str, str] | None, caller: Principal
@@ -154,19 +157,19 @@ def evaluation(row: EvalRow) -> Evaluation:
     return Evaluation(row, criteria.read(list(row.spec["testing_criteria"])))
 
 
-def _config(given: Any) -> dict[str, Any]:
+def _config(value: Any) -> dict[str, Any]:
     """The form of the items, checked."""
     at = "data_source_config"
-    if given is None:
+    if value is None:
         missing(at)
-    if not isinstance(given, Mapping):
-        wrong_type(at, "an object with a 'type'", given)
-    kind = given.get("type")
+    if not isinstance(value, Mapping):
+        wrong_type(at, "an object with a 'type'", value)
+    kind = value.get("type")
     if kind in ("logs", "stored_completions"):
         raise InvalidRequest(_LOGS, code="unsupported_parameter", param=f"{at}.type")
     if kind != "custom":
         not_one_of(f"{at}.type", kind, ("custom",))
-    schema = given.get("item_schema")
+    schema = value.get("item_schema")
     if schema is None:
         missing(f"{at}.item_schema")
     if not isinstance(schema, Mapping):
@@ -177,7 +180,7 @@ def _config(given: Any) -> dict[str, Any]:
     return {
         "type": "custom",
         "item_schema": dict(schema),
-        "include_sample_schema": bool(given.get("include_sample_schema")),
+        "include_sample_schema": bool(value.get("include_sample_schema")),
     }
 
 
@@ -197,28 +200,32 @@ class LiveGrading:
 
     async def find(self, ref: str, caller: Principal) -> str:
         """See `LiveJudge`."""
-        found = await self._evals.find(ref, caller)
-        criteria.require_rights(found.criteria, caller)
-        for number, one in enumerate(found.criteria):
-            if one.grader["type"] == RETRIEVAL:
+        found_evaluation = await self._evals.find(ref, caller)
+        criteria.require_rights(found_evaluation.criteria, caller)
+        for number, criterion in enumerate(found_evaluation.criteria):
+            if criterion.grader["type"] == RETRIEVAL:
                 raise InvalidRequest(
-                    f"The criterion '{one.name}' of '{ref[:80]}' compares with relevant files, which a live call does "
+                    f"The criterion '{criterion.name}' of '{ref[:80]}' compares with relevant files, "
+                    "which a live call does "
                     "not name. Use an evaluation whose criteria look at the question and the answer alone.",
                     code="needs_reference",
                     param="eval",
                 )
             for name in sorted(
-                {*criteria.fields_of(found.criteria[number : number + 1]), *_read(one.grader)}
+                {
+                    *criteria.fields_of(found_evaluation.criteria[number : number + 1]),
+                    *_read(criterion.grader),
+                }
             ):
                 if name not in LIVE_FIELDS:
                     raise InvalidRequest(
-                        f"The criterion '{one.name}' of '{ref[:80]}' asks for 'item.{name}', and a live call has "
-                        f"{' and '.join(f'item.{known}' for known in LIVE_FIELDS)} alone: there is no reference to "
-                        "compare with. Use an evaluation whose criteria need none.",
+                        f"The criterion '{criterion.name}' of '{ref[:80]}' asks for 'item.{name}', and a live call has "
+                        f"{' and '.join(f'item.{live_field}' for live_field in LIVE_FIELDS)} alone. A live call "
+                        "has nothing to compare its answer with; use an evaluation whose criteria need no reference.",
                         code="needs_reference",
                         param="eval",
                     )
-        return found.row.id
+        return found_evaluation.row.id
 
     async def judge(
         self, eval_id: str, owner: str, item: Mapping[str, Any], sample: Mapping[str, Any]
@@ -233,11 +240,13 @@ class LiveGrading:
         async with self._slots.taken():
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._services.wait_for_idle(judge)
-            found = await work.outcome(ItemRow(0, item, sample))
-        if found.status == "error":
-            message = next((str(one["error"]["message"]) for one in found.results if "error" in one), "")
-            raise EngineFailed(message or str(found.document.get("error", {}).get("message", "")))
-        return found.score
+            item_result = await work.outcome(ItemRow(0, item, sample))
+        if item_result.status == "error":
+            message = next(
+                (str(result["error"]["message"]) for result in item_result.results if "error" in result), ""
+            )
+            raise EngineFailed(message or str(item_result.document.get("error", {}).get("message", "")))
+        return item_result.score
 
 
 def _read(grader: Any) -> Iterator[str]:

@@ -28,14 +28,16 @@ class PreparedRun:
     items: list[ItemRow]
 
 
-async def prepare(services: EvalServices, test: Evaluation, given: Any, caller: Principal) -> PreparedRun:
+async def prepare(
+    services: EvalServices, test: Evaluation, data_source: Any, caller: Principal
+) -> PreparedRun:
     """A run's data source from its JSON. Raises `PorticoError` that names what is wrong."""
-    read = source.read(given, PARAM)
+    read = source.read(data_source, PARAM)
     await check(services, read, caller)
-    found = await _items(services, test, given["source"], caller)
-    needed = read.fields | criteria.fields_of(test.criteria)
-    need(needed, found, f"{PARAM}.source")
-    return PreparedRun(read, found)
+    item_rows = await _items(services, test, data_source["source"], caller)
+    needed_fields = read.fields | criteria.fields_of(test.criteria)
+    need(needed_fields, item_rows, f"{PARAM}.source")
+    return PreparedRun(read, item_rows)
 
 
 async def check(services: EvalServices, read: DataSource, caller: Principal) -> None:
@@ -64,24 +66,24 @@ async def _named(services: EvalServices, key: str, caller: Principal, param: str
 
 
 async def _items(
-    services: EvalServices, test: Evaluation, given: Mapping[str, Any], caller: Principal
+    services: EvalServices, test: Evaluation, data_source: Mapping[str, Any], caller: Principal
 ) -> list[ItemRow]:
     at = f"{PARAM}.source"
-    if given["type"] == "file_content":
+    if data_source["type"] == "file_content":
         return await pools.DATASETS.run_for(
-            caller.id, of_content, given.get("content"), test.schema, f"{at}.content"
+            caller.id, of_content, data_source.get("content"), test.schema, f"{at}.content"
         )
-    if given["type"] == source.EARLIER_RUN:
-        earlier = await services.database.read(rows.run, given["id"])
+    if data_source["type"] == source.EARLIER_RUN:
+        earlier = await services.database.read(rows.run, data_source["id"])
         if earlier is None or earlier.eval_id != test.row.id:
             raise NotFound(
-                f"There is no run '{given['id'][:80]}' of this evaluation whose items could be asked again.",
+                f"There is no run '{data_source['id'][:80]}' of this evaluation whose items could be asked again.",
                 code="eval_run_not_found",
                 param=f"{at}.id",
             )
         return await services.database.read(rows.every_item, earlier.data_id)
     try:
-        file = await services.files.get(given["id"], caller)
+        file = await services.files.get(data_source["id"], caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="file_not_found", param=f"{at}.id") from error
     async with services.files.open(file.sha256) as path:

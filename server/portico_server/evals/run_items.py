@@ -22,7 +22,7 @@ def of_content(content: Any, schema: Mapping[str, Any], param: str) -> list[Item
     """Items that stand in the request. Raises `InvalidRequest` that names the first one that is wrong."""
     if not isinstance(content, list):
         wrong_type(param, "a list of objects with an 'item'", content)
-    return _checked(((f"{param}[{n}]", one) for n, one in enumerate(content)), schema, param)
+    return _checked(((f"{param}[{n}]", item) for n, item in enumerate(content)), schema, param)
 
 
 def of_file(path: Path, schema: Mapping[str, Any], param: str) -> list[ItemRow]:
@@ -52,14 +52,14 @@ def _lines(path: Path, param: str) -> Iterator[tuple[str, Any]]:
                 ) from error
 
 
-def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
+def _checked(items: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param: str) -> list[ItemRow]:
     from portico_server.core.json_schema import JsonSchema
 
     shape = JsonSchema("the item schema", schema)
-    found: list[ItemRow] = []
-    for at, one in given:
-        item = one.get("item") if isinstance(one, Mapping) else None
-        sample = one.get("sample") if isinstance(one, Mapping) else None
+    item_rows: list[ItemRow] = []
+    for at, item_document in items:
+        item = item_document.get("item") if isinstance(item_document, Mapping) else None
+        sample = item_document.get("sample") if isinstance(item_document, Mapping) else None
         if not isinstance(item, Mapping) or not isinstance(sample, Mapping | None):
             raise InvalidRequest(
                 f'{at} must be an object {{"item": {{…}}}}, with a "sample" {{…}} if an answer comes with it.',
@@ -73,24 +73,24 @@ def _checked(given: Iterable[tuple[str, Any]], schema: Mapping[str, Any], param:
                 code="invalid_item",
                 param=param,
             )
-        found.append(ItemRow(len(found), item, sample))
-        if len(found) > MAX_ITEMS:
+        item_rows.append(ItemRow(len(item_rows), item, sample))
+        if len(item_rows) > MAX_ITEMS:
             wrong(param, f"has more than {MAX_ITEMS:,} items; make several runs of them")
-    if not found:
+    if not item_rows:
         raise InvalidRequest(
             'There are no items: give at least one line {"item": {…}}.', code="empty_dataset", param=param
         )
-    return found
+    return item_rows
 
 
 def need(fields: Collection[str], items: Sequence[ItemRow], param: str) -> None:
     """Raise `InvalidRequest` if a template asks for a field that no item has."""
-    known: set[str] = set()
-    for one in items:
-        known.update(one.item)
+    known_fields: set[str] = set()
+    for item_row in items:
+        known_fields.update(item_row.item)
     for name in sorted(fields):
-        if name not in known:
-            hint = nearest(name, known) or f" They have {', '.join(sorted(known)[:20])}."
+        if name not in known_fields:
+            hint = nearest(name, known_fields) or f" They have {', '.join(sorted(known_fields)[:20])}."
             raise InvalidRequest(
                 f"A template asks for 'item.{name}', which no item has.{hint}",
                 code="unknown_field",

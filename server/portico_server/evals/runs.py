@@ -37,7 +37,7 @@ class EvalRuns:
         self._evals = evals
         self.slots = FairSlots(services.at_once)
         """What all runs and trials of this daemon share."""
-        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, owned=True)
+        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_EVALS, is_owned=True)
 
     async def create(
         self, eval_id: str, name: str, data_source: Any, metadata: Mapping[str, str], caller: Principal
@@ -46,10 +46,10 @@ class EvalRuns:
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
-            prepared = await prepare(self._services, test, data_source, caller)
+            prepared_run = await prepare(self._services, test, data_source, caller)
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._services.registry.resolve(judge, caller)
-        await self._evals.require_room(sum(item.bytes for item in prepared.items), caller)
+        await self._evals.require_room(sum(item.bytes for item in prepared_run.items), caller)
         run_id = new_id("evalrun_")
         row = EvalRunRow(
             id=run_id,
@@ -57,17 +57,17 @@ class EvalRuns:
             owner=caller.id,
             run_id=new_id("run_"),
             name=name or test.row.name,
-            source=prepared.source.document,
+            source=prepared_run.source.document,
             metadata=metadata,
             data_id=run_id,
-            total=len(prepared.items),
+            total=len(prepared_run.items),
             tally=EMPTY,
             created_at=time.time(),
         )
         with binding(names.known):
             run = new_run(KIND, row.id, {"eval_run": row.id}, caller.id, row.run_id)
             begin = self._services.scheduler.within_share(KIND, caller, rows.begin)
-            await self._services.database.write(begin, row, prepared.items, run)
+            await self._services.database.write(begin, row, prepared_run.items, run)
         self._services.scheduler.look()
         return row
 
@@ -97,21 +97,21 @@ class EvalRuns:
         await self._evals.get(eval_id, caller)
         if after is not None:
             await self.get(eval_id, after, caller)
-        found = await self._services.database.read(
+        row_page = await self._services.database.read(
             rows.runs_of, eval_id, after=after, limit=limit, order=order, statuses=statuses
         )
-        return RowPage(tuple([await self.settled(row) for row in found.data]), found.has_more)
+        return RowPage(tuple([await self.settled(row) for row in row_page.data]), row_page.has_more)
 
     async def settled(self, row: EvalRunRow) -> EvalRunRow:
         """The run, ended if the durable run behind it has ended: cancelled as a run, or given up."""
         if row.status not in WORKING or row.search_id is not None:
             return row
-        ended = await final_status(self._services, row.run_id)
-        if ended is None:
+        end_status = await final_status(self._services, row.run_id)
+        if end_status is None:
             return row
-        status, error = ended
+        status, error = end_status
         database = self._services.database
-        await database.write(rows.move, row.id, status, since=WORKING, error=error, ended=True)
+        await database.write(rows.move, row.id, status, since=WORKING, error=error, has_ended=True)
         return await database.read(rows.run, row.id) or row
 
     async def settle_deserted(self) -> None:
@@ -123,8 +123,10 @@ class EvalRuns:
         """End a run; what is done of it stays. Raises `Conflict` if it has ended, or is a trial."""
         row = await self.get(eval_id, eval_run_id, caller)
         self._own(row)
-        moved = await self._services.database.write(rows.move, row.id, "canceled", since=WORKING, ended=True)
-        if not moved:
+        is_moved = await self._services.database.write(
+            rows.move, row.id, "canceled", since=WORKING, has_ended=True
+        )
+        if not is_moved:
             raise Conflict(f"The run '{row.id}' is {row.status} already.", code="run_ended", param="run_id")
         await stop(self._services, row.run_id)
         return await self.get(eval_id, eval_run_id, caller)
@@ -153,11 +155,11 @@ class EvalRuns:
         after: str | None = None
         behind: dict[str, None] = {}
         while True:
-            found = await database.read(rows.runs_of, eval_id, after=after, limit=500, statuses=WORKING)
-            behind.update(dict.fromkeys(row.run_id for row in found.data))
-            if not found.has_more:
+            row_page = await database.read(rows.runs_of, eval_id, after=after, limit=500, statuses=WORKING)
+            behind.update(dict.fromkeys(row.run_id for row in row_page.data))
+            if not row_page.has_more:
                 break
-            after = found.data[-1].id
+            after = row_page.data[-1].id
         await database.write(rows.remove, eval_id)
         for run_id in behind:
             await stop(self._services, run_id)
@@ -173,49 +175,54 @@ class EvalRuns:
     ) -> tuple[RowPage[OutputRow], Mapping[int, ItemRow]]:
         """What became of the items, in their order, and the items themselves by number."""
         database = self._services.database
-        found = await database.read(
+        row_page = await database.read(
             rows.outputs, row.id, after=after, limit=limit, order=order, statuses=statuses
         )
-        numbers = [output.number for output in found.data]
-        return found, await database.read(rows.items_of, row.data_id, numbers)
+        numbers = [output.number for output in row_page.data]
+        return row_page, await database.read(rows.items_of, row.data_id, numbers)
 
     async def output(self, row: EvalRunRow, number: int) -> tuple[OutputRow, ItemRow]:
         """What became of one item. Raises `NotFound`, also while it is not done."""
         database = self._services.database
-        found = await database.read(rows.output, row.id, number)
+        output_row = await database.read(rows.output, row.id, number)
         item = await database.read(rows.item, row.data_id, number)
-        if found is None or item is None:
+        if output_row is None or item is None:
             raise NotFound(
                 "There is no such output item of this run.",
                 code="output_item_not_found",
                 param="output_item_id",
             )
-        return found, item
+        return output_row, item
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         database = self._services.database
         row = await database.read(rows.run, str(payload["eval_run"]))
-        found = None if row is None else await database.read(rows.get, row.eval_id)
-        if row is None or found is None:
+        eval_row = None if row is None else await database.read(rows.get, row.eval_id)
+        if row is None or eval_row is None:
             raise Unavailable("The evaluation is gone.", code="eval_not_found")
         if not await database.write(rows.move, row.id, "in_progress", since=WORKING):
             return {"eval_run": row.id, "status": row.status}
 
-        async def report(done: int, total: int) -> None:
-            await context.emit(Progressed("evaluate", f"{done} of {total}", done, total, "items"))
+        async def report(done_count: int, total: int) -> None:
+            await context.emit(Progressed("evaluate", f"{done_count} of {total}", done_count, total, "items"))
 
         try:
             work = EvalWork(
-                self._services, row, source.read(row.source), evaluation(found).criteria, context, self.slots
+                self._services,
+                row,
+                source.read(row.source),
+                evaluation(eval_row).criteria,
+                context,
+                self.slots,
             )
             await work.do(range(row.total), report)
         except EndedError:
             return {"eval_run": row.id, "status": "canceled"}
         except PorticoError as error:
             failure = {"code": error.code or "error", "message": error.message}
-            await database.write(rows.move, row.id, "failed", since=WORKING, error=failure, ended=True)
+            await database.write(rows.move, row.id, "failed", since=WORKING, error=failure, has_ended=True)
             raise
-        await database.write(rows.move, row.id, "completed", since=WORKING, ended=True)
+        await database.write(rows.move, row.id, "completed", since=WORKING, has_ended=True)
         return {"eval_run": row.id, "status": "completed"}
 
 

@@ -35,40 +35,42 @@ async def sample(source: DataSource, row: ItemRow, context: Context, filters: Fi
         return _given(row)
     if source.kind == "retrieval":
         query = fill(source.query, {"item": row.item})
-        found = await context.call(f"store/{source.target}", searching(source.search, query, filters))
-        assert isinstance(found, SearchResult)
-        passages = [_passage(one) for one in found.passages]
-        text = "\n\n".join(one.text for one in found.passages)
+        search_result = await context.call(f"store/{source.target}", searching(source.search, query, filters))
+        assert isinstance(search_result, SearchResult)
+        passages = [_passage(passage) for passage in search_result.passages]
+        text = "\n\n".join(passage.text for passage in search_result.passages)
         answer = ModelAnswer(text, row.item, {"retrieved": passages})
         return Sample(answer, _document([{"role": "user", "content": query}], text, retrieved=passages))
     messages = _messages(source, row.item)
     reply = await context.call(source.target, Chat(messages, source.options))
     assert isinstance(reply, ChatReply)
-    more: dict[str, Any] = {}
+    extra_fields: dict[str, Any] = {}
     if reply.tool_calls:
-        more["output_tools"] = [
+        extra_fields["output_tools"] = [
             {"type": "function", "function": {"name": call.name, "arguments": call.arguments}, "id": call.id}
             for call in reply.tool_calls
         ]
     if reply.citations:
-        more["retrieved"] = [_passage(one) for one in reply.citations]
+        extra_fields["retrieved"] = [_passage(passage) for passage in reply.citations]
     model = reply.model or source.target
-    document = _document(messages, reply.content, **more, finish_reason=reply.finish_reason, model=model)
-    return Sample(ModelAnswer(reply.content, row.item, more), document, reply.usage, source.target)
+    document = _document(
+        messages, reply.content, **extra_fields, finish_reason=reply.finish_reason, model=model
+    )
+    return Sample(ModelAnswer(reply.content, row.item, extra_fields), document, reply.usage, source.target)
 
 
 def _given(row: ItemRow) -> Sample:
     """An answer that came with the item."""
-    given = dict(row.sample or {})
-    text = given.pop("output_text", "")
+    sample_fields = dict(row.sample or {})
+    text = sample_fields.pop("output_text", "")
     if not isinstance(text, str):
         raise InvalidRequest("The 'output_text' of a sample must be a text.", code="invalid_sample")
-    given.pop("output_json", None)
-    return Sample(ModelAnswer(text, row.item, given), _document([], text, **given))
+    sample_fields.pop("output_json", None)
+    return Sample(ModelAnswer(text, row.item, sample_fields), _document([], text, **sample_fields))
 
 
-def _document(messages: Any, text: str, **more: Any) -> dict[str, Any]:
-    return {"input": list(messages), "output": [{"role": "assistant", "content": text}], **more}
+def _document(messages: Any, text: str, **extra_fields: Any) -> dict[str, Any]:
+    return {"input": list(messages), "output": [{"role": "assistant", "content": text}], **extra_fields}
 
 
 def _passage(passage: Passage) -> dict[str, Any]:
@@ -82,21 +84,25 @@ def _messages(source: DataSource, item: Mapping[str, Any]) -> tuple[Message, ...
             {"role": message["role"], "content": filled(message["content"], sources)}
             for message in source.messages
         )
-    found: Any = item
+    messages: Any = item
     for name in source.reference.strip("{} ").split(".")[1:]:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    if not isinstance(found, list) or not found or not all(isinstance(one, Mapping) for one in found):
+        messages = messages.get(name) if isinstance(messages, Mapping) else None
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(message, Mapping) for message in messages)
+    ):
         raise InvalidRequest(
             f"'{source.reference.strip('{} ')}' of this item is not a list of messages.", code="invalid_item"
         )
-    return tuple({**one, "content": filled(one.get("content"), sources)} for one in found)
+    return tuple({**message, "content": filled(message.get("content"), sources)} for message in messages)
 
 
-def searching(given: Mapping[str, Any], query: str, filters: Filters) -> Search:
+def searching(settings: Mapping[str, Any], query: str, filters: Filters) -> Search:
     """A search with the fields of ``search_params``. Raises `InvalidRequest` for a value that none can have."""
-    refine = {name: given[name] for name in Refine.__dataclass_fields__ if name in given}
-    own = {
-        name: given[name]
+    refine = {name: settings[name] for name in Refine.__dataclass_fields__ if name in settings}
+    own_settings = {
+        name: settings[name]
         for name in (
             "max_num_results",
             "score_threshold",
@@ -105,34 +111,37 @@ def searching(given: Mapping[str, Any], query: str, filters: Filters) -> Search:
             "infer_filters",
             "links",
         )
-        if name in given
+        if name in settings
     }
     search = Search(
-        query, **own, groups=tuple(_texts(given.get("groups"))), refine=replace(Refine(), **refine)
+        query,
+        **own_settings,
+        groups=tuple(_texts(settings.get("groups"))),
+        refine=replace(Refine(), **refine),
     )
-    if given.get("steps", "off") != "off":
-        search = replace(search, steps=_steps(given["steps"], given.get("steps_model", "")))
-    if "filters" in given:
-        search = replace(search, filters=filters(given["filters"], "search_params.filters"))
+    if settings.get("steps", "off") != "off":
+        search = replace(search, steps=_steps(settings["steps"], settings.get("steps_model", "")))
+    if "filters" in settings:
+        search = replace(search, filters=filters(settings["filters"], "search_params.filters"))
     return _within(search)
 
 
-def _steps(given: Any, model: Any) -> Steps:
-    if given != "auto" and (type(given) is not int or not 2 <= given <= 4):
+def _steps(value: Any, model: Any) -> Steps:
+    if value != "auto" and (type(value) is not int or not 2 <= value <= 4):
         raise InvalidRequest(
             "'search_params.steps' must be off, auto or a number from 2 to 4.", param="search_params.steps"
         )
     if not isinstance(model, str):
         raise InvalidRequest("'search_params.steps_model' must be a name.", param="search_params.steps_model")
-    return Steps(0 if given == "auto" else given, model)
+    return Steps(0 if value == "auto" else value, model)
 
 
-def _texts(given: Any) -> list[str]:
-    if given is None:
+def _texts(value: Any) -> list[str]:
+    if value is None:
         return []
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InvalidRequest("'search_params.groups' must be a list of names.", param="search_params.groups")
-    return given
+    return value
 
 
 _RANGES: Final = {
@@ -162,9 +171,9 @@ def _within(search: Search) -> Search:
         if value is None and name == "vector_weight":
             continue
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-            what = "a whole number" if kinds is int else "a number"
+            expectation = "a whole number" if kinds is int else "a number"
             raise InvalidRequest(
-                f"'search_params.{name}' must be {what} from {low:g} to {high:g}.",
+                f"'search_params.{name}' must be {expectation} from {low:g} to {high:g}.",
                 param=f"search_params.{name}",
             )
     for name, words in _WORDS.items():

@@ -52,7 +52,7 @@ class SearchWork:
         plan = axes.rounds(int(spec["trials"]), self._row.total, halving)
         self._total = axes.items_asked(plan)
         before = 0
-        for number, (_left, size) in enumerate(plan):
+        for number, (_remaining, size) in enumerate(plan):
             alive = await self._alive()
             for trial in sorted(alive, key=_load):
                 await self._try(trial, numbers[:size], before)
@@ -62,63 +62,63 @@ class SearchWork:
         last = ranked(await self._alive(), spec["objective"], spec["direction"])
         for trial in last:
             await self._services.database.write(
-                eval_rows.move, trial.id, "completed", since=WORKING, ended=True
+                eval_rows.move, trial.id, "completed", since=WORKING, has_ended=True
             )
         return last[0].id if last else None
 
     async def _alive(self) -> list[EvalRunRow]:
-        found = await self._services.database.read(eval_searches.trials, self._row.id)
-        return [trial for trial in found if trial.status not in ("failed", STOPPED, "canceled")]
+        run_rows = await self._services.database.read(eval_searches.trials, self._row.id)
+        return [trial for trial in run_rows if trial.status not in ("failed", STOPPED, "canceled")]
 
     async def _try(self, trial: EvalRunRow, numbers: Sequence[int], before: int) -> None:
         database = self._services.database
         began = self._done
 
-        async def heard(done: int, _total: int) -> None:
-            self._done = began + max(0, done - before)
+        async def heard(done_count: int, _total: int) -> None:
+            self._done = began + max(0, done_count - before)
             await self._context.emit(Progressed("search", trial.name, self._done, self._total, "items"))
 
         await database.write(eval_rows.move, trial.id, "in_progress", since=WORKING)
         try:
-            made = await self._made(trial)
+            new_trial = await self._made(trial)
         except PorticoError as error:
             # One that cannot be tried any more, for what it names is gone, does not keep the others from it.
             why = error_document(error)
-            await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, ended=True)
+            await database.write(eval_rows.move, trial.id, "failed", since=WORKING, error=why, has_ended=True)
             return
         work = EvalWork(
             self._services,
             trial,
-            made.source,
+            new_trial.source,
             self._test.criteria,
             self._context,
             self._slots,
-            instead=made.instead,
+            instead=new_trial.instead,
         )
         await work.do(numbers, heard)
 
     async def _made(self, trial: EvalRunRow) -> PreparedTrial:
         """What it asks; a model that it needs is trained first, once for all trials that need the same."""
-        made = await self._making.make(trial.settings or {})
-        if made.training is None:
-            return made
+        new_trial = await self._making.make(trial.settings or {})
+        if new_trial.training is None:
+            return new_trial
         place, caller = self._services, self._context.caller
-        job = await place.trains.begin(made.training, self._row.id, made.key, caller)
+        job = await place.trains.begin(new_trial.training, self._row.id, new_trial.key, caller)
 
         async def heard(step: int, total: int | None) -> None:
             await self._context.emit(Progressed("train", job, step, total, "steps"))
 
         await heard(0, None)
         model = await place.trains.trained(job, caller, heard)
-        made = await self._making.make(trial.settings or {}, model)
-        await place.database.write(eval_searches.change_source, trial.id, made.source.document, model)
-        return made
+        new_trial = await self._making.make(trial.settings or {}, model)
+        await place.database.write(eval_searches.change_source, trial.id, new_trial.source.document, model)
+        return new_trial
 
-    async def _cut(self, left: int) -> None:
+    async def _cut(self, remaining_count: int) -> None:
         """Give up all but the best, at once, so that a search that is taken up again finds what was decided."""
         alive = await self._alive()
-        if len(alive) > left:
-            losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[left:]
+        if len(alive) > remaining_count:
+            losers = ranked(alive, self._row.spec["objective"], self._row.spec["direction"])[remaining_count:]
             await self._services.database.write(
                 eval_searches.give_up_trials, [trial.id for trial in losers], STOPPED
             )

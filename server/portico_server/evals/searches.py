@@ -82,18 +82,18 @@ class EvalSearches:
         self._services = services
         self._evals = evals
         self._slots = slots
-        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, owned=True)
+        services.scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_SEARCHES, is_owned=True)
 
-    async def plan(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> SearchCost:
+    async def plan(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> SearchCost:
         """What a search would take, everything about it checked. Raises as `create`."""
-        return (await self._checked(await self._evals.get(eval_id, caller), given, caller)).plan
+        return (await self._checked(await self._evals.get(eval_id, caller), document, caller)).plan
 
-    async def create(self, eval_id: str, given: Mapping[str, Any], caller: Principal) -> EvalSearchRow:
+    async def create(self, eval_id: str, document: Mapping[str, Any], caller: Principal) -> EvalSearchRow:
         """Begin a search. All that can be wrong before something is asked is told now."""
         test = await self._evals.get(eval_id, caller)
         criteria.require_rights(test.criteria, caller)
         with binding() as names:
-            search = await self._checked(test, given, caller)
+            search = await self._checked(test, document, caller)
             for judge in sorted(criteria.judges_of(test.criteria)):
                 await self._services.registry.resolve(judge, caller)
         now = time.time()
@@ -102,12 +102,12 @@ class EvalSearches:
             eval_id=eval_id,
             owner=caller.id,
             run_id=new_id("run_"),
-            name=str(given.get("name") or test.row.name),
+            name=str(document.get("name") or test.row.name),
             spec=search.spec,
             total=search.plan.items,
             created_at=now,
         )
-        made = [
+        run_rows = [
             EvalRunRow(
                 id=new_id("evalrun_"),
                 eval_id=eval_id,
@@ -125,71 +125,76 @@ class EvalSearches:
             for number, (settings, source) in enumerate(zip(search.settings, search.sources, strict=True), 1)
         ]
         # Ids begin with the time and end by chance: sorted, they stand in the order of the trials.
-        ids = sorted(trial.id for trial in made)
-        made = [replace(trial, id=one) for trial, one in zip(made, ids, strict=True)]
+        ids = sorted(trial.id for trial in run_rows)
+        run_rows = [replace(trial, id=trial_id) for trial, trial_id in zip(run_rows, ids, strict=True)]
         await self._evals.require_room(sum(item.bytes for item in search.prepared.items), caller)
         with binding(names.known):
             run = new_run(KIND, row.id, {"search": row.id}, caller.id, row.run_id)
             begin = self._services.scheduler.within_share(KIND, caller, eval_searches.begin_search)
-            await self._services.database.write(begin, row, made, search.prepared.items, run)
+            await self._services.database.write(begin, row, run_rows, search.prepared.items, run)
         self._services.scheduler.look()
         return row
 
-    async def _checked(self, test: Evaluation, given: Mapping[str, Any], caller: Principal) -> _SearchRequest:
-        for name in given:
+    async def _checked(
+        self, test: Evaluation, given_document: Mapping[str, Any], caller: Principal
+    ) -> _SearchRequest:
+        for name in given_document:
             if name not in FIELDS:
                 raise InvalidRequest(
                     f"A search has no field '{str(name)[:80]}'.{nearest(str(name), FIELDS)}",
                     code="unknown_field",
                     param=str(name),
                 )
-        name = given.get("name", "")
+        name = given_document.get("name", "")
         if not isinstance(name, str) or len(name) > MAX_NAME_CHARS:
             wrong("name", f"must be a text of at most {MAX_NAME_CHARS} characters")
-        found = axes.read(given)
-        objective, direction = given.get("objective") or "score", given.get("direction") or "maximize"
-        known = ["score", "pass_rate", *(one.name for one in test.criteria)]
-        if objective not in known:
-            not_one_of("objective", objective, known)
+        found_axes = axes.read(given_document)
+        objective, direction = (
+            given_document.get("objective") or "score",
+            given_document.get("direction") or "maximize",
+        )
+        objectives = ["score", "pass_rate", *(criterion.name for criterion in test.criteria)]
+        if objective not in objectives:
+            not_one_of("objective", objective, objectives)
         if direction not in ("maximize", "minimize"):
             not_one_of("direction", direction, ("maximize", "minimize"))
-        settings = found.settings()
-        base = given.get("data_source")
-        tuning = given.get("fine_tuning")
+        settings = found_axes.settings()
+        base = given_document.get("data_source")
+        tuning = given_document.get("fine_tuning")
         if tuning is not None and not isinstance(tuning, Mapping):
             wrong_type("fine_tuning", "what a fine-tuning job is made with", tuning)
         first = _first(base, tuning, settings[0])
-        prepared = await prepare(self._services, test, first, caller)
-        if prepared.source.kind == "jsonl":
+        prepared_run = await prepare(self._services, test, first, caller)
+        if prepared_run.source.kind == "jsonl":
             raise InvalidRequest(
                 "Answers that are there already do not change with any setting: a search needs a data source of the "
                 "type 'completions', 'responses' or 'retrieval'.",
                 param=f"{PARAM}.type",
             )
         assert isinstance(base, Mapping)
-        document = {**base, "source": prepared.source.document["source"]}
+        document = {**base, "source": prepared_run.source.document["source"]}
         making = Trials(self._services, document, tuning, caller)
-        made = [await making.make(one) for one in settings]
-        fields: frozenset[str] = frozenset().union(*(trial.source.fields for trial in made))
-        run_items.need(fields, prepared.items, "parameters")
-        total = len(prepared.items)
-        halving = axes.read_halving(given.get("halving"), total)
-        calls = axes.items_asked(axes.rounds(len(made), total, halving))
-        judged = calls * criteria.judgements(test.criteria)
-        trained = len({trial.key for trial in made if trial.training is not None})
-        plan = SearchCost(tuple(settings), total, calls, judged, trained)
+        trials = [await making.make(setting) for setting in settings]
+        fields: frozenset[str] = frozenset().union(*(trial.source.fields for trial in trials))
+        run_items.need(fields, prepared_run.items, "parameters")
+        total = len(prepared_run.items)
+        halving = axes.read_halving(given_document.get("halving"), total)
+        calls = axes.items_asked(axes.rounds(len(trials), total, halving))
+        judged_calls = calls * criteria.judgements(test.criteria)
+        trained_count = len({trial.key for trial in trials if trial.training is not None})
+        plan = SearchCost(tuple(settings), total, calls, judged_calls, trained_count)
         spec = {
             "data_source": document,
-            "parameters": dict(given["parameters"]),
+            "parameters": dict(given_document["parameters"]),
             "fine_tuning": tuning,
-            "method": found.method,
-            "trials": len(made),
-            "seed": found.seed,
+            "method": found_axes.method,
+            "trials": len(trials),
+            "seed": found_axes.seed,
             "objective": objective,
             "direction": direction,
             "halving": None if halving is None else {"first": halving.first, "factor": halving.factor},
         }
-        return _SearchRequest(spec, settings, prepared, [trial.source.document for trial in made], plan)
+        return _SearchRequest(spec, settings, prepared_run, [trial.source.document for trial in trials], plan)
 
     async def get(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """One search. Raises `NotFound`."""
@@ -206,34 +211,34 @@ class EvalSearches:
     async def list(self, eval_id: str, caller: Principal, limit: int = 20) -> list[EvalSearchRow]:
         """The newest first."""
         await self._evals.get(eval_id, caller)
-        found = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
-        return [await self._settled(row) for row in found]
+        search_rows = await self._services.database.read(eval_searches.newest_searches, eval_id, limit)
+        return [await self._settled(row) for row in search_rows]
 
     async def _settled(self, row: EvalSearchRow) -> EvalSearchRow:
         if row.status not in WORKING:
             return row
-        ended = await final_status(self._services, row.run_id)
-        if ended is None:
+        end_status = await final_status(self._services, row.run_id)
+        if end_status is None:
             return row
-        status, error = ended
+        status, error = end_status
         database = self._services.database
         await database.write(
-            eval_searches.move_search, row.id, status, since=WORKING, error=error, ended=True
+            eval_searches.move_search, row.id, status, since=WORKING, error=error, has_ended=True
         )
         return await database.read(eval_searches.get_search, row.id) or row
 
     async def trials(self, row: EvalSearchRow) -> Sequence[EvalRunRow]:
         """Its trials, the best first."""
-        found = await self._services.database.read(eval_searches.trials, row.id)
-        return ranked(found, row.spec["objective"], row.spec["direction"])
+        run_rows = await self._services.database.read(eval_searches.trials, row.id)
+        return ranked(run_rows, row.spec["objective"], row.spec["direction"])
 
     async def cancel(self, eval_id: str, search_id: str, caller: Principal) -> EvalSearchRow:
         """End a search; what is done of it stays. Raises `Conflict` if it has ended."""
         row = await self.get(eval_id, search_id, caller)
-        moved = await self._services.database.write(
-            eval_searches.move_search, row.id, "canceled", since=WORKING, ended=True
+        is_moved = await self._services.database.write(
+            eval_searches.move_search, row.id, "canceled", since=WORKING, has_ended=True
         )
-        if not moved:
+        if not is_moved:
             raise Conflict(
                 f"The search '{row.id}' is {row.status} already.", code="search_ended", param="search_id"
             )
@@ -249,49 +254,54 @@ class EvalSearches:
         its settings that belong to no app and so are for whoever calls. Raises `Conflict` if nothing can be deployed.
         """
         row = await self.get(eval_id, search_id, caller)
-        found = await self.trials(row)
+        run_rows = await self.trials(row)
         if trial_id is None and row.status != "completed":
             raise Conflict(
                 f"The search '{row.id}' is {row.status}: it has no best trial yet. Name one as 'trial'.",
                 code="search_not_ended",
                 param="search_id",
             )
-        chosen = next((one for one in found if trial_id in (None, one.id)), None)
-        if chosen is None or chosen.settings is None or (trial_id is None and chosen.status != "completed"):
+        run_row = next((one for one in run_rows if trial_id in (None, one.id)), None)
+        if (
+            run_row is None
+            or run_row.settings is None
+            or (trial_id is None and run_row.status != "completed")
+        ):
             raise NotFound(f"The search '{row.id}' has no such trial.", code="trial_not_found", param="trial")
-        changes = of_apps(chosen.settings, self._services.variants.known(caller))
-        left = {path: value for path, value in chosen.settings.items() if not path.startswith(APPS)}
+        changes = of_apps(run_row.settings, self._services.variants.known(caller))
+        unapplied = {path: value for path, value in run_row.settings.items() if not path.startswith(APPS)}
         if row.spec.get("fine_tuning"):
             into = str(row.spec["fine_tuning"].get(INTO) or "model")
-            model = chosen.metadata.get("model")
-            left = {path: value for path, value in left.items() if not path.startswith(TUNING)}
+            model = run_row.metadata.get("model")
+            unapplied = {path: value for path, value in unapplied.items() if not path.startswith(TUNING)}
             if into.startswith(APPS):
-                changes = of_apps({**chosen.settings, into: model}, self._services.variants.known(caller))
+                changes = of_apps({**run_row.settings, into: model}, self._services.variants.known(caller))
             else:
-                left[into] = model
+                unapplied[into] = model
         if not changes:
-            named = ", ".join(f"{path} = {value!r}" for path, value in left.items())
+            setting_list = ", ".join(f"{path} = {value!r}" for path, value in unapplied.items())
             raise Conflict(
-                f"Nothing of this can be deployed: no app has these settings. Give them with each call: {named}.",
+                "Nothing of this can be deployed: no app has these settings. Give them with each call: "
+                f"{setting_list}.",
                 code="nothing_to_deploy",
                 param="trial",
             )
         versions: dict[str, int] = {}
-        for name, made in changes.items():
+        for name, changed_spec in changes.items():
             note = f"best of {row.id}"
-            versions[name] = await self._services.variants.settle(name, made, caller, note)
-        return chosen, versions, left
+            versions[name] = await self._services.variants.settle(name, changed_spec, caller, note)
+        return run_row, versions, unapplied
 
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         database = self._services.database
         row = await database.read(eval_searches.get_search, str(payload["search"]))
-        found = None if row is None else await database.read(eval_rows.get, row.eval_id)
-        if row is None or found is None:
+        eval_row = None if row is None else await database.read(eval_rows.get, row.eval_id)
+        if row is None or eval_row is None:
             raise Unavailable("The evaluation is gone.", code="eval_not_found")
         if not await database.write(eval_searches.move_search, row.id, "in_progress", since=WORKING):
             return {"search": row.id, "status": row.status}
         try:
-            best = await SearchWork(self._services, row, evaluation(found), context, self._slots).do()
+            best = await SearchWork(self._services, row, evaluation(eval_row), context, self._slots).do()
         except EndedError:
             return {"search": row.id, "status": "canceled"}
         except PorticoError as error:
@@ -301,12 +311,12 @@ class EvalSearches:
                 "failed",
                 since=WORKING,
                 error=error_document(error),
-                ended=True,
+                has_ended=True,
             )
             raise
         state = {"best": best}
         await database.write(
-            eval_searches.move_search, row.id, "completed", since=WORKING, state=state, ended=True
+            eval_searches.move_search, row.id, "completed", since=WORKING, state=state, has_ended=True
         )
         return {"search": row.id, "status": "completed", **state}
 

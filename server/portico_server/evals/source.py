@@ -81,35 +81,35 @@ class DataSource:
         return template.fields([*self.messages, self.reference, self.query])
 
 
-def read(given: Any, param: str = "data_source") -> DataSource:
+def read(value: Any, param: str = "data_source") -> DataSource:
     """A data source from its JSON. Raises `InvalidRequest` that names what is wrong first."""
-    if given is None:
+    if value is None:
         missing(param)
-    if not isinstance(given, Mapping):
-        wrong_type(param, "an object with a 'type'", given)
-    if given.get("type") not in FIELDS:
-        not_one_of(f"{param}.type", given.get("type"), FIELDS)
-    kind = cast("Kind", given["type"])
-    _only(given, FIELDS[kind], param)
-    document = {**given, "source": _items(given.get("source"), f"{param}.source")}
+    if not isinstance(value, Mapping):
+        wrong_type(param, "an object with a 'type'", value)
+    if value.get("type") not in FIELDS:
+        not_one_of(f"{param}.type", value.get("type"), FIELDS)
+    kind = cast("Kind", value["type"])
+    _only(value, FIELDS[kind], param)
+    document = {**value, "source": _items(value.get("source"), f"{param}.source")}
     if kind == "jsonl":
         return DataSource(kind, document)
     if kind == "retrieval":
-        query = given.get("query")
+        query = value.get("query")
         if not isinstance(query, str) or not query:
             wrong(f"{param}.query", "must be a text such as '{{item.question}}'")
-        search = _object(given, "search_params", param)
+        search = _object(value, "search_params", param)
         _only(search, SEARCHING, f"{param}.search_params")
-        return DataSource(kind, document, _name(given, "store", param), query=query, search=search)
-    messages, reference = _input(given.get("input_messages"), f"{param}.input_messages")
-    options = _options(_object(given, "sampling_params", param), kind, f"{param}.sampling_params")
-    return DataSource(kind, document, _name(given, "model", param), messages, reference, options)
+        return DataSource(kind, document, _name(value, "store", param), query=query, search=search)
+    messages, reference = _input(value.get("input_messages"), f"{param}.input_messages")
+    options = _options(_object(value, "sampling_params", param), kind, f"{param}.sampling_params")
+    return DataSource(kind, document, _name(value, "model", param), messages, reference, options)
 
 
-def _only(given: Mapping[str, Any], known: Collection[str], param: str) -> None:
-    for name in given:
-        if name not in known:
-            hint = nearest(str(name), known) or f" There are {', '.join(known)}."
+def _only(fields: Mapping[str, Any], known_fields: Collection[str], param: str) -> None:
+    for name in fields:
+        if name not in known_fields:
+            hint = nearest(str(name), known_fields) or f" There are {', '.join(known_fields)}."
             raise InvalidRequest(
                 f"'{param}' has no field '{str(name)[:80]}'.{hint}",
                 code="unknown_field",
@@ -117,31 +117,31 @@ def _only(given: Mapping[str, Any], known: Collection[str], param: str) -> None:
             )
 
 
-def _object(given: Mapping[str, Any], name: str, param: str) -> Mapping[str, Any]:
-    found = given.get(name)
-    if found is None:
+def _object(fields: Mapping[str, Any], name: str, param: str) -> Mapping[str, Any]:
+    found_value = fields.get(name)
+    if found_value is None:
         return {}
-    if not isinstance(found, Mapping):
-        wrong_type(f"{param}.{name}", "an object", found)
-    return {key: value for key, value in found.items() if value is not None}
+    if not isinstance(found_value, Mapping):
+        wrong_type(f"{param}.{name}", "an object", found_value)
+    return {key: value for key, value in found_value.items() if value is not None}
 
 
-def _name(given: Mapping[str, Any], name: str, param: str) -> str:
-    found = given.get(name)
-    if found is None or found == "":
+def _name(fields: Mapping[str, Any], name: str, param: str) -> str:
+    value = fields.get(name)
+    if value is None or value == "":
         missing(f"{param}.{name}")
-    if not isinstance(found, str):
-        wrong_type(f"{param}.{name}", "a name", found)
-    return found
+    if not isinstance(value, str):
+        wrong_type(f"{param}.{name}", "a name", value)
+    return value
 
 
-def _items(given: Any, param: str) -> Mapping[str, Any]:
+def _items(value: Any, param: str) -> Mapping[str, Any]:
     """Where the items are, without those that stand there."""
-    if not isinstance(given, Mapping):
-        if given is None:
+    if not isinstance(value, Mapping):
+        if value is None:
             missing(param)
-        wrong_type(param, "an object with a 'type'", given)
-    kind = given.get("type")
+        wrong_type(param, "an object with a 'type'", value)
+    kind = value.get("type")
     if kind in REFUSED:
         assert isinstance(kind, str)
         raise InvalidRequest(
@@ -154,23 +154,23 @@ def _items(given: Any, param: str) -> Mapping[str, Any]:
         return {"type": "file_content", "content": []}
     if kind not in ("file_id", EARLIER_RUN):
         not_one_of(f"{param}.type", kind, ("file_id", "file_content", EARLIER_RUN))
-    return {"type": kind, "id": _name(given, "id", param)}
+    return {"type": kind, "id": _name(value, "id", param)}
 
 
-def _input(given: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
+def _input(value: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
     """The messages of a template, or the place of an item that has them."""
-    if given is None:
+    if value is None:
         missing(param)
-    if not isinstance(given, Mapping):
-        wrong_type(param, "an object with a 'type'", given)
-    if given.get("type") == "item_reference":
-        reference = given.get("item_reference")
+    if not isinstance(value, Mapping):
+        wrong_type(param, "an object with a 'type'", value)
+    if value.get("type") == "item_reference":
+        reference = value.get("item_reference")
         if not isinstance(reference, str) or not template.fields(as_template(reference)):
             wrong(f"{param}.item_reference", "must name a field of an item, such as 'item.messages'")
         return (), as_template(reference)
-    if given.get("type") != "template":
-        not_one_of(f"{param}.type", given.get("type"), ("template", "item_reference"))
-    messages = given.get("template")
+    if value.get("type") != "template":
+        not_one_of(f"{param}.type", value.get("type"), ("template", "item_reference"))
+    messages = value.get("template")
     if not isinstance(messages, list) or not messages:
         wrong(f"{param}.template", "must be a list with at least one message")
     for number, message in enumerate(messages):
@@ -184,36 +184,36 @@ def _input(given: Any, param: str) -> tuple[tuple[Mapping[str, Any], ...], str]:
     return tuple(messages), ""
 
 
-def _options(given: Mapping[str, Any], kind: Kind, param: str) -> Mapping[str, Any]:
+def _options(fields: Mapping[str, Any], kind: Kind, param: str) -> Mapping[str, Any]:
     """The options of a chat completion."""
-    _only(given, SAMPLING, param)
-    options = {name: value for name, value in given.items() if name != "text"}
-    form = given.get("text")
+    _only(fields, SAMPLING, param)
+    options = {name: value for name, value in fields.items() if name != "text"}
+    form = fields.get("text")
     if form is not None:
-        made = form.get("format") if isinstance(form, Mapping) else None
-        if not isinstance(made, Mapping) or kind != "responses":
+        format_fields = form.get("format") if isinstance(form, Mapping) else None
+        if not isinstance(format_fields, Mapping) or kind != "responses":
             wrong(f"{param}.text", "belongs to the type 'responses' and must have a 'format'")
-        options["response_format"] = _format(made)
-    if kind == "responses" and "tools" in given:
-        options["tools"] = [_tool(one, f"{param}.tools[{n}]") for n, one in enumerate(given["tools"])]
+        options["response_format"] = _format(format_fields)
+    if kind == "responses" and "tools" in fields:
+        options["tools"] = [_tool(tool, f"{param}.tools[{n}]") for n, tool in enumerate(fields["tools"])]
     return options
 
 
-def _format(given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _format(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The format of a response as that of a chat completion."""
-    if given.get("type") != "json_schema":
-        return given
-    inner = {name: given[name] for name in ("name", "schema", "strict", "description") if name in given}
+    if fields.get("type") != "json_schema":
+        return fields
+    inner = {name: fields[name] for name in ("name", "schema", "strict", "description") if name in fields}
     return {"type": "json_schema", "json_schema": inner}
 
 
-def _tool(given: Any, param: str) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping) or given.get("type") != "function":
+def _tool(value: Any, param: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or value.get("type") != "function":
         raise InvalidRequest(
             f"'{param}' is not a function. What works with other tools is evaluated as an agent that has them: give "
             "its name as 'model'.",
             code="unsupported_parameter",
             param=param,
         )
-    inner = {name: given[name] for name in ("name", "description", "parameters", "strict") if name in given}
+    inner = {name: value[name] for name in ("name", "description", "parameters", "strict") if name in value}
     return {"type": "function", "function": inner}

@@ -38,8 +38,8 @@ class Evaluation:
     @property
     def schema(self) -> Mapping[str, Any]:
         """The JSON schema of an item."""
-        found: Mapping[str, Any] = self.row.spec["data_source_config"]["item_schema"]
-        return found
+        schema: Mapping[str, Any] = self.row.spec["data_source_config"]["item_schema"]
+        return schema
 
 
 class EvalFiles(Protocol):

@@ -36,20 +36,22 @@ def added(
     status: str,
     score: float,
     results: Sequence[Mapping[str, Any]],
-    spent: Sequence[tuple[str, Usage]],
+    model_usages: Sequence[tuple[str, Usage]],
     seconds: float,
 ) -> dict[str, Any]:
     """The tally with one item more."""
-    made = copy.deepcopy({**EMPTY, **tally})
-    made[status] += 1
-    made["seconds"] += seconds
-    _sum(made["score"], score)
+    new_tally = copy.deepcopy({**EMPTY, **tally})
+    new_tally[status] += 1
+    new_tally["seconds"] += seconds
+    _sum(new_tally["score"], score)
     for result in results:
-        known = made["criteria"].setdefault(result["name"], {"pass": 0, "fail": 0, "score": [0, 0.0, 0.0]})
-        known["pass" if result["passed"] else "fail"] += 1
-        _sum(known["score"], result["score"])
-    for name, usage in spent:
-        model = made["models"].setdefault(
+        criterion_tally = new_tally["criteria"].setdefault(
+            result["name"], {"pass": 0, "fail": 0, "score": [0, 0.0, 0.0]}
+        )
+        criterion_tally["pass" if result["passed"] else "fail"] += 1
+        _sum(criterion_tally["score"], result["score"])
+    for name, usage in model_usages:
+        model = new_tally["models"].setdefault(
             name, {"calls": 0, "prompt": 0, "completion": 0, "cached": 0, "cost": None}
         )
         model["calls"] += 1
@@ -58,7 +60,7 @@ def added(
         model["cached"] += usage.cached_tokens
         if usage.cost is not None:
             model["cost"] = (model["cost"] or 0.0) + usage.cost
-    return made
+    return new_tally
 
 
 def _sum(sums: list[float], value: float) -> None:
@@ -89,10 +91,10 @@ def of(tally: Mapping[str, Any], objective: str) -> MeanScore:
     if objective == "score":
         return mean(tally.get("score") or EMPTY["score"])
     if objective == "pass_rate":
-        passed = int(tally.get("pass", 0))
-        return mean((count(tally), passed, passed))
-    known = (tally.get("criteria") or {}).get(objective)
-    return mean(known["score"] if known else EMPTY["score"])
+        passed_count = int(tally.get("pass", 0))
+        return mean((count(tally), passed_count, passed_count))
+    criterion_tally = (tally.get("criteria") or {}).get(objective)
+    return mean(criterion_tally["score"] if criterion_tally else EMPTY["score"])
 
 
 def tokens(tally: Mapping[str, Any]) -> int:
@@ -102,5 +104,5 @@ def tokens(tally: Mapping[str, Any]) -> int:
 
 def cost(tally: Mapping[str, Any]) -> float | None:
     """US dollars, ``None`` where no price is known."""
-    known = [model["cost"] for model in (tally.get("models") or {}).values() if model["cost"] is not None]
-    return sum(known) if known else None
+    costs = [model["cost"] for model in (tally.get("models") or {}).values() if model["cost"] is not None]
+    return sum(costs) if costs else None

@@ -28,30 +28,30 @@ _OPEN: Final = ("sampling_params", "search_params")
 
 def overridden(document: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """The data source with the settings that are not an app's. Raises `NotFound` for a path that leads nowhere."""
-    made = copy.deepcopy(dict(document))
+    new_document = copy.deepcopy(dict(document))
     for path, value in settings.items():
         if not path.startswith((APPS, TUNING)):
-            _put(made, path, value)
-    return made
+            _put(new_document, path, value)
+    return new_document
 
 
 def of_training(training: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a model is trained with: the wish of a fine-tuning job with the settings that belong to it."""
-    made = copy.deepcopy({name: value for name, value in training.items() if name != INTO})
+    new_document = copy.deepcopy({name: value for name, value in training.items() if name != INTO})
     for path, value in settings.items():
         if path.startswith(TUNING):
-            node = made
+            node = new_document
             *outer, last = path.removeprefix(TUNING).split(".")
             for part in outer:
                 inner = node.get(part)
                 node = node.setdefault(part, {}) if inner is None else inner
                 if not isinstance(node, dict):
-                    raise _nowhere(path, part, list(made))
+                    raise _nowhere(path, part, list(new_document))
             node[last] = value
-    return made
+    return new_document
 
 
-def _put(made: dict[str, Any], path: str, value: Any) -> None:
+def _put(document: dict[str, Any], path: str, value: Any) -> None:
     parts = [name or number for name, number in _PART.findall(path)]
     if not parts or "".join(match[0] for match in _PART.finditer(path)) != path:
         raise InvalidRequest(
@@ -59,15 +59,15 @@ def _put(made: dict[str, Any], path: str, value: Any) -> None:
             "'sampling_params.temperature' or 'apps.NAME.STEP.system'.",
             param="parameters",
         )
-    known = [name for name in FIELDS[made["type"]] if name not in ("type", "source")]
-    if parts[0] not in known:
+    known_fields = [name for name in FIELDS[document["type"]] if name not in ("type", "source")]
+    if parts[0] not in known_fields:
         raise _nowhere(
             path,
             parts[0],
-            [*known, "apps", "fine_tuning"],
-            f" There are {', '.join(known)}, apps.NAME.… and fine_tuning.….",
+            [*known_fields, "apps", "fine_tuning"],
+            f" There are {', '.join(known_fields)}, apps.NAME.… and fine_tuning.….",
         )
-    node: Any = made
+    node: Any = document
     for number, part in enumerate(parts[:-1]):
         if number == 0 and part in _OPEN and not isinstance(node.get(part), dict):
             node[part] = {}
@@ -76,7 +76,7 @@ def _put(made: dict[str, Any], path: str, value: Any) -> None:
     if isinstance(node, list):
         _below(node, last, path)
         node[whole_number(last) or 0] = value
-    elif isinstance(node, dict) and (node is made or parts[0] in _OPEN or last in node):
+    elif isinstance(node, dict) and (node is document or parts[0] in _OPEN or last in node):
         node[last] = value
     else:
         raise _nowhere(path, last, list(node) if isinstance(node, dict) else [])
@@ -91,30 +91,32 @@ def _below(node: Any, part: str, path: str) -> Any:
     raise _nowhere(path, part, list(node) if isinstance(node, dict) else [])
 
 
-def _nowhere(path: str, part: str, known: Sequence[str], otherwise: str = "") -> NotFound:
+def _nowhere(path: str, part: str, known_names: Sequence[str], otherwise: str = "") -> NotFound:
     return NotFound(
-        f"'{path}' leads nowhere: there is no '{part}'.{nearest(part, known) or otherwise}",
+        f"'{path}' leads nowhere: there is no '{part}'.{nearest(part, known_names) or otherwise}",
         code="place_not_found",
         param=f"parameters.{path}",
     )
 
 
-def of_apps(settings: Mapping[str, Any], known: Sequence[str]) -> dict[str, dict[str, Any]]:
+def of_apps(settings: Mapping[str, Any], app_names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What the settings change in apps: places and values by the name of the app."""
-    found: dict[str, dict[str, Any]] = {}
+    changes_by_app: dict[str, dict[str, Any]] = {}
     for path, value in settings.items():
         if not path.startswith(APPS):
             continue
-        rest = path.removeprefix(APPS)
-        name = max((name for name in known if rest.startswith(f"{name}.")), key=len, default="")
-        place = rest[len(name) + 1 :].removeprefix("steps.")
+        remainder = path.removeprefix(APPS)
+        name = max((name for name in app_names if remainder.startswith(f"{name}.")), key=len, default="")
+        place = remainder[len(name) + 1 :].removeprefix("steps.")
         if not name or not place:
-            given = rest.partition(".")[0]
-            hint = nearest(given, known) or (f" There are {', '.join(sorted(known)[:20])}." if known else "")
+            first_part = remainder.partition(".")[0]
+            hint = nearest(first_part, app_names) or (
+                f" There are {', '.join(sorted(app_names)[:20])}." if app_names else ""
+            )
             raise NotFound(
                 f"'{path}' names no deployed app and a place in it, as apps.NAME.STEP.FIELD does.{hint}",
                 code="app_not_found",
                 param=f"parameters.{path}",
             )
-        found.setdefault(name, {})[place] = value
-    return found
+        changes_by_app.setdefault(name, {})[place] = value
+    return changes_by_app

@@ -58,16 +58,19 @@ class Trials:
         self._apps: dict[str, Servable] = {}
         self._checked_trainings: set[str] = set()
 
-    async def make(self, settings: Settings, trained: str = "") -> PreparedTrial:
-        """One of them, with the model that was ``trained`` for it, or in its place the one that it is made from.
+    async def make(self, settings: Settings, trained_model: str = "") -> PreparedTrial:
+        """One of them, with the model that was ``trained_model`` for it, or in its place the one that it is made from.
 
         Raises `PorticoError` with the path of what is wrong.
         """
         training = await self._training(settings)
-        given = settings
+        trial_settings = settings
         if training is not None:
             assert self._tuning is not None
-            settings = {**settings, str(self._tuning.get(INTO) or "model"): trained or training.get("model")}
+            settings = {
+                **settings,
+                str(self._tuning.get(INTO) or "model"): trained_model or training.get("model"),
+            }
         document = overridden(self._base, settings)
         key = json.dumps(document, sort_keys=True)
         if key not in self._sources:
@@ -75,8 +78,8 @@ class Trials:
             await check(self._services, read, self._caller)
             self._sources[key] = read
         changes = of_apps(settings, self._services.variants.known(self._caller))
-        instead = {name: await self._app(name, made) for name, made in changes.items()}
-        return PreparedTrial(given, self._sources[key], instead, training)
+        instead = {name: await self._app(name, changed_spec) for name, changed_spec in changes.items()}
+        return PreparedTrial(trial_settings, self._sources[key], instead, training)
 
     async def _training(self, settings: Settings) -> Mapping[str, Any] | None:
         """What is trained with these settings, checked."""

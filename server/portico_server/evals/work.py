@@ -80,15 +80,15 @@ class EvalContext(ContextWithin):
             raise InvalidRequest(
                 f"'{name}' was called {MAX_DEPTH} levels deep: something calls itself.", code="too_deep"
             )
-        meant = self._registry.aliases.get(name, name)
-        servable = self._instead.get(meant) or await self._registry.resolve(name, self.caller)
+        target_name = self._registry.aliases.get(name, name)
+        servable = self._instead.get(target_name) or await self._registry.resolve(name, self.caller)
         child = EvalContext(self._outer, self._registry, self._instead, listener, self._depth + 1)
         return await self._patiently(servable, request, child)
 
     async def _patiently(self, servable: Servable, request: Request, child: EvalContext) -> Result:
         """A call that comes back when it is told to, and once more where an engine failed. Raises the last error."""
         until = asyncio.get_running_loop().time() + RETRY_TIMEOUT_S
-        pause, failed = 0.5, 0
+        pause, failure_count = 0.5, 0
         while True:
             try:
                 return await servable.call(request, child)
@@ -97,9 +97,9 @@ class EvalContext(ContextWithin):
                 if asyncio.get_running_loop().time() + wait > until:
                     raise
             except PorticoError as error:
-                failed += 1
+                failure_count += 1
                 # What lies deeper was tried again there, or is the business of the app that called it.
-                if self._depth or failed > MAX_RETRIES or error.status < 500 or error.code in FINAL:
+                if self._depth or failure_count > MAX_RETRIES or error.status < 500 or error.code in FINAL:
                     raise
                 wait = min(error.retry_after or pause, MAX_RETRY_S)
             await asyncio.sleep(wait)
@@ -169,13 +169,13 @@ class ItemWork:
             return await self._judged(item, context)  # there is nothing to count
         try:
             run = await self._begin(name or KIND, caller, work)
-            found: ItemResult = await services.runner.wait(run)
-            return found
+            item_result: ItemResult = await services.runner.wait(run)
+            return item_result
         except PorticoError as error:
             return self._failed(error)
 
     def _judges(self) -> Sequence[str]:
-        return [str(one.grader["model"]) for one in self._criteria if "model" in one.grader]
+        return [str(criterion.grader["model"]) for criterion in self._criteria if "model" in criterion.grader]
 
     async def _begin(self, name: str, caller: Principal, work: Any) -> Any:
         """The call, as soon as the limits of its key and of the app let it in. Raises `TooMany` after a while."""
@@ -198,47 +198,64 @@ class ItemWork:
     async def _judged(self, item: ItemRow, context: Context) -> ItemResult:
         answering = EvalContext(context, self._services.registry, self._instead)
         try:
-            made = await sample(self._source, item, answering, self._services.filters)
+            new_sample = await sample(self._source, item, answering, self._services.filters)
         except PorticoError as error:
             return self._failed(error)
-        spent = [(made.model, made.usage)] if made.model else []
+        model_usages = [(new_sample.model, new_sample.usage)] if new_sample.model else []
         # The judges are the daemon's own, whatever a trial puts in place of an app.
         judging = EvalContext(context, self._services.registry, {})
-        results = [await self._result(one, made, judging, spent) for one in self._criteria]
+        results = [
+            await self._result(criterion, new_sample, judging, model_usages) for criterion in self._criteria
+        ]
         if any("error" in result for result in results):
             status: Verdict = "error"
         else:
             status = "pass" if all(result["passed"] for result in results) else "fail"
-        return ItemResult(status, self._score(results), results, made.document, spent)
+        return ItemResult(status, self._score(results), results, new_sample.document, model_usages)
 
     def _score(self, results: Sequence[Mapping[str, Any]]) -> float:
         """The mean of what the criteria give, each as a share of what it could."""
-        shares = [one.share(result["score"]) for one, result in zip(self._criteria, results, strict=True)]
+        shares = [
+            criterion.share(result["score"])
+            for criterion, result in zip(self._criteria, results, strict=True)
+        ]
         return sum(shares) / len(shares)
 
     async def _result(
-        self, one: Criterion, made: Sample, context: Context, spent: list[tuple[str, Usage]]
+        self,
+        criterion: Criterion,
+        new_sample: Sample,
+        context: Context,
+        model_usages: list[tuple[str, Usage]],
     ) -> dict[str, Any]:
-        found: dict[str, Any] = {"name": one.name, "type": str(one.grader["type"])}
+        result: dict[str, Any] = {"name": criterion.name, "type": str(criterion.grader["type"])}
         try:
-            if one.grader["type"] == RETRIEVAL:
-                score = _ranked(one.grader, made.answer)
-                return {**found, "score": score, "passed": score >= one.threshold}
+            if criterion.grader["type"] == RETRIEVAL:
+                score = _ranked(criterion.grader, new_sample.answer)
+                return {**result, "score": score, "passed": score >= criterion.threshold}
             grading = Grading(
-                one.grader, self._services.light, context, lambda name, usage: spent.append((name, usage))
+                criterion.grader,
+                self._services.light,
+                context,
+                lambda name, usage: model_usages.append((name, usage)),
             )
-            grade = await grading.grade(made.answer)
+            grade = await grading.grade(new_sample.answer)
         except PorticoError as error:
-            return {**found, "score": one.low, "passed": False, "error": _error(error)}
+            return {**result, "score": criterion.low, "passed": False, "error": _error(error)}
         label = {} if grade.label is None else {"sample": {"label": grade.label}}
-        return {**found, "score": grade.score, "passed": one.passed(grade), **label}
+        return {**result, "score": grade.score, "passed": criterion.passed(grade), **label}
 
     def _failed(self, error: PorticoError) -> ItemResult:
         """What could not be asked: it counts as the worst answer."""
         message = _error(error)
         results = [
-            {"name": one.name, "type": str(one.grader["type"]), "score": one.low, "passed": False}
-            for one in self._criteria
+            {
+                "name": criterion.name,
+                "type": str(criterion.grader["type"]),
+                "score": criterion.low,
+                "passed": False,
+            }
+            for criterion in self._criteria
         ]
         return ItemResult("error", 0.0, results, {"input": [], "output": [], "error": message})
 
@@ -266,14 +283,14 @@ class EvalWork:
 
     async def do(self, numbers: Sequence[int], report: Progress) -> None:
         """Ask and judge those of the items that are not done yet. Raises `EndedError`, `PorticoError`."""
-        done = await self._services.database.read(rows.done, self._row.id)
-        left = [number for number in numbers if number not in done]
-        finished = len(numbers) - len(left)
-        await report(finished, len(numbers))
-        queue = iter(left)
+        done_numbers = await self._services.database.read(rows.done, self._row.id)
+        remaining_numbers = [number for number in numbers if number not in done_numbers]
+        finished_count = len(numbers) - len(remaining_numbers)
+        await report(finished_count, len(numbers))
+        queue = iter(remaining_numbers)
 
         async def worker() -> None:
-            nonlocal finished
+            nonlocal finished_count
             BEHIND.set(True)
             for number in queue:
                 item = await self._services.database.read(rows.item, self._row.data_id, number)
@@ -282,12 +299,12 @@ class EvalWork:
                 async with self._slots.taken():
                     await self._services.wait_for_idle(self._source.target)
                     await self._item(item)
-                finished += 1
-                await report(finished, len(numbers))
+                finished_count += 1
+                await report(finished_count, len(numbers))
 
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self._services.at_once, len(left))):
+                for _ in range(min(self._services.at_once, len(remaining_numbers))):
                     group.create_task(worker())
         except BaseExceptionGroup as group_error:
             raise group_error.exceptions[0] from group_error
@@ -313,7 +330,7 @@ class EvalWork:
             status=outcome.status,
             score=outcome.score,
             results=outcome.results,
-            spent=outcome.spent,
+            model_usages=outcome.spent,
             seconds=seconds,
         )
         status = await self._services.database.write(rows.note, output, add)
@@ -333,11 +350,11 @@ class EvalWork:
 
 def _ranked(grader: Mapping[str, Any], answer: ModelAnswer) -> float:
     """How well what was found ranks what is relevant."""
-    found = answer.more.get("retrieved")
+    found_passages = answer.more.get("retrieved")
     relevant: Any = answer.item
     for name in as_template(grader["relevant"]).strip("{} ").split(".")[1:]:
         relevant = relevant.get(name) if isinstance(relevant, Mapping) else None
-    passages = found if isinstance(found, list) else []
+    passages = found_passages if isinstance(found_passages, list) else []
     return criteria.measure(grader["metric"], passages, relevant, int(grader.get("k", 10)))
 
 

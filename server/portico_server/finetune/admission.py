@@ -68,15 +68,15 @@ async def check_spec(place: JobContext, spec: FineTuningSpec, caller: Principal)
 
 async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principal) -> FineTuningSpec:
     """With the name of the store as it is reached, where the method trains on one."""
-    alone = {"validation_file": spec.validation_file, "grader": spec.grader, "app": spec.app}
+    file_only_fields = {"validation_file": spec.validation_file, "grader": spec.grader, "app": spec.app}
     of_stores = {"store": spec.store, "questions": spec.questions}
     if spec.method not in RETRIEVAL_METHODS:
-        given = next((name for name, value in of_stores.items() if value), None)
-        if given is not None:
+        field_name = next((name for name, value in of_stores.items() if value), None)
+        if field_name is not None:
             raise InvalidRequest(
-                f"'{given}' goes with the methods {' and '.join(RETRIEVAL_METHODS)}, and the method is "
+                f"'{field_name}' goes with the methods {' and '.join(RETRIEVAL_METHODS)}, and the method is "
                 f"'{spec.method}'.",
-                param=given,
+                param=field_name,
             )
         if not spec.training_file:
             raise InvalidRequest(
@@ -85,7 +85,7 @@ async def _check_store(place: JobContext, spec: FineTuningSpec, caller: Principa
                 param="training_file",
             )
         return spec
-    for name, value in alone.items():
+    for name, value in file_only_fields.items():
         if value:
             why = (
                 "whole files of the store are held back"

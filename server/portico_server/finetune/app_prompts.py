@@ -80,23 +80,23 @@ class _PromptCapture(ContextWithin):
         """Dropped: the call serves no client."""
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
-        found = await self._registry.resolve(name, self.caller)
-        if isinstance(request, Chat) and found.card.kind == "model":
+        servable = await self._registry.resolve(name, self.caller)
+        if isinstance(request, Chat) and servable.card.kind == "model":
             if not self._prompt.done():
                 tools = request.options.get("tools") or ()
-                self._prompt.set_result(AppPrompt(found.card.name, request.messages, tuple(tools)))
+                self._prompt.set_result(AppPrompt(servable.card.name, request.messages, tuple(tools)))
             await asyncio.get_running_loop().create_future()  # prompt_of cancels the app here
-        if found.card.kind == "app":
-            return await self.within(found, request)
-        if found.card.kind == "tool":
-            raise InvalidRequest(f"It calls the tool '{found.card.name}' before it calls a model.")
+        if servable.card.kind == "app":
+            return await self.within(servable, request)
+        if servable.card.kind == "tool":
+            raise InvalidRequest(f"It calls the tool '{servable.card.name}' before it calls a model.")
         return await self._outer.call(name, request)
 
-    async def within(self, found: Servable, request: Request) -> Result:
+    async def within(self, servable: Servable, request: Request) -> Result:
         """Call an app, one level further down."""
         if self._depth >= MAX_APP_DEPTH:
             raise InvalidRequest(f"It calls apps {MAX_APP_DEPTH} levels deep before it calls a model.")
-        return await found.call(
+        return await servable.call(
             request, _PromptCapture(self._outer, self._registry, self._depth + 1, self._prompt)
         )
 
@@ -107,16 +107,16 @@ class _PromptCapture(ContextWithin):
 async def find_app(name: str, registry: Registry, caller: Principal) -> Servable:
     """An app by its name. Raises `InvalidRequest` if there is none of that name, `Forbidden`."""
     try:
-        found = await registry.resolve(name, caller)
+        servable = await registry.resolve(name, caller)
     except NotFound as error:
         raise InvalidRequest(error.message, code="app_not_found", param="app") from error
-    if found.card.kind != "app":
+    if servable.card.kind != "app":
         raise InvalidRequest(
-            f"'{name}' is not an app but a {found.card.kind}; name a deployed app.",
+            f"'{name}' is not an app but a {servable.card.kind}; name a deployed app.",
             code="not_an_app",
             param="app",
         )
-    return found
+    return servable
 
 
 def version_of(card: Card) -> int:
@@ -125,12 +125,12 @@ def version_of(card: Card) -> int:
     return version if isinstance(version, int) else 0
 
 
-async def prompt_of(app: Servable, given: Given, registry: Registry, context: Context) -> AppPrompt:
+async def prompt_of(app: Servable, app_input: Given, registry: Registry, context: Context) -> AppPrompt:
     """What ``app`` first calls a model with. Raises `InvalidRequest` if it calls none."""
     name = app.card.name
     prompt: asyncio.Future[AppPrompt] = asyncio.get_running_loop().create_future()
     work = asyncio.ensure_future(
-        _PromptCapture(context, registry, 0, prompt).within(app, _request(app.card, given))
+        _PromptCapture(context, registry, 0, prompt).within(app, _request(app.card, app_input))
     )
     try:
         async with asyncio.timeout(PROMPT_TIMEOUT_S):
@@ -152,10 +152,10 @@ async def prompt_of(app: Servable, given: Given, registry: Registry, context: Co
         await asyncio.gather(work, return_exceptions=True)
 
 
-def _request(card: Card, given: Given) -> Request:
-    if "input" in given:
-        return AppInput(given["input"])
-    messages = given["messages"]
+def _request(card: Card, app_input: Given) -> Request:
+    if "input" in app_input:
+        return AppInput(app_input["input"])
+    messages = app_input["messages"]
     if not messages:
         raise InvalidRequest(f"'{card.name}' cannot be called: no message stands before the answer.")
     if "store" in card.labels and sum(message["role"] == "user" for message in messages) > 1:
@@ -190,15 +190,15 @@ async def write_prompts(
             if document is None:
                 await pools.TRAINING.run(out.write, line.rstrip(b"\r\n") + b"\n")
                 continue
-            given = _given(document, spec.method)
+            app_input = _given(document, spec.method)
             try:
-                prompt = await prompt_of(app, given, registry, context)
+                prompt = await prompt_of(app, app_input, registry, context)
             except InvalidRequest as error:
                 raise InvalidRequest(
                     f"Line {number:,}: {error.message}", code=f"invalid_{param}", param=param
                 ) from error
             if len(examples) < MAX_CHECK_EXAMPLES:
-                examples += _to_check(given, prompt)
+                examples += _to_check(app_input, prompt)
             await pools.TRAINING.run(out.write, orjson.dumps(_example(document, spec.method, prompt)) + b"\n")
             await report(number)
     return examples
@@ -214,10 +214,10 @@ def _read(read: Callable[[bytes], TrainingExample], method: Method, line: bytes)
         if method != "supervised":
             return None
     try:
-        found = orjson.loads(line)
+        document = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) and found.keys() == {"input", "answer"} else None
+    return document if isinstance(document, dict) and document.keys() == {"input", "answer"} else None
 
 
 def _given(document: Mapping[str, Any], method: Method) -> Given:
@@ -252,8 +252,8 @@ def _answer(value: Any) -> Mapping[str, Any]:
     return {"role": "assistant", "content": content}
 
 
-def _to_check(given: Given, prompt: AppPrompt) -> list[CheckExample]:
-    example = CheckExample(given, list(prompt.messages), _digest(prompt.tools))
+def _to_check(app_input: Given, prompt: AppPrompt) -> list[CheckExample]:
+    example = CheckExample(app_input, list(prompt.messages), _digest(prompt.tools))
     return [example] if len(orjson.dumps(asdict(example))) <= MAX_CHECK_EXAMPLE_BYTES else []
 
 
@@ -262,12 +262,12 @@ def _digest(tools: Sequence[Any]) -> str:
 
 
 async def compare(
-    app: Servable, kept: Mapping[str, Any], result: str, registry: Registry, context: Context
+    app: Servable, saved_prompts: Mapping[str, Any], result: str, registry: Registry, context: Context
 ) -> TuningAppCheck:
     """Call an app once more with the examples that a job keeps. ``result`` is the model that was trained."""
     differences: list[str] = []
     model = ""
-    for number, data in enumerate(kept["examples"], 1):
+    for number, data in enumerate(saved_prompts["examples"], 1):
         example = CheckExample(**data)
         prompt = await prompt_of(app, example.given, registry, context)
         model = prompt.model
@@ -275,7 +275,7 @@ async def compare(
     return TuningAppCheck(
         app=app.card.name,
         version=version_of(app.card),
-        trained_version=int(kept["version"]),
+        trained_version=int(saved_prompts["version"]),
         same=not differences,
         differences=tuple(differences),
         model=model,
@@ -283,13 +283,15 @@ async def compare(
     )
 
 
-def _differences(trained: CheckExample, now: AppPrompt) -> list[str]:
-    found = []
-    if len(trained.messages) != len(now.messages):
-        found.append(f"the prompt has {len(now.messages)} messages; it had {len(trained.messages)}.")
-    for number, (old, new) in enumerate(zip(trained.messages, now.messages, strict=False), 1):
+def _differences(check_example: CheckExample, now: AppPrompt) -> list[str]:
+    differences = []
+    if len(check_example.messages) != len(now.messages):
+        differences.append(
+            f"the prompt has {len(now.messages)} messages; it had {len(check_example.messages)}."
+        )
+    for number, (old, new) in enumerate(zip(check_example.messages, now.messages, strict=False), 1):
         if orjson.dumps(old, option=orjson.OPT_SORT_KEYS) != orjson.dumps(new, option=orjson.OPT_SORT_KEYS):
-            found.append(f"message {number} ({new.get('role')}) has changed.")
-    if trained.tools != _digest(now.tools):
-        found.append("the tools have changed.")
-    return found
+            differences.append(f"message {number} ({new.get('role')}) has changed.")
+    if check_example.tools != _digest(now.tools):
+        differences.append("the tools have changed.")
+    return differences

@@ -24,15 +24,15 @@ def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> l
     chance = random.Random(seed)  # noqa: S311  # no secret
     order = [passage for passage in passages if len(passage.text) >= MIN_PASSAGE_CHARS]
     chance.shuffle(order)
-    headed: set[tuple[str, tuple[str, ...]]] = set()
+    used_headings: set[tuple[str, tuple[str, ...]]] = set()
     by_heading: list[AnsweredQuestion] = []
     by_sentence: list[AnsweredQuestion] = []
     for passage in order:
         if len(by_sentence) >= count and len(by_heading) >= count:
             break
         place = (passage.file, passage.headings)
-        if passage.headings and place not in headed:
-            headed.add(place)
+        if passage.headings and place not in used_headings:
+            used_headings.add(place)
             question = " ".join(passage.headings[-2:])[:MAX_QUESTION_CHARS]
             by_heading.append(AnsweredQuestion(question, passage, passage.text))
         if (cut := _cloze(passage, chance)) is not None:
@@ -44,10 +44,10 @@ def made_questions(passages: Sequence[StorePassage], count: int, seed: int) -> l
 def _cloze(passage: StorePassage, chance: random.Random) -> AnsweredQuestion | None:
     """A sentence of the passage as the question, and the rest as what answers it."""
     sentences = [one.strip() for one in SENTENCE_END.split(passage.text) if one.strip()]
-    least, most = SENTENCE_CHARS
-    fitting = [one for one in sentences if least <= len(one) <= most and not one.startswith("#")]
+    minimum, limit = SENTENCE_CHARS
+    fitting = [one for one in sentences if minimum <= len(one) <= limit and not one.startswith("#")]
     if len(sentences) < 2 or not fitting:
         return None
     sentence = chance.choice(fitting)
-    rest = " ".join(passage.text.replace(sentence, " ", 1).split())
-    return AnsweredQuestion(sentence, passage, rest) if len(rest) >= SENTENCE_CHARS[0] else None
+    remainder = " ".join(passage.text.replace(sentence, " ", 1).split())
+    return AnsweredQuestion(sentence, passage, remainder) if len(remainder) >= SENTENCE_CHARS[0] else None

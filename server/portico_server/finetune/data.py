@@ -103,8 +103,8 @@ async def prepare_data(
     training, validation = files
     first = _Pass(spec.method, training, folder / "training.jsonl", "training_file", spec.grader)
     await first.read(report)
-    checked = await first.measure(scale, limit, spec.method)
-    warnings = list(checked.warnings)
+    checked_data = await first.measure(scale, limit, spec.method)
+    warnings = list(checked_data.warnings)
     held_out: Path | None = None
     count = 0
     if validation is not None:
@@ -117,18 +117,20 @@ async def prepare_data(
             first.seen.digests,
         )
         await second.read(report)
-        other = await second.measure(scale, limit, spec.method)
-        warnings += [f"validation file: {sentence}" for sentence in other.warnings]
-        held_out, count = other.path, other.facts.examples
-    return PreparedData(checked.path, held_out, replace(checked.facts, validation=count)), tuple(warnings)
+        data = await second.measure(scale, limit, spec.method)
+        warnings += [f"validation file: {sentence}" for sentence in data.warnings]
+        held_out, count = data.path, data.facts.examples
+    return PreparedData(checked_data.path, held_out, replace(checked_data.facts, validation=count)), tuple(
+        warnings
+    )
 
 
 def read_line(source: BinaryIO, *, first: bool) -> bytes:
     """The next line, with its end; empty behind the last. Of one longer than `MAX_EXAMPLE_BYTES` one byte more."""
-    line = rest = source.readline(MAX_EXAMPLE_BYTES + 1)
+    line = piece = source.readline(MAX_EXAMPLE_BYTES + 1)
     if len(line) > MAX_EXAMPLE_BYTES:
-        while rest and not rest.endswith(b"\n"):
-            rest = source.readline(MAX_EXAMPLE_BYTES)
+        while piece and not piece.endswith(b"\n"):
+            piece = source.readline(MAX_EXAMPLE_BYTES)
     return line.removeprefix(b"\xef\xbb\xbf") if first else line
 
 
@@ -151,11 +153,11 @@ class _Pass:
         target: Path,
         param: str,
         grader: object,
-        others: set[int] | None = None,
+        other_lines: set[int] | None = None,
     ) -> None:
         self._read = reader_for(method, grader if isinstance(grader, dict) else None)
         self._source, self._target, self._param = source, target, param
-        self._others = others
+        self._others = other_lines
         self.seen = _Seen()
         self._number = 0
 
@@ -191,43 +193,43 @@ class _Pass:
         return True
 
     def _take(self, data: bytes, target: BinaryIO) -> None:
-        seen = self.seen
+        examples = self.seen
         try:
             line = self._read(data)
         except WrongLineError as error:
-            seen.refuse(self._number, str(error))
+            examples.refuse(self._number, str(error))
             return
         document = line.key
         digest = int.from_bytes(hashlib.blake2b(document, digest_size=8).digest(), "big")
-        if digest in seen.digests:
-            seen.twice_count += 1
-            if len(seen.twice) < MAX_LISTED_ERRORS:
-                seen.twice.append(self._number)
+        if digest in examples.digests:
+            examples.twice_count += 1
+            if len(examples.twice) < MAX_LISTED_ERRORS:
+                examples.twice.append(self._number)
         if self._others is not None and digest in self._others:
-            seen.leaked_count += 1
-            if len(seen.leaked) < MAX_LISTED_ERRORS:
-                seen.leaked.append(self._number)
-        seen.digests.add(digest)
+            examples.leaked_count += 1
+            if len(examples.leaked) < MAX_LISTED_ERRORS:
+                examples.leaked.append(self._number)
+        examples.digests.add(digest)
         for mark in line.marks:
-            seen.marks.setdefault(mark, self._number)
-        entry = (len(document), len(seen.sizes))
-        if len(seen.longest) < LONGEST_EXAMPLE_COUNT:
-            heapq.heappush(seen.longest, entry)
+            examples.marks.setdefault(mark, self._number)
+        entry = (len(document), len(examples.sizes))
+        if len(examples.longest) < LONGEST_EXAMPLE_COUNT:
+            heapq.heappush(examples.longest, entry)
         else:
-            heapq.heappushpop(seen.longest, entry)
-        seen.sizes.append(len(document))
-        seen.places.append(target.tell())
+            heapq.heappushpop(examples.longest, entry)
+        examples.sizes.append(len(document))
+        examples.places.append(target.tell())
         target.write(document + b"\n")
 
     def _judge(self) -> None:
-        seen = self.seen
-        if seen.wrong_count:
-            more = seen.wrong_count - len(seen.wrong)
-            listed = "; ".join(seen.wrong) + (f"; and {more:,} more" if more else "")
+        examples = self.seen
+        if examples.wrong_count:
+            extra_count = examples.wrong_count - len(examples.wrong)
+            problem_list = "; ".join(examples.wrong) + (f"; and {extra_count:,} more" if extra_count else "")
             raise self._invalid(
-                f"{seen.wrong_count:,} of {self._number:,} lines cannot be trained on: {listed}."
+                f"{examples.wrong_count:,} of {self._number:,} lines cannot be trained on: {problem_list}."
             )
-        if not seen.sizes:
+        if not examples.sizes:
             raise self._invalid("The file holds no examples; one JSON object a line was expected.")
 
     def _invalid(self, message: str) -> InvalidRequest:
@@ -235,23 +237,25 @@ class _Pass:
 
     async def measure(self, scale: TokenCounter, limit: int, method: Method) -> CheckedData:
         """Tell a sample in tokens, and estimate the rest. Raises `InvalidRequest` for marks of the template."""
-        seen = self.seen
-        for mark, number in sorted(seen.marks.items(), key=lambda item: item[1])[:LONGEST_EXAMPLE_COUNT]:
+        examples = self.seen
+        for mark, number in sorted(examples.marks.items(), key=lambda item: item[1])[:LONGEST_EXAMPLE_COUNT]:
             if await scale.is_token(mark):
                 raise self._invalid(
                     f"line {number:,}: a message holds {mark}, which the model's template writes between messages: it "
                     "would end the message there. Leave it out, or write it otherwise."
                 )
-        count = len(seen.sizes)
-        chosen = set(range(count))
+        count = len(examples.sizes)
+        sample_numbers = set(range(count))
         if count > MAX_SAMPLE_EXAMPLES:
-            chosen = set(random.Random(0).sample(range(count), MAX_SAMPLE_EXAMPLES))  # noqa: S311  # the same each time
-            chosen |= {place for _size, place in seen.longest}
+            sample_numbers = set(random.Random(0).sample(range(count), MAX_SAMPLE_EXAMPLES))  # noqa: S311  # the same each time
+            sample_numbers |= {place for _size, place in examples.longest}
         lengths: dict[int, int] = {}
-        for place in sorted(chosen):
+        for place in sorted(sample_numbers):
             lengths[place] = await self._length(place, scale, method)
-        each = sum(lengths.values()) / max(1, sum(seen.sizes[place] for place in lengths))
-        tokens = [lengths.get(place, round(size * each)) for place, size in enumerate(seen.sizes)]
+        tokens_per_byte = sum(lengths.values()) / max(1, sum(examples.sizes[place] for place in lengths))
+        tokens = [
+            lengths.get(place, round(size * tokens_per_byte)) for place, size in enumerate(examples.sizes)
+        ]
         typical = sorted(tokens)[min(count - 1, int(count * 0.95))]
         facts = DataFacts(count, sum(tokens), max(tokens), typical, measured=len(lengths))
         return CheckedData(self._target, facts, tuple(self._warnings(tokens, limit)))
@@ -259,7 +263,7 @@ class _Pass:
     async def _length(self, place: int, scale: TokenCounter, method: Method) -> int:
         line = self._line(await pools.DATASETS.run(self._at, self.seen.places[place]), method)
         try:
-            found = [
+            lengths = [
                 await scale.length(messages, line.tools, generation=method == "reinforcement")
                 for messages in line.conversations
             ]
@@ -267,7 +271,7 @@ class _Pass:
             raise self._invalid(
                 f"example {place + 1:,}: the model's chat template does not take it: {error.message}"
             ) from error
-        return max(found)
+        return max(lengths)
 
     def _at(self, offset: int) -> bytes:
         with self._target.open("rb") as file:
@@ -280,25 +284,26 @@ class _Pass:
         document = orjson.loads(data)
         tools = document.get("tools") or ()
         if method == "supervised":
-            whole = [document["messages"]]
+            conversations = [document["messages"]]
         elif method == "dpo":
-            whole = [[*document["prompt"], *document[name]] for name in ("chosen", "rejected")]
+            conversations = [[*document["prompt"], *document[name]] for name in ("chosen", "rejected")]
         else:
-            whole = [document["prompt"]]
-        return TrainingExample(document, whole, tools, frozenset())
+            conversations = [document["prompt"]]
+        return TrainingExample(document, conversations, tools, frozenset())
 
     def _warnings(self, tokens: Sequence[int], limit: int) -> list[str]:
-        seen, sentences = self.seen, []
+        examples, sentences = self.seen, []
         if len(tokens) < MIN_EXAMPLES and self._param == "training_file":
             sentences.append(
                 f"There are only {len(tokens)} examples; OpenAI asks for {MIN_EXAMPLES} at least, and fifty teach much "
                 f"better."
             )
-        if seen.twice_count:
-            sentences.append(f"{seen.twice_count:,} examples are there twice ({_lines(seen.twice)}).")
-        if seen.leaked_count:
+        if examples.twice_count:
+            sentences.append(f"{examples.twice_count:,} examples are there twice ({_lines(examples.twice)}).")
+        if examples.leaked_count:
             sentences.append(
-                f"{seen.leaked_count:,} examples are in the training file too ({_lines(seen.leaked)}): what they "
+                f"{examples.leaked_count:,} examples are in the training file too "
+                f"({_lines(examples.leaked)}): what they "
                 "measure is memory."
             )
         overlong = sum(1 for length in tokens if length > limit) if limit else 0
@@ -317,9 +322,9 @@ def _lines(numbers: Sequence[int]) -> str:
 
 async def _in_thread(work: Callable[..., Result], *arguments: object) -> Result:
     """Work that is over when this is, even if it was cancelled: nothing is written behind somebody's back."""
-    started = pools.DATASETS.begin(work, *arguments)
+    future = pools.DATASETS.begin(work, *arguments)
     try:
-        return await asyncio.shield(started)
+        return await asyncio.shield(future)
     except asyncio.CancelledError:
-        await asyncio.wait([started])
+        await asyncio.wait([future])
         raise

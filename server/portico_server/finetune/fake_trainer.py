@@ -35,19 +35,19 @@ class FakeTrainer:
         """See `portico_server.finetune.spec.Trainer`."""
         recipe, total = task.recipe, task.recipe.steps
         place = task.folder / "checkpoints"
-        done = await pools.TRAINING.run(_last, place)
-        if done:
-            yield TrainLog("info", f"Continuing from the checkpoint of step {done}")
+        done_steps = await pools.TRAINING.run(_last, place)
+        if done_steps:
+            yield TrainLog("info", f"Continuing from the checkpoint of step {done_steps}")
         yield TrainLog("info", f"{total} steps", {"stage": "training"})
-        started = time.monotonic()
-        for step in range(done + 1, total + 1):
+        start_time = time.monotonic()
+        for step in range(done_steps + 1, total + 1):
             await asyncio.sleep(0)  # a step that writes nothing must let others work, too
-            passed = max(time.monotonic() - started, 1e-6)
+            elapsed_s = max(time.monotonic() - start_time, 1e-6)
             tokens = task.data.facts.tokens / max(task.data.facts.examples, 1) * recipe.batch
             values = {
                 "train_accuracy": step / (step + 2.0),
                 "learning_rate": recipe.learning_rate * (1 - step / total),
-                "tokens_per_second": tokens * (step - done) / passed,
+                "tokens_per_second": tokens * (step - done_steps) / elapsed_s,
             }
             if task.data.validation is not None and step % recipe.eval_interval == 0:
                 values["valid_loss"] = 2.5 / (step + 1) ** 0.5
@@ -91,6 +91,6 @@ def _documents(training: Path) -> Iterator[Mapping[str, Any]]:
 def _exchange(document: Mapping[str, Any]) -> tuple[str, str]:
     """The last question of an example, and its answer."""
     messages = document.get("messages") or [*document["prompt"], *document.get("chosen", ())]
-    question = [str(one["content"]) for one in messages if one["role"] == "user"]
-    reply = [str(one["content"]) for one in messages if one["role"] == "assistant"]
+    question = [str(message["content"]) for message in messages if message["role"] == "user"]
+    reply = [str(message["content"]) for message in messages if message["role"] == "assistant"]
     return (question or [""])[-1], (reply or [""])[-1]

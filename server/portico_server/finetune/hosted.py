@@ -74,12 +74,12 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
     at = tuner.provider
     if tuner.missing:
         raise InvalidRequest(tuner.missing, code="missing_provider_key", param="model")
-    for name, given in (
+    for name, given_value in (
         ("recipe", spec.overrides),
         ("launcher", spec.launcher),
         ("resources", spec.resources),
     ):
-        if given:
+        if given_value:
             raise InvalidRequest(
                 f"'{spec.base}' is trained at {at}, which decides that itself; leave '{name}' out.",
                 code="hosted_model",
@@ -94,11 +94,13 @@ def check(spec: FineTuningSpec, tuner: HostedTuner) -> None:
     numbers = {name for name, value in asdict(spec.hyperparameters).items() if value is not None}
     numbers |= {"validation_file"} if spec.validation_file else set()
     for name in sorted(numbers - tuner.takes):
-        taken = (
+        accepted_settings = (
             f"It takes {', '.join(sorted(tuner.takes))}." if tuner.takes else "It decides all of them itself."
         )
         raise InvalidRequest(
-            f"'{at}' takes no '{name}'; leave it out. {taken}", code="unsupported_parameter", param=name
+            f"'{at}' takes no '{name}'; leave it out. {accepted_settings}",
+            code="unsupported_parameter",
+            param=name,
         )
 
 
@@ -156,33 +158,33 @@ class HostedWork(JobWork):
             # An attempt that was cut off, or an answer that was lost, may have begun it already.
             return await tuner.find(job.id, order.training) or await self._created(order)
 
-        made = await self._patiently(begun)
-        words = f"The job is '{made.id}' at {tuner.provider}"
-        event = NewEvent("message", words, data={"provider": tuner.provider, "job": made.id})
-        await self._record_events(event, state={JOB_STATE: made.id})
+        hosted_job = await self._patiently(begun)
+        words = f"The job is '{hosted_job.id}' at {tuner.provider}"
+        event = NewEvent("message", words, data={"provider": tuner.provider, "job": hosted_job.id})
+        await self._record_events(event, state={JOB_STATE: hosted_job.id})
         await self._reached("begun")
-        return made.id
+        return hosted_job.id
 
     async def _created(self, order: HostedOrder) -> HostedJob:
         """Begin the job there. Who is cancelled meanwhile waits for the answer: it names what is to be ended there."""
-        asked = asyncio.ensure_future(self._tuner.create(order))
+        task = asyncio.ensure_future(self._tuner.create(order))
         try:
-            return await asyncio.shield(asked)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             with suppress(PorticoError, StoppedError):
-                made = await asked
-                await self._record_events(state={JOB_STATE: made.id})
+                hosted_job = await task
+                await self._record_events(state={JOB_STATE: hosted_job.id})
             raise
 
     async def _sent(self) -> Mapping[str, str]:
         """Check the files, convert them and send them; what the provider calls them, by parameter."""
         job, tuner = self._job, self._tuner
-        prepared = await self._examined()
-        given = {"training_file": prepared.training, "validation_file": prepared.validation}
-        wanted = {param: path for param, path in given.items() if path is not None}
-        sent = {str(param): str(name) for param, name in (job.state.get(FILE_STATE) or {}).items()}
-        for param, path in wanted.items():
-            if param in sent:
+        prepared_data = await self._examined()
+        given_paths = {"training_file": prepared_data.training, "validation_file": prepared_data.validation}
+        paths = {param: path for param, path in given_paths.items() if path is not None}
+        sent_files = {str(param): str(name) for param, name in (job.state.get(FILE_STATE) or {}).items()}
+        for param, path in paths.items():
+            if param in sent_files:
                 continue
             target = path.with_name(f"{param}.hosted.jsonl")
             await pools.TRAINING.run(_convert, path, target, tuner, job.spec.method, param)
@@ -191,11 +193,11 @@ class HostedWork(JobWork):
             async def upload(target: Path = target, name: str = f"{job.id}-{param}.jsonl") -> str:
                 return await tuner.upload(target, name)
 
-            sent[param] = await self._patiently(upload)
-            words = f"The {param.replace('_', ' ')} is '{sent[param]}' at {tuner.provider}"
-            await self._record_events(NewEvent("message", words), state={FILE_STATE: dict(sent)})
+            sent_files[param] = await self._patiently(upload)
+            words = f"The {param.replace('_', ' ')} is '{sent_files[param]}' at {tuner.provider}"
+            await self._record_events(NewEvent("message", words), state={FILE_STATE: dict(sent_files)})
             await self._reached(param)
-        return sent
+        return sent_files
 
     async def _examined(self) -> PreparedData:
         """The checked examples: those of an earlier attempt, or new ones."""
@@ -205,18 +207,18 @@ class HostedWork(JobWork):
         event = NewEvent("message", f"Validating training file: {job.spec.training_file}")
         await self._set_status("validating_files", event)
         files = training_files(place, job.spec, self._folder, self._judging, SYSTEM)
-        async with files as (training, validation, kept):
-            prepared, warnings = await data.prepare_data(
+        async with files as (training, validation, app_state):
+            prepared_data, warnings = await data.prepare_data(
                 job.spec, (training, validation), self._folder, _EstimatedTokens(), 0
             )
-        facts = prepared.facts
+        facts = prepared_data.facts
         words = f"{facts.examples:,} examples, about {facts.tokens:,} tokens, for {self._tuner.provider}"
         await self._record_events(
             *(NewEvent("message", sentence, "warn") for sentence in warnings),
             NewEvent("message", words),
-            state={"facts": asdict(facts), APP_STATE: kept},
+            state={"facts": asdict(facts), APP_STATE: app_state},
         )
-        return prepared
+        return prepared_data
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """What a call gives, however often the provider has to be asked within `MAX_OUTAGE_S`."""
@@ -236,16 +238,16 @@ class HostedWork(JobWork):
     async def _mirror(self, job_id: str) -> Mapping[str, Any]:
         """Write down what happens there until it has ended; what the run's result is."""
         loop = asyncio.get_running_loop()
-        reached, away, misses, running = loop.time(), False, 0, False
+        reached_at, is_away, misses, running = loop.time(), False, 0, False
         while True:
             try:
-                found = await self._tuner.get(job_id)
+                hosted_job = await self._tuner.get(job_id)
                 events = await self._tuner.events(job_id, self._known)
             except (EngineFailed, Unavailable, InvalidRequest) as error:
                 misses = misses + 1 if error.code == GONE else 0
-                self._judge(error, job_id, misses, loop.time() - reached)
-                if not away:
-                    away = True
+                self._judge(error, job_id, misses, loop.time() - reached_at)
+                if not is_away:
+                    is_away = True
                     words = f"{error.message} The job continues there, and is asked for again."
                     await self._record_events(NewEvent("message", words, "warn"))
                 await asyncio.sleep(min(10 * self._job_context.poll_s, MAX_PAUSE_S))
@@ -253,18 +255,18 @@ class HostedWork(JobWork):
                 # Its key or address may have been put right.
                 self._tuner = self._job_context.bases.tuner(self._job.base) or self._tuner
                 continue
-            reached, away, misses = loop.time(), False, 0
-            if not running and found.status not in ("queued", "cancelled"):
+            reached_at, is_away, misses = loop.time(), False, 0
+            if not running and hosted_job.status not in ("queued", "cancelled"):
                 running = True
                 await self._set_status("running", NewEvent("message", "Fine-tuning job started"))
             for event in events:
                 await self._record(event)
             if events:
                 await self._reached(self._known)
-            elif found.status in ("succeeded", "failed", "cancelled"):
-                return await self._ended(found)
+            elif hosted_job.status in ("succeeded", "failed", "cancelled"):
+                return await self._ended(hosted_job)
             else:
-                state = {} if found.ends_at is None else {"estimated_finish": found.ends_at}
+                state = {} if hosted_job.ends_at is None else {"estimated_finish": hosted_job.ends_at}
                 await self._record_events(state=state)  # raises where the job was cancelled meanwhile
             await asyncio.sleep(self._job_context.poll_s)
 
@@ -299,33 +301,34 @@ class HostedWork(JobWork):
         message = message or f"Step {self._step}"
         await self._record_events(NewEvent("metrics", message, step=self._step, data=values), state=state)
 
-    async def _ended(self, found: HostedJob) -> Mapping[str, Any]:
+    async def _ended(self, hosted_job: HostedJob) -> Mapping[str, Any]:
         job, tuner = self._job, self._tuner
-        if found.status == "failed":
-            words = found.error or "it does not say why"
+        if hosted_job.status == "failed":
+            words = hosted_job.error or "it does not say why"
             raise EngineFailed(
-                f"The job '{found.id}' failed at {tuner.provider}: {words}", code="training_failed"
+                f"The job '{hosted_job.id}' failed at {tuner.provider}: {words}", code="training_failed"
             )
-        if found.status == "cancelled":
+        if hosted_job.status == "cancelled":
             event = NewEvent("message", f"The job was cancelled at {tuner.provider}", "warn")
             await self._job_context.database.write(
-                tuning.move, job.id, "cancelled", since=WORKING_STATUSES, events=[event], ended=True
+                tuning.move, job.id, "cancelled", since=WORKING_STATUSES, events=[event], has_ended=True
             )
             raise StoppedError
-        if not found.model:
+        if not hosted_job.model:
             raise EngineFailed(
-                f"The job '{found.id}' succeeded at {tuner.provider}, which names no model.", code="no_result"
+                f"The job '{hosted_job.id}' succeeded at {tuner.provider}, which names no model.",
+                code="no_result",
             )
-        return await self._publish(found, await self._deployed(found.model))
+        return await self._publish(hosted_job, await self._deployed(hosted_job.model))
 
     async def _deployed(self, model: str) -> str:
         """What the provider calls the result once it answers."""
         loop, tuner = asyncio.get_running_loop(), self._tuner
-        until, announced = loop.time() + MAX_DEPLOYMENT_S, False
+        until, is_announced = loop.time() + MAX_DEPLOYMENT_S, False
         try:
             while (name := await self._patiently(lambda: tuner.serve(model))) is None:
-                if not announced:
-                    announced = True
+                if not is_announced:
+                    is_announced = True
                     await self._record_events(NewEvent("message", f"{tuner.provider} is deploying '{model}'"))
                 if loop.time() > until:
                     raise EngineFailed("It is not ready after hours.", code="deployment_failed")
@@ -339,21 +342,21 @@ class HostedWork(JobWork):
             ) from error
         return name
 
-    async def _publish(self, found: HostedJob, name: str) -> Mapping[str, Any]:
+    async def _publish(self, hosted_job: HostedJob, name: str) -> Mapping[str, Any]:
         """The result as a model of ours, with the provider behind it."""
         job, place = self._job, self._job_context
         owner = None if job.state.get("shared") else job.owner
         await place.bases.publish_hosted(job.model, job.base, name, owner)
         file = await self._results()
-        price, tokens, compared = self._tuner.price, found.tokens, await self._compare_app()
-        moved = await place.database.write(
+        price, tokens, events = self._tuner.price, hosted_job.tokens, await self._compare_app()
+        is_moved = await place.database.write(
             tuning.move,
             job.id,
             "succeeded",
             since=WORKING_STATUSES,
             events=[
                 NewEvent("message", f"New fine-tuned model created: {job.model}", data={"there": name}),
-                *compared,
+                *events,
                 NewEvent("message", "The job has successfully completed"),
             ],
             state={
@@ -363,9 +366,9 @@ class HostedWork(JobWork):
                 "result_files": [file.id],
                 "estimated_finish": None,
             },
-            ended=True,
+            has_ended=True,
         )
-        if not moved:
+        if not is_moved:
             raise StoppedError
         await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
@@ -376,16 +379,16 @@ async def cancel_there(place: JobContext, job: Job) -> None:
     tuner = place.bases.tuner(job.base)
     row = await place.database.read(tuning.get, job.id)
     state = row.state if row is not None else {}
-    known, file = state.get(JOB_STATE), (state.get(FILE_STATE) or {}).get("training_file")
-    if tuner is None or not (known or file):
+    job_id, file = state.get(JOB_STATE), (state.get(FILE_STATE) or {}).get("training_file")
+    if tuner is None or not (job_id or file):
         return
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_S):
-            if not known:  # the answer to its beginning may have been lost with the run
-                found = await tuner.find(job.id, str(file))
-                known = found.id if found is not None else None
-            if known:
-                await tuner.cancel(str(known))
+            if not job_id:  # the answer to its beginning may have been lost with the run
+                hosted_job = await tuner.find(job.id, str(file))
+                job_id = hosted_job.id if hosted_job is not None else None
+            if job_id:
+                await tuner.cancel(str(job_id))
     except (PorticoError, TimeoutError) as error:
         why = error.message if isinstance(error, PorticoError) else "it does not answer"
         words = f"The job could not be cancelled at {tuner.provider}: {why}. Cancel it there."
@@ -397,9 +400,9 @@ def _convert(source: Path, target: Path, tuner: HostedTuner, method: str, param:
     with source.open("rb") as lines, target.open("wb") as out:
         for number, line in enumerate(lines, 1):
             try:
-                made = tuner.line(orjson.loads(line), method)
+                provider_line = tuner.line(orjson.loads(line), method)
             except InvalidRequest as error:
                 raise InvalidRequest(
                     f"Example {number:,}: {error.message}", code=f"invalid_{param}", param=param
                 ) from error
-            out.write(orjson.dumps(made) + b"\n")
+            out.write(orjson.dumps(provider_line) + b"\n")

@@ -31,10 +31,10 @@ async def training_files(
     state keeps of the app. ``context`` has the rights of the job's owner, ``caller`` those to the files.
     """
     ids = {"training_file": spec.training_file, "validation_file": spec.validation_file}
-    rows = {param: await place.files.get(one, caller) for param, one in ids.items() if one}
-    async with AsyncExitStack() as opened:
+    rows = {param: await place.files.get(file_id, caller) for param, file_id in ids.items() if file_id}
+    async with AsyncExitStack() as exit_stack:
         paths = {
-            param: await opened.enter_async_context(place.files.open(row.sha256))
+            param: await exit_stack.enter_async_context(place.files.open(row.sha256))
             for param, row in rows.items()
         }
         state: dict[str, Any] = {}
@@ -42,8 +42,10 @@ async def training_files(
             app = await app_prompts.find_app(spec.app, place.registry, context.caller)
             await pools.TRAINING.run(partial(folder.mkdir, parents=True, exist_ok=True))
 
-            async def report(done: int) -> None:
-                await context.emit(Progressed("prompts", f"Prompts of '{spec.app}'", done, None, "examples"))
+            async def report(done_count: int) -> None:
+                await context.emit(
+                    Progressed("prompts", f"Prompts of '{spec.app}'", done_count, None, "examples")
+                )
 
             for param, path in paths.items():
                 paths[param] = folder / f"{param}.prompts.jsonl"
@@ -54,8 +56,8 @@ async def training_files(
                 except FileNotFoundError as error:
                     raise data.content_missing(param) from error
                 if param == "training_file":
-                    kept = [asdict(example) for example in examples]
-                    state = {"version": app_prompts.version_of(app.card), "examples": kept}
+                    kept_examples = [asdict(example) for example in examples]
+                    state = {"version": app_prompts.version_of(app.card), "examples": kept_examples}
         yield paths["training_file"], paths.get("validation_file"), state
 
 
@@ -71,29 +73,29 @@ async def examine_files(
     what the state keeps of the app. ``judging`` is the context with the rights of the job's owner.
     """
 
-    async def fetched(done: int, total: int | None) -> None:
-        await context.emit(Progressed("download", spec.base, done, total, "bytes"))
+    async def fetched(done_bytes: int, total: int | None) -> None:
+        await context.emit(Progressed("download", spec.base, done_bytes, total, "bytes"))
 
-    async def report(done: int, total: int) -> None:
-        await context.emit(Progressed("validate", "Reading the examples", done, total, "bytes"))
+    async def report(done_bytes: int, total: int) -> None:
+        await context.emit(Progressed("validate", "Reading the examples", done_bytes, total, "bytes"))
 
     base = await place.bases.base(spec.base, caller, fetched, task=spec.task)
     if spec.method in RETRIEVAL_METHODS:
 
-        async def told(stage: str, words: str, done: int, total: int) -> None:
-            await context.emit(Progressed(stage, words, done, total, "questions"))
+        async def told(stage: str, words: str, done_count: int, total: int) -> None:
+            await context.emit(Progressed(stage, words, done_count, total, "questions"))
 
-        async with AsyncExitStack() as opened:
+        async with AsyncExitStack() as exit_stack:
             file = None
             if spec.training_file:
                 row = await place.files.get(spec.training_file, caller)
-                file = await opened.enter_async_context(place.files.open(row.sha256))
-            asked, sentences = await question_files.prepare_questions(
+                file = await exit_stack.enter_async_context(place.files.open(row.sha256))
+            asked_data, sentences = await question_files.prepare_questions(
                 spec, file, folder, place.stores, judging, base.longest, told
             )
-        return base, asked, sentences, {}
-    async with training_files(place, spec, folder, judging, caller) as (training, validation, kept):
-        prepared, warnings = await data.prepare_data(
+        return base, asked_data, sentences, {}
+    async with training_files(place, spec, folder, judging, caller) as (training, validation, app_state):
+        prepared_data, warnings = await data.prepare_data(
             spec,
             (training, validation),
             folder,
@@ -101,4 +103,4 @@ async def examine_files(
             base.longest,
             report,
         )
-    return base, prepared, warnings, kept
+    return base, prepared_data, warnings, app_state

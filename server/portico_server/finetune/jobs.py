@@ -104,22 +104,22 @@ class FineTuningJobs:
 
     async def start(self) -> None:
         """Remove what jobs that ended, or were never written down, have left on the disk."""
-        kept = await self._database.read(tuning.unfinished)
-        await pools.TRAINING.run(_clean, self._job_context.folder, kept)
+        unfinished_ids = await self._database.read(tuning.unfinished)
+        await pools.TRAINING.run(_clean, self._job_context.folder, unfinished_ids)
 
     async def create(
         self,
         spec: FineTuningSpec,
         caller: Principal,
         *,
-        ignored: tuple[str, ...] = (),
+        ignored_notes: tuple[str, ...] = (),
         of_search: bool = False,
     ) -> Job:
         """Begin a job. Its files are checked in the background; errors in the request itself are raised now.
 
-        ``ignored`` are sentences about what was asked for and is not done; ``of_search``: a search trains one model
-        at a time, and is counted itself. Raises `Forbidden`, `NotFound`, `InvalidRequest`, and `TooMany` if the caller
-        has as many as a key may have.
+        ``ignored_notes`` are sentences about what was asked for and is not done; ``of_search``: a search
+        trains one model at a time, and is counted itself. Raises `Forbidden`, `NotFound`, `InvalidRequest`,
+        and `TooMany` if the caller has as many as a key may have.
         """
         with binding() as names:
             spec = await check_spec(self._job_context, spec, caller)
@@ -138,7 +138,7 @@ class FineTuningJobs:
         )
         await self._quota.admit(self._database, row.owner, json_bytes(row.spec))
         events = [NewEvent("message", f"Created fine-tuning job: {row.id}")]
-        events += [NewEvent("message", sentence, "warn") for sentence in ignored]
+        events += [NewEvent("message", sentence, "warn") for sentence in ignored_notes]
         with binding(names.known):
             run = new_run(FINETUNE_RUN_KIND, row.id, {"job": row.id}, caller.id, run_id)
             create = tuning.create
@@ -163,14 +163,16 @@ class FineTuningJobs:
             )
 
         work = partial(make_plan, self._job_context, spec, caller)
-        found: JobPlan = await self._runner.wait(self._runner.begin("finetune_plan", spec.base, caller, work))
-        return found
+        job_plan: JobPlan = await self._runner.wait(
+            self._runner.begin("finetune_plan", spec.base, caller, work)
+        )
+        return job_plan
 
     async def check_app(self, job_id: str, caller: Principal) -> TuningAppCheck:
         """Whether the app of a job still writes the prompts that were trained on. Raises `Conflict` without an app."""
         job = await self.get(job_id, caller)
-        kept = job.state.get(APP_STATE) or {}
-        if not kept.get("examples"):
+        app_state = job.state.get(APP_STATE) or {}
+        if not app_state.get("examples"):
             why = "it was begun without 'app'"
             if job.spec.app:
                 why = "its file is not read yet, or its prompts are too long to be kept"
@@ -183,11 +185,11 @@ class FineTuningJobs:
         async def work(context: Context) -> TuningAppCheck:
             app = await app_prompts.find_app(job.spec.app, self._registry, caller)
             result = str(job.state.get("fine_tuned_model") or "")
-            return await app_prompts.compare(app, kept, result, self._registry, context)
+            return await app_prompts.compare(app, app_state, result, self._registry, context)
 
         run = self._runner.begin("finetune_check", job.spec.app, caller, work)
-        found: TuningAppCheck = await self._runner.wait(run)
-        return found
+        app_check: TuningAppCheck = await self._runner.wait(run)
+        return app_check
 
     async def get(self, job_id: str, caller: Principal) -> Job:
         """One job. Raises `NotFound`."""
@@ -216,8 +218,8 @@ class FineTuningJobs:
             await self.get(after, caller)
             cursor = await self._database.read(tuning.get, after)
         owner = None if caller.admin else caller.id
-        found = await self._database.read(tuning.page, owner, after=cursor, limit=limit, metadata=metadata)
-        return RowPage(tuple([Job.of(await self._settled(row)) for row in found.data]), found.has_more)
+        row_page = await self._database.read(tuning.page, owner, after=cursor, limit=limit, metadata=metadata)
+        return RowPage(tuple([Job.of(await self._settled(row)) for row in row_page.data]), row_page.has_more)
 
     async def _settled(self, row: JobJson) -> JobJson:
         """The job, ended if its run has ended behind its back: cancelled as a run, or given up."""
@@ -239,7 +241,7 @@ class FineTuningJobs:
             error={"message": message, "code": (error or {}).get("code"), "param": None}
             if status == "failed"
             else None,
-            ended=True,
+            has_ended=True,
         )
         if status == "cancelled":
             await hosted.cancel_there(self._job_context, Job.of(row))
@@ -265,7 +267,7 @@ class FineTuningJobs:
             job = await self.get(job_id, caller)
             resting = job.ended or job.status == "paused"
             run = await self._runner.arrival(job.run_id, 0 if resting else POLL_INTERVAL_S)
-            seen = run.log.last if run is not None else 0
+            event_number = run.log.last if run is not None else 0
             async for row in self._written(job, after):
                 after = row.seq
                 yield row
@@ -278,7 +280,7 @@ class FineTuningJobs:
                 await asyncio.sleep(POLL_INTERVAL_S)
                 continue
             # What the run reports is written before it is sent, so each event is a reason to read.
-            async for _number, _event in run.log.follow(seen):
+            async for _number, _event in run.log.follow(event_number):
                 async for row in self._written(job, after):
                     after = row.seq
                     yield row
@@ -315,10 +317,11 @@ class FineTuningJobs:
 
     async def pause(self, job_id: str, caller: Principal) -> Job:
         """Stop a job behind its last checkpoint; `resume` continues from there. Raises `Conflict`."""
-        known = await self.get(job_id, caller)
-        if (tuner := self._bases.tuner(known.base)) is not None:
+        known_job = await self.get(job_id, caller)
+        if (tuner := self._bases.tuner(known_job.base)) is not None:
             raise Conflict(
-                f"The job '{known.id}' is trained at {tuner.provider} and cannot be paused; cancel it, or let it end.",
+                f"The job '{known_job.id}' is trained at {tuner.provider} and cannot be paused; cancel "
+                "it, or let it end.",
                 code="hosted_model",
                 param="fine_tuning_job_id",
             )
@@ -344,16 +347,16 @@ class FineTuningJobs:
         self, job_id: str, caller: Principal, status: str, message: str, since: tuple[str, ...]
     ) -> Job:
         job = await self.get(job_id, caller)
-        moved = await self._database.write(
+        is_moved = await self._database.write(
             tuning.move,
             job.id,
             status,
             since=since,
             events=[NewEvent("message", message)],
             state={"estimated_finish": None},
-            ended=status == "cancelled",
+            has_ended=status == "cancelled",
         )
-        if not moved:
+        if not is_moved:
             raise Conflict(
                 f"The job '{job.id}' is {_words(job.status)} already.",
                 code="job_ended",
@@ -403,8 +406,8 @@ def _words(status: str) -> str:
     return "checking its files" if status == "validating_files" else status
 
 
-def _clean(folder: Path, kept: set[str]) -> None:
+def _clean(folder: Path, kept_ids: set[str]) -> None:
     if folder.is_dir():
-        for found in folder.iterdir():
-            if found.name not in kept:
-                shutil.rmtree(found, ignore_errors=True)
+        for path in folder.iterdir():
+            if path.name not in kept_ids:
+                shutil.rmtree(path, ignore_errors=True)

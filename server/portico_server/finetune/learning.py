@@ -48,7 +48,11 @@ class LearningSettings:
             size = 1 if self._device == "cpu" else 8
         else:
             size = next(
-                (size for most, size in ((100, 4), (1_000, 8), (10_000, 16), (100_000, 32)) if count <= most),
+                (
+                    size
+                    for limit, size in ((100, 4), (1_000, 8), (10_000, 16), (100_000, 32))
+                    if count <= limit
+                ),
                 64,
             )
         size = min(size, max(1, count))
@@ -62,7 +66,7 @@ class LearningSettings:
         if self._method == "reinforcement":
             return int(self._note("rank", 16, "rewards say so little that a small adapter holds it"))
         count = self._data.examples
-        rank = next((rank for most, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= most), 64)
+        rank = next((rank for limit, rank in ((200, 8), (5_000, 16), (50_000, 32)) if count <= limit), 64)
         return int(self._note("rank", rank, f"as much as {count:,} examples can fill"))
 
     def epochs(self) -> int:
@@ -90,19 +94,19 @@ class LearningSettings:
             if kind != "full"
             else ((0.7, 1e-4), (4.0, 3e-5), (20.0, 1e-5))
         )
-        rate = next((rate for most, rate in steps if size <= most), 1e-4 if kind != "full" else 5e-6)
+        rate = next((rate for max_size, rate in steps if size <= max_size), 1e-4 if kind != "full" else 5e-6)
         rate *= {"supervised": 1.0, "dpo": 0.1, "reinforcement": 0.1, "embedding": 0.2, "rerank": 0.2}[
             self._method
         ]
-        more = self._hyperparameters.learning_rate_multiplier
+        multiplier = self._hyperparameters.learning_rate_multiplier
         why = f"for {'an adapter' if kind != 'full' else 'all weights'} of a model of {size:.2g} billion parameters"
         if self._method in RETRIEVAL_METHODS:
             why += ", a fifth of what examples of answers get"
         elif self._method != "supervised":
             why += ", a tenth of what examples get"
-        if more is not None:
-            why += f", times {more:g} as given"
-        return float(self._note("learning_rate", rate * (more or 1.0), why))
+        if multiplier is not None:
+            why += f", times {multiplier:g} as given"
+        return float(self._note("learning_rate", rate * (multiplier or 1.0), why))
 
     def schedule(self) -> Any:
         """How the learning rate falls."""

@@ -80,15 +80,15 @@ async def _give_way(training: Pausable, answering: Callable[[], bool]) -> None:
     stood = 0.0
     while True:
         await asyncio.sleep(POLL_INTERVAL_S)  # a call that begins is a counter that rises: nobody is told
-        wanted = answering()
-        if wanted and stood < MAX_PAUSE_S:
+        is_wanted = answering()
+        if is_wanted and stood < MAX_PAUSE_S:
             if not stood:
                 training.suspend()
             stood += POLL_INTERVAL_S
         elif stood:
             training.resume()
             stood = 0.0
-            if wanted:
+            if is_wanted:
                 await asyncio.sleep(MIN_WORK_S)
 
 
@@ -134,37 +134,37 @@ class LocalTrainer:
 
     async def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
         """See `portico_server.finetune.spec.Trainer`."""
-        done = await pools.TRAINING.run(_finished, task.folder)
-        if done is not None:
-            yield done
+        trained_weights = await pools.TRAINING.run(_finished, task.folder)
+        if trained_weights is not None:
+            yield trained_weights
             return
         spec = task.job.spec
         launcher = await self._find_launcher(spec.launcher)
-        here = launcher.here
-        await pools.TRAINING.run(_check_room, task, here)
+        is_here = launcher.here
+        await pools.TRAINING.run(_check_room, task, is_here)
 
         async def report(stage: str, words: str) -> None:
             await context.emit(Progressed(stage, words))
 
         python = await self._environment.interpreter(report)
         base = await self._environment.folder(task.base, python, report)
-        written = await pools.TRAINING.run(self._write, task, base)
-        command = training_command(python, task.recipe, written)
+        path = await pools.TRAINING.run(self._write, task, base)
+        command = training_command(python, task.recipe, path)
         attempt = _Attempt(Grading(task.job.spec.grader or {}, self._light, context), report)
-        answering = self._answering if here and task.recipe.device == "cpu" else None
-        heard: asyncio.Queue[str] = asyncio.Queue()
+        answering = self._answering if is_here and task.recipe.device == "cpu" else None
+        queue: asyncio.Queue[str] = asyncio.Queue()
         log = self._logs / f"{task.job.id}.log"
         order = training_order(task.job.id, command, log, several=task.recipe.processes > 1)
-        order = replace(order, resources=Resources.parse(spec.resources), on_wait=heard.put_nowait)
-        left = MAX_STARTS
+        order = replace(order, resources=Resources.parse(spec.resources), on_wait=queue.put_nowait)
+        remaining_starts = MAX_STARTS
         while True:
-            left -= 1
-            reached = attempt.saved
+            remaining_starts -= 1
+            reached_step = attempt.saved
             yield TrainLog("info", "Starting the training process", {"stage": "process"})
             starting = asyncio.ensure_future(launcher.launch(order))
-            starting.add_done_callback(lambda _: heard.put_nowait(""))
+            starting.add_done_callback(lambda _: queue.put_nowait(""))
             try:
-                while words := await heard.get():
+                while words := await queue.get():
                     yield TrainLog("info", f"The training {words}.")
             except (asyncio.CancelledError, GeneratorExit):
                 starting.cancel()
@@ -189,14 +189,14 @@ class LocalTrainer:
                 await process.end()
             if attempt.ended:
                 return
-            left = MAX_STARTS if attempt.saved > reached else left
-            if process.limited and not process.killed and left:
+            remaining_starts = MAX_STARTS if attempt.saved > reached_step else remaining_starts
+            if process.limited and not process.killed and remaining_starts:
                 yield TrainLog(
                     "info",
                     f"The time limit of the training's job comes; it continues in another. {attempt.last_checkpoint()}",
                 )
                 continue
-            if not process.killed or not left:
+            if not process.killed or not remaining_starts:
                 raise EngineFailed(
                     f"The training {process.exit_description()}. {attempt.last_checkpoint()} Less memory is "
                     "taken with a smaller 'micro_batch' or 'max_length'.",
@@ -251,7 +251,7 @@ class _Attempt:
             case "say":
                 return [TrainLog(event["level"], event["message"])]
             case "grade":
-                answers = [ModelAnswer(one["text"], one["item"]) for one in event["answers"]]
+                answers = [ModelAnswer(answer["text"], answer["item"]) for answer in event["answers"]]
                 rewards, trouble = await self.grading.rewards(answers)
                 await process.send(do="grades", rewards=rewards)
                 if trouble and not self.warned:
@@ -292,18 +292,18 @@ def _finished(folder: Path) -> TrainedWeights | None:
 def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
     """With the adapters of other checkpoints that were kept; whole models would take the disk several times over."""
     step = int(result["step"])
-    others = tuple(
-        Checkpoint(other, place)
+    checkpoints = tuple(
+        Checkpoint(other_step, place)
         for place in path.parent.glob("checkpoints/checkpoint-*")
         if (path / ADAPTER_FILE).is_file()
-        and (other := int(place.name.rpartition("-")[2])) != step
+        and (other_step := int(place.name.rpartition("-")[2])) != step
         and (place / ADAPTER_FILE).is_file()
     )
-    return TrainedWeights(path, int(result["tokens"]), result["values"], step, others)
+    return TrainedWeights(path, int(result["tokens"]), result["values"], step, checkpoints)
 
 
-def _check_room(task: TrainingTask, here: bool) -> None:
-    """Raise `Unavailable` if the disk is not enough, or the memory where it trains ``here``. Blocks."""
+def _check_room(task: TrainingTask, is_here: bool) -> None:
+    """Raise `Unavailable` if the disk is not enough, or the memory where it trains ``is_here``. Blocks."""
     recipe = task.recipe
     folder = next(place for place in (task.folder, *task.folder.parents) if place.exists())
     free = shutil.disk_usage(folder).free
@@ -313,7 +313,7 @@ def _check_room(task: TrainingTask, here: bool) -> None:
             f"{free / 1e9:.1f} GB. Make room, or move the home.",
             code="disk_full",
         )
-    if here and recipe.device == "cpu":
+    if is_here and recipe.device == "cpu":
         available = importlib.import_module("psutil").virtual_memory().available
         if available < recipe.memory_bytes:
             raise Unavailable(

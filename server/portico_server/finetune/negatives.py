@@ -18,42 +18,46 @@ from portico_server.finetune.questions import (
 )
 
 
-def is_same_text(one: str, other: str) -> bool:
+def is_same_text(text: str, other_text: str) -> bool:
     """Whether one text lies in the other; white space does not count."""
-    left, right = "".join(one.split()), "".join(other.split())
-    return bool(left and right) and (left in right or right in left)
+    bare_text, right = "".join(text.split()), "".join(other_text.split())
+    return bool(bare_text and right) and (bare_text in right or right in bare_text)
 
 
 def shared_words(answer: str, text: str) -> float:
     """The share of the words of ``answer``, each pair of characters where words have no spaces, that ``text`` has."""
-    wanted, there = _words(answer), _words(text)
-    return len(wanted & there) / len(wanted) if wanted else 0.0
+    answer_words, text_words = _words(answer), _words(text)
+    return len(answer_words & text_words) / len(answer_words) if answer_words else 0.0
 
 
 def _words(text: str) -> frozenset[str]:
-    found: set[str] = set()
+    word_parts: set[str] = set()
     for word in WORD.findall(text.lower()):
         if word.isascii():
-            found.add(word)
+            word_parts.add(word)
         else:
-            found.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
-    return frozenset(found)
+            word_parts.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
+    return frozenset(word_parts)
 
 
 def shingles(text: str) -> frozenset[int]:
     """A sample of the runs of characters of a text, by which near-duplicates are found; of a short text all of them."""
     bare = "".join(text.lower().split())
-    every = (
+    all_hashes = (
         zlib.crc32(bare[at : at + SHINGLE_CHARS].encode())
         for at in range(max(1, len(bare) - SHINGLE_CHARS + 1))
     )
-    return frozenset(every if len(bare) < 400 else (one for one in every if one % 4 == 0))
+    return frozenset(
+        all_hashes
+        if len(bare) < 400
+        else (shingle_hash for shingle_hash in all_hashes if shingle_hash % 4 == 0)
+    )
 
 
-def is_near_duplicate(one: frozenset[int], other: frozenset[int]) -> bool:
+def is_near_duplicate(runs: frozenset[int], other_runs: frozenset[int]) -> bool:
     """Whether two texts are the same but for a few words, or one holds most of the other."""
-    least = min(len(one), len(other))
-    return bool(least) and len(one & other) >= DUPLICATE_SHARE * least
+    minimum = min(len(runs), len(other_runs))
+    return bool(minimum) and len(runs & other_runs) >= DUPLICATE_SHARE * minimum
 
 
 @dataclass(slots=True)
@@ -64,46 +68,54 @@ class NegativeChooser:
     seed: int
 
     def choose(
-        self, asked: AnsweredQuestion, hits: Sequence[StorePassage], files: frozenset[str], count: int
+        self,
+        answered_question: AnsweredQuestion,
+        hits: Sequence[StorePassage],
+        files: frozenset[str],
+        count: int,
     ) -> list[str]:
         """First what the store's search found, then others at random. Blocks for milliseconds."""
-        chance = random.Random(f"{self.seed}:{asked.question}")  # noqa: S311  # no secret
-        others = chance.sample(self.passages, min(len(self.passages), 4 * count))
-        taken: list[str] = []
-        seen = [shingles(asked.text)]
-        for hit in [*hits, *others]:
-            if len(taken) == count:
+        chance = random.Random(f"{self.seed}:{answered_question.question}")  # noqa: S311  # no secret
+        store_passages = chance.sample(self.passages, min(len(self.passages), 4 * count))
+        negatives: list[str] = []
+        seen_runs = [shingles(answered_question.text)]
+        for hit in [*hits, *store_passages]:
+            if len(negatives) == count:
                 break
-            if hit.file not in files or _may_answer(asked, hit):
+            if hit.file not in files or _may_answer(answered_question, hit):
                 continue
             runs = shingles(hit.text)
-            if not any(is_near_duplicate(runs, known) for known in seen):
-                seen.append(runs)
-                taken.append(hit.text)
-        return taken
+            if not any(is_near_duplicate(runs, earlier_runs) for earlier_runs in seen_runs):
+                seen_runs.append(runs)
+                negatives.append(hit.text)
+        return negatives
 
 
-def _may_answer(asked: AnsweredQuestion, hit: StorePassage) -> bool:
-    own = asked.passage
-    if hit.file == own.file and (asked.whole_file or (own.headings and hit.headings == own.headings)):
+def _may_answer(answered_question: AnsweredQuestion, hit: StorePassage) -> bool:
+    store_passage = answered_question.passage
+    if hit.file == store_passage.file and (
+        answered_question.whole_file or (store_passage.headings and hit.headings == store_passage.headings)
+    ):
         return True
-    if is_same_text(own.text, hit.text) or is_same_text(asked.question, hit.text):
+    if is_same_text(store_passage.text, hit.text) or is_same_text(answered_question.question, hit.text):
         return True
-    return bool(asked.answer) and shared_words(asked.answer, hit.text) >= shared_words(asked.answer, own.text)
+    return bool(answered_question.answer) and shared_words(
+        answered_question.answer, hit.text
+    ) >= shared_words(answered_question.answer, store_passage.text)
 
 
-def held_back_files(asked: Sequence[AnsweredQuestion]) -> frozenset[str]:
+def held_back_files(answered_questions: Sequence[AnsweredQuestion]) -> frozenset[str]:
     """The files whose questions are held back: the same ones each time, and never all."""
     counts: dict[str, int] = {}
-    for one in asked:
-        counts[one.passage.file] = counts.get(one.passage.file, 0) + 1
+    for answered_question in answered_questions:
+        counts[answered_question.passage.file] = counts.get(answered_question.passage.file, 0) + 1
     order = sorted(counts, key=lambda name: hashlib.blake2b(name.encode()).digest())
-    taken: set[str] = set()
-    held = 0
+    held_back: set[str] = set()
+    held_count = 0
     for name in order[:-1]:
-        if held >= HELD_BACK_SHARE * len(asked):
+        if held_count >= HELD_BACK_SHARE * len(answered_questions):
             break
-        if held + counts[name] <= len(asked) // 2:
-            taken.add(name)
-            held += counts[name]
-    return frozenset(taken)
+        if held_count + counts[name] <= len(answered_questions) // 2:
+            held_back.add(name)
+            held_count += counts[name]
+    return frozenset(held_back)

@@ -32,13 +32,13 @@ async def make_plan(place: JobContext, spec: FineTuningSpec, caller: Principal, 
     """Check the files and choose the recipe, in a folder that is removed again."""
     folder = Path(await pools.TRAINING.run(_make_folder, place.folder))
     try:
-        base, prepared, warnings, _kept = await examine_files(place, spec, folder, context, caller, context)
+        base, data, warnings, _app_state = await examine_files(place, spec, folder, context, caller, context)
     finally:
         await asyncio.shield(pools.TRAINING.run(shutil.rmtree, folder, ignore_errors=True))
     machine = await place.bases.machine()
     recipe = choose_recipe(
         base,
-        prepared.facts,
+        data.facts,
         machine,
         spec.method,
         spec.hyperparameters,
@@ -47,7 +47,7 @@ async def make_plan(place: JobContext, spec: FineTuningSpec, caller: Principal, 
         packages=place.packages,
         resources=place.scheduled(spec),
     )
-    return JobPlan(base, prepared.facts, recipe, warnings)
+    return JobPlan(base, data.facts, recipe, warnings)
 
 
 def _make_folder(folder: Path) -> str:

@@ -46,7 +46,7 @@ async def prepare_questions(
     stores: ReadableStores,
     context: Context,
     limit: int,
-    told: Told,
+    on_progress: Told,
 ) -> tuple[PreparedData, tuple[str, ...]]:
     """Write training and held-back questions into ``folder``, with what answers them and what does not.
 
@@ -57,39 +57,40 @@ async def prepare_questions(
     passages = await stores.passages(spec.store, context.caller, MAX_PASSAGES)
     warnings: list[str] = []
     if asked_file is not None:
-        asked = await _answered(asked_file, passages, spec, context, told, warnings)
+        answered_questions = await _answered(asked_file, passages, spec, context, on_progress, warnings)
     elif spec.asker:
-        asked = await _written(passages, spec, context, told)
+        answered_questions = await _written(passages, spec, context, on_progress)
     else:
-        wanted = spec.questions or DEFAULT_QUESTION_COUNT
-        asked = await pools.DATASETS.run(made_questions, passages, wanted, spec.seed)
-    if len(asked) < MIN_QUESTIONS:
-        why = f"The store '{spec.store}' has {len(passages):,} passages, which answer {len(asked):,} questions; "
+        question_count = spec.questions or DEFAULT_QUESTION_COUNT
+        answered_questions = await pools.DATASETS.run(made_questions, passages, question_count, spec.seed)
+    if len(answered_questions) < MIN_QUESTIONS:
         raise InvalidRequest(
-            f"{why}{MIN_QUESTIONS} are needed at least. Give a file with more questions, or add documents.",
+            f"The store '{spec.store}' has {len(passages):,} passages, which answer "
+            f"{len(answered_questions):,} questions; {MIN_QUESTIONS} are needed at least. "
+            "Give a file with more questions, or add documents.",
             code="too_few_questions",
             param="training_file" if file is not None else "store",
         )
-    files = held_back_files(asked)
+    files = held_back_files(answered_questions)
     if not files:
         warnings.append(
             "All questions are about one file: those that are held back are about it too, so what they measure is "
             "partly memory."
         )
-    rows = [row async for row in _rows(asked, files, passages, spec, context, told)]
-    training = [row for row, held in rows if not held]
-    validation = [row for row, held in rows if held][:MAX_HELD_BACK]
+    rows = [row async for row in _rows(answered_questions, files, passages, spec, context, on_progress)]
+    training = [row for row, is_held in rows if not is_held]
+    validation = [row for row, is_held in rows if is_held][:MAX_HELD_BACK]
     await pools.DATASETS.run(_write, folder, training, validation)
     tokens = [_lengths(row, spec.method) for row in training]
-    each = sorted(max(lengths) for lengths in tokens)
+    sorted_lengths = sorted(max(lengths) for lengths in tokens)
     facts = DataFacts(
         len(training),
         sum(map(sum, tokens)),
-        each[-1],
-        each[int(len(each) * 0.95)] if len(each) > 1 else each[0],
+        sorted_lengths[-1],
+        sorted_lengths[int(len(sorted_lengths) * 0.95)] if len(sorted_lengths) > 1 else sorted_lengths[0],
         len(validation),
     )
-    if limit and each[-1] > limit:
+    if limit and sorted_lengths[-1] > limit:
         warnings.append(
             f"Passages of more than about {limit:,} tokens are cut there, as the model reads no more."
         )
@@ -107,60 +108,70 @@ async def _answered(
     passages: Sequence[StorePassage],
     spec: FineTuningSpec,
     context: Context,
-    told: Told,
+    on_progress: Told,
     warnings: list[str],
 ) -> list[AnsweredQuestion]:
     """The questions of a file with the passages that answer them; for those without one there is a warning."""
-    found: list[AnsweredQuestion] = []
+    answered_questions: list[AnsweredQuestion] = []
     missing: list[int] = []
-    known: dict[str, list[StorePassage]] = {}
+    store_passages: dict[str, list[StorePassage]] = {}
     for passage in passages:
-        known.setdefault(passage.file, []).append(passage)
-    for done, one in enumerate(questions):
-        await told("answers", one.question[:80], done, len(questions))
-        hits = await _search(spec.store, one.question, context)
-        if one.answer and not one.passage:
-            hits += await _search(spec.store, one.answer[:MAX_QUESTION_CHARS], context)
-        if one.file:
-            hits = [hit for hit in hits if hit.file == one.file] or known.get(one.file, [])
-            hits.sort(key=lambda hit: -shared_words(one.question, hit.text))
-        answering = await pools.DATASETS.run(_answer_among, one, hits)
+        store_passages.setdefault(passage.file, []).append(passage)
+    for done_count, store_question in enumerate(questions):
+        await on_progress("answers", store_question.question[:80], done_count, len(questions))
+        hits = await _search(spec.store, store_question.question, context)
+        if store_question.answer and not store_question.passage:
+            hits += await _search(spec.store, store_question.answer[:MAX_QUESTION_CHARS], context)
+        if store_question.file:
+            hits = [hit for hit in hits if hit.file == store_question.file] or store_passages.get(
+                store_question.file, []
+            )
+            hits.sort(key=lambda hit: -shared_words(store_question.question, hit.text))
+        answering = await pools.DATASETS.run(_answer_among, store_question, hits)
         if answering is None:
-            missing.append(one.number)
+            missing.append(store_question.number)
             continue
-        whole = bool(one.file) and not one.passage and not one.answer
-        found.append(AnsweredQuestion(one.question, answering, answering.text, one.answer, whole))
+        is_whole = bool(store_question.file) and not store_question.passage and not store_question.answer
+        answered_questions.append(
+            AnsweredQuestion(
+                store_question.question, answering, answering.text, store_question.answer, is_whole
+            )
+        )
     if missing:
-        listed = ", ".join(map(str, missing[:MAX_LISTED_ERRORS])) + (
+        line_list = ", ".join(map(str, missing[:MAX_LISTED_ERRORS])) + (
             ", …" if len(missing) > MAX_LISTED_ERRORS else ""
         )
         warnings.append(
-            f"{len(missing):,} questions are left out, as nothing in the store answers them (lines {listed})."
+            f"{len(missing):,} questions are left out, as nothing in the store answers them (lines {line_list})."
         )
-    return found
+    return answered_questions
 
 
-def _answer_among(one: StoreQuestion, hits: Sequence[StorePassage]) -> StorePassage | None:
+def _answer_among(store_question: StoreQuestion, hits: Sequence[StorePassage]) -> StorePassage | None:
     """The passage that answers a question, as far as what belongs to it says."""
-    if one.passage:
-        return next((hit for hit in hits if is_same_text(one.passage, hit.text)), None)
-    if one.answer:
-        best = max(hits, key=lambda hit: shared_words(one.answer, hit.text), default=None)
-        good = best is not None and (bool(one.file) or shared_words(one.answer, best.text) >= MIN_SHARED)
+    if store_question.passage:
+        return next((hit for hit in hits if is_same_text(store_question.passage, hit.text)), None)
+    if store_question.answer:
+        best = max(hits, key=lambda hit: shared_words(store_question.answer, hit.text), default=None)
+        good = best is not None and (
+            bool(store_question.file) or shared_words(store_question.answer, best.text) >= MIN_SHARED
+        )
         return best if good else None
     return hits[0] if hits else None
 
 
 async def _written(
-    passages: Sequence[StorePassage], spec: FineTuningSpec, context: Context, told: Told
+    passages: Sequence[StorePassage], spec: FineTuningSpec, context: Context, on_progress: Told
 ) -> list[AnsweredQuestion]:
     """A question about each of some passages, by the chat model ``asker``."""
-    wanted = spec.questions or DEFAULT_QUESTION_COUNT
+    question_count = spec.questions or DEFAULT_QUESTION_COUNT
     order = [passage for passage in passages if len(passage.text) >= MIN_PASSAGE_CHARS]
     random.Random(spec.seed).shuffle(order)  # noqa: S311  # no secret
-    found: list[AnsweredQuestion] = []
-    for done, passage in enumerate(order[:wanted]):
-        await told("questions", f"'{spec.asker}' asks about {passage.file}", done, wanted)
+    answered_questions: list[AnsweredQuestion] = []
+    for done_count, passage in enumerate(order[:question_count]):
+        await on_progress(
+            "questions", f"'{spec.asker}' asks about {passage.file}", done_count, question_count
+        )
         messages = builtin.messages("write-question", passage=passage.text[:MAX_PASSAGE_CHARS])
         options = {"temperature": 0, "max_tokens": 120}
         reply = await context.call(spec.asker, Chat(messages, options))
@@ -168,39 +179,54 @@ async def _written(
             raise PorticoError(f"'{spec.asker}' answered a chat with something else.")
         question = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
         if question:
-            found.append(AnsweredQuestion(question[:MAX_QUESTION_CHARS], passage, passage.text))
-    return found
+            answered_questions.append(AnsweredQuestion(question[:MAX_QUESTION_CHARS], passage, passage.text))
+    return answered_questions
 
 
 async def _search(store: str, query: str, context: Context) -> list[StorePassage]:
-    found = await context.call(f"store/{store}", Search(query, max_num_results=SEARCH_DEPTH))
-    if not isinstance(found, SearchResult):
+    search_result = await context.call(f"store/{store}", Search(query, max_num_results=SEARCH_DEPTH))
+    if not isinstance(search_result, SearchResult):
         raise PorticoError(f"The store '{store}' answered a search with something else.")
-    return [StorePassage(0, hit.filename, tuple(hit.place.heading), hit.text) for hit in found.passages]
+    return [
+        StorePassage(0, hit.filename, tuple(hit.place.heading), hit.text) for hit in search_result.passages
+    ]
 
 
 async def _rows(
-    asked: Sequence[AnsweredQuestion],
+    answered_questions: Sequence[AnsweredQuestion],
     held_files: frozenset[str],
     passages: Sequence[StorePassage],
     spec: FineTuningSpec,
     context: Context,
-    told: Told,
+    on_progress: Told,
 ) -> AsyncIterator[tuple[Mapping[str, Any], bool]]:
     """Each question as training reads it, and whether it is held back. Nothing of a file that is held back is
     trained on, neither as an answer nor as a wrong one.
     """
-    every = frozenset(passage.file for passage in passages) | {one.passage.file for one in asked}
+    all_files = frozenset(passage.file for passage in passages) | {
+        one.passage.file for one in answered_questions
+    }
     chooser = NegativeChooser(passages, spec.seed)
-    held_numbers = frozenset() if held_files else frozenset(range(0, len(asked), round(1 / HELD_BACK_SHARE)))
-    for number, one in enumerate(asked):
-        await told("negatives", one.question[:80], number, len(asked))
-        held = one.passage.file in held_files or number in held_numbers
-        hits = await _search(spec.store, one.question, context)
-        files = every if held else every - held_files
-        count = HELD_BACK_NEGATIVE_COUNT if held else TRAINED_NEGATIVE_COUNT
-        negatives = await pools.DATASETS.run(chooser.choose, one, hits, files, count)
-        yield {"query": one.question, "positives": [one.text], "negatives": negatives}, held
+    held_numbers = (
+        frozenset()
+        if held_files
+        else frozenset(range(0, len(answered_questions), round(1 / HELD_BACK_SHARE)))
+    )
+    for number, answered_question in enumerate(answered_questions):
+        await on_progress("negatives", answered_question.question[:80], number, len(answered_questions))
+        is_held = answered_question.passage.file in held_files or number in held_numbers
+        hits = await _search(spec.store, answered_question.question, context)
+        files = all_files if is_held else all_files - held_files
+        count = HELD_BACK_NEGATIVE_COUNT if is_held else TRAINED_NEGATIVE_COUNT
+        negatives = await pools.DATASETS.run(chooser.choose, answered_question, hits, files, count)
+        yield (
+            {
+                "query": answered_question.question,
+                "positives": [answered_question.text],
+                "negatives": negatives,
+            },
+            is_held,
+        )
 
 
 def _write(folder: Path, training: Sequence[Any], validation: Sequence[Any]) -> None:
@@ -214,7 +240,7 @@ def _lengths(row: Mapping[str, Any], method: Method) -> list[int]:
     """About how many tokens each sequence of an example has."""
     query, texts = estimated_tokens(row["query"]), [*row["positives"], *row["negatives"]]
     lengths = [estimated_tokens(text) for text in texts]
-    return [query + one for one in lengths] if method == "rerank" else [query, *lengths]
+    return [query + length for length in lengths] if method == "rerank" else [query, *lengths]
 
 
 def estimated_tokens(text: str) -> int:

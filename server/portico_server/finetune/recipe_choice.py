@@ -53,7 +53,7 @@ def choose_recipe(
     machine: TrainingMachine,
     method: Method,
     hyperparameters: Hyperparameters = AUTO,
-    given: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     *,
     seed: int = 42,
     packages: Collection[str] = (),
@@ -66,18 +66,20 @@ def choose_recipe(
     Raises `InvalidRequest`: an override that is none (``param`` names it), or ``memory_insufficient`` with the
     smallest recipe and what it would take.
     """
-    given = given or {}
-    check_overrides(given)
-    asked = resources or {}
-    nodes, wanted = max(1, int(asked.get("nodes", 0))), int(asked.get("gpus", 0))
-    if wanted and given.get("device") == "cuda" and not machine.devices:
+    overrides = overrides or {}
+    check_overrides(overrides)
+    requested = resources or {}
+    nodes, gpu_count = max(1, int(requested.get("nodes", 0))), int(requested.get("gpus", 0))
+    if gpu_count and overrides.get("device") == "cuda" and not machine.devices:
         # Nobody knows a node before a job runs there.
-        name = f"{asked.get('gpu_type') or 'GPU'} of a node, taken to have {ASSUMED_GPU_GB} GB"
+        name = f"{requested.get('gpu_type') or 'GPU'} of a node, taken to have {ASSUMED_GPU_GB} GB"
         gpu = Device(name, ASSUMED_GPU_GB * GB, ASSUMED_CAPABILITY_LEVEL)
-        machine = replace(machine, devices=(gpu,) * wanted)
-    elif wanted and machine.devices:
-        machine = replace(machine, devices=(machine.devices * wanted)[:wanted])
-    choice = _Choice(base, data, machine, method, hyperparameters, given, seed, frozenset(packages), nodes)
+        machine = replace(machine, devices=(gpu,) * gpu_count)
+    elif gpu_count and machine.devices:
+        machine = replace(machine, devices=(machine.devices * gpu_count)[:gpu_count])
+    choice = _Choice(
+        base, data, machine, method, hyperparameters, overrides, seed, frozenset(packages), nodes
+    )
     return choice.recipe()
 
 
@@ -91,14 +93,19 @@ class _Choice:
         machine: TrainingMachine,
         method: Method,
         hyperparameters: Hyperparameters,
-        given: Mapping[str, Any],
+        overrides: Mapping[str, Any],
         seed: int,
         packages: frozenset[str],
         nodes: int,
     ) -> None:
         self.nodes = nodes
         self.base, self.data, self.machine, self.method = base, data, machine, method
-        self.hyperparameters, self.given, self.seed, self.packages = hyperparameters, given, seed, packages
+        self.hyperparameters, self.given, self.seed, self.packages = (
+            hyperparameters,
+            overrides,
+            seed,
+            packages,
+        )
         self.reasons: dict[str, str] = {}
         on_gpu = self._note(
             "device",
@@ -264,8 +271,8 @@ class _Choice:
 
     def _check_spread(self, setup: TrainingSetup) -> None:
         """Raise `InvalidRequest` if the processes cannot be divided so."""
-        each, rest = divmod(setup.processes, self.nodes)
-        if rest:
+        per_node, remainder = divmod(setup.processes, self.nodes)
+        if remainder:
             raise InvalidRequest(
                 f"{setup.processes} processes cannot be divided among {self.nodes} nodes.",
                 param="overrides.processes",
@@ -276,8 +283,8 @@ class _Choice:
         why = ""
         if self.device == "cpu":
             why = "layers are cut up over GPUs alone"
-        elif each % parts:
-            why = f"{each} processes of a node cannot be divided into groups of {parts}"
+        elif per_node % parts:
+            why = f"{per_node} processes of a node cannot be divided into groups of {parts}"
         elif setup.kind != "full" or self.method != "supervised":
             why = "layers are cut up where all weights are trained on examples: 'kind' full, the method 'supervised'"
         elif "sharding" in self.given:
@@ -311,13 +318,13 @@ class _Choice:
         # A processor gains nothing from many examples at once; a GPU does, up to a point.
         half = 1 if self.device == "cpu" else max(1, target // setup.replicas // 2)
         roomy = replace(setup, checkpointing=False, micro_batch=half)
-        needed = memory_need(self.base, roomy) > budget
+        is_needed = memory_need(self.base, roomy) > budget
         why = (
             "there is room to keep what each layer computed, which is a third faster"
-            if not needed
+            if not is_needed
             else "what each layer computed is computed again on the way back, to save memory"
         )
-        return replace(setup, checkpointing=bool(self._note("checkpointing", needed, why)))
+        return replace(setup, checkpointing=bool(self._note("checkpointing", is_needed, why)))
 
     def _too_large(self, setup: TrainingSetup, budget: int) -> InvalidRequest:
         kind = {"lora": "an adapter", "qlora": "an adapter on weights in four bits", "full": "all weights"}
@@ -343,16 +350,16 @@ class _Choice:
         return "paged_adamw_8bit" if kind == "qlora" else "adamw_8bit"
 
     def _optimiser(self, setup: TrainingSetup) -> Any:
-        found = self._optimiser_for(setup.kind)
+        optimiser = self._optimiser_for(setup.kind)
         why = {
             "adamw_torch": "the adapter's state is small",
             "adamw_8bit": "two bytes of state for each weight in place of eight",
             "paged_adamw_8bit": "its state can leave a GPU that is full",
         }
-        reason = why[found]
-        if found == "adamw_torch" and setup.kind == "full":
+        reason = why[optimiser]
+        if optimiser == "adamw_torch" and setup.kind == "full":
             reason = "bitsandbytes is not here, so the state has 32 bits"
-        return self._note("optimiser", found, reason)
+        return self._note("optimiser", optimiser, reason)
 
     def _attention(self) -> Any:
         if self._flash():
@@ -373,11 +380,11 @@ class _Choice:
                 self._note("completion", max(1, min(most, free_tokens)), "enough for a short answer")
             )
             few = 4 if self.device == "cpu" else 8
-            more = self.hyperparameters.compute_multiplier or 1.0
+            multiplier = self.hyperparameters.compute_multiplier or 1.0
             group = int(
                 self._note(
                     "group",
-                    max(2, round(few * more)),
+                    max(2, round(few * multiplier)),
                     "answers are graded against each other: more of them say more and cost more",
                 )
             )
@@ -414,8 +421,8 @@ class _Choice:
 
     def _why_micro(self, setup: TrainingSetup, micro: int, share: int, budget: int) -> str:
         takes = memory_need(self.base, replace(setup, micro_batch=micro))
-        most = "all of a batch" if micro == share else "as many as fit"
-        return f"{most}: {_gb(takes)} of {_gb(budget)}"
+        batch_share = "all of a batch" if micro == share else "as many as fit"
+        return f"{batch_share}: {_gb(takes)} of {_gb(budget)}"
 
     def _packing(self, length: int) -> bool:
         if self.method != "supervised":

@@ -78,16 +78,17 @@ SETTINGS: Final[Mapping[str, NumberRange | OneOf | YesNo]] = {
 """What may be given, and what it may be. Epochs, batch size and beta are hyperparameters."""
 
 
-def check_overrides(given: Mapping[str, Any], param: str = "overrides") -> None:
+def check_overrides(overrides: Mapping[str, Any], param: str = "overrides") -> None:
     """Raise `InvalidRequest` that names the first setting which is unknown or out of its range."""
-    for name, value in given.items():
-        allowed = SETTINGS.get(name)
-        if allowed is None:
+    for name, value in overrides.items():
+        allowed_range = SETTINGS.get(name)
+        if allowed_range is None:
             raise InvalidRequest(
                 f"A recipe has no setting '{str(name)[:80]}'.{nearest(str(name), SETTINGS)}",
                 param=f"{param}.{str(name)[:80]}",
             )
-        if not allowed.holds(value):
+        if not allowed_range.holds(value):
             raise InvalidRequest(
-                f"'{name}' of a recipe must be {allowed}, not {str(value)[:80]!r}.", param=f"{param}.{name}"
+                f"'{name}' of a recipe must be {allowed_range}, not {str(value)[:80]!r}.",
+                param=f"{param}.{name}",
             )

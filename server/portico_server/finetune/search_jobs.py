@@ -34,31 +34,33 @@ class SearchJobs:
         await self._jobs.check(self._read(request), caller)
 
     async def begin(self, request: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
-        known = await self._jobs.list(
+        row_page = await self._jobs.list(
             caller, limit=1, metadata={SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
         )
-        if known.data:
-            return known.data[0].id
+        if row_page.data:
+            return row_page.data[0].id
         spec = self._read(request)
         metadata = {**spec.metadata, SEARCH_METADATA_KEY: search, TRIAL_METADATA_KEY: key}
         return (await self._jobs.create(replace(spec, metadata=metadata), caller, of_search=True)).id
 
     async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
-        async for found in self._jobs.follow(job_id, caller):
-            if not isinstance(found, Job):
-                if found.kind == "metrics" and found.step is not None:
-                    await on_progress(found.step, found.data.get("total_steps"))
+        async for event in self._jobs.follow(job_id, caller):
+            if not isinstance(event, Job):
+                if event.kind == "metrics" and event.step is not None:
+                    await on_progress(event.step, event.data.get("total_steps"))
                 continue
-            if found.status == "succeeded":
-                return found.model
-            why = (found.error or {}).get("message") or f"It is {found.status}."
+            if event.status == "succeeded":
+                return event.model
+            why = (event.error or {}).get("message") or f"It is {event.status}."
             raise Unavailable(
-                f"The fine-tuning job '{found.id}' made no model: {why}", code="training_failed"
+                f"The fine-tuning job '{event.id}' made no model: {why}", code="training_failed"
             )
         raise Unavailable(f"The fine-tuning job '{job_id}' cannot be followed.", code="training_failed")
 
     async def stop(self, search: str, caller: Principal) -> None:
-        found = await self._jobs.list(caller, limit=MAX_SEARCH_JOBS, metadata={SEARCH_METADATA_KEY: search})
-        for job in found.data:
+        row_page = await self._jobs.list(
+            caller, limit=MAX_SEARCH_JOBS, metadata={SEARCH_METADATA_KEY: search}
+        )
+        for job in row_page.data:
             if not job.ended:
                 await self._jobs.cancel(job.id, caller)

@@ -23,15 +23,17 @@ class ModelTokenCounter:
         self._name = name
 
     async def length(self, messages: Sequence[Message], tools: Sequence[object], *, generation: bool) -> int:
-        unweighted = tuple({key: value for key, value in one.items() if key != "weight"} for one in messages)
-        found = await self._ask(Tokenize(messages=unweighted, generation=generation))
-        return len(found.ids) + (len(orjson.dumps(list(tools))) // CHARS_PER_TOKEN if tools else 0)
+        unweighted_messages = tuple(
+            {key: value for key, value in message.items() if key != "weight"} for message in messages
+        )
+        tokenized_text = await self._ask(Tokenize(messages=unweighted_messages, generation=generation))
+        return len(tokenized_text.ids) + (len(orjson.dumps(list(tools))) // CHARS_PER_TOKEN if tools else 0)
 
     async def is_token(self, text: str) -> bool:
         return len((await self._ask(Tokenize(prompt=text, special=False))).ids) == 1
 
     async def _ask(self, request: Tokenize) -> TokenizedText:
-        found = await self._context.call(self._name, request)
-        if not isinstance(found, TokenizedText):
+        tokenized = await self._context.call(self._name, request)
+        if not isinstance(tokenized, TokenizedText):
             raise PorticoError(f"'{self._name}' answered a request for tokens with something else.")
-        return found
+        return tokenized

@@ -49,9 +49,9 @@ def _processes(recipe: TrainingRecipe, order: Path) -> list[str]:
         else:
             line += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
         return [TORCHRUN_MODULE, *line, "--module", CHILD_PACKAGE, str(order)]
-    mixed = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
+    mixed_precision = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.precision, "no")
     line = ["--num_processes", str(recipe.processes), "--num_machines", str(recipe.nodes)]
-    line += ["--mixed_precision", mixed, "--dynamo_backend", "no"]
+    line += ["--mixed_precision", mixed_precision, "--dynamo_backend", "no"]
     if several:
         line += [
             "--machine_rank",

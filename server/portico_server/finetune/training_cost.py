@@ -89,9 +89,9 @@ def weight_bytes(base: BaseModel, setup: TrainingSetup) -> int:
 def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes of gradients and optimiser, on one device."""
     count = trainable_parameters(base, setup)
-    own = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
+    own_bytes = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
     gradient = 4
-    size = count * (own + gradient + (2 if setup.small_states else 8))
+    size = count * (own_bytes + gradient + (2 if setup.small_states else 8))
     return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp", "tensor") else size
 
 
@@ -101,14 +101,14 @@ def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
     sequences = setup.micro_batch * SEQUENCES.get(setup.method, 1)
     tokens = sequences * setup.length
     layer = 17 * width * base.hidden
-    kept = (width * base.hidden * base.layers + layer) if setup.checkpointing else layer * base.layers
+    kept_bytes = (width * base.hidden * base.layers + layer) if setup.checkpointing else layer * base.layers
     # Logits in the model's numbers, in 32 bits, and their gradient; TRL cuts those of written answers to pieces.
     logits = 0 if setup.method in RETRIEVAL_METHODS else base.vocabulary * (4 + 4 + width)
     cache = 2 * base.hidden * base.layers * width if setup.completion else 0
-    gathered = 0
+    gathered_bytes = 0
     if setup.sharding in ("zero3", "fsdp"):
-        gathered = 2 * base.parameters * width // max(base.layers, 1)
-    return tokens * (kept + logits + cache) + gathered
+        gathered_bytes = 2 * base.parameters * width // max(base.layers, 1)
+    return tokens * (kept_bytes + logits + cache) + gathered_bytes
 
 
 def memory_need(base: BaseModel, setup: TrainingSetup) -> int:
@@ -123,9 +123,9 @@ def memory_need(base: BaseModel, setup: TrainingSetup) -> int:
 
 def disk_need(base: BaseModel, setup: TrainingSetup) -> int:
     """Bytes that the base as safetensors, three checkpoints and the result take."""
-    unpacked = base.parameters * 2 if base.format == "gguf" else 0
+    unpacked_bytes = base.parameters * 2 if base.format == "gguf" else 0
     checkpoint = trainable_parameters(base, setup) * (4 + (2 if setup.small_states else 8))
-    return unpacked + 4 * checkpoint + GB // 8
+    return unpacked_bytes + 4 * checkpoint + GB // 8
 
 
 def training_flops(cores: int, devices: tuple[Device, ...], processes: int) -> float:

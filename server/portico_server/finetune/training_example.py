@@ -98,10 +98,10 @@ def _supervised(document: Mapping[str, Any]) -> TrainingExample:
 
 
 def _preference(document: Mapping[str, Any]) -> TrainingExample:
-    given = document.get("input")
-    if not isinstance(given, Mapping):
+    input_fields = document.get("input")
+    if not isinstance(input_fields, Mapping):
         raise WrongLineError("'input' is missing: an object with the 'messages' that both answers follow")
-    prompt = _messages(given.get("messages"), "input.messages")
+    prompt = _messages(input_fields.get("messages"), "input.messages")
     if prompt[-1]["role"] == "assistant":
         raise WrongLineError("'input.messages' must not end with the assistant: its answer follows them")
     answers = {}
@@ -109,13 +109,13 @@ def _preference(document: Mapping[str, Any]) -> TrainingExample:
         answers[name] = _messages(document.get(name), name)
         if any(message["role"] != "assistant" for message in answers[name]):
             raise WrongLineError(f"'{name}' must hold messages of the assistant alone")
-    chosen, rejected = answers["preferred_output"], answers["non_preferred_output"]
-    if chosen == rejected:
+    preferred, rejected_messages = answers["preferred_output"], answers["non_preferred_output"]
+    if preferred == rejected_messages:
         raise WrongLineError("both answers are the same, so neither is preferred")
     return _line(
-        {"prompt": prompt, "chosen": chosen, "rejected": rejected},
-        _tools(given),
-        [[*prompt, *chosen], [*prompt, *rejected]],
+        {"prompt": prompt, "chosen": preferred, "rejected": rejected_messages},
+        _tools(input_fields),
+        [[*prompt, *preferred], [*prompt, *rejected_messages]],
     )
 
 
@@ -139,22 +139,22 @@ def _line(
     return TrainingExample(document, conversations, tools, frozenset(marks))
 
 
-def _messages(given: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(given, list) or not given:
+def _messages(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not value:
         raise WrongLineError(f"'{where}' is missing: a list of messages was expected")
-    return [_message(message, f"{where}[{place}]") for place, message in enumerate(given)]
+    return [_message(message, f"{where}[{place}]") for place, message in enumerate(value)]
 
 
-def _message(given: Any, where: str) -> dict[str, Any]:
+def _message(value: Any, where: str) -> dict[str, Any]:
     """A message as templates take it: text as one text, and nothing that they do not know."""
-    if not isinstance(given, Mapping):
+    if not isinstance(value, Mapping):
         raise WrongLineError(f"'{where}' is not an object with 'role' and 'content'")
-    role = given.get("role")
+    role = value.get("role")
     if role not in ROLES:
         raise WrongLineError(f"'{where}.role' is {str(role)[:40]!r}; roles are {', '.join(ROLES)}")
     message: dict[str, Any] = {"role": "system" if role == "developer" else role}
-    text = _text(given.get("content"), where)
-    calls = given.get("tool_calls")
+    text = _text(value.get("content"), where)
+    calls = value.get("tool_calls")
     if calls is not None and (role != "assistant" or not isinstance(calls, list) or not calls):
         raise WrongLineError(f"'{where}.tool_calls' must be a list of calls, in a message of the assistant")
     if not calls and not text.strip():
@@ -165,12 +165,12 @@ def _message(given: Any, where: str) -> dict[str, Any]:
             _call(call, f"{where}.tool_calls[{place}]") for place, call in enumerate(calls)
         ]
     for name in ("name", "tool_call_id"):
-        if name in given:
-            message[name] = _clean(given[name], f"{where}.{name}")
-    if "weight" in given and role == "assistant":
-        if given["weight"] not in (0, 1) or isinstance(given["weight"], bool):
+        if name in value:
+            message[name] = _clean(value[name], f"{where}.{name}")
+    if "weight" in value and role == "assistant":
+        if value["weight"] not in (0, 1) or isinstance(value["weight"], bool):
             raise WrongLineError(f"'{where}.weight' must be 0 or 1")
-        message["weight"] = given["weight"]
+        message["weight"] = value["weight"]
     return message
 
 
@@ -198,23 +198,23 @@ def _text(content: Any, where: str) -> str:
 def _clean(text: Any, where: str) -> str:
     if not isinstance(text, str):
         raise WrongLineError(f"'{where}' must be a text")
-    found = _CONTROL.search(text)
-    if found:
+    match = _CONTROL.search(text)
+    if match:
         raise WrongLineError(
-            f"'{where}' holds the control character U+{ord(found.group()):04X} at place {found.start() + 1}"
+            f"'{where}' holds the control character U+{ord(match.group()):04X} at place {match.start() + 1}"
         )
     return text
 
 
-def _call(given: Any, where: str) -> dict[str, Any]:
-    function = given.get("function") if isinstance(given, Mapping) else None
+def _call(value: Any, where: str) -> dict[str, Any]:
+    function = value.get("function") if isinstance(value, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise WrongLineError(f"'{where}' must have a 'function' with 'name' and 'arguments'")
     arguments = function.get("arguments", "{}")
     if isinstance(arguments, Mapping):
         arguments = orjson.dumps(arguments).decode()
     return {
-        "id": str(given.get("id", "")),
+        "id": str(value.get("id", "")),
         "type": "function",
         "function": {"name": _clean(function["name"], where), "arguments": _clean(arguments, where)},
     }

@@ -73,19 +73,19 @@ class TrainingProcess:
         if ends_at is None:
             yield
             return
-        left = ends_at - time.time()
+        remaining_s = ends_at - time.time()
 
         async def pause() -> None:
-            await asyncio.sleep(max(left - replace_s, left / 2, 0.0))
+            await asyncio.sleep(max(remaining_s - replace_s, remaining_s / 2, 0.0))
             self.limited = True
             await self.send(do="pause")
 
-        waiting = asyncio.create_task(pause(), name="a training's time limit")
+        task = asyncio.create_task(pause(), name="a training's time limit")
         try:
             yield
         finally:
-            waiting.cancel()
-            await asyncio.wait([waiting])
+            task.cancel()
+            await asyncio.wait([task])
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
         """What it says, until it ends."""

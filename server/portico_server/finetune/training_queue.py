@@ -36,7 +36,7 @@ class TrainingQueue:
     @asynccontextmanager
     async def turn(self, run: str) -> AsyncIterator[None]:
         """Within it, it trains."""
-        while next(other for other, key in self._keys.items() if key == self._keys[run]) != run:
+        while next(other_run for other_run, key in self._keys.items() if key == self._keys[run]) != run:
             await self._left.wait()
         async with self._device:
             yield

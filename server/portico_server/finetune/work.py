@@ -75,19 +75,19 @@ class JobWork:
 
     async def _work(self) -> Mapping[str, Any]:
         """Train here."""
-        base, prepared, recipe = await self._prepare()
+        base, data, recipe = await self._prepare()
         async with self._job_context.queue.turn(self._context.run):
-            started = NewEvent("message", "Fine-tuning job started")
-            await self._set_status("running", started, state=self._planned(recipe))
-            return await self._train(base, prepared, recipe)
+            event = NewEvent("message", "Fine-tuning job started")
+            await self._set_status("running", event, state=self._planned(recipe))
+            return await self._train(base, data, recipe)
 
     async def _set_status(
         self, status: str, *events: NewEvent, state: Mapping[str, Any] | None = None
     ) -> None:
-        moved = await self._job_context.database.write(
+        is_moved = await self._job_context.database.write(
             tuning.move, self._job.id, status, since=WORKING_STATUSES, events=events, state=state
         )
-        if not moved:
+        if not is_moved:
             raise StoppedError
 
     async def _record_events(self, *events: NewEvent, state: Mapping[str, Any] | None = None) -> None:
@@ -110,7 +110,7 @@ class JobWork:
             since=WORKING_STATUSES,
             events=[NewEvent("message", error.message, "error")],
             error=body,
-            ended=True,
+            has_ended=True,
         )
         if not (self._folder / "checkpoints").is_dir():
             await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
@@ -127,10 +127,10 @@ class JobWork:
             if job.spec.training_file
             else NewEvent("message", f"Making questions about the store '{job.spec.store}'"),
         )
-        base, prepared, warnings, kept = await examine_files(
+        base, data, warnings, app_state = await examine_files(
             self._job_context, job.spec, self._folder, self._context, SYSTEM, self._judging
         )
-        facts = prepared.facts
+        facts = data.facts
         recipe = choose_recipe(
             base,
             facts,
@@ -151,29 +151,27 @@ class JobWork:
             *(NewEvent("message", sentence, "warn") for sentence in warnings),
             NewEvent("message", words, data={"recipe": recipe.to_json()}),
             NewEvent("message", "Files validated, moving job to queued state"),
-            state={"facts": asdict(facts), "recipe": recipe.to_json(), APP_STATE: kept},
+            state={"facts": asdict(facts), "recipe": recipe.to_json(), APP_STATE: app_state},
         )
-        return base, prepared, recipe
+        return base, data, recipe
 
     def _prepared(self, facts: Mapping[str, Any]) -> PreparedData:
         validation = self._folder / "validation.jsonl"
         held_out = validation if validation.is_file() else None
         return PreparedData(self._folder / "training.jsonl", held_out, DataFacts(**facts))
 
-    async def _train(
-        self, base: BaseModel, prepared: PreparedData, recipe: TrainingRecipe
-    ) -> Mapping[str, Any]:
-        task = TrainingTask(self._job, base, recipe, prepared, self._folder)
-        trained: TrainedWeights | None = None
+    async def _train(self, base: BaseModel, data: PreparedData, recipe: TrainingRecipe) -> Mapping[str, Any]:
+        task = TrainingTask(self._job, base, recipe, data, self._folder)
+        trained_weights: TrainedWeights | None = None
         async with aclosing(self._job_context.trainer(base).train(task, self._judging)) as events:
             async for event in events:
                 if isinstance(event, TrainedWeights):
-                    trained = event
+                    trained_weights = event
                 else:
                     await self._persist(event)
-        if trained is None:
+        if trained_weights is None:
             raise PorticoError("The training ended without a result.", code="no_result")
-        return await self._finish(trained)
+        return await self._finish(trained_weights)
 
     async def _persist(self, event: TrainEvent) -> None:
         match event:
@@ -206,18 +204,18 @@ class JobWork:
 
     def _planned(self, recipe: TrainingRecipe) -> Mapping[str, Any]:
         """How far it is and when it will be done by the recipe, until steps were measured."""
-        done = int(self._job.state.get("step") or 0)
-        left = recipe.seconds * (1 - min(done, recipe.steps) / max(1, recipe.steps))
-        return {"step": done, "total": recipe.steps, "estimated_finish": time.time() + left}
+        done_steps = int(self._job.state.get("step") or 0)
+        remaining_s = recipe.seconds * (1 - min(done_steps, recipe.steps) / max(1, recipe.steps))
+        return {"step": done_steps, "total": recipe.steps, "estimated_finish": time.time() + remaining_s}
 
     def _estimate(self, event: Metrics) -> Mapping[str, Any] | None:
         """How far it is and when it will be done: after each of the first steps, then now and then."""
-        done = event.step - self._first_step
-        if done > FIRST_ESTIMATE_STEPS and event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
+        done_steps = event.step - self._first_step
+        if done_steps > FIRST_ESTIMATE_STEPS and event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
             return None
-        if done < 1:
+        if done_steps < 1:
             return {"step": event.step, "total": event.total}
-        end = time.time() + (time.time() - self._began) / done * (event.total - event.step)
+        end = time.time() + (time.time() - self._began) / done_steps * (event.total - event.step)
         return {"step": event.step, "total": event.total, "estimated_finish": end}
 
     async def _record_checkpoint(self, event: Checkpoint) -> None:
@@ -238,62 +236,64 @@ class JobWork:
             steps.record, self._context.run, [row], self._job_context.holder
         )
 
-    async def _finish(self, trained: TrainedWeights) -> Mapping[str, Any]:
+    async def _finish(self, trained_weights: TrainedWeights) -> Mapping[str, Any]:
         """Serve the result, keep its measurements, clear up."""
         job = self._job
         await self._record_events()
         began = time.monotonic()
         owner = None if job.state.get("shared") else job.owner
-        await self._job_context.bases.publish(job.model, job.base, trained.path, owner, task=job.spec.task)
+        await self._job_context.bases.publish(
+            job.model, job.base, trained_weights.path, owner, task=job.spec.task
+        )
         seconds = time.monotonic() - began
         file = await self._results()
         await self._set_status(
             "running",
             NewEvent("message", f"New fine-tuned model created: {job.model}", data={"seconds": seconds}),
         )
-        await self._serve_checkpoints(trained, owner)
-        compared = [*_measured(trained.values), *await self._compare_app()]
-        moved = await self._job_context.database.write(
+        await self._serve_checkpoints(trained_weights, owner)
+        events = [*_measured(trained_weights.values), *await self._compare_app()]
+        is_moved = await self._job_context.database.write(
             tuning.move,
             job.id,
             "succeeded",
             since=WORKING_STATUSES,
-            events=[*compared, NewEvent("message", "The job has successfully completed")],
+            events=[*events, NewEvent("message", "The job has successfully completed")],
             state={
                 "fine_tuned_model": job.model,
-                "trained_tokens": trained.tokens,
+                "trained_tokens": trained_weights.tokens,
                 "result_files": [file.id],
                 "estimated_finish": None,
-                "values": dict(trained.values),
+                "values": dict(trained_weights.values),
             },
-            ended=True,
+            has_ended=True,
         )
-        if not moved:
+        if not is_moved:
             raise StoppedError
         await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
         return {"job": job.id, "model": job.model}
 
-    async def _serve_checkpoints(self, trained: TrainedWeights, owner: str | None) -> None:
+    async def _serve_checkpoints(self, trained_weights: TrainedWeights, owner: str | None) -> None:
         """Let the checkpoints that were kept be called by their names. The result is there without them."""
         job, bases = self._job, self._job_context.bases
-        await bases.also(job.checkpoint(trained.step), job.model)
-        for other in trained.others:
+        await bases.also(job.checkpoint(trained_weights.step), job.model)
+        for checkpoint in trained_weights.others:
             try:
-                await bases.publish(job.checkpoint(other.step), job.base, other.path, owner)
+                await bases.publish(job.checkpoint(checkpoint.step), job.base, checkpoint.path, owner)
             except PorticoError as error:
-                words = f"The checkpoint of step {other.step} is not served: {error.message}"
+                words = f"The checkpoint of step {checkpoint.step} is not served: {error.message}"
                 await self._record_events(NewEvent("message", words, "warn"))
 
     async def _compare_app(self) -> list[NewEvent]:
         """An event that says whether the app still writes the prompts that were trained on; none without an app."""
         job, place = self._job, self._job_context
         row = await place.database.read(tuning.get, job.id)
-        kept = row.state.get(APP_STATE) if row is not None else None
-        if not kept or not kept["examples"]:
+        app_state = row.state.get(APP_STATE) if row is not None else None
+        if not app_state or not app_state["examples"]:
             return []
         try:
             app = await app_prompts.find_app(job.spec.app, place.registry, self._judging.caller)
-            check = await app_prompts.compare(app, kept, job.model, place.registry, self._judging)
+            check = await app_prompts.compare(app, app_state, job.model, place.registry, self._judging)
         except PorticoError as error:
             return [NewEvent("message", f"The app cannot be compared: {error.message}", "warn")]
         words, level = f"'{check.app}' writes the prompts that were trained on, for '{check.model}'", "info"
@@ -303,14 +303,14 @@ class JobWork:
         return [NewEvent("message", words, level, data=asdict(check))]
 
     async def _results(self) -> FileRow:
-        found: list[Mapping[str, Any]] = []
+        metric_rows: list[Mapping[str, Any]] = []
         after = 0
         while rows := await self._job_context.database.read(
             tuning.following, self._job.id, after, EVENT_PAGE_ROWS
         ):
-            found += [row.data for row in rows if row.kind == "metrics"]
+            metric_rows += [row.data for row in rows if row.kind == "metrics"]
             after = rows[-1].seq
-        document = metrics_table(found)
+        document = metrics_table(metric_rows)
 
         async def chunks() -> AsyncIterator[bytes]:
             yield document

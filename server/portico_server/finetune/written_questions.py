@@ -15,7 +15,7 @@ from portico_server.finetune.questions import MAX_QUESTION_CHARS, MAX_QUESTIONS,
 
 def read_questions(path: Path) -> list[StoreQuestion]:
     """The questions of a file. Raises `InvalidRequest` with the numbers of the wrong lines. Blocks."""
-    found: list[StoreQuestion] = []
+    store_questions: list[StoreQuestion] = []
     wrong: list[str] = []
     wrong_count = number = 0
     try:
@@ -25,22 +25,22 @@ def read_questions(path: Path) -> list[StoreQuestion]:
                 if not data.strip():
                     continue
                 try:
-                    found.append(_question(data, number))
+                    store_questions.append(_question(data, number))
                 except ValueError as error:
                     wrong_count += 1
                     if len(wrong) < MAX_LISTED_ERRORS:
                         wrong.append(f"line {number:,}: {error}")
-                if len(found) > MAX_QUESTIONS:
+                if len(store_questions) > MAX_QUESTIONS:
                     raise _invalid(f"The file has more than {MAX_QUESTIONS:,} questions. Leave some out.")
     except FileNotFoundError as error:
         raise content_missing("training_file") from error
     if wrong_count:
-        more = wrong_count - len(wrong)
-        listed = "; ".join(wrong) + (f"; and {more:,} more" if more else "")
-        raise _invalid(f"{wrong_count:,} of {number:,} lines cannot be trained on: {listed}.")
-    if not found:
+        extra_count = wrong_count - len(wrong)
+        problem_list = "; ".join(wrong) + (f"; and {extra_count:,} more" if extra_count else "")
+        raise _invalid(f"{wrong_count:,} of {number:,} lines cannot be trained on: {problem_list}.")
+    if not store_questions:
         raise _invalid("The file holds no questions; one JSON object a line was expected.")
-    return found
+    return store_questions
 
 
 def _invalid(message: str) -> InvalidRequest:
@@ -78,12 +78,20 @@ def _question(data: bytes, number: int) -> StoreQuestion:
 
 def _rated(messages: Any, answer: Any) -> dict[str, Any]:
     """The last question of a conversation, and the answer to it that is learnt."""
-    given = [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
-    said = [one for one in given if one.get("role") == "assistant" and one.get("weight", 1) != 0]
-    asked = [one for one in given if one.get("role") == "user"]
-    if not asked:
+    message_list = (
+        [message for message in messages if isinstance(message, Mapping)]
+        if isinstance(messages, list)
+        else []
+    )
+    answers = [
+        message
+        for message in message_list
+        if message.get("role") == "assistant" and message.get("weight", 1) != 0
+    ]
+    questions = [message for message in message_list if message.get("role") == "user"]
+    if not questions:
         raise ValueError("'messages' has no question of a user")
     return {
-        "question": asked[-1].get("content"),
-        "answer": answer or (said[-1].get("content") if said else ""),
+        "question": questions[-1].get("content"),
+        "answer": answer or (answers[-1].get("content") if answers else ""),
     }

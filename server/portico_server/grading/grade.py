@@ -65,7 +65,7 @@ class Grade:
 class Grading:
     """One grader, checked by `portico_server.grading.graders.check`, and what it asks.
 
-    ``spent`` is told the model and the tokens of each call.
+    ``on_usage`` is told the model and the tokens of each call.
     """
 
     def __init__(
@@ -73,24 +73,24 @@ class Grading:
         grader: Mapping[str, Any],
         light: Evaluator,
         context: Context,
-        spent: Callable[[str, Usage], None] | None = None,
+        on_usage: Callable[[str, Usage], None] | None = None,
     ) -> None:
         self._grader = grader
         self._light = light
         self._context = context
-        self._spent = spent
+        self._spent = on_usage
 
     async def rewards(self, answers: Sequence[ModelAnswer]) -> tuple[list[float], str]:
         """A number for each answer, and a sentence about the first that could not be judged: such a one earns 0."""
-        found, trouble = [], ""
+        rewards, trouble = [], ""
         for answer in answers:
             try:
                 reward = (await self.grade(answer)).score
             except PorticoError as error:
                 trouble = trouble or f"An answer could not be graded and counts as 0: {error.message}"
                 reward = 0.0
-            found.append(reward)
-        return found, trouble
+            rewards.append(reward)
+        return rewards, trouble
 
     async def grade(self, answer: ModelAnswer) -> Grade:
         """What one answer earns. Raises `PorticoError` if it cannot be judged."""
@@ -130,30 +130,32 @@ class Grading:
     async def _score(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
         """What a model thinks of it, as one number within the range."""
         low, high = grader.get("range") or (0.0, 1.0)
-        judged = await self._ask(grader, answer, "score", {"type": "number"})
+        judgement = await self._ask(grader, answer, "score", {"type": "number"})
         try:
-            score = float(json.loads(judged)["score"])
+            score = float(json.loads(judgement)["score"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InvalidRequest(
-                f"The judge '{grader['model']}' did not answer with a score: {judged[:120]!r}.",
+                f"The judge '{grader['model']}' did not answer with a score: {judgement[:120]!r}.",
                 code="no_score",
             ) from error
         return min(max(_number(score), float(low)), float(high))
 
     async def _label(self, grader: Mapping[str, Any], answer: ModelAnswer) -> Grade:
         """Which of the labels a model gives it: 1 for one that passes, else 0."""
-        judged = await self._ask(grader, answer, "label", {"type": "string", "enum": list(grader["labels"])})
+        judgement = await self._ask(
+            grader, answer, "label", {"type": "string", "enum": list(grader["labels"])}
+        )
         try:
-            label = json.loads(judged)["label"]
+            label = json.loads(judgement)["label"]
         except (ValueError, TypeError, KeyError, RecursionError):
-            label = judged.strip()  # a model that keeps to no schema may still say the bare word
+            label = judgement.strip()  # a model that keeps to no schema may still say the bare word
         if label not in grader["labels"]:
             raise InvalidRequest(
-                f"The judge '{grader['model']}' answered none of {', '.join(grader['labels'])}: {judged[:120]!r}.",
+                f"The judge '{grader['model']}' answered none of {', '.join(grader['labels'])}: {judgement[:120]!r}.",
                 code="no_label",
             )
-        passed = label in grader["passing_labels"]
-        return Grade(float(passed), passed, label)
+        is_passed = label in grader["passing_labels"]
+        return Grade(float(is_passed), is_passed, label)
 
     async def _ask(
         self, grader: Mapping[str, Any], answer: ModelAnswer, name: str, shape: Mapping[str, Any]

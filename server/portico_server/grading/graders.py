@@ -24,113 +24,117 @@ MAX_GRADERS: Final = 32
 
 
 def check(
-    given: Any, param: str = "method.reinforcement.grader", depth: int = 0, *, labels: bool = False
+    grader: Any, param: str = "method.reinforcement.grader", depth: int = 0, *, labels: bool = False
 ) -> None:
     """Raise `InvalidRequest` that names the first thing in a grader that is wrong.
 
     ``labels``: a ``label_model`` is one too, which says that an answer is good rather than how good.
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(grader, Mapping):
         raise InvalidRequest(f"'{param}' must be an object with a 'type'.", param=param)
-    kind = given.get("type")
-    known = {**_CHECKS, "label_model": _label} if labels else _CHECKS
-    test = known.get(str(kind))
+    kind = grader.get("type")
+    checks = {**_CHECKS, "label_model": _label} if labels else _CHECKS
+    test = checks.get(str(kind))
     if test is None:
         raise InvalidRequest(
-            f"{str(kind)[:40]!r} is not a type of grader; there are {', '.join(known)}.",
+            f"{str(kind)[:40]!r} is not a type of grader; there are {', '.join(checks)}.",
             param=f"{param}.type",
         )
     if depth > MAX_DEPTH:
         raise InvalidRequest(f"Graders are nested more than {MAX_DEPTH} deep.", param=param)
-    test(given, param, depth)
+    test(grader, param, depth)
 
 
-def judges(given: Any) -> frozenset[str]:
+def judges(grader: Any) -> frozenset[str]:
     """The models that a grader asks."""
-    return frozenset(_judges(given))
+    return frozenset(_judges(grader))
 
 
-def _judges(given: Any) -> Iterator[str]:
-    if not isinstance(given, Mapping):
+def _judges(grader: Any) -> Iterator[str]:
+    if not isinstance(grader, Mapping):
         return
-    if given.get("type") in ("score_model", "label_model"):
-        yield str(given["model"])
-    graders = given.get("graders")
+    if grader.get("type") in ("score_model", "label_model"):
+        yield str(grader["model"])
+    graders = grader.get("graders")
     if isinstance(graders, Mapping):
         for one in graders.values():
             yield from _judges(one)
 
 
-def require_rights(given: Any, caller: Principal, param: str = "method.reinforcement.grader") -> None:
+def require_rights(grader: Any, caller: Principal, param: str = "method.reinforcement.grader") -> None:
     """Raise `Forbidden` if a grader that was checked brings code along which the caller may not have executed."""
-    if given["type"] == "python":
+    if grader["type"] == "python":
         require_code(caller, f"{param}.source")
-    elif given["type"] == "multi":
-        if not is_formula(given["calculate_output"]):
+    elif grader["type"] == "multi":
+        if not is_formula(grader["calculate_output"]):
             require_code(caller, f"{param}.calculate_output")
-        for name, one in given["graders"].items():
-            require_rights(one, caller, f"{param}.graders.{name}")
+        for name, inner_grader in grader["graders"].items():
+            require_rights(inner_grader, caller, f"{param}.graders.{name}")
 
 
-def _word(given: Mapping[str, Any], name: str, param: str) -> str:
-    value = given.get(name)
+def _word(fields: Mapping[str, Any], name: str, param: str) -> str:
+    value = fields.get(name)
     if not isinstance(value, str) or not value:
         raise InvalidRequest(f"'{param}.{name}' is missing: a text was expected.", param=f"{param}.{name}")
     return value
 
 
-def _string(given: Mapping[str, Any], param: str, _depth: int) -> None:
-    _word(given, "input", param)
-    _word(given, "reference", param)
-    if given.get("operation") not in OPERATIONS:
+def _string(fields: Mapping[str, Any], param: str, _depth: int) -> None:
+    _word(fields, "input", param)
+    _word(fields, "reference", param)
+    if fields.get("operation") not in OPERATIONS:
         raise InvalidRequest(
             f"'{param}.operation' must be one of {', '.join(OPERATIONS)}.", param=f"{param}.operation"
         )
 
 
-def _regex(given: Mapping[str, Any], param: str, _depth: int) -> None:
-    _word(given, "input", param)
-    require_python_pattern(_word(given, "pattern", param), f"{param}.pattern")
+def _regex(fields: Mapping[str, Any], param: str, _depth: int) -> None:
+    _word(fields, "input", param)
+    require_python_pattern(_word(fields, "pattern", param), f"{param}.pattern")
 
 
-def _similarity(given: Mapping[str, Any], param: str, _depth: int) -> None:
-    _word(given, "input", param)
-    _word(given, "reference", param)
-    if given.get("evaluation_metric") not in METRICS:
+def _similarity(fields: Mapping[str, Any], param: str, _depth: int) -> None:
+    _word(fields, "input", param)
+    _word(fields, "reference", param)
+    if fields.get("evaluation_metric") not in METRICS:
         raise InvalidRequest(
             f"'{param}.evaluation_metric' must be one of {', '.join(METRICS)}.",
             param=f"{param}.evaluation_metric",
         )
 
 
-def _python(given: Mapping[str, Any], param: str, _depth: int) -> None:
-    if "def grade" not in _word(given, "source", param):
+def _python(fields: Mapping[str, Any], param: str, _depth: int) -> None:
+    if "def grade" not in _word(fields, "source", param):
         raise InvalidRequest(
             f"'{param}.source' must define grade(sample, item), which returns a number.",
             param=f"{param}.source",
         )
 
 
-def _judge(given: Mapping[str, Any], param: str, _depth: int) -> None:
-    _word(given, "model", param)
-    messages = given.get("input")
+def _judge(fields: Mapping[str, Any], param: str, _depth: int) -> None:
+    _word(fields, "model", param)
+    messages = fields.get("input")
     if (
         not isinstance(messages, list)
         or not messages
-        or not all(isinstance(one, Mapping) for one in messages)
+        or not all(isinstance(message, Mapping) for message in messages)
     ):
         raise InvalidRequest(f"'{param}.input' must be a list of messages.", param=f"{param}.input")
 
 
-def _label(given: Mapping[str, Any], param: str, depth: int) -> None:
-    _judge(given, param, depth)
-    labels, passing = given.get("labels"), given.get("passing_labels")
+def _label(fields: Mapping[str, Any], param: str, depth: int) -> None:
+    _judge(fields, param, depth)
+    labels, passing = fields.get("labels"), fields.get("passing_labels")
     for name, value in (("labels", labels), ("passing_labels", passing)):
-        if not isinstance(value, list) or not value or not all(isinstance(one, str) and one for one in value):
+        if (
+            not isinstance(value, list)
+            or not value
+            or not all(isinstance(label, str) and label for label in value)
+        ):
             raise InvalidRequest(f"'{param}.{name}' must be a list of words.", param=f"{param}.{name}")
     assert isinstance(labels, list)
     assert isinstance(passing, list)
-    unknown = [one for one in passing if one not in labels]
+    unknown = [label for label in passing if label not in labels]
     if unknown:
         raise InvalidRequest(
             f"'{unknown[0][:40]}' is in '{param}.passing_labels', but not in '{param}.labels'.",
@@ -138,20 +142,20 @@ def _label(given: Mapping[str, Any], param: str, depth: int) -> None:
         )
 
 
-def _multi(given: Mapping[str, Any], param: str, depth: int) -> None:
-    graders = given.get("graders")
+def _multi(fields: Mapping[str, Any], param: str, depth: int) -> None:
+    graders = fields.get("graders")
     if not isinstance(graders, Mapping) or not 1 <= len(graders) <= MAX_GRADERS:
         raise InvalidRequest(
             f"'{param}.graders' must be an object with 1 to {MAX_GRADERS} graders by their names.",
             param=f"{param}.graders",
         )
-    for name, one in graders.items():
+    for name, inner_grader in graders.items():
         if not str(name).isidentifier():
             raise InvalidRequest(
                 f"'{str(name)[:40]}' cannot name a grader in a formula.", param=f"{param}.graders"
             )
-        check(one, f"{param}.graders.{name}", depth + 1)
-    _word(given, "calculate_output", param)
+        check(inner_grader, f"{param}.graders.{name}", depth + 1)
+    _word(fields, "calculate_output", param)
 
 
 _CHECKS: Final[Mapping[str, Callable[[Mapping[str, Any], str, int], None]]] = {

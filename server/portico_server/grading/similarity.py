@@ -23,9 +23,9 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text[:MAX_TEXT_CHARS].lower())
 
 
-def fuzzy(one: str, other: str) -> float:
+def fuzzy(text: str, other_text: str) -> float:
     """Twice the matching characters over all characters (Ratcliff and Obershelp)."""
-    return SequenceMatcher(None, one[:MAX_TEXT_CHARS], other[:MAX_TEXT_CHARS], autojunk=False).ratio()
+    return SequenceMatcher(None, text[:MAX_TEXT_CHARS], other_text[:MAX_TEXT_CHARS], autojunk=False).ratio()
 
 
 def rouge(order: int) -> Callable[[str, str], float]:
@@ -39,41 +39,41 @@ def rouge(order: int) -> Callable[[str, str], float]:
 
 def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L: F1 of the longest common subsequence of words. Source: Lin 2004."""
-    one, other = words(answer), words(reference)
-    before = [0] * (len(other) + 1)
-    for word in one:
+    answer_words, reference_words = words(answer), words(reference)
+    before = [0] * (len(reference_words) + 1)
+    for word in answer_words:
         row = [0]
-        for place, candidate in enumerate(other):
+        for place, candidate in enumerate(reference_words):
             row.append(before[place] + 1 if word == candidate else max(before[place + 1], row[place]))
         before = row
-    return _mean(before[-1], len(one), len(other))
+    return _mean(before[-1], len(answer_words), len(reference_words))
 
 
 def bleu(answer: str, reference: str) -> float:
     """BLEU up to four words of one sentence, counts above the first smoothed by one. Source: Lin and Och 2004."""
-    one, other = words(answer), words(reference)
-    if not one or not other:
+    answer_words, reference_words = words(answer), words(reference)
+    if not answer_words or not reference_words:
         return 0.0
     total = 0.0
     for order in range(1, 5):
-        mine, theirs = _runs(one, order), _runs(other, order)
+        mine, counts = _runs(answer_words, order), _runs(reference_words, order)
         smooth = 0 if order == 1 else 1
-        common = (mine & theirs).total() + smooth
+        common = (mine & counts).total() + smooth
         if not common:
             return 0.0
         total += math.log(common / (mine.total() + smooth)) / 4
-    return math.exp(total + min(0.0, 1 - len(other) / len(one)))
+    return math.exp(total + min(0.0, 1 - len(reference_words) / len(answer_words)))
 
 
 def gleu(answer: str, reference: str) -> float:
     """GLEU: common runs of one to four words, over those of the text that has more. Source: Wu et al. 2016."""
-    one, other = words(answer), words(reference)
-    mine: Counter[tuple[str, ...]] = Counter()
+    answer_words, reference_words = words(answer), words(reference)
+    counts: Counter[tuple[str, ...]] = Counter()
     theirs: Counter[tuple[str, ...]] = Counter()
     for order in range(1, 5):
-        mine += _runs(one, order)
-        theirs += _runs(other, order)
-    return (mine & theirs).total() / max(mine.total(), theirs.total(), 1)
+        counts += _runs(answer_words, order)
+        theirs += _runs(reference_words, order)
+    return (counts & theirs).total() / max(counts.total(), theirs.total(), 1)
 
 
 MEASURES: Final[Mapping[str, Callable[[str, str], float]]] = {
@@ -86,13 +86,13 @@ MEASURES: Final[Mapping[str, Callable[[str, str], float]]] = {
 """By OpenAI's names."""
 
 
-def _runs(found: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(found[place : place + order]) for place in range(len(found) - order + 1))
+def _runs(word_list: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(word_list[place : place + order]) for place in range(len(word_list) - order + 1))
 
 
-def _f1(mine: Counter[tuple[str, ...]], theirs: Counter[tuple[str, ...]]) -> float:
-    return _mean((mine & theirs).total(), mine.total(), theirs.total())
+def _f1(mine: Counter[tuple[str, ...]], counts: Counter[tuple[str, ...]]) -> float:
+    return _mean((mine & counts).total(), mine.total(), counts.total())
 
 
-def _mean(common: int, mine: int, theirs: int) -> float:
-    return 2 * common / (mine + theirs) if mine + theirs else 0.0
+def _mean(common: int, answer_count: int, reference_count: int) -> float:
+    return 2 * common / (answer_count + reference_count) if answer_count + reference_count else 0.0

@@ -22,12 +22,12 @@ def fill(template: str, sources: Mapping[str, Any]) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
-        found: Any = sources.get(match[1])
+        field_value: Any = sources.get(match[1])
         for name in match[2][1:].split("."):
-            found = found.get(name) if isinstance(found, Mapping) else None
-        if found is None:
+            field_value = field_value.get(name) if isinstance(field_value, Mapping) else None
+        if field_value is None:
             return ""
-        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        return field_value if isinstance(field_value, str) else json.dumps(field_value, ensure_ascii=False)
 
     return substitute(PLACE, value, template)
 
@@ -52,26 +52,26 @@ def filled(content: Any, sources: Mapping[str, Any]) -> Any:
 def _part(part: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": fill(part, sources)}
-    given = part if isinstance(part, Mapping) else {}
-    if given.get("type") in ("input_image", "image_url"):
-        address = given.get("image_url")
+    content_part = part if isinstance(part, Mapping) else {}
+    if content_part.get("type") in ("input_image", "image_url"):
+        address = content_part.get("image_url")
         url = address.get("url") if isinstance(address, Mapping) else address
         return {"type": "image_url", "image_url": {"url": fill(str(url or ""), sources)}}
-    return {"type": "text", "text": fill(str(given.get("text") or ""), sources)}
+    return {"type": "text", "text": fill(str(content_part.get("text") or ""), sources)}
 
 
-def fields(given: Any) -> frozenset[str]:
+def fields(template: Any) -> frozenset[str]:
     """The fields of an item that something with templates in it asks for; Python's source is not a template."""
-    return frozenset(_fields(given))
+    return frozenset(_fields(template))
 
 
-def _fields(given: Any) -> Iterator[str]:
-    if isinstance(given, str):
-        yield from FIELD.findall(given)
-    elif isinstance(given, Mapping):
-        for name, value in given.items():
+def _fields(template: Any) -> Iterator[str]:
+    if isinstance(template, str):
+        yield from FIELD.findall(template)
+    elif isinstance(template, Mapping):
+        for name, value in template.items():
             if name != "source":
                 yield from _fields(value)
-    elif isinstance(given, list | tuple):
-        for value in given:
+    elif isinstance(template, list | tuple):
+        for value in template:
             yield from _fields(value)

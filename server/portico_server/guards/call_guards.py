@@ -44,21 +44,23 @@ class Guards:
 
     async def texts(self, texts: Sequence[str], place: GuardPlace, context: Context) -> list[str]:
         """The texts as they may pass. Raises `ContentBlocked`, `GuardFailed`; what was found is an event of the run."""
-        passed = list(texts)
+        text_list = list(texts)
         for guard in self.guards:
-            if place not in guard.where or not passed:
+            if place not in guard.where or not text_list:
                 continue
             try:
-                found = await _searched(guard, passed)
+                detections = await _searched(guard, text_list)
             except Exception as error:  # noqa: BLE001  # whatever it is, the guard says what becomes of the text
                 await self.failed(guard, place, context, error)
                 continue
-            kinds = Counter(hit.kind for hits in found for hit in hits)
+            kinds = Counter(hit.kind for hits in detections for hit in hits)
             await self.report(guard, kinds, place, context)
             if guard.action == "block" and kinds:
                 raise ContentBlocked(guard.explain(kinds, place))
-            passed = [_changed(guard, text, hits) for text, hits in zip(passed, found, strict=True)]
-        return passed
+            text_list = [
+                _changed(guard, text, hits) for text, hits in zip(text_list, detections, strict=True)
+            ]
+        return text_list
 
     async def value(self, value: Any, place: GuardPlace, context: Context) -> Any:
         """The same for all texts of a JSON value: names and long numbers are read like others."""
@@ -66,8 +68,8 @@ class Guards:
             return value
         texts: list[str] = []
         _walk(value, texts.append)
-        changed = iter(await self.texts(texts, place, context))
-        return _walk(value, lambda _text: next(changed))
+        changed_texts = iter(await self.texts(texts, place, context))
+        return _walk(value, lambda _text: next(changed_texts))
 
     async def report(
         self, guard: ContentGuard, kinds: Mapping[str, int], place: GuardPlace, context: Context
@@ -96,8 +98,8 @@ async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Dete
         return {text: find(text, guard.detectors) for text in different}
 
     small = sum(map(len, different)) + 100 * len(different) <= MAX_LOOP_CHARS
-    found = search() if small else await pools.GUARDS.run_for(work_slots.KEY.get(), search)
-    return [found[text] for text in texts]
+    detections = search() if small else await pools.GUARDS.run_for(work_slots.KEY.get(), search)
+    return [detections[text] for text in texts]
 
 
 def _changed(guard: ContentGuard, text: str, hits: Sequence[Detection]) -> str:

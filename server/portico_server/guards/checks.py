@@ -44,14 +44,14 @@ _CARD_PREFIXES: Final = ("4", "34", "35", "36", "37", "38", "30", "5", "6", *map
 def check_card(text: str, start: int, end: int) -> int:
     """Return the end of the number of a payment card, or 0."""
     digits = _digits(text[start:end])
-    known = 13 <= len(digits) <= 19 and digits.startswith(_CARD_PREFIXES) and len(set(digits)) > 1
-    return end if known and _stands_alone(text, start, end) and luhn(digits) else 0
+    is_known = 13 <= len(digits) <= 19 and digits.startswith(_CARD_PREFIXES) and len(set(digits)) > 1
+    return end if is_known and _stands_alone(text, start, end) and luhn(digits) else 0
 
 
 def luhn(digits: str) -> bool:
     """Whether the last digit is the check digit of the others, by ISO/IEC 7812."""
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
-    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
+    doubled_digits = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled_digits)) % 10 == 0
 
 
 _IBAN_LENGTHS: Final = {
@@ -104,12 +104,12 @@ def check_ipv4(text: str, start: int, end: int) -> int:
 
 def check_ipv6(text: str, start: int, end: int) -> int:
     """Return the end of an IPv6 address, or 0."""
-    found = text[start:end]
-    groups = [group for group in found.split(":") if group]
-    if len(groups) < 3 or not any(map(str.isdigit, found)) or not _stands_alone(text, start, end):
+    found_address = text[start:end]
+    groups = [group for group in found_address.split(":") if group]
+    if len(groups) < 3 or not any(map(str.isdigit, found_address)) or not _stands_alone(text, start, end):
         return 0
     try:
-        address = ipaddress.IPv6Address(found)
+        address = ipaddress.IPv6Address(found_address)
     except ValueError:
         return 0
     return 0 if address.is_loopback or address.is_unspecified else end
@@ -125,8 +125,8 @@ def check_cn_id(text: str, start: int, end: int) -> int:
         born = date(int(number[6:10]), int(number[10:12]), int(number[12:14]))
     except ValueError:
         return 0
-    wanted = "10X98765432"[sum(w * int(d) for w, d in zip(_CN_WEIGHTS, number, strict=False)) % 11]
-    good = wanted == number[17] and "11" <= number[:2] <= "91" and born.year >= 1900
+    check_digit = "10X98765432"[sum(w * int(d) for w, d in zip(_CN_WEIGHTS, number, strict=False)) % 11]
+    good = check_digit == number[17] and "11" <= number[:2] <= "91" and born.year >= 1900
     return end if good and _stands_alone(text, start, end) else 0
 
 

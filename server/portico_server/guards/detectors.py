@@ -73,26 +73,26 @@ def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
     read, places = fold_text(text)
     data = read.encode("utf-8", "replace")
     plain = len(data) == len(read)
-    found: list[Detection] = []
+    detections: list[Detection] = []
     for detector in detectors:
         for pattern in detector.compiled():
             if detector.bounded:
                 pattern.require_affordable(data)
-            at, begun = 0, 0
+            at, char_index = 0, 0
             for first, last in pattern.spans(data, detector.group):
                 if plain:
                     start, end = first, last
                 else:  # spans come from left to right: each is counted on from the one before
-                    start = begun + len(data[at:first].decode("utf-8", "replace"))
+                    start = char_index + len(data[at:first].decode("utf-8", "replace"))
                     end = start + len(data[first:last].decode("utf-8", "replace"))
-                    at, begun = first, start
+                    at, char_index = first, start
                 if detector.check is not None:
                     end = detector.check(read, start, end)
                 if end > start:
-                    found.append(Detection(start, end, detector.kind))
+                    detections.append(Detection(start, end, detector.kind))
     if places is not None:
-        found = [Detection(places[hit.start], places[hit.end - 1] + 1, hit.kind) for hit in found]
-    return _apart(found)
+        detections = [Detection(places[hit.start], places[hit.end - 1] + 1, hit.kind) for hit in detections]
+    return _apart(detections)
 
 
 def mask(text: str, hits: Sequence[Detection], labels: Callable[[str], str]) -> str:
@@ -105,13 +105,13 @@ def mask(text: str, hits: Sequence[Detection], labels: Callable[[str], str]) -> 
 
 
 def _apart(hits: list[Detection]) -> list[Detection]:
-    kept: list[Detection] = []
+    detections: list[Detection] = []
     for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
-        if not kept or hit.start >= kept[-1].end:
-            kept.append(hit)
-        elif hit.end > kept[-1].end:  # the rest of it is no better known
-            kept[-1] = Detection(kept[-1].start, hit.end, kept[-1].kind)
-    return kept
+        if not detections or hit.start >= detections[-1].end:
+            detections.append(hit)
+        elif hit.end > detections[-1].end:  # the rest of it is no better known
+            detections[-1] = Detection(detections[-1].start, hit.end, detections[-1].kind)
+    return detections
 
 
 _PERSONAL: Final = (

@@ -37,9 +37,9 @@ async def guard_messages(
     """Messages of a chat as they may pass: texts of tools as results, those of everybody else as input, calls of tools
     as arguments. All texts of one place are searched together: of many messages it is done in a thread.
     """
-    passed: list[dict[str, Any]] = [dict(message) for message in messages]
+    guarded_messages: list[dict[str, Any]] = [dict(message) for message in messages]
     read: dict[GuardPlace, list[tuple[dict[str, Any], str]]] = {}
-    for message in passed:
+    for message in guarded_messages:
         place: GuardPlace = "tool_results" if message.get("role") in ("tool", "function") else "input"
         for name in message.keys() - _UNREAD_OF_MESSAGE:
             read.setdefault(place, []).append((message, name))
@@ -50,11 +50,11 @@ async def guard_messages(
                     fields = [(call, field) for field in call.keys() - _UNREAD_OF_CALL]
                     read.setdefault("tool_arguments", []).extend(fields)
     for place, fields in read.items():
-        found = await guards.value([{name: holder[name]} for holder, name in fields], place, context)
-        for (holder, name), changed in zip(fields, found, strict=True):
+        guarded_values = await guards.value([{name: holder[name]} for holder, name in fields], place, context)
+        for (holder, name), new_fields in zip(fields, guarded_values, strict=True):
             del holder[name]
-            holder |= changed
-    return list(passed)
+            holder |= new_fields
+    return list(guarded_messages)
 
 
 def _copied(calls: Any) -> Any:
@@ -65,25 +65,25 @@ def _copied(calls: Any) -> Any:
 
 
 async def guard_fields(
-    given: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
+    document: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
 ) -> dict[str, Any]:
     """An object of which all fields but some are as they may pass."""
-    read = {name: value for name, value in given.items() if name not in but}
+    read = {name: value for name, value in document.items() if name not in but}
     if not read:
-        return dict(given)
-    kept = {name: value for name, value in given.items() if name in but}
-    return {**kept, **await guards.value(read, place, context)}
+        return dict(document)
+    unguarded_fields = {name: value for name, value in document.items() if name in but}
+    return {**unguarded_fields, **await guards.value(read, place, context)}
 
 
 async def guard_passages(
     passages: Iterable[Passage], guards: Guards, context: Context
 ) -> tuple[Passage, ...]:
     """Passages that were found as they may pass; one that must not is left out."""
-    passed = []
+    passed_passages = []
     for passage in passages:
         try:
             (text,) = await guards.texts([passage.text], "tool_results", context)
         except ContentBlocked:
             continue
-        passed.append(passage if text == passage.text else replace(passage, text=text))
-    return tuple(passed)
+        passed_passages.append(passage if text == passage.text else replace(passage, text=text))
+    return tuple(passed_passages)

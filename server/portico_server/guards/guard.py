@@ -65,14 +65,14 @@ class ContentGuard:
 
     def explain(self, kinds: Mapping[str, int], place: GuardPlace) -> str:
         """Why something was blocked, for a person."""
-        found = ", ".join(sorted(kinds))
+        kind_list = ", ".join(sorted(kinds))
         where = {
             "input": "The input",
             "output": "The answer",
             "tool_arguments": "The arguments of the tool",
             "tool_results": "The result",
         }[place]
-        return f"{where} was blocked by the guard '{self.name}', which found: {found}."
+        return f"{where} was blocked by the guard '{self.name}', which found: {kind_list}."
 
 
 def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
@@ -112,16 +112,16 @@ def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
 
 
 def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
-    found: list[Detector] = []
-    known = (*GROUPS, *KINDS)
+    detectors: list[Detector] = []
+    detector_names = (*GROUPS, *KINDS)
     for name in _texts(item, "detect", at):
-        if name not in known:
-            not_one_of(f"{at}.detect", name, known)
-        found += GROUPS.get(name) or KINDS[name]
-    own = (("words", _texts(item, "words", at)), ("patterns", _texts(item, "patterns", at)))
-    if sum(len(texts) for _, texts in own) > MAX_OWN_PATTERNS:
+        if name not in detector_names:
+            not_one_of(f"{at}.detect", name, detector_names)
+        detectors += GROUPS.get(name) or KINDS[name]
+    own_patterns = (("words", _texts(item, "words", at)), ("patterns", _texts(item, "patterns", at)))
+    if sum(len(texts) for _, texts in own_patterns) > MAX_OWN_PATTERNS:
         wrong(f"{at}.patterns", f"has more than {MAX_OWN_PATTERNS} words and patterns together")
-    for kind, texts in own:
+    for kind, texts in own_patterns:
         if not texts:
             continue
         patterns = tuple(_word(text) for text in texts) if kind == "words" else tuple(texts)
@@ -133,18 +133,18 @@ def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
             raise InvalidRequest(
                 f"{at}.{kind}: {error.message}", code=error.code, param=f"{at}.{kind}"
             ) from error
-        found.append(detector)
-    if not found:
+        detectors.append(detector)
+    if not detectors:
         wrong(at, "looks for nothing: give it 'detect', 'words' or 'patterns'")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(detectors))
 
 
 def _word(word: str) -> str:
     """A pattern for a word, in small or large letters, that is not a part of another one."""
-    escaped = "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in word)
+    escaped_word = "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in word)
     before = r"\b" if word[0].isascii() and word[0].isalnum() else ""
     behind = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
-    return f"(?i){before}{escaped}{behind}"
+    return f"(?i){before}{escaped_word}{behind}"
 
 
 def _texts(item: Mapping[str, Any], field: str, at: str, default: Sequence[str] = ()) -> Sequence[str]:

@@ -26,13 +26,13 @@ _STEP_CHARS: Final = 16
 
 
 class TextBlocked(Exception):
-    """What came must not pass. ``sent`` is what may still be sent before."""
+    """What came must not pass. ``sent_text`` is what may still be sent before."""
 
-    def __init__(self, guard: ContentGuard, kinds: Counter[str], sent: str) -> None:
+    def __init__(self, guard: ContentGuard, kinds: Counter[str], sent_text: str) -> None:
         super().__init__(guard.name)
         self.guard = guard
         self.kinds = kinds
-        self.sent = sent
+        self.sent = sent_text
 
 
 class HeldText:
@@ -53,9 +53,9 @@ class HeldText:
         self._held += text
         if len(self._held) < self.guard.reach + _STEP_CHARS or len(self._held) < self._looked + _STEP_CHARS:
             return ""
-        passed = self._pass(final=False)
+        passed_text = self._pass(final=False)
         self._looked = len(self._held)
-        return passed
+        return passed_text
 
     def end(self) -> str:
         """The rest. Raises `TextBlocked`."""
@@ -101,19 +101,19 @@ class HeldText:
     def _shorten(self, text: str, hit: Detection, begin: int) -> str:
         """Something that is found does not end: its label passes now, and its middle is forgotten."""
         start = max(begin, hit.start)
-        sent = "" if self._open else text[begin:start]
+        sent_text = "" if self._open else text[begin:start]
         if not self._open:
             self.found[hit.kind] += 1
             if self.guard.action == "block":
-                raise TextBlocked(self.guard, self.found, sent)
-            sent += self.guard.label(hit.kind) if self.guard.action == "mask" else ""
+                raise TextBlocked(self.guard, self.found, sent_text)
+            sent_text += self.guard.label(hit.kind) if self.guard.action == "mask" else ""
         if self.guard.action != "mask":
-            sent += text[start : hit.end - _KEPT_CHARS]
+            sent_text += text[start : hit.end - _KEPT_CHARS]
         self._open = self.guard.action == "mask"
         self._before = ""
         self._held = text[start : start + _KEPT_CHARS] + text[hit.end :]
         self._looked = 0
-        return sent
+        return sent_text
 
 
 class HeldTexts:
@@ -126,31 +126,31 @@ class HeldTexts:
     @property
     def found(self) -> list[tuple[ContentGuard, Counter[str]]]:
         """What each guard has found."""
-        return [(held.guard, held.found) for held in self._chain if held.found]
+        return [(text.guard, text.found) for text in self._chain if text.found]
 
     def feed(self, text: str) -> str:
         """See `HeldText.feed`. Raises `TextBlocked`."""
-        for held in self._chain:
-            text = held.feed(text)
+        for held_text in self._chain:
+            text = held_text.feed(text)
         return text
 
     async def take(self, text: str) -> str:
         """`feed` for a piece of any size: everything else passes while it is looked at. Raises `TextBlocked`."""
         if len(text) <= MAX_FED_CHARS:
             return self.feed(text)
-        passed = []
+        passed_texts = []
         for at in range(0, len(text), MAX_FED_CHARS):
             try:
-                passed.append(self.feed(text[at : at + MAX_FED_CHARS]))
-            except TextBlocked as blocked:
-                blocked.sent = "".join([*passed, blocked.sent])
+                passed_texts.append(self.feed(text[at : at + MAX_FED_CHARS]))
+            except TextBlocked as text_blocked:
+                text_blocked.sent = "".join([*passed_texts, text_blocked.sent])
                 raise
             await asyncio.sleep(0)
-        return "".join(passed)
+        return "".join(passed_texts)
 
     def end(self) -> str:
         """See `HeldText.end`. Raises `TextBlocked`."""
-        rest = ""
-        for held in self._chain:
-            rest = held.feed(rest) + held.end() if rest else held.end()
-        return rest
+        remainder = ""
+        for text in self._chain:
+            remainder = text.feed(remainder) + text.end() if remainder else text.end()
+        return remainder

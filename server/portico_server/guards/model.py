@@ -58,22 +58,22 @@ class GuardedModel(GuardedServable):
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`. Raises `ContentBlocked` if what it is asked must not pass."""
         request = replace(request, body=await self._body(request, context), original=None)
-        written = request.operation in ("audio/transcriptions", "audio/translations")
-        if written and request.stream and self.guards.at("output"):
+        is_transcript = request.operation in ("audio/transcriptions", "audio/translations")
+        if is_transcript and request.stream and self.guards.at("output"):
             raise InvalidRequest(
                 "A guard reads what is written down here, so it is not streamed: leave out 'stream'.",
                 code="unsupported_parameter",
                 param="stream",
             )
-        relayed = await self.inner.relay(request, context)
+        relay_response = await self.inner.relay(request, context)
         if request.operation in ("chat/completions", "completions"):
             if self.guards.at("output", "tool_arguments"):
                 stream = _GuardedStream(self.guards, context)
                 read = stream.frames if request.stream else stream.document
-                relayed.chunks = read(relayed.chunks)
-        elif written and self.guards.at("output"):
-            relayed.chunks = self._transcript(relayed, context)
-        return relayed
+                relay_response.chunks = read(relay_response.chunks)
+        elif is_transcript and self.guards.at("output"):
+            relay_response.chunks = self._transcript(relay_response, context)
+        return relay_response
 
     async def _body(self, request: Relay, context: Context) -> dict[str, Any]:
         if request.operation == "moderations" or not self.guards.at(
@@ -93,19 +93,19 @@ class GuardedModel(GuardedServable):
                 )
         return body
 
-    async def _transcript(self, relayed: RelayResponse, context: Context) -> AsyncIterator[bytes]:
-        data = await _whole(relayed.chunks)
-        if relayed.media_type.startswith("application/json"):
+    async def _transcript(self, relay_response: RelayResponse, context: Context) -> AsyncIterator[bytes]:
+        data = await _whole(relay_response.chunks)
+        if relay_response.media_type.startswith("application/json"):
             yield orjson.dumps(await self.guards.value(orjson.loads(data), "output", context))
         else:
             yield (await self.guards.texts([data.decode()], "output", context))[0].encode()
 
 
-def _has_tokens(given: Any) -> bool:
+def _has_tokens(value: Any) -> bool:
     """Whether a prompt is numbers of tokens in place of text."""
-    return isinstance(given, list) and any(
+    return isinstance(value, list) and any(
         isinstance(item, int) or (isinstance(item, list) and item and isinstance(item[0], int))
-        for item in given
+        for item in value
     )
 
 
@@ -143,8 +143,8 @@ class _GuardedStream:
             document = {name: value for name, value in document.items() if name in _FRAME}
         yield orjson.dumps({**document, "choices": choices})
 
-    async def _fields(self, given: Mapping[str, Any], but: frozenset[str]) -> dict[str, Any]:
-        return await guard_fields(given, but, "output", self._guards, self._context)
+    async def _fields(self, document: Mapping[str, Any], but: frozenset[str]) -> dict[str, Any]:
+        return await guard_fields(document, but, "output", self._guards, self._context)
 
     async def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
         choice = {name: value for name, value in choice.items() if name != "logprobs"}
@@ -159,12 +159,12 @@ class _GuardedStream:
                 )
                 choice["message"] = {**await self._fields(message, CALL_FIELDS | {"role"}), **calls}
         except ContentBlocked as error:
-            said: dict[str, Any] = {
+            content: dict[str, Any] = {
                 "message": {"role": "assistant", "content": error.message, "refusal": None}
             }
             if "text" in choice:
-                said = {"text": error.message}
-            return {"index": _number(choice.get("index")), **said, "finish_reason": CONTENT_FILTER}
+                content = {"text": error.message}
+            return {"index": _number(choice.get("index")), **content, "finish_reason": CONTENT_FILTER}
         return choice
 
     async def frames(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -174,8 +174,8 @@ class _GuardedStream:
                 for frame in chunk.split(b"\n\n"):
                     data = event_data(frame.replace(b"\r", b""))
                     if data == b"[DONE]":
-                        for rest in self._rest():
-                            yield rest
+                        for remaining_bytes in self._rest():
+                            yield remaining_bytes
                         await self._report()
                         yield b"data: [DONE]\n\n"
                     elif data:
@@ -184,8 +184,8 @@ class _GuardedStream:
                             yield _frame(document)
                     elif frame:  # it keeps the connection alive
                         yield b":\n\n"
-        except TextBlocked as blocked:
-            for frame in self._cut(blocked):
+        except TextBlocked as text_blocked:
+            for frame in self._cut(text_blocked):
                 yield frame
             await self._report()
         finally:
@@ -205,13 +205,13 @@ class _GuardedStream:
         )
         return {**frame, "choices": choices} if says or frame.get("usage") or not choices else None
 
-    async def _piece(self, given: dict[str, Any]) -> dict[str, Any]:
-        index, delta = _number(given.get("index")), _object(given.get("delta") or {})
-        choice: dict[str, Any] = {"index": index, "finish_reason": given.get("finish_reason")}
-        if "text" in given:
+    async def _piece(self, given_choice: dict[str, Any]) -> dict[str, Any]:
+        index, delta = _number(given_choice.get("index")), _object(given_choice.get("delta") or {})
+        choice: dict[str, Any] = {"index": index, "finish_reason": given_choice.get("finish_reason")}
+        if "text" in given_choice:
             self._name = "text"
-            choice["text"] = await self._taken(index, "text", given)
-        if "delta" in given:
+            choice["text"] = await self._taken(index, "text", given_choice)
+        if "delta" in given_choice:
             choice["delta"] = {
                 name: await self._taken(index, name, delta) if name in _TEXTS else value
                 for name, value in delta.items()
@@ -229,54 +229,54 @@ class _GuardedStream:
         return choice
 
     async def _taken(self, index: int, name: str, holder: Mapping[str, Any]) -> str | None:
-        given = holder.get(name)
-        if isinstance(given, list):  # parts, of which the texts are what is said
-            given = "".join(str(part.get("text") or "") for part in _objects(given))
-        return await self._held(index, name, 0, "output").take(given) if isinstance(given, str) else None
+        value = holder.get(name)
+        if isinstance(value, list):  # parts, of which the texts are what is said
+            value = "".join(str(part.get("text") or "") for part in _objects(value))
+        return await self._held(index, name, 0, "output").take(value) if isinstance(value, str) else None
 
     async def _call_piece(self, index: int, part: dict[str, Any]) -> dict[str, Any]:
         number = _number(part.get("index"))
         call: dict[str, Any] = {"index": number}
         call |= {name: part[name] for name in ("id", "type") if isinstance(part.get(name), str)}
         for kind, text in (("function", "arguments"), ("custom", "input"), (LEGACY_CALL, "arguments")):
-            given = part.get(kind)
-            if not isinstance(given, dict):
+            given_call = part.get(kind)
+            if not isinstance(given_call, dict):
                 continue
             call[kind] = {}
-            if isinstance(given.get("name"), str):
+            if isinstance(given_call.get("name"), str):
                 (call[kind]["name"],) = await self._guards.texts(
-                    [given["name"]], "tool_arguments", self._context
+                    [given_call["name"]], "tool_arguments", self._context
                 )
-            if isinstance(given.get(text), str):
+            if isinstance(given_call.get(text), str):
                 texts = self._held(index, f"{kind}.{text}", number, "tool_arguments")
-                call[kind][text] = await texts.take(given[text])
+                call[kind][text] = await texts.take(given_call[text])
         return call
 
     def _held(self, index: int, name: str, number: int, place: str) -> HeldTexts:
         return self._texts.setdefault((index, name, number), HeldTexts(self._guards, place))
 
-    def _add(self, choice: dict[str, Any], key: tuple[int, str, int], rest: str) -> None:
+    def _add(self, choice: dict[str, Any], key: tuple[int, str, int], remainder: str) -> None:
         """The rest of a text in the last piece of its choice."""
         _index, name, number = key
-        if not rest:
+        if not remainder:
             return
         if name == "text":
-            choice["text"] = choice.get("text", "") + rest
+            choice["text"] = choice.get("text", "") + remainder
             return
         delta = choice.setdefault("delta", {})
         kind, _, text = name.partition(".")
         if not text:
-            delta[name] = (delta.get(name) or "") + rest
+            delta[name] = (delta.get(name) or "") + remainder
             return
         if kind == LEGACY_CALL:
-            called = delta.setdefault(LEGACY_CALL, {})
-            called[text] = called.get(text, "") + rest
+            legacy_call = delta.setdefault(LEGACY_CALL, {})
+            legacy_call[text] = legacy_call.get(text, "") + remainder
             return
         for part in delta.setdefault("tool_calls", []):
             if part["index"] == number and kind in part:
-                part[kind][text] = part[kind].get(text, "") + rest
+                part[kind][text] = part[kind].get(text, "") + remainder
                 return
-        delta["tool_calls"].append({"index": number, kind: {text: rest}})
+        delta["tool_calls"].append({"index": number, kind: {text: remainder}})
 
     def _rest(self) -> list[bytes]:
         """What is held of choices whose end never came."""
@@ -288,10 +288,10 @@ class _GuardedStream:
                 frames.append(_frame({**self._like, "choices": [choice]}))
         return frames
 
-    def _cut(self, blocked: TextBlocked) -> list[bytes]:
+    def _cut(self, text_blocked: TextBlocked) -> list[bytes]:
         """The end of an answer that must not continue: what may pass, the reason, and OpenAI's word for it."""
-        place: Any = "output" if "output" in blocked.guard.where else "tool_arguments"
-        text = f"{blocked.sent}\n\n{blocked.guard.explain(blocked.kinds, place)}".lstrip()
+        place: Any = "output" if "output" in text_blocked.guard.where else "tool_arguments"
+        text = f"{text_blocked.sent}\n\n{text_blocked.guard.explain(text_blocked.kinds, place)}".lstrip()
         piece: dict[str, Any] = {"text": text} if self._name == "text" else {"delta": {"content": text}}
         last: dict[str, Any] = {"text": ""} if self._name == "text" else {"delta": {}}
         choices = (

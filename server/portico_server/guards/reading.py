@@ -21,9 +21,9 @@ class _Fold(dict[int, int]):
         elif (digit := unicodedata.decimal(char, None)) is not None:
             read = ord("0") + digit
         else:
-            folded = unicodedata.normalize("NFKC", char)
-            if len(folded) == 1:
-                read = ord(folded)
+            folded_char = unicodedata.normalize("NFKC", char)
+            if len(folded_char) == 1:
+                read = ord(folded_char)
             elif code in _DASHES:
                 read = ord("-")
         if code in _DASHES:
@@ -43,11 +43,11 @@ def fold_text(text: str) -> tuple[str, Sequence[int] | None]:
     """The text as it is read, and the place of each of its characters where some are left out."""
     if text.isascii():
         return text, None
-    folded = text.translate(_FOLD)
-    if _NO_WIDTH not in folded:
-        return folded, None
-    places = [place for place, char in enumerate(folded) if char != _NO_WIDTH]
-    return folded.replace(_NO_WIDTH, ""), places
+    folded_text = text.translate(_FOLD)
+    if _NO_WIDTH not in folded_text:
+        return folded_text, None
+    places = [place for place, char in enumerate(folded_text) if char != _NO_WIDTH]
+    return folded_text.replace(_NO_WIDTH, ""), places
 
 
 def last_read(text: str, count: int) -> int:

@@ -68,8 +68,8 @@ class GuardedServable:
         try:
             result = await self.inner.call(request, within)
             await within.end()
-        except TextBlocked as blocked:
-            return await self._cut(within, blocked, request)
+        except TextBlocked as text_blocked:
+            return await self._cut(within, text_blocked, request)
         return await self._answered(result, request, context)
 
     async def _asked(self, request: Request, context: Context) -> Request:
@@ -110,9 +110,9 @@ class GuardedServable:
             return messages
         return await self.files.as_text(messages, context.caller)
 
-    async def _cut(self, within: _GuardedContext, blocked: TextBlocked, request: Request) -> Result:
+    async def _cut(self, within: _GuardedContext, text_blocked: TextBlocked, request: Request) -> Result:
         """The end of an answer of which a part must not pass."""
-        message = await within.blocked(blocked)
+        message = await within.blocked(text_blocked)
         if not isinstance(request, Chat):
             raise ContentBlocked(message)
         return ChatReply(within.sent, CONTENT_FILTER, usage=within.usage)
@@ -135,10 +135,10 @@ class GuardedServable:
             case ToolResult():
                 try:
                     (text,) = await texts([result.text], "tool_results", context)
-                    structured = await value(result.structured, "tool_results", context)
+                    structured_content = await value(result.structured, "tool_results", context)
                 except ContentBlocked as error:
                     return ToolResult(error.message, is_error=True)
-                return replace(result, text=text, structured=structured)
+                return replace(result, text=text, structured=structured_content)
             case SearchResult():
                 return replace(result, passages=await guard_passages(result.passages, self.guards, context))
             case Transcription():
@@ -148,8 +148,12 @@ class GuardedServable:
                 return replace(
                     result,
                     text=text,
-                    segments=tuple(map(lambda part, said: replace(part, text=said), result.segments, parts)),
-                    words=tuple(map(lambda part, said: replace(part, text=said), result.words, words)),
+                    segments=tuple(
+                        map(lambda part, new_text: replace(part, text=new_text), result.segments, parts)
+                    ),
+                    words=tuple(
+                        map(lambda part, new_text: replace(part, text=new_text), result.words, words)
+                    ),
                 )
         return result
 
@@ -200,10 +204,10 @@ class _GuardedContext(ContextWithin):
         for index, texts in self._texts.items():
             await self._send(texts.end(), index)
 
-    async def blocked(self, blocked: TextBlocked) -> str:
+    async def blocked(self, text_blocked: TextBlocked) -> str:
         """End the answer with the reason, which is returned."""
-        message = blocked.guard.explain(blocked.kinds, "output")
-        await self._send(blocked.sent, 0)
+        message = text_blocked.guard.explain(text_blocked.kinds, "output")
+        await self._send(text_blocked.sent, 0)
         await self._send(f"\n\n{message}" if self.sent else message, 0)
-        await self._guards.report(blocked.guard, blocked.kinds, "output", self._outer)
+        await self._guards.report(text_blocked.guard, text_blocked.kinds, "output", self._outer)
         return message

@@ -58,8 +58,8 @@ def failure_reason(error: BaseException) -> str:
         return os.strerror(cause.errno)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return "connecting took too long"
-    named = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientResponseError)
-    return (not named and str(error)) or type(error).__name__
+    is_named = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientResponseError)
+    return (not is_named and str(error)) or type(error).__name__
 
 
 def proxy_of(url: URL) -> URL | None:
@@ -87,11 +87,11 @@ async def _through_proxy(
 
 
 def open_session(
-    timeout: aiohttp.ClientTimeout, *, proxied: bool = True, **options: Any
+    timeout: aiohttp.ClientTimeout, *, is_proxied: bool = True, **options: Any
 ) -> aiohttp.ClientSession:
     """A session for servers of others. ``options`` are those of aiohttp's session.
 
-    With ``proxied`` each request, redirected ones too, goes through the proxy that the environment names for it. A
+    With ``is_proxied`` each request, redirected ones too, goes through the proxy that the environment names for it. A
     session that trusts the environment itself would also send passwords of ``~/.netrc``, which may have one for all
     hosts.
     """
@@ -99,6 +99,6 @@ def open_session(
         timeout=timeout,
         response_class=HttpAnswer,
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_through_proxy,) if proxied else (),
+        middlewares=(_through_proxy,) if is_proxied else (),
         **options,
     )

@@ -78,23 +78,23 @@ class HttpConnection(HttpToolsProtocol):
             self._known = True
             self._registry.admit(self)
 
-    def watch(self, left: Callable[[], None] | None) -> Callable[[], None] | None:
-        """Call ``left`` when the client leaves before its answer is complete, soon if it has left; who was to be
+    def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
+        """Call ``on_leave`` when the client leaves before its answer is complete, soon if it has left; who was to be
         called until now.
         """
-        before, self._left = self._left, left
-        if left is not None:
+        before, self._left = self._left, on_leave
+        if on_leave is not None:
             self.flow.resume_reading()  # a connection that is not read does not end
             if self.cycle.disconnected or self.transport.is_closing():
                 self.loop.call_soon(self._notify_client_left)
         return before
 
-    def _new_websocket(self, **given: Any) -> asyncio.Protocol:
+    def _new_websocket(self, **options: Any) -> asyncio.Protocol:
         """What uvicorn hands the connection to once its request to become a WebSocket is complete."""
         from portico_server.http.websocket import WebSocketConnection
 
         self._progress.phase = UPGRADED
-        return WebSocketConnection(connection=self, left=lambda: self._registry.leave(self), **given)
+        return WebSocketConnection(connection=self, on_leave=lambda: self._registry.leave(self), **options)
 
     def _notify_client_left(self) -> None:
         if self._left is not None:
@@ -217,8 +217,8 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
         progress.seconds += 1
         if progress.phase == WAITING:
-            answered = self.cycle is not None
-            if progress.seconds > (bounds.idle_timeout if answered else bounds.header_timeout):
+            has_answered = self.cycle is not None
+            if progress.seconds > (bounds.idle_timeout if has_answered else bounds.header_timeout):
                 self.transport.close()
         elif progress.phase == HEAD:
             if self._is_answering:
@@ -264,12 +264,12 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
             return
         answering = self._is_answering
-        started = answering and self.cycle.response_started
+        has_started = answering and self.cycle.response_started
         if answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             self._notify_client_left()
-        if started or self.transport.is_closing():
+        if has_started or self.transport.is_closing():
             self.transport.close()
             return
         self.transport.write(error_response(error))

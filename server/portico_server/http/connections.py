@@ -78,7 +78,9 @@ class Connections:
 
     def _make_room(self) -> bool:
         """Close the oldest stranger, or else a connection on which nothing happens; whether there was one."""
-        spare = next(iter(self._strangers), None) or next((each for each in self._all if each.idle), None)
+        spare = next(iter(self._strangers), None) or next(
+            (connection for connection in self._all if connection.idle), None
+        )
         if spare is None:
             return False
         spare.cut()
@@ -96,9 +98,9 @@ def address_group(address: str) -> str:
     if ":" not in address:
         return address
     try:
-        known = cast("IPv6Address", ip_address(address.partition("%")[0]))
+        pv6_address = cast("IPv6Address", ip_address(address.partition("%")[0]))
     except ValueError:
         return address
-    if known.ipv4_mapped:
-        return str(known.ipv4_mapped)
-    return known.exploded[:19]
+    if pv6_address.ipv4_mapped:
+        return str(pv6_address.ipv4_mapped)
+    return pv6_address.exploded[:19]

@@ -35,13 +35,13 @@ class ConnectionLimits:
     @classmethod
     def of(cls, settings: Settings) -> ConnectionLimits:
         """From the settings and the file descriptors that this process may have."""
-        most = settings.max_connections or _fitting()
-        strangers = max(1, most * 3 // 4)
+        limit = settings.max_connections or _fitting()
+        strangers = max(1, limit * 3 // 4)
         return cls(
-            connections=most,
+            connections=limit,
             strangers=strangers,
             per_address=min(settings.max_connections_per_address or max(1, strangers // 2), strangers),
-            per_key=max(1, most // 2),
+            per_key=max(1, limit // 2),
             header_timeout=settings.header_timeout,
             body_timeout=settings.body_timeout,
             idle_timeout=settings.idle_timeout,
@@ -57,13 +57,15 @@ def raise_descriptor_limit() -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return WANTED_DESCRIPTOR_COUNT
-    wanted = WANTED_DESCRIPTOR_COUNT if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTOR_COUNT)
+    wanted_limit = (
+        WANTED_DESCRIPTOR_COUNT if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTOR_COUNT)
+    )
     # macOS promises any number and then grants no more than this.
-    for most in (wanted, 10_240):
-        if soft < most <= wanted:
+    for limit in (wanted_limit, 10_240):
+        if soft < limit <= wanted_limit:
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-                return most
+                resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+                return limit
     return soft
 
 

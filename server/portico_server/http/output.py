@@ -28,8 +28,8 @@ class Output:
             self._holds = False
             self._held = data
         elif self._held:
-            held, self._held = self._held, b""
-            self._transport.write(held + data)
+            held_data, self._held = self._held, b""
+            self._transport.write(held_data + data)
         else:
             self._transport.write(data)
 

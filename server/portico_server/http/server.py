@@ -81,15 +81,15 @@ def _port_owner(settings: Settings) -> str:
     """Who listens on our port: a Portico daemon with its home and how to reach it, or another program."""
     host = _here(settings.host)
     url = f"http://{_bracketed(host)}:{settings.port}"
-    found = _request_json(host, settings.port, "/health")
-    if not {"status", "version"} <= found.keys():
+    health = _request_json(host, settings.port, "/health")
+    if not {"status", "version"} <= health.keys():
         return "another program"
     # Without our key: whoever listens there may be anybody.
     home = _request_json(host, settings.port, "/api/status").get("home")
-    known = isinstance(home, str) and home.isprintable() and home
-    whose = f"on the home folder {home}" if known else "that asks for a key"
+    known_home = isinstance(home, str) and home.isprintable() and home
+    identity = f"on the home folder {home}" if known_home else "that asks for a key"
     return (
-        f"a Portico daemon {whose}. Reach it with 'portico --url {url} status', stop it with "
+        f"a Portico daemon {identity}. Reach it with 'portico --url {url} status', stop it with "
         f"'portico --url {url} down'"
     )
 
@@ -101,12 +101,12 @@ def _request_json(host: str, port: int, path: str) -> dict[str, object]:
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        found = json.loads(answer.read(MAX_ANSWER_BYTES)) if answer.status == 200 else None
+        document = json.loads(answer.read(MAX_ANSWER_BYTES)) if answer.status == 200 else None
     except (OSError, ValueError, http.client.HTTPException):
         return {}
     finally:
         connection.close()
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 class HttpServer(uvicorn.Server):

@@ -17,17 +17,19 @@ MAX_MESSAGE_FRAMES: Final = 1_024
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """``connection`` goes into the scope as it does with HTTP; ``left`` is called once when the connection is gone.
+    """``connection`` goes into the scope as it does with HTTP; ``on_leave`` is called once when the connection is gone.
 
     Whoever serves it finds it in the scope and sets ``count``, which is called with the bytes of what is held here of
     messages: those that are on their way and those that are not done. It returns the message to end the connection with
     if that is too much.
     """
 
-    def __init__(self, *arguments: Any, connection: object, left: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, connection: object, on_leave: Callable[[], None], **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
         self._connection = connection
-        self._left = left
+        self._left = on_leave
         self.count: Callable[[int], str | None] = lambda _size: None
         self._whole = 0
         """Bytes of the messages that are complete and not done."""

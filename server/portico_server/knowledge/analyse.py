@@ -76,26 +76,26 @@ def fold(text: str) -> str:
     """``text`` in lower case, compatibility form and simplified characters, as words are compared."""
     if text.isascii():
         return text.lower()
-    folded = _folded(text)
-    simplified: str = _simplifier().convert(folded) if HAN_RUN.search(folded) else folded
-    return simplified
+    folded_text = _folded(text)
+    simplified_text: str = _simplifier().convert(folded_text) if HAN_RUN.search(folded_text) else folded_text
+    return simplified_text
 
 
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:
     """(words of alphabets, words of Chinese, bigrams) of ``text``, folded but not stemmed."""
-    folded = _folded(text)
-    runs = CJK_RUN.findall(folded)
+    folded_text = _folded(text)
+    runs = CJK_RUN.findall(folded_text)
     if not runs:
-        return [word[:MAX_TERM_CHARS] for word in _WORD.findall(folded)], [], []
-    plain = _WORD.findall(CJK_RUN.sub(" ", folded))
+        return [word[:MAX_TERM_CHARS] for word in _WORD.findall(folded_text)], [], []
+    plain = _WORD.findall(CJK_RUN.sub(" ", folded_text))
     chinese: list[str] = []
     # All runs at once: most of a call is the way to the other language and back.
-    joined = "\n".join(runs)
-    if HAN_RUN.search(joined):
-        joined = _simplifier().convert(joined)
-        runs = joined.split("\n")
+    joined_runs = "\n".join(runs)
+    if HAN_RUN.search(joined_runs):
+        joined_runs = _simplifier().convert(joined_runs)
+        runs = joined_runs.split("\n")
         # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
-        chinese = [word for word in rjieba.cut("\n".join(HAN_RUN.findall(joined))) if word != "\n"]
+        chinese = [word for word in rjieba.cut("\n".join(HAN_RUN.findall(joined_runs))) if word != "\n"]
     grams = [gram for run in runs for gram in bigrams(run)]
     return [word[:MAX_TERM_CHARS] for word in plain], chinese, grams
 

@@ -65,10 +65,10 @@ class AttachmentReader:
             if context_length is None
             else min(MAX_TEXT_CHARS, context_length * MAX_TOKEN_CHARS)
         )
-        made: list[Message] = []
+        new_messages: list[Message] = []
         for index, message in enumerate(messages):
             if not holds_files([message]):
-                made.append(message)
+                new_messages.append(message)
                 continue
             parts: list[Any] = []
             for number, part in enumerate(message["content"]):
@@ -77,33 +77,33 @@ class AttachmentReader:
                     room -= len(text)
                     part = {"type": "text", "text": text}
                 parts.append(part)
-            made.append({**message, "content": parts})
-        return made
+            new_messages.append({**message, "content": parts})
+        return new_messages
 
     async def _text(self, part: Mapping[str, Any], param: str, caller: Principal, room: int) -> str:
         file = part.get("file")
         name, data = await self._content(file if isinstance(file, Mapping) else {}, param, caller)
-        shown = "".join(letter if letter.isprintable() else " " for letter in name)[:200]
+        shown_name = "".join(letter if letter.isprintable() else " " for letter in name)[:200]
         digest = await pools.FILES.run(_digest, data)
         text = self._texts.get((name, digest))
         if text is None:
-            text = await self._read(name, shown, data, param, room)
+            text = await self._read(name, shown_name, data, param, room)
             self._keep((name, digest), text)
         elif len(text) > room:
-            raise _too_long(shown, param)
+            raise _too_long(shown_name, param)
         else:
             self._texts.move_to_end((name, digest))
-        return f"\n\n[File: {shown}]\n{text}\n[End of file: {shown}]\n\n"
+        return f"\n\n[File: {shown_name}]\n{text}\n[End of file: {shown_name}]\n\n"
 
     async def _content(self, file: Mapping[str, Any], param: str, caller: Principal) -> tuple[str, bytes]:
         """Name and bytes."""
         if file_id := file.get("file_id"):
             return await self._uploads.read(file_id, caller, limit=MAX_FILE_BYTES, param=f"{param}.file_id")
-        given = str(file.get("file_data") or "")
-        head, comma, rest = given.partition(",")
+        encoded_data = str(file.get("file_data") or "")
+        head, comma, payload = encoded_data.partition(",")
         media_type = head.removeprefix("data:").partition(";")[0] if comma else ""
         try:
-            data = await pools.FILES.run(_decoded, rest if comma else given)
+            data = await pools.FILES.run(_decoded, payload if comma else encoded_data)
         except (binascii.Error, ValueError) as error:
             raise InvalidRequest(
                 "The bytes of a file must be base64, or a URL of the form data:TYPE;base64,BYTES.",
@@ -117,7 +117,7 @@ class AttachmentReader:
             name += mimetypes.guess_extension(media_type) or ""
         return name, data
 
-    async def _read(self, name: str, shown: str, data: bytes, param: str, room: int) -> str:
+    async def _read(self, name: str, shown_name: str, data: bytes, param: str, room: int) -> str:
         texts: list[str] = []
         size, page = 0, None
         try:
@@ -132,19 +132,20 @@ class AttachmentReader:
                             text, page = _paged(part, page)
                             size += len(text) + 1
                             if size > room:
-                                raise _too_long(shown, param)
+                                raise _too_long(shown_name, param)
                             texts.append(text)
         except Unreadable as error:
-            raise InvalidRequest(f"'{shown}' {error.message}", code=error.code, param=param) from error
+            raise InvalidRequest(f"'{shown_name}' {error.message}", code=error.code, param=param) from error
         except TimeoutError as error:
             raise InvalidRequest(
-                f"'{shown}' could not be read within {READ_TIMEOUT_S:g} s. Put it into a vector store, which takes its "
+                f"'{shown_name}' could not be read within {READ_TIMEOUT_S:g} s. Put it into a vector "
+                "store, which takes its "
                 "time, and search that.",
                 code="file_too_slow",
                 param=param,
             ) from error
         if not any(map(str.strip, texts)):
-            raise InvalidRequest(f"'{shown}' contains no text.", code="invalid_file", param=param)
+            raise InvalidRequest(f"'{shown_name}' contains no text.", code="invalid_file", param=param)
         return "\n".join(texts)
 
     def _keep(self, key: tuple[str, bytes], text: str) -> None:
@@ -162,17 +163,18 @@ def _paged(part: Part, before: int | None) -> tuple[str, int | None]:
     return f"[Page {page}]\n{part.text}", page
 
 
-def _too_long(shown: str, param: str) -> InvalidRequest:
+def _too_long(shown_name: str, param: str) -> InvalidRequest:
     return InvalidRequest(
-        f"'{shown}' has more text than the model can be shown at once. Put it into a vector store and let the model "
+        f"'{shown_name}' has more text than the model can be shown at once. Put it into a vector store "
+        "and let the model "
         "search there ('file_search'), or send a part of it.",
         code="context_length_exceeded",
         param=param,
     )
 
 
-def _decoded(given: str) -> bytes:
-    return base64.b64decode(given, validate=True)
+def _decoded(encoded_data: str) -> bytes:
+    return base64.b64decode(encoded_data, validate=True)
 
 
 def _digest(data: bytes) -> bytes:

@@ -75,12 +75,12 @@ class WeightScore:
     mrr: float
 
 
-def check_questions(given: Any) -> list[CalibrationQuestion]:
+def check_questions(given_value: Any) -> list[CalibrationQuestion]:
     """Questions out of a request. Raises `InvalidRequest` that names the one that is wrong."""
-    if not isinstance(given, list) or not 1 <= len(given) <= MAX_QUESTIONS:
+    if not isinstance(given_value, list) or not 1 <= len(given_value) <= MAX_QUESTIONS:
         raise InvalidRequest(f"'questions' takes 1 to {MAX_QUESTIONS:,} questions.", param="questions")
-    found = []
-    for number, item in enumerate(given):
+    calibration_questions = []
+    for number, item in enumerate(given_value):
         where = f"questions[{number}]"
         values = (
             {name: item.get(name, "") for name in ("question", "file", "passage")} if _is_map(item) else {}
@@ -93,8 +93,8 @@ def check_questions(given: Any) -> list[CalibrationQuestion]:
             raise InvalidRequest(
                 f"'{where}' needs a question, and the file or the passage that answers it.", param=where
             )
-        found.append(CalibrationQuestion(**values))
-    return found
+        calibration_questions.append(CalibrationQuestion(**values))
+    return calibration_questions
 
 
 def require_vectors(store: StoreRow, param: str) -> None:
@@ -137,19 +137,25 @@ class Calibration:
         Raises `InvalidRequest` if nothing can be measured: no question has an answer.
         """
         if payload.get("generate"):
-            wanted = await self._write(store, int(payload["generate"]), str(payload["model"]), context)
+            calibration_questions = await self._write(
+                store, int(payload["generate"]), str(payload["model"]), context
+            )
         else:
-            wanted = check_questions(payload.get("questions"))
+            calibration_questions = check_questions(payload.get("questions"))
         ranks: dict[float, list[int]] = {weight: [] for weight in WEIGHTS}
-        unanswered = 0
-        for number, question in enumerate(wanted, start=1):
-            found = await self._ranks(store, question, context)
-            unanswered += all(rank == 0 for rank in found.values())
-            for weight, rank in found.items():
+        unanswered_count = 0
+        for number, question in enumerate(calibration_questions, start=1):
+            ranks_by_weight = await self._ranks(store, question, context)
+            unanswered_count += all(rank == 0 for rank in ranks_by_weight.values())
+            for weight, rank in ranks_by_weight.items():
                 ranks[weight].append(rank)
             await context.emit(
                 Progressed(
-                    "calibrate", question.question[:80], done=number, total=len(wanted), unit="questions"
+                    "calibrate",
+                    question.question[:80],
+                    done=number,
+                    total=len(calibration_questions),
+                    unit="questions",
                 )
             )
         scores = [score(weight, ranks[weight]) for weight in WEIGHTS]
@@ -160,14 +166,14 @@ class Calibration:
                 code="nothing_to_measure",
                 param="questions",
             )
-        chosen = best(scores, store.vector_weight)
+        weight_score = best(scores, store.vector_weight)
         if payload.get("apply"):
-            await self._database.write(rows.change, store.id, {"vector_weight": chosen.weight})
+            await self._database.write(rows.change, store.id, {"vector_weight": weight_score.weight})
         return {
-            "questions": len(wanted),
-            "unanswered": unanswered,
+            "questions": len(calibration_questions),
+            "unanswered": unanswered_count,
             "scores": [_plain(item) for item in scores],
-            "best": chosen.weight,
+            "best": weight_score.weight,
             "before": store.vector_weight,
             "applied": bool(payload.get("apply")),
         }
@@ -185,10 +191,10 @@ class Calibration:
             registry=self._registry,
         )
         sides = await ranker.sides(Search(question.question), context)
-        wanted = {chunk for side in (sides.lexical, sides.dense) for chunk, _ in side}
-        found = await self._database.read(hits.get, store.id, sorted(wanted))
+        chunk_ids = {chunk for side in (sides.lexical, sides.dense) for chunk, _ in side}
+        hit_rows = await self._database.read(hits.get, store.id, sorted(chunk_ids))
         key: Callable[[HitRow], object] = _by_file if question.file and not question.passage else _by_chunk
-        return {weight: _rank(sides, weight, question, found, key) for weight in WEIGHTS}
+        return {weight: _rank(sides, weight, question, hit_rows, key) for weight in WEIGHTS}
 
     async def _write(
         self, store: StoreRow, count: int, model: str, context: Context
@@ -213,24 +219,24 @@ class Calibration:
 
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(one(chunk, text)) for chunk, text in long]
-        found = [question for task in running if (question := task.result()) is not None]
-        if not found:
+        calibration_questions = [question for task in running if (question := task.result()) is not None]
+        if not calibration_questions:
             raise InvalidRequest(
                 f"The store holds no passage of {MIN_PASSAGE_CHARS} characters or more about which to ask.",
                 code="nothing_to_measure",
                 param="generate",
             )
-        return found
+        return calibration_questions
 
 
 def score(weight: float, ranks: Sequence[int]) -> WeightScore:
     """Quality of ranks of first answers, 0 where there was none."""
-    found = [rank for rank in ranks if rank]
+    found_ranks = [rank for rank in ranks if rank]
     return WeightScore(
         weight,
-        sum(1 / math.log2(rank + 1) for rank in found) / len(ranks),
-        len(found) / len(ranks),
-        sum(1 / rank for rank in found) / len(ranks),
+        sum(1 / math.log2(rank + 1) for rank in found_ranks) / len(ranks),
+        len(found_ranks) / len(ranks),
+        sum(1 / rank for rank in found_ranks) / len(ranks),
     )
 
 
@@ -245,19 +251,19 @@ def _rank(
     sides: RankedSides,
     weight: float,
     question: CalibrationQuestion,
-    found: Mapping[int, HitRow],
+    hit_rows: Mapping[int, HitRow],
     key: Callable[[HitRow], object],
 ) -> int:
-    seen: set[object] = set()
+    seen_keys: set[object] = set()
     for chunk, _ in fuse_weighted(sides.lexical, sides.dense, weight)[:MAX_CANDIDATES]:
-        hit = found.get(chunk)
+        hit = hit_rows.get(chunk)
         if hit is None:
             continue
-        seen.add(key(hit))
-        if len(seen) > RANK_DEPTH:
+        seen_keys.add(key(hit))
+        if len(seen_keys) > RANK_DEPTH:
             break
         if question.is_answered_by(hit):
-            return len(seen)
+            return len(seen_keys)
     return 0
 
 
@@ -271,8 +277,8 @@ def _by_chunk(hit: HitRow) -> object:
 
 def _same(passage: str, text: str) -> bool:
     """Whether a passage lies in a chunk, or a chunk in a passage; white space does not count."""
-    wanted, there = "".join(passage.split()), "".join(text.split())
-    return bool(there) and (wanted in there or there in wanted)
+    bare_passage, bare_text = "".join(passage.split()), "".join(text.split())
+    return bool(bare_text) and (bare_passage in bare_text or bare_text in bare_passage)
 
 
 def _is_map(value: object) -> bool:

@@ -95,22 +95,22 @@ class StoreContents:
         What is in the store already is indexed again. Raises `NotFound` for a file that the caller does not see,
         `Forbidden` for attributes with which it would not see the file in the store.
         """
-        checked = await self.check(attachments, caller)
-        for file_id, attributes, _ in checked:
+        checked_files = await self.check(attachments, caller)
+        for file_id, attributes, _ in checked_files:
             store.require(attributes)
-            there = None if store.whole else await self._database.read(rows.file, store.id, file_id)
-            if there is not None:
-                store.require(there.attributes)
-        if checked:
-            await self._database.write(rows.attach_all, store.id, checked)
+            file_row = None if store.whole else await self._database.read(rows.file, store.id, file_id)
+            if file_row is not None:
+                store.require(file_row.attributes)
+        if checked_files:
+            await self._database.write(rows.attach_all, store.id, checked_files)
             await self.queue(store, None if caller.admin else caller.id)
-        return [await self.get(store, file_id) for file_id, _, _ in checked]
+        return [await self.get(store, file_id) for file_id, _, _ in checked_files]
 
     async def check(
         self, attachments: Sequence[FileToAttach], caller: Principal
     ) -> Sequence[tuple[str, Attributes, Mapping[str, Any]]]:
         """What `attach` would write, if it would take it."""
-        checked = []
+        checked_files = []
         for item in attachments:
             file = await self._files.get(item.file_id, caller)
             if file.owner is not None and file.owner.startswith(MIRRORED_OWNER):
@@ -119,8 +119,8 @@ class StoreContents:
                     code="mirrored_file",
                     param="file_id",
                 )
-            checked.append((file.id, check_attributes(item.attributes), check_chunking(item.chunking)))
-        return checked
+            checked_files.append((file.id, check_attributes(item.attributes), check_chunking(item.chunking)))
+        return checked_files
 
     async def get(self, store: StoreView, file_id: str) -> StoreFileRow:
         row = await self._database.read(rows.file, store.id, file_id)
@@ -162,13 +162,16 @@ class StoreContents:
         if store.whole:
             return await page(limit)
         backwards = last is not None and first is None
-        found: list[StoreFileRow] = []
+        found_file_rows: list[StoreFileRow] = []
         while True:
             part = await page(max(limit, PAGE_FILES))
-            permitted = [row for row in part.data if store.permits(row.attributes)]
-            found = [*permitted, *found] if backwards else [*found, *permitted]
-            if len(found) > limit or not part.has_more:
-                return RowPage(tuple(found[-limit:] if backwards else found[:limit]), len(found) > limit)
+            file_rows = [row for row in part.data if store.permits(row.attributes)]
+            found_file_rows = [*file_rows, *found_file_rows] if backwards else [*found_file_rows, *file_rows]
+            if len(found_file_rows) > limit or not part.has_more:
+                return RowPage(
+                    tuple(found_file_rows[-limit:] if backwards else found_file_rows[:limit]),
+                    len(found_file_rows) > limit,
+                )
             if backwards:
                 last = part.data[0]
             else:
@@ -176,23 +179,23 @@ class StoreContents:
 
     async def named(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
         """For each of ``names`` that files of a store have: the newest such file."""
-        found = await self._database.read(rows.named_files, store.id, names)
-        return {row.filename: row for row in found if store.permits(row.attributes)}
+        file_rows = await self._database.read(rows.named_files, store.id, names)
+        return {row.filename: row for row in file_rows if store.permits(row.attributes)}
 
     async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
         """How many files are in which state, and the bytes that their chunks take."""
         states: Counter[str] = Counter()
-        used = 0
+        used_bytes = 0
         for row in await self._database.read(rows.states, store.id):
             if store.permits(row.attributes):
                 states[row.status] += 1
-                used += row.usage_bytes
-        return file_counts(states), used
+                used_bytes += row.usage_bytes
+        return file_counts(states), used_bytes
 
     async def permitted(self, store: StoreView) -> frozenset[str]:
         """The ids of all files of a store."""
-        found = await self._database.read(rows.states, store.id)
-        return frozenset(row.file_id for row in found if store.permits(row.attributes))
+        file_states = await self._database.read(rows.states, store.id)
+        return frozenset(row.file_id for row in file_states if store.permits(row.attributes))
 
     async def set_attributes(self, store: StoreView, file_id: str, attributes: Any) -> StoreFileRow:
         """Replace the attributes of a file. Nothing is indexed again: filters read them from here.
@@ -200,9 +203,9 @@ class StoreContents:
         Raises `Forbidden` for attributes with which the caller would not see it any more.
         """
         await self.get(store, file_id)
-        checked = check_attributes(attributes)
-        store.require(checked)
-        await self._database.write(rows.set_file, store.id, file_id, {"attributes": checked})
+        checked_attributes = check_attributes(attributes)
+        store.require(checked_attributes)
+        await self._database.write(rows.set_file, store.id, file_id, {"attributes": checked_attributes})
         return await self.get(store, file_id)
 
     async def detach(self, store: StoreView, file_id: str) -> StoreFileRow:
@@ -242,9 +245,9 @@ class StoreContents:
         if is_picture(file.filename) or is_recording(
             file.filename
         ):  # what a model has said of it stands in its chunks alone
-            kept = await self._database.read(chunks.of_file, store.id, file.id)
-            if kept:
-                return [Part(row.text, row.place) for row in kept]
+            chunk_rows = await self._database.read(chunks.of_file, store.id, file.id)
+            if chunk_rows:
+                return [Part(row.text, row.place) for row in chunk_rows]
         parts: list[Part] = []
         length = 0
         try:
@@ -275,17 +278,21 @@ class StoreContents:
         ``after``, and whether there are more.
         """
         row = await self.get(store, file_id)
-        wanted = group or DEFAULT_GROUP
-        known = [DEFAULT_GROUP, *(each.name for each in await self._database.read(groups.of_store, store.id))]
-        if wanted not in known:
+        group_name = group or DEFAULT_GROUP
+        group_names = [
+            DEFAULT_GROUP,
+            *(group_row.name for group_row in await self._database.read(groups.of_store, store.id)),
+        ]
+        if group_name not in group_names:
             raise NotFound(
-                f"The store has no group '{wanted[:64]}'.{nearest(wanted, known)} There are: {', '.join(known)}.",
+                f"The store has no group '{group_name[:64]}'.{nearest(group_name, group_names)} There "
+                f"are: {', '.join(group_names)}.",
                 code="group_not_found",
                 param="group",
             )
-        read = partial(chunks.of_file, group=wanted)
-        found = await self._database.read(read, store.id, row.file_id, after, limit + 1)
-        return found[:limit], len(found) > limit
+        read = partial(chunks.of_file, group=group_name)
+        chunk_rows = await self._database.read(read, store.id, row.file_id, after, limit + 1)
+        return chunk_rows[:limit], len(chunk_rows) > limit
 
     async def page(self, store: StoreView, file_id: str, number: int, passage: str) -> bytes:
         """A page of a PDF, counted from 1, as a PNG in which ``passage`` is marked where it stands on the page.
@@ -318,8 +325,8 @@ class StoreContents:
         """A batch, and how its files are: those that the caller may read, if there are any."""
         row = await self._database.read(file_batches.get_batch, batch_id)
         if row is not None and not store.whole:
-            seen = await self.permitted(store)
-            row = replace(row, file_ids=tuple(file for file in row.file_ids if file in seen))
+            permitted_files = await self.permitted(store)
+            row = replace(row, file_ids=tuple(file for file in row.file_ids if file in permitted_files))
             row = row if row.file_ids else None
         if row is None or row.store_id != store.id:
             raise NotFound(
@@ -366,8 +373,8 @@ def check_attributes(value: Any, param: str = "attributes") -> Attributes:
 
 def check_metadata(value: Any) -> dict[str, str]:
     """At most 16 pairs of a name (≤64 characters) and a string (≤512 characters)."""
-    checked = check_attributes(value, "metadata")
-    for key, item in checked.items():
+    checked_metadata = check_attributes(value, "metadata")
+    for key, item in checked_metadata.items():
         if not isinstance(item, str):
             raise InvalidRequest(f"'metadata.{key}' must be a string.", param=f"metadata.{key}")
-    return {key: str(item) for key, item in checked.items()}
+    return {key: str(item) for key, item in checked_metadata.items()}

@@ -20,13 +20,13 @@ def decay_scores(
     The age counts from the attribute ``by``: seconds since 1970 or a date in ISO 8601; from when the file came into
     the store where ``by`` is empty or the file has no such attribute. Raises `InvalidRequest` for another value.
     """
-    faded = []
+    search_candidates = []
     for item in candidates:
         value = item.row.attributes.get(by) if by else None
         since = item.row.created_at if value is None else _parse_time(value, by, item.row.filename)
         age = max(0.0, now - since) / _DAY_S
-        faded.append(replace(item, score=item.score * 0.5 ** (age / half_life_days)))
-    return order_candidates(faded)
+        search_candidates.append(replace(item, score=item.score * 0.5 ** (age / half_life_days)))
+    return order_candidates(search_candidates)
 
 
 def _parse_time(value: str | float | bool, by: str, filename: str) -> float:

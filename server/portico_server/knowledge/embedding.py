@@ -37,22 +37,22 @@ async def embed_texts(texts: Sequence[str], model: str, context: Context) -> lis
     return vectors
 
 
-def resolve_embedding_model(wanted: str | None, registry: Registry) -> str:
+def resolve_embedding_model(model_name: str | None, registry: Registry) -> str:
     """The concrete name of an embedding model, so that moving an alias later leaves a store's vectors valid.
 
     ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for any other model.
     """
-    if wanted == "":
+    if model_name == "":
         return ""
-    found = registry.get(wanted or "default-embedding")
-    if found is not None and "embeddings" in found.card.capabilities:
-        return found.card.name
-    if wanted is None:
+    servable = registry.get(model_name or "default-embedding")
+    if servable is not None and "embeddings" in servable.card.capabilities:
+        return servable.card.name
+    if model_name is None:
         return ""
-    known = [s.card.name for s in registry if "embeddings" in s.card.capabilities]
+    embedding_models = [s.card.name for s in registry if "embeddings" in s.card.capabilities]
     raise InvalidRequest(
-        f"'{wanted}' is not an embedding model here.{nearest(wanted, known)} Known: "
-        f"{', '.join(sorted(known)) or 'none'}.",
+        f"'{model_name}' is not an embedding model here.{nearest(model_name, embedding_models)} Known: "
+        f"{', '.join(sorted(embedding_models)) or 'none'}.",
         code="model_not_found",
         param="embedding_model",
     )

@@ -42,9 +42,13 @@ class StoredFacts:
         caller: Principal,
     ) -> None:
         row = await self._stores.get(store, caller, "write")
-        own = {} if row.condition is None else implied(row.condition)  # or the caller could not recall it
+        implied_attributes = (
+            {} if row.condition is None else implied(row.condition)
+        )  # or the caller could not recall it
         attachments = [
-            FileToAttach(await self._kept(text, caller), {**own, **attributes, "id": new_id("fact_")})
+            FileToAttach(
+                await self._kept(text, caller), {**implied_attributes, **attributes, "id": new_id("fact_")}
+            )
             for text in texts
         ]
         await self._stores.contents.attach(row, attachments, caller)
@@ -58,25 +62,27 @@ class StoredFacts:
         limit: int = 100,
     ) -> Sequence[StoredFact]:
         within = None if store is None else (await self._stores.get(store, caller)).id
-        found = await self._database.read(facts.newest_facts, caller.id, limit, store_id=within, where=where)
-        seen = {row.id: view(row, caller) for row in await self._stores.list(caller)}
-        names = {row.id: row.name or row.id for row in seen.values()}
+        fact_rows = await self._database.read(
+            facts.newest_facts, caller.id, limit, store_id=within, where=where
+        )
+        store_views = {row.id: view(row, caller) for row in await self._stores.list(caller)}
+        names = {row.id: row.name or row.id for row in store_views.values()}
         first: dict[str, FactRow] = {}
-        for row in found:  # the newest file of a fact is the fact
-            if row.store_id in seen and seen[row.store_id].permits(row.attributes):
+        for row in fact_rows:  # the newest file of a fact is the fact
+            if row.store_id in store_views and store_views[row.store_id].permits(row.attributes):
                 first.setdefault(row.id, row)
         return [await self._fact(row, names[row.store_id]) for row in first.values()]
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> StoredFact:
         before = await self._rows_of(fact_id, caller)
         store = await self._stores.get(before[0].store_id, caller, "write")
-        created = before[-1].attributes.get(_CREATED, before[-1].created_at)
-        attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created}
+        created_at = before[-1].attributes.get(_CREATED, before[-1].created_at)
+        attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created_at}
         attachment = FileToAttach(await self._kept(text, caller), attributes)
         await self._stores.contents.attach(store, [attachment], caller)
         for row in before:  # after the new one is there: cut off between, there are two and the newest counts
             await self._forget(row, caller)
-        (row, *_others) = await self._rows_of(fact_id, caller)
+        (row, *_fact_rows) = await self._rows_of(fact_id, caller)
         return await self._fact(row, store.name or store.id)
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
@@ -84,10 +90,10 @@ class StoredFacts:
             await self._forget(row, caller)
 
     async def _rows_of(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
-        found = await self._database.read(facts.newest_facts, caller.id, 100, fact_id=fact_id)
-        if not found:
+        fact_rows = await self._database.read(facts.newest_facts, caller.id, 100, fact_id=fact_id)
+        if not fact_rows:
             raise NotFound(f"There is no fact '{fact_id[:80]}'.", code="fact_not_found", param="id")
-        return found
+        return fact_rows
 
     async def _kept(self, text: str, caller: Principal) -> str:
         name = f"{FACT_PREFIX}{sha256(text.encode()).hexdigest()[:16]}.txt"
@@ -103,8 +109,8 @@ class StoredFacts:
     async def _fact(self, row: FactRow, store: str) -> StoredFact:
         async with self._files.open(row.sha256) as path:
             data = await pools.FILES.run(path.read_bytes)
-        created = float(row.attributes.get(_CREATED, row.created_at))
-        return StoredFact(row.id, store, data.decode(), row.attributes, created, row.created_at)
+        created_at = float(row.attributes.get(_CREATED, row.created_at))
+        return StoredFact(row.id, store, data.decode(), row.attributes, created_at, row.created_at)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -93,12 +93,12 @@ class FileStorage:
         """Remove the files whose time has run out, and bytes that have none; how many files. ``dry_run`` only counts
         them.
         """
-        gone = await self._database.read(rows.expired)
-        for row in () if dry_run else gone:
+        file_rows = await self._database.read(rows.expired)
+        for row in () if dry_run else file_rows:
             await self.remove(row)
         if not dry_run:
             await self._blobs.sweep()
-        return len(gone)
+        return len(file_rows)
 
     async def create(
         self,
@@ -116,16 +116,16 @@ class FileStorage:
         disk is full; nothing of the file stays behind then.
         """
         check_filename(filename)
-        received = await self.receive(chunks)
-        return await self.keep(received, filename, purpose, caller, expires_at=expires_at, owner=owner)
+        file = await self.receive(chunks)
+        return await self.keep(file, filename, purpose, caller, expires_at=expires_at, owner=owner)
 
     async def receive(
-        self, chunks: AsyncIterator[bytes], *, durable: bool = True, limited: bool = True
+        self, chunks: AsyncIterator[bytes], *, durable: bool = True, is_limited: bool = True
     ) -> ReceivedFile:
         """Write bytes to disk as they come. Follow with `keep` or `drop`.
 
-        ``durable``: so that they survive a power cut, which costs some milliseconds; ``limited``: to the largest file
-        that is taken of others.
+        ``durable``: so that they survive a power cut, which costs some milliseconds; ``is_limited``: to the
+        largest file that is taken of others.
         """
         handle, name = await pools.UPLOADS.run(self._open)
         path = Path(name)
@@ -134,7 +134,7 @@ class FileStorage:
             with os.fdopen(handle, "wb") as out:
                 async for chunk in chunks:
                     size += len(chunk)
-                    if limited and size > self._max_bytes:
+                    if is_limited and size > self._max_bytes:
                         raise TooLarge(
                             f"The file is larger than {self._max_bytes // MB_BYTES} MB, the most that is taken here. "
                             "Split it, or raise the setting max_file_mb.",
@@ -151,13 +151,13 @@ class FileStorage:
             raise
         return ReceivedFile(path, size, digest.hexdigest())
 
-    async def drop(self, received: ReceivedFile) -> None:
+    async def drop(self, file: ReceivedFile) -> None:
         """Forget bytes that no row came for."""
-        await pools.UPLOADS.run(received.path.unlink, missing_ok=True)
+        await pools.UPLOADS.run(file.path.unlink, missing_ok=True)
 
     async def keep(
         self,
-        received: ReceivedFile,
+        file: ReceivedFile,
         filename: str,
         purpose: str,
         caller: Principal,
@@ -177,8 +177,8 @@ class FileStorage:
             owner=owner or (None if caller.id == SYSTEM.id else caller.id),
             filename=filename,
             purpose=purpose,
-            bytes=received.bytes,
-            sha256=received.sha256,
+            bytes=file.bytes,
+            sha256=file.sha256,
             created_at=time.time(),
             expires_at=expires_at,
         )
@@ -186,9 +186,9 @@ class FileStorage:
             check_filename(filename)
             check_purpose(purpose)
         except BaseException:
-            received.path.unlink(missing_ok=True)
+            file.path.unlink(missing_ok=True)
             raise
-        await self.hold(received, lambda connection: add(connection, row))
+        await self.hold(file, lambda connection: add(connection, row))
         return row
 
     async def require_room(self, owner: str | None, size: int) -> None:
@@ -203,15 +203,15 @@ class FileStorage:
         self.quota.require(connection, row.owner, row.bytes)
         rows.add(connection, row)
 
-    async def hold(self, received: ReceivedFile, write: Callable[[Any], None]) -> None:
+    async def hold(self, file: ReceivedFile, write: Callable[[Any], None]) -> None:
         """Put received bytes in their place and ``write`` a row for them; if that fails nothing stays behind."""
-        await self._blobs.place([received], write)
+        await self._blobs.place([file], write)
 
     async def remirror(
         self,
         store_id: str,
         came: Sequence[tuple[ReceivedFile, MirroredFile]],
-        gone: Sequence[str] = (),
+        removed_ids: Sequence[str] = (),
         *,
         owner: str | None = None,
     ) -> None:
@@ -220,16 +220,16 @@ class FileStorage:
 
         Their bytes are not forced to disk: the folder has them, and a sync looks whether they are still here.
         """
-        arrived = [received for received, _item in came]
-        items = [item for _received, item in came]
+        files = [file for file, _item in came]
+        items = [item for _file, item in came]
 
         def work(connection: Any) -> Sequence[str]:
-            self.quota.require(connection, owner, sum(received.bytes for received in arrived))
-            return store_files.remirror(connection, store_id=store_id, came=items, gone=gone)
+            self.quota.require(connection, owner, sum(file.bytes for file in files))
+            return store_files.remirror(connection, store_id=store_id, came=items, removed_ids=removed_ids)
 
-        unneeded = await self._blobs.place(arrived, work, durable=False)
-        if unneeded:
-            await self._blobs.release(unneeded)
+        unneeded_digests = await self._blobs.place(files, work, durable=False)
+        if unneeded_digests:
+            await self._blobs.release(unneeded_digests)
 
     async def copy(self, paths: Sequence[Path]) -> Sequence[ReceivedFile | str]:
         """Receive files of this machine, without forcing them to disk; in place of one that cannot be: why.
@@ -244,16 +244,16 @@ class FileStorage:
             stop.set()
             await asyncio.wait([work])
             if not work.exception():
-                for received in work.result():
-                    if isinstance(received, ReceivedFile):
-                        await self.drop(received)
+                for received_file in work.result():
+                    if isinstance(received_file, ReceivedFile):
+                        await self.drop(received_file)
             raise
 
     async def get(self, file_id: str, caller: Principal) -> FileRow:
         """The file, if it is there for this caller; otherwise `NotFound`."""
         row = await self._database.read(rows.get, file_id)
-        expired = row is not None and row.expires_at is not None and row.expires_at <= time.time()
-        if row is None or expired or not caller.sees(row.owner) or await self._withheld([row], caller):
+        has_expired = row is not None and row.expires_at is not None and row.expires_at <= time.time()
+        if row is None or has_expired or not caller.sees(row.owner) or await self._withheld([row], caller):
             raise NotFound(f"There is no file '{file_id[:80]}'.", code="file_not_found", param="file_id")
         return row
 
@@ -272,24 +272,26 @@ class FileStorage:
         """
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
-        found: list[FileRow] = []
+        file_rows: list[FileRow] = []
         while True:
             page = await self._database.read(
                 rows.page, owner, after=cursor, limit=limit, order=order, purpose=purpose
             )
             withheld = await self._withheld(page.data, caller)
-            found += [row for row in page.data if row.id not in withheld]
-            if not withheld or not page.has_more or len(found) > limit:
-                return RowPage(tuple(found[:limit]), page.has_more or len(found) > limit)
+            file_rows += [row for row in page.data if row.id not in withheld]
+            if not withheld or not page.has_more or len(file_rows) > limit:
+                return RowPage(tuple(file_rows[:limit]), page.has_more or len(file_rows) > limit)
             cursor = page.data[-1]
 
-    async def _withheld(self, found: Sequence[FileRow], caller: Principal) -> frozenset[str]:
+    async def _withheld(self, file_rows: Sequence[FileRow], caller: Principal) -> frozenset[str]:
         """The ids of those files that a filter of the caller withholds in a store that holds them."""
-        foreign = [row.id for row in found if row.owner != caller.id] if caller.filters else []
-        held: list[Any] = []
+        foreign = [row.id for row in file_rows if row.owner != caller.id] if caller.filters else []
+        holders: list[Any] = []
         for i in range(0, len(foreign), MAX_IDS_PER_STATEMENT):
-            held += await self._database.read(store_rows.holders, foreign[i : i + MAX_IDS_PER_STATEMENT])
-        return frozenset(file_id for file_id, store, own in held if not view(store, caller).permits(own))
+            holders += await self._database.read(store_rows.holders, foreign[i : i + MAX_IDS_PER_STATEMENT])
+        return frozenset(
+            file_id for file_id, store, attributes in holders if not view(store, caller).permits(attributes)
+        )
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:
         """Remove a file, from every store too; the row that was."""
@@ -326,16 +328,16 @@ class FileStorage:
             raise write_failure(error) from error
 
     def _copy_all(self, paths: Sequence[Path], stop: threading.Event) -> Sequence[ReceivedFile | str]:
-        copied: dict[Path, ReceivedFile | str] = {}
+        copies: dict[Path, ReceivedFile | str] = {}
         try:
             for path in paths:
                 handle, name = self._open()
-                copied[path] = copy_file(path, handle, Path(name), self._max_bytes, stop)
+                copies[path] = copy_file(path, handle, Path(name), self._max_bytes, stop)
         except BaseException as error:
-            for item in copied.values():
+            for item in copies.values():
                 if isinstance(item, ReceivedFile):
                     item.path.unlink(missing_ok=True)
             if isinstance(error, OSError) and not isinstance(error, InterruptedError):
                 raise write_failure(error) from error
             raise
-        return [copied[path] for path in paths]
+        return [copies[path] for path in paths]

@@ -85,11 +85,11 @@ def _parse(value: Any, param: str, depth: int) -> Filter:
     if depth == 0:
         raise InvalidRequest(f"The filter is nested more than {MAX_DEPTH} levels deep.", param=param)
     kind = value.get("type")
-    known = ("type", "filters") if kind in JOINS else ("type", "key", "value")
+    known_fields = ("type", "filters") if kind in JOINS else ("type", "key", "value")
     for name in value:
-        if kind in (*JOINS, *COMPARISONS) and name not in known and value[name] is not None:
+        if kind in (*JOINS, *COMPARISONS) and name not in known_fields and value[name] is not None:
             raise InvalidRequest(
-                f"A filter of type '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known)}",
+                f"A filter of type '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known_fields)}",
                 code="unknown_parameter",
                 param=f"{param}.{str(name)[:80]}",
             )
@@ -217,15 +217,15 @@ def _those(
     test: Callable[[Filter, Attributes], bool], condition: Filter, files: Iterable[tuple[str, Attributes]]
 ) -> list[tuple[str, Attributes]]:
     """The files that pass a test. What several have as one object is tested once."""
-    known: dict[int, tuple[bool, Attributes]] = {}  # with the object, so that no other one gets its number
-    found = []
+    results: dict[int, tuple[bool, Attributes]] = {}  # with the object, so that no other one gets its number
+    passing_files = []
     for file_id, attributes in files:
-        tested = known.get(id(attributes))
-        if tested is None:
-            tested = known[id(attributes)] = (test(condition, attributes), attributes)
-        if tested[0]:
-            found.append((file_id, attributes))
-    return found
+        known_result = results.get(id(attributes))
+        if known_result is None:
+            known_result = results[id(attributes)] = (test(condition, attributes), attributes)
+        if known_result[0]:
+            passing_files.append((file_id, attributes))
+    return passing_files
 
 
 def matches(condition: Filter, attributes: Attributes) -> bool:
@@ -235,19 +235,19 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
     if condition.type == "or":
         return any(matches(part, attributes) for part in condition.filters)
     assert condition.key is not None
-    found = attributes.get(condition.key)
+    attribute = attributes.get(condition.key)
     value = condition.value
     match condition.type:
         case "eq":
-            return _same(found, value)
+            return _same(attribute, value)
         case "ne":
-            return not _same(found, value)
+            return not _same(attribute, value)
         case "in":
-            return (_kind(found), found) in _choices(value).known
+            return (_kind(attribute), attribute) in _choices(value).known
         case "nin":
-            return (_kind(found), found) not in _choices(value).known
+            return (_kind(attribute), attribute) not in _choices(value).known
         case _:
-            return _kind(found) == _kind(value) and _compare(condition.type, found, value)
+            return _kind(attribute) == _kind(value) and _compare(condition.type, attribute, value)
 
 
 def permits(condition: Filter, attributes: Attributes) -> bool:
@@ -271,20 +271,20 @@ def _choices(values: tuple[Any, ...]) -> Choices:
     return values if isinstance(values, Choices) else Choices(values)
 
 
-def _compare(kind: str, found: Any, value: Any) -> bool:
+def _compare(kind: str, attribute: Any, value: Any) -> bool:
     match kind:
         case "gt":
-            return bool(found > value)
+            return bool(attribute > value)
         case "gte":
-            return bool(found >= value)
+            return bool(attribute >= value)
         case "lt":
-            return bool(found < value)
+            return bool(attribute < value)
         case _:
-            return bool(found <= value)
+            return bool(attribute <= value)
 
 
-def _same(found: Any, value: Any) -> bool:
-    return _kind(found) == _kind(value) and found == value
+def _same(attribute: Any, value: Any) -> bool:
+    return _kind(attribute) == _kind(value) and attribute == value
 
 
 def _kind(value: Any) -> str:
@@ -340,12 +340,15 @@ _Form: TypeAlias = Literal["year", "text"]
 """How files write a date: as a number such as 2024, or as text such as ``2024-03-01``."""
 
 
-def infer(question: str, known: Iterable[Attributes], taken: Iterable[str] = ()) -> tuple[Filter, ...]:
+def infer(
+    question: str, attributes: Iterable[Attributes], excluded_keys: Iterable[str] = ()
+) -> tuple[Filter, ...]:
     """The conditions on attributes that ``question`` says; a file has to meet all of them, see `leaves`.
 
-    ``known`` are the attributes of the store's files. Those in ``taken`` are left alone: the request filters by them.
+    ``attributes`` are the attributes of the store's files. Those in ``excluded_keys`` are left alone: the
+    request filters by them.
     """
-    values = _values(known, frozenset(taken))
+    values = _values(attributes, frozenset(excluded_keys))
     text = question[:MAX_QUESTION_CHARS]
     names = _names_in(text, values)
     return (*_of_values(text, values, names), *_of_dates(text, values, names))
@@ -362,19 +365,19 @@ def _leaves(condition: Filter, attributes: Attributes) -> bool:
     return matches(condition, attributes)
 
 
-def _values(known: Iterable[Attributes], taken: frozenset[str]) -> dict[str, set[Any]]:
+def _values(known_attributes: Iterable[Attributes], excluded_keys: frozenset[str]) -> dict[str, set[Any]]:
     values: dict[str, set[Any]] = {}
-    for attributes in known:
+    for attributes in known_attributes:
         for key, value in attributes.items():
             if (
-                key in taken
+                key in excluded_keys
                 or isinstance(value, bool)
                 or (key not in values and len(values) == MAX_ATTRIBUTES)
             ):
                 continue
-            found = values.setdefault(key, set())
-            if len(found) < MAX_INFERRED_VALUES:
-                found.add(value)
+            key_values = values.setdefault(key, set())
+            if len(key_values) < MAX_INFERRED_VALUES:
+                key_values.add(value)
     return values
 
 
@@ -396,34 +399,39 @@ _NEGATION_CHARS: Final = 48
 
 
 def _of_values(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) -> Iterator[Filter]:
-    lower, left = text.lower(), MAX_SAID
-    for key, known in values.items():
-        named = key in names
+    lower, remaining_values = text.lower(), MAX_SAID
+    for key, key_values in values.items():
+        is_named = key in names
         # A pattern for each value would take seconds: nearly all are known not to be there without one.
-        likely = sorted((value for value in known if _spelled(value).lower() in lower), key=_spelled)[:left]
-        left -= len(likely)
-        found = [value for value in likely if _is_said(value, key, text, named=named)]
-        # The longest alone: "Acme" is in "Acme Ltd." too.
-        found = [
-            one
-            for one in found
-            if not any(one != other and str(one).casefold() in str(other).casefold() for other in found)
+        likely = sorted((value for value in key_values if _spelled(value).lower() in lower), key=_spelled)[
+            :remaining_values
         ]
-        if len(found) == 1:
-            yield Filter("eq", key, found[0])
-        elif found:
-            yield Filter("in", key, Choices(found))
+        remaining_values -= len(likely)
+        said_values = [value for value in likely if _is_said(value, key, text, is_named=is_named)]
+        # The longest alone: "Acme" is in "Acme Ltd." too.
+        said_values = [
+            value
+            for value in said_values
+            if not any(
+                value != other_value and str(value).casefold() in str(other_value).casefold()
+                for other_value in said_values
+            )
+        ]
+        if len(said_values) == 1:
+            yield Filter("eq", key, said_values[0])
+        elif said_values:
+            yield Filter("in", key, Choices(said_values))
 
 
-def _is_said(value: Any, key: str, text: str, *, named: bool) -> bool:
+def _is_said(value: Any, key: str, text: str, *, is_named: bool) -> bool:
     if isinstance(value, str):
         if not 2 <= len(value) <= MAX_VALUE_CHARS:
             return False
-        exact = not (named or _is_distinct(value))  # a name in capitals, such as "Europe"
+        exact = not (is_named or _is_distinct(value))  # a name in capitals, such as "Europe"
         if exact and not (value[0].isupper() and value.isalnum()):
             return False
         pattern = re.compile(_bounded(value), 0 if exact else re.IGNORECASE)
-    elif named and float(value).is_integer() and not MIN_YEAR <= value <= MAX_YEAR:
+    elif is_named and float(value).is_integer() and not MIN_YEAR <= value <= MAX_YEAR:
         pattern = re.compile(
             rf"{_name_pattern(key).pattern}\s*(?:is|of|=|:|为|是)?\s*{value:g}(?![\w.])", re.I
         )
@@ -450,8 +458,8 @@ def _is_distinct(value: str) -> bool:
 
 def _bounded(words: str) -> str:
     """A pattern for words that do not lie within longer ones; Chinese has no such bounds."""
-    escaped = re.escape(words.strip())
-    return escaped if has_cjk(words) else rf"(?<!{_LETTER}){escaped}(?!{_LETTER})"
+    escaped_words = re.escape(words.strip())
+    return escaped_words if has_cjk(words) else rf"(?<!{_LETTER}){escaped_words}(?!{_LETTER})"
 
 
 _LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
@@ -501,12 +509,14 @@ class _Span:
 
     @classmethod
     def of(cls, match: re.Match[str], group: str) -> _Span | None:
-        given = match.groupdict()
-        year = int(given[f"{group}year"])
-        name = (given.get(f"{group}month") or "").rstrip(".").lower()
-        month = next((number for number, one in enumerate(MONTHS, 1) if name and one.startswith(name)), 0)
-        month = month or int(given[f"{group}m"] or 0)
-        day = int(given.get(f"{group}day") or given[f"{group}d"] or 0)
+        date_groups = match.groupdict()
+        year = int(date_groups[f"{group}year"])
+        name = (date_groups.get(f"{group}month") or "").rstrip(".").lower()
+        month = next(
+            (number for number, month_name in enumerate(MONTHS, 1) if name and month_name.startswith(name)), 0
+        )
+        month = month or int(date_groups[f"{group}m"] or 0)
+        day = int(date_groups.get(f"{group}day") or date_groups[f"{group}d"] or 0)
         try:
             date(year, month or 1, day or 1)
         except ValueError:
@@ -521,14 +531,14 @@ class _Span:
 
 
 def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) -> Iterator[Filter]:
-    forms = {key: form for key, known in values.items() if (form := _form(known)) is not None}
-    named = names & forms.keys()
-    chosen = named or set(forms)
-    if len(chosen) != 1:  # of several dates, the question does not say which
+    forms = {key: form for key, key_values in values.items() if (form := _form(key_values)) is not None}
+    named_keys = names & forms.keys()
+    date_keys = named_keys or set(forms)
+    if len(date_keys) != 1:  # of several dates, the question does not say which
         return
-    (key,) = chosen
+    (key,) = date_keys
     for match in (*_ENGLISH.finditer(text), *(_CHINESE.finditer(text) if has_cjk(text) else ())):
-        first, end = _bounds(match, named=bool(named))
+        first, end = _bounds(match, is_named=bool(named_keys))
         if first:
             yield Filter("gte", key, _as(forms[key], first))
         if end:
@@ -537,7 +547,7 @@ def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) 
             return
 
 
-def _bounds(match: re.Match[str], *, named: bool) -> tuple[str, str]:
+def _bounds(match: re.Match[str], *, is_named: bool) -> tuple[str, str]:
     """The first day, and the one before which it must lie; empty where there is no such bound."""
     if match["ayear"]:
         one, other = _Span.of(match, "a"), _Span.of(match, "b")
@@ -554,14 +564,14 @@ def _bounds(match: re.Match[str], *, named: bool) -> tuple[str, str]:
         return "", span.first
     if word in _UNTIL:
         return "", span.end
-    return (span.first, span.end) if named else ("", "")
+    return (span.first, span.end) if is_named else ("", "")
 
 
-def _form(known: set[Any]) -> _Form | None:
+def _form(key_values: set[Any]) -> _Form | None:
     """How the values of an attribute are dates, if all of them are."""
-    if all(isinstance(value, int | float) and MIN_YEAR <= value <= MAX_YEAR for value in known):
+    if all(isinstance(value, int | float) and MIN_YEAR <= value <= MAX_YEAR for value in key_values):
         return "year"
-    if all(isinstance(value, str) and _ISO.match(value) for value in known):
+    if all(isinstance(value, str) and _ISO.match(value) for value in key_values):
         return "text"
     return None
 

@@ -75,14 +75,14 @@ class SourceFollower:
 
     def follow(self, row: StoreRow) -> None:
         """Notice from now on what changes in what a store follows, or no longer if it is paused."""
-        wanted = self._settings.watch and not row.paused
+        is_wanted = self._settings.watch and not row.paused
         self._changed_paths.pop(row.id, None)
-        if row.folder is not None and wanted:
+        if row.folder is not None and is_wanted:
             self._changed_paths[row.id] = ChangedPaths()
             self._watch.follow(row.id, Path(row.folder))
         else:
             self._watch.leave(row.id)
-        if follows(row) and wanted:
+        if follows(row) and is_wanted:
             self._poll.follow(row.id)
         else:
             self._poll.leave(row.id)
@@ -117,55 +117,55 @@ class SourceFollower:
         """Mirror what a store follows; see `SourceSync.run`. Of a watched folder only what gave notice since the last
         time is looked at, unless a look at all of it was asked for.
         """
-        touched = self._changed_paths.get(row.id)
-        if touched is not None:
+        changed_paths = self._changed_paths.get(row.id)
+        if changed_paths is not None:
             await self._watch.wait_for_watch(row.id)
         try:
-            return await self._sync.run(row, self._source(row, touched), context)
+            return await self._sync.run(row, self._source(row, changed_paths), context)
         except BaseException:
-            if touched is not None:
-                touched.all_changed()
+            if changed_paths is not None:
+                changed_paths.all_changed()
             raise
 
     def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
         """What a store is to follow, as its row keeps it. Raises `InvalidRequest`."""
-        found = spec.parse_source(source)
-        if found.kind == "s3":
+        source_spec = spec.parse_source(source)
+        if source_spec.kind == "s3":
             BucketEndpoint.of(self._settings)
-            address, files = f"{found.addresses[0].rstrip('/')}/", f"{self._settings.files}/"
+            address, files = f"{source_spec.addresses[0].rstrip('/')}/", f"{self._settings.files}/"
             if address.startswith(files) or files.startswith(address):
                 raise InvalidRequest(
                     "The files of this daemon are there, of everybody: a store cannot follow them.",
                     code="invalid_source",
                     param="source",
                 )
-        return found.kept()
+        return source_spec.kept()
 
-    def _source(self, row: StoreRow, touched: ChangedPaths | None = None) -> StoreSource:
+    def _source(self, row: StoreRow, changed_paths: ChangedPaths | None = None) -> StoreSource:
         """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
         pictures, recordings = self._pictures.readable(), self._recordings.readable()
-        most = self._settings.max_file_mb * MB_BYTES
+        limit = self._settings.max_file_mb * MB_BYTES
         if row.folder is not None:
             return FolderSource(
                 Path(row.folder),
                 self._files,
-                max_bytes=most,
+                max_bytes=limit,
                 pictures=pictures,
                 recordings=recordings,
-                touched=touched,
+                changed_paths=changed_paths,
             )
         if row.source is None:
             raise follows_nothing(row)
         limits = SourceLimits(
-            self._settings.source_max_files, most, self._settings.request_timeout, pictures, recordings
+            self._settings.source_max_files, limit, self._settings.request_timeout, pictures, recordings
         )
-        notes, wanted = ETagCache(self._etag_path(row)), spec.source_of(row.source)
-        if wanted.kind == "s3":
+        notes, source_spec = ETagCache(self._etag_path(row)), spec.source_of(row.source)
+        if source_spec.kind == "s3":
             return BucketSource(
-                wanted, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
+                source_spec, BucketEndpoint.of(self._settings), self._fetcher, self._files, notes, limits
             )
-        if wanted.kind == "git":
-            address = spec.GitAddress.parse(wanted.addresses[0])
+        if source_spec.kind == "git":
+            address = spec.GitAddress.parse(source_spec.addresses[0])
             return GitSource(
                 address,
                 self._fetcher,
@@ -176,14 +176,16 @@ class SourceFollower:
                 self._fetching.setdefault(row.id, asyncio.Lock()),
                 spec.login_of(self._settings.source_logins, address.url),
             )
-        if wanted.kind == "webdav":
-            login = spec.login_of(self._settings.source_logins, wanted.addresses[0].removeprefix(spec.WEBDAV))
-            return WebDavSource(wanted, self._fetcher, self._files, notes, limits, login)
-        if wanted.kind == "imap":
-            folder = spec.MailAddress.parse(wanted.addresses[0])
+        if source_spec.kind == "webdav":
+            login = spec.login_of(
+                self._settings.source_logins, source_spec.addresses[0].removeprefix(spec.WEBDAV)
+            )
+            return WebDavSource(source_spec, self._fetcher, self._files, notes, limits, login)
+        if source_spec.kind == "imap":
+            folder = spec.MailAddress.parse(source_spec.addresses[0])
             login = spec.login_of(self._settings.source_logins, folder.written())
             return MailSource(folder, self._fetcher, self._files, notes, limits, login)
-        return WebSource(wanted, self._fetcher, self._files, notes, limits)
+        return WebSource(source_spec, self._fetcher, self._files, notes, limits)
 
     def _repository(self, row: StoreRow) -> Path:
         return self._settings.sources / f"{row.id}.git"
@@ -193,11 +195,11 @@ class SourceFollower:
 
     async def _on_paths_changed(self, store_id: str, paths: Collection[PurePath] | None) -> None:
         """Some paths in a followed folder have changed, or whatever may have."""
-        touched = self._changed_paths.get(store_id)
-        if paths is None or touched is None:
+        changed_paths = self._changed_paths.get(store_id)
+        if paths is None or changed_paths is None:
             await self._changed(store_id)
             return
-        touched.add(paths)
+        changed_paths.add(paths)
         row = await self._database.read(rows.get, store_id)
         if row is not None and follows(row) and not row.paused:
             await self._scheduler.ensure("sync", row.id, row.work)
@@ -221,8 +223,8 @@ def existing_folder(folder: Path) -> Path:
     """A folder of this machine by its whole path. Raises `InvalidRequest` if there is none."""
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist"
-        raise InvalidRequest(f"The folder {folder} {what}.", code="folder_not_found", param="folder")
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise InvalidRequest(f"The folder {folder} {problem}.", code="folder_not_found", param="folder")
     return folder
 
 
@@ -253,16 +255,18 @@ ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitab
 
 
 class FolderWatch:
-    """Watches all followed folders with one thread of the system's notices, or by looking where there are none.
+    """Watches all followed folders with one thread of the system's notices, or by looking where there are
+    none.
 
-    What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its tail.
-    ``changed`` is called with the id of a store and the paths in its folder, soon after they have changed; ``None``
-    where anything may have. ``blind`` is called with the id of a store whose folder may have changed unnoticed, since
-    watching starts again. What is missed while the daemon is down is found by the sync at its start.
+    What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its
+    tail. ``change_listener`` is called with the id of a store and the paths in its folder, soon after they
+    have changed; ``None`` where anything may have. ``blind`` is called with the id of a store whose folder
+    may have changed unnoticed, since watching starts again. What is missed while the daemon is down is found
+    by the sync at its start.
     """
 
-    def __init__(self, changed: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
-        self._changed = changed
+    def __init__(self, change_listener: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
+        self._changed = change_listener
         self._blind = blind
         self._up: set[str] = set()
         """The stores of whose folders notice is given now."""
@@ -343,12 +347,12 @@ class FolderWatch:
     async def _watch(self, watchfiles: Any, polling: bool) -> None:
         """Report changes until the folders, or which of them are there, have changed."""
         folders = dict(self._folders)
-        here = await pools.FILES.run(_existing, folders)
-        if not here:
+        paths = await pools.FILES.run(_existing, folders)
+        if not paths:
             await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
             return
         notices: AsyncIterator[set[tuple[Any, str]]] = watchfiles.awatch(
-            *set(here.values()),
+            *set(paths.values()),
             stop_event=self._stop,
             debounce=DEBOUNCE_MS,
             step=QUIET_MS,
@@ -358,36 +362,36 @@ class FolderWatch:
             ignore_permission_denied=True,
         )
         # The notices are asked for before the generator first waits, and this is called when it does.
-        rise = asyncio.get_running_loop().call_soon(self._mark_watching, here)
+        rise = asyncio.get_running_loop().call_soon(self._mark_watching, paths)
         try:
             async for notice in notices:
-                await self._report(notice, here)
+                await self._report(notice, paths)
                 there = await pools.FILES.run(_existing, folders)
-                if there != here:
-                    for store_id in there.keys() - here.keys():
+                if there != paths:
+                    for store_id in there.keys() - paths.keys():
                         await self._changed(store_id, None)  # it is back
                     return
         finally:
             rise.cancel()
             self._up.clear()
 
-    def _mark_watching(self, here: Mapping[str, Path]) -> None:
-        for store_id in here:
+    def _mark_watching(self, paths: Mapping[str, Path]) -> None:
+        for store_id in paths:
             self._blind(store_id)
-        self._up.update(here)
+        self._up.update(paths)
         self._rising.set()
 
     async def _report(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
         """Report the paths of a notice to the stores whose folders they are in."""
         paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
         for store_id, folder in here.items():
-            changed = {
+            changed_paths = {
                 path.relative_to(folder)
                 for path in paths
                 if path.is_relative_to(folder) and is_looked_at(path, folder)
             }
-            if changed:
-                await self._changed(store_id, changed)
+            if changed_paths:
+                await self._changed(store_id, changed_paths)
 
 
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:

@@ -64,11 +64,11 @@ class ChunkWriter:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(self._try(number, slots, context)) for number in numbers]
             chunks: list[Part] = []
-            for done, task in enumerate(running):
+            for done_count, task in enumerate(running):
                 result = task.result()
                 if isinstance(result, PorticoError):
-                    if done:
-                        yield begin + done, chunks
+                    if done_count:
+                        yield begin + done_count, chunks
                     raise result
                 chunks.extend(result)
             yield numbers.stop, chunks
@@ -85,8 +85,8 @@ class ChunkWriter:
     async def _write(self, number: int, context: Context) -> list[Part]:
         """The chunks of one piece; of a model whose context it does not fit it is asked with less."""
         piece = self._pieces[number]
-        less = ((self._prompt.context_chars, 1), (self._prompt.context_chars // 4, 1), (0, 2))
-        for around, share in dict.fromkeys(less):
+        smaller_contexts = ((self._prompt.context_chars, 1), (self._prompt.context_chars // 4, 1), (0, 2))
+        for around, share in dict.fromkeys(smaller_contexts):
             chat = Chat(
                 (
                     {"role": "system", "content": f"{self._prompt.instruction} {_DATA_NOTE}"},
@@ -135,13 +135,13 @@ class ChunkWriter:
 
 def join_pieces(pieces: Sequence[Part]) -> str:
     """Pieces that follow each other as one text; what two of them share stands there once."""
-    found: list[str] = []
+    texts: list[str] = []
     end = None
     for piece in pieces:
-        shared = 0 if end is None else max(0, end - piece.place.start)
-        found.append(piece.text[shared:] if shared < len(piece.text) else "")
+        shared_chars = 0 if end is None else max(0, end - piece.place.start)
+        texts.append(piece.text[shared_chars:] if shared_chars < len(piece.text) else "")
         end = piece.place.end if end is None else max(end, piece.place.end)
-    return "\n".join(text for text in found if text)
+    return "\n".join(text for text in texts if text)
 
 
 def chunk_prompt(chunking: Mapping[str, Any]) -> ChunkPrompt | None:
@@ -201,18 +201,18 @@ class GroupGenerator:
 
     async def _run(self, payload: Mapping[str, Any], context: Context) -> JSON:
         store_id = str(payload["store"])
-        done = failed = 0
+        done_count = failed_count = 0
         for group in await self._database.read(groups.of_store, store_id):
             if not needs_model(group.chunking):
                 continue
-            while waiting := await self._database.read(groups.waiting, group, 100):
-                for row in waiting:
+            while file_rows := await self._database.read(groups.waiting, group, 100):
+                for row in file_rows:
                     error = await self._try_file(group, row, context)
-                    done += 1
-                    failed += error is not None
+                    done_count += 1
+                    failed_count += error is not None
                 if await self._database.read(groups.get, store_id, group.name) != group:
                     break  # removed or rebuilt: the next run handles it
-        return {"in_groups": done - failed, "failed_in_groups": failed}
+        return {"in_groups": done_count - failed_count, "failed_in_groups": failed_count}
 
     async def _try_file(self, group: GroupRow, row: StoreFileRow, context: Context) -> str | None:
         """Make a group of one file; the sentence that says why it could not be, if it could not."""
@@ -235,27 +235,27 @@ class GroupGenerator:
         after = await self._database.read(groups.last_place, group, row.file_id) if bit_by_bit else None
         pieces = await self._pieces(row, group.chunking, context)
         start = 0 if after is None else first_behind(pieces, after)
-        kept = after is not None
+        is_kept = after is not None
         source = self._generate(group, pieces, row, start, context)
         async with aclosing(source) as runs:
-            async for done, chunks, vectors in runs:
-                finished = done == len(pieces)
-                if not chunks and not finished:
+            async for done_count, chunks, vectors in runs:
+                has_finished = done_count == len(pieces)
+                if not chunks and not has_finished:
                     continue
-                if finished and not kept and not chunks:
+                if has_finished and not is_kept and not chunks:
                     raise Unreadable("gave nothing: the model wrote nothing that could be used.")
                 if not await self._write_chunks(
-                    group, row, chunks, context, first=not kept, finished=finished, vectors=vectors
+                    group, row, chunks, context, first=not is_kept, has_finished=has_finished, vectors=vectors
                 ):
                     return
-                kept = True
+                is_kept = True
                 await context.emit(
                     Progressed(
-                        f"write {group.name}", row.filename, done=done, total=len(pieces), unit="pieces"
+                        f"write {group.name}", row.filename, done=done_count, total=len(pieces), unit="pieces"
                     )
                 )
         if start == len(pieces):  # cut off between its last chunk and the note that it is whole
-            await self._write_chunks(group, row, (), context, first=False, finished=True)
+            await self._write_chunks(group, row, (), context, first=False, has_finished=True)
 
     async def _generate(
         self, group: GroupRow, pieces: Sequence[Part], row: StoreFileRow, start: int, context: Context
@@ -265,8 +265,8 @@ class GroupGenerator:
         if form is not None:
             writing = ChunkWriter(pieces, row.filename, form, chunking["model"])
             async with aclosing(writing.chunks(context, start)) as runs:
-                async for done, chunks in runs:
-                    yield done, chunks, None
+                async for done_count, chunks in runs:
+                    yield done_count, chunks, None
             return
         if is_late(chunking):
             if not group.embedding_model:  # it came in an archive, without its model
@@ -285,12 +285,12 @@ class GroupGenerator:
                 "there are no vectors here; name an embedding model in the chunking strategy.",
                 param="chunking_strategy.model",
             )
-        found = await semantic_chunks(pieces, chunking["size"], chunking["percentile"], model, context)
-        yield len(pieces), found, None
+        parts = await semantic_chunks(pieces, chunking["size"], chunking["percentile"], model, context)
+        yield len(pieces), parts, None
 
     async def _pieces(self, row: StoreFileRow, chunking: Mapping[str, Any], context: Context) -> list[Part]:
         """All pieces of a file: the process that reads it is free before a model is asked."""
-        most = MAX_PIECES if chunk_prompt(chunking) or is_late(chunking) else MAX_SENTENCES
+        limit = MAX_PIECES if chunk_prompt(chunking) or is_late(chunking) else MAX_SENTENCES
         pieces: list[Part] = []
         async with (
             self._files.open(row.sha256) as path,
@@ -298,9 +298,9 @@ class GroupGenerator:
         ):
             async for run in runs:
                 pieces.extend(run)
-                if len(pieces) > most:
+                if len(pieces) > limit:
                     raise Unreadable(
-                        f"has more than {most:,} pieces for the model. Split it, or take a larger size."
+                        f"has more than {limit:,} pieces for the model. Split it, or take a larger size."
                     )
         return pieces
 
@@ -312,7 +312,7 @@ class GroupGenerator:
         context: Context,
         *,
         first: bool,
-        finished: bool,
+        has_finished: bool,
         vectors: Sequence[bytes] | None = None,
     ) -> bool:
         """Embed chunks, unless they have ``vectors``, and write them. False if the group or the file has gone.
@@ -327,11 +327,11 @@ class GroupGenerator:
             if vectors is None and model:
                 vectors = await embed_texts([part.text for part in chunks], model, context)
             new = [NewChunk(part.text, part.place) for part in chunks]
-            written = IndexedChunks(row, new, vectors, first=first, finished=finished, used=0)
-            kept = await self._database.write(groups.put, group, [written], model or None)
-        if kept:
+            indexed_chunks = IndexedChunks(row, new, vectors, first=first, finished=has_finished, used=0)
+            kept_ids = await self._database.write(groups.put, group, [indexed_chunks], model or None)
+        if kept_ids:
             self._indexes.changed(group.store_id, model, group.name)
-        return bool(kept)
+        return bool(kept_ids)
 
 
 def first_behind(pieces: Sequence[Part], last: Place) -> int:

@@ -26,8 +26,8 @@ GRAPH_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 
 def graph_elements(
     rows: Sequence[HitRow],
-    own: Sequence[LinkRow],
-    named: dict[int, list[LinkRow]],
+    link_rows: Sequence[LinkRow],
+    named_link_rows: dict[int, list[LinkRow]],
     texts: dict[int, str],
 ) -> list[str]:
     """The nodes and edges of some passages; a term's node stands with the first passage that names it."""
@@ -36,8 +36,8 @@ def graph_elements(
         f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'
         for row in rows
     ]
-    for link in own:
-        holders = named.get(link.term, ())
+    for link in link_rows:
+        holders = named_link_rows.get(link.term, ())
         if len(holders) < 2:
             continue
         if link.chunk_id == min(holder.chunk_id for holder in holders):

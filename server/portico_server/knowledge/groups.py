@@ -99,9 +99,9 @@ class Groups:
                 f"'{DEFAULT_GROUP}', which every store has.",
                 param="name",
             )
-        known = await self._database.read(rows.of_store, store.id)
-        names = [DEFAULT_GROUP, *(row.name for row in known)]
-        if len(known) >= MAX_GROUPS:
+        group_rows = await self._database.read(rows.of_store, store.id)
+        names = [DEFAULT_GROUP, *(row.name for row in group_rows)]
+        if len(group_rows) >= MAX_GROUPS:
             raise InvalidRequest(
                 f"The store has {MAX_GROUPS} groups, which is the most there can be.", param="name"
             )
@@ -110,13 +110,13 @@ class Groups:
             parent = above if above in names else ""
         if parent and parent not in names:
             raise _unknown(parent, names, "parent")
-        checked = check_chunking(chunking or preset, by_model=True)
-        if is_late(checked) and embedding_model is None:
+        checked_chunking = check_chunking(chunking or preset, by_model=True)
+        if is_late(checked_chunking) and embedding_model is None:
             # Vectors that see the document cannot be made of its chunks: another model of the store's leaves them.
             embedding_model = store.embedding_model
-        row = rows.new(store.id, name, parent, checked, embedding_model)
-        if needs_model(checked):
-            await check_model(checked, row.model(store.embedding_model), self._registry, caller)
+        row = rows.new(store.id, name, parent, checked_chunking, embedding_model)
+        if needs_model(checked_chunking):
+            await check_model(checked_chunking, row.model(store.embedding_model), self._registry, caller)
         if not await self._database.write(rows.add, row):
             raise Conflict(
                 f"The store has a group '{name}' already. Remove it first to make it again.",
@@ -125,21 +125,23 @@ class Groups:
             )
         return row, await self._queue(store, row)
 
-    async def apply(self, store: StoreRow, wanted: Sequence[GroupSpec]) -> list[str]:
+    async def apply(self, store: StoreRow, group_specs: Sequence[GroupSpec]) -> list[str]:
         """Make the groups of a configuration that are not there as it says; the ids of the runs.
 
-        One that is there with other chunks or in another place is rebuilt, with those of ``wanted`` that lie in it.
-        Other groups are left alone.
+        One that is there with other chunks or in another place is rebuilt, with those of ``group_specs`` that
+        lie in it. Other groups are left alone.
         """
         runs: list[str] = []
         rebuilt: set[str] = set()
-        for spec in wanted:
-            known = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
-            there = known.get(spec.name)
-            if there is not None and spec.name not in rebuilt:
-                if _is_as(there, spec):
+        for spec in group_specs:
+            group_rows = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
+            group_row = group_rows.get(spec.name)
+            if group_row is not None and spec.name not in rebuilt:
+                if _is_as(group_row, spec):
                     continue
-                rebuilt |= await self._clear(store, spec.name, known, {item.name for item in wanted})
+                rebuilt |= await self._clear(
+                    store, spec.name, group_rows, {item.name for item in group_specs}
+                )
             _, run = await self.add(
                 store,
                 spec.name,
@@ -150,37 +152,41 @@ class Groups:
             runs.append(run)
         return list(dict.fromkeys(runs))
 
-    async def differing(self, store: StoreRow, wanted: Sequence[GroupSpec]) -> list[str]:
+    async def differing(self, store: StoreRow, group_specs: Sequence[GroupSpec]) -> list[str]:
         """The names of the groups of a configuration that are not there as it says."""
-        known = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
-        return [spec.name for spec in wanted if spec.name not in known or not _is_as(known[spec.name], spec)]
+        group_rows = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
+        return [
+            spec.name
+            for spec in group_specs
+            if spec.name not in group_rows or not _is_as(group_rows[spec.name], spec)
+        ]
 
     async def _clear(
-        self, store: StoreRow, name: str, known: Mapping[str, GroupRow], wanted: set[str]
+        self, store: StoreRow, name: str, group_rows: Mapping[str, GroupRow], rebuilt_groups: set[str]
     ) -> set[str]:
         """Remove a group and those in it, the innermost first. `Conflict` for one that would not come back."""
-        gone: set[str] = set()
-        for inside in [row.name for row in known.values() if row.parent == name]:
-            if inside not in wanted:
+        cleared_groups: set[str] = set()
+        for inside in [row.name for row in group_rows.values() if row.parent == name]:
+            if inside not in rebuilt_groups:
                 raise Conflict(
                     f"The configuration changes the group '{name}' of the store '{store.name}', in which the group "
                     f"'{inside}' lies. Name that in the configuration too, or remove it.",
                     param="groups",
                 )
-            gone |= await self._clear(store, inside, known, wanted)
+            cleared_groups |= await self._clear(store, inside, group_rows, rebuilt_groups)
         await self.remove(store, name)
-        return gone | {name}
+        return cleared_groups | {name}
 
     async def retry(self, store: StoreRow) -> list[str]:
         """Try the files again that could not be in a group; the ids of the runs, none if there is nothing to try."""
-        failed = {
+        failed_groups = {
             group for group, _, _ in await self._database.read(rows.failures, store.id, MAX_NAMED_FAILURES)
         }
-        if not failed:
+        if not failed_groups:
             return []
         await self._database.write(rows.retry, store.id)
-        found = await self._database.read(rows.of_store, store.id)
-        runs = [await self._queue(store, row) for row in found if row.name in failed]
+        group_rows = await self._database.read(rows.of_store, store.id)
+        runs = [await self._queue(store, row) for row in group_rows if row.name in failed_groups]
         return list(dict.fromkeys(runs))
 
     async def _queue(self, store: StoreRow, row: GroupRow) -> str:
@@ -190,14 +196,14 @@ class Groups:
 
     async def remove(self, store: StoreRow, name: str) -> None:
         """Remove a group with its chunks, vectors and index. Raises `Conflict` while another group lies in it."""
-        known = await self._database.read(rows.of_store, store.id)
+        group_rows = await self._database.read(rows.of_store, store.id)
         if name == DEFAULT_GROUP:
             raise Conflict(
                 f"Every store has the group '{DEFAULT_GROUP}'; it cannot be removed.", param="group"
             )
-        if name not in (row.name for row in known):
-            raise _unknown(name, [row.name for row in known], "group")
-        inside = [row.name for row in known if row.parent == name]
+        if name not in (row.name for row in group_rows):
+            raise _unknown(name, [row.name for row in group_rows], "group")
+        inside = [row.name for row in group_rows if row.parent == name]
         if inside:
             raise Conflict(
                 f"The group '{name}' is the parent of {', '.join(inside)}: remove that first.", param="group"
@@ -210,9 +216,9 @@ class Groups:
 
         ``files``: how many of those are completed.
         """
-        seen = None if store.whole else await self._contents.permitted(store)
-        counts = await self._database.read(rows.counts, store.id, seen)
-        own = ChunkGroup(
+        permitted_files = None if store.whole else await self._contents.permitted(store)
+        counts = await self._database.read(rows.counts, store.id, permitted_files)
+        chunk_group = ChunkGroup(
             DEFAULT_GROUP,
             "",
             {"type": "auto"},
@@ -222,15 +228,15 @@ class Groups:
             0,
             counts[DEFAULT_GROUP].chunks,
         )
-        found = [own]
+        chunk_groups = [chunk_group]
         errors: dict[str, list[tuple[str, str]]] = {}
         for group, filename, error in await self._database.read(
-            rows.failures, store.id, MAX_NAMED_FAILURES, seen
+            rows.failures, store.id, MAX_NAMED_FAILURES, permitted_files
         ):
             errors.setdefault(group, []).append((filename, error))
         for row in await self._database.read(rows.of_store, store.id):
             count = counts.get(row.name, GroupCounts())
-            found.append(
+            chunk_groups.append(
                 ChunkGroup(
                     row.name,
                     row.parent,
@@ -243,7 +249,7 @@ class Groups:
                     tuple(errors.get(row.name, ())),
                 )
             )
-        return found
+        return chunk_groups
 
 
 def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
@@ -252,19 +258,21 @@ def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
     Beside ``name``, ``parent`` and ``embedding_model`` it has the chunker as ``strategy`` with its own fields, or a
     whole ``chunking_strategy``.
     """
-    known = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_STRATEGY_FIELDS)
+    known_fields = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_STRATEGY_FIELDS)
     for key, value in item.items():
-        if key not in known:
-            raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), known)}", param=f"{at}.{key}")
+        if key not in known_fields:
+            raise InvalidRequest(
+                f"{at} has no field '{key}'.{nearest(str(key), known_fields)}", param=f"{at}.{key}"
+            )
         if key in ("parent", "embedding_model", "strategy") and not isinstance(value, str):
             raise InvalidRequest(f"{at}.{key} must be a text, not {value!r}.", param=f"{at}.{key}")
     chunking = item.get("chunking_strategy")
-    own = {key: item[key] for key in _STRATEGY_FIELDS if key in item}
+    strategy_fields = {key: item[key] for key in _STRATEGY_FIELDS if key in item}
     if "strategy" in item and chunking is None:
-        chunking = {"type": item["strategy"], **own}
-    elif own or "strategy" in item:
+        chunking = {"type": item["strategy"], **strategy_fields}
+    elif strategy_fields or "strategy" in item:
         raise InvalidRequest(
-            f"{at} needs a 'strategy', and no 'chunking_strategy', for {', '.join(own) or 'that'}.",
+            f"{at} needs a 'strategy', and no 'chunking_strategy', for {', '.join(strategy_fields) or 'that'}.",
             param=f"{at}.strategy",
         )
     try:
@@ -280,17 +288,18 @@ def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
     """Whether a group is what a configuration asks for; where it says nothing, anything is."""
     preset, _ = PRESETS.get(spec.name, (None, ""))
     chunking = check_chunking(spec.chunking or preset, by_model=True)
-    kept = spec.embedding_model is None and is_late(chunking)  # whatever model it was made with
+    is_kept = spec.embedding_model is None and is_late(chunking)  # whatever model it was made with
     return (
         row.chunking == chunking
         and (spec.parent is None or row.parent == spec.parent)
-        and (kept or row.embedding_model == spec.embedding_model)
+        and (is_kept or row.embedding_model == spec.embedding_model)
     )
 
 
-def _unknown(name: str, known: Sequence[str], param: str) -> NotFound:
+def _unknown(name: str, known_groups: Sequence[str], param: str) -> NotFound:
     return NotFound(
-        f"The store has no group '{name[:64]}'.{nearest(name, known)} There are: {', '.join(known) or 'none'}.",
+        f"The store has no group '{name[:64]}'.{nearest(name, known_groups)} There are: "
+        f"{', '.join(known_groups) or 'none'}.",
         code="group_not_found",
         param=param,
     )

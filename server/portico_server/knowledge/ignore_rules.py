@@ -41,9 +41,9 @@ class IgnoreRules:
         for base, patterns in self._levels:
             name = path.relative_to(base).as_posix()
             spec = patterns.folders if folder else patterns.files
-            included = spec.check_file(f"{name}/" if folder else name).include
-            if included is not None:
-                return included
+            is_included = spec.check_file(f"{name}/" if folder else name).include
+            if is_included is not None:
+                return is_included
         return False
 
 

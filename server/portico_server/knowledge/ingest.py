@@ -121,22 +121,24 @@ class Ingest:
         """Stores of which all files are read again, at their owners' expense."""
 
     async def run(
-        self, store: StoreRow, context: Context, *, changed: bool = False, mirrored: bool = False
+        self, store: StoreRow, context: Context, *, has_changed: bool = False, is_mirrored: bool = False
     ) -> JSON:
         """Index until nothing waits and all of it can be found; how many files were indexed and how many failed.
 
-        ``changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
-        ``mirrored``: until no mirrored file waits; what else does is for another run.
+        ``has_changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
+        ``is_mirrored``: until no mirrored file waits; what else does is for another run.
         """
         began = time.perf_counter()
         tally, in_groups = IngestTally(), IngestTally()
-        found: StoreRow | None = store
-        while found is not None and await self._turn(found, tally, in_groups, context, mirrored=mirrored):
-            found = await self._database.read(rows.get, store.id)
-        if found is None:
+        store_row: StoreRow | None = store
+        while store_row is not None and await self._turn(
+            store_row, tally, in_groups, context, is_mirrored=is_mirrored
+        ):
+            store_row = await self._database.read(rows.get, store.id)
+        if store_row is None:
             return {}
-        store = found
-        if tally.done or changed:
+        store = store_row
+        if tally.done or has_changed:
             await self._indexes.ready(store.id, store.embedding_model, context.emit)
         if time.perf_counter() - began > LONG_RUN_S:
             await pools.release_memory()
@@ -168,7 +170,7 @@ class Ingest:
         in_groups: IngestTally,
         context: Context,
         *,
-        mirrored: bool,
+        is_mirrored: bool,
     ) -> bool:
         """Index while the store is ours; whether something was left because another run waits for it."""
         async with self.writing(store.id):
@@ -185,7 +187,7 @@ class Ingest:
 
             def is_over(any_mirrored: bool) -> bool:
                 nonlocal gives_way
-                if mirrored and not any_mirrored:
+                if is_mirrored and not any_mirrored:
                     return True
                 gives_way = gives_way or (store.id in self._wanted and time.monotonic() >= until)
                 return gives_way
@@ -208,8 +210,8 @@ class Ingest:
 
     async def _fail_all(self, store_id: str, target: ChunkTarget, error: PorticoError) -> None:
         """Fail every file that waits: nothing stays in progress that nobody works on."""
-        while waiting := await self._database.read(rows.waiting, store_id, 1_000):
-            for row in waiting:
+        while file_rows := await self._database.read(rows.waiting, store_id, 1_000):
+            for row in file_rows:
                 await target.fail(row, "server_error", target.failure(row, error), keep=True)
 
     def write_lock(self, store_id: str) -> asyncio.Lock:
@@ -239,7 +241,7 @@ class Ingest:
     ) -> None:
         """Make the chunks of a further group, of all files that it lacks."""
         target = GroupTarget(group, store, self._database, self._indexes)
-        done = tally.done
+        done_count = tally.done
 
         async def waiting() -> Sequence[StoreFileRow]:
             if await self._database.read(groups.get, store.id, group.name) != group:
@@ -251,11 +253,11 @@ class Ingest:
             while fresh := await feed.begin():
                 await self._index_files(feed, fresh, target, tally, context)
         except (_ModelFails, WorkersUnavailable) as error:
-            while found := await waiting():
-                for row in found:
+            while file_rows := await waiting():
+                for row in file_rows:
                     await target.fail(row, "server_error", target.failure(row, error))
             raise _failed(store, error) from error
-        if tally.done > done and await self._database.read(groups.get, store.id, group.name) == group:
+        if tally.done > done_count and await self._database.read(groups.get, store.id, group.name) == group:
             await self._indexes.ready(store.id, target.model, context.emit, group.name)
 
     async def _index_files(
@@ -272,35 +274,35 @@ class Ingest:
         files that take long delay those of nobody else.
         """
         gathering = WriteQueue()
-        dropped: set[str] = set()
+        dropped_files: set[str] = set()
 
-        async def read(row: StoreFileRow, *, resumed: bool) -> None:
+        async def read(row: StoreFileRow, *, is_resumed: bool) -> None:
             work_slots.KEY.set(target.owner or row.whose or "")
             tally.reading[row.file_id] = row.filename
-            partial = await PartialFile.find(self._database, row, target.model) if resumed else None
+            partial = await PartialFile.find(self._database, row, target.model) if is_resumed else None
             try:
-                await self._read(row, target, gathering, dropped, context, partial)
+                await self._read(row, target, gathering, dropped_files, context, partial)
             except ChunksDifferError:
-                await self._read(row, target, gathering, dropped, context)
+                await self._read(row, target, gathering, dropped_files, context)
 
         async def read_all(fresh: Sequence[StoreFileRow]) -> None:
             async with asyncio.TaskGroup() as readers:
                 reading: dict[asyncio.Task[None], StoreFileRow] = {}
-                resumed: set[str] = set()
+                resumed_files: set[str] = set()
                 while True:
                     if fresh:
-                        resumed |= await target.partial_files(fresh)
+                        resumed_files |= await target.partial_files(fresh)
                         tally.total += len(fresh)
                         await context.emit(tally.status())
                     for row in feed.take(reading.values(), self._workers):
-                        task = readers.create_task(read(row, resumed=row.file_id in resumed))
+                        task = readers.create_task(read(row, is_resumed=row.file_id in resumed_files))
                         reading[task] = row
                     if not reading:
                         break
-                    done, _ = await asyncio.wait(
+                    tasks, _ = await asyncio.wait(
                         reading, timeout=LOOK_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED
                     )
-                    for task in done:
+                    for task in tasks:
                         del reading[task]
                     fresh = await feed.look()
             gathering.end()
@@ -309,23 +311,23 @@ class Ingest:
             async with asyncio.TaskGroup() as group:
                 group.create_task(read_all(fresh))
                 while batch := await gathering.take():
-                    batch = [item for item in batch if item.row.file_id not in dropped]
-                    dropped |= await self._write(batch, target, context)
-                    for file_id in dropped:
+                    batch = [item for item in batch if item.row.file_id not in dropped_files]
+                    dropped_files |= await self._write(batch, target, context)
+                    for file_id in dropped_files:
                         tally.reading.pop(file_id, None)
                     await self._report(batch, tally, context)
         except BaseExceptionGroup as errors:
-            ours, others = errors.split(PorticoError)
-            if ours is None or others is not None:
+            exception_group, others = errors.split(PorticoError)
+            if exception_group is None or others is not None:
                 raise
-            raise _first(ours) from None
+            raise _first(exception_group) from None
 
     async def _read(
         self,
         row: StoreFileRow,
         target: ChunkTarget,
         gathering: WriteQueue,
-        dropped: Collection[str],
+        dropped_files: Collection[str],
         context: Context,
         partial: PartialFile | None = None,
     ) -> None:
@@ -336,30 +338,34 @@ class Ingest:
         """
         began = time.perf_counter()
         await context.emit(StepStarted(f"index/{row.filename}"))
-        first, used = partial is None, 0
+        first, used_bytes = partial is None, 0
         if partial is not None:
             target.resume_after(row, partial.weight)
-        held: list[NewChunk] = []
-        chunking, charged = target.chunking(row), self._at_expense(row, target, context)
+        chunks: list[NewChunk] = []
+        chunking, charged_context = target.chunking(row), self._at_expense(row, target, context)
         try:
             async with (
                 self._files.open(row.sha256) as path,
-                aclosing(self._readers.read(path, row.filename, chunking, charged, indexed=True)) as runs,
+                aclosing(
+                    self._readers.read(path, row.filename, chunking, charged_context, is_indexed=True)
+                ) as runs,
             ):
                 async for parts in runs:
                     new = [NewChunk(part.text, part.place) for part in parts]
-                    held += new if partial is None else await partial.missing(new)
-                    used += sum(len(part.text.encode()) for part in parts)
-                    while len(held) > MAX_BATCH_CHUNKS:
+                    chunks += new if partial is None else await partial.missing(new)
+                    used_bytes += sum(len(part.text.encode()) for part in parts)
+                    while len(chunks) > MAX_BATCH_CHUNKS:
                         await gathering.put(
-                            ReadChunks(row, began, held[:MAX_BATCH_CHUNKS], first, last=False, used=used)
+                            ReadChunks(
+                                row, began, chunks[:MAX_BATCH_CHUNKS], first, last=False, used=used_bytes
+                            )
                         )
-                        held, first = held[MAX_BATCH_CHUNKS:], False
-                    if row.file_id in dropped:
+                        chunks, first = chunks[MAX_BATCH_CHUNKS:], False
+                    if row.file_id in dropped_files:
                         return
             if partial is not None:
                 partial.end()
-            await gathering.put(ReadChunks(row, began, held, first, used=used))
+            await gathering.put(ReadChunks(row, began, chunks, first, used=used_bytes))
         except Unreadable as error:
             message = f"{row.filename} {error.message}"
             await gathering.put(ReadChunks(row, began, first=first, code=error.code, message=message))
@@ -369,15 +375,15 @@ class Ingest:
 
     async def _write(self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context) -> set[str]:
         """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
-        dropped: set[str] = set()
+        dropped_files: set[str] = set()
         await self._take_room(batch, target)
         vectors: dict[int, Sequence[bytes]] = {}
         for part in self._by_payer(batch, target):
-            charged = self._at_expense(part[0].row, target, context)
-            vectors |= await self._vectors(part, target, charged)
+            charged_context = self._at_expense(part[0].row, target, context)
+            vectors |= await self._vectors(part, target, charged_context)
         good: list[IndexedChunks] = []
         for item in batch:
-            if item.row.file_id in dropped:
+            if item.row.file_id in dropped_files:
                 continue
             if item.message is None:
                 data = vectors.get(id(item))
@@ -385,21 +391,23 @@ class Ingest:
                 continue
             logger.warning("store %s: %s", item.row.store_id, item.message)
             # What there was of it goes, unless the next attempt can begin behind it; nothing is added in any case.
-            good = [other for other in good if other.row.file_id != item.row.file_id]
-            dropped.add(item.row.file_id)
+            good = [
+                indexed_chunks for indexed_chunks in good if indexed_chunks.row.file_id != item.row.file_id
+            ]
+            dropped_files.add(item.row.file_id)
             await target.fail(item.row, item.code, item.message, keep=item.keep)
         if good:
-            kept = await target.put(good)
-            dropped |= {item.row.file_id for item in good} - kept
-        return dropped
+            kept_files = await target.put(good)
+            dropped_files |= {item.row.file_id for item in good} - kept_files
+        return dropped_files
 
     def _by_payer(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> Iterable[list[ReadChunks]]:
         """What could be read, by at whose expense it is embedded."""
-        found: dict[str | None, list[ReadChunks]] = {}
+        chunks: dict[str | None, list[ReadChunks]] = {}
         for item in batch:
             if item.message is None:
-                found.setdefault(target.payer(item.row), []).append(item)
-        return found.values()
+                chunks.setdefault(target.payer(item.row), []).append(item)
+        return chunks.values()
 
     async def _take_room(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> None:
         """Fail what was read if the owner of the store keeps too much on the disk already."""
@@ -435,12 +443,12 @@ class Ingest:
                 item.code, item.message = "server_error", target.failure(item.row, error)
                 item.keep = True
             return {}
-        found: dict[int, Sequence[bytes]] = {}
+        vectors_by_item: dict[int, Sequence[bytes]] = {}
         begin = 0
         for item in batch:
-            found[id(item)] = flat[begin : begin + len(item.chunks)]
+            vectors_by_item[id(item)] = flat[begin : begin + len(item.chunks)]
             begin += len(item.chunks)
-        return found
+        return vectors_by_item
 
     async def _report(self, batch: Sequence[ReadChunks], tally: IngestTally, context: Context) -> None:
         """Count the files that are done, and say so."""
@@ -471,10 +479,10 @@ async def _probe(model: str, error: PorticoError, context: Context) -> None:
     """Raise `_ModelFails` if ``model``, which failed with ``error``, fails for a single word too."""
     try:
         await embed_texts([_PROBE], model, context)
-    except PorticoError as again:
-        if again.code in DAEMON_ERROR_CODES:
+    except PorticoError as probe_error:
+        if probe_error.code in DAEMON_ERROR_CODES:
             raise
-        raise _ModelFails(error.message, code=error.code) from again
+        raise _ModelFails(error.message, code=error.code) from probe_error
 
 
 def _failed(store: StoreRow, error: PorticoError) -> EngineFailed:

@@ -35,7 +35,7 @@ class ChunkTarget(Protocol):
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         """Write runs of files in one transaction; the files that are still wanted."""
 
-    async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+    async def partial_files(self, file_rows: Sequence[StoreFileRow]) -> set[str]:
         """The files of which an interrupted attempt has left something to continue from."""
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
@@ -67,16 +67,18 @@ class StoreTarget:
         return f"{row.filename} could not be indexed: {error.message}"
 
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
-        weighed = [replace(item, used=item.used + self._weigh(item)) for item in batch]
+        indexed_chunks = [replace(item, used=item.used + self._weigh(item)) for item in batch]
         if self._links:
-            weighed = await pools.INDEX.run(with_links, self._store, weighed)
+            indexed_chunks = await pools.INDEX.run(with_links, self._store, indexed_chunks)
         try:
-            kept = await self._database.write(indexed.put, self._store, weighed, self.model or None)
+            kept_files = await self._database.write(
+                indexed.put, self._store, indexed_chunks, self.model or None
+            )
         except NotFound:
             return set()  # the store has been deleted
-        if kept:
+        if kept_files:
             self._indexes.changed(self._store, self.model)
-        return kept
+        return kept_files
 
     def _weigh(self, item: IndexedChunks) -> int:
         """Bytes of the vectors of a file up to the end of this run."""
@@ -86,8 +88,8 @@ class StoreTarget:
             self._vectors[item.row.file_id] = weight
         return weight
 
-    async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
-        ids = [row.file_id for row in waiting]
+    async def partial_files(self, file_rows: Sequence[StoreFileRow]) -> set[str]:
+        ids = [row.file_id for row in file_rows]
         return await self._database.read(chunks.files_with_chunks, self._store, ids)
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
@@ -143,12 +145,12 @@ class GroupTarget:
         return f"{row.filename} could not be put into the group '{self._group.name}': {error.message}"
 
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
-        kept = await self._database.write(groups.put, self._group, batch, self.model or None)
-        if kept:
+        kept_files = await self._database.write(groups.put, self._group, batch, self.model or None)
+        if kept_files:
             self._indexes.changed(self._group.store_id, self.model, self._group.name)
-        return kept
+        return kept_files
 
-    async def partial_files(self, waiting: Sequence[StoreFileRow]) -> set[str]:
+    async def partial_files(self, file_rows: Sequence[StoreFileRow]) -> set[str]:
         return set()
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:

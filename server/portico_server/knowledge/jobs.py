@@ -41,7 +41,7 @@ MAX_RUNNING_SYNCS = 4
 
 
 class StoreJobs:
-    """Carries out ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``. ``changed`` is called
+    """Carries out ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``. ``on_change`` is called
     when a store is another.
     """
 
@@ -56,7 +56,7 @@ class StoreJobs:
         making: GroupGenerator,
         calibration: Calibration,
         registry: Registry,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         self._database = database
         self._scheduler = scheduler
@@ -70,7 +70,7 @@ class StoreJobs:
         self._models = ModelChange(database, ingest)
         self._reindex = Reindex(database, indexes, ingest)
         self._links = LinkCatchUp(database, ingest.writing)
-        self._changed = changed
+        self._changed = on_change
 
     async def start(self) -> list[str]:
         """Take up what was interrupted and look at what is followed again; the ids of the runs that do so.
@@ -82,17 +82,19 @@ class StoreJobs:
         self._scheduler.handle("embed", self._run_embed, concurrency=MAX_RUNNING_CHANGES)
         self._scheduler.handle(LINK_RUN_KIND, self._run_link, concurrency=MAX_RUNNING_CHANGES)
         self._scheduler.handle("reindex", self._run_reindex, concurrency=MAX_RUNNING_CHANGES)
-        self._scheduler.handle("calibrate", self._run_calibrate, concurrency=MAX_RUNNING_CHANGES, owned=True)
-        found = await self._database.read(rows.visible, None, everyone=True)
-        for gone in await self._indexes.sweep({row.id for row in found}):
+        self._scheduler.handle(
+            "calibrate", self._run_calibrate, concurrency=MAX_RUNNING_CHANGES, is_owned=True
+        )
+        store_rows = await self._database.read(rows.visible, None, include_all=True)
+        for store_id in await self._indexes.sweep({row.id for row in store_rows}):
             # An import that was cut off may have left chunks.
-            await self._database.write(archives.give_up, gone)
-        unfinished = {
+            await self._database.write(archives.give_up, store_id)
+        unfinished_stores = {
             *await self._database.read(rows.unfinished),
             *await self._database.read(groups.unfinished),
         }
         run_ids = []
-        for row in found:
+        for row in store_rows:
             if is_expired(row):
                 await self._database.write(rows.empty, row.id)
                 continue
@@ -100,34 +102,34 @@ class StoreJobs:
             self._following.follow(row)
             if follows(row) and not row.paused:
                 run_ids.append(await self._following.sync(row))  # which also indexes what waits
-            elif row.id in unfinished:
-                waiting = await self._database.read(rows.waiting, row.id, 1)
-                run_ids.append(await self._contents.queue(row, waiting[0].whose if waiting else None))
+            elif row.id in unfinished_stores:
+                file_rows = await self._database.read(rows.waiting, row.id, 1)
+                run_ids.append(await self._contents.queue(row, file_rows[0].whose if file_rows else None))
             if row.next_embedding_model is not None:
                 run_ids.append(await self._scheduler.ensure("embed", row.id, row.work))
             if row.linked_to is not None:
                 run_ids.append(await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work))
         return run_ids
 
-    async def change_model(self, row: StoreRow, wanted: str) -> str:
+    async def change_model(self, row: StoreRow, model_name: str) -> str:
         """Give a store the vectors of another model ("" for none); the id of the run that makes them.
 
         Until all of them are there the old ones answer.
         """
-        values = {"next_embedding_model": resolve_embedding_model(wanted, self._registry)}
+        values = {"next_embedding_model": resolve_embedding_model(model_name, self._registry)}
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, row.work)
 
-    async def link(self, row: StoreRow, wanted: bool) -> str | None:
+    async def link(self, row: StoreRow, is_wanted: bool) -> str | None:
         """Link the passages of a store by what they name, or no longer; the id of the run that does it for those that
         are there, ``None`` if it is so already.
 
         What comes in meanwhile is linked with its chunks.
         """
-        if row.links == wanted and row.linked_to is None:
+        if row.links == is_wanted and row.linked_to is None:
             return None
-        if row.links != wanted:
-            await self._database.write(rows.change, row.id, {"links": wanted, "linked_to": 0})
+        if row.links != is_wanted:
+            await self._database.write(rows.change, row.id, {"links": is_wanted, "linked_to": 0})
             self._changed()
         return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
 
@@ -162,10 +164,10 @@ class StoreJobs:
             return {}
         work_slots.KEY.set(row.owner or "")
         result = await self._following.run(row, context)
-        for whose in {
-            one.whose for one in await self._database.read(rows.waiting, row.id, MAX_WAITING_FILES)
+        for owner in {
+            file_row.whose for file_row in await self._database.read(rows.waiting, row.id, MAX_WAITING_FILES)
         }:
-            await self._contents.queue(row, whose)  # what was uploaded, if nobody works on it
+            await self._contents.queue(row, owner)  # what was uploaded, if nobody works on it
         await self._making.resume(row)
         return result
 

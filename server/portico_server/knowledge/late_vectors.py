@@ -68,19 +68,19 @@ def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
 
 def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int], ...]]:
     """Pieces in their order as one text, and where each stands in it; what two of them share stands there once."""
-    found: list[str] = []
+    texts: list[str] = []
     spans: list[tuple[int, int]] = []
     length = 0
     last: Part | None = None
     for piece in pieces:
-        shared = 0 if last is None else last.place.end - piece.place.start
-        if last is not None and not (shared >= 0 and last.text.endswith(piece.text[:shared])):
-            shared = -1  # something lies between them, or they are of two documents of one archive
-        gap = "\n" if shared < 0 else ""
-        shared = max(0, shared)
-        found += (gap, piece.text[shared:])
-        begin = length + len(gap) - shared
+        shared_chars = 0 if last is None else last.place.end - piece.place.start
+        if last is not None and not (shared_chars >= 0 and last.text.endswith(piece.text[:shared_chars])):
+            shared_chars = -1  # something lies between them, or they are of two documents of one archive
+        gap = "\n" if shared_chars < 0 else ""
+        shared_chars = max(0, shared_chars)
+        texts += (gap, piece.text[shared_chars:])
+        begin = length + len(gap) - shared_chars
         spans.append((begin, begin + len(piece.text)))
         length = max(length, spans[-1][1])
         last = piece
-    return "".join(found), tuple(spans)
+    return "".join(texts), tuple(spans)

@@ -37,26 +37,26 @@ class LinkCatchUp:
         """Bring all chunks of a store in line with its setting; how many were looked at."""
         async with self._writing(store_id):
             pass  # an ingest that began under the old setting has ended; later ones know the new one
-        done = 0
+        done_count = 0
         while (store := await self._database.read(rows.get, store_id)) and store.linked_to is not None:
-            wanted = await self._database.read(chunks.ids, store_id)
-            at = bisect_right(wanted, store.linked_to)
-            total = done + len(wanted) - at
-            while part := list(wanted[at : at + MAX_LINKED_CHUNKS]):
-                named: Mapping[int, Sequence[NewLink]] = {}
+            array = await self._database.read(chunks.ids, store_id)
+            at = bisect_right(array, store.linked_to)
+            total = done_count + len(array) - at
+            while part := list(array[at : at + MAX_LINKED_CHUNKS]):
+                links: Mapping[int, Sequence[NewLink]] = {}
                 if store.links:
                     texts = await self._database.read(chunks.indexed_texts, part)
-                    named = await pools.INDEX.run(_named, store_id, texts)
+                    links = await pools.INDEX.run(_named, store_id, texts)
                 if not await self._database.write(
-                    links_progress.catch_up, store_id, part, named, keep=store.links
+                    links_progress.catch_up, store_id, part, links, keep=store.links
                 ):
                     break  # changed again
                 at += len(part)
-                done += len(part)
-                await context.emit(Progressed("link", "", done=done, total=total, unit="chunks"))
+                done_count += len(part)
+                await context.emit(Progressed("link", "", done=done_count, total=total, unit="chunks"))
             else:
                 await self._database.write(links_progress.caught_up, store_id, keep=store.links)
-        return {"linked": done}
+        return {"linked": done_count}
 
 
 def _named(

@@ -30,11 +30,11 @@ MIN_STORE_WEIGHT = 0.1
 
 
 async def search_stores(
-    stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, routed: bool = False
+    stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, is_routed: bool = False
 ) -> SearchResult:
     """The best passages of all ``stores``, which ``caller`` may read, ranked together.
 
-    ``routed``: a chat model, the ``writer`` of ``request``, first says which of them the question is for.
+    ``is_routed``: a chat model, the ``writer`` of ``request``, first says which of them the question is for.
 
     The scores of one store say how its passages compare with each other: the best of a store that has nothing to
     say is high too. Each store's scores are therefore scaled by the share of the question's words that its first
@@ -45,72 +45,82 @@ async def search_stores(
         raise InvalidRequest(f"Name 1 to {MAX_STORES} stores, not {len(stores)}.", param="stores")
 
     async def work(context: Context) -> SearchResult:
-        chosen, stages = stores, []
-        if routed and len(stores) > 1:
-            started = time.perf_counter()
-            known = [(store.name or store.id, store.description) for store in stores]
-            numbers, note = await choose_stores(request.query, known, request.refine.writer, context)
-            chosen = [stores[number] for number in numbers]
-            stages = [TraceStage("route", (time.perf_counter() - started) * 1e3, (), note)]
+        store_rows, stages = stores, []
+        if is_routed and len(stores) > 1:
+            start_time = time.perf_counter()
+            store_descriptions = [(store.name or store.id, store.description) for store in stores]
+            numbers, note = await choose_stores(
+                request.query, store_descriptions, request.refine.writer, context
+            )
+            store_rows = [stores[number] for number in numbers]
+            stages = [TraceStage("route", (time.perf_counter() - start_time) * 1e3, (), note)]
         try:
             async with asyncio.TaskGroup() as tasks:
-                sub_request = [tasks.create_task(_search_one(store, request, context)) for store in chosen]
+                sub_request = [
+                    tasks.create_task(_search_one(store, request, context)) for store in store_rows
+                ]
         except BaseExceptionGroup as errors:  # the others were cancelled with the first
             raise errors.exceptions[0] from errors
-        found = await _combine([task.result() for task in sub_request], request)
-        return replace(found, trace=(*stages, *found.trace)) if request.trace else found
+        found_search_result = await _combine([task.result() for task in sub_request], request)
+        return (
+            replace(found_search_result, trace=(*stages, *found_search_result.trace))
+            if request.trace
+            else found_search_result
+        )
 
     names = ", ".join(store.name or store.id for store in stores)
-    found: SearchResult = await runner.wait(runner.begin("search", names, caller, work))
-    return found
+    search_result: SearchResult = await runner.wait(runner.begin("search", names, caller, work))
+    return search_result
 
 
 async def _search_one(store: StoreRow, request: Search, context: Context) -> SearchResult:
-    found = await context.call(f"store/{store.id}", request, listener=context.emit)
-    assert isinstance(found, SearchResult)
-    trace = tuple(replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in found.trace)
-    return replace(found, trace=trace)
+    search_result = await context.call(f"store/{store.id}", request, listener=context.emit)
+    assert isinstance(search_result, SearchResult)
+    trace = tuple(
+        replace(stage, name=f"{store.name or store.id}: {stage.name}") for stage in search_result.trace
+    )
+    return replace(search_result, trace=trace)
 
 
-async def _combine(found: Sequence[SearchResult], request: Search) -> SearchResult:
-    started = time.perf_counter()
-    weights = [1.0] * len(found)
-    if request.ranker != "vector" and not request.refine.reranker and len(found) > 1:
+async def _combine(search_results: Sequence[SearchResult], request: Search) -> SearchResult:
+    start_time = time.perf_counter()
+    weights = [1.0] * len(search_results)
+    if request.ranker != "vector" and not request.refine.reranker and len(search_results) > 1:
         firsts = [
             [
                 f"{name_in_words(passage.filename)} {passage.text}"
-                for passage in one.passages[:MAX_WEIGHED_PASSAGES]
+                for passage in search_result.passages[:MAX_WEIGHED_PASSAGES]
             ]
-            for one in found
+            for search_result in search_results
         ]
         weights = await pools.SEARCH.run(_weigh_stores, request.query, firsts)
     passages = [
         replace(passage, score=round(passage.score * weight, 6))
-        for one, weight in zip(found, weights, strict=True)
-        for passage in one.passages
+        for search_result, weight in zip(search_results, weights, strict=True)
+        for passage in search_result.passages
     ]
     best: dict[str, Passage] = {}
     for passage in sorted(passages, key=lambda item: -item.score):
         best.setdefault(passage.text, passage)
     few = list(best.values())[: request.max_num_results]
-    trace: list[TraceStage] = [stage for one in found for stage in one.trace]
+    trace: list[TraceStage] = [stage for search_result in search_results for stage in search_result.trace]
     if request.trace:
         note = ", ".join(f"{weight:.2f}" for weight in weights)
-        trace.append(TraceStage("stores", (time.perf_counter() - started) * 1e3, (), f"weights {note}"))
-    queries = dict.fromkeys(query for one in found for query in one.queries)
-    ranked = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
-    return SearchResult(ranked, tuple(trace), tuple(queries))
+        trace.append(TraceStage("stores", (time.perf_counter() - start_time) * 1e3, (), f"weights {note}"))
+    queries = dict.fromkeys(query for search_result in search_results for query in search_result.queries)
+    ranked_passages = tuple(replace(item, rank=rank) for rank, item in enumerate(few, 1))
+    return SearchResult(ranked_passages, tuple(trace), tuple(queries))
 
 
 def _weigh_stores(query: str, stores: Sequence[Sequence[str]]) -> list[float]:
     # The analyser loads its dictionaries: here, in a worker thread, and not when the daemon starts.
     from portico_server.knowledge.analyse import analyse, analyse_question
 
-    wanted = set(analyse_question(query).words)
-    if not wanted:
+    query_words = set(analyse_question(query).words)
+    if not query_words:
         return [1.0] * len(stores)
     weights = []
     for texts in stores:
-        held = wanted & {word for text in texts for word in analyse(text).words}
-        weights.append(MIN_STORE_WEIGHT + (1 - MIN_STORE_WEIGHT) * len(held) / len(wanted))
+        matched_words = query_words & {word for text in texts for word in analyse(text).words}
+        weights.append(MIN_STORE_WEIGHT + (1 - MIN_STORE_WEIGHT) * len(matched_words) / len(query_words))
     return weights

@@ -80,14 +80,14 @@ _PICTURE_TYPES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif
 
 
 class PictureDescriber:
-    """``wanted`` is the model to ask; empty: the first shared one that sees; ``none``: nobody is asked.
+    """``model_name`` is the model to ask; empty: the first shared one that sees; ``none``: nobody is asked.
 
     ``languages`` are those in which text is recognised where no model sees.
     """
 
-    def __init__(self, registry: Registry, wanted: str = "", languages: str = "") -> None:
+    def __init__(self, registry: Registry, model_name: str = "", languages: str = "") -> None:
         self._registry = registry
-        self._wanted = wanted
+        self._wanted = model_name
         self._languages = languages
 
     def readable(self) -> bool:

@@ -31,49 +31,49 @@ class ModelChange:
         model = store.next_embedding_model
         if model is None:
             return {}
-        made = 0
+        vector_count = 0
         if model not in ("", store.embedding_model):
-            made = await self._fill(store, model, context)
+            vector_count = await self._fill(store, model, context)
         # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
         async with self._ingest.writing(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None or now.next_embedding_model != model:
-                return {"embedded": made}  # deleted, or changed again: another run sees to it
+                return {"embedded": vector_count}  # deleted, or changed again: another run sees to it
             if model not in ("", now.embedding_model):
-                made += await self._fill(now, model, context)
+                vector_count += await self._fill(now, model, context)
             values = {"embedding_model": model, "next_embedding_model": None}
             await self._database.write(rows.change, store.id, values)
             if now.embedding_model not in ("", model):
                 await self._drop(now)
-        return {"embedded": made}
+        return {"embedded": vector_count}
 
     async def _fill(self, store: StoreRow, model: str, context: Context) -> int:
         """Vectors of ``model`` for every chunk that has none; how many."""
-        made = 0
-        wanted = await self._chunks(store)
-        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
-            part = wanted[i : i + MAX_BATCH_CHUNKS]
+        vector_count = 0
+        chunk_ids = await self._chunks(store)
+        for i in range(0, len(chunk_ids), MAX_BATCH_CHUNKS):
+            part = chunk_ids[i : i + MAX_BATCH_CHUNKS]
             lacking = await self._database.read(chunk_vectors.chunks_without_vector, model, part)
             fresh = await embed_texts([text for _, text in lacking], model, context)
             data = {chunk: vector for (chunk, _), vector in zip(lacking, fresh, strict=True)}
             await self._database.write(chunk_vectors.add_vectors, model, data)
-            made += len(data)
+            vector_count += len(data)
             await context.emit(
                 Progressed(
                     "embed",
                     model,
-                    done=min(i + MAX_BATCH_CHUNKS, len(wanted)),
-                    total=len(wanted),
+                    done=min(i + MAX_BATCH_CHUNKS, len(chunk_ids)),
+                    total=len(chunk_ids),
                     unit="chunks",
                 )
             )
-        return made
+        return vector_count
 
     async def _drop(self, store: StoreRow) -> None:
-        wanted = await self._chunks(store)
-        for i in range(0, len(wanted), MAX_BATCH_CHUNKS):
+        chunk_ids = await self._chunks(store)
+        for i in range(0, len(chunk_ids), MAX_BATCH_CHUNKS):
             await self._database.write(
-                chunk_vectors.drop_vectors, store.embedding_model, wanted[i : i + MAX_BATCH_CHUNKS]
+                chunk_vectors.drop_vectors, store.embedding_model, chunk_ids[i : i + MAX_BATCH_CHUNKS]
             )
 
     async def _chunks(self, store: StoreRow) -> list[int]:
@@ -82,7 +82,7 @@ class ModelChange:
         for row in await self._database.read(groups.of_store, store.id):
             if row.embedding_model is None:
                 names.append(row.name)
-        found: list[int] = []
+        chunk_ids: list[int] = []
         for name in names:
-            found += await self._database.read(chunks.ids, store.id, name)
-        return found
+            chunk_ids += await self._database.read(chunks.ids, store.id, name)
+        return chunk_ids

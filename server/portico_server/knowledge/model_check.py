@@ -29,7 +29,7 @@ async def check_model(
     kind = chunking["type"]
     late = is_late(chunking)
     param = "embedding_model" if late else MODEL_PARAM
-    wanted, needed = ("chat", "chat") if CHUNKERS[kind].prompt else ("embedding", "embeddings")
+    purpose, needed_capability = ("chat", "chat") if CHUNKERS[kind].prompt else ("embedding", "embeddings")
     name = chunking.get("model") or embedding_model
     if not name:
         place = "the embedding model of the group" if late else "'model' in the chunking strategy"
@@ -39,21 +39,21 @@ async def check_model(
             param=param,
         )
     try:
-        found = await registry.resolve(name, caller)
+        servable = await registry.resolve(name, caller)
     except NotFound as error:
         raise NotFound(error.message, code=error.code, param=param) from error
-    if late and "spans" not in found.card.capabilities:
+    if late and "spans" not in servable.card.capabilities:
         raise await _late_unsupported(name, registry, caller)
-    if found.card.kind == "app" and not caller.admin:
+    if servable.card.kind == "app" and not caller.admin:
         # Chunks are made with the daemon's rights, and an app has those of its caller.
         raise Forbidden(
             f"'{name}' is an app, and an app that makes chunks works with the operator's rights. Name a model, or ask "
             "the operator to make the group.",
             param=MODEL_PARAM,
         )
-    if found.card.kind not in ("model", "app") or needed not in found.card.capabilities:
+    if servable.card.kind not in ("model", "app") or needed_capability not in servable.card.capabilities:
         raise InvalidRequest(
-            f"'{name}' is not a model for {wanted}, so it cannot make chunks by the strategy '{kind}'.",
+            f"'{name}' is not a model for {purpose}, so it cannot make chunks by the strategy '{kind}'.",
             param=MODEL_PARAM,
         )
 
@@ -61,7 +61,7 @@ async def check_model(
 async def _late_unsupported(name: str, registry: Registry, caller: Principal) -> InvalidRequest:
     """Why a model cannot embed late, with those that can."""
     able = [card.name for card in await registry.cards(caller, "model") if "spans" in card.capabilities]
-    here = (
+    available_models = (
         f"Models here that do: {', '.join(able[:MAX_NAMED_MODELS])}."
         if able
         else "No model here does: add one that pools by the mean, with the capability 'spans', such as "
@@ -69,7 +69,7 @@ async def _late_unsupported(name: str, registry: Registry, caller: Principal) ->
     )
     return InvalidRequest(
         f"'{name}' only gives vectors of whole texts, and the chunking strategy 'late' needs a model that gives those "
-        f"of parts of a text. {here}",
+        f"of parts of a text. {available_models}",
         code="spans_unsupported",
         param="embedding_model",
     )

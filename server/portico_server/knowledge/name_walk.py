@@ -75,32 +75,34 @@ class NameWalk:
         """What the question and its first passages both name."""
         from portico_server.knowledge.analyse import fold
 
-        asked = fold(self.question)
-        found: dict[str, int] = {}
+        folded_question = fold(self.question)
+        weights: dict[str, int] = {}
         for chunk, _ in self.ranking[:MAX_READ_PASSAGES]:
             if chunk in self.texts:
-                own = self._passage(chunk).terms
-                found |= {text: weight for text, weight in own.items() if says(asked, text)}
-        best = sorted(found, key=lambda text: (-found[text], -len(text), text))[:MAX_NAMED_TERMS]
+                passage_terms = self._passage(chunk).terms
+                weights |= {
+                    text: weight for text, weight in passage_terms.items() if says(folded_question, text)
+                }
+        best = sorted(weights, key=lambda text: (-weights[text], -len(text), text))[:MAX_NAMED_TERMS]
         for text in best:
-            self._number(text, found[text])
+            self._number(text, weights[text])
         return best
 
-    def rows(self, names: Sequence[str], found: Sequence[Ranking]) -> dict[int, list[LinkRow]]:
+    def rows(self, names: Sequence[str], rankings: Sequence[Ranking]) -> dict[int, list[LinkRow]]:
         """Links to the passages that say each name; none for one that is everywhere."""
         rows: dict[int, list[LinkRow]] = {}
-        for name, ranking in zip(names, found, strict=True):
+        for name, ranking in zip(names, rankings, strict=True):
             term = self._numbers[name]
-            here = [
+            chunk_ids = [
                 chunk for chunk, _ in ranking if chunk in self.texts and says(self._passage(chunk).text, name)
             ]
-            if here and len(here) < MAX_TERM_HITS:
-                rows[term] = [LinkRow(term, chunk, 1, self._weights[term]) for chunk in here]
+            if chunk_ids and len(chunk_ids) < MAX_TERM_HITS:
+                rows[term] = [LinkRow(term, chunk, 1, self._weights[term]) for chunk in chunk_ids]
         return rows
 
-    def begin(self, found: dict[int, list[LinkRow]]) -> None:
+    def begin(self, link_rows: dict[int, list[LinkRow]]) -> None:
         """Start at the passages that name what the question does, and at the best ones of the search."""
-        start(self.graph, found, {term: self.texts_of_terms[term] for term in found})
+        start(self.graph, link_rows, {term: self.texts_of_terms[term] for term in link_rows})
         for chunk, score in self.ranking[:MAX_HITS_ROWS]:
             if chunk in self.texts:
                 self.graph.reached.setdefault(chunk, HITS_WEIGHT * score)
@@ -109,17 +111,17 @@ class NameWalk:
     def next_terms(self) -> dict[int, float]:
         """What the passages of the last step name and nothing before, with its worth, the best first."""
         prior = dict(self.ranking)
-        reached = self.graph.reached
-        fresh = [chunk for chunk in reached if chunk not in self._stepped]
-        fresh.sort(key=lambda chunk: (-reached[chunk] * (1 + prior.get(chunk, 0.0)), chunk))
+        chunk_values = self.graph.reached
+        fresh = [chunk for chunk in chunk_values if chunk not in self._stepped]
+        fresh.sort(key=lambda chunk: (-chunk_values[chunk] * (1 + prior.get(chunk, 0.0)), chunk))
         worth: dict[int, float] = {}
         for chunk in fresh[:MAX_STEP_PASSAGES]:
             self._stepped.add(chunk)
-            left = MAX_PASSAGE_TERMS
+            remaining_terms = MAX_PASSAGE_TERMS
             for text, weight in self._passage(chunk).terms.items():
-                if left and text not in self._numbers and not self._is_common(text):
-                    left -= 1
-                    worth[self._number(text, weight)] = reached[chunk]
+                if remaining_terms and text not in self._numbers and not self._is_common(text):
+                    remaining_terms -= 1
+                    worth[self._number(text, weight)] = chunk_values[chunk]
         best = sorted(worth, key=lambda term: (-self._weights[term], -worth[term], term))
         return {term: worth[term] for term in best[:MAX_STEP_TERMS]}
 
@@ -128,22 +130,22 @@ class NameWalk:
         hits = (chunk for chunk in self.far if chunk in self.texts and says(self._passage(chunk).text, text))
         return next(islice(hits, MAX_FAR_HITS, None), None) is not None
 
-    def go(self, found: dict[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
+    def go(self, link_rows: dict[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
         """One step: to the passages that say those terms."""
-        reach(self.graph, found, worth)
+        reach(self.graph, link_rows, worth)
 
     def chains(self) -> Ranking:
         """Passages by the best chain on which each lies."""
-        seen: dict[str, int] = {}
+        seen_counts: dict[str, int] = {}
         for passage in self._passages.values():
             for text, weight in passage.terms.items():
                 if weight > 1:
-                    seen[text] = seen.get(text, 0) + 1
+                    seen_counts[text] = seen_counts.get(text, 0) + 1
         for chunk in self.graph.reached:
-            own = self._passage(chunk)
+            walked_passage = self._passage(chunk)
             if any(
-                weight > 1 and seen[text] == 1 and not says(self.question_folded, text)
-                for text, weight in own.terms.items()
+                weight > 1 and seen_counts[text] == 1 and not says(self.question_folded, text)
+                for text, weight in walked_passage.terms.items()
             ):
                 self.graph.extra[chunk] = FRESH_WEIGHT
         return best_chains(self.graph, self.ranking)
@@ -165,20 +167,22 @@ class NameWalk:
         return number
 
     def _passage(self, chunk: int) -> _WalkedPassage:
-        known = self._passages.get(chunk)
-        if known is None:
+        walked_passage = self._passages.get(chunk)
+        if walked_passage is None:
             from portico_server.knowledge.analyse import fold
 
             text = self.texts[chunk]
-            known = self._passages[chunk] = _WalkedPassage(fold(text), names_in(text))
-        return known
+            walked_passage = self._passages[chunk] = _WalkedPassage(fold(text), names_in(text))
+        return walked_passage
 
 
 def names_in(text: str) -> dict[str, int]:
     """What a passage names, folded, with the worth of each, the best first."""
     from portico_server.knowledge.links.rules import LinkSource, short_names, terms
 
-    found = {term.text: term.weight for term in terms(LinkSource(text)) if term.kind not in (REFERENCE, FILE)}
-    for name in short_names(found):
-        found.setdefault(name, 1)
-    return found
+    weights = {
+        term.text: term.weight for term in terms(LinkSource(text)) if term.kind not in (REFERENCE, FILE)
+    }
+    for name in short_names(weights):
+        weights.setdefault(name, 1)
+    return weights

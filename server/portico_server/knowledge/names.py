@@ -22,9 +22,9 @@ def check_filename(name: str, param: str = "file") -> str:
     """
     problem = _problem(name)
     if problem:
-        shown = name[:80].encode("unicode_escape").decode("ascii")
+        shown_name = name[:80].encode("unicode_escape").decode("ascii")
         raise InvalidRequest(
-            f"The file name '{shown}' {problem}. Send the file under another name.",
+            f"The file name '{shown_name}' {problem}. Send the file under another name.",
             code="invalid_filename",
             param=param,
         )

@@ -10,26 +10,29 @@ from portico_server.knowledge.similarity import jaccard, shingles
 
 def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) -> list[SearchCandidate]:
     """Those that share less than ``share`` of their shingles with every better one. ``share`` is in (0, 1]."""
-    kept: list[tuple[SearchCandidate, frozenset[str]]] = []
+    kept_items: list[tuple[SearchCandidate, frozenset[str]]] = []
     for item in candidates:
-        own = shingles(item.row.text)
-        if all(jaccard(own, other) < share and item.row.text != better.row.text for better, other in kept):
-            kept.append((item, own))
-    return [item for item, _ in kept]
+        item_shingles = shingles(item.row.text)
+        if all(
+            jaccard(item_shingles, other_shingles) < share and item.row.text != better.row.text
+            for better, other_shingles in kept_items
+        ):
+            kept_items.append((item, item_shingles))
+    return [item for item, _ in kept_items]
 
 
 def drop_overlapping(candidates: Sequence[SearchCandidate]) -> list[SearchCandidate]:
     """Those of which no better one holds more than half: groups cut the same text more than once."""
-    kept: list[SearchCandidate] = []
+    search_candidates: list[SearchCandidate] = []
     for item in candidates:
-        if not any(_overlaps(item, better) for better in kept):
-            kept.append(item)
-    return kept
+        if not any(_overlaps(item, better) for better in search_candidates):
+            search_candidates.append(item)
+    return search_candidates
 
 
-def _overlaps(one: SearchCandidate, other: SearchCandidate) -> bool:
-    if one.row.file_id != other.row.file_id:
+def _overlaps(search_candidate: SearchCandidate, other: SearchCandidate) -> bool:
+    if search_candidate.row.file_id != other.row.file_id:
         return False
-    a, b = one.row.place, other.row.place
+    a, b = search_candidate.row.place, other.row.place
     common = min(a.end, b.end) - max(a.start, b.start)
     return common * 2 > min(a.end - a.start, b.end - b.start)

@@ -43,15 +43,15 @@ class StoreLinks:
 
     async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
         """The passage of a file in which the character ``start`` lies, as `Place.start` counts. Raises `NotFound`."""
-        found = await self._database.read(chunks.id_at, store.id, file_id, start)
-        if found is None or not await self._hits(store, [found]):
+        chunk_id = await self._database.read(chunks.id_at, store.id, file_id, start)
+        if chunk_id is None or not await self._hits(store, [chunk_id]):
             raise NotFound(
                 f"The store '{store.name or store.id}' has no passage there: no file '{file_id[:80]}' with a character "
                 f"{start}.",
                 code="chunk_not_found",
                 param="file",
             )
-        return found
+        return chunk_id
 
     async def neighbours(
         self, store: StoreView, chunk: int, *, after: int = 0, limit: int = 20
@@ -68,66 +68,73 @@ class StoreLinks:
                 code="chunk_not_found",
                 param="chunk",
             )
-        own = {link.term: link for link in await self._database.read(links.of_chunks, [chunk])}
-        named = await self._naming(list(own), await self._permitted(store))
-        named = {term: [link for link in rows if link.chunk_id != chunk] for term, rows in named.items()}
-        ordered: dict[int, LinkRow] = {}
+        own_links = {link.term: link for link in await self._database.read(links.of_chunks, [chunk])}
+        links_by_term = await self._naming(list(own_links), await self._permitted(store))
+        links_by_term = {
+            term: [link for link in rows if link.chunk_id != chunk] for term, rows in links_by_term.items()
+        }
+        link_rows: dict[int, LinkRow] = {}
         best_first = sorted(
-            named, key=lambda term: (-own[term].weight, len(named[term]), own[term].kind, term)
+            links_by_term,
+            key=lambda term: (-own_links[term].weight, len(links_by_term[term]), own_links[term].kind, term),
         )
         for term in best_first:
-            for link in named[term]:
-                ordered.setdefault(link.chunk_id, link)
-        page = list(ordered.values())[after : after + limit]
-        found = await self._hits(store, [link.chunk_id for link in page])
+            for link in links_by_term[term]:
+                link_rows.setdefault(link.chunk_id, link)
+        page = list(link_rows.values())[after : after + limit]
+        hit_rows = await self._hits(store, [link.chunk_id for link in page])
         texts = await pools.SEARCH.run(_texts, store.id, [row])
         data = tuple(
-            _linked(found[link.chunk_id], texts.get(link.term, ""), link.kind)
+            _linked(hit_rows[link.chunk_id], texts.get(link.term, ""), link.kind)
             for link in page
-            if link.chunk_id in found
+            if link.chunk_id in hit_rows
         )
-        return NeighbourPage(chunk, data, len(ordered) > after + limit)
+        return NeighbourPage(chunk, data, len(link_rows) > after + limit)
 
     async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
         """All passages and the terms that link at least two of them, as GraphML, piece by piece."""
         yield GRAPH_HEAD.encode()
-        permitted = await self._permitted(store)
+        abstract_set = await self._permitted(store)
         ids = await self._database.read(chunks.ids, store.id)
         for at in range(0, len(ids), MAX_PAGE_CHUNKS):
             part = list(ids[at : at + MAX_PAGE_CHUNKS])
-            found = await self._hits(store, part)
-            kept = [found[chunk] for chunk in part if chunk in found]
-            own = await self._database.read(links.of_chunks, [row.id for row in kept])
-            named: dict[int, list[LinkRow]] = {}
-            terms = list(dict.fromkeys(link.term for link in own))
+            found_hit_rows = await self._hits(store, part)
+            hit_rows = [found_hit_rows[chunk] for chunk in part if chunk in found_hit_rows]
+            own_links = await self._database.read(links.of_chunks, [row.id for row in hit_rows])
+            link_rows: dict[int, list[LinkRow]] = {}
+            terms = list(dict.fromkeys(link.term for link in own_links))
             for i in range(0, len(terms), _TERMS_READ_ROWS):
-                named |= await self._naming(terms[i : i + _TERMS_READ_ROWS], permitted)
-            texts = await pools.SEARCH.run(_texts, store.id, kept)
-            yield "".join(graph_elements(kept, own, named, texts)).encode(errors="replace")
+                link_rows |= await self._naming(terms[i : i + _TERMS_READ_ROWS], abstract_set)
+            texts = await pools.SEARCH.run(_texts, store.id, hit_rows)
+            yield "".join(graph_elements(hit_rows, own_links, link_rows, texts)).encode(errors="replace")
         yield b"</graph>\n</graphml>\n"
 
-    async def _hits(self, store: StoreView, wanted: Sequence[int]) -> dict[int, HitRow]:
-        """Those of the passages ``wanted`` that are of this store and that the caller may read."""
-        rows = await self._database.read(hits.get, store.id, wanted)
-        ours = await self._database.read(chunks.of_store, store.id, list(rows))
-        return {chunk: row for chunk, row in rows.items() if chunk in ours and store.permits(row.attributes)}
+    async def _hits(self, store: StoreView, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
+        """Those of the passages ``chunk_ids`` that are of this store and that the caller may read."""
+        rows = await self._database.read(hits.get, store.id, chunk_ids)
+        store_chunks = await self._database.read(chunks.of_store, store.id, list(rows))
+        return {
+            chunk: row
+            for chunk, row in rows.items()
+            if chunk in store_chunks and store.permits(row.attributes)
+        }
 
     async def _permitted(self, store: StoreView) -> AbstractSet[str] | None:
         """The files that the caller may read; ``None``: all of them."""
         if store.whole:
             return None
-        found = await self._database.read(hits.attributes, store.id)
-        return frozenset(file_id for file_id, attributes in found if store.permits(attributes))
+        file_attributes = await self._database.read(hits.attributes, store.id)
+        return frozenset(file_id for file_id, attributes in file_attributes if store.permits(attributes))
 
     async def _naming(
-        self, terms: Sequence[int], permitted: AbstractSet[str] | None
+        self, terms: Sequence[int], abstract_set: AbstractSet[str] | None
     ) -> dict[int, list[LinkRow]]:
         """Who names terms, among the passages of those files."""
-        named: dict[int, list[LinkRow]] = {}
-        for link in await self._database.read(links.naming, terms, with_files=permitted is not None):
-            if permitted is None or link.file_id in permitted:
-                named.setdefault(link.term, []).append(link)
-        return named
+        link_rows: dict[int, list[LinkRow]] = {}
+        for link in await self._database.read(links.naming, terms, with_files=abstract_set is not None):
+            if abstract_set is None or link.file_id in abstract_set:
+                link_rows.setdefault(link.term, []).append(link)
+        return link_rows
 
 
 _TERMS_READ_ROWS = links.MAX_LINKS_READ_ROWS // links.MAX_TERM_CHUNKS

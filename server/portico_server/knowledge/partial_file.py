@@ -33,8 +33,8 @@ class PartialFile:
     @classmethod
     async def find(cls, database: Database, row: StoreFileRow, model: str) -> PartialFile | None:
         """What there is of a file; ``None`` unless all of it has vectors of ``model``, if there is one."""
-        there = await database.read(chunks.unfinished_chunks, row.store_id, row.file_id, model)
-        return cls(database, row, *there) if there is not None else None
+        unfinished = await database.read(chunks.unfinished_chunks, row.store_id, row.file_id, model)
+        return cls(database, row, *unfinished) if unfinished is not None else None
 
     async def missing(self, come: Sequence[NewChunk]) -> list[NewChunk]:
         """Those of the next chunks that are not there yet. Raises `ChunksDifferError`."""
@@ -45,8 +45,12 @@ class PartialFile:
                 self._page = await self._database.read(
                     chunks.of_file, self._row.store_id, self._row.file_id, self._seen - 1, MAX_COMPARED_CHUNKS
                 )
-            kept = self._page.pop(0) if self._page else None
-            if kept is None or (kept.ordinal, kept.text, kept.place) != (self._seen, chunk.text, chunk.place):
+            chunk_row = self._page.pop(0) if self._page else None
+            if chunk_row is None or (chunk_row.ordinal, chunk_row.text, chunk_row.place) != (
+                self._seen,
+                chunk.text,
+                chunk.place,
+            ):
                 raise ChunksDifferError("It is cut otherwise now.")
             self._seen += 1
         return []

@@ -79,32 +79,32 @@ class Previews:
             if form is None:
                 model = strategy["model"] or DEFAULT_EMBEDDING_MODEL
                 return await semantic_chunks(pieces, strategy["size"], strategy["percentile"], model, context)
-            found: list[Part] = []
+            parts: list[Part] = []
             writing = ChunkWriter(pieces, filename, form, strategy["model"])
             async with aclosing(writing.chunks(context)) as runs:
                 async for _, chunks in runs:
-                    found.extend(chunks)
-            return found
+                    parts.extend(chunks)
+            return parts
 
         run = self._runner.begin("chunk", filename, caller, work)
         chunks: list[Part] = await self._runner.wait(run)
-        made = _cut(strategy, chunks[:limit], [len(part.text) for part in chunks])
-        return made if form is None else replace(made, total=max(len(piece_lengths), made.total))
+        cut = _cut(strategy, chunks[:limit], [len(part.text) for part in chunks])
+        return cut if form is None else replace(cut, total=max(len(piece_lengths), cut.total))
 
     async def _pieces(
         self, path: Path, filename: str, strategy: Mapping[str, Any], limit: int
     ) -> tuple[list[Part], list[int]]:
         """The first ``limit`` chunks of a file, and the lengths of all of them."""
-        kept: list[Part] = []
+        parts: list[Part] = []
         lengths: list[int] = []
         try:
             async with aclosing(self._readers.read(path, filename, strategy)) as runs:
                 async for run in runs:
-                    kept.extend(run[: limit - len(kept)])
+                    parts.extend(run[: limit - len(parts)])
                     lengths += [len(chunk.text) for chunk in run]
         except Unreadable as error:
             raise InvalidRequest(f"{filename} {error.message}", code=error.code, param="file") from error
-        return kept, lengths
+        return parts, lengths
 
 
 def _cut(strategy: Mapping[str, Any], chunks: Sequence[Part], lengths: Sequence[int]) -> Cut:

@@ -46,12 +46,12 @@ async def rewrite_question(query: str, refine: Refine, context: Context) -> Sear
     if refine.rewrite == "":
         return SearchQueries((query,))
     if refine.rewrite != "replace":
-        found = await _write_further(query, refine, context)
-        queries = tuple(dict.fromkeys([query, *found]))[: MAX_FURTHER_QUESTIONS + 1]
+        rewritten_questions = await _write_further(query, refine, context)
+        queries = tuple(dict.fromkeys([query, *rewritten_questions]))[: MAX_FURTHER_QUESTIONS + 1]
         return SearchQueries(queries, " | ".join(queries[1:]))
     try:
         async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
-            found = await _write_further(query, refine, context)
+            rewritten_questions = await _write_further(query, refine, context)
     except PorticoError as error:
         return SearchQueries((query,), f"the question itself: {error.message}")
     except TimeoutError:
@@ -60,14 +60,18 @@ async def rewrite_question(query: str, refine: Refine, context: Context) -> Sear
         return SearchQueries(
             (query,), f"the question itself: '{refine.writer}' took longer than {REWRITE_TIMEOUT_S:g} s"
         )
-    return SearchQueries((found[0],), found[0]) if found else SearchQueries((query,), "the question itself")
+    return (
+        SearchQueries((rewritten_questions[0],), rewritten_questions[0])
+        if rewritten_questions
+        else SearchQueries((query,), "the question itself")
+    )
 
 
 async def _write_further(query: str, refine: Refine, context: Context) -> list[str]:
     """What the model makes of a question."""
     assert refine.rewrite
-    more = {"count": MAX_FURTHER_QUESTIONS} if refine.rewrite == "decompose" else {}
-    messages = builtin.messages(_REWRITE_PROMPTS[refine.rewrite], question=query, **more)
+    arguments = {"count": MAX_FURTHER_QUESTIONS} if refine.rewrite == "decompose" else {}
+    messages = builtin.messages(_REWRITE_PROMPTS[refine.rewrite], question=query, **arguments)
     reply = await context.call(refine.writer, Chat(messages, {"temperature": 0, "max_tokens": 256}))
     if not isinstance(reply, ChatReply):
         raise EngineFailed(f"'{refine.writer}' did not answer as a chat model does.")

@@ -114,9 +114,9 @@ class ChunkRanker:
     async def _catch_up(
         self, index: IndexHandle, context: Context, trace: SearchTrace, last_change: int | None = None
     ) -> None:
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         lag = await index.catch_up(LAG_WAIT_S, context.emit, last_change)
-        trace.add("index", started, note=f"{lag} changes are not in the index yet" if lag else "")
+        trace.add("index", start_time, note=f"{lag} changes are not in the index yet" if lag else "")
 
     async def _rank(
         self,
@@ -137,15 +137,15 @@ class ChunkRanker:
             dense = await self._search_vectors(request, index, context, among, trace)
             return [(chunk, min(1.0, max(0.0, score))) for chunk, score in dense]
         lexical, dense = await self._both(request, index, context, among, trace)
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         if request.ranker == "rrf":
             ranking, note = fuse_reciprocal([lexical, dense]), "reciprocal rank"
         else:
             weight = self._dense_weight(request, lexical)
             ranking = fuse_weighted(_scaled_words(lexical), scale_scores(dense), weight)
-            measured = ", as measured" if self._is_measured(request) else ""
-            note = f"weighted sum, {weight:g} for vectors{measured}" if dense else "words alone"
-        trace.add("fuse", started, ranking, note)
+            weight_origin = ", as measured" if self._is_measured(request) else ""
+            note = f"weighted sum, {weight:g} for vectors{weight_origin}" if dense else "words alone"
+        trace.add("fuse", start_time, ranking, note)
         return ranking
 
     async def _both(
@@ -164,18 +164,18 @@ class ChunkRanker:
             if self._dense_weight(request, lexical) == 0:
                 return lexical, []
             return lexical, await self._search_vectors_if_available(request, index, context, among, trace)
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         try:
             vector = await self._embed(request.query, context, trace)
             begun = time.perf_counter()
             files, chunks = (None, None) if among is None else (among.files, among.chunks)
-            found = await index.search(request.query, vector, MAX_CANDIDATES, files, chunks)
+            sides = await index.search(request.query, vector, MAX_CANDIDATES, files, chunks)
         except PorticoError as error:
-            trace.add("vector", started, note=f"left out: {error.message}")
+            trace.add("vector", start_time, note=f"left out: {error.message}")
             return await self._search_words(request, index, among, trace), []
-        trace.add("lexical", begun, found.lexical, ended=found.between)
-        trace.add("vector", found.between, found.dense)
-        return found.lexical, found.dense
+        trace.add("lexical", begun, sides.lexical, end_time=sides.between)
+        trace.add("vector", sides.between, sides.dense)
+        return sides.lexical, sides.dense
 
     def _dense_weight(self, request: Search, lexical: Ranking) -> float:
         """The weight of vectors: as the request says, as was measured, as their model's profile has it."""
@@ -193,10 +193,10 @@ class ChunkRanker:
     async def _search_words(
         self, request: Search, index: IndexHandle, among: FilteredFiles | None, trace: SearchTrace
     ) -> Ranking:
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         files = among.files if among is not None else None
         ranking = await index.search_words(request.query, MAX_CANDIDATES, files)
-        trace.add("lexical", started, ranking)
+        trace.add("lexical", start_time, ranking)
         return ranking
 
     async def _search_vectors(
@@ -208,10 +208,10 @@ class ChunkRanker:
         trace: SearchTrace,
     ) -> Ranking:
         vector = await self._embed(request.query, context, trace)
-        started = time.perf_counter()
-        allowed = among.chunks if among is not None else None
-        ranking = await index.search_vectors(vector, MAX_CANDIDATES, allowed)
-        trace.add("vector", started, ranking)
+        start_time = time.perf_counter()
+        permitted_ranges = among.chunks if among is not None else None
+        ranking = await index.search_vectors(vector, MAX_CANDIDATES, permitted_ranges)
+        trace.add("vector", start_time, ranking)
         return ranking
 
     async def _search_vectors_if_available(
@@ -223,11 +223,11 @@ class ChunkRanker:
         trace: SearchTrace,
     ) -> Ranking:
         """As `_search_vectors`, but without the model the words must do."""
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         try:
             return await self._search_vectors(request, index, context, among, trace)
         except PorticoError as error:
-            trace.add("vector", started, note=f"left out: {error.message}")
+            trace.add("vector", start_time, note=f"left out: {error.message}")
             return []
 
     async def _embed(self, query: str, context: Context, trace: SearchTrace) -> bytes:
@@ -241,13 +241,13 @@ class ChunkRanker:
                 f"The embedding model '{self._model}' of the store '{self._name}' is not here any more.",
                 code="model_not_found",
             )
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         request = Embed((query,))
         async with charged(context, model, request) as spend:
             result = await model.call(request, context)
             spend(result)
         assert isinstance(result, Vectors)
-        trace.add("embed", started, note=self._model)
+        trace.add("embed", start_time, note=self._model)
         return result.data[0]
 
     def _card_label(self, label: str, default: float) -> float:

@@ -23,16 +23,16 @@ TRANSCRIBE_TIMEOUT_S = 3_600.0
 
 
 class RecordingTranscriber:
-    """``wanted`` is the model to ask; empty: nobody is asked, and recordings are left out of folders."""
+    """``model_name`` is the model to ask; empty: nobody is asked, and recordings are left out of folders."""
 
-    def __init__(self, registry: Registry, wanted: str = "") -> None:
+    def __init__(self, registry: Registry, model_name: str = "") -> None:
         self._registry = registry
-        self._wanted = wanted
+        self._wanted = model_name
 
     def readable(self) -> bool:
         """Whether the model is there."""
-        found = self._registry.get(self._wanted) if self._wanted else None
-        return found is not None and "transcription" in found.card.capabilities
+        servable = self._registry.get(self._wanted) if self._wanted else None
+        return servable is not None and "transcription" in servable.card.capabilities
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
         """What is said in a recording, as subtitles; ``None`` for another file, and where there is no model for it.
@@ -46,22 +46,24 @@ class RecordingTranscriber:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         request = Transcribe(Attachment("file", name, kind, data), timestamps="segment")
         try:
-            found = await call_model(context, self._wanted, request, timeout_s=TRANSCRIBE_TIMEOUT_S)
+            transcription = await call_model(context, self._wanted, request, timeout_s=TRANSCRIBE_TIMEOUT_S)
         except PorticoError as error:
             if error.code == "shutting_down":
                 raise
             raise Unreadable(f"could not be written down by '{self._wanted}': {error.message}") from error
-        if not isinstance(found, Transcription) or not found.text.strip():
+        if not isinstance(transcription, Transcription) or not transcription.text.strip():
             raise Unreadable("is a recording in which nothing is said.", "unsupported_file")
-        return _subtitles(found.segments or [Stretch(0.0, found.duration or 0.0, found.text)])
+        return _subtitles(
+            transcription.segments or [Stretch(0.0, transcription.duration or 0.0, transcription.text)]
+        )
 
 
 def _subtitles(segments: Sequence[Stretch]) -> str:
     """In the form of SRT, which keeps the second of each sentence."""
     cues = (
-        f"{number}\n{_clock(one.start)} --> {_clock(one.end)}\n{' '.join(one.text.split())}\n"
-        for number, one in enumerate(segments, 1)
-        if one.text.strip()
+        f"{number}\n{_clock(stretch.start)} --> {_clock(stretch.end)}\n{' '.join(stretch.text.split())}\n"
+        for number, stretch in enumerate(segments, 1)
+        if stretch.text.strip()
     )
     return "\n".join(cues)
 

@@ -35,55 +35,84 @@ class Refiner:
     ) -> list[SearchCandidate]:
         """At most ``max_num_results`` candidates, best first; with diversity, in the order in which they add most."""
         settings, limit = request.refine, request.max_num_results
-        found = await self._read(ranking, trace)
+        search_candidates = await self._read(ranking, trace)
         if settings.half_life_days:
-            started = time.perf_counter()
-            found = decay_scores(found, settings.half_life_days, settings.decay_by, time.time())
-            trace.add("decay", started, candidate_scores(found), f"half in {settings.half_life_days:g} days")
+            start_time = time.perf_counter()
+            search_candidates = decay_scores(
+                search_candidates, settings.half_life_days, settings.decay_by, time.time()
+            )
+            trace.add(
+                "decay",
+                start_time,
+                candidate_scores(search_candidates),
+                f"half in {settings.half_life_days:g} days",
+            )
         if settings.reranker:
-            started = time.perf_counter()
-            found = await rerank(request.query, found, settings.reranker, self.registry, context)
-            trace.add("rerank", started, candidate_scores(found), settings.reranker)
+            start_time = time.perf_counter()
+            search_candidates = await rerank(
+                request.query, search_candidates, settings.reranker, self.registry, context
+            )
+            trace.add("rerank", start_time, candidate_scores(search_candidates), settings.reranker)
         if request.score_threshold:
-            started = time.perf_counter()
-            found = [item for item in found if item.score >= request.score_threshold]
-            trace.add("threshold", started, candidate_scores(found), f"at least {request.score_threshold:g}")
-        started = time.perf_counter()
-        found = drop_overlapping(drop_near_duplicates(found, settings.near_duplicates or 1.0))
+            start_time = time.perf_counter()
+            search_candidates = [item for item in search_candidates if item.score >= request.score_threshold]
+            trace.add(
+                "threshold",
+                start_time,
+                candidate_scores(search_candidates),
+                f"at least {request.score_threshold:g}",
+            )
+        start_time = time.perf_counter()
+        search_candidates = drop_overlapping(
+            drop_near_duplicates(search_candidates, settings.near_duplicates or 1.0)
+        )
         trace.add(
-            "collapse", started, candidate_scores(found), f"alike from {settings.near_duplicates or 1:g}"
+            "collapse",
+            start_time,
+            candidate_scores(search_candidates),
+            f"alike from {settings.near_duplicates or 1:g}",
         )
         if settings.diversity:
-            started = time.perf_counter()
+            start_time = time.perf_counter()
             # Passages that grow may become one: some are kept in hand.
             spare = limit if settings.parents or settings.neighbours else 0
-            found = diversify(found, settings.diversity, limit + spare)
-            trace.add("diversity", started, candidate_scores(found), f"{settings.diversity:g} for unlikeness")
-        return (await self._expand(request, found, trace))[:limit]
+            search_candidates = diversify(search_candidates, settings.diversity, limit + spare)
+            trace.add(
+                "diversity",
+                start_time,
+                candidate_scores(search_candidates),
+                f"{settings.diversity:g} for unlikeness",
+            )
+        return (await self._expand(request, search_candidates, trace))[:limit]
 
     async def _read(self, ranking: Ranking, trace: SearchTrace) -> list[SearchCandidate]:
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         rows = await self.database.read(hits.get, self.store_id, [chunk for chunk, _ in ranking])
-        found = [SearchCandidate(rows[chunk], score) for chunk, score in ranking if chunk in rows]
-        trace.add("read", started, note=f"{len(found)} candidates")
-        return found
+        search_candidates = [SearchCandidate(rows[chunk], score) for chunk, score in ranking if chunk in rows]
+        trace.add("read", start_time, note=f"{len(search_candidates)} candidates")
+        return search_candidates
 
     async def _expand(
-        self, request: Search, found: list[SearchCandidate], trace: SearchTrace
+        self, request: Search, search_candidates: list[SearchCandidate], trace: SearchTrace
     ) -> list[SearchCandidate]:
         """Larger passages; those that then tell the same text are one."""
         settings = request.refine
         if settings.parents:
-            started = time.perf_counter()
-            found = await expand_to_parents(
-                found, settings.parents, self.parents, self.store_id, self.database
+            start_time = time.perf_counter()
+            search_candidates = await expand_to_parents(
+                search_candidates, settings.parents, self.parents, self.store_id, self.database
             )
-            trace.add("parents", started, candidate_scores(found))
+            trace.add("parents", start_time, candidate_scores(search_candidates))
         if settings.neighbours:
-            started = time.perf_counter()
-            few = found[: request.max_num_results * 2]
-            found = drop_overlapping(
+            start_time = time.perf_counter()
+            few = search_candidates[: request.max_num_results * 2]
+            search_candidates = drop_overlapping(
                 await expand_by_neighbours(few, settings.neighbours, self.store_id, self.database)
             )
-            trace.add("neighbours", started, candidate_scores(found), f"{settings.neighbours} on each side")
-        return found
+            trace.add(
+                "neighbours",
+                start_time,
+                candidate_scores(search_candidates),
+                f"{settings.neighbours} on each side",
+            )
+        return search_candidates

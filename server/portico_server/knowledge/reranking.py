@@ -46,16 +46,18 @@ async def rerank(
     A model with the capability ``rerank`` is asked once, one that chats grades each passage. Raises `InvalidRequest`
     for any other.
     """
-    found = registry.get(model, context.caller)
-    if found is None:
+    servable = registry.get(model, context.caller)
+    if servable is None:
         raise NotFound(f"There is no model '{model}' here.", code="model_not_found", param="reranker")
-    if "rerank" in found.card.capabilities:
-        labelled = found.card.labels.get("candidates")
-        most = (
-            min(labelled, MAX_LABELLED_RERANKED) if type(labelled) is int and labelled > 0 else MAX_RERANKED
+    if "rerank" in servable.card.capabilities:
+        candidate_count = servable.card.labels.get("candidates")
+        limit = (
+            min(candidate_count, MAX_LABELLED_RERANKED)
+            if type(candidate_count) is int and candidate_count > 0
+            else MAX_RERANKED
         )
-        return await _by_reranker(query, candidates[:most], model, context)
-    if "chat" in found.card.capabilities:
+        return await _by_reranker(query, candidates[:limit], model, context)
+    if "chat" in servable.card.capabilities:
         return await _by_judge(query, candidates[:MAX_JUDGED], model, context)
     raise InvalidRequest(
         f"'{model}' can neither rerank nor chat, so it cannot judge passages.", param="reranker"

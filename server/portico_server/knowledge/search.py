@@ -101,7 +101,7 @@ class Searcher:
         # Half a character, which JSON can write and UTF-8 cannot, would be refused by the embedding model.
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = SearchTrace()
-        known = await self._groups(request)
+        group_rows = await self._groups(request)
         condition = self._condition(context.caller)
         rows, files = await self._filter(request, condition, trace)
         passages: tuple[Passage, ...] = ()
@@ -111,13 +111,13 @@ class Searcher:
             fewer = await self._inferred(request, rows, files, trace)
             if fewer:
                 passages = await self._best(
-                    request, queries, known, fewer, condition, context, trace, last_change
+                    request, queries, group_rows, fewer, condition, context, trace, last_change
                 )
                 if not passages:
                     trace.add("infer", time.perf_counter(), note="nothing found so: searched without")
             if not passages:
                 passages = await self._best(
-                    request, queries, known, files, condition, context, trace, last_change
+                    request, queries, group_rows, files, condition, context, trace, last_change
                 )
         names: tuple[tuple[str, ...], ...] = ()
         if request.names and (request.steps is not None or self._follows_links(request)):
@@ -130,7 +130,7 @@ class Searcher:
         self,
         request: Search,
         queries: Sequence[str],
-        known: Mapping[str, GroupRow],
+        group_rows: Mapping[str, GroupRow],
         files: list[str] | None,
         condition: Filter | None,
         context: Context,
@@ -138,35 +138,35 @@ class Searcher:
         last_change: int | None,
     ) -> tuple[Passage, ...]:
         """The best passages of ``files``, or of all, ranked and refined."""
-        ranking = await self._rank(request, queries, known, files, context, trace, last_change)
+        ranking = await self._rank(request, queries, group_rows, files, context, trace, last_change)
         if request.refine == Refine() and len(request.groups) < 2:
             return await self._read(request, ranking, condition, trace)
         refiner = Refiner(
             self._store_id,
-            {DEFAULT_GROUP: "", **{row.name: row.parent for row in known.values()}},
+            {DEFAULT_GROUP: "", **{row.name: row.parent for row in group_rows.values()}},
             database=self._database,
             registry=self._registry,
         )
-        refined = await refiner.refine(request, ranking, context, trace)
-        rows = [(item.score, item.row) for item in refined if _permits(condition, item.row)]
+        search_candidates = await refiner.refine(request, ranking, context, trace)
+        rows = [(item.score, item.row) for item in search_candidates if _permits(condition, item.row)]
         return tuple(self._passage(i, score, row) for i, (score, row) in enumerate(rows, 1))
 
     async def _groups(self, request: Search) -> Mapping[str, GroupRow]:
         """The further groups of the store, by name, where the request has to do with groups."""
         if not request.groups and not request.refine.parents:
             return {}
-        known = {row.name: row for row in await self._database.read(groups.of_store, self._store_id)}
-        wanted = {"groups": request.groups, "parents": (request.refine.parents.strip("*"),)}
-        for param, names in wanted.items():
+        group_rows = {row.name: row for row in await self._database.read(groups.of_store, self._store_id)}
+        group_fields = {"groups": request.groups, "parents": (request.refine.parents.strip("*"),)}
+        for param, names in group_fields.items():
             for name in names:
-                if name and name != DEFAULT_GROUP and name not in known:
+                if name and name != DEFAULT_GROUP and name not in group_rows:
                     raise NotFound(
-                        f"The store '{self._name}' has no group '{name[:64]}'.{nearest(name, known)} There are: "
-                        f"{', '.join((DEFAULT_GROUP, *known))}.",
+                        f"The store '{self._name}' has no group '{name[:64]}'.{nearest(name, group_rows)} There are: "
+                        f"{', '.join((DEFAULT_GROUP, *group_rows))}.",
                         code="group_not_found",
                         param=param,
                     )
-        return known
+        return group_rows
 
     async def _filter(
         self, request: Search, condition: Filter | None, trace: SearchTrace
@@ -174,7 +174,7 @@ class Searcher:
         """The files that the caller may read, and those of them that meet the request's filter; ``None`` for all."""
         if request.filters is None and condition is None:
             return None, None
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
         parts = sum(sum(1 for _ in filters.comparisons(one)) for one in (condition, request.filters) if one)
         if (
@@ -183,7 +183,7 @@ class Searcher:
             rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
             rows, files = _filter_files(rows, condition, request.filters)
-        trace.add("filter", started, note=f"{len(files)} files meet the filter")
+        trace.add("filter", start_time, note=f"{len(files)} files meet the filter")
         return rows, files
 
     async def _inferred(
@@ -194,13 +194,19 @@ class Searcher:
         """
         if not request.infer_filters:
             return None
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         if rows is None:
-            known: Sequence[Attributes] = await self._database.read(hits.distinct_attributes, self._store_id)
+            known_attributes: Sequence[Attributes] = await self._database.read(
+                hits.distinct_attributes, self._store_id
+            )
         else:  # what the caller may not read is not known to the question either
-            known = list({id(own): own for _, own in rows}.values())[: hits.MAX_DISTINCT]
-        taken = [part.key or "" for part in filters.comparisons(request.filters)] if request.filters else []
-        said = await pools.SEARCH.run(infer, request.query, known, taken)
+            known_attributes = list({id(attributes): attributes for _, attributes in rows}.values())[
+                : hits.MAX_DISTINCT
+            ]
+        filtered_keys = (
+            [part.key or "" for part in filters.comparisons(request.filters)] if request.filters else []
+        )
+        said = await pools.SEARCH.run(infer, request.query, known_attributes, filtered_keys)
         if not said:
             return None
         if rows is None:
@@ -208,32 +214,32 @@ class Searcher:
         fewer = await pools.SEARCH.run(_left, said, rows, None if files is None else frozenset(files))
         words = " and ".join(map(filters.in_words, said))
         note = f"{words}: {len(fewer)} files" if fewer else f"{words}: no file meets it, searched without"
-        trace.add("infer", started, note=note)
+        trace.add("infer", start_time, note=note)
         return fewer if len(fewer) < len(rows if files is None else files) else None
 
     async def _questions(self, request: Search, context: Context, trace: SearchTrace) -> Sequence[str]:
         if not request.refine.rewrite:
             return [request.query]
-        started = time.perf_counter()
-        found = await rewrite_question(request.query, request.refine, context)
-        trace.add(request.refine.rewrite, started, note=found.note)
-        return found.queries
+        start_time = time.perf_counter()
+        search_queries = await rewrite_question(request.query, request.refine, context)
+        trace.add(request.refine.rewrite, start_time, note=search_queries.note)
+        return search_queries.queries
 
     async def _rank(
         self,
         request: Search,
         queries: Sequence[str],
-        known: Mapping[str, GroupRow],
+        group_rows: Mapping[str, GroupRow],
         files: list[str] | None,
         context: Context,
         trace: SearchTrace,
         last_change: int | None,
     ) -> Ranking:
         """The candidates of all groups for all questions: each chunk with its best score."""
-        wanted = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
+        group_names = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
         rankings: list[Ranking] = []
-        for group in wanted:
-            model = known[group].model(self._model) if group != DEFAULT_GROUP else self._model
+        for group in group_names:
+            model = group_rows[group].model(self._model) if group != DEFAULT_GROUP else self._model
             ranker = ChunkRanker(
                 self._store_id,
                 self._name,
@@ -256,20 +262,20 @@ class Searcher:
                 sub_request = replace(request, query=query)
                 ranking = await ranker.rank(sub_request, files, context, trace.of(part), last_change)
                 if group == DEFAULT_GROUP:
-                    found = ranking
+                    scored_chunks = ranking
                     if self._follows_links(request):
                         ranking = await self._follow(query, ranking, files, trace.of(part))
                     if request.steps is not None and number == 0:
                         further = await self._continue(
-                            request, request.steps, ranker, found, files, context, trace
+                            request, request.steps, ranker, scored_chunks, files, context, trace
                         )
                         ranking = further or ranking
                 rankings.append(ranking)
         if len(rankings) == 1:
             return rankings[0]
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         together = fuse_best(rankings)[:MAX_CANDIDATES]
-        trace.add("together", started, together, f"{len(wanted)} groups, {len(queries)} questions")
+        trace.add("together", start_time, together, f"{len(group_names)} groups, {len(queries)} questions")
         return together
 
     def _follows_links(self, request: Search) -> bool:
@@ -282,11 +288,11 @@ class Searcher:
         self, query: str, ranking: Ranking, files: list[str] | None, trace: SearchTrace
     ) -> Ranking:
         """The candidates with those that are linked to what the question names, among the same files."""
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         among = None if files is None else frozenset(files)
-        followed, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
-        trace.add("links", started, followed[:MAX_CANDIDATES], note)
-        return followed[:MAX_CANDIDATES]
+        followed_chunks, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
+        trace.add("links", start_time, followed_chunks[:MAX_CANDIDATES], note)
+        return followed_chunks[:MAX_CANDIDATES]
 
     async def _continue(
         self,
@@ -311,39 +317,39 @@ class Searcher:
             return {chunk: row.text for chunk, row in rows.items()}
 
         search = StepSearch(by_words, by_question, texts)
-        found = await search_further(request.query, steps, ranking, search, context, trace)
-        return found[:MAX_CANDIDATES] if found is not None else None
+        scored_chunks = await search_further(request.query, steps, ranking, search, context, trace)
+        return scored_chunks[:MAX_CANDIDATES] if scored_chunks is not None else None
 
     async def _read(
         self, request: Search, ranking: Ranking, condition: Filter | None, trace: SearchTrace
     ) -> tuple[Passage, ...]:
         """The passages of the best chunks; one with the very text of a better one is left out."""
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         passages: list[Passage] = []
-        seen: set[str] = set()
+        seen_texts: set[str] = set()
         good = [item for item in ranking if item[1] >= request.score_threshold]
         # A few more than asked for: some may be doubles, or deleted by now.
         step = request.max_num_results + 8
         for i in range(0, len(good), step):
             part = good[i : i + step]
-            wanted = [chunk for chunk, _ in part]
-            rows = self._database.read_now(hits.get_now, self._store_id, wanted)
+            chunk_ids = [chunk for chunk, _ in part]
+            rows = self._database.read_now(hits.get_now, self._store_id, chunk_ids)
             if rows is None:
-                rows = await self._database.read(hits.get, self._store_id, wanted)
+                rows = await self._database.read(hits.get, self._store_id, chunk_ids)
             for chunk, score in part:
                 row = rows.get(chunk)
                 if (
                     row is None
                     or not _permits(condition, row)
-                    or row.text in seen
+                    or row.text in seen_texts
                     or len(passages) == request.max_num_results
                 ):
                     continue
-                seen.add(row.text)
+                seen_texts.add(row.text)
                 passages.append(self._passage(len(passages) + 1, score, row))
             if len(passages) == request.max_num_results:
                 break
-        trace.add("read", started, note=f"{len(passages)} passages")
+        trace.add("read", start_time, note=f"{len(passages)} passages")
         return tuple(passages)
 
     def _passage(self, rank: int, score: float, row: HitRow) -> Passage:
@@ -360,7 +366,7 @@ class Searcher:
 
 
 def _filter_files(
-    rows: _FileAttributes, condition: Filter | None, wanted: Filter | None
+    rows: _FileAttributes, condition: Filter | None, wanted_filter: Filter | None
 ) -> tuple[_FileAttributes, list[str]]:
     """The files that meet the first filter, and those of them that meet both.
 
@@ -368,11 +374,13 @@ def _filter_files(
     """
     if condition is not None:
         rows = filters.permitted(condition, rows)
-    return rows, [file for file, _ in rows] if wanted is None else filters.select(wanted, rows)
+    return rows, [file for file, _ in rows] if wanted_filter is None else filters.select(wanted_filter, rows)
 
 
 def _left(said: Sequence[Filter], rows: _FileAttributes, files: frozenset[str] | None) -> list[str]:
-    return [file for file, own in rows if (files is None or file in files) and leaves(said, own)]
+    return [
+        file for file, attributes in rows if (files is None or file in files) and leaves(said, attributes)
+    ]
 
 
 def _names(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:

@@ -24,13 +24,13 @@ class SearchTrace:
     def add(
         self,
         name: str,
-        started: float,
+        start_time: float,
         candidates: Sequence[tuple[int, float]] = (),
         note: str = "",
         *,
-        ended: float | None = None,
+        end_time: float | None = None,
     ) -> None:
-        """Record a stage from ``started`` to ``ended``, or to now, on the clock of `time.perf_counter`."""
+        """Record a stage from ``start_time`` to ``end_time``, or to now, on the clock of `time.perf_counter`."""
         name = f"{name} ({self.part})" if self.part else name
-        seconds = (time.perf_counter() if ended is None else ended) - started
+        seconds = (time.perf_counter() if end_time is None else end_time) - start_time
         self.stages.append(TraceStage(name, seconds * 1e3, tuple(candidates), note))

@@ -38,17 +38,17 @@ async def semantic_chunks(
     ]
     vectors = await embed_texts(windows, model, context)
     distances = await pools.INDEX.run(_distances, vectors) if vectors else []
-    found: list[Part] = []
+    parts: list[Part] = []
     at = 0
     for run in runs:
         if len(run) <= MIN_SENTENCES:
-            found.extend(_cut_at_distances(run, [0.0] * len(run), 1.0, size))
+            parts.extend(_cut_at_distances(run, [0.0] * len(run), 1.0, size))
             continue
         # The distance before a sentence; the first of a run has none before it.
         before = [0.0, *distances[at : at + len(run) - 1]]
         at += len(run)
-        found.extend(_cut_at_distances(run, before, _percentile_distance(before[1:], percentile), size))
-    return found
+        parts.extend(_cut_at_distances(run, before, _percentile_distance(before[1:], percentile), size))
+    return parts
 
 
 def _adjacent_runs(sentences: Sequence[Part]) -> list[list[Part]]:
@@ -80,33 +80,33 @@ def _distances(vectors: Sequence[bytes]) -> list[float]:
 
 def _percentile_distance(distances: Sequence[float], percentile: int) -> float:
     """The distance above which the text is cut: the percentile, between two ranks in proportion."""
-    ranked = sorted(distances)
-    rank = (len(ranked) - 1) * percentile / 100
+    sorted_distances = sorted(distances)
+    rank = (len(sorted_distances) - 1) * percentile / 100
     low = int(rank)
-    high = min(low + 1, len(ranked) - 1)
-    return ranked[low] + (ranked[high] - ranked[low]) * (rank - low)
+    high = min(low + 1, len(sorted_distances) - 1)
+    return sorted_distances[low] + (sorted_distances[high] - sorted_distances[low]) * (rank - low)
 
 
 def _cut_at_distances(run: Sequence[Part], before: Sequence[float], limit: float, size: int) -> list[Part]:
-    found: list[list[Part]] = []
+    parts: list[list[Part]] = []
     wide = 0
     for item, distance in zip(run, before, strict=True):
         columns = width(item.text)
-        if not found or distance > limit or wide + columns > size:
-            found.append([])
+        if not parts or distance > limit or wide + columns > size:
+            parts.append([])
             wide = 0
-        found[-1].append(item)
+        parts[-1].append(item)
         wide += columns
-    return [_join_sentences(items) for items in found]
+    return [_join_sentences(items) for items in parts]
 
 
 def _join_sentences(items: Sequence[Part]) -> Part:
     """Sentences as one chunk, without white space at its ends."""
     text = "".join(item.text for item in items)
     place = items[0].place
-    stripped = text.lstrip()
-    skipped = len(text) - len(stripped)
-    line = None if place.line is None else place.line + text.count("\n", 0, skipped)
-    start = place.start + skipped
-    stripped = stripped.rstrip()
-    return Part(stripped, replace(place, line=line, start=start, end=start + len(stripped)))
+    stripped_text = text.lstrip()
+    skipped_chars = len(text) - len(stripped_text)
+    line = None if place.line is None else place.line + text.count("\n", 0, skipped_chars)
+    start = place.start + skipped_chars
+    stripped_text = stripped_text.rstrip()
+    return Part(stripped_text, replace(place, line=line, start=start, end=start + len(stripped_text)))

@@ -90,15 +90,15 @@ class ServedStores:
         if time.time() - row.last_active_at <= TOUCH_INTERVAL_S or row.id in self._touching:
             return
         self._touching.add(row.id)
-        written = self._database.submit(partial(rows.touch, store_id=row.id), full=False)
-        written.add_done_callback(partial(self._touched, row.id))
+        future = self._database.submit(partial(rows.touch, store_id=row.id), full=False)
+        future.add_done_callback(partial(self._touched, row.id))
 
-    def _touched(self, store_id: str, written: asyncio.Future[None]) -> None:
+    def _touched(self, store_id: str, future: asyncio.Future[None]) -> None:
         self._touching.discard(store_id)
-        if not written.cancelled() and (error := written.exception()) is not None:
+        if not future.cancelled() and (error := future.exception()) is not None:
             logger.warning("that a store is in use could not be noted: %s", error)
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """The cards of the stores that this caller has, and of those that are shared."""
-        found = await self._database.read(rows.visible, caller.id)
-        return [store_card(row, name) for row, name in name_stores(found, caller.id)]
+        store_rows = await self._database.read(rows.visible, caller.id)
+        return [store_card(row, name) for row, name in name_stores(store_rows, caller.id)]

@@ -15,19 +15,19 @@ _SHINGLE_WORDS = 2
 
 def shingles(text: str) -> frozenset[str]:
     """Words, pairs of words, and pairs of Chinese, Japanese and Korean characters."""
-    found: set[str] = set()
+    parts: set[str] = set()
     for run in CJK_RUN.findall(text):
-        found.update(run[i : i + 2] for i in range(max(1, len(run) - 1)))
+        parts.update(run[i : i + 2] for i in range(max(1, len(run) - 1)))
     words = _WORD.findall(CJK_RUN.sub(" ", text).lower())
-    found.update(words)
-    found.update(" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(len(words) - _SHINGLE_WORDS + 1))
-    return frozenset(found)
+    parts.update(words)
+    parts.update(" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(len(words) - _SHINGLE_WORDS + 1))
+    return frozenset(parts)
 
 
-def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+def jaccard(shingle_set: frozenset[str], other_set: frozenset[str]) -> float:
     """The share of what both have in what either has, in [0, 1]."""
-    both = len(one & other)
-    return both / (len(one) + len(other) - both) if both else 0.0
+    shared_count = len(shingle_set & other_set)
+    return shared_count / (len(shingle_set) + len(other_set) - shared_count) if shared_count else 0.0
 
 
 # Maximal marginal relevance: each passage as good as possible and as unlike the better ones as possible.
@@ -43,14 +43,14 @@ def diversify(candidates: Sequence[SearchCandidate], diversity: float, limit: in
     left = list(candidates)
     texts = {item.row.id: shingles(item.row.text) for item in left}
     near = dict.fromkeys(texts, 0.0)
-    taken: list[SearchCandidate] = []
-    while left and len(taken) < limit:
+    search_candidates: list[SearchCandidate] = []
+    while left and len(search_candidates) < limit:
         best = max(
             left,
             key=lambda item: ((1 - diversity) * item.score - diversity * near[item.row.id], -item.row.id),
         )
         left.remove(best)
-        taken.append(best)
+        search_candidates.append(best)
         for item in left:
             near[item.row.id] = max(near[item.row.id], jaccard(texts[item.row.id], texts[best.row.id]))
-    return taken
+    return search_candidates

@@ -157,7 +157,7 @@ class _FurtherSteps:
         """All steps that are worth it."""
         if not self._first or self._limit < 2:
             return
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         await self._read([chunk for chunk, _ in self._first[:MAX_READ_PASSAGES]])
         best = [self._texts[chunk] for chunk, _ in self._first[:MAX_JUDGED_PASSAGES] if chunk in self._texts]
         share, words = await pools.SEARCH.run(covered_share, self._question, best)
@@ -165,7 +165,7 @@ class _FurtherSteps:
             share > ENOUGH_SHARE or words < MIN_LONG_WORDS or self._lead() <= MAX_SECOND_RATIO
         )
         note = f"{share:.0%} of the question's words{': enough' if enough else ''}"
-        self._trace.of("1").add("step", started, note=note)
+        self._trace.of("1").add("step", start_time, note=note)
         if enough:
             return
         step = 2
@@ -176,8 +176,8 @@ class _FurtherSteps:
 
     def _lead(self) -> float:
         """The score of the second passage as a share of the first one's."""
-        (_, best), *others = self._first[:2]
-        return others[0][1] / best if others and best else 0.0
+        (_, best), *other_candidates = self._first[:2]
+        return other_candidates[0][1] / best if other_candidates and best else 0.0
 
     @property
     def has_found(self) -> bool:
@@ -189,8 +189,8 @@ class _FurtherSteps:
         ranking = self._first
         if self._further or self._useful:
             scores = dict(ranking)
-            for step, found in self._further:
-                for chunk, score in found:
+            for step, scored_chunks in self._further:
+                for chunk, score in scored_chunks:
                     scores[chunk] = max(scores.get(chunk, 0.0), score * STEP_FACTOR ** (step - 1))
             for place, chunk in enumerate(self._useful):
                 if chunk in scores:
@@ -210,21 +210,23 @@ class _FurtherSteps:
         await self._context.emit(Progressed("search", words, done=step, total=self._limit, unit="steps"))
 
     async def _by_rules(self, step: int) -> None:
-        started = time.perf_counter()
+        start_time = time.perf_counter()
         ranking = self.result()
         await self._read([chunk for chunk, _ in ranking[:MAX_READ_PASSAGES]])
         far = [chunk for chunk, _ in self._first[FAR_PASSAGES]]
         await self._read(far)
         walk = NameWalk(self._question, ranking, self._texts, far)
-        named = await pools.SEARCH.run(walk.named_terms)
-        if not named:
-            self._trace.of(str(step)).add("step", started, note="the question names nothing that was found")
+        terms = await pools.SEARCH.run(walk.named_terms)
+        if not terms:
+            self._trace.of(str(step)).add(
+                "step", start_time, note="the question names nothing that was found"
+            )
             return
-        walk.begin(await self._naming(walk, named))
+        walk.begin(await self._naming(walk, terms))
         while step <= self._limit:
             worth = await pools.SEARCH.run(walk.next_terms)
             if not worth:
-                self._trace.of(str(step)).add("step", started, note="nothing more is named")
+                self._trace.of(str(step)).add("step", start_time, note="nothing more is named")
                 break
             names = [walk.texts_of_terms[term] for term in worth]
             await self._emit(step, names)
@@ -234,64 +236,68 @@ class _FurtherSteps:
             if new:
                 self._walk = walk
             note = f"{', '.join(names)[:MAX_QUERY_CHARS]}: {new} more passages"
-            self._trace.of(str(step)).add("step", started, walk.chains()[:MAX_READ_PASSAGES], note)
+            self._trace.of(str(step)).add("step", start_time, walk.chains()[:MAX_READ_PASSAGES], note)
             if not new:
                 break
-            step, started = step + 1, time.perf_counter()
+            step, start_time = step + 1, time.perf_counter()
 
     async def _naming(self, walk: NameWalk, names: Sequence[str]) -> dict[int, list[LinkRow]]:
         """The passages that say each of ``names``, as links."""
         if not names:
             return {}
-        found = await self._search.by_words(names, MAX_TERM_HITS)
-        await self._read(dict.fromkeys(chunk for ranking in found for chunk, _ in ranking))
-        return await pools.SEARCH.run(walk.rows, names, found)
+        rankings = await self._search.by_words(names, MAX_TERM_HITS)
+        await self._read(dict.fromkeys(chunk for ranking in rankings for chunk, _ in ranking))
+        return await pools.SEARCH.run(walk.rows, names, rankings)
 
     async def _by_model(self) -> int:
         """Let the model choose searches; the step at which the rules are to continue, or one beyond the last."""
-        budget, tried = self._steps, {" ".join(self._question.lower().split())}
-        spent = 0
+        budget, tried_queries = self._steps, {" ".join(self._question.lower().split())}
+        spent_tokens = 0
         for calls, step in enumerate(range(2, self._limit + 1)):
-            started = time.perf_counter()
+            start_time = time.perf_counter()
             part = self._trace.of(str(step))
-            if calls >= budget.max_calls or spent >= budget.max_tokens:
-                part.add("step", started, note=f"{calls} calls and {spent:,} tokens: the budget is spent")
+            if calls >= budget.max_calls or spent_tokens >= budget.max_tokens:
+                part.add(
+                    "step", start_time, note=f"{calls} calls and {spent_tokens:,} tokens: the budget is spent"
+                )
                 return self._limit + 1
-            shown = [chunk for chunk, _ in self.result()[:MAX_SHOWN_PASSAGES]]
-            await self._read(shown)
-            shown = [chunk for chunk in shown if chunk in self._texts]
+            shown_chunks = [chunk for chunk, _ in self.result()[:MAX_SHOWN_PASSAGES]]
+            await self._read(shown_chunks)
+            shown_chunks = [chunk for chunk in shown_chunks if chunk in self._texts]
             try:
-                said, tokens = await self._ask(shown, budget.max_tokens - spent)
+                model_step, tokens = await self._ask(shown_chunks, budget.max_tokens - spent_tokens)
             except PorticoError as error:
-                part.add("step", started, note=f"'{budget.model}' failed, by rules: {error.message}"[:300])
+                part.add("step", start_time, note=f"'{budget.model}' failed, by rules: {error.message}"[:300])
                 return step
-            spent += tokens
-            if said is None:
-                part.add("step", started, note=f"'{budget.model}' said nothing usable: by rules")
+            spent_tokens += tokens
+            if model_step is None:
+                part.add("step", start_time, note=f"'{budget.model}' said nothing usable: by rules")
                 return step
             self._useful |= dict.fromkeys(
-                shown[number - 1] for number in said.useful if 0 < number <= len(shown)
+                shown_chunks[number - 1] for number in model_step.useful if 0 < number <= len(shown_chunks)
             )
-            queries = [query for query in said.searches if " ".join(query.lower().split()) not in tried]
-            if said.enough:
-                part.add("step", started, note="enough")
+            queries = [
+                query for query in model_step.searches if " ".join(query.lower().split()) not in tried_queries
+            ]
+            if model_step.enough:
+                part.add("step", start_time, note="enough")
                 return self._limit + 1
             if not queries:
-                part.add("step", started, note=f"'{budget.model}' repeats itself: by rules")
+                part.add("step", start_time, note=f"'{budget.model}' repeats itself: by rules")
                 return step
-            tried |= {" ".join(query.lower().split()) for query in queries}
+            tried_queries |= {" ".join(query.lower().split()) for query in queries}
             await self._emit(step, queries)
             for query in queries:
                 self._further.append(
                     (step, await self._search.by_question(query, self._trace.of(f"step {step}")))
                 )
-            part.add("step", started, self.result()[:MAX_READ_PASSAGES], " | ".join(queries))
+            part.add("step", start_time, self.result()[:MAX_READ_PASSAGES], " | ".join(queries))
         return self._limit + 1
 
-    async def _ask(self, shown: Sequence[int], tokens: int) -> tuple[_ModelStep | None, int]:
+    async def _ask(self, shown_chunks: Sequence[int], tokens: int) -> tuple[_ModelStep | None, int]:
         passages = "\n\n".join(
             f"[{number}] {' '.join(self._texts[chunk].split())[:MAX_SHOWN_CHARS]}"
-            for number, chunk in enumerate(shown, start=1)
+            for number, chunk in enumerate(shown_chunks, start=1)
         )
         messages = builtin.messages(
             "next-search", question=self._question, passages=passages, count=MAX_QUERIES
@@ -347,16 +353,20 @@ def _first_stays(ranking: Ranking, first: Ranking) -> Ranking:
     if not first or not ranking or ranking[0][0] == first[0][0]:
         return ranking
     best = first[0][0]
-    others = [(chunk, score) for chunk, score in ranking if chunk != best]
-    return [(best, max(first[0][1], others[0][1])), *others] if others else [first[0]]
+    other_candidates = [(chunk, score) for chunk, score in ranking if chunk != best]
+    return (
+        [(best, max(first[0][1], other_candidates[0][1])), *other_candidates]
+        if other_candidates
+        else [first[0]]
+    )
 
 
 def covered_share(question: str, passages: Sequence[str]) -> tuple[float, int]:
     """The share of a question's words that one of ``passages`` holds, the best of them, and how many words it has."""
     from portico_server.knowledge.analyse import analyse, analyse_question
 
-    wanted = set(analyse_question(question).words)
-    if not wanted:
+    question_words = set(analyse_question(question).words)
+    if not question_words:
         return 1.0, 0
-    held = (len(wanted & set(analyse(text).words)) for text in passages)
-    return max(held, default=0) / len(wanted), len(wanted)
+    matched_counts = (len(question_words & set(analyse(text).words)) for text in passages)
+    return max(matched_counts, default=0) / len(question_words), len(question_words)

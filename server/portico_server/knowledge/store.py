@@ -117,30 +117,32 @@ class StoreServable:
         if self._before is not None:
             await self._before()
         last_change, self._last_change = self._last_change, None
-        found = await self._searcher.search(request, context, last_change)
-        if found.passages and not (
+        search_result = await self._searcher.search(request, context, last_change)
+        if search_result.passages and not (
             request.names and await self._database.read(rows.has_waiting, self._store_id)
         ):
-            return found
-        found = await self._counted(found, context)
-        if found.waiting:
-            total = (found.files or 0) + found.waiting
-            await context.emit(Progressed("index", "", done=found.files, total=total, unit="files"))
-        return found
+            return search_result
+        search_result = await self._counted(search_result, context)
+        if search_result.waiting:
+            total = (search_result.files or 0) + search_result.waiting
+            await context.emit(Progressed("index", "", done=search_result.files, total=total, unit="files"))
+        return search_result
 
-    async def _counted(self, found: SearchResult, context: Context) -> SearchResult:
-        """``found`` with the files that the caller may read: those that can be searched, and those that wait."""
+    async def _counted(self, search_result: SearchResult, context: Context) -> SearchResult:
+        """``search_result`` with the files that the caller may read: those that can be searched, and those
+        that wait.
+        """
         condition = self._condition(context.caller)
         if condition is None:
             counts = await self._database.read(rows.counts, [self._store_id])
             files, _bytes = counts.get(self._store_id, (rows.file_counts({}), 0))
-            return replace(found, files=files.completed, waiting=files.in_progress)
+            return replace(search_result, files=files.completed, waiting=files.in_progress)
         states = [
             row.status
             for row in await self._database.read(rows.states, self._store_id)
             if filters.permits(condition, row.attributes)
         ]
-        return replace(found, files=states.count("completed"), waiting=states.count("in_progress"))
+        return replace(search_result, files=states.count("completed"), waiting=states.count("in_progress"))
 
 
 def scope_name(row: StoreRow) -> str:
@@ -148,13 +150,15 @@ def scope_name(row: StoreRow) -> str:
     return row.id if row.claim is None else row.name
 
 
-def name_stores(found: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
+def name_stores(store_rows: Sequence[StoreRow], owner: str) -> list[tuple[StoreRow, str]]:
     """Stores with what a caller reaches them by: its own and shared ones by name, what neither has by id."""
-    own = {row.name for row in found if row.owner == owner and row.claim is not None}
+    own_names = {row.name for row in store_rows if row.owner == owner and row.claim is not None}
     result = []
-    for row in found:
-        meant = row.claim is not None and (row.owner == owner or (row.owner is None and row.name not in own))
-        result.append((row, row.name if meant else row.id))
+    for row in store_rows:
+        by_name = row.claim is not None and (
+            row.owner == owner or (row.owner is None and row.name not in own_names)
+        )
+        result.append((row, row.name if by_name else row.id))
     return result
 
 
@@ -180,26 +184,26 @@ def store_card(row: StoreRow, name: str) -> Card:
     )
 
 
-def check_answers(wanted: str, *, app: bool = True) -> None:
+def check_answers(answers: str, *, app: bool = True) -> None:
     """Raise `InvalidRequest` for what is not a way of an app to answer, or for one of a store without ``app``."""
-    if wanted not in ANSWERS:
+    if answers not in ANSWERS:
         raise InvalidRequest(
-            f"'answers' of a store is '{wanted[:80]}', but must be one of {', '.join(ANSWERS)}."
-            + nearest(wanted, ANSWERS),
+            f"'answers' of a store is '{answers[:80]}', but must be one of {', '.join(ANSWERS)}."
+            + nearest(answers, ANSWERS),
             param="answers",
         )
-    if wanted != "auto" and not app:
+    if answers != "auto" and not app:
         raise InvalidRequest(
             "'answers' says how a store's app answers, and this store has none: give 'app': true, or leave it out.",
             param="answers",
         )
 
 
-def check_search(given: Any, *, app: bool = True) -> dict[str, Any]:
+def check_search(given_value: Any, *, app: bool = True) -> dict[str, Any]:
     """How the app of a store is to search: ``steps`` and their budget, see `Steps`. Raises `InvalidRequest`."""
-    if not isinstance(given, Mapping):
+    if not isinstance(given_value, Mapping):
         raise InvalidRequest('\'search\' must be an object, such as {"steps": "auto"}.', param="search")
-    for name in given:
+    for name in given_value:
         if name not in _SEARCH_FIELDS:
             raise InvalidRequest(
                 f"'search' of a store has no field '{str(name)[:80]}'; there are {', '.join(_SEARCH_FIELDS)}."
@@ -207,14 +211,14 @@ def check_search(given: Any, *, app: bool = True) -> dict[str, Any]:
                 code="unknown_parameter",
                 param=f"search.{str(name)[:80]}",
             )
-    found = dict(given)
-    steps = found.get("steps", "off")
+    settings = dict(given_value)
+    steps = settings.get("steps", "off")
     if steps not in ("off", "auto") and (type(steps) is not int or not 2 <= steps <= MAX_STEPS):
         raise InvalidRequest(
             f"'search.steps' is {str(steps)[:80]!r}, but must be off, auto or a number from 2 to {MAX_STEPS}.",
             param="search.steps",
         )
-    budget = {name: value for name, value in found.items() if name != "steps"}
+    budget = {name: value for name, value in settings.items() if name != "steps"}
     for name, value in budget.items():
         fits = type(value) is int or (name == "max_seconds" and type(value) is float)
         if not fits:
@@ -229,7 +233,7 @@ def check_search(given: Any, *, app: bool = True) -> dict[str, Any]:
             "search itself takes 'steps'.",
             param="search",
         )
-    return found
+    return settings
 
 
 # A store as one caller may see it: the one way from `portico_server.api` and the apps to the content of a store.

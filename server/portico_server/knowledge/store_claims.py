@@ -81,9 +81,9 @@ class StoreClaims:
         before = set(registry_keys(row)) if row.claim is not None else set()
         if new.name != row.name or (new.app and row.claim is None):
             new = replace(new, claim=claim_of(row.owner, new.name) if is_store_name(new.name) else None)
-        wanted = [key for key in registry_keys(new) if key not in before] if new.claim is not None else []
+        new_keys = [key for key in registry_keys(new) if key not in before] if new.claim is not None else []
         try:
-            async with self._registry.claims.hold(row.owner, *wanted):
+            async with self._registry.claims.hold(row.owner, *new_keys):
                 if not await self._database.write(rows.change, row.id, {**changes, "claim": new.claim}):
                     raise store_taken_error(new.name)
         except Conflict:

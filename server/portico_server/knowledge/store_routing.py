@@ -31,13 +31,16 @@ async def choose_stores(
 
     All of them, if the model ``writer`` fails, takes too long or names none: a search must not end for want of advice.
     """
-    every = list(range(len(stores)))
-    shown = "\n".join(
+    all_numbers = list(range(len(stores)))
+    collections = "\n".join(
         f"{number}. {name}{f': {description}' if description else ''}"
         for number, (name, description) in enumerate(stores, start=1)
     )
     messages = builtin.messages(
-        "route-stores", collections=shown, question=query[:MAX_SHOWN_QUESTION_CHARS], most=MAX_ROUTED_STORES
+        "route-stores",
+        collections=collections,
+        question=query[:MAX_SHOWN_QUESTION_CHARS],
+        most=MAX_ROUTED_STORES,
     )
     try:
         async with asyncio.timeout(ROUTE_TIMEOUT_S) as limit:
@@ -45,18 +48,18 @@ async def choose_stores(
         if not isinstance(reply, ChatReply):
             raise EngineFailed(f"'{writer}' did not answer as a chat model does.")
     except PorticoError as error:
-        return every, f"all of them: {error.message}"
+        return all_numbers, f"all of them: {error.message}"
     except TimeoutError:
         if not limit.expired():
             raise
-        return every, f"all of them: '{writer}' took longer than {ROUTE_TIMEOUT_S:g} s"
+        return all_numbers, f"all of them: '{writer}' took longer than {ROUTE_TIMEOUT_S:g} s"
     numbers = (
         int(number) - 1
         for number in _NUMBER.findall(answer_text(reply.content, cut=False)[:MAX_SHOWN_QUESTION_CHARS])
     )
-    chosen = list(dict.fromkeys(number for number in numbers if 0 <= number < len(stores)))[
+    chosen_numbers = list(dict.fromkeys(number for number in numbers if 0 <= number < len(stores)))[
         :MAX_ROUTED_STORES
     ]
-    if not chosen:
-        return every, f"all of them: '{writer}' named none"
-    return chosen, ", ".join(stores[number][0] for number in chosen)
+    if not chosen_numbers:
+        return all_numbers, f"all of them: '{writer}' named none"
+    return chosen_numbers, ", ".join(stores[number][0] for number in chosen_numbers)

@@ -216,7 +216,7 @@ class StoreService:
         if folder is not None:
             caller.require("admin")  # whoever names a folder of this machine reads what is in it
             folder = existing_folder(folder)
-        kept = None if source is None else self._check_source(source, folder, caller)
+        checked_source = None if source is None else self._check_source(source, folder, caller)
         now = time.time()
         row = StoreRow(
             id=new_id("vs_"),
@@ -224,7 +224,7 @@ class StoreService:
             description=description,
             owner=owner_of(caller) if unique else caller.id,
             folder=None if folder is None else str(folder),
-            source=kept,
+            source=checked_source,
             app=app,
             answers=answers,
             links=links,
@@ -244,41 +244,45 @@ class StoreService:
         return view(row, caller)
 
     async def get(
-        self, ref: str, caller: Principal, action: str = "read", *, whole: bool = False
+        self, ref: str, caller: Principal, action: str = "read", *, is_whole: bool = False
     ) -> StoreView:
         """The store that ``caller`` means by an id or a name, for ``read``, ``write`` or ``manage``.
 
-        ``whole``: for something that concerns all of its files at once, as whoever manages it does. Raises `NotFound`
-        if there is none for this caller, `Forbidden` if it may not do that.
+        ``is_whole``: for something that concerns all of its files at once, as whoever manages it does. Raises
+        `NotFound` if there is none for this caller, `Forbidden` if it may not do that.
         """
         row = await self._find_row(ref, caller)
         if row is None:
-            known = [card.name for card in await self.served.cards(caller)]
+            store_names = [card.name for card in await self.served.cards(caller)]
             raise NotFound(
-                f"There is no store '{ref[:80]}'.{nearest(ref, known)}", code="store_not_found", param="store"
+                f"There is no store '{ref[:80]}'.{nearest(ref, store_names)}",
+                code="store_not_found",
+                param="store",
             )
         if not caller.allows(f"stores:{row.id}:{action}"):
             caller.require(f"stores:{scope_name(row)}:{action}")
-        seen = view(row, caller)
-        if whole or action == "manage":
-            seen.require_whole()
-        return seen
+        store_view = view(row, caller)
+        if is_whole or action == "manage":
+            store_view.require_whole()
+        return store_view
 
     async def list(self, caller: Principal) -> list[StoreRow]:
         """All stores that ``caller`` may read, oldest first."""
-        found = await self._database.read(rows.visible, caller.id, everyone=caller.admin)
-        return [row for row in found if caller.allows(f"stores:{scope_name(row)}:read")]
+        store_rows = await self._database.read(rows.visible, caller.id, include_all=caller.admin)
+        return [row for row in store_rows if caller.allows(f"stores:{scope_name(row)}:read")]
 
-    async def describe(self, found: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
+    async def describe(self, store_rows: Sequence[StoreRow], caller: Principal) -> Sequence[StoreInfo]:
         """The same stores with what is known of that part of their content which ``caller`` may read."""
-        seen = [view(row, caller) for row in found]
-        counts = await self._database.read(rows.counts, [row.id for row in seen if row.whole])
+        store_views = [view(row, caller) for row in store_rows]
+        counts = await self._database.read(rows.counts, [row.id for row in store_views if row.whole])
         visible = await self._database.read(rows.visible, caller.id)
         names = {row.id: name for row, name in name_stores(visible, caller.id)}
-        failed = [store for store, (files, _) in counts.items() if files.failed]
-        problems = await self._database.read(rows.problems, failed) if failed else {}
-        skipped = await self._database.read(store_skips.skip_reasons, [row.id for row in seen if row.whole])
-        for row in seen:
+        failed_stores = [store for store, (files, _) in counts.items() if files.failed]
+        problems = await self._database.read(rows.problems, failed_stores) if failed_stores else {}
+        skip_counts = await self._database.read(
+            store_skips.skip_reasons, [row.id for row in store_views if row.whole]
+        )
+        for row in store_views:
             if not row.whole:
                 counts[row.id] = await self.contents.counts(row)
         return [
@@ -287,9 +291,9 @@ class StoreService:
                 names.get(row.id, row.id),
                 *counts.get(row.id, (file_counts({}), 0)),
                 problem=problems.get(row.id) or self._without_model(row),
-                skipped=skipped.get(row.id, {}) if follows(row) else {},
+                skipped=skip_counts.get(row.id, {}) if follows(row) else {},
             )
-            for row in seen
+            for row in store_views
         ]
 
     def _without_model(self, row: StoreRow) -> str | None:
@@ -427,7 +431,7 @@ class StoreService:
 
     async def followed(self, ref: str, caller: Principal) -> StoreView:
         """The store that ``caller`` means, to sync it. Raises as `get`, and `InvalidRequest` if it mirrors nothing."""
-        row = await self.get(ref, caller, "write", whole=True)
+        row = await self.get(ref, caller, "write", is_whole=True)
         if not follows(row):
             raise follows_nothing(row)
         return row
@@ -445,17 +449,17 @@ class StoreService:
         if len(ids) > limit or not row.whole:
             random.Random(row.id).shuffle(ids)  # noqa: S311  # a sample, not a secret
         readable = None if row.whole else await self.contents.permitted(row)
-        found: list[StorePassage] = []
+        store_passages: list[StorePassage] = []
         for begin in range(0, len(ids), PASSAGE_PAGE_SIZE):
-            if len(found) >= limit:
+            if len(store_passages) >= limit:
                 break
             page = await self._database.read(chunks.indexed_texts, ids[begin : begin + PASSAGE_PAGE_SIZE])
-            found += [
+            store_passages += [
                 StorePassage(chunk, name, tuple(headings.split("\n")) if headings else (), text)
                 for chunk, file_id, text, headings, name, _ordinal in page
                 if readable is None or file_id in readable
             ]
-        return found[:limit]
+        return store_passages[:limit]
 
     async def plan(self, row: StoreRow) -> SyncPlan:
         """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
@@ -477,9 +481,9 @@ class StoreService:
         row = self._database.read_now(rows.get_now, ref) or await self._database.read(rows.get, ref)
         return row if row is not None and caller.sees(row.owner) else None
 
-    def embedding(self, wanted: str | None) -> str:
+    def embedding(self, model_name: str | None) -> str:
         """See `portico_server.knowledge.model_calls.resolve_embedding_model`."""
-        return resolve_embedding_model(wanted, self._registry)
+        return resolve_embedding_model(model_name, self._registry)
 
     def _changed(self) -> None:
         self._registry.changed("store")

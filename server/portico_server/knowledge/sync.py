@@ -86,230 +86,259 @@ class SourceSync:
         indexed, and neither is one that was moved: it keeps its id, its chunks and its vectors.
         """
         await context.emit(Progressed("scan", source.address))
-        found = await self._scan(store, source)
-        known: Mapping[str, StoreFileRow] = await self._database.read(
-            store_files.mirror, store.id, found.only
+        walk = await self._scan(store, source)
+        file_rows: Mapping[str, StoreFileRow] = await self._database.read(
+            store_files.mirror, store.id, walk.only
         )
-        _require_some(source, found, known)
+        _require_some(source, walk, file_rows)
         result = SyncResult()
-        moved = await _moves(source, found, known)
-        renamed = [
-            row.file_id for row, seen in moved if searched_name(row.filename) != searched_name(seen.name)
+        moves = await _moves(source, walk, file_rows)
+        renamed_ids = [
+            row.file_id
+            for row, source_entry in moves
+            if searched_name(row.filename) != searched_name(source_entry.name)
         ]
-        if moved:
-            known = await self._move(store, found, moved, renamed)
-        result.moved = len(moved)
-        gone = [row.file_id for name, row in known.items() if found.is_gone(name)]
-        if gone:
-            await self._files.remirror(store.id, (), gone)
-        result.removed = len(gone)
-        await self._mirror(store, source, found, known, result, context)
-        if not found.files and found.only is None:
+        if moves:
+            file_rows = await self._move(store, walk, moves, renamed_ids)
+        result.moved = len(moves)
+        removed_ids = [row.file_id for name, row in file_rows.items() if walk.is_gone(name)]
+        if removed_ids:
+            await self._files.remirror(store.id, (), removed_ids)
+        result.removed = len(removed_ids)
+        await self._mirror(store, source, walk, file_rows, result, context)
+        if not walk.files and walk.only is None:
             message = f"The {source.address} holds no documents that can be read. Add some, and sync again."
             await context.emit(Progressed("scan", message))
-        if found.skipped:
-            logger.info("store %s: skipped %s", store.name, found.skipped)
-        await self._remember(store, found)
-        indexed = await self._ingest.run(
-            store, context, changed=bool(result.removed or renamed), mirrored=True
+        if walk.skipped:
+            logger.info("store %s: skipped %s", store.name, walk.skipped)
+        await self._remember(store, walk)
+        ingest_result = await self._ingest.run(
+            store, context, has_changed=bool(result.removed or renamed_ids), is_mirrored=True
         )
-        assert isinstance(indexed, dict)
+        assert isinstance(ingest_result, dict)
         return {
             **asdict(result),
-            "skipped": sum(found.skipped.values()),
-            "skipped_because": dict(found.skipped),
-            **indexed,
+            "skipped": sum(walk.skipped.values()),
+            "skipped_because": dict(walk.skipped),
+            **ingest_result,
         }
 
     async def plan(self, store: StoreRow, source: StoreSource) -> SyncPlan:
         """What `run` would do now. Nothing is changed."""
-        found = await self._scan(store, source)
-        known = await self._database.read(store_files.mirror, store.id)
-        _require_some(source, found, known)
-        moves = await _moves(source, found, known)
-        moved = tuple((row.filename, seen.name) for row, seen in moves)
-        away, here = {old for old, _ in moved}, {new for _, new in moved}
-        added, changed, unchanged = [], [], 0
-        same = await pools.FILES.run(self._untouched, found, known)
-        same |= await self._with_same_bytes(source, found, known, same)
-        for seen in found.files.values():
-            if seen.name not in known:
-                if seen.name not in here:
-                    added.append(seen.name)
-            elif seen.name in same:
-                unchanged += 1
+        walk = await self._scan(store, source)
+        file_rows = await self._database.read(store_files.mirror, store.id)
+        _require_some(source, walk, file_rows)
+        moves = await _moves(source, walk, file_rows)
+        move_names = tuple((row.filename, source_entry.name) for row, source_entry in moves)
+        old_names, new_names = {old for old, _ in move_names}, {new for _, new in move_names}
+        added_names, changed_names, unchanged_count = [], [], 0
+        same = await pools.FILES.run(self._untouched, walk, file_rows)
+        same |= await self._with_same_bytes(source, walk, file_rows, same)
+        for seen_source_entry in walk.files.values():
+            if seen_source_entry.name not in file_rows:
+                if seen_source_entry.name not in new_names:
+                    added_names.append(seen_source_entry.name)
+            elif seen_source_entry.name in same:
+                unchanged_count += 1
             else:
-                changed.append(seen.name)
-        removed = sorted(name for name in known if found.is_gone(name) and name not in away)
-        return SyncPlan(tuple(added), tuple(changed), moved, tuple(removed), unchanged, dict(found.skipped))
+                changed_names.append(seen_source_entry.name)
+        removed_names = sorted(name for name in file_rows if walk.is_gone(name) and name not in old_names)
+        return SyncPlan(
+            tuple(added_names),
+            tuple(changed_names),
+            move_names,
+            tuple(removed_names),
+            unchanged_count,
+            dict(walk.skipped),
+        )
 
     async def _scan(self, store: StoreRow, source: StoreSource) -> Walk:
-        found = await source.scan()
-        found.keeps_removed |= store.keep_removed
-        if found.keeps_removed and store.source is not None:
-            found.max_files = self._max_files
-        return found
+        walk = await source.scan()
+        walk.keeps_removed |= store.keep_removed
+        if walk.keeps_removed and store.source is not None:
+            walk.max_files = self._max_files
+        return walk
 
-    async def _remember(self, store: StoreRow, found: Walk) -> None:
+    async def _remember(self, store: StoreRow, walk: Walk) -> None:
         """Keep what was skipped. A look at some paths replaces what is known of these alone."""
-        now = SkippedRows(found.skipped, found.skipped_names, time.time())
-        if found.only is not None:
+        now = SkippedRows(walk.skipped, walk.skipped_names, time.time())
+        if walk.only is not None:
             before = await self._database.read(store_skips.skips_of, store.id)
             if before is None or not before.complete or not now.complete:
                 return  # what is known stays until the next look at all of it
             elsewhere = {
                 name: reason
                 for name, reason in before.names.items()
-                if not any(name == one or name.startswith(f"{one}/") for one in found.only)
+                if not any(name == folder or name.startswith(f"{folder}/") for folder in walk.only)
             }
             names = elsewhere | dict(now.names)
             now = SkippedRows(Counter(names.values()), names, now.looked_at)
         await self._database.write(store_skips.put_skips, store.id, now)
 
     async def _move(
-        self, store: StoreRow, found: Walk, moved: list[tuple[StoreFileRow, SourceEntry]], renamed: list[str]
+        self,
+        store: StoreRow,
+        walk: Walk,
+        moves: list[tuple[StoreFileRow, SourceEntry]],
+        renamed_ids: list[str],
     ) -> Mapping[str, StoreFileRow]:
         """Give files the names that they have now; the files of the store by their names afterwards."""
         await self._database.write(
             store_files.move_files,
             store.id,
-            [(row.file_id, seen.name, seen.mtime_ns, seen.size) for row, seen in moved],
-            renamed,
+            [
+                (row.file_id, source_entry.name, source_entry.mtime_ns, source_entry.size)
+                for row, source_entry in moves
+            ],
+            renamed_ids,
         )
-        return await self._database.read(store_files.mirror, store.id, found.only)
+        return await self._database.read(store_files.mirror, store.id, walk.only)
 
     async def _mirror(
         self,
         store: StoreRow,
         source: StoreSource,
-        found: Walk,
-        known: Mapping[str, StoreFileRow],
+        walk: Walk,
+        file_rows: Mapping[str, StoreFileRow],
         result: SyncResult,
         context: Context,
     ) -> None:
         """Take in what is new or has changed, `BATCH_FILES` files in a transaction."""
-        untouched = await pools.FILES.run(self._untouched, found, known)
-        wanted: list[WantedFile] = []
-        size, total = 0, len(found.files)
-        for done, seen in enumerate(found.files.values(), start=1):
-            old = known.get(seen.name)
-            if old is not None and seen.name in untouched:
+        untouched_names = await pools.FILES.run(self._untouched, walk, file_rows)
+        files: list[WantedFile] = []
+        size, total = 0, len(walk.files)
+        for done_count, source_entry in enumerate(walk.files.values(), start=1):
+            old = file_rows.get(source_entry.name)
+            if old is not None and source_entry.name in untouched_names:
                 if old.status == "failed":
-                    await self._note(store, seen, old)
+                    await self._note(store, source_entry, old)
                 result.unchanged += 1
                 continue
-            wanted.append((seen, old))
-            size += seen.size
-            if len(wanted) == BATCH_FILES or size >= MAX_BATCH_BYTES:
-                await self._take_in(store, source, wanted, found, result)
-                await context.emit(Progressed("scan", seen.name, done=done, total=total, unit="files"))
-                wanted, size = [], 0
-        await self._take_in(store, source, wanted, found, result)
+            files.append((source_entry, old))
+            size += source_entry.size
+            if len(files) == BATCH_FILES or size >= MAX_BATCH_BYTES:
+                await self._take_in(store, source, files, walk, result)
+                await context.emit(
+                    Progressed("scan", source_entry.name, done=done_count, total=total, unit="files")
+                )
+                files, size = [], 0
+        await self._take_in(store, source, files, walk, result)
         await context.emit(Progressed("scan", "", done=total, total=total, unit="files"))
 
-    def _untouched(self, found: Walk, known: Mapping[str, StoreFileRow]) -> set[str]:
+    def _untouched(self, walk: Walk, file_rows: Mapping[str, StoreFileRow]) -> set[str]:
         """The files whose time and size are what they were, and of which we still have our copy."""
         return {
             name
-            for name, seen in found.files.items()
-            if (old := known.get(name)) is not None
-            and seen.mtime_ns is not None
-            and (old.source_mtime_ns, old.source_size) == (seen.mtime_ns, seen.size)
+            for name, source_entry in walk.files.items()
+            if (old := file_rows.get(name)) is not None
+            and source_entry.mtime_ns is not None
+            and (old.source_mtime_ns, old.source_size) == (source_entry.mtime_ns, source_entry.size)
             and self._files.holds(old.sha256, old.bytes)
         }
 
     async def _with_same_bytes(
-        self, source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow], untouched: set[str]
+        self,
+        source: StoreSource,
+        walk: Walk,
+        file_rows: Mapping[str, StoreFileRow],
+        untouched_names: set[str],
     ) -> set[str]:
         """The touched files that are what they were, as far as that can be told without taking them."""
-        touched = [
-            (seen, old)
-            for name, seen in found.files.items()
-            if name not in untouched
-            and (old := known.get(name)) is not None
+        touched_files = [
+            (source_entry, old)
+            for name, source_entry in walk.files.items()
+            if name not in untouched_names
+            and (old := file_rows.get(name)) is not None
             and self._files.holds(old.sha256, old.bytes)  # else our copy is gone: it is taken in again
         ]
         same: set[str] = set()
-        for first in range(0, len(touched), COMPARED_FILES):
-            some = touched[first : first + COMPARED_FILES]
-            digests = await asyncio.gather(*(source.digest(seen) for seen, _old in some))
+        for first in range(0, len(touched_files), COMPARED_FILES):
+            batch = touched_files[first : first + COMPARED_FILES]
+            digests = await asyncio.gather(*(source.digest(source_entry) for source_entry, _old in batch))
             same |= {
-                seen.name for (seen, old), digest in zip(some, digests, strict=True) if digest == old.sha256
+                source_entry.name
+                for (source_entry, old), digest in zip(batch, digests, strict=True)
+                if digest == old.sha256
             }
         return same
 
-    async def _note(self, store: StoreRow, seen: SourceEntry, old: StoreFileRow) -> None:
+    async def _note(self, store: StoreRow, source_entry: SourceEntry, old: StoreFileRow) -> None:
         """Note the time that an unchanged file has now."""
-        again: dict[str, object] = {}
-        if (old.source_mtime_ns, old.source_size) != (seen.mtime_ns, seen.size):
-            again = {"source_mtime_ns": seen.mtime_ns, "source_size": seen.size}
+        changes: dict[str, object] = {}
+        if (old.source_mtime_ns, old.source_size) != (source_entry.mtime_ns, source_entry.size):
+            changes = {"source_mtime_ns": source_entry.mtime_ns, "source_size": source_entry.size}
         if old.status == "failed" and old.error_code == "server_error":
             # What failed for a reason of ours (a model that was away, a full disk) deserves another try.
-            again |= {"status": "in_progress", "error_code": None, "error_message": None}
-        if again:
-            await self._database.write(rows.set_file, store.id, old.file_id, again)
+            changes |= {"status": "in_progress", "error_code": None, "error_message": None}
+        if changes:
+            await self._database.write(rows.set_file, store.id, old.file_id, changes)
 
     async def _take_in(
-        self, store: StoreRow, source: StoreSource, wanted: list[WantedFile], found: Walk, result: SyncResult
+        self, store: StoreRow, source: StoreSource, files: list[WantedFile], walk: Walk, result: SyncResult
     ) -> None:
         came: list[tuple[ReceivedFile, MirroredFile]] = []
-        gone: list[str] = []
-        for (seen, old), taken in zip(wanted, await source.take(wanted) if wanted else (), strict=True):
-            if isinstance(taken, FetchFailure):
-                found.skip(seen.name, taken.reason)
+        removed_ids: list[str] = []
+        for (source_entry, old), outcome in zip(
+            files, await source.take(files) if files else (), strict=True
+        ):
+            if isinstance(outcome, FetchFailure):
+                walk.skip(source_entry.name, outcome.reason)
                 if len(result.missed) < MAX_NAMED_FILES:
-                    result.missed.append({"name": seen.name, "reason": taken.detail or taken.reason})
-                if taken.gone and old is not None and not store.keep_removed:
-                    gone.append(old.file_id)
+                    result.missed.append(
+                        {"name": source_entry.name, "reason": outcome.detail or outcome.reason}
+                    )
+                if outcome.gone and old is not None and not store.keep_removed:
+                    removed_ids.append(old.file_id)
                     result.removed += 1
-            elif old is not None and (isinstance(taken, Unchanged) or self._is_kept(taken, old)):
-                if isinstance(taken, ReceivedFile):
-                    await self._files.drop(taken)
-                await self._note(store, seen, old)
+            elif old is not None and (isinstance(outcome, Unchanged) or self._is_kept(outcome, old)):
+                if isinstance(outcome, ReceivedFile):
+                    await self._files.drop(outcome)
+                await self._note(store, source_entry, old)
                 result.unchanged += 1
             else:
-                assert isinstance(taken, ReceivedFile), "only what is kept can be the same"
-                came.append((taken, _mirrored(store, seen, old, taken)))
+                assert isinstance(outcome, ReceivedFile), "only what is kept can be the same"
+                came.append((outcome, _mirrored(store, source_entry, old, outcome)))
                 result.added += old is None
                 result.changed += old is not None
-        if came or gone:
-            await self._files.remirror(store.id, came, gone, owner=store.owner)
+        if came or removed_ids:
+            await self._files.remirror(store.id, came, removed_ids, owner=store.owner)
 
-    def _is_kept(self, taken: ReceivedFile, old: StoreFileRow) -> bool:
-        return taken.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
+    def _is_kept(self, file: ReceivedFile, old: StoreFileRow) -> bool:
+        return file.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
 
 
 def _mirrored(
-    store: StoreRow, seen: SourceEntry, old: StoreFileRow | None, received: ReceivedFile
+    store: StoreRow, source_entry: SourceEntry, old: StoreFileRow | None, received_file: ReceivedFile
 ) -> MirroredFile:
     file = FileRow(
         id=new_id("file-"),
         owner=f"{MIRRORED_OWNER}{store.id}",
-        filename=seen.name,
+        filename=source_entry.name,
         purpose="assistants",
-        bytes=received.bytes,
-        sha256=received.sha256,
+        bytes=received_file.bytes,
+        sha256=received_file.sha256,
         created_at=time.time(),
     )
     return MirroredFile(
         file,
         {} if old is None else old.attributes,
         {"type": "auto"} if old is None else old.chunking,
-        seen.mtime_ns,
-        seen.size,
+        source_entry.mtime_ns,
+        source_entry.size,
         None if old is None else old.file_id,
     )
 
 
-def _require_some(source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]) -> None:
-    if found.max_files is not None and len(known.keys() | found.files.keys()) > found.max_files:
+def _require_some(source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]) -> None:
+    if walk.max_files is not None and len(file_rows.keys() | walk.files.keys()) > walk.max_files:
         raise source_too_large(
-            f"The {source.address} has new documents beside {len(known):,} earlier ones, and a source has at most "
-            f"{found.max_files:,} files. Raise the setting source_max_files, or begin another store.",
+            f"The {source.address} has new documents beside {len(file_rows):,} earlier ones, and a source has at most "
+            f"{walk.max_files:,} files. Raise the setting source_max_files, or begin another store.",
         )
-    if found.bare and len(known) >= MANY_FILES:
+    if walk.bare and len(file_rows) >= MANY_FILES:
         raise Unavailable(
-            f"The {source.address} is empty, and {len(known)} files of it are indexed. They are kept, because a disk "
+            f"The {source.address} is empty, and {len(file_rows)} files of it are indexed. They are kept, "
+            "because a disk "
             "that is not mounted looks so. If it is meant, put any file into the folder and sync again, or remove the "
             "store.",
             code="folder_empty",
@@ -317,21 +346,21 @@ def _require_some(source: StoreSource, found: Walk, known: Mapping[str, StoreFil
 
 
 async def _moves(
-    source: StoreSource, found: Walk, known: Mapping[str, StoreFileRow]
+    source: StoreSource, walk: Walk, file_rows: Mapping[str, StoreFileRow]
 ) -> list[tuple[StoreFileRow, SourceEntry]]:
     """Files that went and came again under another name with the same bytes, read in the same way."""
     gone: dict[tuple[int, str], list[StoreFileRow]] = {}
-    for name, row in known.items():
-        if found.is_gone(name):
+    for name, row in file_rows.items():
+        if walk.is_gone(name):
             gone.setdefault((row.bytes, row.sha256), []).append(row)
     sizes = {size for size, _ in gone}
     moves = []
-    for seen in found.files.values():
-        if seen.name in known or seen.mtime_ns is None or seen.size not in sizes:
+    for source_entry in walk.files.values():
+        if source_entry.name in file_rows or source_entry.mtime_ns is None or source_entry.size not in sizes:
             continue
-        same = gone.get((seen.size, await source.digest(seen) or ""), [])
-        alike = [row for row in same if format_of(row.filename) == format_of(seen.name)]
+        same = gone.get((source_entry.size, await source.digest(source_entry) or ""), [])
+        alike = [row for row in same if format_of(row.filename) == format_of(source_entry.name)]
         if alike:
             same.remove(alike[0])
-            moves.append((alike[0], seen))
+            moves.append((alike[0], source_entry))
     return moves

@@ -79,9 +79,9 @@ class ToolIndex:
         """
         if not tools or not query.strip():
             return []
-        ranked = await self._indexed(tools, context, charge=charge)
-        vector = await self._embed([query], context, charge=charge) if ranked.vectors is not None else []
-        return await pools.SEARCH.run(_best, ranked, query, vector, limit)
+        index = await self._indexed(tools, context, charge=charge)
+        vector = await self._embed([query], context, charge=charge) if index.vectors is not None else []
+        return await pools.SEARCH.run(_best, index, query, vector, limit)
 
     async def _indexed(self, tools: Sequence[SearchedTool], context: Context, *, charge: bool) -> _Ranked:
         model = self._model()
@@ -90,21 +90,21 @@ class ToolIndex:
         digest = blake2b("\0".join([name, *texts]).encode()).digest()
         lock = self._making.setdefault(digest, asyncio.Lock())
         async with lock:  # whoever searches in the same list waits for the one who makes its index
-            known = self._kept.pop(digest, None)
-            if known is None or known.until <= time.monotonic():
+            cached_index = self._kept.pop(digest, None)
+            if cached_index is None or cached_index.until <= time.monotonic():
                 async with self._slots.taken(context.caller.id):
                     vectors = await self._embed(texts, context, charge=charge)
                     until = inf if vectors or model is None else time.monotonic() + RETRY_S
                     heads = [tool.head for tool in tools]
-                    known = await pools.INDEX.run(_index, heads, texts, vectors, until)
-            self._kept[digest] = known
+                    cached_index = await pools.INDEX.run(_index, heads, texts, vectors, until)
+            self._kept[digest] = cached_index
         while len(self._kept) > 1 and sum(one.size for one in self._kept.values()) > MAX_KEPT_TOOLS:
             self._kept.popitem(last=False)
-        return known
+        return cached_index
 
     def _model(self) -> Servable | None:
-        found = self._registry.get("default-embedding")
-        return found if found is not None and "embeddings" in found.card.capabilities else None
+        servable = self._registry.get("default-embedding")
+        return servable if servable is not None and "embeddings" in servable.card.capabilities else None
 
     async def _embed(self, texts: Sequence[str], context: Context, *, charge: bool) -> list[bytes]:
         """Their vectors; none without a model that works, and the words must do.
@@ -114,18 +114,20 @@ class ToolIndex:
         model = self._model()
         if model is None:
             return []
-        found: list[bytes] = []
+        vectors: list[bytes] = []
         try:
             for first in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
-                made = await model.call(Embed(tuple(texts[first : first + MAX_EMBED_BATCH_TEXTS])), context)
-                assert isinstance(made, Vectors)
-                found.extend(made.data)
+                embeddings = await model.call(
+                    Embed(tuple(texts[first : first + MAX_EMBED_BATCH_TEXTS])), context
+                )
+                assert isinstance(embeddings, Vectors)
+                vectors.extend(embeddings.data)
                 if charge:
-                    await context.emit(made.usage)
+                    await context.emit(embeddings.usage)
         except PorticoError as error:
             logger.warning("tools are found by words alone: %s", error.message)
             return []
-        return found
+        return vectors
 
 
 def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes], until: float) -> _Ranked:
@@ -149,12 +151,12 @@ def _index(heads: Sequence[str], texts: Sequence[str], vectors: Sequence[bytes],
     return _Ranked(words, exact, len(texts), until)
 
 
-def _best(ranked: _Ranked, query: str, vector: Sequence[bytes], limit: int) -> list[int]:
-    words = scale_scores(ranked.words.search(query, MAX_CANDIDATES), 0.0)
-    if ranked.vectors is None or not vector:
+def _best(index: _Ranked, query: str, vector: Sequence[bytes], limit: int) -> list[int]:
+    words = scale_scores(index.words.search(query, MAX_CANDIDATES), 0.0)
+    if index.vectors is None or not vector:
         return [place for place, _score in words[:limit]]
     import numpy as np
 
-    near = ranked.vectors.search(np.frombuffer(vector[0], np.float32), MAX_CANDIDATES)
-    fused = fuse_weighted(words, scale_scores(near), VECTOR_WEIGHT)
-    return [place for place, _score in fused[:limit]]
+    near = index.vectors.search(np.frombuffer(vector[0], np.float32), MAX_CANDIDATES)
+    fused_scores = fuse_weighted(words, scale_scores(near), VECTOR_WEIGHT)
+    return [place for place, _score in fused_scores[:limit]]

@@ -34,9 +34,9 @@ class UploadedFiles:
 
     async def _read(self, file_id: str, caller: Principal, limit: int) -> tuple[str, bytes]:
         if file_id.startswith(ARTIFACT_PREFIX):
-            made = await self.artifacts.get(file_id, caller)
-            _require_small(made.name, made.bytes, limit)
-            return made.name, await self.artifacts.read(file_id, caller)
+            artifact_row = await self.artifacts.get(file_id, caller)
+            _require_small(artifact_row.name, artifact_row.bytes, limit)
+            return artifact_row.name, await self.artifacts.read(file_id, caller)
         row = await self.files.get(file_id, caller)
         _require_small(row.filename, row.bytes, limit)
         try:

@@ -131,13 +131,13 @@ class UploadStorage:
         _require_pending(row)
         return row
 
-    async def add_part(self, row: UploadRow, received: ReceivedFile) -> PartRow:
+    async def add_part(self, row: UploadRow, file: ReceivedFile) -> PartRow:
         """Keep a part that has arrived. Raises `Conflict` if the upload has ended meanwhile, `TooLarge`."""
-        part = PartRow(new_id("part_"), row.id, received.bytes, received.sha256, time.time())
+        part = PartRow(new_id("part_"), row.id, file.bytes, file.sha256, time.time())
         if not part.bytes:
-            await self._files.drop(received)
+            await self._files.drop(file)
             wrong("data", "is empty")
-        await self._files.hold(received, partial(self._write_part, row, part))
+        await self._files.hold(file, partial(self._write_part, row, part))
         return part
 
     def _write_part(self, row: UploadRow, part: PartRow, connection: Any) -> None:
@@ -165,17 +165,17 @@ class UploadStorage:
         _require_pending(row)
         if md5 is not None and not _MD5.fullmatch(md5):
             wrong("md5", "must be 32 hexadecimal digits")
-        chosen = self._chosen(part_ids, await self._database.read(rows.parts, row.id), row)
+        part_rows = self._chosen(part_ids, await self._database.read(rows.parts, row.id), row)
         digest = hashlib.md5(usedforsecurity=False)
-        received = await self._files.receive(self._joined(chosen, digest))
+        file = await self._files.receive(self._joined(part_rows, digest))
         if md5 is not None and digest.hexdigest() != md5.lower():
-            await self._files.drop(received)
+            await self._files.drop(file)
             wrong(
                 "md5",
                 f"is {md5.lower()}, but the parts in this order have {digest.hexdigest()}",
                 code="checksum_mismatch",
             )
-        return await self._finish(row, received, caller)
+        return await self._finish(row, file, caller)
 
     async def cancel(self, upload_id: str, caller: Principal) -> UploadState:
         """End one; its parts are removed. Raises `Conflict` unless it is pending."""
@@ -210,8 +210,10 @@ class UploadStorage:
             )
         return row
 
-    def _chosen(self, part_ids: Sequence[str], arrived: Sequence[PartRow], row: UploadRow) -> list[PartRow]:
-        by_id = {part.id: part for part in arrived}
+    def _chosen(
+        self, part_ids: Sequence[str], arrived_part_rows: Sequence[PartRow], row: UploadRow
+    ) -> list[PartRow]:
+        by_id = {part.id: part for part in arrived_part_rows}
         if len(set(part_ids)) < len(part_ids):
             wrong("part_ids", "names a part twice")
         for number, part_id in enumerate(part_ids):
@@ -221,15 +223,15 @@ class UploadStorage:
                     f"is '{part_id[:80]}', which is not a part of this upload",
                     code="part_not_found",
                 )
-        chosen = [by_id[part_id] for part_id in part_ids]
-        total = sum(part.bytes for part in chosen)
+        part_rows = [by_id[part_id] for part_id in part_ids]
+        total = sum(part.bytes for part in part_rows)
         if total != row.bytes:
             wrong(
                 "part_ids",
                 f"names parts of {total:,} bytes together; {row.bytes:,} were announced",
                 code="bytes_mismatch",
             )
-        return chosen
+        return part_rows
 
     async def _joined(self, parts: Sequence[PartRow], digest: hashlib._Hash) -> AsyncIterator[bytes]:
         """The bytes of all of them in order, which ``digest`` takes too."""
@@ -246,19 +248,19 @@ class UploadStorage:
                     param="part_ids",
                 ) from error
 
-    async def _finish(self, row: UploadRow, received: ReceivedFile, caller: Principal) -> UploadState:
+    async def _finish(self, row: UploadRow, received_file: ReceivedFile, caller: Principal) -> UploadState:
         keep = row.file_keep_s
         digests: list[str] = []
 
         def complete(connection: Any, file: FileRow) -> None:
-            found = rows.complete(connection, row.id, file)
-            if found is None:
+            digest_list = rows.complete(connection, row.id, file)
+            if digest_list is None:
                 _require_pending(rows.get(connection, row.id))
-            digests.extend(found or ())
+            digests.extend(digest_list or ())
 
         try:
             file = await self._files.keep(
-                received,
+                received_file,
                 row.filename,
                 row.purpose,
                 caller,
@@ -267,10 +269,10 @@ class UploadStorage:
                 add=complete,
             )
         except Conflict:
-            found = await self.get(row.id, caller)
-            if found.row.status != "completed":
+            upload_state = await self.get(row.id, caller)
+            if upload_state.row.status != "completed":
                 raise
-            return found  # by another call meanwhile
+            return upload_state  # by another call meanwhile
         await self._files.release(digests)
         return UploadState(await self._row(row.id, caller), file=file)
 

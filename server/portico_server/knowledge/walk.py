@@ -77,7 +77,7 @@ class Walk:
         """Whether a file that was there is there no longer."""
         if name in self.files or self.keeps_removed:
             return False
-        return not any(name == other or name.startswith(f"{other}/") for other in self.unknown)
+        return not any(name == folder or name.startswith(f"{folder}/") for folder in self.unknown)
 
 
 def is_looked_at(path: Path, root: Path) -> bool:
@@ -152,28 +152,30 @@ class _FolderWalk:
 
     def descend(self, folder: Path, above: IgnoreRules) -> None:
         """Look at all that lies below ``folder``."""
-        found = self.found
+        found_walk = self.found
         pending = [(folder, above)]
         while pending:
             folder, above = pending.pop()
-            entries = _entries(folder, self._root, found)
+            entries = _entries(folder, self._root, found_walk)
             rules = above.below(folder, {entry.name for entry in entries})
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS:
                     continue
-                linked = entry.is_symlink()
-                found.linked |= linked
+                is_linked = entry.is_symlink()
+                found_walk.linked |= is_linked
                 if rules.ignores(entry.path, folder=entry.is_dir(follow_symlinks=False)):
-                    found.skip(_name(entry.path, self._root), IGNORED_BY_RULE)
-                elif linked and not _is_inside(entry, self._top):
-                    found.skip(_name(entry.path, self._root), "link out of the folder or to nothing")
+                    found_walk.skip(_name(entry.path, self._root), IGNORED_BY_RULE)
+                elif is_linked and not _is_inside(entry, self._top):
+                    found_walk.skip(_name(entry.path, self._root), "link out of the folder or to nothing")
                 elif entry.is_dir():
                     place = _identity(entry.stat())
                     if place not in self._visited:
                         self._visited.add(place)
                         pending.append((Path(entry.path), rules))
                 else:
-                    _take(entry.path, self._root, self._max_bytes, found, self._pictures, self._recordings)
+                    _take(
+                        entry.path, self._root, self._max_bytes, found_walk, self._pictures, self._recordings
+                    )
 
     def at(self, path: PurePath, name: str) -> bool:
         """Look at one path in the folder and all below it; whether that can be done by itself."""
@@ -232,7 +234,7 @@ def unfit_reason(name: str, size: int, *, max_bytes: int, pictures: bool, record
     return ""
 
 
-def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, root: Path, found_walk: Walk) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda item: item.name)
@@ -240,8 +242,8 @@ def _entries(folder: Path, root: Path, found: Walk) -> list[os.DirEntry[str]]:
         if folder == root:
             raise
         name = name_on_disk(str(folder.relative_to(root)))
-        found.unknown.append(name)
-        found.skip(name, "not permitted")
+        found_walk.unknown.append(name)
+        found_walk.skip(name, "not permitted")
         return []
 
 
@@ -265,27 +267,27 @@ def _name(path: str, root: Path) -> str:
     return name_on_disk(path.removeprefix(str(root)).lstrip(os.sep))
 
 
-def _take(path: str, root: Path, max_bytes: int, found: Walk, pictures: bool, recordings: bool) -> None:
+def _take(path: str, root: Path, max_bytes: int, found_walk: Walk, pictures: bool, recordings: bool) -> None:
     name = _name(path, root)
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            found.skip(name, "not a file")
+            found_walk.skip(name, "not a file")
             return
         why = unfit_reason(
             name, status.st_size, max_bytes=max_bytes, pictures=pictures, recordings=recordings
         )
-        if why or name in found.files:
-            found.skip(name, why or "unusable name")
+        if why or name in found_walk.files:
+            found_walk.skip(name, why or "unusable name")
         elif (not status.st_size or format_of(name) is None) and (why := no_text(Path(path))):
-            found.skip(name, why)
+            found_walk.skip(name, why)
         else:
-            found.files[name] = SourceEntry(name, path, status.st_size, status.st_mtime_ns)
+            found_walk.files[name] = SourceEntry(name, path, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        found.skip(name, "gone while looking")
+        found_walk.skip(name, "gone while looking")
     except OSError:
-        found.unknown.append(name)
-        found.skip(name, "not permitted")
+        found_walk.unknown.append(name)
+        found_walk.skip(name, "not permitted")
 
 
 def no_text(path: Path) -> str:

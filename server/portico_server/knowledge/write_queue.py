@@ -73,9 +73,9 @@ class FileFeed:
     """
 
     def __init__(
-        self, waiting: WaitingFiles, is_over: Callable[[bool], bool] = lambda _mirrored: False
+        self, waiting_files: WaitingFiles, is_over: Callable[[bool], bool] = lambda _is_mirrored: False
     ) -> None:
-        self._waiting = waiting
+        self._waiting = waiting_files
         self._is_over = is_over
         self.left = 0
         """Files that were left for another run."""
@@ -94,12 +94,12 @@ class FileFeed:
         began = time.monotonic()
         if self.left or (self._queues and began < self._next_look):
             return ()
-        found = await self._waiting()
+        file_rows = await self._waiting()
         took = time.monotonic() - began
         self._next_look = began + max(LOOK_INTERVAL_S, took / MAX_LOOK_SHARE)
         fresh = [
             row
-            for row in found
+            for row in file_rows
             if row.file_id not in self._in_round and (row.file_id, str(row.chunking)) not in self._seen
         ]
         for row in fresh:
@@ -108,22 +108,22 @@ class FileFeed:
             self._queues.setdefault(row.whose or "", deque()).append(row)
         return fresh
 
-    def take(self, reading: Collection[StoreFileRow], most: int) -> Sequence[StoreFileRow]:
-        """The files to be read next, so that ``most`` of everybody are: some are being read. None if it is over, which
+    def take(self, reading: Collection[StoreFileRow], limit: int) -> Sequence[StoreFileRow]:
+        """The files to be read next, so that ``limit`` of everybody are: some are being read. None if it is over, which
         is asked with whether any mirrored file still waits or is read.
         """
         waiting = (row for queue in self._queues.values() for row in queue)
         if self._is_over(any(row.mirrored for row in (*reading, *waiting))):
             self.left += sum(map(len, self._queues.values()))
             self._queues.clear()
-        held = Counter(row.whose or "" for row in reading)
-        found = [
+        counts = Counter(row.whose or "" for row in reading)
+        file_rows = [
             queue.popleft()
-            for whose, queue in self._queues.items()
-            for _ in range(min(len(queue), most - held.get(whose, 0)))
+            for owner, queue in self._queues.items()
+            for _ in range(min(len(queue), limit - counts.get(owner, 0)))
         ]
-        self._queues = {whose: queue for whose, queue in self._queues.items() if queue}
-        return found
+        self._queues = {owner: queue for owner, queue in self._queues.items() if queue}
+        return file_rows
 
 
 class WriteQueue:
@@ -162,9 +162,9 @@ class WriteQueue:
                 await self._enough.wait()
         except TimeoutError:
             pass  # what there is will do
-        found, self._items, self._chunks = self._items, [], 0
+        chunks, self._items, self._chunks = self._items, [], 0
         self._has_space.set()
         if not self._ended:
             self._some.clear()
             self._enough.clear()
-        return found
+        return chunks

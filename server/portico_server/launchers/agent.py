@@ -135,9 +135,9 @@ class Guarded:
                 self._line + len(self._lines) <= line
                 and self._log_at + len(self._log) <= log
                 and self.status is None
-                and (left := deadline - time.monotonic()) > 0
+                and (remaining_s := deadline - time.monotonic()) > 0
             ):
-                self._changed.wait(left)
+                self._changed.wait(remaining_s)
                 self.asked_at = time.monotonic()
             lines = list(self._lines)[max(0, line - self._line) :]
             news = {
@@ -220,8 +220,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server: AgentServer
 
     def _allowed(self) -> bool:
-        given = self.headers.get("Authorization", "").encode()
-        if hmac.compare_digest(given, b"Bearer " + self.server.guarded.token.encode()):
+        authorization = self.headers.get("Authorization", "").encode()
+        if hmac.compare_digest(authorization, b"Bearer " + self.server.guarded.token.encode()):
             self.server.guarded.asked_at = time.monotonic()
             return True
         self.send_error(401)
@@ -264,11 +264,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(413)
             return
         body = self.rfile.read(size)
-        guarded = self.server.guarded
+        guard = self.server.guarded
         if path == "/input":
-            guarded.write(body)
+            guard.write(body)
         elif path == "/stop":
-            guarded.stop(min(query.get("grace", 0), MAX_WAIT_S))
+            guard.stop(min(query.get("grace", 0), MAX_WAIT_S))
         else:
             self.send_error(404)
             return
@@ -299,11 +299,11 @@ def run(order: dict[str, Any]) -> int:
         _complain(f"the node {name} has no address to answer at: {error}")
         return CANNOT_START_STATUS
     try:
-        guarded = server.guarded = Guarded(order)
+        guard = server.guarded = Guarded(order)
     except OSError as error:
         _complain(f"{order['command'][0]} cannot be started on {name}: {error}")
         return CANNOT_START_STATUS
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=guarded.cancel).start())
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=guard.cancel).start())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     if "address" in order:
         place = {"host": host, "port": server.server_address[1], "node": _node(), "pid": os.getpid()}
@@ -311,7 +311,7 @@ def run(order: dict[str, Any]) -> int:
         draft = path.with_suffix(".new")
         draft.write_text(json.dumps(place), encoding="utf-8")
         draft.replace(path)
-    return guarded.wait()
+    return guard.wait()
 
 
 def _complain(words: str) -> None:

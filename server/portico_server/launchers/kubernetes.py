@@ -98,11 +98,11 @@ class RequestFailed(Unavailable):
     """kubectl ended with an error; ``words`` are its own, ``refused`` if the server did not want that from us."""
 
     def __init__(self, words: str) -> None:
-        said = words.startswith(_SERVER_SAYS)
-        self.words = words.removeprefix(_SERVER_SAYS).lstrip(": ") if said else words
-        known = not any(sign in words for sign in _NO_LOGIN)
-        self.refused = said and known
-        if not known:
+        from_server = words.startswith(_SERVER_SAYS)
+        self.words = words.removeprefix(_SERVER_SAYS).lstrip(": ") if from_server else words
+        is_known = not any(sign in words for sign in _NO_LOGIN)
+        self.refused = from_server and is_known
+        if not is_known:
             message = (
                 f"Kubernetes does not know who asks, or the credentials have expired: {self.words}. Log in again, or "
                 "look at 'kubernetes_context' and at the service account of the daemon."
@@ -113,7 +113,9 @@ class RequestFailed(Unavailable):
             message = (
                 f"The cluster cannot be reached: {self.words}. 'kubernetes_context' and KUBECONFIG say which."
             )
-        super().__init__(message, code="launcher_silent" if known and not said else "launcher_failed")
+        super().__init__(
+            message, code="launcher_silent" if is_known and not from_server else "launcher_failed"
+        )
 
     @property
     def missing(self) -> bool:
@@ -138,15 +140,15 @@ class KubernetesBackend:
         """See `JobBackend`."""
         if not self._options.image:
             raise Unavailable(KUBERNETES_NEEDS_IMAGE, code="setting_invalid")
-        given = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
-        del given["address"]  # it is the Pod's
-        given["port"] = AGENT_PORT
+        given_order = orjson.loads(await pools.MODELS.run((folder / ORDER).read_bytes))
+        del given_order["address"]  # it is the Pod's
+        given_order["port"] = AGENT_PORT
         command = run_script(AGENT_SCRIPT, f"{ORDER_FOLDER}/{ORDER_FILE}", python=own())
         try:
             owner = await self._create(job_object(job, order, command, self._options, avoid))
             await self._create(policy_object(job, owner, self._options))
             # The last one: without its order the Pod does not start.
-            await self._create(secret_object(job, owner, orjson.dumps(given).decode()))
+            await self._create(secret_object(job, owner, orjson.dumps(given_order).decode()))
         except RequestFailed as error:
             if not error.refused:
                 raise
@@ -156,27 +158,29 @@ class KubernetesBackend:
 
     async def look(self, job: str, folder: Path) -> JobLook:
         """See `JobBackend`."""
-        found = await self._list("pods", labelSelector=f"{JOB_LABEL}={job}")
-        if not found:
+        pods = await self._list("pods", labelSelector=f"{JOB_LABEL}={job}")
+        if not pods:
             return await self._look_without_pod(job)
-        look = read_pod(found[0])
+        look = read_pod(pods[0])
         if (
             look.state == "queued" and not look.reason
         ):  # a volume that cannot be mounted is told by an event alone
-            return JobLook("queued", await self._warning(found[0]["metadata"]["name"]))
-        if look.state == "ended" and found[0]["status"].get("startTime"):
-            words = await self._last_words(found[0]["metadata"]["name"])
+            return JobLook("queued", await self._warning(pods[0]["metadata"]["name"]))
+        if look.state == "ended" and pods[0]["status"].get("startTime"):
+            words = await self._last_words(pods[0]["metadata"]["name"])
             return JobLook("ended", "; ".join(filter(None, [look.reason, words])))
         return look
 
     async def _look_without_pod(self, job: str) -> JobLook:
         try:
-            found = orjson.loads(await self._run("get", f"{await self._path('batch/v1', 'jobs')}/{job}"))
+            found_job_object = orjson.loads(
+                await self._run("get", f"{await self._path('batch/v1', 'jobs')}/{job}")
+            )
         except RequestFailed as error:
             if not error.missing:
                 raise
             return JobLook("ended", "it is not known to Kubernetes any more")
-        return read_job(found, await self._warning(job))
+        return read_job(found_job_object, await self._warning(job))
 
     async def _warning(self, name: str) -> str:
         """The last of what Kubernetes complains about of one object."""
@@ -205,7 +209,7 @@ class KubernetesBackend:
     async def nodes(self) -> Sequence[ClusterNode]:
         """See `ListsNodes`. A node is busy if Pods of ours run there: those of others are not for us to see."""
         try:
-            listed = orjson.loads(await self._run("get", f"/api/v1/nodes?limit={MAX_LISTED_NODES}"))
+            node_list = orjson.loads(await self._run("get", f"/api/v1/nodes?limit={MAX_LISTED_NODES}"))
         except RequestFailed as error:
             if not error.refused:
                 raise
@@ -215,11 +219,13 @@ class KubernetesBackend:
                 code="nodes_unknown",
             ) from error
         pods = await self._list("pods", labelSelector=OURS)
-        used = {pod["spec"].get("nodeName") for pod in pods if pod["status"].get("phase") == "Running"}
+        busy_nodes = {pod["spec"].get("nodeName") for pod in pods if pod["status"].get("phase") == "Running"}
         options = self._options
         return [
-            read_node(node, options.gpu_resource, options.gpu_label, busy=node["metadata"]["name"] in used)
-            for node in listed["items"]
+            read_node(
+                node, options.gpu_resource, options.gpu_label, busy=node["metadata"]["name"] in busy_nodes
+            )
+            for node in node_list["items"]
         ]
 
     async def close(self) -> None:
@@ -236,23 +242,23 @@ class KubernetesBackend:
         items: list[dict[str, Any]] = orjson.loads(await self._run("get", path))["items"]
         return items
 
-    async def _create(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    async def _create(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """What has become of an object there."""
-        path = await self._path(given["apiVersion"], _PLURALS[given["kind"]])
-        created: dict[str, Any] = orjson.loads(
-            await self._run("create", path, "--filename=-", given=orjson.dumps(given))
+        path = await self._path(manifest["apiVersion"], _PLURALS[manifest["kind"]])
+        response: dict[str, Any] = orjson.loads(
+            await self._run("create", path, "--filename=-", input_data=orjson.dumps(manifest))
         )
-        return created
+        return response
 
-    async def _run(self, method: str, path: str, *more: str, given: bytes = b"") -> str:
+    async def _run(self, method: str, path: str, *options: str, input_data: bytes = b"") -> str:
         """What the API server answers. Raises `Unavailable`."""
-        command = [PROGRAM, method, f"--raw={path}", f"--request-timeout={REQUEST_TIMEOUT_S}s", *more]
+        command = [PROGRAM, method, f"--raw={path}", f"--request-timeout={REQUEST_TIMEOUT_S}s", *options]
         if self._context:
             command.append(f"--context={self._context}")
         # What a program needs that logs in to a cloud may be a secret of the daemon's environment.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTICO_")}
         try:
-            status, out, err = await output_of(command, environment, COMMAND_TIMEOUT_S, given=given)
+            status, out, err = await output_of(command, environment, COMMAND_TIMEOUT_S, input_data=input_data)
         except TimeoutError as error:
             raise Unavailable(
                 f"Kubernetes did not answer within {COMMAND_TIMEOUT_S} s.", code="launcher_silent"
@@ -287,13 +293,13 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
     if "deletionTimestamp" in pod["metadata"]:
         return JobLook("ended", _condition(status, "DisruptionTarget", "True") or _POD_DELETED)
     if phase == "Pending":
-        waiting = state.get("waiting", {})
-        reason = waiting.get("reason", "")
+        waiting_state = state.get("waiting", {})
+        reason = waiting_state.get("reason", "")
         if reason in _HOPELESS:
-            return JobLook("ended", _words(waiting))
+            return JobLook("ended", _words(waiting_state))
         if reason in ("", "ContainerCreating", "PodInitializing"):
             return JobLook("queued", _condition(status, "PodScheduled", "False"))
-        return JobLook("queued", _words(waiting))
+        return JobLook("queued", _words(waiting_state))
     if not containers[0].get("ready") or not status.get("podIP"):
         # One that was ready and is not any more is asked itself: its node may be lost.
         return JobLook("running", _condition(status, "Ready", "Unknown") or "it starts")
@@ -309,8 +315,8 @@ def read_pod(pod: Mapping[str, Any]) -> JobLook:
 def read_job(job: Mapping[str, Any], warning: str) -> JobLook:
     """What Kubernetes says of a Job that has no Pod. Pure."""
     status = job.get("status", {})
-    if failed := _condition(status, "Failed", "True"):  # a Pod that has ended by itself would be there
-        return JobLook("ended", _POD_DELETED if failed.startswith("BackoffLimitExceeded") else failed)
+    if failure := _condition(status, "Failed", "True"):  # a Pod that has ended by itself would be there
+        return JobLook("ended", _POD_DELETED if failure.startswith("BackoffLimitExceeded") else failure)
     return JobLook("queued", warning)
 
 
@@ -321,11 +327,11 @@ def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, bus
         condition["type"] == "Ready" and condition["status"] == "True"
         for condition in status.get("conditions", ())
     )
-    closed = bool(spec.get("unschedulable"))
+    is_closed = bool(spec.get("unschedulable"))
     state: NodeState
     if not ready:
         state = "down"
-    elif closed:
+    elif is_closed:
         state = "draining" if busy else "drained"
     else:
         state = "busy" if busy else "idle"
@@ -334,17 +340,24 @@ def read_node(node: Mapping[str, Any], gpu_resource: str, gpu_label: str, *, bus
         for condition in status.get("conditions", ())
         if condition["status"] != ("True" if condition["type"] == "Ready" else "False")
     ]
-    offered = status.get("allocatable", {})
-    gpus = int(_quantity(offered.get(gpu_resource, "0")))
+    allocatable = status.get("allocatable", {})
+    gpus = int(_quantity(allocatable.get(gpu_resource, "0")))
     kind = node["metadata"].get("labels", {}).get(gpu_label, "")
     return ClusterNode(
         node["metadata"]["name"],
         state,
-        next((one["address"] for one in status.get("addresses", ()) if one["type"] == "InternalIP"), ""),
-        f"{'Ready' if ready else 'NotReady'}{',SchedulingDisabled' if closed else ''}",
+        next(
+            (
+                address["address"]
+                for address in status.get("addresses", ())
+                if address["type"] == "InternalIP"
+            ),
+            "",
+        ),
+        f"{'Ready' if ready else 'NotReady'}{',SchedulingDisabled' if is_closed else ''}",
         "; ".join(trouble),
-        cpus=int(_quantity(offered.get("cpu", "0"))),
-        memory_mb=int(_quantity(offered.get("memory", "0"))) // MB_BYTES,
+        cpus=int(_quantity(allocatable.get("cpu", "0"))),
+        memory_mb=int(_quantity(allocatable.get("memory", "0"))) // MB_BYTES,
         gpus=gpus,
         gpu_types=(kind,) if gpus and kind else (),
     )
@@ -356,12 +369,12 @@ def _quantity(text: str) -> float:
     return float(digits) * _UNITS[text[len(digits) :]]
 
 
-def _end_of(status: Mapping[str, Any], terminated: Mapping[str, Any]) -> str:
+def _end_of(status: Mapping[str, Any], termination: Mapping[str, Any]) -> str:
     """Why a Pod has ended: it was ended, or its container has."""
     why = _words(status) or _condition(status, "DisruptionTarget", "True")
-    how = _words(terminated)
-    if "exitCode" in terminated:
-        how = f"{how or 'ended'} with status {terminated['exitCode']}"
+    how = _words(termination)
+    if "exitCode" in termination:
+        how = f"{how or 'ended'} with status {termination['exitCode']}"
     return "; ".join(filter(None, [why, how]))
 
 
@@ -372,13 +385,13 @@ def _condition(status: Mapping[str, Any], kind: str, value: str) -> str:
     return ""
 
 
-def _words(told: Mapping[str, Any]) -> str:
+def _words(state: Mapping[str, Any]) -> str:
     """Reason and message of a status, a condition or an event, as one line."""
-    words = ": ".join(filter(None, [told.get("reason", ""), told.get("message", "")]))
+    words = ": ".join(filter(None, [state.get("reason", ""), state.get("message", "")]))
     return " ".join(words.split())[:MAX_REASON_CHARS].rstrip(". ")
 
 
 def _deadline(pod: Mapping[str, Any]) -> float | None:
     """When Kubernetes ends it."""
-    seconds, started = pod["spec"].get("activeDeadlineSeconds"), pod["status"].get("startTime")
-    return datetime.fromisoformat(started).timestamp() + seconds if seconds and started else None
+    seconds, start_time = pod["spec"].get("activeDeadlineSeconds"), pod["status"].get("startTime")
+    return datetime.fromisoformat(start_time).timestamp() + seconds if seconds and start_time else None

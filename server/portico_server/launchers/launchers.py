@@ -70,15 +70,15 @@ class Launchers:
 
     async def _backend(self, name: str) -> JobBackend:
         module = await pools.LOADING.run(importlib.import_module, f"portico_server.launchers.{name}")
-        made: JobBackend = module.backend(self._settings)
-        return made
+        job_backend: JobBackend = module.backend(self._settings)
+        return job_backend
 
-    def in_use(self, named: Iterable[str]) -> list[str]:
+    def in_use(self, launcher_names: Iterable[str]) -> list[str]:
         """The launchers that the settings speak of, or that one of the names is."""
         settings = self._settings
-        used = {LOCAL.name, settings.launcher, settings.ingest_launcher, *named, *self._made}
-        used |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
-        return [name for name in LAUNCHERS if name in used]
+        used_names = {LOCAL.name, settings.launcher, settings.ingest_launcher, *launcher_names, *self._made}
+        used_names |= {name for name in LAUNCHERS if _is_set_up(settings, name)}
+        return [name for name in LAUNCHERS if name in used_names]
 
     def jobs(self) -> Sequence[ClusterJob]:
         """What all of them start and have started, as far as it has not ended."""
@@ -95,8 +95,8 @@ class Launchers:
         if look is None:
             look = self._looks[name] = asyncio.create_task(self._look(name), name=f"nodes of {name}")
             look.add_done_callback(self._looked(name))
-        done, _ = await asyncio.wait([look], timeout=NODES_TIMEOUT_S)
-        if not done:
+        tasks, _ = await asyncio.wait([look], timeout=NODES_TIMEOUT_S)
+        if not tasks:
             raise Unavailable(
                 f"The launcher '{name}' has not said within {NODES_TIMEOUT_S:g} s what nodes it has. It is still "
                 "asked: try again in a moment.",
@@ -120,16 +120,18 @@ class Launchers:
 
     async def node(self, name: str, node: str) -> ClusterNode:
         """One by its name, or by its address. Raises `PorticoError`."""
-        found = await self.nodes(name)
-        by_name = [each for each in found if each.name == node]
-        by_address = [each for each in found if each.address == node]
-        present = [each for each in by_address if each.state not in ("down", "drained")]
+        cluster_nodes = await self.nodes(name)
+        by_name = [cluster_node for cluster_node in cluster_nodes if cluster_node.name == node]
+        by_address = [cluster_node for cluster_node in cluster_nodes if cluster_node.address == node]
+        present = [
+            cluster_node for cluster_node in by_address if cluster_node.state not in ("down", "drained")
+        ]
         if len(matching := by_name or present or by_address) == 1:
             return matching[0]
-        names = [each.name for each in found]
-        known = f"It has {', '.join(names[:MAX_NAMED_NODES])}." if names else "It has none."
+        names = [cluster_node.name for cluster_node in cluster_nodes]
+        known_text = f"It has {', '.join(names[:MAX_NAMED_NODES])}." if names else "It has none."
         raise NotFound(
-            f"The launcher '{name}' has no node '{node[:MAX_NODE_CHARS]}'. {known}{nearest(node, names)}",
+            f"The launcher '{name}' has no node '{node[:MAX_NODE_CHARS]}'. {known_text}{nearest(node, names)}",
             code="node_not_found",
             param="node",
         )

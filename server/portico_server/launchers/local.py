@@ -47,12 +47,12 @@ class LocalProcess:
     adopted = False
     ends_at: float | None = None
 
-    def __init__(self, process: Process, exited: asyncio.Event, order: LaunchOrder) -> None:
+    def __init__(self, process: Process, event: asyncio.Event, order: LaunchOrder) -> None:
         self.token = secrets.token_hex(32)  # as an argument of an engine it must not begin with a dash
         self.on_log: Callable[[str], None] | None = None
         self.name = order.name
         self._process = process
-        self._exited = exited
+        self._exited = event
         self._sessions = order.sessions
         self._children: set[psutil.Process] = set()
         self._lines: deque[str] = deque(maxlen=MAX_LOG_LINES)
@@ -125,10 +125,10 @@ class LocalProcess:
             # While it stands still it starts nothing and reaps nothing: the numbers of its children stay theirs.
             self._signal_group(signal.SIGSTOP)
             # It may have been killed just now.
-            found = {child for child in self._children if child.is_running()}
+            processes = {child for child in self._children if child.is_running()}
             with contextlib.suppress(psutil.NoSuchProcess):
-                found.update(psutil.Process(self.pid).children(recursive=True))
-            self._children = found
+                processes.update(psutil.Process(self.pid).children(recursive=True))
+            self._children = processes
             self._signal_children(number)
         self._signal_group(number)
 

@@ -55,11 +55,11 @@ def container_resources(
     """What a container asks for, without what is 0. Processors are not limited: idle ones serve whoever has work."""
     gpu = {gpu_resource: str(gpus)} if gpus else {}
     memory = {"memory": f"{memory_mb}Mi"} if memory_mb else {}
-    asked = {
+    requests = {
         "requests": {**({"cpu": str(cpus)} if cpus else {}), **memory, **gpu},
         "limits": {**memory, **gpu},
     }
-    return {name: value for name, value in asked.items() if value}
+    return {name: value for name, value in requests.items() if value}
 
 
 def named(kind: str, api: str, name: str, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def job_object(
 ) -> dict[str, Any]:
     """One Pod that is never started again: it has its input from the daemon."""
     labels = _labels(job)
-    made = named("Job", "batch/v1", job, labels)
-    made["metadata"]["annotations"] = {"portico-name": order.name}
+    manifest = named("Job", "batch/v1", job, labels)
+    manifest["metadata"]["annotations"] = {"portico-name": order.name}
     return {
-        **made,
+        **manifest,
         "spec": {
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": FINISHED_LIFETIME_S,
@@ -139,8 +139,8 @@ def _labels(job: str) -> dict[str, str]:
 
 def _owned(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str, Any]:
     """It is gone when its Job is."""
-    made = named(kind, api, job, _labels(job))
-    made["metadata"]["ownerReferences"] = [
+    manifest = named(kind, api, job, _labels(job))
+    manifest["metadata"]["ownerReferences"] = [
         {
             "apiVersion": owner["apiVersion"],
             "kind": owner["kind"],
@@ -148,7 +148,7 @@ def _owned(kind: str, api: str, job: str, owner: Mapping[str, Any]) -> dict[str,
             "uid": owner["metadata"]["uid"],
         }
     ]
-    return made
+    return manifest
 
 
 def _pod(
@@ -167,12 +167,12 @@ def _pod(
     ]
     for number, (source, path, read_only) in enumerate(options.volumes):
         name = f"volume-{number}"
-        held = (
+        volume_source = (
             {"hostPath": {"path": source, "type": "Directory"}}
             if source.startswith("/")
             else {"persistentVolumeClaim": {"claimName": source}}
         )
-        volumes.append({"name": name, **held})
+        volumes.append({"name": name, **volume_source})
         mounts.append({"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})})
     listens = {"tcpSocket": {"port": "agent"}}
     container: dict[str, Any] = {
@@ -191,11 +191,11 @@ def _pod(
         "startupProbe": {**listens, "periodSeconds": 1, "failureThreshold": START_TIMEOUT_S},
         "livenessProbe": {**listens, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
     }
-    asked = container_resources(
+    container_limits = container_resources(
         resources.cpus, resources.memory_mb, resources.gpus, gpu_resource=options.gpu_resource
     )
-    if asked:
-        container["resources"] = asked
+    if container_limits:
+        container["resources"] = container_limits
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -218,6 +218,6 @@ def _pod(
         pod["tolerations"] = [{"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"}]
     if avoid:  # of those alone the cluster may consist
         elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": list(avoid)}
-        preferred = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
-        pod["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
+        preference = {"weight": 100, "preference": {"matchExpressions": [elsewhere]}}
+        pod["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preference]}}
     return pod

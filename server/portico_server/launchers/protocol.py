@@ -49,10 +49,10 @@ class Resources:
     nodes: int = 0
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> Resources:
+    def parse(cls, given_fields: Mapping[str, Any]) -> Resources:
         """From a configuration or a request. Raises `InvalidRequest` that names the field."""
         kinds = {item.name: type(item.default) for item in fields(cls)}
-        for name, value in given.items():
+        for name, value in given_fields.items():
             if name not in kinds:
                 raise InvalidRequest(
                     f"'resources' has no field '{str(name)[:80]}'; it has {', '.join(kinds)}."
@@ -73,7 +73,7 @@ class Resources:
                     f"{str(value)[:80]!r}.",
                     param=f"resources.{name}",
                 )
-        return cls(**given)
+        return cls(**given_fields)
 
 
 @dataclass(frozen=True, slots=True)

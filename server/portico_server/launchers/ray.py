@@ -106,8 +106,8 @@ class RayBackend:
 
     async def nodes(self) -> Sequence[ClusterNode]:
         """See `ListsNodes`."""
-        listed = (await self._call("nodes"))["nodes"]
-        return [ClusterNode(**{**node, "gpu_types": tuple(node["gpu_types"])}) for node in listed]
+        node_list = (await self._call("nodes"))["nodes"]
+        return [ClusterNode(**{**node, "gpu_types": tuple(node["gpu_types"])}) for node in node_list]
 
     async def drain(self, node: str, reason: str) -> None:
         """See `DrainsNodes`. The node leaves the cluster once nothing runs there."""
@@ -223,13 +223,13 @@ class _Driver:
             assert process.stdout is not None
             async with asyncio.timeout(START_TIMEOUT_S):
                 line = await process.stdout.readline()
-            joined = (
+            response = (
                 orjson.loads(line) if line else {"error": f"the driver ended; {log.name} has its last words"}
             )
-            if "error" in joined:
+            if "error" in response:
                 # Ray tries a wrong token again and again, and says so in its log alone.
                 warning = (await pools.MODELS.run(last_words, log)).rpartition("] ")[2].partition(": ")[2]
-                raise ConnectionError("; ".join(filter(None, [joined["error"], warning])))
+                raise ConnectionError("; ".join(filter(None, [response["error"], warning])))
             driver = cls(process)
         finally:
             if driver is None:

@@ -92,24 +92,24 @@ class JoinedCluster:
 
     def submit(self, job: str, command: list[str], log: str, resources: dict[str, Any]) -> dict[str, Any]:
         """Have an actor carry a command out; ``refused`` says why no node can."""
-        wanted: dict[str, float] = {"CPU": resources["cpus"] or 1}
+        requirements: dict[str, float] = {"CPU": resources["cpus"] or 1}
         if resources["gpus"]:
-            wanted["GPU"] = resources["gpus"]
+            requirements["GPU"] = resources["gpus"]
         if resources["gpu_type"]:
-            wanted[f"accelerator_type:{resources['gpu_type']}"] = _TYPE_SHARE
+            requirements[f"accelerator_type:{resources['gpu_type']}"] = _TYPE_SHARE
         if resources["memory_mb"]:
-            wanted["memory"] = resources["memory_mb"] * MB_BYTES
+            requirements["memory"] = resources["memory_mb"] * MB_BYTES
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(all(node.get(name, 0) >= value for name, value in wanted.items()) for node in nodes):
+        if not any(all(node.get(name, 0) >= value for name, value in requirements.items()) for node in nodes):
             has = "; ".join(sorted({_described(node) for node in nodes})) or "none"
-            return {"refused": f"no node of the cluster has {_described(wanted)} (nodes have {has})"}
+            return {"refused": f"no node of the cluster has {_described(requirements)} (nodes have {has})"}
         self._actor.options(
             name=job,
             lifetime="detached",
             max_restarts=0,  # the daemon submits a lost one again, with the address of the new one
-            num_cpus=wanted["CPU"],
-            num_gpus=wanted.get("GPU", 0),
-            memory=wanted.get("memory"),
+            num_cpus=requirements["CPU"],
+            num_gpus=requirements.get("GPU", 0),
+            memory=requirements.get("memory"),
             accelerator_type=resources["gpu_type"] or None,
         ).remote(command, log)
         return {"refused": ""}
@@ -141,15 +141,15 @@ class JoinedCluster:
 
     def drain(self, node: str, reason: str) -> dict[str, Any]:
         """Place nothing more on a node, which leaves once it is idle; ``refused`` says why not."""
-        [found] = [each for each in ray.nodes() if each["NodeID"] == node]
-        if HEAD_RESOURCE in found["Resources"]:
+        [ray_node] = [each for each in ray.nodes() if each["NodeID"] == node]
+        if HEAD_RESOURCE in ray_node["Resources"]:
             return {"refused": "it is the head, without which there is no cluster"}
         if node == ray.get_runtime_context().get_node_id():
             return {"refused": "this daemon speaks to the cluster through it"}
-        asked = ray._private.worker.global_worker.gcs_client.drain_node(
+        drain_result = ray._private.worker.global_worker.gcs_client.drain_node(
             node, DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION, reason, 0
         )
-        return {"refused": "" if asked[0] else asked[1]}
+        return {"refused": "" if drain_result[0] else drain_result[1]}
 
     def cancel(self, job: str) -> dict[str, Any]:
         """End an actor, wherever it is."""
@@ -161,22 +161,26 @@ class JoinedCluster:
 
 def _node(node: dict[str, Any], draining: bool, free: dict[str, Any]) -> dict[str, Any]:
     alive, resources = node["Alive"], node["Resources"]
-    gone = "drained" if node.get("DeathReason") in DRAINED_REASONS else "down"
-    left = free.get(node["NodeID"], {})
-    used = {name: round(value - left.get(name, 0), 3) for name, value in resources.items()} if alive else {}
-    busy = bool(used.get("CPU") or used.get("GPU"))
+    down_state = "drained" if node.get("DeathReason") in DRAINED_REASONS else "down"
+    free_resources = free.get(node["NodeID"], {})
+    used_resources = (
+        {name: round(value - free_resources.get(name, 0), 3) for name, value in resources.items()}
+        if alive
+        else {}
+    )
+    busy = bool(used_resources.get("CPU") or used_resources.get("GPU"))
     return {
         "name": node["NodeID"],
         "address": node["NodeManagerAddress"],
-        "state": gone if not alive else "draining" if draining else "busy" if busy else "idle",
+        "state": down_state if not alive else "draining" if draining else "busy" if busy else "idle",
         "detail": "ALIVE" if alive else "DEAD",
         "reason": "" if alive else node.get("DeathReasonMessage", ""),
         "cpus": int(resources.get("CPU", 0)),
-        "cpus_used": used.get("CPU", 0.0) if alive else None,
+        "cpus_used": used_resources.get("CPU", 0.0) if alive else None,
         "memory_mb": int(resources.get("memory", 0) / MB_BYTES),
-        "memory_used_mb": int(used.get("memory", 0) / MB_BYTES) if alive else None,
+        "memory_used_mb": int(used_resources.get("memory", 0) / MB_BYTES) if alive else None,
         "gpus": int(resources.get("GPU", 0)),
-        "gpus_used": used.get("GPU", 0.0) if alive else None,
+        "gpus_used": used_resources.get("GPU", 0.0) if alive else None,
         "gpu_types": [name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")],
     }
 
@@ -228,10 +232,10 @@ def main() -> None:
 
     def answer(request: dict[str, Any]) -> None:
         try:
-            done = getattr(cluster, request["method"])(**request["arguments"])
+            result = getattr(cluster, request["method"])(**request["arguments"])
         except Exception as error:  # noqa: BLE001  # whatever it is, the daemon waits for an answer
-            done = {"error": _words(error)}
-        reply({"id": request["id"], **done})
+            result = {"error": _words(error)}
+        reply({"id": request["id"], **result})
 
     with concurrent.futures.ThreadPoolExecutor(MAX_THREADS_COUNT) as threads:
         for line in sys.stdin:

@@ -151,12 +151,12 @@ class RemoteProcess:
     pid = None
 
     def __init__(
-        self, launcher: RemoteLauncher, record: JobRecord, look: JobLook, *, adopted: bool = False
+        self, launcher: RemoteLauncher, record: JobRecord, look: JobLook, *, is_adopted: bool = False
     ) -> None:
         self.host = look.host
         self.token = record.token
         self.ends_at = look.ends_at
-        self.adopted = adopted
+        self.adopted = is_adopted
         self.on_log: Callable[[str], None] | None = None
         self.record = record
         self._launcher = launcher
@@ -294,8 +294,8 @@ class RemoteProcess:
         return self._code is not None
 
     def _take_log(self, text: str) -> None:
-        *whole, self._rest = split_log(self._rest, text)
-        self._lines.extend(whole)
+        *complete_lines, self._rest = split_log(self._rest, text)
+        self._lines.extend(complete_lines)
         if self.on_log is not None:
             self.on_log(text)
 
@@ -305,9 +305,9 @@ class RemoteProcess:
         self._ended.set()
 
 
-def split_log(rest: str, text: str) -> list[str]:
-    """The lines of a log with what came behind ``rest``, the last of which may not have ended; of each its end."""
-    return [line[-MAX_LINE_CHARS:] for line in (rest + text).split("\n")]
+def split_log(remainder: str, text: str) -> list[str]:
+    """The lines of a log with what came behind ``remainder``, the last of which may not have ended; of each its end."""
+    return [line[-MAX_LINE_CHARS:] for line in (remainder + text).split("\n")]
 
 
 def _append(path: Path, text: str) -> None:
@@ -387,11 +387,15 @@ class RemoteLauncher:
 
     async def launch(self, order: LaunchOrder) -> LaunchedProcess:
         """See `Launcher`. One of an earlier daemon that does the same is taken over."""
-        for left in self._left:
-            if order.fingerprint and left.record.fingerprint == order.fingerprint and left.returncode is None:
-                self._left.remove(left)
+        for remote_process in self._left:
+            if (
+                order.fingerprint
+                and remote_process.record.fingerprint == order.fingerprint
+                and remote_process.returncode is None
+            ):
+                self._left.remove(remote_process)
                 logger.info("%s continues on %s", order.name, self.backend.title)
-                return left
+                return remote_process
         job = f"portico-{secrets.token_hex(6)}"
         record = JobRecord(
             job, self.name, order.name, secrets.token_hex(32), order.fingerprint, str(order.log)
@@ -412,7 +416,7 @@ class RemoteLauncher:
         """The record first: from then on a later daemon knows of the job."""
         folder = self.folder(record)
         folder.mkdir(parents=True, mode=0o700)
-        given = {
+        documents = {
             "command": list(order.command),
             "environment": dict(order.environment),
             "without": ["PORTICO_", *order.without],
@@ -420,7 +424,7 @@ class RemoteLauncher:
             "lease_s": self._lease_s,
             "address": str(folder / ADDRESS),
         }
-        for name, value in ((RECORD, asdict(record)), (ORDER, given)):
+        for name, value in ((RECORD, asdict(record)), (ORDER, documents)):
             path = folder / name
             path.touch(mode=0o600)
             path.write_bytes(orjson.dumps(value))
@@ -430,13 +434,13 @@ class RemoteLauncher:
         title = self.backend.title
         loop = asyncio.get_running_loop()
         pause, reason = LOOK_INTERVAL_S, ""
-        begun = answered = loop.time()
+        start_time = answered_at = loop.time()
         while True:
             try:
                 look = await self.look(record)
-                answered = loop.time()
+                answered_at = loop.time()
             except PorticoError as error:
-                if loop.time() - answered > SILENT_S:
+                if loop.time() - answered_at > SILENT_S:
                     raise
                 look = JobLook("queued", error.message)
             self._note(record, look)
@@ -451,7 +455,7 @@ class RemoteLauncher:
             if look.reason != reason and order.on_wait is not None:
                 reason = look.reason
                 order.on_wait(f"waits at {title}{f' ({reason})' if reason else ''}")
-            if loop.time() - begun > self._queue_s:
+            if loop.time() - start_time > self._queue_s:
                 raise Unavailable(
                     f"The job of '{order.name}' was withdrawn: it waited at {title} for {self._queue_s:g} s "
                     f"({look.reason or look.state}). 'launcher_queue_timeout' says how long it may wait.",
@@ -481,26 +485,26 @@ class RemoteLauncher:
                 look = JobLook("ended")
             if record.fingerprint and look.state == "running" and look.port:
                 self._note(record, look)
-                self._left.append(RemoteProcess(self, record, look, adopted=True))
+                self._left.append(RemoteProcess(self, record, look, is_adopted=True))
             else:
                 await self.discard(record)
-        return [left.record.name for left in self._left]
+        return [remote_process.record.name for remote_process in self._left]
 
     async def end_leftovers(self) -> None:
         """End those that nobody has taken over."""
-        left, self._left = self._left, []
-        for process in left:
+        remote_processes, self._left = self._left, []
+        for process in remote_processes:
             logger.info("a process of '%s' that an earlier daemon left is ended", process.record.name)
             await process.stop(0)
 
     def _records(self) -> list[JobRecord]:
-        found = []
+        job_records = []
         for path in self._place.glob(f"*/{RECORD}"):
             with contextlib.suppress(OSError, ValueError, TypeError):
                 record = JobRecord(**orjson.loads(path.read_bytes()))
                 if record.launcher == self.name and record.job == path.parent.name:
-                    found.append(replace(record))
-        return found
+                    job_records.append(replace(record))
+        return job_records
 
     async def close(self) -> None:
         """End what nobody has taken over, and the connections."""

@@ -84,16 +84,16 @@ class SlurmBackend:
     async def submit(self, job: str, order: LaunchOrder, folder: Path, avoid: Sequence[str]) -> None:
         """See `JobBackend`."""
         script = folder / SCRIPT_FILE
-        asked = [*job_options(job, order.resources, folder, self._options), str(script)]
+        arguments = [*job_options(job, order.resources, folder, self._options), str(script)]
         await pools.MODELS.run(script.write_text, job_script(folder, self._options), "utf-8")
         if avoid:
             try:
-                await self._sbatch(order.name, f"--exclude={','.join(avoid)}", *asked)
+                await self._sbatch(order.name, f"--exclude={','.join(avoid)}", *arguments)
                 return
             except Unavailable as error:
                 if error.code != "launch_refused":
                     raise  # of those to avoid alone the cluster may consist
-        await self._sbatch(order.name, *asked)
+        await self._sbatch(order.name, *arguments)
 
     async def _sbatch(self, name: str, *arguments: str) -> None:
         try:
@@ -105,10 +105,10 @@ class SlurmBackend:
 
     async def look(self, job: str, folder: Path) -> JobLook:
         """See `JobBackend`."""
-        found = await self._run(
+        listing = await self._run(
             "squeue", "--noheader", "--states=all", f"--name={job}", "--format=%i|%T|%r|%e"
         )
-        return await pools.MODELS.run(read_job, found, folder)
+        return await pools.MODELS.run(read_job, listing, folder)
 
     async def cancel(self, job: str) -> None:
         """See `JobBackend`."""
@@ -165,7 +165,7 @@ class SlurmBackend:
 def job_options(job: str, resources: Resources, folder: Path, options: SlurmOptions) -> list[str]:
     """What ``sbatch`` is told on its command line, where nothing of its environment goes before it. Pure."""
     gpu = f":{resources.gpu_type}" if resources.gpu_type else ""
-    asked = {
+    asked_options = {
         "job-name": job,
         "output": str(folder / LOG).replace("%", "%%"),
         "chdir": str(folder),
@@ -180,7 +180,7 @@ def job_options(job: str, resources: Resources, folder: Path, options: SlurmOpti
         "time": str(resources.minutes) if resources.minutes else options.time,
     }
     return [
-        *(f"--{name}={value}" for name, value in asked.items() if value),
+        *(f"--{name}={value}" for name, value in asked_options.items() if value),
         "--no-requeue",  # the daemon submits a lost one again, with the address of the new one
         *_words_of("slurm_options", options.options),
     ]
@@ -217,9 +217,9 @@ _WORKLOAD_STATES: Final = ("ALLOCATED", "MIXED", "COMPLETING")
 _DOWN_STATES: Final = ("DOWN", "FAIL", "UNKNOWN", "FUTURE", "NOT_RESPONDING")
 
 
-def read_nodes(listed: str) -> list[ClusterNode]:
+def read_nodes(listing: str) -> list[ClusterNode]:
     """What ``scontrol --oneliner show nodes`` says, in any version of Slurm. Pure."""
-    return [_node(line) for line in listed.splitlines() if line.startswith("NodeName=")]
+    return [_node(line) for line in listing.splitlines() if line.startswith("NodeName=")]
 
 
 def _node(line: str) -> ClusterNode:
@@ -261,9 +261,9 @@ def _number(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() else None
 
 
-def read_job(listed: str, folder: Path) -> JobLook:
+def read_job(listing: str, folder: Path) -> JobLook:
     """What ``squeue`` says of a job, and the address that its agent has written. Blocks."""
-    rows = [line.split("|") for line in listed.splitlines() if line.count("|") == 3]
+    rows = [line.split("|") for line in listing.splitlines() if line.count("|") == 3]
     if not rows:
         return JobLook("ended", last_words(folder / LOG) or "it is not known to Slurm any more")
     number, state, reason, end = max(rows, key=lambda row: int(re.sub(r"\D.*", "", row[0]) or 0))

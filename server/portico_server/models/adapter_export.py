@@ -49,11 +49,11 @@ def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0
     Raises `InvalidRequest` if the adapter does not fit or the model is quantised, `Conflict` if ``target`` is there,
     `Unavailable` if the disk is full.
     """
-    found = peft.read_peft(adapter)
+    peft_adapter = peft.read_peft(adapter)
     if target.exists():
         raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="target")
     shards = [peft.read_safetensors(path) for path in sorted(base.glob("*.safetensors"))]
-    pairs = {_weight(shards, found, pair): pair for pair in found.pairs}
+    pairs = {_weight(shards, peft_adapter, pair): pair for pair in peft_adapter.pairs}
     draft = target.with_name(f".{target.name}.{uuid4().hex}.new")
     try:
         draft.mkdir(parents=True)
@@ -61,7 +61,7 @@ def merge_adapter(base: Path, adapter: Path, target: Path, *, scale: float = 1.0
             if path.is_file() and path.suffix not in _LEFT_OUT:
                 shutil.copyfile(path, draft / path.name)
         for shard in shards:
-            _write(shard, found, pairs, draft / shard.path.name, scale)
+            _write(shard, peft_adapter, pairs, draft / shard.path.name, scale)
         draft.rename(target)
     except OSError as error:
         full = error.errno == errno.ENOSPC
@@ -107,15 +107,15 @@ def _write(
             output.seek(tensor.start)
             pair = pairs.get(name)
             if pair is not None:
-                merged = shard.array(name) + _delta(adapter, pair, scale)
-                output.write(peft.pack_floats(merged, tensor.dtype))
+                ndarray = shard.array(name) + _delta(adapter, pair, scale)
+                output.write(peft.pack_floats(ndarray, tensor.dtype))
                 continue
             source.seek(tensor.start)
-            left = tensor.end - tensor.start
-            while left:
-                data = source.read(min(left, _CHUNK_BYTES))
+            remaining_bytes = tensor.end - tensor.start
+            while remaining_bytes:
+                data = source.read(min(remaining_bytes, _CHUNK_BYTES))
                 output.write(data)
-                left -= len(data)
+                remaining_bytes -= len(data)
         output.flush()
         os.fsync(output.fileno())
 
@@ -176,51 +176,56 @@ class AdapterExports:
         self._environment = environment
         scheduler.handle(EXPORT_RUN_KIND, self._export)
 
-    async def begin(self, wish: ExportRequest, caller: Principal) -> str:
+    async def begin(self, export_request: ExportRequest, caller: Principal) -> str:
         """Export in a run; its id. Raises `NotFound`, `InvalidRequest`, `Conflict` if there is something already."""
-        wish = replace(wish, name=self._adapters.get(wish.name).name)
-        kind = wish.type.lower()
+        export_request = replace(export_request, name=self._adapters.get(export_request.name).name)
+        kind = export_request.type.lower()
         if kind not in BITS_PER_NUMBER:
             raise InvalidRequest(
-                f"'{wish.type}' is not a type; there are {', '.join(BITS_PER_NUMBER)}.", param="type"
+                f"'{export_request.type}' is not a type; there are {', '.join(BITS_PER_NUMBER)}.",
+                param="type",
             )
-        wish = replace(wish, type=kind)
-        await pools.MODELS.run(_check_place, Path(wish.path))
+        export_request = replace(export_request, type=kind)
+        await pools.MODELS.run(_check_place, Path(export_request.path))
         return await self._scheduler.ensure(
-            EXPORT_RUN_KIND, f"{wish.name} to {wish.path}", asdict(wish), caller=caller
+            EXPORT_RUN_KIND,
+            f"{export_request.name} to {export_request.path}",
+            asdict(export_request),
+            caller=caller,
         )
 
     async def _export(self, payload: Mapping[str, Any], context: Context) -> Any:
-        wish = ExportRequest(**payload)
-        info, adapter = self._adapters.get(wish.name), self._adapters.files(wish.name)
-        target = Path(wish.path)
+        export_request = ExportRequest(**payload)
+        info, adapter = self._adapters.get(export_request.name), self._adapters.files(export_request.name)
+        target = Path(export_request.path)
         await pools.MODELS.run(_check_place, target)
         base = await self._bases.base(info.base, SYSTEM)
 
         async def report(stage: str, words: str) -> None:
             await context.emit(Progressed(stage, words))
 
-        if wish.form == "gguf" and base.format != "gguf":
+        if export_request.form == "gguf" and base.format != "gguf":
             raise InvalidRequest(
                 f"'{base.name}' is no GGUF model, so nothing is made GGUF of it here. Export it as safetensors; "
                 "llama.cpp's convert_hf_to_gguf.py takes that.",
                 code="export_unsupported",
                 param="format",
             )
-        if wish.form == "safetensors" and not adapter.path.is_dir():
+        if export_request.form == "safetensors" and not adapter.path.is_dir():
             raise InvalidRequest(
-                f"'{wish.name}' did not come as a PEFT folder, so there are no safetensors of it. Export it as GGUF.",
+                f"'{export_request.name}' did not come as a PEFT folder, so there are no safetensors of "
+                "it. Export it as GGUF.",
                 code="export_unsupported",
                 param="format",
             )
-        if not wish.merged:
-            await pools.MODELS.run(_copy, adapter, base, target, wish.form)
-        elif wish.form == "safetensors":
+        if not export_request.merged:
+            await pools.MODELS.run(_copy, adapter, base, target, export_request.form)
+        elif export_request.form == "safetensors":
             await self._merge(adapter, base, target, report)
         else:
-            await self._fold(adapter, base, target, wish.type, report)
+            await self._fold(adapter, base, target, export_request.type, report)
         size = await pools.MODELS.run(_size, target)
-        return {"name": wish.name, "path": str(target), "bytes": size}
+        return {"name": export_request.name, "path": str(target), "bytes": size}
 
     async def _merge(self, adapter: AdapterScale, base: BaseModel, target: Path, report: StepReport) -> None:
         python = await self._environment.interpreter(report)
@@ -233,8 +238,8 @@ class AdapterExports:
         self, adapter: AdapterScale, base: BaseModel, target: Path, kind: str, report: StepReport
     ) -> None:
         # Small models keep more of their tensors in 8 bits than the type says.
-        needed = int(base.parameters * max(BITS_PER_NUMBER[kind], 8.5) / 8)
-        await pools.MODELS.run(_check_room, target, needed)
+        needed_bytes = int(base.parameters * max(BITS_PER_NUMBER[kind], 8.5) / 8)
+        await pools.MODELS.run(_check_room, target, needed_bytes)
         header = await pools.MODELS.run(gguf_adapter.GgufBase.read, base.path)
         output = await pools.MODELS.run(gguf_adapter.prepare_gguf_adapter, adapter.path, header)
         python = await self._environment.interpreter(report)
@@ -264,11 +269,11 @@ def _check_place(target: Path) -> None:
         raise Conflict(f"There is a {target} already. Choose another place, or remove it.", param="path")
 
 
-def _check_room(target: Path, needed: int) -> None:
+def _check_room(target: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(target.parent).free
-    if free < needed + MIN_FREE_BYTES:
+    if free < needed_bytes + MIN_FREE_BYTES:
         raise Unavailable(
-            f"The export takes {needed / 1e9:.1f} GB, and {target.parent} has {free / 1e9:.1f} GB.",
+            f"The export takes {needed_bytes / 1e9:.1f} GB, and {target.parent} has {free / 1e9:.1f} GB.",
             code="disk_full",
         )
 

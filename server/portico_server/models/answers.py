@@ -42,26 +42,26 @@ async def read_reply(model: RelayingModel, request: Chat, context: Context) -> C
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    relayed = await model.relay(Relay("chat/completions", body), context)
+    relay_response = await model.relay(Relay("chat/completions", body), context)
     reader = _ReplyReader()
     try:
         try:
-            async for chunk in relayed.chunks:
+            async for chunk in relay_response.chunks:
                 for event in reader.read(chunk):
                     await context.emit(event)
         finally:
-            await close_chunks(relayed.chunks)
-        for called in reader.calls():
-            await context.emit(ToolCalled(called.id, called.name, called.arguments))
+            await close_chunks(relay_response.chunks)
+        for called_tool in reader.calls():
+            await context.emit(ToolCalled(called_tool.id, called_tool.name, called_tool.arguments))
     finally:
-        await context.emit(relayed.usage)  # also of an answer that was left
+        await context.emit(relay_response.usage)  # also of an answer that was left
     return ChatReply(
         "".join(reader.text),
         reader.finish_reason,
         tuple(reader.calls()),
         (),
-        relayed.usage,
-        relayed.answered_by or model.card.name,
+        relay_response.usage,
+        relay_response.answered_by or model.card.name,
     )
 
 
@@ -82,25 +82,25 @@ async def read_vectors(model: RelayingModel, request: Embed, context: Context) -
     }
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
-    wanted = len(request.input)
+    expected_count = len(request.input)
     if request.spans is not None:
         body["spans"] = request.spans
-        wanted = sum(map(len, request.spans))
-    relayed = await model.relay(Relay("embeddings", body), context)
+        expected_count = sum(map(len, request.spans))
+    relay_response = await model.relay(Relay("embeddings", body), context)
     try:
-        data = b"".join([chunk async for chunk in relayed.chunks])
+        data = b"".join([chunk async for chunk in relay_response.chunks])
     finally:
-        await close_chunks(relayed.chunks)
+        await close_chunks(relay_response.chunks)
     try:
         rows = sorted(orjson.loads(data)["data"], key=lambda row: row["index"])
-        found = tuple(shorten(vector_of(row["embedding"]), request.dimensions) for row in rows)
+        vectors = tuple(shorten(vector_of(row["embedding"]), request.dimensions) for row in rows)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise EngineFailed(f"'{model.card.name}' answered something that is not embeddings.") from error
-    if len(found) != wanted or len({len(vector) for vector in found}) != 1:
+    if len(vectors) != expected_count or len({len(vector) for vector in vectors}) != 1:
         raise EngineFailed(
-            f"'{model.card.name}' answered {len(found)} vectors for {wanted} texts, or of several lengths."
+            f"'{model.card.name}' answered {len(vectors)} vectors for {expected_count} texts, or of several lengths."
         )
-    return Vectors(found, len(found[0]) // 4, relayed.usage, model.card.name)
+    return Vectors(vectors, len(vectors[0]) // 4, relay_response.usage, model.card.name)
 
 
 async def read_ranking(model: RelayingModel, request: Rerank, context: Context) -> Ranked:
@@ -114,19 +114,21 @@ async def read_ranking(model: RelayingModel, request: Rerank, context: Context) 
     }
     if request.top_n is not None:
         body["top_n"] = request.top_n
-    relayed = await model.relay(Relay("rerank", body), context)
+    relay_response = await model.relay(Relay("rerank", body), context)
     try:
-        data = b"".join([chunk async for chunk in relayed.chunks])
+        data = b"".join([chunk async for chunk in relay_response.chunks])
     finally:
-        await close_chunks(relayed.chunks)
+        await close_chunks(relay_response.chunks)
     try:
-        found = [(int(row["index"]), float(row["relevance_score"])) for row in orjson.loads(data)["results"]]
+        scored_indexes = [
+            (int(row["index"]), float(row["relevance_score"])) for row in orjson.loads(data)["results"]
+        ]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise EngineFailed(f"'{model.card.name}' answered something that is not a ranking.") from error
-    if any(not 0 <= index < len(request.documents) for index, _ in found):
+    if any(not 0 <= index < len(request.documents) for index, _ in scored_indexes):
         raise EngineFailed(f"'{model.card.name}' ranked a document that it was not given.")
-    found.sort(key=lambda item: -item[1])
-    return Ranked(tuple(found[: request.top_n]), relayed.usage, model.card.name)
+    scored_indexes.sort(key=lambda item: -item[1])
+    return Ranked(tuple(scored_indexes[: request.top_n]), relay_response.usage, model.card.name)
 
 
 async def read_moderation(model: RelayingModel, request: Moderate, context: Context) -> Moderated:
@@ -195,9 +197,9 @@ class _ReplyReader:
 
 async def whole_answer(model: RelayingModel, request: Relay, context: Context) -> tuple[bytes, str, Usage]:
     """The bytes of an answer, their media type, and what the call used."""
-    relayed = await model.relay(request, context)
+    relay_response = await model.relay(request, context)
     try:
-        data = b"".join([chunk async for chunk in relayed.chunks])
+        data = b"".join([chunk async for chunk in relay_response.chunks])
     finally:
-        await close_chunks(relayed.chunks)
-    return data, relayed.media_type, relayed.usage
+        await close_chunks(relay_response.chunks)
+    return data, relay_response.media_type, relay_response.usage

@@ -72,8 +72,10 @@ class BetterModelOffer:
         self._note = settings.home / DECISION_FILE
         self._run: str | None = None
         self.tiny = tiny
-        noted = self._decided()
-        self._unreachable_at = noted.get("at") if noted.get("decision") == "unreachable" else None
+        decision_note = self._decided()
+        self._unreachable_at = (
+            decision_note.get("at") if decision_note.get("decision") == "unreachable" else None
+        )
         scheduler.handle("better-model", self._fetch, concurrency=1)
 
     @property
@@ -103,14 +105,16 @@ class BetterModelOffer:
         if not self.tiny_answers:
             return None
         better = self._machine.recommended
-        said = f"{self.tiny.name} is a very small model: it can quote your documents, not write about them."
+        introduction = (
+            f"{self.tiny.name} is a very small model: it can quote your documents, not write about them."
+        )
         if self._run is not None and better is not None:
-            return f"{said} {better.name} is being fetched and takes its place."
+            return f"{introduction} {better.name} is being fetched and takes its place."
         if self.is_unreachable:
-            return f"{said} No model hub could be reached."
+            return f"{introduction} No model hub could be reached."
         if better is None:
-            return f"{said} Give 'default' a larger one: portico models alias default NAME."
-        return f"{said} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
+            return f"{introduction} Give 'default' a larger one: portico models alias default NAME."
+        return f"{introduction} Better: portico up --model auto ({better.name}, {better.size_gb:g} GB)."
 
     async def offer(self) -> BetterModel:
         """What could be had now. Asks the sources in turn, each for `PROBE_TIMEOUT_S` seconds at most."""
@@ -121,31 +125,31 @@ class BetterModelOffer:
         run = await self._under_way()
         if run is not None:
             return BetterModel("fetching", better.name, size_bytes=size, reason=better.reason, run=run)
-        decided = self._decided()
-        if decided.get("decision") == "declined":
+        decision = self._decided()
+        if decision.get("decision") == "declined":
             return BetterModel("declined", better.name, size_bytes=size, reason=better.reason)
         if self._settings.offline and not any(self._here(source) for source in sources_of(better)):
             return BetterModel("none")
-        tried: list[TriedSource] = []
+        tried_sources: list[TriedSource] = []
         for source in sources_of(better):
             try:
-                found, seconds = await self._probe(source)
+                found_size, seconds = await self._probe(source)
             except TimeoutError:
-                tried.append(TriedSource(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
+                tried_sources.append(TriedSource(source, f"did not answer within {PROBE_TIMEOUT_S:g} s"))
             except PorticoError as error:
-                tried.append(TriedSource(source, error.message))
+                tried_sources.append(TriedSource(source, error.message))
             else:
                 if self._unreachable_at is not None:
                     self._note.unlink(missing_ok=True)
                     self._unreachable_at = None
                 return BetterModel(
-                    "available", better.name, source, found, seconds, better.reason, tuple(tried)
+                    "available", better.name, source, found_size, seconds, better.reason, tuple(tried_sources)
                 )
         if self.is_unreachable:
             return BetterModel("none")
         self._decide("unreachable", better)
         return BetterModel(
-            "unreachable", better.name, size_bytes=size, reason=better.reason, tried=tuple(tried)
+            "unreachable", better.name, size_bytes=size, reason=better.reason, tried=tuple(tried_sources)
         )
 
     async def accept(self, caller: Principal) -> str:
@@ -159,8 +163,8 @@ class BetterModelOffer:
             )
         self._run = await self._under_way()
         if self._run is None:
-            wanted = {"name": better.name, "sources": list(sources_of(better))}
-            self._run = await self._scheduler.ensure("better-model", better.name, wanted, caller=caller)
+            payload = {"name": better.name, "sources": list(sources_of(better))}
+            self._run = await self._scheduler.ensure("better-model", better.name, payload, caller=caller)
         self._decide("accepted", better, self._run)
         return self._run
 
@@ -174,25 +178,25 @@ class BetterModelOffer:
     async def _probe(self, text: str) -> tuple[int, float | None]:
         """The size of a source's model, and the seconds that fetching it takes, if that could be told."""
         source = parse_source(text)
-        cached = self._fetcher.cached(source)
-        if cached is not None:
-            return cached.stat().st_size, 0.0
+        path = self._fetcher.cached(source)
+        if path is not None:
+            return path.stat().st_size, 0.0
         hub = await pools.LOADING.run(importlib.import_module, "portico_server.models.sources.hub")
         download = importlib.import_module("portico_server.models.sources.download")
         folder = self._settings.models / source.folder
         async with (
             asyncio.timeout(PROBE_TIMEOUT_S),
-            hub.list_repository(source, folder, self._settings) as found,
+            hub.list_repository(source, folder, self._settings) as repository,
         ):
-            size = sum(item.size for item in found.expected.values())
-            begun = time.monotonic()
+            size = sum(item.size for item in repository.expected.values())
+            start_time = time.monotonic()
             try:
                 async with asyncio.timeout(SPEED_TIMEOUT_S):
-                    data = await download.get_range(found.remote(found.choice.path), 0, SPEED_BYTES)
+                    data = await download.get_range(repository.remote(repository.choice.path), 0, SPEED_BYTES)
             except TimeoutError:
                 return size, None
-            taken = max(time.monotonic() - begun, 1e-3)
-            return size, size / (len(data) / taken) if data else None
+            elapsed_s = max(time.monotonic() - start_time, 1e-3)
+            return size, size / (len(data) / elapsed_s) if data else None
 
     async def _fetch(self, payload: Mapping[str, Any], context: Context) -> Any:
         self._run = context.run
@@ -210,18 +214,18 @@ class BetterModelOffer:
 
     async def _fetched(self, name: str, sources: Sequence[str], context: Context) -> str:
         """The first source whose files are here in the end. Raises `Unavailable` that says why each was not."""
-        reported = -1.0
+        reported_share = -1.0
 
-        async def report(done: int, total: int | None) -> None:
-            nonlocal reported
-            share = done / total if total else done / 1e8
-            if share - reported >= 1 / MAX_PROGRESS_EVENTS or done == total:
-                reported = share
-                await context.emit(Progressed("download", name, done, total, "bytes"))
+        async def report(done_bytes: int, total: int | None) -> None:
+            nonlocal reported_share
+            share = done_bytes / total if total else done_bytes / 1e8
+            if share - reported_share >= 1 / MAX_PROGRESS_EVENTS or done_bytes == total:
+                reported_share = share
+                await context.emit(Progressed("download", name, done_bytes, total, "bytes"))
 
         reasons = []
         for text in sources:
-            reported = -1.0
+            reported_share = -1.0
             try:
                 await self._fetcher.fetch(parse_source(text), report)
             except PorticoError as error:
@@ -234,22 +238,22 @@ class BetterModelOffer:
         """The run that fetches it, be it one that an earlier start began and that has not been taken up yet."""
         if self._run is not None:
             return self._run
-        begun = self._decided().get("run")
-        row = await self._database.read(runs.get, begun) if isinstance(begun, str) else None
+        run_id = self._decided().get("run")
+        row = await self._database.read(runs.get, run_id) if isinstance(run_id, str) else None
         return row.id if row is not None and row.status in ("queued", "running", "waiting") else None
 
     def _decided(self) -> dict[str, Any]:
         try:
-            said = json.loads(self._note.read_text(encoding="utf-8"))
+            note = json.loads(self._note.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return said if isinstance(said, dict) else {}
+        return note if isinstance(note, dict) else {}
 
     def _decide(self, decision: str, better: Recommendation | None, run: str | None = None) -> None:
         draft = self._note.with_suffix(".new")
         now = time.time()
-        said = {"decision": decision, "model": better.name if better else None, "run": run, "at": now}
-        draft.write_text(json.dumps(said), encoding="utf-8")
+        note = {"decision": decision, "model": better.name if better else None, "run": run, "at": now}
+        draft.write_text(json.dumps(note), encoding="utf-8")
         draft.replace(self._note)
         self._unreachable_at = now if decision == "unreachable" else None
 

@@ -36,9 +36,9 @@ class _BuiltInEngines(Mapping[str, Engine]):
 
     def __getitem__(self, name: str) -> Engine:
         if name not in self._loaded:
-            found = _CLASSES[name]
+            loader_name = _CLASSES[name]
             module = importlib.import_module(f"portico_server.models.engines.{name}.engine")
-            self._loaded[name] = getattr(module, found)()
+            self._loaded[name] = getattr(module, loader_name)()
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -48,14 +48,14 @@ class _BuiltInEngines(Mapping[str, Engine]):
         return len(_CLASSES)
 
 
-def _accept(held: Any) -> Engine:
-    engine = held() if isinstance(held, type) else held
+def _accept(candidate: Any) -> Engine:
+    engine = candidate() if isinstance(candidate, type) else candidate
     if not isinstance(engine, Engine):
-        raise InvalidRequest(f"an engine must have the members of Engine, which {held!r} lacks.")
+        raise InvalidRequest(f"an engine must have the members of Engine, which {candidate!r} lacks.")
     return engine
 
 
-ENGINES = PluginTable("engine", _BuiltInEngines(), _accept, reserved=("auto", *FORMS))
+ENGINES = PluginTable("engine", _BuiltInEngines(), _accept, reserved_names=("auto", *FORMS))
 """Every engine by its name, those of plugins too."""
 
 # What is not listed is a file: GGUF is llama.cpp's, a folder with safetensors vLLM's or that of transformers.
@@ -82,19 +82,21 @@ def engine_for(spec: ModelSpec, path: Path | None = None) -> Engine:
 
     Raises `InvalidRequest` with the names.
     """
-    scheme, separator, _rest = spec.source.partition("://")
-    wanted = spec.engine
-    if wanted == "auto":
-        named = scheme.lower() if separator else ""
-        wanted = _BY_SCHEME.get(named) or (named if named and named not in FORMS else _for_files(spec, path))
-    engine = ENGINES.get(wanted)
+    scheme, separator, _remainder = spec.source.partition("://")
+    engine_name = spec.engine
+    if engine_name == "auto":
+        scheme_name = scheme.lower() if separator else ""
+        engine_name = _BY_SCHEME.get(scheme_name) or (
+            scheme_name if scheme_name and scheme_name not in FORMS else _for_files(spec, path)
+        )
+    engine = ENGINES.get(engine_name)
     if engine is None:
         raise InvalidRequest(
-            f"There is no engine '{wanted}' for the model '{spec.name}'. Engines are: auto, "
-            f"{', '.join(ENGINES)}.{nearest(wanted, ENGINES)}",
+            f"There is no engine '{engine_name}' for the model '{spec.name}'. Engines are: auto, "
+            f"{', '.join(ENGINES)}.{nearest(engine_name, ENGINES)}",
             param="engine",
         )
-    if spec.task == "moderation" and wanted in _CLASSES and wanted != "remote":
+    if spec.task == "moderation" and engine_name in _CLASSES and engine_name != "remote":
         raise InvalidRequest(
             f"No engine here runs models for moderation, so '{spec.name}' must be a provider's, such as "
             "remote://openai/omni-moderation-latest. A chat model judges texts as well, without this task.",
@@ -121,8 +123,8 @@ def _announced(spec: ModelSpec) -> str:
     """What a model is for, as far as its spec or its name says."""
     if spec.task != "auto":
         return spec.task
-    known = profile_of(spec.source)
-    return known.task if known is not None else "auto"
+    model_profile = profile_of(spec.source)
+    return model_profile.task if model_profile is not None else "auto"
 
 
 def _for_folder(spec: ModelSpec, path: Path) -> str:

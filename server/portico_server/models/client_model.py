@@ -71,14 +71,14 @@ class ClientModel:
         if not answer.accepted:
             why = answer.note or "it gave no reason"
             raise Conflict(f"The client did not lend its model: {why}", code="model_refused")
-        answered = answer.value
-        if answered["content"]:
-            await context.emit(Delta(answered["content"]))
+        answered_message = answer.value
+        if answered_message["content"]:
+            await context.emit(Delta(answered_message["content"]))
         return ChatReply(
-            answered["content"],
-            answered.get("finish_reason", "stop"),
-            tuple(CalledTool(**call) for call in answered.get("tool_calls", ())),
-            model=answered.get("model", CLIENT_MODEL_NAME),
+            answered_message["content"],
+            answered_message.get("finish_reason", "stop"),
+            tuple(CalledTool(**call) for call in answered_message.get("tool_calls", ())),
+            model=answered_message.get("model", CLIENT_MODEL_NAME),
         )
 
 

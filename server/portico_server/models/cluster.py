@@ -86,26 +86,30 @@ class ClusterService:
 
     async def status(self) -> ClusterStatus:
         """All of it. A scheduler that does not answer is an ``error`` of its launcher."""
-        held = await self._database.read(runs.count_held)
-        own = [replace(job, daemon=self._id) for job in self._launchers.jobs()]
+        run_counts = await self._database.read(runs.count_held)
+        cluster_jobs = [replace(job, daemon=self._id) for job in self._launchers.jobs()]
         names = self._launchers.in_use(
             process.spec.launcher for process in self._models.deployments.processes()
         )
         launchers = await asyncio.gather(*(self._nodes(name) for name in names))
         now = time.monotonic()
-        self._heard = {id: heard for id, heard in self._heard.items() if now - heard.at < FORGET_S}
-        others = [
-            replace(heard.info, seen_at=time.time() - (now - heard.at)) for heard in self._heard.values()
+        self._heard = {id: report for id, report in self._heard.items() if now - report.at < FORGET_S}
+        cluster_daemons = [
+            replace(report.info, seen_at=time.time() - (now - report.at)) for report in self._heard.values()
         ]
         daemons = sorted(
-            [self._info(len(own)), *others], key=lambda each: (not each.here, each.name, each.id)
+            [self._info(len(cluster_jobs)), *cluster_daemons],
+            key=lambda daemon: (not daemon.here, daemon.name, daemon.id),
         )
         return ClusterStatus(
-            tuple(replace(each, runs=held.get(each.id, 0)) for each in daemons),
+            tuple(
+                replace(cluster_daemon, runs=run_counts.get(cluster_daemon.id, 0))
+                for cluster_daemon in daemons
+            ),
             tuple(launchers),
             tuple(
                 sorted(
-                    [*own, *(job for heard in self._heard.values() for job in heard.jobs)],
+                    [*cluster_jobs, *(job for report in self._heard.values() for job in report.jobs)],
                     key=lambda job: (job.launcher, job.node, job.name, job.job),
                 )
             ),
@@ -143,45 +147,50 @@ class ClusterService:
                 param="reason",
             )
         scheduler = await self._launchers.draining(launcher)
-        found = await self._launchers.node(launcher, node)
-        if found.state == "down":
+        cluster_node = await self._launchers.node(launcher, node)
+        if cluster_node.state == "down":
             raise Conflict(
-                f"The node '{found.name}' is down ({found.reason or found.detail}): nothing is started there.",
+                f"The node '{cluster_node.name}' is down ({cluster_node.reason or cluster_node.detail}): "
+                "nothing is started there.",
                 code="node_down",
             )
-        there = {
-            job.name for job in self._launchers.jobs() if (job.launcher, job.node) == (launcher, found.name)
+        deployment_names = {
+            job.name
+            for job in self._launchers.jobs()
+            if (job.launcher, job.node) == (launcher, cluster_node.name)
         }
         moves = sorted(
             {
                 process.name
                 for process in self._models.deployments.processes()
-                if process.replacement.runs_at(launcher, found.name)
-                or (process.starting and process.name in there)
+                if process.replacement.runs_at(launcher, cluster_node.name)
+                or (process.starting and process.name in deployment_names)
             }
         )
         if not dry_run:
-            await scheduler.drain(found.name, reason)
-            logger.info("the node %s of %s is drained: %s", found.name, launcher, reason)
-            self._leave(launcher, found.name)
-            self._drained[f"{launcher} {found.name}"] = [launcher, found.name]
+            await scheduler.drain(cluster_node.name, reason)
+            logger.info("the node %s of %s is drained: %s", cluster_node.name, launcher, reason)
+            self._leave(launcher, cluster_node.name)
+            self._drained[f"{launcher} {cluster_node.name}"] = [launcher, cluster_node.name]
             self._tell_drained()
-            found = await self._launchers.node(launcher, found.name)
-        return DrainedNode(launcher, found, tuple(moves), tuple(sorted(there - set(moves))), dry_run)
+            cluster_node = await self._launchers.node(launcher, cluster_node.name)
+        return DrainedNode(
+            launcher, cluster_node, tuple(moves), tuple(sorted(deployment_names - set(moves))), dry_run
+        )
 
     async def resume(self, launcher: str, node: str) -> ClusterNode:
         """Have a node used again. Raises `PorticoError`."""
         scheduler = await self._launchers.draining(launcher)
-        found = await self._launchers.node(launcher, node)
-        if found.state not in ("draining", "drained"):
+        cluster_node = await self._launchers.node(launcher, node)
+        if cluster_node.state not in ("draining", "drained"):
             raise Conflict(
-                f"The node '{found.name}' is not drained: it is {found.state}"
-                f"{f' ({found.reason})' if found.reason else ''}.",
+                f"The node '{cluster_node.name}' is not drained: it is {cluster_node.state}"
+                f"{f' ({cluster_node.reason})' if cluster_node.reason else ''}.",
                 code="node_not_drained",
             )
-        await scheduler.resume(found.name)
-        logger.info("the node %s of %s is used again", found.name, launcher)
-        return await self._launchers.node(launcher, found.name)
+        await scheduler.resume(cluster_node.name)
+        logger.info("the node %s of %s is used again", cluster_node.name, launcher)
+        return await self._launchers.node(launcher, cluster_node.name)
 
     def _leave(self, launcher: str, node: str) -> None:
         for process in self._models.deployments.processes():
@@ -205,31 +214,31 @@ class ClusterService:
             return {}
         self._announced_at = now
         jobs = self._launchers.jobs()
-        listed: list[dict[str, Any]] = []
+        job_list: list[dict[str, Any]] = []
         size = 0
         for job in jobs:
-            listed.append({**asdict(job), "reason": ""})
-            size += len(orjson.dumps(listed[-1]))
+            job_list.append({**asdict(job), "reason": ""})
+            size += len(orjson.dumps(job_list[-1]))
             if size > MAX_ANNOUNCED_BYTES:
-                listed.pop()
+                job_list.pop()
                 break
-        return {self._id: {**asdict(self._info(len(jobs))), "here": False, "jobs_there": listed}}
+        return {self._id: {**asdict(self._info(len(jobs))), "here": False, "jobs_there": job_list}}
 
-    def _hear(self, _origin: str, said: Any) -> None:
-        for id, told in said.items():
-            jobs = tuple(_known(ClusterJob, {**job, "daemon": id}) for job in told["jobs_there"])
+    def _hear(self, _origin: str, daemons: Any) -> None:
+        for id, description in daemons.items():
+            jobs = tuple(_known(ClusterJob, {**job, "daemon": id}) for job in description["jobs_there"])
             if id in self._heard or len(self._heard) < MAX_DAEMONS:
-                self._heard[id] = _Heard(_known(ClusterDaemon, told), jobs, time.monotonic())
+                self._heard[id] = _Heard(_known(ClusterDaemon, description), jobs, time.monotonic())
 
     def _report_drained(self, _poll: bool) -> Mapping[str, Any]:
-        drained, self._drained = self._drained, {}
-        return drained
+        drained_nodes, self._drained = self._drained, {}
+        return drained_nodes
 
-    def _hear_drained(self, _origin: str, said: Any) -> None:
-        for launcher, node in said.values():
+    def _hear_drained(self, _origin: str, drained_nodes: Any) -> None:
+        for launcher, node in drained_nodes.values():
             self._leave(launcher, node)
 
 
-def _known(kind: type[_Told], told: Mapping[str, Any]) -> _Told:
+def _known(kind: type[_Told], values: Mapping[str, Any]) -> _Told:
     """Without the fields that only another version knows."""
-    return kind(**{item.name: told[item.name] for item in fields(kind) if item.name in told})
+    return kind(**{item.name: values[item.name] for item in fields(kind) if item.name in values})

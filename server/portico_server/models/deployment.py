@@ -65,7 +65,7 @@ class Deployment:
     """A `Servable` that also `Relays`.
 
     ``origins`` has one entry for each process; the first is the model's own source, and what it turns out to be
-    describes the model. ``cached`` says where its files are if they are here; ``changed`` is called when the card says
+    describes the model. ``path`` says where its files are if they are here; ``on_change`` is called when the card says
     something new. ``queue_limit`` holds where the spec has none. ``files`` gives what reads files for a model that
     reads text alone.
     """
@@ -76,20 +76,20 @@ class Deployment:
         origins: Sequence[ModelOrigin],
         *,
         owner: str | None,
-        created: float,
-        cached: Path | None,
+        created_at: float,
+        path: Path | None,
         choose: ChooseEngine,
         residency: Residency,
         queue_limit: int,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
         files: Callable[[], ReadsFiles | None],
     ) -> None:
         self.spec = spec
         self._files = files
         self.owner = owner
-        self._created = created
-        self._changed = changed
-        lives = [
+        self._created = created_at
+        self._changed = on_change
+        model_processes = [
             ModelProcess(
                 origin.spec,
                 origin.engine,
@@ -102,12 +102,12 @@ class Deployment:
             )
             for number, origin in enumerate(origins)
         ]
-        self.process = lives[0]
+        self.process = model_processes[0]
         self.pool = ReplicaPool(
-            spec.name, lives, queue_limit if spec.queue_limit is None else spec.queue_limit
+            spec.name, model_processes, queue_limit if spec.queue_limit is None else spec.queue_limit
         )
         self._prompt = ModelPrompt.parse(spec.name, spec.prompt)
-        self._description = origins[0].engine.describe(spec, cached)
+        self._description = origins[0].engine.describe(spec, path)
         self._card = self._make_card()
 
     @property
@@ -115,34 +115,34 @@ class Deployment:
         return self._card
 
     def _make_card(self) -> Card:
-        known = self._description
+        model_description = self._description
         labels: dict[str, object] = {
             "source": public_source(self.spec.source),
             "engine": self.process.launch.kind.name,
-            **known.labels,
+            **model_description.labels,
         }
-        if known.context_length:
-            labels["context_length"] = known.context_length
-        if known.dimensions:
-            labels["dimensions"] = known.dimensions
-        if known.parameters:
-            labels["parameters"] = known.parameters
-        answer_mode = known.answers if self.spec.answers == "auto" else self.spec.answers
-        if answer_mode in ("write", "quote") and known.task == "chat":
+        if model_description.context_length:
+            labels["context_length"] = model_description.context_length
+        if model_description.dimensions:
+            labels["dimensions"] = model_description.dimensions
+        if model_description.parameters:
+            labels["parameters"] = model_description.parameters
+        answer_mode = model_description.answers if self.spec.answers == "auto" else self.spec.answers
+        if answer_mode in ("write", "quote") and model_description.task == "chat":
             labels["answers"] = answer_mode
         if self.spec.defaults:
             labels["defaults"] = dict(self.spec.defaults)
-        if known.voices:
-            labels["voices"] = list(known.voices)
-        if known.task == "embedding":
-            found = profile_of(self.spec.source)
-            weight = found.fusion_weight if found else None
+        if model_description.voices:
+            labels["voices"] = list(model_description.voices)
+        if model_description.task == "embedding":
+            model_profile = profile_of(self.spec.source)
+            weight = model_profile.fusion_weight if model_profile else None
             labels["fusion_weight"] = FUSION_WEIGHT if weight is None else weight
         return Card(
             self.spec.name,
             "model",
-            description=self.spec.description or known.description,
-            capabilities=known.capabilities,
+            description=self.spec.description or model_description.description,
+            capabilities=model_description.capabilities,
             labels=labels,
             owner=self.owner,
             created=int(self._created),
@@ -255,22 +255,22 @@ class Deployment:
             if lease.process.is_ready or not request.stream or not request.operation.endswith("completions"):
                 running = await lease.engine(context.emit)
             else:
-                found = await self._wait_briefly(lease, context)
-                if found is None:
-                    relayed = RelayResponse("text/event-stream", answers.single_chunk(b""))
-                    chunks = self._relay_when_loaded(request, context, lease, relayed)
-                    relayed.chunks = HeldAnswer(chunks, lambda _: lease.leave())
-                    return relayed
-                running = found
+                running_engine = await self._wait_briefly(lease, context)
+                if running_engine is None:
+                    relay_response = RelayResponse("text/event-stream", answers.single_chunk(b""))
+                    chunks = self._relay_when_loaded(request, context, lease, relay_response)
+                    relay_response.chunks = HeldAnswer(chunks, lambda _: lease.leave())
+                    return relay_response
+                running = running_engine
         except BaseException:
             lease.leave()
             raise
         return await self._relay(request, context, lease, running)
 
     def _check(self, request: Relay) -> None:
-        known = self._card.capabilities
-        if CAPABILITY[request.operation] not in known:
-            does = next(word for word in _USES if word in known)
+        capabilities = self._card.capabilities
+        if CAPABILITY[request.operation] not in capabilities:
+            does = next(word for word in _USES if word in capabilities)
             raise InvalidRequest(
                 f"The model '{self.spec.name}' is for {does}; it does not do {request.operation}.",
                 code="model_lacks_capability",
@@ -291,14 +291,14 @@ class Deployment:
         """The request with this model's own options where it leaves them open."""
         if not self.spec.defaults or request.operation in ("embeddings", "rerank", "moderations"):
             return request
-        given = {name: value for name, value in request.body.items() if value is not None}
+        fields = {name: value for name, value in request.body.items() if value is not None}
         defaults = flat_options(self.spec.defaults)
-        if given.keys() & _LENGTHS:
+        if fields.keys() & _LENGTHS:
             for name in _LENGTHS:
                 defaults.pop(name, None)
         if request.operation == "completions":  # which has a length of its own, see `prepare_completion`
             defaults.pop("max_completion_tokens", None)
-        return replace(request, body={**defaults, **given}, original=None)
+        return replace(request, body={**defaults, **fields}, original=None)
 
     def _with_prompt(self, request: Relay) -> Relay:
         """The chat with what this model is always told."""
@@ -312,21 +312,21 @@ class Deployment:
         if running.remembers:
             request = replace(request, caller=context.caller.id)
         try:
-            relayed = await running.client.relay(request, context.deadline)
+            relay_response = await running.client.relay(request, context.deadline)
         except BaseException as error:
             lease.leave(running, error)
             raise
 
         def left(error: BaseException | None) -> None:
             lease.leave(running, error)
-            if held.pieces and not held.complete and relayed.usage == Usage():
+            if answer.pieces and not answer.complete and relay_response.usage == Usage():
                 # Left in the middle: the engine has not counted it, and it was work all the same.
-                relayed.usage = Usage(estimate_tokens(request.body), held.pieces)
+                relay_response.usage = Usage(estimate_tokens(request.body), answer.pieces)
             if lease.process.tariff is not None:
-                relayed.usage = lease.process.tariff.priced(relayed.usage)
+                relay_response.usage = lease.process.tariff.priced(relay_response.usage)
 
-        relayed.chunks = held = HeldAnswer(relayed.chunks, left)
-        return relayed
+        relay_response.chunks = answer = HeldAnswer(relay_response.chunks, left)
+        return relay_response
 
     async def _wait_briefly(self, lease: ReplicaLease, context: Context) -> RunningEngine | None:
         """The running engine, or ``None`` if it is not there within `COMMENT_INTERVAL_S`."""
@@ -339,7 +339,7 @@ class Deployment:
             return None
 
     async def _relay_when_loaded(
-        self, request: Relay, context: Context, lease: ReplicaLease, relayed: RelayResponse
+        self, request: Relay, context: Context, lease: ReplicaLease, relay_response: RelayResponse
     ) -> AsyncIterator[bytes]:
         """A stream that has been promised to a client who waits for a slow start: comments, then the
         answer.
@@ -351,7 +351,7 @@ class Deployment:
                     raise DeadlineExceeded(f"'{self.spec.name}' was not loaded in time; it is still loading.")
                 yield self._comment(lease.process)
             inner = await self._relay(request, context, lease, running)
-            relayed.protocol = inner.protocol
+            relay_response.protocol = inner.protocol
         except PorticoError as error:
             yield frame(error)
             raise
@@ -360,11 +360,11 @@ class Deployment:
                 yield chunk
         finally:
             await answers.close_chunks(inner.chunks)
-            relayed.usage = inner.usage
+            relay_response.usage = inner.usage
 
     def _comment(self, process: ModelProcess) -> bytes:
         status = process.launch.progress.stage
-        stage, done, total = status.stage, status.done, status.total
+        stage, done_bytes, total = status.stage, status.done, status.total
         word = {
             "cold": "loading",
             "load": "loading",
@@ -373,10 +373,10 @@ class Deployment:
             "memory": "waiting for memory to load",
             "warm-up": "warming up",
         }.get(stage, stage)
-        progress = "" if done is None else f": {done / 1e6:.0f} MB"
-        if done is not None and total:
-            sizes = f" ({done / 1e6:.0f} of {total / 1e6:.0f} MB)" if status.unit == "bytes" else ""
-            progress = f": {100 * done / total:.0f} %{sizes}"
+        progress = "" if done_bytes is None else f": {done_bytes / 1e6:.0f} MB"
+        if done_bytes is not None and total:
+            sizes = f" ({done_bytes / 1e6:.0f} of {total / 1e6:.0f} MB)" if status.unit == "bytes" else ""
+            progress = f": {100 * done_bytes / total:.0f} %{sizes}"
         return f": {word} {self.spec.name}{progress}\n\n".encode()
 
     async def load(self) -> RunningEngine:
@@ -418,9 +418,9 @@ def _ignore(_description: ModelDescription) -> None:
 
 def _chars_of(request: Tokenize) -> int:
     """How many characters of text are to be split into tokens."""
-    found = [request.prompt]
+    texts = [request.prompt]
     for message in request.messages or ():
         content = message.get("content")
-        found += [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
-        found += [call["function"].get("arguments") for call in message.get("tool_calls") or ()]
-    return sum(len(text) for text in found if isinstance(text, str))
+        texts += [content] if isinstance(content, str) else [part.get("text") for part in content or ()]
+        texts += [call["function"].get("arguments") for call in message.get("tool_calls") or ()]
+    return sum(len(text) for text in texts if isinstance(text, str))

@@ -61,37 +61,37 @@ class DeploymentFactory:
         for source in spec.sources:
             require_file(source)
 
-    def make(self, spec: ModelSpec, owner: str | None, created: float) -> Deployment:
+    def make(self, spec: ModelSpec, owner: str | None, created_at: float) -> Deployment:
         """A deployment that nobody can call yet. Raises `InvalidRequest` for a spec that cannot work."""
         source = parse_source(spec.source)
-        cached = self._fetcher.cached(source) if source.fetchable else None
+        path = self._fetcher.cached(source) if source.fetchable else None
         return Deployment(
             spec,
-            self._origins(spec, cached),
+            self._origins(spec, path),
             owner=owner,
-            created=created,
-            cached=cached,
+            created_at=created_at,
+            path=path,
             choose=engine_for,
             residency=self._residency,
             queue_limit=self._settings.queue_limit,
-            changed=lambda: self._registry.changed("model"),
+            on_change=lambda: self._registry.changed("model"),
             files=lambda: self._registry.files,
         )
 
-    def _origins(self, spec: ModelSpec, cached: Path | None) -> Sequence[ModelOrigin]:
+    def _origins(self, spec: ModelSpec, path: Path | None) -> Sequence[ModelOrigin]:
         """One for each process of a model. What comes from elsewhere has the model's task, and its parameters if it
         is on the same engine.
         """
-        engine = engine_for(spec, cached)
+        engine = engine_for(spec, path)
         origins = [self._origin(spec, engine, 1)]
         for number, source in enumerate(spec.sources[1:], 2):
-            own = replace(spec, source=source, replicas=1)
+            model_spec = replace(spec, source=source, replicas=1)
             if source != spec.source:
-                own = replace(own, engine="auto", task=engine.describe(spec, cached).task)
-                if engine_for(own).name != engine.name:
-                    own = replace(own, parameters={})
-                engine_for(own).describe(own, None)  # refuses what cannot work
-            origins.append(self._origin(own, engine_for(own, cached), number))
+                model_spec = replace(model_spec, engine="auto", task=engine.describe(spec, path).task)
+                if engine_for(model_spec).name != engine.name:
+                    model_spec = replace(model_spec, parameters={})
+                engine_for(model_spec).describe(model_spec, None)  # refuses what cannot work
+            origins.append(self._origin(model_spec, engine_for(model_spec, path), number))
         return origins
 
     def _origin(self, spec: ModelSpec, engine: Engine, number: int) -> ModelOrigin:

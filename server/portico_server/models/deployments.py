@@ -33,22 +33,26 @@ class Deployments(Mapping[str, Deployment]):
 
     def require(self, name: str) -> Deployment:
         """One of them, by name or alias. Raises `NotFound`."""
-        found = self.find(name)
-        if found is None:
-            known = [known for known, each in self._by_name.items() if each.owner is None]
-            known += [alias for alias in self._registry.aliases if ":" not in alias]
+        deployment = self.find(name)
+        if deployment is None:
+            known_names = [
+                deployment_name for deployment_name, each in self._by_name.items() if each.owner is None
+            ]
+            known_names += [alias for alias in self._registry.aliases if ":" not in alias]
             raise NotFound(
-                f"There is no deployment '{name}'.{nearest(name, known)}",
+                f"There is no deployment '{name}'.{nearest(name, known_names)}",
                 code="model_not_found",
                 param="name",
             )
-        return found
+        return deployment
 
     def enter(self, deployment: Deployment) -> None:
         """Let it answer to its name and its aliases."""
         spec = deployment.spec
-        others = fallbacks(spec)
-        self._registry.add(WithFallback(deployment, others, self._registry) if others else deployment)
+        fallback_names = fallbacks(spec)
+        self._registry.add(
+            WithFallback(deployment, fallback_names, self._registry) if fallback_names else deployment
+        )
         self._by_name[spec.name] = deployment
         for alias in spec.aliases:
             self._registry.aliases.set(alias, spec.name)

@@ -33,9 +33,9 @@ class ModelDownloads:
 
         Return the run's id, of the one that is under way if there is one. Raises `InvalidRequest`.
         """
-        found = self._deployments.find(source)
-        if found is not None:
-            source = found.spec.source
+        deployment = self._deployments.find(source)
+        if deployment is not None:
+            source = deployment.spec.source
         await pools.MODELS.run(require_file, source)
         parse_source(source)
         return await self._scheduler.ensure("pull", source, {"source": source}, caller=caller)
@@ -44,10 +44,10 @@ class ModelDownloads:
         """The source of a model whose file has still to be fetched; ``None`` if it is here or needs no
         file.
         """
-        found = self._deployments.find(name)
-        if found is None:
+        deployment = self._deployments.find(name)
+        if deployment is None:
             return None
-        source = parse_source(found.spec.source)
+        source = parse_source(deployment.spec.source)
         return str(source) if source.fetchable and self._fetcher.cached(source) is None else None
 
     def receipt(self, source: ModelSource) -> DownloadReceipt | None:
@@ -62,14 +62,14 @@ class ModelDownloads:
         source = parse_source(payload["source"])
         if not source.fetchable:
             return {"source": str(source), "path": None}
-        reported = -1.0
+        reported_share = -1.0
 
-        async def report(done: int, total: int | None) -> None:
-            nonlocal reported
-            share = done / total if total else done / 1e8
-            if share - reported >= 1 / MAX_PROGRESS_EVENTS or done == total:
-                reported = share
-                await context.emit(Progressed("download", str(source), done, total, "bytes"))
+        async def report(done_bytes: int, total: int | None) -> None:
+            nonlocal reported_share
+            share = done_bytes / total if total else done_bytes / 1e8
+            if share - reported_share >= 1 / MAX_PROGRESS_EVENTS or done_bytes == total:
+                reported_share = share
+                await context.emit(Progressed("download", str(source), done_bytes, total, "bytes"))
 
         path = await self._fetcher.fetch(source, report)
         return {"source": str(source), "path": str(path)}

@@ -21,8 +21,8 @@ def texts_of(body: Mapping[str, Any]) -> list[str]:
 
     Raises `InvalidRequest` that says what to send instead.
     """
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
+    value = body.get("input")
+    texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts:
         raise InvalidRequest("'input' must be a text or a list of texts that is not empty.", param="input")
     if all(_tokens(item) for item in texts) or _tokens(texts):
@@ -46,13 +46,20 @@ def texts_of(body: Mapping[str, Any]) -> list[str]:
 
 def dimensions_of(body: Mapping[str, Any], full: int | None) -> int | None:
     """The asked-for number of dimensions, if any. ``full`` is what the model has. Raises `InvalidRequest`."""
-    asked = body.get("dimensions")
-    if asked is None:
+    dimensions = body.get("dimensions")
+    if dimensions is None:
         return None
-    if not isinstance(asked, int) or isinstance(asked, bool) or asked < 1 or (full and asked > full):
-        most = f" and at most {full}, which is what the model has" if full else ""
-        raise InvalidRequest(f"'dimensions' must be a whole number of at least 1{most}.", param="dimensions")
-    return asked
+    if (
+        not isinstance(dimensions, int)
+        or isinstance(dimensions, bool)
+        or dimensions < 1
+        or (full and dimensions > full)
+    ):
+        limit_text = f" and at most {full}, which is what the model has" if full else ""
+        raise InvalidRequest(
+            f"'dimensions' must be a whole number of at least 1{limit_text}.", param="dimensions"
+        )
+    return dimensions
 
 
 def encoding_of(body: Mapping[str, Any]) -> str:

@@ -141,11 +141,11 @@ class EngineLaunch:
             )
             running = await self.kind.start(self._spec, path, site)
         except PorticoError as error:
-            ours = error if error.status >= 500 else _unloadable(self._spec.name, error)
-            self.state, self.error = "failed", ours
+            portico_error = error if error.status >= 500 else _unloadable(self._spec.name, error)
+            self.state, self.error = "failed", portico_error
             self._back_off()
             logger.warning("model %s: %s", self._spec.name, error.message)
-            raise ours from error
+            raise portico_error from error
         except BaseException:
             self.state = "cold"
             raise
@@ -178,16 +178,16 @@ class EngineLaunch:
             )
         await kind.try_adapter(self._spec, path, adapter, site)
 
-    def _report_build(self, told: Progressed) -> None:
-        self.progress.set_stage(replace(told, message=f"{self._spec.name}: {told.message}"))
+    def _report_build(self, progress: Progressed) -> None:
+        self.progress.set_stage(replace(progress, message=f"{self._spec.name}: {progress.message}"))
 
     def _report_wait(self, words: str) -> None:
         self.progress.set_stage(Progressed("queued", f"{self._spec.name} {words}"))
 
     async def _fetch_files(self) -> Path:
-        async def report(done: int, total: int | None) -> None:
+        async def report(done_bytes: int, total: int | None) -> None:
             self.state = "downloading"
-            self.progress.report("download", done, total, "bytes")
+            self.progress.report("download", done_bytes, total, "bytes")
 
         return await self._fetch(report)
 
@@ -217,7 +217,7 @@ class EngineLaunch:
         self.error, self._failures, self._retry_at = None, 0, 0.0
 
 
-async def _quietly(_done: int, _total: int | None) -> None:
+async def _quietly(_done_bytes: int, _total: int | None) -> None:
     """For a download that nobody watches."""
 
 

@@ -34,13 +34,13 @@ _ASIDE = re.compile(
 
 def exit_reason(lines: Iterable[str]) -> str:
     """The last line that says something, or the error before it that it points to; empty if nothing was said."""
-    told = [line.strip() for line in lines if line.strip()]
-    said = [line for line in told if not _ASIDE.search(line)] or told
-    if not said:
+    output_lines = [line.strip() for line in lines if line.strip()]
+    telling_lines = [line for line in output_lines if not _ASIDE.search(line)] or output_lines
+    if not telling_lines:
         return ""
-    if said[-1] != told[-1] or _POINTS.search(said[-1]):
-        for line in reversed(said):
-            found = _ERROR.search(line)
-            if found is not None and not _POINTS.search(line):
-                return found.group()[:MAX_REASON_CHARS]
-    return said[-1][:MAX_REASON_CHARS]
+    if telling_lines[-1] != output_lines[-1] or _POINTS.search(telling_lines[-1]):
+        for line in reversed(telling_lines):
+            match = _ERROR.search(line)
+            if match is not None and not _POINTS.search(line):
+                return match.group()[:MAX_REASON_CHARS]
+    return telling_lines[-1][:MAX_REASON_CHARS]

@@ -24,15 +24,15 @@ FALLBACK_STATUSES = frozenset({401, 402, 403, 404, 408, 429})
 
 
 class WithFallback:
-    """A `Servable` that also `Relays`: ``first``, then each of ``others`` by name.
+    """A `Servable` that also `Relays`: ``first``, then each of ``other_names`` by name.
 
     The lists of the others do not count: this list is the whole chain. The error of the first is what the
     caller gets if all of them fail.
     """
 
-    def __init__(self, first: RelayingModel, others: Sequence[str], registry: Registry) -> None:
+    def __init__(self, first: RelayingModel, other_names: Sequence[str], registry: Registry) -> None:
         self.first = first
-        self._others = tuple(others)
+        self._others = tuple(other_names)
         self._registry = registry
 
     @property
@@ -61,23 +61,23 @@ class WithFallback:
             raise
 
     async def _ask(self, name: str, request: Relay, context: Context) -> RelayResponse:
-        found: Servable = await self._registry.resolve(name, context.caller)
-        if isinstance(found, WithFallback):
-            found = found.first
-        elif isinstance(found, GuardedModel) and isinstance(found.inner, WithFallback):
-            found = found.over(found.inner.first)
-        if found is self.first or not isinstance(found, Relays):
+        servable: Servable = await self._registry.resolve(name, context.caller)
+        if isinstance(servable, WithFallback):
+            servable = servable.first
+        elif isinstance(servable, GuardedModel) and isinstance(servable.inner, WithFallback):
+            servable = servable.over(servable.inner.first)
+        if servable is self.first or not isinstance(servable, Relays):
             raise InvalidRequest(f"'{name}' is not another model, so it cannot stand in for one.")
-        body = {**request.body, "model": found.card.name}
-        relayed = await found.relay(replace(request, body=body), context)
-        relayed.answered_by = found.card.name
-        return relayed
+        body = {**request.body, "model": servable.card.name}
+        relay_response = await servable.relay(replace(request, body=body), context)
+        relay_response.answered_by = servable.card.name
+        return relay_response
 
 
 def fallbacks(spec: ModelSpec) -> tuple[str, ...]:
     """The parameter ``fallback``: a name, or a list of them. Raises `InvalidRequest`."""
-    given = spec.parameters.get("fallback") or ()
-    names = (given,) if isinstance(given, str) else given
+    value = spec.parameters.get("fallback") or ()
+    names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
         raise InvalidRequest(
             f"The parameter 'fallback' of '{spec.name}' must be the name of another model or a list of names.",

@@ -132,8 +132,8 @@ class Gguf:
     def state_bytes(self) -> int:
         """What each call takes in layers without a cache (Mamba, linear attention), in 32 bits."""
         inner, depth = self._number("ssm.inner_size"), self._number("ssm.state_size")
-        mixed = inner + 2 * self._number("ssm.group_count") * depth
-        layer = inner * depth + max(0, self._number("ssm.conv_kernel") - 1) * mixed
+        mixed_width = inner + 2 * self._number("ssm.group_count") * depth
+        layer = inner * depth + max(0, self._number("ssm.conv_kernel") - 1) * mixed_width
         return 4 * layer * max(0, self.block_count - sum(1 for heads in self._heads_that_keep() if heads))
 
     def _number(self, key: str) -> int:
@@ -160,10 +160,10 @@ class Gguf:
 
     def _heads_that_keep(self) -> tuple[int, ...]:
         heads = self._heads()
-        every = self._number("full_attention_interval")
-        if not every and self._number("attention.sliding_window"):
-            every = self._full_every()
-        return heads[every - 1 :: every] if every > 1 and not self.layer_heads else heads
+        interval = self._number("full_attention_interval")
+        if not interval and self._number("attention.sliding_window"):
+            interval = self._full_every()
+        return heads[interval - 1 :: interval] if interval > 1 and not self.layer_heads else heads
 
 
 def read_gguf(path: Path) -> Gguf:
@@ -172,8 +172,8 @@ def read_gguf(path: Path) -> Gguf:
     A file that is merely cut short after its header is read and says so through ``truncated``.
     """
     try:
-        found = path.stat()
-        return _read(path, found.st_size, found.st_mtime_ns)
+        file_state = path.stat()
+        return _read(path, file_state.st_size, file_state.st_mtime_ns)
     except FileNotFoundError as error:
         raise NotFound(
             f"There is no model file at {path}.", code="model_file_missing", param="source"
@@ -183,7 +183,7 @@ def read_gguf(path: Path) -> Gguf:
 
 
 @lru_cache(maxsize=32)
-def _read(path: Path, size: int, _changed: int) -> Gguf:
+def _read(path: Path, size: int, _modified_ns: int) -> Gguf:
     """Once for each state of a file: a large vocabulary takes 0.1 s, and a start looks at it several times."""
     with path.open("rb", buffering=1024 * 1024) as file:
         return _Reader(file, path, size).read()
@@ -191,12 +191,12 @@ def _read(path: Path, size: int, _changed: int) -> Gguf:
 
 def parts(path: Path) -> tuple[Path, ...]:
     """The files of a model that is cut into several, of which ``path`` is one; ``path`` alone if it is whole."""
-    found = SHARD.match(path.name)
-    if found is None:
+    match = SHARD.match(path.name)
+    if match is None:
         return (path,)
     return tuple(
-        path.with_name(f"{found['stem']}-{number:05d}-of-{found['count']}{path.suffix}")
-        for number in range(1, int(found["count"]) + 1)
+        path.with_name(f"{match['stem']}-{number:05d}-of-{match['count']}{path.suffix}")
+        for number in range(1, int(match["count"]) + 1)
     )
 
 
@@ -304,12 +304,12 @@ class _Reader:
         parameters, last = 0, 0
         types: dict[str, int] = {}
         for _ in range(count):
-            own = self._string(_MAX_STRING_BYTES)
+            tensor_name = self._string(_MAX_STRING_BYTES)
             dimensions = self._u32()
             if dimensions > 4:
                 raise self._bad(f"has a tensor of {dimensions} dimensions: it is damaged")
             elements = 1
-            shape = self.shapes[own] = tuple(self._u64() for _ in range(dimensions))
+            shape = self.shapes[tensor_name] = tuple(self._u64() for _ in range(dimensions))
             for length in shape:
                 elements *= length
             kind, offset = self._u32(), self._u64()
@@ -394,7 +394,7 @@ class _Reader:
         error.code = FILE_CUT_CODE
         return error
 
-    def _bad(self, what: str) -> InvalidRequest:
+    def _bad(self, problem: str) -> InvalidRequest:
         return InvalidRequest(
-            f"The model file {self._path} {what}.", code="model_file_invalid", param="source"
+            f"The model file {self._path} {problem}.", code="model_file_invalid", param="source"
         )

@@ -31,20 +31,21 @@ NO_GPU_SHARE = GpuShare()
 
 def choose_gpus(
     gpus: Sequence[Gpu],
-    held: Iterable[Mapping[int, int]],
+    model_holdings: Iterable[Mapping[int, int]],
     want: GpuShare,
     elsewhere: Mapping[int, int] | None = None,
 ) -> tuple[int, ...] | None:
     """The numbers of the emptiest GPUs with room for ``want``; ``None`` if there are not as many.
 
-    ``held`` is what other models have, ``elsewhere`` what other programs have: bytes by the number of the GPU.
+    ``model_holdings`` is what other models have, ``elsewhere`` what other programs have: bytes by the number
+    of the GPU.
     """
-    taken = elsewhere or {}
+    other_usage = elsewhere or {}
     free = [
-        min(int(gpu.memory_bytes * USABLE_GPU_SHARE), gpu.memory_bytes - taken.get(number, 0))
+        min(int(gpu.memory_bytes * USABLE_GPU_SHARE), gpu.memory_bytes - other_usage.get(number, 0))
         for number, gpu in enumerate(gpus)
     ]
-    for holding in held:
+    for holding in model_holdings:
         for number, size in holding.items():
             free[number] -= size
     able = sorted((n for n in range(len(gpus)) if free[n] >= want.memory), key=lambda n: -free[n])
@@ -72,10 +73,10 @@ def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mappin
 
 
 def fully_used(
-    name: str, gpus: Sequence[Gpu], want: GpuShare, others: Iterable[str], elsewhere: Mapping[int, int]
+    name: str, gpus: Sequence[Gpu], want: GpuShare, other_models: Iterable[str], elsewhere: Mapping[int, int]
 ) -> Unavailable:
     """What to say when nobody can leave."""
-    staying = ", ".join(sorted(set(others)))
+    staying = ", ".join(sorted(set(other_models)))
     programs = f"; {_of_other_programs(gpus, elsewhere)}" if any(elsewhere.values()) else ""
     return Unavailable(
         f"There is no room for '{name}' on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
@@ -93,38 +94,38 @@ def holdings(
     what the driver counts, whichever is more. Where the driver names none of the processes, as in a container, they
     are taken to hold what was promised.
     """
-    counted = [measured(use, pids) for _, pids in models]
-    named = any(counted)
+    measured_use = [measured(use, pids) for _, pids in models]
+    is_named = any(measured_use)
     elsewhere = dict(enumerate(use.used))
-    for (promised, pids), real in zip(models, counted, strict=True):
-        for number, size in (real if named else promised if pids else {}).items():
+    for (promised_bytes, pids), real in zip(models, measured_use, strict=True):
+        for number, size in (real if is_named else promised_bytes if pids else {}).items():
             elsewhere[number] = elsewhere.get(number, 0) - size
-    held = [
+    model_holdings = [
         {
             number: max(promised.get(number, 0), real.get(number, 0))
             for number in promised.keys() | real.keys()
         }
-        for (promised, _), real in zip(models, counted, strict=True)
+        for (promised, _), real in zip(models, measured_use, strict=True)
     ]
-    return held, {number: max(0, size) for number, size in elsewhere.items()}
+    return model_holdings, {number: max(0, size) for number, size in elsewhere.items()}
 
 
 def measured(use: GpuUse, pids: Iterable[int]) -> Mapping[int, int]:
     """Bytes by the number of the GPU that the driver counts for processes together."""
-    found: dict[int, int] = {}
+    bytes_by_gpu: dict[int, int] = {}
     for pid in pids:
         for number, size in use.processes.get(pid, {}).items():
-            found[number] = found.get(number, 0) + size
-    return found
+            bytes_by_gpu[number] = bytes_by_gpu.get(number, 0) + size
+    return bytes_by_gpu
 
 
 def _of_other_programs(gpus: Sequence[Gpu], elsewhere: Mapping[int, int]) -> str:
-    held = [
+    usage_texts = [
         f"{_gb(elsewhere[number])} of GPU {number} ({_gb(gpu.memory_bytes)})"
         for number, gpu in enumerate(gpus)
         if elsewhere.get(number)
     ]
-    return f"other programs hold {', '.join(held)}"
+    return f"other programs hold {', '.join(usage_texts)}"
 
 
 def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:

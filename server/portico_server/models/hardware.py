@@ -62,10 +62,10 @@ def detect() -> Hardware:
         gpus = parse_sysctl(_ask("sysctl", "hw.optional.arm64", "machdep.cpu.brand_string"), memory)
     elif shutil.which("nvidia-smi"):
         form = "--format=csv,noheader,nounits"
-        told = _ask("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", form)
+        output = _ask("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", form)
         # Older drivers do not know the last field and then say nothing at all.
-        told = told or _ask("nvidia-smi", "--query-gpu=name,memory.total", form)
-        gpus = left_visible(parse_nvidia_smi(told, memory), visible_names(os.environ))
+        output = output or _ask("nvidia-smi", "--query-gpu=name,memory.total", form)
+        gpus = left_visible(parse_nvidia_smi(output, memory), visible_names(os.environ))
     return Hardware(_cores(), memory, gpus)
 
 
@@ -73,10 +73,10 @@ def free_gpu_memory() -> tuple[int, ...]:
     """Bytes that no process holds now on each NVIDIA GPU; empty if the driver does not say. Blocks."""
     if not shutil.which("nvidia-smi"):
         return ()
-    told = _ask("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits").split()
-    sizes = [int(line) * _MIB for line in told if line.isdecimal()]
+    output_lines = _ask("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits").split()
+    sizes = [int(line) * _MIB for line in output_lines if line.isdecimal()]
     names = visible_names(os.environ)
-    if names is None or len(sizes) != len(told):
+    if names is None or len(sizes) != len(output_lines):
         return tuple(sizes)
     numbers = [int(name) if name.isdecimal() else place for place, name in enumerate(names)]
     return tuple(sizes[number] for number in numbers if number < len(sizes))
@@ -95,13 +95,13 @@ def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
     """
     gpus = []
     for line in text.splitlines():
-        found = _SMI.fullmatch(line.strip())
-        if found is None:
+        match = _SMI.fullmatch(line.strip())
+        if match is None:
             continue
-        name, size, capability = found.groups()
-        shared = not size.isdecimal()
-        memory = int(memory_bytes * METAL_SHARE) if shared else int(size) * _MIB
-        gpus.append(Gpu(name.strip(), memory, shared, float(capability or 0)))
+        name, size, capability = match.groups()
+        is_shared = not size.isdecimal()
+        memory = int(memory_bytes * METAL_SHARE) if is_shared else int(size) * _MIB
+        gpus.append(Gpu(name.strip(), memory, is_shared, float(capability or 0)))
     return tuple(gpus)
 
 
@@ -129,24 +129,26 @@ def gpu_use() -> GpuUse:
 def parse_gpu_use(cards: str, programs: str, names: Sequence[str] | None) -> GpuUse:
     """Read lines of ``UUID, MIB, MIB`` (in all and used) of GPUs, and of ``UUID, PID, MIB`` of programs."""
     rows = [[part.strip() for part in line.split(",")] for line in cards.splitlines()]
-    seen = left_visible(tuple(row for row in rows if len(row) == 3), names)
-    own = [
-        row for row in seen if row[1].isdecimal() and row[2].isdecimal()
+    visible_rows = left_visible(tuple(row for row in rows if len(row) == 3), names)
+    own_rows = [
+        row for row in visible_rows if row[1].isdecimal() and row[2].isdecimal()
     ]  # others share the machine's memory
-    numbers = {row[0]: number for number, row in enumerate(own)}
+    numbers = {row[0]: number for number, row in enumerate(own_rows)}
     processes: dict[int, dict[int, int]] = {}
     for line in programs.splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) == 3 and parts[0] in numbers and parts[1].isdecimal() and parts[2].isdecimal():
-            held = processes.setdefault(int(parts[1]), {})
-            held[numbers[parts[0]]] = held.get(numbers[parts[0]], 0) + int(parts[2]) * _MIB
-    return GpuUse(tuple(int(row[2]) * _MIB for row in own), processes)
+            process_bytes = processes.setdefault(int(parts[1]), {})
+            process_bytes[numbers[parts[0]]] = process_bytes.get(numbers[parts[0]], 0) + int(parts[2]) * _MIB
+    return GpuUse(tuple(int(row[2]) * _MIB for row in own_rows), processes)
 
 
 def visible_names(variables: Mapping[str, str]) -> list[str] | None:
     """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves; ``None`` for all of them."""
-    given = variables.get("CUDA_VISIBLE_DEVICES")
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+    visible_value = variables.get("CUDA_VISIBLE_DEVICES")
+    return (
+        None if visible_value is None else [name.strip() for name in visible_value.split(",") if name.strip()]
+    )
 
 
 _Listed = TypeVar("_Listed")
@@ -175,17 +177,17 @@ def parse_memory_limit(text: str, memory_bytes: int) -> int:
     return min(int(text), memory_bytes) if text.isdecimal() else memory_bytes
 
 
-def usable_cores(physical: int | None, logical: int, allowed: int) -> int:
+def usable_cores(physical: int | None, logical: int, allowed_cores: int) -> int:
     """Physical cores among the logical ones this process may run on; all of those if physical is unknown."""
     if physical is None or physical < 1 or logical < physical:
-        return max(1, allowed)
-    return max(1, min(physical, allowed * physical // logical or 1))
+        return max(1, allowed_cores)
+    return max(1, min(physical, allowed_cores * physical // logical or 1))
 
 
 def _cores() -> int:
     logical = os.cpu_count() or 1
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-    return usable_cores(psutil.cpu_count(logical=False), logical, allowed)
+    allowed_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    return usable_cores(psutil.cpu_count(logical=False), logical, allowed_cores)
 
 
 def _memory() -> int:

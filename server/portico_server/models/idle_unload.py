@@ -35,8 +35,8 @@ class IdleUnload:
                 for process in deployment.pool.processes:
                     if process.replacement.leaving and process.idle_since is not None:
                         await process.unload()
-                own = deployment.spec.keep_alive
-                limit = self._keep_alive if own is None else own
+                own_keep_alive = deployment.spec.keep_alive
+                limit = self._keep_alive if own_keep_alive is None else own_keep_alive
                 if not limit or deployment.spec.pin:
                     continue
                 shortest = min(shortest, limit)

@@ -83,7 +83,7 @@ PROFILES: Mapping[str, ModelProfile] = {
 def profile_of(source: str) -> ModelProfile | None:
     """The profile that fits a model source, if there is one."""
     lower = source.lower()
-    return next((known for key, known in PROFILES.items() if key in lower), None)
+    return next((model_profile for key, model_profile in PROFILES.items() if key in lower), None)
 
 
 # Which open model suits a machine. The knowledge is in ``recommended.json``, best model first.
@@ -111,14 +111,14 @@ class ModelCandidate:
     cpu_cores: int | None
 
 
-def recommend(hardware: Hardware, *, accelerated: bool = True) -> Recommendation | None:
+def recommend(hardware: Hardware, *, is_accelerated: bool = True) -> Recommendation | None:
     """The best model that fits, or None on a machine too small for any.
 
     A fitting GPU decides; without one, or without an engine that uses it (``accelerated=False``), memory and
     cores do.
     """
     gpu, memory = hardware.gpu_bytes / _GIB, hardware.memory_bytes / _GIB
-    if accelerated:
+    if is_accelerated:
         for row in candidates():
             if row.gpu_gb is not None and gpu >= row.gpu_gb:
                 return _chosen(row, "gpu", f"the best that fits {gpu:.0f} GB of GPU memory")

@@ -69,7 +69,7 @@ class LocalMachine:
         machine = await self.hardware()
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
         # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
-        self.recommended = module.recommend(machine, accelerated=sys.platform == "darwin")
+        self.recommended = module.recommend(machine, is_accelerated=sys.platform == "darwin")
 
     async def hardware(self) -> Hardware:
         """What this machine has."""

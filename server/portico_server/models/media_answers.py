@@ -52,12 +52,12 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
     body: dict[str, Any] = {"model": model.card.name, "response_format": "json"}
     if request.timestamps:
         body |= {"response_format": "verbose_json", "timestamp_granularities": [request.timestamps]}
-    given = {
+    fields = {
         "language": request.language,
         "prompt": request.prompt,
         "temperature": request.temperature,
     }
-    body |= {name: value for name, value in given.items() if value}
+    body |= {name: value for name, value in fields.items() if value}
     relay = Relay(
         "audio/translations" if request.translate else "audio/transcriptions", body, files=(request.file,)
     )
@@ -74,25 +74,29 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
 
 async def _stream_transcript(model: RelayingModel, relay: Relay, context: Context) -> Transcription:
     """Speech written down, in `Delta` events while it is heard."""
-    relayed = await model.relay(relay, context)
-    whole: str | None = None
+    relay_response = await model.relay(relay, context)
+    full_text: str | None = None
     try:
-        if not relayed.media_type.startswith("text/event-stream"):  # it does not stream, and does not say so
-            return _transcript_of(model, b"".join([chunk async for chunk in relayed.chunks]), relayed.usage)
-        async for chunk in relayed.chunks:
+        if not relay_response.media_type.startswith(
+            "text/event-stream"
+        ):  # it does not stream, and does not say so
+            return _transcript_of(
+                model, b"".join([chunk async for chunk in relay_response.chunks]), relay_response.usage
+            )
+        async for chunk in relay_response.chunks:
             for data in map(event_data, chunk.split(b"\n\n")):
                 event = orjson.loads(data) if data.startswith(b"{") else {}
                 if event.get("type") == "transcript.text.delta" and event["delta"]:
                     await context.emit(Delta(event["delta"]))
                 elif event.get("type") == "transcript.text.done":
-                    whole = event["text"]
+                    full_text = event["text"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise _no_transcript(model) from error
     finally:
-        await close_chunks(relayed.chunks)
-    if whole is None:
+        await close_chunks(relay_response.chunks)
+    if full_text is None:
         raise _no_transcript(model)
-    return Transcription(whole, usage=relayed.usage, model=model.card.name)
+    return Transcription(full_text, usage=relay_response.usage, model=model.card.name)
 
 
 def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcription:
@@ -136,18 +140,20 @@ async def read_images(model: RelayingModel, request: Draw, context: Context) -> 
         del body["response_format"]
         data, _, usage = await whole_answer(model, relay, context)
     try:
-        found = tuple(_picture(item) for item in orjson.loads(data)["data"])
+        generated_images = tuple(_picture(item) for item in orjson.loads(data)["data"])
     except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error) as error:
         raise EngineFailed(f"'{model.card.name}' answered something that is not pictures.") from error
-    if not found:
+    if not generated_images:
         raise EngineFailed(f"'{model.card.name}' answered no picture.")
-    return GeneratedImages(found, usage, model.card.name)
+    return GeneratedImages(generated_images, usage, model.card.name)
 
 
 def _picture(item: Mapping[str, Any]) -> GeneratedImage:
-    revised = item.get("revised_prompt") or ""
+    revised_prompt = item.get("revised_prompt") or ""
     if not item.get("b64_json"):
-        return GeneratedImage(b"", "", revised, item["url"])
+        return GeneratedImage(b"", "", revised_prompt, item["url"])
     data = base64.b64decode(item["b64_json"])
-    known = measure_image(data)
-    return GeneratedImage(data, known.media_type if known else "application/octet-stream", revised)
+    image_header = measure_image(data)
+    return GeneratedImage(
+        data, image_header.media_type if image_header else "application/octet-stream", revised_prompt
+    )

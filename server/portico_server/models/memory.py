@@ -185,10 +185,10 @@ class Residency:
                         self._require_free(newcomer, need, budget.limit)
                     else:
                         require_possible(newcomer.name, need, budget)
-                        await self._make_space(newcomer, need, budget.limit, chosen=budget.chosen)
-                chosen = await self._place_on_gpus(newcomer, share, spare=spare) if share.count else ()
+                        await self._make_space(newcomer, need, budget.limit, has_chosen_gpus=budget.chosen)
+                chosen_gpus = await self._place_on_gpus(newcomer, share, spare=spare) if share.count else ()
                 self._holders.add(newcomer)
-                return dict.fromkeys(chosen, share.memory)
+                return dict.fromkeys(chosen_gpus, share.memory)
         finally:
             if not spare:
                 self._places.remove(place)
@@ -201,8 +201,8 @@ class Residency:
         before: Mapping[int, int] | None = None
         looks = 0
         while True:
-            others = list(self._holders - {newcomer})
-            held, elsewhere = await self._gpu_holdings(others)
+            memory_holders = list(self._holders - {newcomer})
+            holdings, elsewhere = await self._gpu_holdings(memory_holders)
             if (
                 before is not None
                 and looks < RELEASE_LOOKS
@@ -212,10 +212,10 @@ class Residency:
                 await self._pause(RELEASE_PAUSE_S)
                 continue
             gpus.check_gpus(newcomer.name, machine, share, elsewhere)
-            chosen = gpus.choose_gpus(machine, held, share, elsewhere)
-            if chosen is not None:
-                return chosen
-            there = [holder for holder, has in zip(others, held, strict=True) if has]
+            chosen_gpus = gpus.choose_gpus(machine, holdings, share, elsewhere)
+            if chosen_gpus is not None:
+                return chosen_gpus
+            there = [holder for holder, has in zip(memory_holders, holdings, strict=True) if has]
             movable = [holder for holder in there if not holder.pinned]
             if spare or not movable:
                 names = (holder.name for holder in there)
@@ -228,8 +228,8 @@ class Residency:
     ) -> tuple[Sequence[Mapping[int, int]], Mapping[int, int]]:
         """What each of them has of GPUs, and what other programs have."""
         pids = [process_tree(holder.pid) if holder.pid is not None else [] for holder in holders]
-        promised = [holder.gpus for holder in holders]
-        return gpus.holdings(await self._gpu_use(), list(zip(promised, pids, strict=True)))
+        promised_bytes = [holder.gpus for holder in holders]
+        return gpus.holdings(await self._gpu_use(), list(zip(promised_bytes, pids, strict=True)))
 
     async def gpu_memory(self) -> Sequence[tuple[str, int, int]]:
         """The name of a model, the number of a GPU, and the bytes that its processes hold of it, as the driver says."""
@@ -237,11 +237,11 @@ class Residency:
             return ()
         running = [(holder.name, holder.pid) for holder in self._holders if holder.pid is not None]
         use = await self._gpu_use()
-        found: Counter[tuple[str, int]] = Counter()
+        counts: Counter[tuple[str, int]] = Counter()
         for name, pid in running:
             for number, size in gpus.measured(use, process_tree(pid)).items():
-                found[name, number] += size  # replicas have one name
-        return [(name, number, size) for (name, number), size in sorted(found.items())]
+                counts[name, number] += size  # replicas have one name
+        return [(name, number, size) for (name, number), size in sorted(counts.items())]
 
     def _require_free(self, newcomer: MemoryHolder, need: int, limit: int) -> None:
         free = limit - sum(holder.holds for holder in self._holders - {newcomer})
@@ -253,21 +253,23 @@ class Residency:
                 code="memory_budget",
             )
 
-    async def _make_space(self, newcomer: MemoryHolder, need: int, limit: int, *, chosen: bool) -> None:
-        others = self._holders - {newcomer}
-        while others and sum(holder.holds for holder in others) + need > limit:
-            movable = [holder for holder in others if not holder.pinned and holder.holds]
+    async def _make_space(
+        self, newcomer: MemoryHolder, need: int, limit: int, *, has_chosen_gpus: bool
+    ) -> None:
+        memory_holders = self._holders - {newcomer}
+        while memory_holders and sum(holder.holds for holder in memory_holders) + need > limit:
+            movable = [holder for holder in memory_holders if not holder.pinned and holder.holds]
             if not movable:
-                if not chosen and need > limit:
+                if not has_chosen_gpus and need > limit:
                     break
-                pinned = ", ".join(sorted(holder.name for holder in others))
+                pinned_names = ", ".join(sorted(holder.name for holder in memory_holders))
                 raise Unavailable(
                     f"There is no room for '{newcomer.name}': it needs about {_mb(need)} of {_mb(limit)}, and "
-                    f"{pinned} may not leave. Unpin one of them, or set 'memory_budget_mb' higher.",
+                    f"{pinned_names} may not leave. Unpin one of them, or set 'memory_budget_mb' higher.",
                     code="memory_budget",
                 )
             await self._evict_one_of(movable, newcomer)
-            others = self._holders - {newcomer}
+            memory_holders = self._holders - {newcomer}
 
     async def _evict_one_of(self, movable: Sequence[MemoryHolder], newcomer: MemoryHolder) -> None:
         """Let the one that is missed least leave, after its calls; or wait a little where none may leave yet."""
@@ -283,8 +285,8 @@ class Residency:
 
     def _missed(self, holder: MemoryHolder) -> tuple[bool, bool, float, float]:
         """How much a model would be missed: one that starts the most, idle ones less than busy ones."""
-        left = self._stay_left(holder) if holder.busy else 0.0
-        return holder.starting, holder.busy, left, holder.last_used
+        remaining_s = self._stay_left(holder) if holder.busy else 0.0
+        return holder.starting, holder.busy, remaining_s, holder.last_used
 
     def _stay_left(self, holder: MemoryHolder) -> float:
         """Seconds after which to look again whether it may leave; 0 if it may leave now."""
@@ -293,8 +295,8 @@ class Residency:
         stay = min(MAX_STAY_S, STAY_FACTOR * holder.load_seconds)
         stay *= min(1.0, MAX_STAYS / max(self._places, default=1))
         grace, now = min(MAX_IDLE_S, stay * IDLE_SHARE), self._clock()
-        left = holder.ready_since + stay - now
-        return max(0.0, min(left, grace if holder.busy else holder.last_used + grace - now))
+        remaining_s = holder.ready_since + stay - now
+        return max(0.0, min(remaining_s, grace if holder.busy else holder.last_used + grace - now))
 
     def leave(self, holder: MemoryHolder) -> None:
         """It holds nothing any more."""
@@ -318,8 +320,8 @@ def resident_bytes(pid: int, *, children: bool = False) -> int | None:
         tree = [root.memory_info(), *(_of_children(root) if children else ())]
     except psutil.Error:
         return None
-    shared = [int(getattr(one, "shared", 0)) for one in tree]
-    return sum(int(one.rss) for one in tree) - sum(shared) + max(shared)
+    shared_sizes = [int(getattr(process_memory, "shared", 0)) for process_memory in tree]
+    return sum(int(process_memory.rss) for process_memory in tree) - sum(shared_sizes) + max(shared_sizes)
 
 
 def process_tree(pid: int) -> list[int]:

@@ -48,41 +48,41 @@ class Price:
 
 
 class Tariff:
-    """The prices of the model ``name``, those for the longest prompts first. ``own`` rows go before the lists."""
+    """The prices of the model ``name``, those for the longest prompts first. ``prices`` rows go before the lists."""
 
-    def __init__(self, name: str, own: Sequence[Price] = ()) -> None:
+    def __init__(self, name: str, prices: Sequence[Price] = ()) -> None:
         self._name = name
-        self._own = own
+        self._own = prices
 
     @cached_property
     def prices(self) -> tuple[Price, ...]:
         """Empty if none is known. Reads the lists when it is asked first, which blocks for some tenths of a second."""
         for candidate in (self._name, _DATED.sub("", self._name)):
-            if found := _matching(self._own, candidate):
+            if prices := _matching(self._own, candidate):
                 break
         else:
-            found = _listed(self._name) or _matching(price_table(), self._name)
-        return tuple(sorted(found, key=lambda price: -price.above))
+            prices = _listed(self._name) or _matching(price_table(), self._name)
+        return tuple(sorted(prices, key=lambda price: -price.above))
 
     def priced(self, usage: Usage) -> Usage:
         """The same usage with what it costs, if that is known."""
         price = next((price for price in self.prices if usage.prompt_tokens > price.above), None)
         if price is None:  # nothing is known, or nothing was used
             return usage
-        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
         dollars = (
-            (usage.prompt_tokens - cached) * price.input
-            + cached * (price.input if price.cached is None else price.cached)
+            (usage.prompt_tokens - cached_tokens) * price.input
+            + cached_tokens * (price.input if price.cached is None else price.cached)
             + usage.completion_tokens * price.output
         )
         return replace(usage, cost=dollars / PRICED_TOKENS)
 
 
 class Prices:
-    """The lists, and before them the operator's ``own`` rows."""
+    """The lists, and before them the operator's ``prices`` rows."""
 
-    def __init__(self, own: Sequence[Price] = ()) -> None:
-        self._own = tuple(own)
+    def __init__(self, prices: Sequence[Price] = ()) -> None:
+        self._own = tuple(prices)
 
     def of(self, source: str) -> Tariff | None:
         """The tariff of a model by its source; ``None`` for everything that runs here."""
@@ -92,24 +92,24 @@ class Prices:
 
 def priced_name(source: str) -> str | None:
     """PROVIDER/MODEL or HOST:PORT/MODEL of a source; ``None`` for a model that runs here."""
-    found = parse_source(source)
-    if found.scheme == "remote":
-        return f"{found.location}/{found.model}"
-    if found.scheme in ("http", "https"):
-        host = found.location.partition("://")[2].partition("/")[0]
-        return f"{host}/{found.model}"
+    model_source = parse_source(source)
+    if model_source.scheme == "remote":
+        return f"{model_source.location}/{model_source.model}"
+    if model_source.scheme in ("http", "https"):
+        host = model_source.location.partition("://")[2].partition("/")[0]
+        return f"{host}/{model_source.model}"
     return None
 
 
 def _matching(rows: Iterable[Price], name: str) -> list[Price]:
     """Rows with the first pattern that fits ``name``: one for each length of prompts."""
     pattern = ""
-    found = []
+    prices = []
     for row in rows:
         if (pattern or row.model) == row.model and fnmatchcase(name, row.model):
             pattern = row.model
-            found.append(row)
-    return found
+            prices.append(row)
+    return prices
 
 
 def _listed(name: str) -> list[Price]:
@@ -121,16 +121,16 @@ def _listed(name: str) -> list[Price]:
     snapshot = get_snapshot()
     # The library would guess a provider from parts of a name: "openai-proxy.lan" is not OpenAI.
     providers = {listed.id: listed for listed in snapshot.providers}
-    listed = providers.get(_LISTED_PROVIDERS.get(provider, provider))
-    if listed is None:
+    listed_provider = providers.get(_LISTED_PROVIDERS.get(provider, provider))
+    if listed_provider is None:
         return []
     try:
-        _, known = snapshot.find_provider_model(model, listed, None, None)
+        _, model_info = snapshot.find_provider_model(model, listed_provider, None, None)
     except LookupError:
         return []
-    found = known.get_prices(datetime.now(UTC))
+    model_price = model_info.get_prices(datetime.now(UTC))
     units = {
-        unit: getattr(found, key, None)
+        unit: getattr(model_price, key, None)
         for unit, key in (("input", "input_mtok"), ("cached", "cache_read_mtok"), ("output", "output_mtok"))
     }
     if units["input"] is None:
@@ -192,8 +192,8 @@ def _price(row: Any, at: str) -> Price:
             raise InvalidRequest(f"{at} has no field '{name}'.{nearest(str(name), _FIELDS)}", param="prices")
         number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         if not (isinstance(value, str) if name == "model" else number):
-            wanted = "a text such as openai/gpt-4o" if name == "model" else "a number of at least 0"
-            raise InvalidRequest(f"{at}: '{name}' must be {wanted}, not {value!r}.", param="prices")
+            expectation = "a text such as openai/gpt-4o" if name == "model" else "a number of at least 0"
+            raise InvalidRequest(f"{at}: '{name}' must be {expectation}, not {value!r}.", param="prices")
     missing = next((name for name in ("model", "input", "output") if name not in row), None)
     if missing:
         raise InvalidRequest(f"{at} needs '{missing}'.", param="prices")

@@ -33,11 +33,11 @@ class ModelPrompt:
     arguments: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, model: str, given: Mapping[str, Any]) -> ModelPrompt | None:
+    def parse(cls, model: str, fields: Mapping[str, Any]) -> ModelPrompt | None:
         """From a spec's ``prompt``; ``None`` if it says nothing. Raises `InvalidRequest` that names the place."""
-        if not given:
+        if not fields:
             return None
-        for name in given:
+        for name in fields:
             if name not in PROMPT_FIELDS:
                 raise InvalidRequest(
                     f"The prompt of the model '{model}' has no field '{name}'.{nearest(str(name), PROMPT_FIELDS)} It "
@@ -45,20 +45,20 @@ class ModelPrompt:
                     f"{', '.join(PROMPT_FIELDS)}.",
                     param=f"prompt.{name}",
                 )
-        made = cls(
-            _template(model, given, "system"),
-            _examples(model, given.get("examples") or ()),
-            _template(model, given, "user"),
-            _arguments(model, given.get("arguments") or {}),
+        model_prompt = cls(
+            _template(model, fields, "system"),
+            _examples(model, fields.get("examples") or ()),
+            _template(model, fields, "user"),
+            _arguments(model, fields.get("arguments") or {}),
         )
-        made._check(model)
-        return made
+        model_prompt._check(model)
+        return model_prompt
 
     def _check(self, model: str) -> None:
-        known = {*self.arguments, INPUT_ARGUMENT}
+        known_names = {*self.arguments, INPUT_ARGUMENT}
         for where, template in (("system", self.system), ("user", self.user)):
             for text, is_name in template:
-                if is_name and (text not in known or (where == "system" and text == INPUT_ARGUMENT)):
+                if is_name and (text not in known_names or (where == "system" and text == INPUT_ARGUMENT)):
                     raise InvalidRequest(
                         f"'{where}' in the prompt of the model '{model}' uses {{{text}}}, which is not among its "
                         "'arguments'. Give it a default there, or null if every call must have it.",
@@ -79,20 +79,25 @@ class ModelPrompt:
         leading = 0
         while leading < len(messages) and messages[leading].get("role") in ("system", "developer"):
             leading += 1
-        told = [fill(self.system, values), *(_text(message) for message in messages[:leading])]
-        system = "\n\n".join(text for text in told if text)
-        rest = messages[leading:]
-        asked = max((i for i, message in enumerate(rest) if message.get("role") == "user"), default=None)
-        if self.user and asked is not None:
-            rest[asked] = {**rest[asked], "content": self._put(rest[asked].get("content"), values)}
+        system_texts = [fill(self.system, values), *(_text(message) for message in messages[:leading])]
+        system = "\n\n".join(text for text in system_texts if text)
+        later_messages = messages[leading:]
+        question_index = max(
+            (i for i, message in enumerate(later_messages) if message.get("role") == "user"), default=None
+        )
+        if self.user and question_index is not None:
+            later_messages[question_index] = {
+                **later_messages[question_index],
+                "content": self._put(later_messages[question_index].get("content"), values),
+            }
         shots = [
             {"role": role, "content": text}
             for pair in self.examples
             for role, text in zip(("user", "assistant"), pair, strict=True)
         ]
         head = [{"role": "system", "content": system}] if system else []
-        others = {name: value for name, value in body.items() if name != ARGUMENTS_FIELD}
-        return {**others, "messages": [*head, *shots, *rest]}
+        other_fields = {name: value for name, value in body.items() if name != ARGUMENTS_FIELD}
+        return {**other_fields, "messages": [*head, *shots, *later_messages]}
 
     def _put(self, content: Any, values: Mapping[str, str]) -> Any:
         """The question in its form; of several parts, the first text."""
@@ -106,10 +111,10 @@ class ModelPrompt:
                 break
         return parts
 
-    def _values(self, model: str, given: Any) -> dict[str, str]:
-        if not isinstance(given, Mapping):
+    def _values(self, model: str, given_values: Any) -> dict[str, str]:
+        if not isinstance(given_values, Mapping):
             raise InvalidRequest(f"'{ARGUMENTS_FIELD}' must be an object of texts.", param=ARGUMENTS_FIELD)
-        for name, value in given.items():
+        for name, value in given_values.items():
             if name not in self.arguments:
                 raise InvalidRequest(
                     f"The prompt of the model '{model}' has no argument '{str(name)[:80]}'."
@@ -120,7 +125,7 @@ class ModelPrompt:
                 raise InvalidRequest(
                     f"The argument '{name}' must be a text or a number.", param=f"{ARGUMENTS_FIELD}.{name}"
                 )
-        values = {**self.arguments, **{name: str(value) for name, value in given.items()}}
+        values = {**self.arguments, **{name: str(value) for name, value in given_values.items()}}
         missing = next((name for name, value in values.items() if value is None), None)
         if missing is not None:
             raise InvalidRequest(
@@ -131,8 +136,8 @@ class ModelPrompt:
         return {name: value for name, value in values.items() if value is not None}
 
 
-def _template(model: str, given: Mapping[str, Any], name: str) -> tuple[Piece, ...]:
-    text = given.get(name) or ""
+def _template(model: str, fields: Mapping[str, Any], name: str) -> tuple[Piece, ...]:
+    text = fields.get(name) or ""
     if not isinstance(text, str):
         raise InvalidRequest(
             f"'{name}' in the prompt of the model '{model}' must be a text.", param=f"prompt.{name}"
@@ -140,9 +145,9 @@ def _template(model: str, given: Mapping[str, Any], name: str) -> tuple[Piece, .
     return pieces(text, f"prompt.{name}")
 
 
-def _examples(model: str, given: Any) -> tuple[tuple[str, str], ...]:
-    found: list[tuple[str, str]] = []
-    for pair in given if isinstance(given, list | tuple) else (None,):
+def _examples(model: str, examples: Any) -> tuple[tuple[str, str], ...]:
+    pairs: list[tuple[str, str]] = []
+    for pair in examples if isinstance(examples, list | tuple) else (None,):
         texts = [pair.get(role) for role in ("user", "assistant")] if isinstance(pair, Mapping) else [None]
         if len(pair or ()) != 2 or not all(isinstance(text, str) for text in texts):
             raise InvalidRequest(
@@ -150,17 +155,17 @@ def _examples(model: str, given: Any) -> tuple[tuple[str, str], ...]:
                 "'assistant'.",
                 param="prompt.examples",
             )
-        found.append((str(texts[0]), str(texts[1])))
-    return tuple(found)
+        pairs.append((str(texts[0]), str(texts[1])))
+    return tuple(pairs)
 
 
-def _arguments(model: str, given: Any) -> Mapping[str, str | None]:
-    good = isinstance(given, Mapping) and all(
+def _arguments(model: str, arguments: Any) -> Mapping[str, str | None]:
+    good = isinstance(arguments, Mapping) and all(
         isinstance(name, str)
         and name.isidentifier()
         and name != INPUT_ARGUMENT
         and isinstance(value, str | int | float | None)
-        for name, value in given.items()
+        for name, value in arguments.items()
     )
     if not good:
         raise InvalidRequest(
@@ -168,7 +173,7 @@ def _arguments(model: str, given: Any) -> Mapping[str, str | None]:
             "'input' is taken.",
             param="prompt.arguments",
         )
-    return {name: None if value is None else str(value) for name, value in given.items()}
+    return {name: None if value is None else str(value) for name, value in arguments.items()}
 
 
 def _text(message: Mapping[str, Any]) -> str:

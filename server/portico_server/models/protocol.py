@@ -99,13 +99,13 @@ class ModelDescription:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        found = _OF_TASK[self.task]
-        more = (
+        base_capabilities = _OF_TASK[self.task]
+        extra_capabilities = (
             *((self.vision, VISION), (self.spans, SPANS), (self.messages, MESSAGES), (self.edits, EDITS)),
             *((self.words, WORDS), (self.long_prompts, LONG_PROMPTS), (self.thoughts, THOUGHTS)),
             *((self.hosted, HOSTED), (self.files, FILES)),
         )
-        return found.union(*(words for has, words in more if has))
+        return base_capabilities.union(*(words for has, words in extra_capabilities if has))
 
 
 class EngineClient(Protocol):
@@ -180,10 +180,12 @@ class LaunchContext:
         # psutil is imported by now or may be; this module is imported before it.
         from portico_server.models.hardware import Hardware, this_machine
 
-        here = this_machine()
+        hardware = this_machine()
         if self.launcher.here:
-            return here
-        return Hardware(self.resources.cpus or 1, self.resources.memory_mb * MB_BYTES or here.memory_bytes)
+            return hardware
+        return Hardware(
+            self.resources.cpus or 1, self.resources.memory_mb * MB_BYTES or hardware.memory_bytes
+        )
 
     furnish: Callable[[str, Callable[[Progressed], None]], Awaitable[None]] | None = None
     """Builds the environment of the engine of this name, where there is none yet; reports its progress."""

@@ -59,9 +59,9 @@ class ProcessReplacement:
     async def _replace_in_time(self, running: RunningEngine, ends_at: float) -> None:
         """Before the job of its process reaches its time limit, start another."""
         assert self._launch.begun is not None
-        left = ends_at - time.time()
+        remaining_s = ends_at - time.time()
         # A limit shorter than the time to replace leaves half of it for work.
-        await asyncio.sleep(max(left - self._launch.begun[1].replace_s, left / 2, 0.0))
+        await asyncio.sleep(max(remaining_s - self._launch.begun[1].replace_s, remaining_s / 2, 0.0))
         if self._slot.current is not running:
             return
         logger.info("model %s is replaced: the time limit of its job comes", self._name)
@@ -69,10 +69,10 @@ class ProcessReplacement:
 
     def runs_at(self, launcher: str, node: str) -> bool:
         """Whether its process is one of that launcher's on that node."""
-        running, begun = self._slot.running, self._launch.begun
-        if running is None or running.process is None or begun is None:
+        running, launch_state = self._slot.running, self._launch.begun
+        if running is None or running.process is None or launch_state is None:
             return False
-        return begun[1].launcher.name == launcher and running.process.node == node
+        return launch_state[1].launcher.name == launcher and running.process.node == node
 
     def leave_node(self, launcher: str, node: str) -> None:
         """Move away from a node that is drained. A process that is still being started there does once it is ready."""
@@ -121,8 +121,8 @@ class ProcessReplacement:
         ending = self._turns.renew()
         self._slot.fill(successor)
         self.leaving = False
-        left = None if ends_at is None else max(0.0, ends_at - time.time())
-        task = asyncio.create_task(_end_when_empty(running, ending, left), name=f"end {self._name}")
+        remaining_s = None if ends_at is None else max(0.0, ends_at - time.time())
+        task = asyncio.create_task(_end_when_empty(running, ending, remaining_s), name=f"end {self._name}")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
         self.watch_time_limit(successor)

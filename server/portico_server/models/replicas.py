@@ -39,8 +39,8 @@ class ReplicaPool:
     nobody waits for them.
     """
 
-    def __init__(self, name: str, lives: Sequence[ModelProcess], queue_limit: int) -> None:
-        self.processes = tuple(lives)
+    def __init__(self, name: str, model_processes: Sequence[ModelProcess], queue_limit: int) -> None:
+        self.processes = tuple(model_processes)
         self._name = name
         self._queue_limit = queue_limit
         self._by_opening: OrderedDict[int, ModelProcess] = OrderedDict()
@@ -69,14 +69,16 @@ class ReplicaPool:
         opening = _opening(request)
         if opening is None:
             return least
-        known = self._by_opening.pop(opening, least)
-        chosen = (
-            known if known in able and known.turns.calls - least.turns.calls <= MAX_EXTRA_CALLS else least
+        model_process = self._by_opening.pop(opening, least)
+        chosen_model_process = (
+            model_process
+            if model_process in able and model_process.turns.calls - least.turns.calls <= MAX_EXTRA_CALLS
+            else least
         )
-        self._by_opening[opening] = chosen
+        self._by_opening[opening] = chosen_model_process
         if len(self._by_opening) > MAX_CONVERSATIONS:
             self._by_opening.popitem(last=False)
-        return chosen
+        return chosen_model_process
 
     def wake(self) -> None:
         """See to it that all of them run once one does."""
@@ -89,9 +91,9 @@ class ReplicaPool:
         running = [process for process in self.processes if process.is_ready]
         return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
-    def other_running(self, failed: ModelProcess) -> ModelProcess | None:
+    def other_running(self, model_process: ModelProcess) -> ModelProcess | None:
         """A process that runs, for a call whose own could not be started."""
-        running = [process for process in self.processes if process is not failed and process.is_ready]
+        running = [process for process in self.processes if process is not model_process and process.is_ready]
         return min(running, key=lambda process: process.turns.calls, default=None)
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
@@ -208,11 +210,11 @@ class ReplicaLease:
             try:
                 running = await self._process.engine(self._call, emit)
             except PorticoError as error:
-                other = self._pool.other_running(self._process)
-                if other is None:
+                model_process = self._pool.other_running(self._process)
+                if model_process is None:
                     raise error.without_folders() from error
                 self._call.leave()
-                self._process, self._call = other, other.enter()
+                self._process, self._call = model_process, model_process.enter()
             else:
                 self._pool.wake()
                 return running
@@ -245,10 +247,14 @@ def _opening(request: Relay) -> int | None:
     """What is the same in every turn of a conversation: its messages up to the first of the user. A hash."""
     if request.operation != "chat/completions":
         return None
-    said = [request.adapter.name if request.adapter is not None else ""]  # they share no prompt cache
+    opening_texts = [
+        request.adapter.name if request.adapter is not None else ""
+    ]  # they share no prompt cache
     for message in request.body.get("messages") or ():
         content = message.get("content")
-        said.append(content[:OPENING_CHARS] if isinstance(content, str) else str(content)[:OPENING_CHARS])
+        opening_texts.append(
+            content[:OPENING_CHARS] if isinstance(content, str) else str(content)[:OPENING_CHARS]
+        )
         if message.get("role") == "user":
             break
-    return hash(tuple(said))
+    return hash(tuple(opening_texts))

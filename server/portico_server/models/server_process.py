@@ -123,14 +123,16 @@ class ServerProcess:
             await self._process.send(orjson.dumps(config) + b"\n")
         async for line in self._process.lines():
             try:
-                said = orjson.loads(line)
+                message = orjson.loads(line)
             except orjson.JSONDecodeError:
                 if len(self._printed) < MAX_REASON_LINES:
                     self._printed.append(line.decode("utf-8", "replace").rstrip())
                 continue
-            if "error" in said:
-                raise EngineFailed(f"'{self.name}' could not be loaded: {said['error']}", code="load_failed")
-            self.facts = said
+            if "error" in message:
+                raise EngineFailed(
+                    f"'{self.name}' could not be loaded: {message['error']}", code="load_failed"
+                )
+            self.facts = message
             return
         await self._process.wait()
         await self._process.wait_for_log()
@@ -143,8 +145,8 @@ class ServerProcess:
 
     def _on_log_line(self, text: str) -> None:
         """Tell whoever waits for the start how far it has come, where the log says that."""
-        if self._report is not None and (told := stage_in(text)):
-            self._report(*told)
+        if self._report is not None and (start_stage := stage_in(text)):
+            self._report(*start_stage)
 
     @property
     def pid(self) -> int | None:

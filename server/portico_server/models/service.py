@@ -137,16 +137,16 @@ class ModelService:
 
         What the configuration of this daemon names stays.
         """
-        kept = set(self._kept)
-        listed = {row.name: row for row in await self._database.read(rows.list_models)}
-        for name in kept:
-            known, row = self.deployments.get(name), listed.get(name)
-            if row is None or (known is not None and known.spec.to_json() != row.spec):
+        kept_names = set(self._kept)
+        spec_rows = {row.name: row for row in await self._database.read(rows.list_models)}
+        for name in kept_names:
+            known_deployment, row = self.deployments.get(name), spec_rows.get(name)
+            if row is None or (known_deployment is not None and known_deployment.spec.to_json() != row.spec):
                 self._kept.discard(name)
-                if known is not None:
+                if known_deployment is not None:
                     await self.remove(name, forget=False)
                     self._built_in.restore(name)
-        for name, row in listed.items():
+        for name, row in spec_rows.items():
             if name in self.deployments:
                 continue
             try:
@@ -179,21 +179,21 @@ class ModelService:
 
     def source_of(self, name: str) -> str | None:
         """The source of a deployment, by name or alias; ``None`` if the name means none."""
-        found = self.deployments.find(name)
-        return found.spec.source if found is not None else None
+        deployment = self.deployments.find(name)
+        return deployment.spec.source if deployment is not None else None
 
     async def put_in_place(self, spec: ModelSpec, alias: str) -> None:
         """Add a model unless it is known, load it, and only then let ``alias`` mean it, also after a restart.
 
         Raises why it cannot be loaded; one that was added for this is gone again then.
         """
-        known = self.spec(spec.name)
-        if known is None:
+        model_spec = self.spec(spec.name)
+        if model_spec is None:
             await self.add(spec)
         try:
             await self.load(spec.name)
         except BaseException:
-            if known is None:
+            if model_spec is None:
                 await self.remove(spec.name)
             raise
         await self.aliases.set(alias, spec.name)
@@ -203,37 +203,37 @@ class ModelService:
 
         ``parameters`` go before those of the model's spec. Raises `InvalidRequest`, or `NotFound`.
         """
-        known = self.deployments.find(model)
-        spec = known.spec if known else ModelSpec(model.rpartition("/")[2] or model, model)
+        deployment = self.deployments.find(model)
+        spec = deployment.spec if deployment else ModelSpec(model.rpartition("/")[2] or model, model)
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.plan.planner")
         planner: Planner = module.Planner(self._fetcher, self._settings, engine_for, gpu_engines)
         budget = None if hardware else (await self.machine.budget()).limit
         return await planner.plan(spec, hardware, {**spec.parameters, **parameters}, budget)
 
     async def add(
-        self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True, here: bool = True
+        self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True, is_here: bool = True
     ) -> DeploymentInfo:
         """Register a model; ``keep`` writes it to the database, otherwise it comes from configuration each
-        time. ``here``: a file that is its source must be here already.
+        time. ``is_here``: a file that is its source must be here already.
 
         An alias of its own moves here. Raises `Conflict` for a name that is taken, `InvalidRequest` for a
         spec that cannot work.
         """
-        known = self.deployments.get(spec.name)
-        if known is not None and keep:
+        known_deployment = self.deployments.get(spec.name)
+        if known_deployment is not None and keep:
             raise Conflict(
-                f"There is a model '{spec.name}' already ({known.spec.source}). Remove it first, or choose "
+                f"There is a model '{spec.name}' already ({known_deployment.spec.source}). Remove it first, or choose "
                 "another name.",
                 param="name",
             )
         deployment = self.factory.make(spec, owner, time.time())  # before the old one goes: this may raise
-        for source in spec.sources if here else ():
+        for source in spec.sources if is_here else ():
             await pools.MODELS.run(require_file, source)
         # What the configuration names goes before what was made while the daemon ran.
-        new = keep and known is None and spec.name not in self._registry.aliases
+        new = keep and known_deployment is None and spec.name not in self._registry.aliases
         names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
         async with self._registry.claims.hold(owner, *names, aliases=aliases):
-            if known is not None:
+            if known_deployment is not None:
                 await self.remove(spec.name, forget=False)
             await self._built_in.retire({spec.name, *spec.aliases})
             self.deployments.enter(deployment)
@@ -249,26 +249,28 @@ class ModelService:
         It is unloaded, after the calls in flight, and starts with them at its next call. Raises `NotFound`, `Conflict`
         for a model of the configuration, `InvalidRequest` for what its engine does not take.
         """
-        found = self.deployments.require(name)
-        if not any(row.name == found.spec.name for row in await self._database.read(rows.list_models)):
+        deployment = self.deployments.require(name)
+        if not any(row.name == deployment.spec.name for row in await self._database.read(rows.list_models)):
             raise Conflict(
-                f"The model '{found.spec.name}' comes with Portico or from the configuration, which would set it back "
+                f"The model '{deployment.spec.name}' comes with Portico or from the configuration, which "
+                "would set it back "
                 "at the next start: set its 'parameters' there.",
                 code="configured",
                 param="name",
             )
-        merged = {**found.spec.parameters, **parameters}
+        merged_parameters = {**deployment.spec.parameters, **parameters}
         spec = replace(
-            found.spec, parameters={key: value for key, value in merged.items() if value is not None}
+            deployment.spec,
+            parameters={key: value for key, value in merged_parameters.items() if value is not None},
         )
         self.factory.check(spec)  # before the old one goes: this may raise
         await self.remove(spec.name, forget=False)  # aliases that mean it continue to
-        return await self.add(spec, owner=found.owner)
+        return await self.add(spec, owner=deployment.owner)
 
     def spec(self, name: str) -> ModelSpec | None:
         """What was said of a model, with its key; ``None`` if there is none of this name."""
-        found = self.deployments.get(name)
-        return found.spec if found is not None else None
+        deployment = self.deployments.get(name)
+        return deployment.spec if deployment is not None else None
 
     async def lacks_file(self, spec: ModelSpec) -> bool:
         """Whether a file that is a source of a model is not there."""
@@ -308,8 +310,8 @@ class ModelService:
         """Take over the engines that an earlier daemon left with a scheduler; those that nobody wants are ended."""
         try:
             names = await self.launchers.leftovers()
-            found = [self.deployments[name] for name in names if name in self.deployments]
-            processes = [process for deployment in found for process in deployment.pool.processes]
+            deployments = [self.deployments[name] for name in names if name in self.deployments]
+            processes = [process for deployment in deployments for process in deployment.pool.processes]
             await asyncio.gather(*(process.load(unheard) for process in processes), return_exceptions=True)
         except PorticoError as error:
             logger.warning("what runs elsewhere could not be taken over: %s", error.message)

@@ -161,14 +161,14 @@ class ModelSpec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelSpec:
         """Read back what `to_json` wrote, ignoring what this version does not know."""
-        known = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
-        copies = known.get("replicas", 1)
+        fields = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
+        copies = fields.get("replicas", 1)
         return cls(
             **{
-                **known,
-                "aliases": tuple(known.get("aliases") or ()),
+                **fields,
+                "aliases": tuple(fields.get("aliases") or ()),
                 "replicas": copies if isinstance(copies, int) else tuple(copies),
-                "adapters": tuple(AdapterSpec(**one) for one in known.get("adapters") or ()),
+                "adapters": tuple(AdapterSpec(**adapter) for adapter in fields.get("adapters") or ()),
             }
         )
 
@@ -179,9 +179,9 @@ def check_defaults(name: str, defaults: Mapping[str, Any]) -> None:
     Other names may be those of its engine, or of pictures and speech, and are sent as they are.
     """
     for key in defaults:
-        if meant := misspelt(key, CHAT_OPTIONS):
+        if suggestion := misspelt(key, CHAT_OPTIONS):
             raise InvalidRequest(
-                f"The model '{name}' has no option '{key}' for its defaults. Did you mean '{meant}'?",
+                f"The model '{name}' has no option '{key}' for its defaults. Did you mean '{suggestion}'?",
                 code="unknown_parameter",
                 param=f"defaults.{key}",
             )
@@ -235,8 +235,12 @@ class DeploymentInfo(Deployment):
         if caller.admin:
             return self
         replicas = tuple(
-            replace(one, source=public_source(one.source), error=one.error and without_folders(one.error))
-            for one in self.replicas
+            replace(
+                replica,
+                source=public_source(replica.source),
+                error=replica.error and without_folders(replica.error),
+            )
+            for replica in self.replicas
         )
         error = self.error and without_folders(self.error)
         return replace(self, source=public_source(self.source), error=error, replicas=replicas)

@@ -14,10 +14,10 @@ _STAGES = (
 
 def stage_in(text: str) -> tuple[str, int] | None:
     """The last stage that a piece of a log names, ``load`` or ``warm-up``, and its percentage."""
-    found = [
+    stages = [
         (match.start(), stage, int(match[1])) for stage, form in _STAGES for match in form.finditer(text)
     ]
-    if not found:
+    if not stages:
         return None
-    _, stage, percent = max(found)
+    _, stage, percent = max(stages)
     return stage, min(percent, 100)

@@ -25,10 +25,10 @@ class StartupProgress:
         self.stage = Progressed("cold")
 
     def report(
-        self, stage: str, done: float | None = None, total: float | None = None, unit: str = ""
+        self, stage: str, done_units: float | None = None, total: float | None = None, unit: str = ""
     ) -> None:
         """A stage has begun or gone on."""
-        self.set_stage(Progressed(stage, self._name, done, total, unit))
+        self.set_stage(Progressed(stage, self._name, done_units, total, unit))
 
     def set_stage(self, stage: Progressed) -> None:
         """The same in words of one's own."""
@@ -52,11 +52,11 @@ class StartupProgress:
     async def follow(self, start: asyncio.Task[Any], call: InFlightCall, emit: EmitEvent) -> None:
         """Until a start is over, tell one call's run of its stages."""
         while not start.done():
-            told, stage = self._changed, self.stage
+            event, stage = self._changed, self.stage
             if stage is not call.reported_stage and stage.stage != "cold":
                 call.reported_stage = stage
                 await emit(stage)
-            waiter = asyncio.ensure_future(told.wait())
+            waiter = asyncio.ensure_future(event.wait())
             try:
                 await asyncio.wait([start, waiter], return_when=asyncio.FIRST_COMPLETED)
             finally:

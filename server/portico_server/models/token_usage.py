@@ -63,10 +63,10 @@ def usage_in(data: bytes) -> Usage | None:
     """The last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
     at = data.rfind(_USAGE_NAME)  # from the end, where it stands: an answer may be long
     while at >= 0:
-        found = _USAGE.match(data, at)
-        if found is not None:
+        match = _USAGE.match(data, at)
+        if match is not None:
             try:
-                return usage_from_json(orjson.loads(found[1]))
+                return usage_from_json(orjson.loads(match[1]))
             except orjson.JSONDecodeError:
                 return None
         at = data.rfind(_USAGE_NAME, 0, at)

@@ -74,7 +74,7 @@ class TrainedModels:
             finally:
                 await pools.MODELS.run(shutil.rmtree, draft, ignore_errors=True)
         source = target / GGUF_FILE if base.format == "gguf" else target
-        made = replace(
+        model_spec = replace(
             spec or ModelSpec(name, str(source), engine=base.engine),
             name=name,
             source=str(source),
@@ -85,7 +85,7 @@ class TrainedModels:
             pin=False,
             description=f"'{base.name}', trained further",
         )
-        await self._add(made, owner=owner)
+        await self._add(model_spec, owner=owner)
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
         """Serve what the provider of ``base`` made. A name that is there already is left as it is."""
@@ -99,18 +99,18 @@ class TrainedModels:
                 code="model_not_found",
             )
         source = parse_source(spec.source)
-        known = source.scheme == "remote"
-        made = replace(
+        is_known = source.scheme == "remote"
+        model_spec = replace(
             spec,
             name=name,
-            source=f"remote://{source.location}/{model}" if known else f"{source.location}#{model}",
+            source=f"remote://{source.location}/{model}" if is_known else f"{source.location}#{model}",
             aliases=(),
             adapters=(),
             replicas=1,
             pin=False,
             description=f"'{base}', trained further at its provider",
         )
-        await self._add(made, owner=owner)
+        await self._add(model_spec, owner=owner)
 
     async def forget(self, spec: ModelSpec) -> None:
         """Delete the files of a model that is gone, if they are ours."""

@@ -50,14 +50,14 @@ class ModelBases:
         names: Callable[[], list[str]],
         fetcher: ModelFetcher,
         adapters: AdapterService,
-        trained: TrainedModels,
+        trained_models: TrainedModels,
         alias: SetAlias,
     ) -> None:
         self._find = find
         self._names = names
         self._fetcher = fetcher
         self._adapters = adapters
-        self._trained = trained
+        self._trained = trained_models
         self._alias = alias
 
     def check(self, name: str, caller: Principal, *, task: TrainableTask = "chat") -> str:
@@ -66,19 +66,19 @@ class ModelBases:
 
     def tuner(self, name: str) -> HostedTuner | None:
         """See `portico_server.core.interfaces.BaseModels`."""
-        found = self._find(name)
-        if found is None or "chat" not in found.card.capabilities:
+        deployment = self._find(name)
+        if deployment is None or "chat" not in deployment.card.capabilities:
             return None
-        kind = found.process.launch.kind
-        return kind.tuner(found.spec) if isinstance(kind, TunesElsewhere) else None
+        kind = deployment.process.launch.kind
+        return kind.tuner(deployment.spec) if isinstance(kind, TunesElsewhere) else None
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
         """See `portico_server.core.interfaces.BaseModels`."""
         await self._trained.publish_hosted(name, base, model, owner)
 
     def _deployment(self, name: str, caller: Principal, task: TrainableTask) -> Deployment:
-        found = self._find(name)
-        if found is None or not caller.sees(found.owner):
+        deployment = self._find(name)
+        if deployment is None or not caller.sees(deployment.owner):
             if self._adapters.has(name):
                 raise _untrainable(
                     f"'{name}' is an adapter; train its base model instead, with all the examples."
@@ -88,26 +88,27 @@ class ModelBases:
                 code="model_not_found",
                 param="model",
             )
-        kind = found.process.launch.kind
-        if task == "chat" and self.tuner(found.spec.name) is not None:
-            return found
-        if "hosted" in found.card.capabilities:
+        kind = deployment.process.launch.kind
+        if task == "chat" and self.tuner(deployment.spec.name) is not None:
+            return deployment
+        if "hosted" in deployment.card.capabilities:
             raise _untrainable(
-                f"'{found.spec.name}' runs elsewhere ({found.spec.source}), where no fine-tuning API is known; the "
+                f"'{deployment.spec.name}' runs elsewhere ({deployment.spec.source}), where no "
+                "fine-tuning API is known; the "
                 "model's parameter 'tuning' names one."
             )
         if not isinstance(kind, TriesAdapters):
             raise _untrainable(
-                f"'{found.spec.name}' runs on '{kind.name}', whose models are not trained.", task
+                f"'{deployment.spec.name}' runs on '{kind.name}', whose models are not trained.", task
             )
-        capability, what = _TASK_WORDS[task]
-        if capability not in found.card.capabilities:
-            raise _untrainable(f"'{found.spec.name}' is not {what}.", task)
+        capability, task_name = _TASK_WORDS[task]
+        if capability not in deployment.card.capabilities:
+            raise _untrainable(f"'{deployment.spec.name}' is not {task_name}.", task)
         if task != "chat" and kind.adapter_format == "script":
             raise _untrainable(
-                f"'{found.spec.name}' is played by the engine 'fake' and has no weights.", task
+                f"'{deployment.spec.name}' is played by the engine 'fake' and has no weights.", task
             )
-        return found
+        return deployment
 
     async def base(
         self,
@@ -118,8 +119,8 @@ class ModelBases:
         task: TrainableTask = "chat",
     ) -> BaseModel:
         """See `portico_server.core.interfaces.BaseModels`."""
-        found = self._deployment(name, caller, task)
-        spec, kind = found.spec, found.process.launch.kind
+        deployment = self._deployment(name, caller, task)
+        spec, kind = deployment.spec, deployment.process.launch.kind
         source = parse_source(spec.source)
         if isinstance(kind, TriesAdapters) and kind.adapter_format == "script":
             length = kind.describe(spec, None).context_length or 0
@@ -128,9 +129,9 @@ class ModelBases:
                 spec.name, Path(), "script", kind.name, "script", count, layers, hidden, vocabulary, length, 0
             )
 
-        async def report(done: int, total: int | None) -> None:
+        async def report(done_bytes: int, total: int | None) -> None:
             if on_progress is not None:
-                await on_progress(done, total)
+                await on_progress(done_bytes, total)
 
         path = await self._fetcher.fetch(source, report)
         if task != "chat" and not path.is_dir():
@@ -140,12 +141,16 @@ class ModelBases:
     async def machine(self) -> TrainingMachine:
         """See `portico_server.core.interfaces.BaseModels`."""
         hardware = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
-        found: Hardware = await pools.MODELS.run(hardware.this_machine)
+        found_hardware: Hardware = await pools.MODELS.run(hardware.this_machine)
         free: int = await pools.MODELS.run(hardware.free_memory)
         devices = tuple(
-            Device(gpu.name, gpu.memory_bytes, gpu.capability) for gpu in found.gpus if not gpu.shared
+            Device(gpu.name, gpu.memory_bytes, gpu.capability)
+            for gpu in found_hardware.gpus
+            if not gpu.shared
         )
-        return TrainingMachine(found.cores, found.memory_bytes, min(free, found.memory_bytes), devices)
+        return TrainingMachine(
+            found_hardware.cores, found_hardware.memory_bytes, min(free, found_hardware.memory_bytes), devices
+        )
 
     async def publish(
         self, name: str, base: str, folder: Path, owner: str | None, *, task: TrainableTask = "chat"

@@ -55,7 +55,9 @@ class ModelTrainingEnvironment:
                 "environment",
                 f"The environment '{ENVIRONMENT_NAME}' is needed, about {recipe.gigabytes:g} GB",
             )
-            await self._environments.furnish(ENVIRONMENT_NAME, lambda told: logger.info("%s", told.message))
+            await self._environments.furnish(
+                ENVIRONMENT_NAME, lambda progress: logger.info("%s", progress.message)
+            )
         return await pools.MODELS.run(require_built, folder, recipe)
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
@@ -63,11 +65,11 @@ class ModelTrainingEnvironment:
         if base.format == "safetensors":
             return base.path
         folder = self._settings.home / UNPACKED_FOLDER
-        needed = 2 * base.parameters + MIN_FREE_BYTES
+        needed_bytes = 2 * base.parameters + MIN_FREE_BYTES
         free = (await pools.MODELS.run(shutil.disk_usage, self._settings.home)).free
-        if free < needed and not await pools.MODELS.run(_any_unpacked, folder, base.path):
+        if free < needed_bytes and not await pools.MODELS.run(_any_unpacked, folder, base.path):
             raise Unavailable(
-                f"To train '{base.name}' it is unpacked first, which takes {needed / 1e9:.1f} GB; {folder} has "
+                f"To train '{base.name}' it is unpacked first, which takes {needed_bytes / 1e9:.1f} GB; {folder} has "
                 f"{free / 1e9:.1f} GB. Make room, or train a smaller model.",
                 code="disk_full",
             )

@@ -72,7 +72,7 @@ class EngineTransport:
         self._near = (_session(reuse=False), _session(reuse=True))
         self._proxied = self._near
         if getproxies():
-            self._proxied = (_session(reuse=False, proxied=True), _session(reuse=True, proxied=True))
+            self._proxied = (_session(reuse=False, is_proxied=True), _session(reuse=True, is_proxied=True))
 
     async def post(
         self,
@@ -100,11 +100,13 @@ class EngineTransport:
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
         if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
-        sent = session.request(method, route.url, data=data, headers=headers, allow_redirects=False)
+        context_manager = session.request(
+            method, route.url, data=data, headers=headers, allow_redirects=False
+        )
         if deadline == ENDS_AT.get():
-            return await sent
+            return await context_manager
         async with asyncio.timeout_at(deadline):
-            return await sent
+            return await context_manager
 
     async def get(self, route: EngineRoute, *, deadline: float | None) -> bytes:
         """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
@@ -113,7 +115,7 @@ class EngineTransport:
             asyncio.timeout_at(deadline),
             session.get(route.url, headers=route.headers, allow_redirects=False) as response,
         ):
-            data = await read_all(response, deadline=deadline, most=MAX_DOCUMENT_BYTES)
+            data = await read_all(response, deadline=deadline, limit=MAX_DOCUMENT_BYTES)
             if response.status != 200:
                 raise error_of(response.status, data, str(route.url))
             return data
@@ -123,14 +125,14 @@ class EngineTransport:
             await session.close()
 
 
-def _session(*, reuse: bool, proxied: bool = False) -> aiohttp.ClientSession:
+def _session(*, reuse: bool, is_proxied: bool = False) -> aiohttp.ClientSession:
     connector = (
         aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
         if reuse
         else aiohttp.TCPConnector(limit=0, force_close=True)
     )
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
-    return open_session(timeout, proxied=proxied, connector=connector)
+    return open_session(timeout, is_proxied=is_proxied, connector=connector)
 
 
 class _Pieces:
@@ -199,13 +201,13 @@ async def read_all(
     *,
     deadline: float | None,
     idle: float | None = None,
-    most: int = MAX_BODY_BYTES,
+    limit: int = MAX_BODY_BYTES,
 ) -> bytes:
     """The whole body; closes the response.
 
     ``idle``: seconds between two pieces of it after which it counts as broken; the first may take its time, since some
     servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
-    body of more than ``most`` bytes.
+    body of more than ``limit`` bytes.
     """
     if response.content.is_eof():  # a short one, which came with its head: there is nothing to wait for
         try:
@@ -214,23 +216,23 @@ async def read_all(
             response.close()
     pieces = _Pieces(response, deadline, idle)
     try:
-        if (response.content_length or 0) <= most:
+        if (response.content_length or 0) <= limit:
             parts: list[bytes] = []
             size = 0
             while data := await pieces.next(patient=not parts):
                 size += len(data)
-                if size > most:
+                if size > limit:
                     break
                 parts.append(data)
             else:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         pieces.close()
-    raise _too_much(most)
+    raise _too_much(limit)
 
 
-def _too_much(most: int = MAX_BODY_BYTES) -> EngineFailed:
-    return EngineFailed(f"The engine sent an answer of more than {most >> 20} MB; it was cut off.")
+def _too_much(limit: int = MAX_BODY_BYTES) -> EngineFailed:
+    return EngineFailed(f"The engine sent an answer of more than {limit >> 20} MB; it was cut off.")
 
 
 async def read_pieces(
@@ -283,9 +285,9 @@ async def read_frames(
             elif len(frame) > MAX_FRAME_BYTES:
                 raise EngineFailed(f"The engine sent a frame of more than {MAX_FRAME_BYTES >> 20} MB.")
         if frame.strip():
-            if not _whole(rest := bytes(frame)):
+            if not _whole(remainder := bytes(frame)):
                 raise ConnectionResetError("the stream ended in the middle of a line")
-            yield rest.rstrip() + b"\n\n"
+            yield remainder.rstrip() + b"\n\n"
     finally:
         pieces.close()
 
@@ -337,9 +339,9 @@ class Upstream:
         self, route: EngineRoute, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
     ) -> aiohttp.ClientResponse:
         """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
-        sent = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)
+        payload = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)
         try:
-            response = await self._transport.post(route, sent, deadline=deadline)
+            response = await self._transport.post(route, payload, deadline=deadline)
             if response.status == 200:
                 return response
             data = await read_all(response, deadline=deadline, idle=self._idle)

@@ -142,10 +142,10 @@ class ContentsFinder:
         cannot leave this daemon.
         """
         card = await self._card(name)
-        found = PackageContents(card.name, kind=str(card.labels.get("app") or "store"))
-        seen = {card.name}
+        package_contents = PackageContents(card.name, kind=str(card.labels.get("app") or "store"))
+        seen_names = {card.name}
         if card.labels.get("app"):
-            await self._first(found, name, version)
+            await self._first(package_contents, name, version)
         else:
             if version is not None:
                 raise NotFound(
@@ -154,36 +154,38 @@ class ContentsFinder:
                     param="version",
                 )
             self._require_name(card, name, "the request")
-            await self._store_app(found, card)
+            await self._store_app(package_contents, card)
         for extra in include:
             if extra.startswith("prompt/"):
                 prompt = await self._prompts.get(extra.removeprefix("prompt/"), self._caller)
-                found.prompts[prompt.name] = prompt
+                package_contents.prompts[prompt.name] = prompt
             else:
                 self._waiting.append((extra, "the request"))
         while self._waiting:
             key, by = self._waiting.pop()
-            if key in seen:
+            if key in seen_names:
                 continue
-            seen.add(key)
-            if len(seen) > MAX_NAMES:
+            seen_names.add(key)
+            if len(seen_names) > MAX_NAMES:
                 raise InvalidRequest(
                     f"The app needs more than {MAX_NAMES:,} things.", code="too_large", param="name"
                 )
-            await self._add(found, key, by)
-        found.notes = sorted(dict.fromkeys(found.notes))
-        return found
+            await self._add(package_contents, key, by)
+        package_contents.notes = sorted(dict.fromkeys(package_contents.notes))
+        return package_contents
 
     async def _card(self, name: str) -> Card:
         servable = await self._registry.resolve(name, self._caller)
         if servable.card.kind != "app":
-            known = [card.name for card in await self._registry.cards(self._caller, "app")]
+            app_names = [card.name for card in await self._registry.cards(self._caller, "app")]
             raise NotFound(
-                f"There is no app '{name[:200]}'.{nearest(name, known)}", code="app_not_found", param="name"
+                f"There is no app '{name[:200]}'.{nearest(name, app_names)}",
+                code="app_not_found",
+                param="name",
             )
         return servable.card
 
-    async def _first(self, found: PackageContents, name: str, version: int | None) -> None:
+    async def _first(self, package_contents: PackageContents, name: str, version: int | None) -> None:
         row, answers = self._apps.index.changeable(name, self._caller)
         if row.owner not in (None, self._caller.id):
             raise Conflict(
@@ -192,28 +194,32 @@ class ContentsFinder:
                 code="private_app",
                 param="name",
             )
-        wanted = answers if version is None else await self._apps.version(row.id, version, self._caller)
-        found.name, found.version, found.digest = row.name, wanted.version, wanted.digest
-        await self._deployed(found, row, wanted)
+        version_row = answers if version is None else await self._apps.version(row.id, version, self._caller)
+        package_contents.name, package_contents.version, package_contents.digest = (
+            row.name,
+            version_row.version,
+            version_row.digest,
+        )
+        await self._deployed(package_contents, row, version_row)
 
-    async def _add(self, found: PackageContents, key: str, by: str) -> None:
+    async def _add(self, package_contents: PackageContents, key: str, by: str) -> None:
         if key.startswith("skill/"):
-            await self._skill(found, key.partition("/")[2], "default", by)
+            await self._skill(package_contents, key.partition("/")[2], "default", by)
             return
         card = (await self._registry.resolve(key, self._caller)).card
         self._require_name(card, key, by)
         match card.kind:
             case "store":
-                await self._store(found, card, app=False)
+                await self._store(package_contents, card, app=False)
             case "tool":
-                self._tool(found, card, by)
+                self._tool(package_contents, card, by)
             case "model":
-                self._model(found, card.name, by)
+                self._model(package_contents, card.name, by)
             case "app" if card.labels.get("store") and not card.labels.get("app"):
-                await self._store_app(found, card)
+                await self._store_app(package_contents, card)
             case "app":
                 row, version = self._apps.index.readable(key, self._caller)
-                await self._deployed(found, row, version)
+                await self._deployed(package_contents, row, version)
 
     def _require_name(self, card: Card, key: str, by: str) -> None:
         """Raise `Conflict` for what has another meaning elsewhere: an id, an alias of an app, a key's own thing."""
@@ -239,20 +245,20 @@ class ContentsFinder:
                 param="name",
             )
 
-    async def _store_app(self, found: PackageContents, card: Card) -> None:
-        await self._store(found, card, app=True)
+    async def _store_app(self, package_contents: PackageContents, card: Card) -> None:
+        await self._store(package_contents, card, app=True)
         self._waiting.append((str(card.labels["model"]), f"The store '{card.name}'"))
 
-    async def _deployed(self, found: PackageContents, row: AppRow, version: VersionRow) -> None:
+    async def _deployed(self, package_contents: PackageContents, row: AppRow, version: VersionRow) -> None:
         """An app, with the names in it as they are looked at before it is deployed."""
         by = f"The app '{row.name}'"
         spec = {**version.spec, "name": row.name}
         functions, skills = await pools.DOCUMENTS.run_for(self._caller.id, self._inside, row.kind, spec)
         if functions:
             raise _needs_client(by, functions[0])
-        found.apps[row.name] = PackagedApp(row, version)
-        for skill, wanted in skills:
-            await self._skill(found, skill, wanted, by)
+        package_contents.apps[row.name] = PackagedApp(row, version)
+        for skill, wanted_version in skills:
+            await self._skill(package_contents, skill, wanted_version, by)
         for key in await self._apps.names(row, version.spec, self._caller):
             self._waiting.append((key, by))
 
@@ -270,29 +276,29 @@ class ContentsFinder:
             elif isinstance(step.op, AgentStep) and step.op.agent is not None:
                 yield from self._agents.functions(step.op.agent)
 
-    async def _store(self, found: PackageContents, card: Card, *, app: bool) -> None:
-        known = found.stores.get(card.name)
-        if known is not None:
-            found.stores[card.name] = replace(known, app=known.app or app)
+    async def _store(self, package_contents: PackageContents, card: Card, *, app: bool) -> None:
+        packaged_store = package_contents.stores.get(card.name)
+        if packaged_store is not None:
+            package_contents.stores[card.name] = replace(packaged_store, app=packaged_store.app or app)
             return
-        row = await self._stores.get(card.id or card.name, self._caller, whole=True)
+        row = await self._stores.get(card.id or card.name, self._caller, is_whole=True)
         [info] = await self._stores.describe([row], self._caller)
         groups = await self._stores.groups.list(row, info.counts.completed)
-        found.stores[row.name] = PackagedStore(row, tuple(groups[1:]), info.counts.completed, app)
-        wanted = {row.embedding_model, *(group.embedding_model for group in groups[1:])}
-        self._waiting += [(model, f"The store '{row.name}'") for model in sorted(filter(None, wanted))]
+        package_contents.stores[row.name] = PackagedStore(row, tuple(groups[1:]), info.counts.completed, app)
+        model_names = {row.embedding_model, *(group.embedding_model for group in groups[1:])}
+        self._waiting += [(model, f"The store '{row.name}'") for model in sorted(filter(None, model_names))]
 
-    async def _skill(self, found: PackageContents, ref: str, wanted: str, by: str) -> None:
+    async def _skill(self, package_contents: PackageContents, ref: str, version: str, by: str) -> None:
         """A skill as the caller may read it, in the version that is meant now."""
-        if wanted not in ("default", "latest"):
+        if version not in ("default", "latest"):
             raise Conflict(
-                f"{by} names version {wanted[:20]} of the skill '{ref[:80]}' by its number, which is another one "
+                f"{by} names version {version[:20]} of the skill '{ref[:80]}' by its number, which is another one "
                 "elsewhere. Make it the default version, name no version, and deploy the app once more: a package "
                 "pins what it takes along.",
                 code="named_by_version",
                 param="name",
             )
-        skill = await self._skills.version(ref, self._caller, wanted)
+        skill = await self._skills.version(ref, self._caller, version)
         if ref == skill.row.id:
             raise Conflict(
                 f"{by} names the skill '{skill.name}' by its id, which means nothing elsewhere. Write its name and "
@@ -300,17 +306,18 @@ class ContentsFinder:
                 code="named_by_id",
                 param="name",
             )
-        known = found.skills.setdefault(skill.name, skill)
-        if known.version.id != skill.version.id:
+        stored_skill = package_contents.skills.setdefault(skill.name, skill)
+        if stored_skill.version.id != skill.version.id:
             raise Conflict(
                 f"{by} needs version {skill.version.version} of the skill '{skill.name}', and something else in the "
-                f"package version {known.version.version}. A package takes one along: make the latest version the "
+                f"package version {stored_skill.version.version}. A package takes one along: make the "
+                "latest version the "
                 "default one.",
                 code="two_versions",
                 param="name",
             )
 
-    def _tool(self, found: PackageContents, card: Card, by: str) -> None:
+    def _tool(self, package_contents: PackageContents, card: Card, by: str) -> None:
         if card.labels.get("source") == "client":
             raise _needs_client(by, card.name)
         for server in self._mcp.every():
@@ -318,30 +325,30 @@ class ContentsFinder:
                 self._caller.require("admin")  # how a server is reached is the operator's
                 spec = self._mcp.spec(server.name)
                 assert spec is not None
-                found.servers[server.name] = spec
+                package_contents.servers[server.name] = spec
                 if spec.sampling is not None:
                     self._waiting.append((spec.sampling.model, f"The MCP server '{server.name}'"))
                 return
-        for added in self._tools.every():
-            if card.name in added.tools:
+        for tool_source in self._tools.every():
+            if card.name in tool_source.tools:
                 self._caller.require("admin")
-                tool = self._tools.spec(added.name)
+                tool = self._tools.spec(tool_source.name)
                 assert tool is not None
-                found.tools[added.name] = tool
+                package_contents.tools[tool_source.name] = tool
                 return
-        found.builtin.add(card.name)
+        package_contents.builtin.add(card.name)
         if card.name in ASKING_TOOLS:
-            found.notes.append(
+            package_contents.notes.append(
                 f"{by} calls the tool '{card.name}', which is told {ASKING_TOOLS[card.name]} when it is called. What "
                 "it is to find elsewhere must be named in 'include' (--include), unless the app names it anyway."
             )
 
-    def _model(self, found: PackageContents, name: str, by: str) -> None:
+    def _model(self, package_contents: PackageContents, name: str, by: str) -> None:
         self._caller.require("models:read")
         spec = self._models.spec(name)
         if spec is None and self._models.adapters.has(name):
             base = self._models.adapters.get(name).base
-            found.adapters.setdefault(base, []).append(self._models.adapters.files(name))
+            package_contents.adapters.setdefault(base, []).append(self._models.adapters.files(name))
             self._waiting.append((base, f"The adapter '{name}'"))
             return
         if spec is None:
@@ -351,10 +358,10 @@ class ContentsFinder:
                 code="model_not_here",
                 param="name",
             )
-        found.models[name] = spec
-        meant = (alias for alias, target in self._registry.aliases.items() if target == name)
-        found.aliases[name] = tuple(sorted(meant))
-        self._waiting += [(other, f"The model '{name}'") for other in fallbacks(spec)]
+        package_contents.models[name] = spec
+        alias_names = (alias for alias, target in self._registry.aliases.items() if target == name)
+        package_contents.aliases[name] = tuple(sorted(alias_names))
+        self._waiting += [(fallback_name, f"The model '{name}'") for fallback_name in fallbacks(spec)]
 
 
 def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
@@ -362,13 +369,13 @@ def _skills_in(flow: FlowSpec) -> Iterator[tuple[str, str]]:
     for step in every(flow.step):
         if not isinstance(step.op, ToolStep) or step.op.name not in SKILL_ARGUMENTS:
             continue
-        given, argument = _written(step.op.arguments), SKILL_ARGUMENTS[step.op.name]
-        named = given.get(argument) if isinstance(given, Mapping) else None
-        for one in named if isinstance(named, list) else [named]:
-            if isinstance(one, str):
-                yield one, "default"
-            elif isinstance(one, Mapping) and isinstance(one.get("skill"), str):
-                yield one["skill"], str(one.get("version") or "default")
+        arguments, argument = _written(step.op.arguments), SKILL_ARGUMENTS[step.op.name]
+        skill_refs = arguments.get(argument) if isinstance(arguments, Mapping) else None
+        for skill_ref in skill_refs if isinstance(skill_refs, list) else [skill_refs]:
+            if isinstance(skill_ref, str):
+                yield skill_ref, "default"
+            elif isinstance(skill_ref, Mapping) and isinstance(skill_ref.get("skill"), str):
+                yield skill_ref["skill"], str(skill_ref.get("version") or "default")
 
 
 def _written(expression: Expression) -> Any:

@@ -135,16 +135,26 @@ class DocumentWriter:
 
     def write(self) -> PackageDocument:
         """The whole document. Raises `Conflict` for what cannot leave this machine."""
-        found = self._contents
+        package_contents = self._contents
         self._references.add("PORTICO_API_KEY", "A key of your choice for whoever administers the daemon")
         document: dict[str, Any] = {
-            "models": [self._model(found.models[name]) for name in sorted(found.models)],
-            "stores": [self._store(found.stores[name]) for name in sorted(found.stores)],
-            "tools": [self._tool(found.tools[name]) for name in sorted(found.tools)],
-            "mcp": [self._server(found.servers[name]) for name in sorted(found.servers)],
-            "prompts": [found.prompts[name].spec.to_json() for name in sorted(found.prompts)],
-            "skills": [{"name": name, "folder": skill_archive_of(name)} for name in sorted(found.skills)],
-            "apps": [self._app(name) for name in sorted(found.apps)],
+            "models": [
+                self._model(package_contents.models[name]) for name in sorted(package_contents.models)
+            ],
+            "stores": [
+                self._store(package_contents.stores[name]) for name in sorted(package_contents.stores)
+            ],
+            "tools": [self._tool(package_contents.tools[name]) for name in sorted(package_contents.tools)],
+            "mcp": [
+                self._server(package_contents.servers[name]) for name in sorted(package_contents.servers)
+            ],
+            "prompts": [
+                package_contents.prompts[name].spec.to_json() for name in sorted(package_contents.prompts)
+            ],
+            "skills": [
+                {"name": name, "folder": skill_archive_of(name)} for name in sorted(package_contents.skills)
+            ],
+            "apps": [self._app(name) for name in sorted(package_contents.apps)],
             "settings": self._setting_values(),
         }
         self._know_secrets()
@@ -159,46 +169,53 @@ class DocumentWriter:
         """
         if self._admin:
             return {"portico.yaml": text, **self._texts}
-        found = self._contents
-        apps = [name for name, app in found.apps.items() if app.row.owner is None]
-        prompts = [prompt.spec.to_json() for prompt in found.prompts.values() if prompt.owner is None]
-        theirs = {key: document[key] for key in ("models", "tools", "mcp", "settings")}
+        package_contents = self._contents
+        apps = [name for name, app in package_contents.apps.items() if app.row.owner is None]
+        prompts = [
+            prompt.spec.to_json() for prompt in package_contents.prompts.values() if prompt.owner is None
+        ]
+        sections = {key: document[key] for key in ("models", "tools", "mcp", "settings")}
         return {
-            "portico.yaml": _yaml({**theirs, "prompts": prompts}),
+            "portico.yaml": _yaml({**sections, "prompts": prompts}),
             **{file: self._texts[file] for file in map(_app_file, apps)},
         }
 
     def _model(self, spec: ModelSpec) -> dict[str, Any]:
         source, files = self._source(spec)
-        written: dict[str, Any] = {"name": spec.name, "source": source}
+        entry: dict[str, Any] = {"name": spec.name, "source": source}
         plain = ModelSpec(spec.name, spec.source).to_json()
         for key, value in spec.to_json().items():
             if value != plain[key] and key not in ("aliases", "api_key", "adapters", "replicas"):
-                written[key] = value
+                entry[key] = value
         if spec.api_key:
-            written["api_key"] = self._references.of(
+            entry["api_key"] = self._references.of(
                 spec.api_key, f"The key of the model '{spec.name}'", "model", spec.name, "api_key"
             )
         elif parse_source(spec.source).scheme == "remote":
             self._provider_key(spec)
-        if "parameters" in written:
-            written["parameters"] = self._without_secrets(
-                written["parameters"], f"the model '{spec.name}'", "model", spec.name
+        if "parameters" in entry:
+            entry["parameters"] = self._without_secrets(
+                entry["parameters"], f"the model '{spec.name}'", "model", spec.name
             )
         if isinstance(spec.replicas, int):
             if spec.replicas != 1:
-                written["replicas"] = spec.replicas
+                entry["replicas"] = spec.replicas
         else:
-            written["replicas"] = [self._further(spec, other) for other in spec.replicas]
+            entry["replicas"] = [self._further(spec, replica) for replica in spec.replicas]
         if aliases := self._contents.aliases.get(spec.name):
-            written["aliases"] = list(aliases)
+            entry["aliases"] = list(aliases)
         if adapters := self._contents.adapters.get(spec.name):
-            written["adapters"] = [
+            entry["adapters"] = [
                 self._adapter(name, path, scale)
-                for name, path, scale in sorted({(each.name, each.path, each.scale) for each in adapters})
+                for name, path, scale in sorted(
+                    {
+                        (adapter_scale.name, adapter_scale.path, adapter_scale.scale)
+                        for adapter_scale in adapters
+                    }
+                )
             ]
         self._models.append({"name": spec.name, "source": str(source), "files": files})
-        return written
+        return entry
 
     def _source(self, spec: ModelSpec) -> tuple[str, list[dict[str, Any]]]:
         """Where the package says that a model comes from, pinned if it is known to what; the files of that."""
@@ -220,17 +237,19 @@ class DocumentWriter:
                 )
             return spec.source, []
         files = [
-            {"path": path, "bytes": kept.size, "sha256": kept.sha256}
-            for path, kept in sorted(receipt.files.items())
+            {"path": path, "bytes": receipt_file.size, "sha256": receipt_file.sha256}
+            for path, receipt_file in sorted(receipt.files.items())
         ]
         if source.revision or not receipt.revision:
             return spec.source, files
-        pinned = ModelSource(source.scheme, source.location, receipt.revision, source.file, source.model)
-        return str(pinned), files
+        model_source = ModelSource(
+            source.scheme, source.location, receipt.revision, source.file, source.model
+        )
+        return str(model_source), files
 
     def _further(self, spec: ModelSpec, source: str) -> str:
-        found = parse_source(source)
-        if found.scheme == "file" or (found.scheme == "fake" and found.location):
+        model_source = parse_source(source)
+        if model_source.scheme == "file" or (model_source.scheme == "fake" and model_source.location):
             raise _only_here(f"A replica of the model '{spec.name}'")
         if _holds_secret(source):
             purpose = f"The address of a replica of the model '{spec.name}'"
@@ -246,29 +265,29 @@ class DocumentWriter:
     def _adapter(self, name: str, path: Path, scale: float) -> dict[str, Any]:
         if not self._include_models:
             raise _only_here(f"The adapter '{name}'")
-        kept = self._copied(
+        package_path = self._copied(
             path, f"adapters/{quote(name, safe='')}", f"The adapter '{name}'", MAX_MODEL_BYTES
         )
-        return {"name": name, "path": kept, **({} if scale == 1.0 else {"scale": scale})}
+        return {"name": name, "path": package_path, **({} if scale == 1.0 else {"scale": scale})}
 
-    def _copied(self, path: Path, folder: str, what: str, limit: int) -> str:
+    def _copied(self, path: Path, folder: str, subject: str, limit: int) -> str:
         """Let a file, or the files of a folder, travel below ``folder``; where they are then."""
         if path.is_file():
-            found = {f"{folder}/{path.name}": path}
+            paths = {f"{folder}/{path.name}": path}
         else:
             inside = sorted(
                 item for item in path.rglob("*") if item.is_file() and "__pycache__" not in item.parts
             )
-            found = {f"{folder}/{path.name}/{item.relative_to(path).as_posix()}": item for item in inside}
-        size = sum(item.stat().st_size for item in found.values())
-        if not found or len(found) > MAX_MODEL_FILES or size > limit:
+            paths = {f"{folder}/{path.name}/{item.relative_to(path).as_posix()}": item for item in inside}
+        size = sum(item.stat().st_size for item in paths.values())
+        if not paths or len(paths) > MAX_MODEL_FILES or size > limit:
             raise Conflict(
-                f"{what} has {len(found):,} files with {size:,} bytes at {path}; a package takes up to "
+                f"{subject} has {len(paths):,} files with {size:,} bytes at {path}; a package takes up to "
                 f"{MAX_MODEL_FILES} with {limit:,}. Put it where the other machine can fetch it, and name that.",
                 code="too_large",
                 param="models",
             )
-        self._files |= found
+        self._files |= paths
         return f"{folder}/{path.name}"
 
     def _provider_key(self, spec: ModelSpec) -> None:
@@ -279,28 +298,28 @@ class DocumentWriter:
         from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
 
         name = parse_source(spec.source).location
-        given = spec.parameters.get("providers", {}).get(name)
-        preset = parse_provider(given, name) if given else PROVIDERS.get(name)
+        provider_spec = spec.parameters.get("providers", {}).get(name)
+        preset = parse_provider(provider_spec, name) if provider_spec else PROVIDERS.get(name)
         if preset is not None and preset.key:
             purpose = f"The key of the provider {name}"
             self._references.add(preset.key, purpose, os.environ.get(preset.key, ""))
 
     def _store(self, store: PackagedStore) -> dict[str, Any]:
         row = store.row
-        written: dict[str, Any] = {"name": row.name}
+        entry: dict[str, Any] = {"name": row.name}
         if self._stores == "include":
-            written["archive"] = archive_of(row.name)
+            entry["archive"] = archive_of(row.name)
         elif row.source is not None:
             source = store_sources.source_of(row.source).written()
-            held = [source] if isinstance(source, str) else source
-            written["source"] = (
-                [self._address(row.name, each) for each in held]
-                if len(held) > 1
-                else self._address(row.name, held[0])
+            addresses = [source] if isinstance(source, str) else source
+            entry["source"] = (
+                [self._address(row.name, address) for address in addresses]
+                if len(addresses) > 1
+                else self._address(row.name, addresses[0])
             )
         elif row.folder is not None:
             purpose = f"The folder that the store '{row.name}' follows"
-            written["folder"] = self._references.of("", purpose, "store", row.name, "folder")
+            entry["folder"] = self._references.of("", purpose, "store", row.name, "folder")
         else:
             raise Conflict(
                 f"The store '{row.name}' follows neither a folder nor an address, so that there is nothing to refer "
@@ -309,14 +328,14 @@ class DocumentWriter:
                 param="stores",
             )
         if row.embedding_model:
-            written["embedding_model"] = row.embedding_model
+            entry["embedding_model"] = row.embedding_model
         if row.description:
-            written["description"] = row.description
-        written |= {"app": store.app, "answers": row.answers}
+            entry["description"] = row.description
+        entry |= {"app": store.app, "answers": row.answers}
         if row.search:
-            written["search"] = dict(row.search)
+            entry["search"] = dict(row.search)
         if self._stores == "reference" and store.groups:
-            written["groups"] = [
+            entry["groups"] = [
                 {
                     "name": group.name,
                     "parent": group.parent,
@@ -325,7 +344,7 @@ class DocumentWriter:
                 }
                 for group in store.groups
             ]
-        return written
+        return entry
 
     def _address(self, store: str, source: str) -> str:
         if source.startswith("s3://"):
@@ -341,37 +360,35 @@ class DocumentWriter:
         )
 
     def _tool(self, spec: ToolSpec) -> dict[str, Any]:
-        written = self._entry(spec, ToolSpec(spec.name), "tool")
-        written.pop("folder", None)
+        entry = self._entry(spec, ToolSpec(spec.name), "tool")
+        entry.pop("folder", None)
         if spec.kind == "function":
-            kept = self._function_files(spec)
-            if kept is not None:
-                written["folder"] = kept
+            folder = self._function_files(spec)
+            if folder is not None:
+                entry["folder"] = folder
         elif spec.kind == "openapi" and "://" not in spec.openapi:
             path = Path(spec.folder, spec.openapi)
-            written["openapi"] = self._copied(
+            entry["openapi"] = self._copied(
                 path, f"tools/{spec.name}", f"The tool '{spec.name}'", MAX_CODE_BYTES
             )
-            written["folder"] = "."
+            entry["folder"] = "."
         elif spec.kind == "database":
             if "://" not in spec.database:
                 raise _only_here(f"The database of the tool '{spec.name}'")
             if _holds_secret(spec.database):
                 purpose = f"The address of the database of the tool '{spec.name}'"
-                written["database"] = self._references.of(
-                    spec.database, purpose, "tool", spec.name, "database"
-                )
+                entry["database"] = self._references.of(spec.database, purpose, "tool", spec.name, "database")
         elif spec.kind == "command":
             self._needs_program(f"tool '{spec.name}'", spec)
         if spec.python:
             self._contents.notes.append(
                 f"The tool '{spec.name}' runs by the interpreter {spec.python}, which the other machine must have too."
             )
-        if any("==" not in each for each in spec.requirements):
+        if any("==" not in requirement for requirement in spec.requirements):
             self._contents.notes.append(
                 f"The packages of the tool '{spec.name}' are not all pinned: {', '.join(spec.requirements)}."
             )
-        return written
+        return entry
 
     def _function_files(self, spec: ToolSpec) -> str | None:
         """The folder below ``app/`` with the module of a function; ``None`` for one that its packages bring."""
@@ -388,61 +405,62 @@ class DocumentWriter:
         return None
 
     def _server(self, spec: ServerSpec) -> dict[str, Any]:
-        written = self._entry(spec, ServerSpec(spec.name), "mcp")
-        written.pop("folder", None)
-        written["prefix"] = spec.prefix
+        entry = self._entry(spec, ServerSpec(spec.name), "mcp")
+        entry.pop("folder", None)
+        entry["prefix"] = spec.prefix
         if spec.command:
             self._needs_program(f"MCP server '{spec.name}'", spec)
-        return written
+        return entry
 
-    def _needs_program(self, what: str, spec: ToolEntry) -> None:
+    def _needs_program(self, subject: str, spec: ToolEntry) -> None:
         self._contents.notes.append(
-            f"The {what} starts the program '{spec.command[0]}', which the other machine must have: in an image, add "
+            f"The {subject} starts the program '{spec.command[0]}', which the other machine must have: in "
+            "an image, add "
             "it to the Dockerfile."
         )
 
     def _entry(self, spec: ToolEntry, plain: ToolEntry, kind: str) -> dict[str, Any]:
         """The fields of a tool or a server that are not the defaults; what may be secret as references."""
         default = plain.to_json()
-        written = {key: value for key, value in spec.to_json().items() if value != default[key]}
-        what = f"the tool '{spec.name}'" if kind == "tool" else f"the MCP server '{spec.name}'"
+        entry = {key: value for key, value in spec.to_json().items() if value != default[key]}
+        subject = f"the tool '{spec.name}'" if kind == "tool" else f"the MCP server '{spec.name}'"
         for key in ("env", "headers"):
-            given: Mapping[str, str] = getattr(spec, key)
-            if given:
+            values: Mapping[str, str] = getattr(spec, key)
+            if values:
                 noun = "variable" if key == "env" else "header"
-                written[key] = {
-                    name: self._references.of(value, f"The {noun} {name} of {what}", kind, spec.name, name)
-                    for name, value in sorted(given.items())
+                entry[key] = {
+                    name: self._references.of(value, f"The {noun} {name} of {subject}", kind, spec.name, name)
+                    for name, value in sorted(values.items())
                 }
         for key in ("url", "openapi"):
-            address = written.get(key)
+            address = entry.get(key)
             if isinstance(address, str) and _holds_secret(address):
-                written[key] = self._references.of(address, f"The address of {what}", kind, spec.name, key)
-        return {"name": spec.name, **written}
+                entry[key] = self._references.of(address, f"The address of {subject}", kind, spec.name, key)
+        return {"name": spec.name, **entry}
 
     def _app(self, name: str) -> dict[str, Any]:
         app = self._contents.apps[name]
         file = _app_file(name)
         spec = {key: value for key, value in app.version.spec.items() if key != "name"}
         self._texts[file] = json.dumps(spec, ensure_ascii=False, indent=2) + "\n"
-        written: dict[str, Any] = {"name": name, "file": file}
+        entry: dict[str, Any] = {"name": name, "file": file}
         if app.row.limits:
-            written["limits"] = dict(app.row.limits)
-        return written
+            entry["limits"] = dict(app.row.limits)
+        return entry
 
     def _setting_values(self) -> dict[str, Any]:
-        found = {}
+        setting_values = {}
         for item in fields(Settings):
             value = getattr(self._settings, item.name)
             if item.name in SETTINGS and value != item.default:
-                found[item.name] = self._setting(item.name, value)
+                setting_values[item.name] = self._setting(item.name, value)
         if self._settings.web_search_key and "web_search" in self._contents.builtin:
             self._references.add("PORTICO_WEB_SEARCH_KEY", "Key of the web search")
         if self._settings.hf_token and any(
             spec.source.startswith("hf://") for spec in self._contents.models.values()
         ):
             self._references.add("PORTICO_HF_TOKEN", "Token for gated hf:// repositories")
-        return found
+        return setting_values
 
     def _setting(self, name: str, value: Any) -> Any:
         if isinstance(value, str) and _holds_secret(value):
@@ -456,23 +474,23 @@ class DocumentWriter:
             if item.metadata["secret"] and isinstance(value, str) and len(value) >= MIN_SECRET_CHARS:
                 self._references.values.setdefault(value, f"PORTICO_{item.name.upper()}")
 
-    def _without_secrets(self, value: Any, what: str, *place: str) -> Any:
+    def _without_secrets(self, value: Any, subject: str, *place: str) -> Any:
         """A parameter with references in the place of what is called a key, a token or a password, and of paths."""
         if isinstance(value, Mapping):
-            return {key: self._hidden(key, item, what, *place) for key, item in value.items()}
+            return {key: self._hidden(key, item, subject, *place) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [
-                self._without_secrets(item, what, *place, str(number)) for number, item in enumerate(value)
+                self._without_secrets(item, subject, *place, str(number)) for number, item in enumerate(value)
             ]
         return value
 
-    def _hidden(self, key: str, value: Any, what: str, *place: str) -> Any:
+    def _hidden(self, key: str, value: Any, subject: str, *place: str) -> Any:
         secret = isinstance(value, str) and (_SECRET_NAME.search(key) is not None or _holds_secret(value))
         if isinstance(value, str) and not secret and Path(value).is_absolute():
-            return self._references.of("", f"'{key}' of {what}, a path of the other machine", *place, key)
+            return self._references.of("", f"'{key}' of {subject}, a path of the other machine", *place, key)
         if secret and value and "providers" not in place:  # there it is the name of a variable
-            return self._references.of(value, f"'{key}' of {what}", *place, key)
-        return self._without_secrets(value, what, *place, key)
+            return self._references.of(value, f"'{key}' of {subject}", *place, key)
+        return self._without_secrets(value, subject, *place, key)
 
 
 def archive_of(store: str) -> str:
@@ -489,9 +507,9 @@ def _app_file(name: str) -> str:
     return f"apps/{quote(name, safe='')}.json"
 
 
-def _only_here(what: str) -> Conflict:
+def _only_here(subject: str) -> Conflict:
     return Conflict(
-        f"{what} is a file of this machine alone. Take it along (--models include), or name a source from "
+        f"{subject} is a file of this machine alone. Take it along (--models include), or name a source from "
         "which the other machine can fetch it.",
         code="only_on_this_machine",
         param="models",

@@ -141,30 +141,31 @@ class AppPackage:
 
     def plan(self) -> PackagedContents:
         """What is in it."""
-        found = self._contents
+        package_contents = self._contents
         return PackagedContents(
-            app=found.name,
-            kind=found.kind,
-            version=found.version,
-            digest=found.digest,
+            app=package_contents.name,
+            kind=package_contents.kind,
+            version=package_contents.version,
+            digest=package_contents.digest,
             portico=__version__,
             models=tuple(
-                {**model, "aliases": list(found.aliases.get(model["name"], ()))}
+                {**model, "aliases": list(package_contents.aliases.get(model["name"], ()))}
                 for model in self._document.models
             ),
             stores=tuple(
                 {
                     "name": name,
-                    "files": found.stores[name].files,
-                    "app": found.stores[name].app,
+                    "files": package_contents.stores[name].files,
+                    "app": package_contents.stores[name].app,
                     "how": self._request.stores,
                 }
-                for name in sorted(found.stores)
+                for name in sorted(package_contents.stores)
             ),
-            tools=tuple(sorted({*found.tools, *found.builtin})),
-            mcp=tuple(sorted(found.servers)),
+            tools=tuple(sorted({*package_contents.tools, *package_contents.builtin})),
+            mcp=tuple(sorted(package_contents.servers)),
             prompts=tuple(
-                {"name": name, "version": found.prompts[name].version} for name in sorted(found.prompts)
+                {"name": name, "version": package_contents.prompts[name].version}
+                for name in sorted(package_contents.prompts)
             ),
             apps=tuple(
                 {
@@ -173,7 +174,7 @@ class AppPackage:
                     "version": app.version.version,
                     "digest": app.version.digest,
                 }
-                for name, app in sorted(found.apps.items())
+                for name, app in sorted(package_contents.apps.items())
             ),
             skills=tuple(
                 {
@@ -182,10 +183,10 @@ class AppPackage:
                     "files": len(skill.version.files),
                     "sha256": skill.version.sha256,
                 }
-                for name, skill in sorted(found.skills.items())
+                for name, skill in sorted(package_contents.skills.items())
             ),
             variables=dict(sorted(self._document.references.purposes.items())),
-            notes=tuple(found.notes),
+            notes=tuple(package_contents.notes),
             files=(
                 *sorted(
                     {
@@ -205,11 +206,11 @@ class AppPackage:
         facts = PackageFacts(
             self._contents.name, self._contents.version, __version__, tuple(self._contents.notes), digest
         )
-        own = {f"app/{name}": text for name, text in self._document.texts.items()}
+        app_texts = {f"app/{name}": text for name, text in self._document.texts.items()}
         return {
             ".env.example": self._document.references.example(),
             "app/portico.yaml": self._document.yaml,
-            **own,
+            **app_texts,
             **targets.files_of(self._request.targets, facts, self._request.options),
         }
 
@@ -230,25 +231,27 @@ class AppPackage:
         Raises `Unavailable` if bytes of a store or a model have gone meanwhile, `NotFound` if a skill has.
         """
         requirements = await pools.FILES.run(wheel.requirements)
-        built = await pools.FILES.run(wheel.wheel)
-        digest = hashlib.sha256(requirements + built).hexdigest()
+        wheel_data = await pools.FILES.run(wheel.wheel)
+        digest = hashlib.sha256(requirements + wheel_data).hexdigest()
         texts, files, archives = self._texts(digest), self._files(), self._archives()
         skills = self._skill_archives()
-        held = {name: text.encode() for name, text in texts.items()}
-        held |= dict(zip(_INSTALLATION, (requirements, built), strict=True))
+        contents = {name: text.encode() for name, text in texts.items()}
+        contents |= dict(zip(_INSTALLATION, (requirements, wheel_data), strict=True))
         archive = ArchiveStream()
         try:
-            for name in sorted({*held, *files, *archives, *skills}):
-                if name in held:
-                    blocks = once(held[name])
+            for name in sorted({*contents, *files, *archives, *skills}):
+                if name in contents:
+                    blocks = once(contents[name])
                 elif name in files:
                     blocks = _read(files[name])
                 elif name in skills:
                     blocks = once(await self._skills.archive(skills[name]))
                 else:
                     blocks = _passed(self._stores.portable.export(archives[name]))
-                stored = name.endswith((".zip", ".whl")) or name.startswith(("app/models/", "app/adapters/"))
-                async with aclosing(archive.entry(name, blocks, stored=stored)) as pieces:
+                is_stored = name.endswith((".zip", ".whl")) or name.startswith(
+                    ("app/models/", "app/adapters/")
+                )
+                async with aclosing(archive.entry(name, blocks, is_stored=is_stored)) as pieces:
                     async for piece in pieces:
                         yield piece
             manifest = {

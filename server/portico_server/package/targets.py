@@ -92,8 +92,8 @@ class PackageFacts:
     @property
     def label(self) -> str:
         """The app's name as image registries and Kubernetes take one."""
-        found = re.sub(r"[^a-z0-9]+", "-", self.app.lower()).strip("-")[:MAX_LABEL_CHARS].strip("-")
-        return found if found and found[0].isalpha() else f"app-{found}".strip("-")
+        app_label = re.sub(r"[^a-z0-9]+", "-", self.app.lower()).strip("-")[:MAX_LABEL_CHARS].strip("-")
+        return app_label if app_label and app_label[0].isalpha() else f"app-{app_label}".strip("-")
 
     def image(self, options: TargetOptions) -> str:
         """The name of the image."""
@@ -102,29 +102,31 @@ class PackageFacts:
 
 def variables_of(targets: Iterable[Target], options: TargetOptions) -> dict[str, str]:
     """What the files of these targets need in the environment, each with what it is for."""
-    found = {}
+    variables = {}
     if "compose" in targets:
-        found["POSTGRES_PASSWORD"] = "A password of your choice for the PostgreSQL beside the daemon"  # noqa: S105  # what it is for
+        variables["POSTGRES_PASSWORD"] = "A password of your choice for the PostgreSQL beside the daemon"  # noqa: S105  # what it is for
     if "kubernetes" in targets and options.several:
-        found["PORTICO_DATABASE"] = (
+        variables["PORTICO_DATABASE"] = (
             "postgresql://USER:PASSWORD@HOST/NAME of the PostgreSQL that the daemons share"
         )
-    return found
+    return variables
 
 
 def files_of(targets: Iterable[Target], facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
     """The files of these targets, by their names in the package."""
-    wanted = set(targets)
-    found = {"README.md": _readme([target for target in TARGETS if target in wanted], facts, options)}
-    if wanted & {"image", "compose", "kubernetes"}:
-        found |= {"Dockerfile": _dockerfile(options), ".dockerignore": _DOCKERIGNORE}
-    if "compose" in wanted:
-        found["compose.yaml"] = _compose(facts, options)
-    if "kubernetes" in wanted:
-        found |= _kubernetes(facts, options)
-    if "slurm" in wanted:
-        found["slurm.sh"] = _slurm(facts, options)
-    return found
+    wanted_targets = set(targets)
+    target_files = {
+        "README.md": _readme([target for target in TARGETS if target in wanted_targets], facts, options)
+    }
+    if wanted_targets & {"image", "compose", "kubernetes"}:
+        target_files |= {"Dockerfile": _dockerfile(options), ".dockerignore": _DOCKERIGNORE}
+    if "compose" in wanted_targets:
+        target_files["compose.yaml"] = _compose(facts, options)
+    if "kubernetes" in wanted_targets:
+        target_files |= _kubernetes(facts, options)
+    if "slurm" in wanted_targets:
+        target_files["slurm.sh"] = _slurm(facts, options)
+    return target_files
 
 
 _DOCKERIGNORE: Final = "*\n!app\n!wheels\n!requirements.lock\n"
@@ -245,13 +247,13 @@ def _kubernetes(facts: PackageFacts, options: TargetOptions) -> dict[str, str]:
         "files.yaml": "The bytes of files, which all daemons share: the storage class must offer ReadWriteMany.",
         "autoscaler.yaml": "By calls of models: Prometheus, with a key of the scope admin, and its adapter serve them.",
     }
-    found = {
+    manifests = {
         f"kubernetes/{name}": yaml_text(document, hints.get(name, "")) for name, document in documents.items()
     }
-    found["kubernetes/kustomization.yaml"] = yaml_text(
+    manifests["kubernetes/kustomization.yaml"] = yaml_text(
         kustomization, "kubectl apply --kustomize kubernetes, with the .env of this package beside this file."
     )
-    return found
+    return manifests
 
 
 def _name_and_tag(image: str) -> tuple[str, dict[str, str]]:
@@ -266,8 +268,8 @@ def _labels(facts: PackageFacts) -> dict[str, str]:
     return {"app.kubernetes.io/name": facts.label, "app.kubernetes.io/part-of": "portico"}
 
 
-def _probe(path: str, **more: int) -> dict[str, Any]:
-    return {"httpGet": {"path": path, "port": "http"}, "timeoutSeconds": 5, **more}
+def _probe(path: str, **options: int) -> dict[str, Any]:
+    return {"httpGet": {"path": path, "port": "http"}, "timeoutSeconds": 5, **options}
 
 
 def _stateful_set(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]:
@@ -394,7 +396,7 @@ def _autoscaler(facts: PackageFacts, options: TargetOptions) -> dict[str, Any]:
 
 
 def _slurm(facts: PackageFacts, options: TargetOptions) -> str:
-    asked = {
+    asked_options = {
         "partition": options.partition,
         "account": options.account,
         "time": options.time,
@@ -402,7 +404,7 @@ def _slurm(facts: PackageFacts, options: TargetOptions) -> str:
         "cpus-per-task": str(options.cpus),
         "mem": f"{options.memory_mb}M",
     }
-    directives = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked.items() if value)
+    directives = "\n".join(f"#SBATCH --{name}={value}" for name, value in asked_options.items() if value)
     return f"""\
 #!/bin/bash
 #SBATCH --job-name=portico-{facts.label}

@@ -51,28 +51,28 @@ def wheel() -> bytes:
     files = dict(sorted(_files().items()))
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
     files[f"{_INFO}/RECORD"] = f"{record}{_INFO}/RECORD,,\n".encode()
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+    bytes_io = io.BytesIO()
+    with zipfile.ZipFile(bytes_io, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name, data in files.items():
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, data)
-    return made.getvalue()
+    return bytes_io.getvalue()
 
 
 def _files() -> dict[str, bytes]:
     """The content of the wheel by its names, save its list."""
-    found: dict[str, bytes] = {}
+    package_files: dict[str, bytes] = {}
     for package in PACKAGES:
         spec = find_spec(package)
         if spec is not None and spec.origin is not None:
-            found |= _folder(Path(spec.origin).parent, package)
+            package_files |= _folder(Path(spec.origin).parent, package)
     for name, path in _BESIDE.items():
         if path.is_dir():
-            found |= _folder(path, name)
+            package_files |= _folder(path, name)
         elif path.is_file():
-            found[name] = path.read_bytes()
+            package_files[name] = path.read_bytes()
     try:
         about = distribution("portico")
     except PackageNotFoundError as error:
@@ -82,9 +82,9 @@ def _files() -> dict[str, bytes]:
             code="installation_incomplete",
         ) from error
     for name in ("METADATA", "entry_points.txt"):
-        found[f"{_INFO}/{name}"] = (about.read_text(name) or "").encode()
-    found[f"{_INFO}/WHEEL"] = _WHEEL.encode()
-    return found
+        package_files[f"{_INFO}/{name}"] = (about.read_text(name) or "").encode()
+    package_files[f"{_INFO}/WHEEL"] = _WHEEL.encode()
+    return package_files
 
 
 def _folder(folder: Path, name: str) -> dict[str, bytes]:

@@ -80,44 +80,44 @@ class ArtifactStore:
 
     async def expire(self, before: float) -> int:
         """Remove what was made before a moment, in seconds since 1970, by runs that are forgotten; how many."""
-        gone = 0
-        while found := await self._database.read(rows.orphaned, before, _BATCH_ROWS):
-            for row in found:
+        removed_count = 0
+        while artifact_rows := await self._database.read(rows.orphaned, before, _BATCH_ROWS):
+            for row in artifact_rows:
                 await self._remove(row)
-            gone += len(found)
-        return gone
+            removed_count += len(artifact_rows)
+        return removed_count
 
-    async def keep(self, made: Sequence[NewArtifact], context: Context | Author) -> tuple[Artifact, ...]:
+    async def keep(self, artifacts: Sequence[NewArtifact], context: Context | Author) -> tuple[Artifact, ...]:
         """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
 
         Raises `Unavailable` if the disk is full, `TooLarge` if the caller keeps too much on it.
         """
-        if not made:
+        if not artifacts:
             return ()
         owner = None if context.caller.id == SYSTEM.id else context.caller.id
-        size = sum(len(item.data) for item in made)
+        size = sum(len(item.data) for item in artifacts)
         await self._database.read(self._quota.look, owner, size)
-        arrived = await pools.FILES.run(self._receive, [item.data for item in made])
-        kept = [
+        files = await pools.FILES.run(self._receive, [item.data for item in artifacts])
+        artifact_rows = [
             ArtifactRow(
                 id=new_id("art_"),
                 owner=owner,
                 run_id=context.run,
                 name=item.name,
                 media_type=item.media_type,
-                bytes=received.bytes,
-                sha256=received.sha256,
+                bytes=file.bytes,
+                sha256=file.sha256,
                 created_at=time.time(),
             )
-            for item, received in zip(made, arrived, strict=True)
+            for item, file in zip(artifacts, files, strict=True)
         ]
 
         def add(connection: Any) -> None:
             self._quota.require(connection, owner, size)
-            rows.add(connection, *kept)
+            rows.add(connection, *artifact_rows)
 
-        await self._blobs.place(arrived, add, durable=False)
-        return tuple(shown(row) for row in kept)
+        await self._blobs.place(files, add, durable=False)
+        return tuple(shown(row) for row in artifact_rows)
 
     async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:
         """The artifact, if it is there for this caller; otherwise `NotFound`."""
@@ -168,24 +168,24 @@ class ArtifactStore:
         if digest is not None:
             await self._blobs.release([digest])
 
-    def _receive(self, made: Sequence[bytes]) -> Sequence[ReceivedFile]:
-        received: list[ReceivedFile] = []
+    def _receive(self, contents: Sequence[bytes]) -> Sequence[ReceivedFile]:
+        files: list[ReceivedFile] = []
         try:
             self._blobs.arrivals.mkdir(parents=True, exist_ok=True)
-            for data in made:
+            for data in contents:
                 handle, name = tempfile.mkstemp(dir=self._blobs.arrivals)
-                received.append(ReceivedFile(Path(name), len(data), hashlib.sha256(data).hexdigest()))
+                files.append(ReceivedFile(Path(name), len(data), hashlib.sha256(data).hexdigest()))
                 with os.fdopen(handle, "wb") as out:
                     out.write(data)
                     out.flush()
                     os.fsync(out.fileno())
         except BaseException as error:
-            for item in received:
+            for item in files:
                 item.path.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise write_failure(error) from error
             raise
-        return received
+        return files
 
 
 def link_of(artifact_id: str) -> str:

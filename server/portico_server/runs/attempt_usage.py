@@ -24,18 +24,22 @@ def attempt_usage(run: Run) -> Usage:
     charged_so_far = run.charge.usage
     if run.replayed is NO_USAGE and run.status == "completed" and charged_so_far is NO_USAGE:  # as many a run
         return run.usage
-    found, before, reported = run.usage, run.replayed, run.reported
-    if reported is None:
-        reported = before
-    cost = found.cost
+    found_usage, before, reported_usage = run.usage, run.replayed, run.reported
+    if reported_usage is None:
+        reported_usage = before
+    cost = found_usage.cost
     if cost is not None:
-        cost = max(0.0, cost - min(before.cost or 0.0, reported.cost or 0.0))
-    used = Usage(
-        max(0, found.prompt_tokens - min(before.prompt_tokens, reported.prompt_tokens)),
-        max(0, found.completion_tokens - min(before.completion_tokens, reported.completion_tokens)),
-        max(0, found.cached_tokens - min(before.cached_tokens, reported.cached_tokens)),
+        cost = max(0.0, cost - min(before.cost or 0.0, reported_usage.cost or 0.0))
+    usage = Usage(
+        max(0, found_usage.prompt_tokens - min(before.prompt_tokens, reported_usage.prompt_tokens)),
+        max(
+            0, found_usage.completion_tokens - min(before.completion_tokens, reported_usage.completion_tokens)
+        ),
+        max(0, found_usage.cached_tokens - min(before.cached_tokens, reported_usage.cached_tokens)),
         cost,
     )
-    if token_count(charged_so_far) > token_count(used):
-        return replace(charged_so_far, cost=used.cost if charged_so_far.cost is None else charged_so_far.cost)
-    return used
+    if token_count(charged_so_far) > token_count(usage):
+        return replace(
+            charged_so_far, cost=usage.cost if charged_so_far.cost is None else charged_so_far.cost
+        )
+    return usage

@@ -34,10 +34,10 @@ class DaemonHealth:
         """A request has its answer. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
         route = route or OTHER_METHOD
         self.answers[method if method in METHODS else OTHER_METHOD, route, status] += 1
-        found = self.durations.get(route)
-        if found is None:
-            found = self.durations[route] = Histogram()
-        found.observe(seconds)
+        histogram = self.durations.get(route)
+        if histogram is None:
+            histogram = self.durations[route] = Histogram()
+        histogram.observe(seconds)
 
     def late(self, seconds: float) -> None:
         """The event loop came so late."""

@@ -52,15 +52,15 @@ class EnclosingStep:
         self.calls += 1
         return f"{self.path}[{self.calls - 1}].{name}"
 
-    def flow_place(self, journal: Journal, given: str) -> str:
-        """The path of a flow that is called with what has the digest ``given``: where an earlier attempt called it with
-        the same, whichever of several calls is made first, else one that is new.
+    def flow_place(self, journal: Journal, digest: str) -> str:
+        """The path of a flow that is called with what has the digest ``digest``: where an earlier attempt
+        called it with the same, whichever of several calls is made first, else one that is new.
         """
         for number in count():
             place = f"{self.attempt or self.path}[{number}]"
             row = journal.find(place)
             if place not in self.places and (
-                row is None or orjson.loads(row.output or b"{}")[GIVEN] == given
+                row is None or orjson.loads(row.output or b"{}")[GIVEN] == digest
             ):
                 self.places.add(place)
                 return place
@@ -69,8 +69,8 @@ class EnclosingStep:
     def turn_path(self) -> str:
         """The path of the next turn of an agent: that of the step itself, for the only one."""
         self.calls += 1
-        here = self.attempt or self.path
-        return here if self.calls == 1 else f"{here}[{self.calls - 1}]"
+        path = self.attempt or self.path
+        return path if self.calls == 1 else f"{path}[{self.calls - 1}]"
 
 
 AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", default=None)

@@ -62,34 +62,34 @@ def weigh(value: Any) -> int:
     """How many bytes a result takes, about; `MAX_ENDED_BYTES` if it has too many parts to be looked at."""
     if value is None:  # of every call that is relayed
         return _OBJECT_BYTES
-    weight, looked = 0, 0
+    weight, part_count = 0, 0
     stack = [value]
     while stack:
-        found = stack.pop()
-        looked += 1
+        part = stack.pop()
+        part_count += 1
         weight += _OBJECT_BYTES
-        if found is None or type(found) in _NUMBERS:
+        if part is None or type(part) in _NUMBERS:
             continue
-        match found:
+        match part:
             case str() | bytes():
-                weight += len(found)
+                weight += len(part)
                 continue
             case Vectors():
-                weight += sum(map(len, found.data))
+                weight += sum(map(len, part.data))
                 continue
             case Mapping():
-                if len(found) > _MAX_PARTS:
+                if len(part) > _MAX_PARTS:
                     return max(weight, MAX_ENDED_BYTES)
-                inner: list[Any] = [*found.keys(), *found.values()]
+                inner: list[Any] = [*part.keys(), *part.values()]
             case list() | tuple():
-                if len(found) > _MAX_PARTS:
+                if len(part) > _MAX_PARTS:
                     return max(weight, MAX_ENDED_BYTES)
-                inner = list(found)
-            case _ if is_dataclass(type(found)):
-                inner = [getattr(found, name) for name in field_names(found.__class__)]
+                inner = list(part)
+            case _ if is_dataclass(type(part)):
+                inner = [getattr(part, name) for name in field_names(part.__class__)]
             case _:
                 continue
-        if looked + len(stack) + len(inner) > _MAX_PARTS:
+        if part_count + len(stack) + len(inner) > _MAX_PARTS:
             return max(weight, MAX_ENDED_BYTES)
         stack += inner
     return weight

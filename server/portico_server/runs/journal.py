@@ -84,7 +84,7 @@ class Journal:
         run_id: str,
         database: Database | None = None,
         durability: Literal["off", "normal", "full"] = "off",
-        finished: Iterable[StepRow] = (),
+        step_rows: Iterable[StepRow] = (),
         fence: Callable[[], str] = str,
         on_step: Callable[[StepRow], None] | None = None,
         rules: RedactionRules = NO_RULES,
@@ -108,7 +108,7 @@ class Journal:
         self._failed: dict[str, StepRow] = {}
         self._attempts: dict[str, int] | None = None
         self._seq = 0
-        for row in finished:
+        for row in step_rows:
             self._seq = max(self._seq, row.seq)
             if row.redacted:
                 continue  # what it gave is not here: it is done again
@@ -177,12 +177,12 @@ class Journal:
         if settle or self.ahead:
             await self.settled()
 
-    def add(self, row: StepRow, *, settle: bool = False, told: bool = True) -> None:
+    def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
         """`record` for one who settles it, at once if ``settle``. Raises what kept an earlier row from it.
 
-        ``told``: whether ``on_step`` hears of it.
+        ``is_announced``: whether ``on_step`` hears of it.
         """
-        if told and self._on_step is not None:
+        if is_announced and self._on_step is not None:
             self._on_step(row)
         if self._database is None:
             self._keep(row)
@@ -230,8 +230,8 @@ class Journal:
 
     async def settled(self) -> None:
         """Wait until every row that is here now is written. Raises what kept one from it."""
-        here = self._kept + self._flushing + len(self._waiting)
-        while (self._flushing or self._soon) and self._kept < here:
+        row_count = self._kept + self._flushing + len(self._waiting)
+        while (self._flushing or self._soon) and self._kept < row_count:
             await self._turn()
         if self._lost is not None:
             raise self._lost
@@ -269,13 +269,13 @@ class Journal:
         """Write what waits, and then what has come meanwhile."""
         assert self._database is not None
         batch, self._waiting = self._waiting, []
-        written = steps.write(self._database, self.run_id, batch, self._fence(), full=self._full)
+        future = steps.write(self._database, self.run_id, batch, self._fence(), full=self._full)
         self._flushing = len(batch)
-        written.add_done_callback(self._flushed)
+        future.add_done_callback(self._flushed)
 
-    def _flushed(self, written: asyncio.Future[None]) -> None:
+    def _flushed(self, future: asyncio.Future[None]) -> None:
         count, self._flushing = self._flushing, 0
-        error = asyncio.CancelledError() if written.cancelled() else written.exception()
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
         self._lost = error  # told to whoever records or settles next
         self._kept += count
         self._wake()
@@ -302,8 +302,8 @@ class InnerJournal(Journal):
     def next(self) -> int:
         return self._outer.next()
 
-    def add(self, row: StepRow, *, settle: bool = False, told: bool = True) -> None:
-        self._outer.add(row, settle=settle, told=told)
+    def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
+        self._outer.add(row, settle=settle, is_announced=is_announced)
 
     @property
     def ahead(self) -> bool:

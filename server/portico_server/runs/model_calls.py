@@ -48,18 +48,18 @@ class ModelCalls:
         request: Request | Relay,
         *,
         patient: bool,
-        counted: bool,
+        is_counted: bool,
     ) -> AsyncIterator[None]:
         """Around a call of a servable within the run. Raises `TooMany` if the key is over one of its limits.
 
-        The first call of a model belongs to the request that began the run, if one was ``counted``; each further one
+        The first call of a model belongs to the request that began the run, if one was ``is_counted``; each further one
         is a request more. ``patient``: it waits for a limit instead of failing.
         """
         if meter is None or servable.card.kind != "model" or isinstance(request, _UNCOUNTED):
             yield
             return
         self._calls += 1
-        if self._calls > 1 or not counted:
+        if self._calls > 1 or not is_counted:
             await _counted(meter, patient)
         async with meter.turn():
             yield
@@ -82,15 +82,15 @@ class ExpenseShare:
 
 
 async def _counted(meter: UsageMeter, patient: bool) -> None:
-    waited = 0.0
+    waited_s = 0.0
     while True:
         try:
             meter.add_request()
         except TooMany as error:
             pause = max(error.retry_after or 1.0, 0.1)
-            if not patient or waited + pause > MAX_LIMIT_WAIT_S:
+            if not patient or waited_s + pause > MAX_LIMIT_WAIT_S:
                 raise
-            waited += pause
+            waited_s += pause
             await asyncio.sleep(pause)
         else:
             return

@@ -62,23 +62,23 @@ class QuestionService:
         self._watchers: set[asyncio.Queue[QuestionRow | None]] = set()
         self._changed = asyncio.Event()
 
-    async def start(self, *, alone: bool) -> None:
-        """``alone``: no other daemon shares the database, so runs in memory that asked are dead: let that end."""
-        if alone:
+    async def start(self, *, is_alone: bool) -> None:
+        """``is_alone``: no other daemon shares the database, so runs in memory that asked are dead: let that end."""
+        if is_alone:
             await self._database.write(rows.end_orphans)
 
-    async def run(self, *, alone: bool) -> None:
+    async def run(self, *, is_alone: bool) -> None:
         """Look for answers that another daemon was given, until cancelled. Nothing to do if there is no other."""
-        while not alone:
+        while not is_alone:
             await asyncio.sleep(POLL_INTERVAL_S)
             if not self._waiting:
                 continue
             try:
-                settled = await self._database.read(rows.settled, list(self._waiting))
+                settled_ids = await self._database.read(rows.settled, list(self._waiting))
             except PorticoError as error:
                 logger.warning("could not look for answers: %s", error.message)
                 continue
-            for question_id in settled:
+            for question_id in settled_ids:
                 self._wake(question_id)
 
     async def ask(self, run: Run, question: NewQuestion) -> GivenAnswer:
@@ -100,17 +100,17 @@ class QuestionService:
 
     async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
         """The row once it is answered. One that nobody waits for any more is withdrawn."""
-        answered = asyncio.Event()
-        self._waiting.setdefault(row.id, set()).add(answered)
+        event = asyncio.Event()
+        self._waiting.setdefault(row.id, set()).add(event)
         try:
             self._tell(row)
             async with asyncio.timeout(max(0.0, row.expires_at - time.time())):
                 await run.log.emit(asked_event(row))
                 while row.status == "pending":
-                    answered.clear()
+                    event.clear()
                     row = await self._read(row.id)
                     if row.status == "pending":
-                        await answered.wait()
+                        await event.wait()
         except TimeoutError:
             row = await self._end(row.id, "expired")
         except asyncio.CancelledError:
@@ -118,9 +118,9 @@ class QuestionService:
                 await self._end(row.id, "cancelled")
             raise
         finally:
-            waiting = self._waiting.get(row.id, set())
-            waiting.discard(answered)
-            if not waiting:
+            events = self._waiting.get(row.id, set())
+            events.discard(event)
+            if not events:
                 self._waiting.pop(row.id, None)
         if row.status == "answered":
             return row
@@ -140,13 +140,15 @@ class QuestionService:
         for question_id in await self._database.write(rows.end_of_run, run.id):
             self._tell(await self._read(question_id))
 
-    async def get(self, question_id: str, caller: Principal, granted: Collection[str] = ()) -> QuestionRow:
+    async def get(
+        self, question_id: str, caller: Principal, granted_functions: Collection[str] = ()
+    ) -> QuestionRow:
         """One question, if it is there for this caller; otherwise `NotFound`.
 
-        ``granted`` are names of functions that this caller serves, whoever calls them.
+        ``granted_functions`` are names of functions that this caller serves, whoever calls them.
         """
         row = await self._database.read(rows.get, question_id)
-        if row is None or not (caller.sees(row.owner) or _is_granted(row, granted)):
+        if row is None or not (caller.sees(row.owner) or _is_granted(row, granted_functions)):
             raise NotFound(
                 f"There is no question '{question_id[:80]}'.", code="question_not_found", param="id"
             )
@@ -173,33 +175,33 @@ class QuestionService:
         question_id: str,
         caller: Principal,
         *,
-        accepted: bool,
+        is_accepted: bool,
         value: Any = None,
         note: str = "",
         worker: str = "",
-        granted: Collection[str] = (),
+        granted_functions: Collection[str] = (),
     ) -> QuestionRow:
         """Answer; the run continues when this returns. ``worker`` is the name of the client that executed a function.
 
         Raises `NotFound`; `Forbidden` if only an admin may approve; `InvalidRequest` if the value does not match the
         question's schema; `Conflict` if it was answered, has expired or was taken back.
         """
-        row = await self.get(question_id, caller, granted)
+        row = await self.get(question_id, caller, granted_functions)
         if row.kind == "approval" and self._approvers == "admin" and not caller.admin:
             raise Forbidden(
                 "Approvals are given by an admin here (setting 'approvals'). Ask the operator to look at "
                 f"'portico approvals show {row.id}'."
             )
-        if row.status == "pending" and accepted:
+        if row.status == "pending" and is_accepted:
             _check(row, value)
         by = _holder(caller, worker) if worker and row.kind == "function" else caller.id
-        done = await self._database.write(
-            rows.answer, row.id, accepted, value if accepted else None, note, by
+        question_row = await self._database.write(
+            rows.answer, row.id, is_accepted, value if is_accepted else None, note, by
         )
-        if done is None:
+        if question_row is None:
             raise _too_late(await self._read(row.id))
-        self._tell(done)
-        return done
+        self._tell(question_row)
+        return question_row
 
     async def claim(
         self,
@@ -208,30 +210,32 @@ class QuestionService:
         lease: float,
         *,
         names: Sequence[str],
-        granted: Sequence[str] = (),
+        granted_functions: Sequence[str] = (),
         run_id: str | None = None,
         limit: int = 1,
         wait: float = 0.0,
         holding: Sequence[str] = (),
     ) -> ClaimResult:
-        """Take up to ``limit`` function questions for ``lease`` seconds, and keep those of ``holding`` as long.
+        """Take up to ``limit`` function questions for ``lease`` seconds, and keep those of ``holding`` as
+        long.
 
-        Those called one of ``names`` that the caller's own runs ask, and those called one of ``granted``. Waits up to
-        ``wait`` seconds for the first one. A question whose lease runs out goes to another worker.
+        Those called one of ``names`` that the caller's own runs ask, and those called one of
+        ``granted_functions``. Waits up to ``wait`` seconds for the first one. A question whose lease runs out
+        goes to another worker.
         """
         holder = _holder(caller, worker)
-        lost = await self._database.write(rows.renew, holding, holder, lease)
-        taken: list[QuestionRow] = []
+        lost_ids = await self._database.write(rows.renew, holding, holder, lease)
+        question_rows: list[QuestionRow] = []
         until = asyncio.get_running_loop().time() + wait
-        while limit and not lost:
-            changed = self._changed
+        while limit and not lost_ids:
+            event = self._changed
             try:
-                taken = await self._database.write(
+                question_rows = await self._database.write(
                     rows.claim,
                     holder,
                     lease,
                     names=names,
-                    served=granted,
+                    served_names=granted_functions,
                     owner=caller.id,
                     run_id=run_id,
                     limit=limit,
@@ -239,14 +243,14 @@ class QuestionService:
             except asyncio.CancelledError:
                 await self._let_go(holder, holding)  # what was taken in vain
                 raise
-            left = until - asyncio.get_running_loop().time()
-            if taken or left <= 0:
+            remaining_s = until - asyncio.get_running_loop().time()
+            if question_rows or remaining_s <= 0:
                 break
             with suppress(TimeoutError):
                 # A lease that runs out makes no noise: look again before long.
-                async with asyncio.timeout(min(left, POLL_INTERVAL_S)):
-                    await changed.wait()
-        return ClaimResult(taken, lost)
+                async with asyncio.timeout(min(remaining_s, POLL_INTERVAL_S)):
+                    await event.wait()
+        return ClaimResult(question_rows, lost_ids)
 
     async def let_go(self, caller: Principal, worker: str) -> None:
         """A worker leaves: what it has taken and not answered is for others."""
@@ -357,8 +361,8 @@ def asked_event(row: QuestionRow) -> Asked:
     )
 
 
-def _is_granted(row: QuestionRow, granted: Collection[str]) -> bool:
-    return row.kind == "function" and row.name in granted
+def _is_granted(row: QuestionRow, granted_functions: Collection[str]) -> bool:
+    return row.kind == "function" and row.name in granted_functions
 
 
 def _check(row: QuestionRow, value: Any) -> None:

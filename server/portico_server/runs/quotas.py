@@ -70,10 +70,10 @@ class UsageMeter:
         now: Callable[[], float],
         today: Callable[[], float],
         noun: str = "key",
-        changed: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = f"the {noun} '{name}'"
-        self._changed = changed
+        self._changed = on_change
         self._unsaid = [0, 0]
         """Requests and tokens that the other daemons have not heard of."""
         self._elsewhere: dict[str, tuple[int, float]] = {}
@@ -110,8 +110,8 @@ class UsageMeter:
         """Count a request that is part of a call which was let in. Raises `TooMany` with the limit that it is over."""
         limits, now = self._limits, self._now()
         if self._requests is not None and (wait := self._requests.wait(1, now)):
-            used = limits.requests_per_minute or 0
-            raise self._refusal("requests per minute", used, used, wait)
+            request_count = limits.requests_per_minute or 0
+            raise self._refusal("requests per minute", request_count, request_count, wait)
         if self._tokens is not None and (wait := self._tokens.wait(1, now)):
             limit = limits.tokens_per_minute or 0
             raise self._refusal("tokens per minute", limit, math.ceil(limit - self._tokens.level(now)), wait)
@@ -170,22 +170,22 @@ class UsageMeter:
         self._unsaid[1] += tokens
         self._changed()
 
-    def resume(self, *, requests: int, tokens: int, spent: int) -> None:
+    def resume(self, *, requests: int, tokens: int, spent_tokens: int) -> None:
         """Take over what was used before this daemon started: in the last minute, and of ``tokens`` today."""
         now = self._now()
         if self._requests is not None:
             self._requests.take(requests, now)
         if self._tokens is not None:
             self._tokens.take(tokens, now)
-        self._count(spent)
+        self._count(spent_tokens)
 
     @property
     def spent(self) -> int:
         """Tokens of today."""
         return self._days.get(self._today() // DAY_S, 0)
 
-    def _count(self, spent: int) -> None:
-        self._days[self._today() // DAY_S] = spent
+    def _count(self, spent_tokens: int) -> None:
+        self._days[self._today() // DAY_S] = spent_tokens
         while len(self._days) > MAX_DAYS:
             del self._days[next(iter(self._days))]
 
@@ -200,23 +200,23 @@ class UsageMeter:
         Source: https://platform.openai.com/docs/guides/rate-limits
         """
         now = self._now()
-        found: Headers = []
+        headers: Headers = []
         if self._requests is not None:
-            found += _limit_headers(
+            headers += _limit_headers(
                 b"requests", self._requests.size, self._requests.level(now), self._requests.full(now)
             )
         if self._tokens is not None:
-            found += _limit_headers(
+            headers += _limit_headers(
                 b"tokens", self._tokens.size, self._tokens.level(now), self._tokens.full(now)
             )
         elif self._limits.tokens_per_day is not None:
             limit = self._limits.tokens_per_day
-            found += _limit_headers(b"tokens", limit, limit - self.spent, self._night)
-        return found
+            headers += _limit_headers(b"tokens", limit, limit - self.spent, self._night)
+        return headers
 
-    def _refusal(self, what: str, limit: int, used: int, wait: float) -> TooMany:
+    def _refusal(self, quantity: str, limit: int, used_count: int, wait: float) -> TooMany:
         return TooMany(
-            f"Rate limit reached for {self._name} on {what}: limit {limit:,}, used {used:,}. Try again in "
+            f"Rate limit reached for {self._name} on {quantity}: limit {limit:,}, used {used_count:,}. Try again in "
             f"{span(wait)}, or ask the operator for a higher limit.",
             retry_after=wait,
         )
@@ -245,10 +245,10 @@ class Quotas:
 
     def report(self, busy: bool) -> dict[str, tuple[int, int, int]]:
         """What other daemons have not heard of, by key; ``busy``: also of those with calls in progress."""
-        said, self._unreported = self._unreported, set()
-        wanted = [key for key in self._meters if busy or key in said]
-        found = {key: self._meters[key].report() for key in wanted}
-        return {key: report for key, report in found.items() if key in said or report[2]}
+        unreported_keys, self._unreported = self._unreported, set()
+        key_ids = [key for key in self._meters if busy or key in unreported_keys]
+        reports = {key: self._meters[key].report() for key in key_ids}
+        return {key: report for key, report in reports.items() if key in unreported_keys or report[2]}
 
     def hear(self, origin: str, reports: Mapping[str, Sequence[int]]) -> None:
         """Count what another daemon reports."""
@@ -277,10 +277,10 @@ class Quotas:
 
     def change(self, key_id: str, name: str, limits: UsageLimits) -> bool:
         """`limit` for a key that may have limits already, under which its use counts on; whether they begin."""
-        known = self._meters.get(key_id)
-        if known is None:
+        usage_meter = self._meters.get(key_id)
+        if usage_meter is None:
             return self.limit(key_id, name, limits) is not None
-        known.change(limits)
+        usage_meter.change(limits)
         if limits == UsageLimits():
             del self._meters[key_id]
         return False
@@ -312,10 +312,10 @@ class StorageQuota:
 
         Nothing is read where that was done lately.
         """
-        if owner is None or not (most := self.limit_of(owner)):
+        if owner is None or not (limit := self.limit_of(owner)):
             return
-        used, until = self._sums.get(owner, (0, -math.inf))
-        if used + size > most or self._now() > until or not self._add(owner, size):
+        used_bytes, until = self._sums.get(owner, (0, -math.inf))
+        if used_bytes + size > limit or self._now() > until or not self._add(owner, size):
             await database.read(self.require, owner, size)
 
     def count(self, owner: str, size: Callable[[], int]) -> None:
@@ -329,49 +329,50 @@ class StorageQuota:
         if not lock.acquire(blocking=False):
             return False
         with suppress(KeyError):
-            used, until = self._sums[owner]
-            self._sums[owner] = (used + size, until)
+            used_bytes, until = self._sums[owner]
+            self._sums[owner] = (used_bytes + size, until)
         lock.release()
         return True
 
     def look(self, connection: Any, owner: str | None, size: int) -> None:
         """Raise `TooLarge` if so many bytes more are too many for a key. To be called before work that writes them."""
-        if owner is not None and (most := self.limit_of(owner)):
+        if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
-                self._used(connection, owner, size, most)
+                self._used(connection, owner, size, limit)
 
     def require(self, connection: Any, owner: str | None, size: int) -> None:
         """As `look`, in the transaction that writes them."""
-        if owner is not None and (most := self.limit_of(owner)):
+        if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
-                used, until = self._used(connection, owner, size, most)
-                self._sums[owner] = (used + size, until)
+                used_bytes, until = self._used(connection, owner, size, limit)
+                self._sums[owner] = (used_bytes + size, until)
 
     def _lock_of(self, owner: str) -> threading.Lock:
         return self._locks.setdefault(owner, threading.Lock())
 
-    def _used(self, connection: Any, owner: str, size: int, most: int) -> tuple[int, float]:
+    def _used(self, connection: Any, owner: str, size: int, limit: int) -> tuple[int, float]:
         """What a key keeps at most, and until when that holds; called with its lock."""
-        used, until = self._sums.get(owner, (0, -math.inf))
+        used_bytes, until = self._sums.get(owner, (0, -math.inf))
         began = self._now()
         budget = self._budgets.get(owner)
         if budget is None:
             budget = self._budgets[owner] = RateBucket(SUM_BUDGET_S, SUM_PAUSE_RATIO * SUM_BUDGET_S, began)
-        if began > until or (used + size > most and budget.level(began) > 0):
-            used = files.stored(connection, owner)
-            ended = self._now()
-            until = ended + max(SUMMED_S, SUM_PAUSE_RATIO * (ended - began))
-            budget.take(ended - began, ended)
-        if used + size > most:
-            self._sums[owner] = (used, until)
+        if began > until or (used_bytes + size > limit and budget.level(began) > 0):
+            used_bytes = files.stored(connection, owner)
+            ended_at = self._now()
+            until = ended_at + max(SUMMED_S, SUM_PAUSE_RATIO * (ended_at - began))
+            budget.take(ended_at - began, ended_at)
+        if used_bytes + size > limit:
+            self._sums[owner] = (used_bytes, until)
             raise TooLarge(
-                f"This API key keeps {used / MB_BYTES:,.1f} MB on the disk of {most // MB_BYTES:,} MB that it may, and "
+                f"This API key keeps {used_bytes / MB_BYTES:,.1f} MB on the disk of {limit // MB_BYTES:,} "
+                "MB that it may, and "
                 f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores, artifacts, sessions, conversations, "
                 "responses, prompts, apps or evaluations, or ask the operator for a higher limit (storage_mb of the "
                 "key, or the setting storage_per_key_mb).",
                 code="storage_limit_exceeded",
             )
-        return used, until
+        return used_bytes, until
 
 
 def span(seconds: float) -> str:
@@ -380,21 +381,25 @@ def span(seconds: float) -> str:
         return f"{math.ceil(seconds * 1000)}ms"
     if seconds < MINUTE_S:
         return f"{math.ceil(seconds * 100) / 100:g}s"
-    minutes, rest = divmod(math.ceil(seconds), 60)
+    minutes, remainder_s = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
+    return f"{hours}h{minutes}m{remainder_s}s" if hours else f"{minutes}m{remainder_s}s"
 
 
 def _bucket(limit: int | None, now: float, before: RateBucket | None) -> RateBucket | None:
     """The budget of a limit; what was taken out of the one before is taken out of it, too, as far as it goes."""
     if limit is None or (before is not None and before.size == limit):
         return None if limit is None else before
-    made = RateBucket(limit, MINUTE_S, now)
+    rate_bucket = RateBucket(limit, MINUTE_S, now)
     if before is not None:
-        made.take(min(before.size - before.level(now), limit), now)
-    return made
+        rate_bucket.take(min(before.size - before.level(now), limit), now)
+    return rate_bucket
 
 
-def _limit_headers(kind: bytes, limit: float, left: float, reset: float) -> Headers:
-    values = ((b"limit", f"{limit:.0f}"), (b"remaining", f"{max(0, int(left))}"), (b"reset", span(reset)))
+def _limit_headers(kind: bytes, limit: float, remaining_count: float, reset: float) -> Headers:
+    values = (
+        (b"limit", f"{limit:.0f}"),
+        (b"remaining", f"{max(0, int(remaining_count))}"),
+        (b"reset", span(reset)),
+    )
     return [(b"x-ratelimit-%b-%b" % (word, kind), value.encode()) for word, value in values]

@@ -34,13 +34,13 @@ NO_RULES: Final = RedactionRules()
 def parse_rules(names: str, pattern: str) -> RedactionRules:
     """The rules of the settings ``redact`` and ``redact_pattern``. Raises `InvalidRequest` for a wrong pattern."""
     try:
-        compiled = re.compile(pattern) if pattern else None
+        compiled_pattern = re.compile(pattern) if pattern else None
     except re.error as error:
         raise InvalidRequest(
             f"redact_pattern is '{pattern}', which is not a regular expression: {error}.",
             param="redact_pattern",
         ) from error
-    return RedactionRules(tuple(comma_separated(names)), compiled)
+    return RedactionRules(tuple(comma_separated(names)), compiled_pattern)
 
 
 class Redaction:
@@ -52,14 +52,14 @@ class Redaction:
 
     __slots__ = ("_field", "_known", "_names", "_pattern", "active")
 
-    def __init__(self, given: RedactionRules = NO_RULES) -> None:
+    def __init__(self, redaction_rules: RedactionRules = NO_RULES) -> None:
         self._names: frozenset[str] = frozenset()
         self._field: re.Pattern[str] | None = None
-        self._pattern = given.pattern
+        self._pattern = redaction_rules.pattern
         self._known: dict[str, None] = {}
-        self.active = given.pattern is not None
+        self.active = redaction_rules.pattern is not None
         """Whether there is any rule."""
-        self.add(given.names)
+        self.add(redaction_rules.names)
 
     def add(self, names: Iterable[str]) -> None:
         """Names of further fields, from here on."""
@@ -74,11 +74,11 @@ class Redaction:
         self._learn(value)
         return self._hide(value)
 
-    def event(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def event(self, event_fields: Mapping[str, Any]) -> dict[str, Any]:
         """An event as JSON, whose own fields are not fields of the flow's values."""
-        for value in found.values():
+        for value in event_fields.values():
             self._learn(value)
-        return {name: item if name == "type" else self._hide(item) for name, item in found.items()}
+        return {name: item if name == "type" else self._hide(item) for name, item in event_fields.items()}
 
     def _hidden(self, name: Any) -> bool:
         return self._field is not None and self._field.match(str(name).lower()) is not None
@@ -111,20 +111,24 @@ class Redaction:
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
-            made = {
+            redacted_value = {
                 name: REDACTED if self._hidden(name) and item is not None else self._hide(item)
                 for name, item in value.items()
             }
-            return made if any(made[name] is not item for name, item in value.items()) else value
+            return (
+                redacted_value
+                if any(redacted_value[name] is not item for name, item in value.items())
+                else value
+            )
         if isinstance(value, list | tuple):
             items = [self._hide(item) for item in value]
             return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         return value
 
     def _text(self, text: str) -> str:
-        for known in sorted(self._known, key=len, reverse=True):
-            if known in text:
-                text = text.replace(known, REDACTED)
+        for known_secret in sorted(self._known, key=len, reverse=True):
+            if known_secret in text:
+                text = text.replace(known_secret, REDACTED)
         if self._pattern is not None and self._pattern.search(text) is not None:
             text = self._pattern.sub(REDACTED, text)
         return text

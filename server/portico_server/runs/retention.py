@@ -95,12 +95,12 @@ class Retention:
         while True:
             try:
                 await self._artifacts.sweep()
-                gone = await self.prune()
-                if gone != PrunedCounts():
-                    logger.info("forgot %s", gone)
-                given = await self._database.vacuum(convert=False, worth_bytes=MIN_VACUUM_BYTES)
-                if given is not None:
-                    logger.info("the database gave %d bytes back", given.freed)
+                pruned_counts = await self.prune()
+                if pruned_counts != PrunedCounts():
+                    logger.info("forgot %s", pruned_counts)
+                vacuum_result = await self._database.vacuum(convert=False, worth_bytes=MIN_VACUUM_BYTES)
+                if vacuum_result is not None:
+                    logger.info("the database gave %d bytes back", vacuum_result.freed)
             except (PorticoError, OSError) as error:
                 logger.warning("what is old was not removed: %s", error)
             await asyncio.sleep(INTERVAL_S)
@@ -157,8 +157,8 @@ class Retention:
         if before is None:
             return 0
         total = 0
-        while gone := await self._database.write(forget, before, BATCH_ROWS):
-            total += gone
+        while removed_count := await self._database.write(forget, before, BATCH_ROWS):
+            total += removed_count
         return total
 
 

@@ -74,10 +74,10 @@ class Deadline:
         self._waits -= 1
         if self._waits:
             return True
-        passed = asyncio.get_running_loop().time() - self._since
-        self.waited += passed
+        passed_s = asyncio.get_running_loop().time() - self._since
+        self.waited += passed_s
         if self._deadline is not None:
-            self._deadline += passed
+            self._deadline += passed_s
             if self._limit is not None and not self._limit.expired():
                 self._limit.reschedule(self._deadline)
         return False
@@ -334,8 +334,8 @@ class RunContext:
         run, meter = self._run, self._meter
         charge = run.charge if self._share is None else self._share.charge
         # What nobody waits for waits itself; whoever does wait hears of the limit at once.
-        patient, counted = run.durable or run.behind, run.meter is not None and self._share is None
-        async with charge.call(meter, servable, request, patient=patient, counted=counted):
+        patient, is_counted = run.durable or run.behind, run.meter is not None and self._share is None
+        async with charge.call(meter, servable, request, patient=patient, is_counted=is_counted):
             yield lambda result: charge.spend(meter, servable, result)
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
@@ -353,9 +353,9 @@ async def charged(
     """Around a call of a servable that is not made by `Context.call`: let in, and charged, as if it were. What this
     yields is given the result, whose usage counts. Raises `TooMany`.
     """
-    found = innermost(context)
-    if isinstance(found, RunContext) and found.is_metered:
-        async with found.charging(servable, request) as spend:
+    found_context = innermost(context)
+    if isinstance(found_context, RunContext) and found_context.is_metered:
+        async with found_context.charging(servable, request) as spend:
             yield spend
     else:
         yield lambda _result: None
@@ -363,8 +363,8 @@ async def charged(
 
 def at_expense_of(context: Context, key: str) -> Context:
     """The context of a run at the expense of another key, see `RunContext.at_expense_of`."""
-    found = innermost(context)
-    return found.at_expense_of(key) if isinstance(found, RunContext) else context
+    found_context = innermost(context)
+    return found_context.at_expense_of(key) if isinstance(found_context, RunContext) else context
 
 
 def _check_capabilities(question: NewQuestion, client_model_features: frozenset[str]) -> None:

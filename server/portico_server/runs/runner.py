@@ -100,16 +100,16 @@ class Runner:
         """
         run = self.get(run_id)
         if run is None or run is after:
-            event, waiting = asyncio.Event(), self._arrivals.setdefault(run_id, set())
-            waiting.add(event)
+            event, events = asyncio.Event(), self._arrivals.setdefault(run_id, set())
+            events.add(event)
             try:
                 async with asyncio.timeout(timeout):
                     await event.wait()
             except TimeoutError:
                 pass
             finally:
-                waiting.discard(event)
-                if not waiting and self._arrivals.get(run_id) is waiting:
+                events.discard(event)
+                if not events and self._arrivals.get(run_id) is events:
                     del self._arrivals[run_id]
             run = self.get(run_id)
         return None if run is after else run
@@ -120,33 +120,34 @@ class Runner:
         name: str,
         request: Request,
         caller: Principal,
-        found: Servable | None = None,
+        found_servable: Servable | None = None,
         *,
         owner: str | None = None,
     ) -> Run:
-        """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you leave.
+        """Call the Servable ``name`` in a task of its own. Its events are in ``run.log``; cancel it if you
+        leave.
 
-        ``found``: what has that name, where that is known. ``owner``: another key than the caller's, at whose expense
-        it is, as within a call of that key, and with which it ends. Raises `TooMany` if the caller's key, or the app
-        that is called, is over one of its limits.
+        ``found_servable``: what has that name, where that is known. ``owner``: another key than the caller's,
+        at whose expense it is, as within a call of that key, and with which it ends. Raises `TooMany` if the
+        caller's key, or the app that is called, is over one of its limits.
         """
 
         async def work(context: Context) -> Result:
-            if found is None:
+            if found_servable is None:
                 servable = await self._registry.resolve(name, caller)
             else:
-                servable = self._registry.admit(found, caller)
+                servable = self._registry.admit(found_servable, caller)
             run.model = _model_name(servable.card)
-            asked = await with_text(self._registry, servable, request, caller)
+            text_request = await with_text(self._registry, servable, request, caller)
             if owner is None:
-                result = await servable.call(asked, context)
+                result = await servable.call(text_request, context)
             else:
-                async with charged(context, servable, asked) as spend:
-                    result = await servable.call(asked, context)
+                async with charged(context, servable, text_request) as spend:
+                    result = await servable.call(text_request, context)
                     spend(result)
             if run.model:  # of a model that its client lends, the client says any name
-                answered = self._registry.get(getattr(result, "model", ""), caller)
-                run.model = _model_name(answered.card if answered else None) or run.model
+                answered_servable = self._registry.get(getattr(result, "model", ""), caller)
+                run.model = _model_name(answered_servable.card if answered_servable else None) or run.model
             return result
 
         with self.admitted(name, caller) as admission:
@@ -159,9 +160,9 @@ class Runner:
 
         Who may not call it is told so elsewhere, and uses nothing up.
         """
-        found = self._registry.get(name, caller)
-        may = found is not None and found.card.kind == "app" and caller.allows(found.card.scope)
-        return AdmittedCall(self.app_quotas.of(found.card.id) if found is not None and may else None)
+        servable = self._registry.get(name, caller)
+        may = servable is not None and servable.card.kind == "app" and caller.allows(servable.card.scope)
+        return AdmittedCall(self.app_quotas.of(servable.card.id) if servable is not None and may else None)
 
     def meter(self, caller: Principal) -> UsageMeter | None:
         """Count a call that begins, if its key has limits. Raises `TooMany`."""
@@ -176,12 +177,12 @@ class Runner:
         name: str,
         request: Request,
         caller: Principal,
-        found: Servable | None = None,
+        servable: Servable | None = None,
         *,
         owner: str | None = None,
     ) -> Result:
         """Call the Servable ``name`` and wait for its result; cancelled with the task that waits. See `start`."""
-        result: Result = await self.wait(self.start(operation, name, request, caller, found, owner=owner))
+        result: Result = await self.wait(self.start(operation, name, request, caller, servable, owner=owner))
         return result
 
     async def wait(self, run: Run) -> Any:
@@ -206,15 +207,15 @@ class Runner:
         last_event: int = 0,
         timeout: float | None = -1,
         owner: str | None = None,
-        reported: Usage | None = None,
+        usage: Usage | None = None,
     ) -> Run:
         """Run ``work`` in a task. ``timeout`` in seconds; ``None`` for work without a limit, left out for the default.
 
         A run that is taken up again has the ``run_id`` and the ``last_event`` of its journal. ``owner`` is the key
-        that it is done for, if that is not the caller's; ``reported`` is what `used_before` says.
+        that it is done for, if that is not the caller's; ``usage`` is what `used_before` says.
         """
         run = Run(kind, name, caller, run_id, last_event)
-        run.reported = reported or run.reported
+        run.reported = usage or run.reported
         run.owner = owner or caller.id
         self._active[run.id] = run
         for event in self._arrivals.pop(run.id, ()):
@@ -279,11 +280,11 @@ class Runner:
             raise
         except Exception as error:
             logger.exception("run %s (%s %s) failed", run.id, run.kind, run.name)
-            ours = PorticoError(
+            portico_error = PorticoError(
                 f"Something went wrong inside Portico; the log has the details under {run.id}."
             )
-            run.status, run.error = "failed", ours.body()
-            raise ours from error
+            run.status, run.error = "failed", portico_error.body()
+            raise portico_error from error
         else:
             run.status = "completed"
             if isinstance(run.result, AppOutput | Ranked | ChatReply | Vectors):
@@ -323,10 +324,10 @@ class Runner:
             async with asyncio.timeout_at(deadline) as until:
                 run.clock.start(deadline, until)
                 if span is None:
-                    relayed = await servable.relay(request, context)
+                    relay_response = await servable.relay(request, context)
                 else:
                     with trace.at(span.trace):
-                        relayed = await servable.relay(request, context)
+                        relay_response = await servable.relay(request, context)
         except asyncio.CancelledError:
             await self._end_relay(run, "cancelled", span)
             raise
@@ -344,17 +345,17 @@ class Runner:
             raise
         finally:
             ENDS_AT.reset(ends_at)
-        relayed.run = run.id
-        if relayed.answered_by:
-            run.model = relayed.answered_by
+        relay_response.run = run.id
+        if relay_response.answered_by:
+            run.model = relay_response.answered_by
             other = self._registry.get(run.model, caller)
             if span is not None and other is not None:
                 span.answered_by(other.card)
-        relayed.chunks = self._account(run, relayed, relayed.chunks, span)
-        return relayed
+        relay_response.chunks = self._account(run, relay_response, relay_response.chunks, span)
+        return relay_response
 
     async def _account(
-        self, run: Run, relayed: RelayResponse, chunks: AsyncIterator[bytes], span: Span | None
+        self, run: Run, relay_response: RelayResponse, chunks: AsyncIterator[bytes], span: Span | None
     ) -> AsyncIterator[bytes]:
         try:
             async for chunk in chunks:
@@ -374,7 +375,7 @@ class Runner:
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
-            run.usage = relayed.usage
+            run.usage = relay_response.usage
             await self._end_relay(run, "completed" if run.status == "running" else None, span)
 
     def _calling(self, run: Run, servable: Relays, name: str, request: Relay) -> Span | None:
@@ -401,10 +402,10 @@ class Runner:
             self.telemetry.run(run)
         if run.meter is not None:
             run.meter.leave()
-        used = attempt_usage(run)
+        usage = attempt_usage(run)
         meter = self.quotas.of(run.owner)
         if meter is not None:
-            meter.spend(max(0, token_count(used) - token_count(run.charge.usage)))
+            meter.spend(max(0, token_count(usage) - token_count(run.charge.usage)))
         now = time.perf_counter()
         if not (run.behind or run.durable):
             self.answered_at = now
@@ -419,10 +420,10 @@ class Runner:
             created_at=run.created_at,
             milliseconds=(now - run.started - run.clock.waited) * 1e3,
             first_byte_milliseconds=None if first is None else (first - run.started) * 1e3,
-            prompt_tokens=used.prompt_tokens,
-            completion_tokens=used.completion_tokens,
-            cached_tokens=used.cached_tokens,
-            cost=used.cost,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            cost=usage.cost,
             model=run.model,
         )
         self._usage.add(row)
@@ -442,14 +443,14 @@ class Runner:
     async def revoke(self, owner: str) -> None:
         """End the runs that have the rights of a key which was revoked."""
         error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
-        ended = [
+        runs = [
             run
             for run in self._active.values()
             if run.caller.id == owner or (run.owner == owner and not run.durable)
         ]
-        for run in ended:
+        for run in runs:
             run.revoked = error
-        await asyncio.gather(*(run.cancel() for run in ended))
+        await asyncio.gather(*(run.cancel() for run in runs))
 
     async def close(self) -> None:
         """Cancel what lives and wait for it."""
@@ -490,12 +491,12 @@ def _retrieve(task: asyncio.Task[Any]) -> None:
 
 
 def _forget_frames(error: BaseException) -> None:
-    waiting: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while waiting:
-        found = waiting.pop()
-        if found is None or id(found) in seen:
+    errors: list[BaseException | None] = [error]
+    seen_ids: set[int] = set()
+    while errors:
+        found_error = errors.pop()
+        if found_error is None or id(found_error) in seen_ids:
             continue
-        seen.add(id(found))
-        found.__traceback__ = None
-        waiting += [found.__cause__, found.__context__, *getattr(found, "exceptions", ())]
+        seen_ids.add(id(found_error))
+        found_error.__traceback__ = None
+        errors += [found_error.__cause__, found_error.__context__, *getattr(found_error, "exceptions", ())]

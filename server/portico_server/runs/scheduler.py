@@ -135,13 +135,13 @@ class Scheduler:
         handler: Handler,
         *,
         concurrency: int = 1,
-        shared: bool = False,
-        owned: bool = False,
+        is_shared: bool = False,
+        is_owned: bool = False,
         bound: bool = False,
         lent: bool = False,
     ) -> None:
         """Say who does the runs of a kind, and how (see `RunKind`)."""
-        self._kinds[kind] = RunKind(handler, concurrency, shared, owned, owned or bound, lent)
+        self._kinds[kind] = RunKind(handler, concurrency, is_shared, is_owned, is_owned or bound, lent)
 
     async def begin(
         self,
@@ -158,9 +158,9 @@ class Scheduler:
         ``full``: so that it survives a power cut; its end likewise. Raises `TooMany` if the caller has as many of the
         kind as a key may have.
         """
-        put = self._database.write if full else self._database.write_soon
-        bounded = self.within_share(kind, caller, write)
-        row = await put(bounded, new_run(kind, name, payload, caller.id), self.holder, LEASE_S)
+        write_row = self._database.write if full else self._database.write_soon
+        bounded_write = self.within_share(kind, caller, write)
+        row = await write_row(bounded_write, new_run(kind, name, payload, caller.id), self.holder, LEASE_S)
         return self._launch(row, caller, 0, full=full)
 
     async def adopt(
@@ -169,11 +169,11 @@ class Scheduler:
         """Let a row stand for a run that lives in memory: from now on it is taken up again if it is cut off. Raises as
         `begin`.
         """
-        put = self._database.write if full else self._database.write_soon
+        write_row = self._database.write if full else self._database.write_soon
         with trace.at(run.trace):
             new = new_run(kind, name, payload, run.owner, run.id)
-        bounded = self.within_share(kind, run.caller, runs.begin)
-        writing = asyncio.ensure_future(put(bounded, new, self.holder, LEASE_S))
+        bounded_write = self.within_share(kind, run.caller, runs.begin)
+        writing = asyncio.ensure_future(write_row(bounded_write, new, self.holder, LEASE_S))
         try:
             row = await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -184,19 +184,19 @@ class Scheduler:
 
     def within_share(self, kind: str, caller: Principal, write: Callable[..., T]) -> Callable[..., T]:
         """``write``, in a transaction in which `TooMany` is raised before if the caller has its share of the kind."""
-        most = self._per_key.get(kind, 0)
-        if not most or caller.admin:
+        limit = self._per_key.get(kind, 0)
+        if not limit or caller.admin:
             return write
 
-        def bounded(connection: Any, *given: Any) -> T:
-            if not runs.may_begin(connection, kind, caller.id, most):
+        def bounded(connection: Any, *arguments: Any) -> T:
+            if not runs.may_begin(connection, kind, caller.id, limit):
                 raise TooMany(
-                    f"This API key has {most:,} unfinished runs of the kind '{kind}', which is the most that one key "
+                    f"This API key has {limit:,} unfinished runs of the kind '{kind}', which is the most that one key "
                     f"may have (the setting {kind}_per_key). Wait for one to end, answer what one asks, or cancel one.",
                     code="too_many_unfinished",
                     retry_after=5.0,
                 )
-            return write(connection, *given)
+            return write(connection, *arguments)
 
         return bounded
 
@@ -215,9 +215,9 @@ class Scheduler:
         as `begin`.
         """
         requeue = self.within_share(row.kind, caller, runs.requeue_ended)
-        queued = await self._database.write(requeue, row.id, payload)
+        is_queued = await self._database.write(requeue, row.id, payload)
         self._wake.set()
-        return queued
+        return is_queued
 
     async def ensure(
         self, kind: str, name: str, payload: Mapping[str, Any] | None = None, *, caller: Principal = SYSTEM
@@ -254,16 +254,16 @@ class Scheduler:
         if watchers:
             await asyncio.wait(watchers)
 
-    async def run(self, *, alone: bool) -> None:
-        """Work until cancelled. ``alone``: no other daemon shares the database, so every old lease is dead."""
-        released = not alone
+    async def run(self, *, is_alone: bool) -> None:
+        """Work until cancelled. ``is_alone``: no other daemon shares the database, so every old lease is dead."""
+        is_released = not is_alone
         try:
             while True:
                 self._wake.clear()
                 try:
-                    if not released:
+                    if not is_released:
                         await self._database.write(runs.release_all, self.holder)
-                        released = True
+                        is_released = True
                     while await self._take_one():
                         pass
                     await self._renew()
@@ -285,12 +285,12 @@ class Scheduler:
         if not self._running or now - self._renewed < LEASE_S / 4:
             return
         self._renewed, held_until = now, time.monotonic() + LEASE_S
-        lost = await self._database.write(runs.renew, list(self._running), self.holder, LEASE_S)
-        for run_id in lost:
-            held = self._running.get(run_id)
-            if held is not None:
+        lost_ids = await self._database.write(runs.renew, list(self._running), self.holder, LEASE_S)
+        for run_id in lost_ids:
+            running_row = self._running.get(run_id)
+            if running_row is not None:
                 logger.warning("another daemon has taken over the run %s, or cancelled it", run_id)
-                await held[1].cancel()
+                await running_row[1].cancel()
         self.sure_until = held_until - LEASE_MARGIN_S
         for row, run in tuple(self._running.values()):
             try:
@@ -309,12 +309,12 @@ class Scheduler:
     async def revoke(self, owner: str) -> None:
         """End what runs here with the daemon's rights for the sake of a key that was revoked."""
         error = Forbidden("The key that this ran for was revoked or lost scopes.", code="key_revoked").body()
-        ended = [
+        ended_runs = [
             run for row, run in self._running.values() if self._kinds[row.kind].lent and row.key == owner
         ]
-        for run in ended:
+        for run in ended_runs:
             run.revoked = error
-        await asyncio.gather(*(run.cancel() for run in ended))
+        await asyncio.gather(*(run.cancel() for run in ended_runs))
 
     async def _follow_clock(self) -> None:
         """Renew the leases at once if the system's clock was set: they are written by it, and what runs here must not
@@ -329,14 +329,16 @@ class Scheduler:
 
     async def _take_one(self) -> bool:
         await self._follow_clock()
-        held = Counter((row.kind, row.key) for row, run in self._running.values() if run.status != "waiting")
+        counts = Counter(
+            (row.kind, row.key) for row, run in self._running.values() if run.status != "waiting"
+        )
         busy: Counter[str] = Counter()
-        for (kind, _key), count in held.items():
+        for (kind, _key), count in counts.items():
             busy[kind] += count
         kinds = {
             name: kind.concurrency for name, kind in self._kinds.items() if busy[name] < kind.concurrency
         }
-        shared = [name for name in kinds if self._kinds[name].shared]
+        shared_kinds = [name for name in kinds if self._kinds[name].shared]
         if not kinds:
             return False
         row = await self._database.write(
@@ -344,10 +346,10 @@ class Scheduler:
             list(kinds),
             self.holder,
             LEASE_S,
-            shared,
+            shared_kinds,
             self._running,
-            self._turns.full(kinds, held, self._is_operator),
-            self._turns.later(kinds, held),
+            self._turns.full(kinds, counts, self._is_operator),
+            self._turns.later(kinds, counts),
         )
         if row is None:
             return False
@@ -360,9 +362,9 @@ class Scheduler:
             await self._database.write(runs.finish, row.id, "failed", None, error.body().to_json()["error"])
             return True
         last_event = await self._database.read(runs.last_event, row.id)
-        again = last_event > 0
-        reported = await self._runner.used_before(row.id, row.key, row.created_at) if again else None
-        self._launch(row, caller, last_event, reported=reported)
+        is_resumed = last_event > 0
+        usage = await self._runner.used_before(row.id, row.key, row.created_at) if is_resumed else None
+        self._launch(row, caller, last_event, usage=usage)
         return True
 
     def _is_operator(self, owner: str) -> bool:
@@ -379,7 +381,7 @@ class Scheduler:
         last_event: int,
         *,
         full: bool = True,
-        reported: Usage | None = None,
+        usage: Usage | None = None,
     ) -> Run:
         """Do a run that is ours by its lease."""
         handler, names = self._kinds[row.kind].handler, self.names(row)
@@ -398,7 +400,7 @@ class Scheduler:
                 last_event=last_event,
                 timeout=None,
                 owner=row.key,  # at whose expense it is, too
-                reported=reported,
+                usage=usage,
             )
         self._hold(row, run, full=full)
         return run
@@ -433,8 +435,8 @@ class Scheduler:
                 status = run.status if run.ended else "failed"
                 if run.revoked is not None and status == "cancelled":
                     status, error = "failed", run.revoked.to_json()["error"]
-                put = self._database.write if full else self._database.write_soon
-                await put(runs.finish, row.id, status, result, error, holder=self.holder)
+                write_row = self._database.write if full else self._database.write_soon
+                await write_row(runs.finish, row.id, status, result, error, holder=self.holder)
         except PorticoError as error:
             # Its lease runs out, and it is taken up again from what is written.
             logger.error("the end of run %s could not be written: %s", row.id, error.message)

@@ -217,9 +217,9 @@ class Telemetry:
             span.end(NO_USAGE, error.body())
             raise
         except BaseException as error:
-            cancelled = isinstance(error, asyncio.CancelledError)
-            words = "The call was cancelled." if cancelled else "The call failed."
-            code = "cancelled" if cancelled else "internal_error"
+            is_cancelled = isinstance(error, asyncio.CancelledError)
+            words = "The call was cancelled." if is_cancelled else "The call failed."
+            code = "cancelled" if is_cancelled else "internal_error"
             span.end(NO_USAGE, ErrorBody(words, "server_error", code))
             raise
         span.attributes |= _answered(span.result)
@@ -262,7 +262,7 @@ class Telemetry:
         here: Trace,
         above: Trace | None,
         attributes: Mapping[str, Any],
-        started: float,
+        start_time: float,
         seconds: float,
         error: ErrorBody | None,
         *,
@@ -275,19 +275,19 @@ class Telemetry:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace.status import Status, StatusCode
 
-        given = dict(attributes)
+        attribute_values = dict(attributes)
         status = Status(StatusCode.UNSET)
         if error is not None:
-            given[ERROR] = error.code or error.type
+            attribute_values[ERROR] = error.code or error.type
             status = Status(StatusCode.ERROR, error.message)
-        start = int(started * 1e9)
+        start = int(start_time * 1e9)
         self._processor.on_end(
             ReadableSpan(
                 name,
                 _context(here),
                 parent=None if above is None else _context(above, remote=not above.recorded),
                 resource=self._resource,
-                attributes=given,
+                attributes=attribute_values,
                 kind=otel.SpanKind[kind.upper()],
                 status=status,
                 start_time=start,
@@ -376,31 +376,31 @@ def _is_exported(key: str, value: Any) -> bool:
 
 def _answered(result: Any) -> dict[str, Any]:
     """What an answer says of itself."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     if isinstance(result, ChatReply):
-        found[FINISH] = [result.finish_reason]
+        attributes[FINISH] = [result.finish_reason]
     if isinstance(result, ChatReply | Vectors | Ranked) and result.model:
-        found[RESPONSE_MODEL] = result.model
-    return found
+        attributes[RESPONSE_MODEL] = result.model
+    return attributes
 
 
 def _tokens(usage: Usage) -> dict[str, Any]:
-    found = {
+    token_attributes = {
         INPUT_TOKENS: usage.prompt_tokens,
         OUTPUT_TOKENS: usage.completion_tokens,
         CACHED_TOKENS: usage.cached_tokens,
         COST: usage.cost,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in token_attributes.items() if value}
 
 
 def _target_of(row: StepRow) -> dict[str, Any]:
     """The model or the tool that a step asked, as far as its input shows."""
     try:
-        given = orjson.loads(row.input or b"null")
+        input_document = orjson.loads(row.input or b"null")
     except orjson.JSONDecodeError:
         return {}
     if row.kind == "http":
         return {TOOL: "http_request"}
-    model = given.get("model") if isinstance(given, dict) else None
+    model = input_document.get("model") if isinstance(input_document, dict) else None
     return {MODEL: model} if isinstance(model, str) and row.kind == "llm" else {}

@@ -49,5 +49,5 @@ class Throttle:
         return run.status == "running" and not (run.durable or run.behind or self._is_hosted(run.name))
 
     def _is_hosted(self, name: str) -> bool:
-        found = self._registry.get(name)
-        return found is not None and "hosted" in found.card.capabilities
+        servable = self._registry.get(name)
+        return servable is not None and "hosted" in servable.card.capabilities

@@ -102,24 +102,24 @@ class TurnSteps:
         self,
         place: str,
         kind: str,
-        asked: Any,
+        request: Any,
         work: Callable[[], Awaitable[_Found]],
         dump: Callable[[_Found], dict[str, Any]],
         load: Callable[[Any], _Found],
         *,
-        shown: Any = None,
+        shown_request: Any = None,
         settle: bool = True,
     ) -> _Found:
         """What ``work`` gives: as it was recorded, or done now, between two looks that all is written (``settle``).
 
-        ``asked`` is what it depends on, as JSON; ``shown`` what the trace has of it, if that is more. Raises
+        ``request`` is what it depends on, as JSON; ``shown_request`` what the trace has of it, if that is more. Raises
         `TurnCutOff`.
         """
         if self._journal is None:
             return await work()
-        recorded = self.find(place, asked)
-        if recorded is not None:
-            return load(recorded)
+        recorded_output = self.find(place, request)
+        if recorded_output is not None:
+            return load(recorded_output)
         self._around.answered = None
         if settle:
             await self._settled(self._journal)
@@ -127,46 +127,59 @@ class TurnSteps:
         inner = EnclosingStep(place, self._around.turn, "", self._journal, self._around.take)
         inner.within = self._around.start
         with enclosed(inner):
-            found = await work()
-        spent = (time.perf_counter() - clock) * 1e3
-        await self.record(place, kind, asked, dump(found), started_at, spent, shown=shown, settle=settle)
-        return found
+            result = await work()
+        elapsed_ms = (time.perf_counter() - clock) * 1e3
+        await self.record(
+            place,
+            kind,
+            request,
+            dump(result),
+            started_at,
+            elapsed_ms,
+            shown_request=shown_request,
+            settle=settle,
+        )
+        return result
 
-    def find(self, place: str, asked: Any) -> dict[str, Any] | None:
+    def find(self, place: str, request: Any) -> dict[str, Any] | None:
         """What was recorded of a call. Raises `TurnCutOff` if something else was asked then."""
         row = self._journal.find(place) if self._journal is not None else None
         if row is None or self._journal is None:
             return None
-        found: dict[str, Any] = orjson.loads(row.output or b"{}")
-        if found.pop(ASKED, None) != _digest(self._journal, asked):
+        recorded_output: dict[str, Any] = orjson.loads(row.output or b"{}")
+        if recorded_output.pop(ASKED, None) != _digest(self._journal, request):
             raise TurnCutOff(_changed(place, self._around.start))
         self._around.answered = row if row.kind == "llm" else None
         if row.kind == "llm":
-            self._journal.replayed += Usage(**found["usage"])
-        return found
+            self._journal.replayed += Usage(**recorded_output["usage"])
+        return recorded_output
 
     async def record(
         self,
         place: str,
         kind: str,
-        asked: Any,
-        found: dict[str, Any],
+        request: Any,
+        output_document: dict[str, Any],
         started_at: float,
         milliseconds: float,
         *,
-        shown: Any = None,
+        shown_request: Any = None,
         settle: bool = True,
     ) -> None:
         """Write down what a call gave; ``settle``: it is written when this returns. Raises `TurnCutOff`."""
         journal = self._journal
         if journal is None:
             return
-        redaction, redacted = journal.redaction, False
-        shown = asked if shown is None else shown
+        redaction, is_redacted = journal.redaction, False
+        shown_request = request if shown_request is None else shown_request
         if redaction.active:
-            hidden = redaction.of(found)
-            found, redacted, shown = hidden, hidden is not found, redaction.of(shown)
-        output = orjson.dumps({**found, ASKED: _digest(journal, asked)})
+            hidden = redaction.of(output_document)
+            output_document, is_redacted, shown_request = (
+                hidden,
+                hidden is not output_document,
+                redaction.of(shown_request),
+            )
+        output = orjson.dumps({**output_document, ASKED: _digest(journal, request)})
         try:
             self._around.take(len(output), place)
         except PorticoError as error:
@@ -177,12 +190,12 @@ class TurnSteps:
             kind,
             "completed",
             1,
-            for_trace(shown),
+            for_trace(shown_request),
             output.decode(),
             None,
             started_at,
             milliseconds,
-            redacted=redacted,
+            redacted=is_redacted,
         )
         await self._add(journal, row, settle=settle)
         self._around.answered = row if kind == "llm" else None
@@ -194,13 +207,13 @@ class TurnSteps:
         row = self._around.answered
         if self._journal is not None and row is not None and row.path.rpartition(".")[0] == self._path:
             why = orjson.dumps(error.body().to_json()["error"]).decode()
-            failed = row._replace(seq=self._journal.next(), status="failed", output=None, error=why)
-            await self._add(self._journal, failed, settle=True)
+            failed_row = row._replace(seq=self._journal.next(), status="failed", output=None, error=why)
+            await self._add(self._journal, failed_row, settle=True)
 
     @staticmethod
     async def _add(journal: Journal, row: StepRow, *, settle: bool) -> None:
         try:
-            journal.add(row, settle=settle, told=False)
+            journal.add(row, settle=settle, is_announced=False)
         except PorticoError as error:
             raise TurnCutOff(error) from error
         if settle or journal.ahead:
@@ -214,26 +227,37 @@ class TurnSteps:
             raise TurnCutOff(error) from error
 
 
-def _digest(journal: Journal, asked: Any) -> str:
-    given = journal.redaction.of(asked) if journal.redaction.active else asked
-    text = orjson.dumps(given, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+def _digest(journal: Journal, request: Any) -> str:
+    redacted_request = journal.redaction.of(request) if journal.redaction.active else request
+    text = orjson.dumps(redacted_request, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
 
 
-async def place_of_flow(around: EnclosingStep, journal: Journal, name: str, spec: Any, given: Any) -> str:
+async def place_of_flow(
+    around: EnclosingStep, journal: Journal, name: str, spec: Any, input_value: Any
+) -> str:
     """Where the steps of a flow stand that is called within a step of a durable run: where they stood when an earlier
     attempt called it with the same. Raises `Conflict` if it was another flow then, which has done something.
     """
-    digest = _digest(journal, [name, given])
+    digest = _digest(journal, [name, input_value])
     place = around.flow_place(journal, digest)
     steps = TurnSteps(journal.run_id, EnclosingStep(place, around.turn, "", journal, around.take), place)
-    asked = [spec, digest]
+    request = [spec, digest]
     try:
-        if steps.find(place, asked) is None:
-            found = {GIVEN: digest}
-            await steps.record(place, CALLED_FLOW, asked, found, time.time(), 0.0, shown=given, settle=False)
-    except TurnCutOff as ended:
-        raise ended.error from ended
+        if steps.find(place, request) is None:
+            output_document = {GIVEN: digest}
+            await steps.record(
+                place,
+                CALLED_FLOW,
+                request,
+                output_document,
+                time.time(),
+                0.0,
+                shown_request=input_value,
+                settle=False,
+            )
+    except TurnCutOff as cutoff:
+        raise cutoff.error from cutoff
     return place
 
 

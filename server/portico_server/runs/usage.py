@@ -78,11 +78,11 @@ class UsageLog:
 
     def _keep(self, rows: list[UsageRow]) -> None:
         """Try these again in a while, before those that came meanwhile."""
-        waiting = [*rows, *self._rows]
-        lost = len(waiting) - MAX_WAITING_ROWS
-        if lost > 0:
-            logger.error("%d usage rows were lost: more than %d wait.", lost, MAX_WAITING_ROWS)
-        self._rows = waiting[-MAX_WAITING_ROWS:]
+        waiting_rows = [*rows, *self._rows]
+        lost_count = len(waiting_rows) - MAX_WAITING_ROWS
+        if lost_count > 0:
+            logger.error("%d usage rows were lost: more than %d wait.", lost_count, MAX_WAITING_ROWS)
+        self._rows = waiting_rows[-MAX_WAITING_ROWS:]
         self._pause = RETRY_INTERVAL_S
         self._some.set()
 

@@ -46,16 +46,16 @@ def plan(row: ScheduleRow, now: float) -> DuePlan:
     """What is to be done at a moment about the times of a schedule that have come. Pure."""
     if row.next_at is None or row.next_at > now:
         return DuePlan()
-    most = MAX_CAUGHT_UP_RUNS + 1 if row.missed == "all" else 1
-    due = timing_of(row).last(row.next_at, now, row.anchor, most)
+    limit = MAX_CAUGHT_UP_RUNS + 1 if row.missed == "all" else 1
+    due = timing_of(row).last(row.next_at, now, row.anchor, limit)
     # What it says may have changed meanwhile: time zones do. What was announced is held to.
-    found = [(moment, _cause(moment, now)) for moment in due or [row.next_at]]
-    if row.missed == "all" and len(found) == most:
-        (moment, cause), *found = found
-        return DuePlan(tuple(found), ((moment, cause, TOO_MANY_MISSED),))
-    if row.missed == "skip" and found[-1][1] == "missed":
-        return DuePlan((), ((found[-1][0], "missed", MISSED),))
-    return DuePlan(tuple(found))
+    planned_times = [(moment, _cause(moment, now)) for moment in due or [row.next_at]]
+    if row.missed == "all" and len(planned_times) == limit:
+        (moment, cause), *planned_times = planned_times
+        return DuePlan(tuple(planned_times), ((moment, cause, TOO_MANY_MISSED),))
+    if row.missed == "skip" and planned_times[-1][1] == "missed":
+        return DuePlan((), ((planned_times[-1][0], "missed", MISSED),))
+    return DuePlan(tuple(planned_times))
 
 
 def _cause(due: float, now: float) -> Cause:
@@ -67,22 +67,22 @@ def take_due(connection: Any, row: ScheduleRow) -> int:
     now = clock(connection)
     if not rows.advance(connection, row, timing_of(row).after(now, row.anchor)):
         return 0
-    planned = plan(row, now)
+    due_plan = plan(row, now)
     under_way = rows.count_under_way(connection, row.id)
-    for due, cause, reason in planned.skipped:
-        rows.note(connection, row.id, due, cause, skipped=reason)
-    begun = 0
-    for due, cause in planned.times:
+    for due, cause, reason in due_plan.skipped:
+        rows.note(connection, row.id, due, cause, skip_reason=reason)
+    started_count = 0
+    for due, cause in due_plan.times:
         # Who wants all that was missed wants them one after another, whatever becomes of those at their times.
         queues = row.overlap != "skip" or (row.missed == "all" and cause == "missed")
         if under_way and not queues:
-            rows.note(connection, row.id, due, cause, skipped=STILL_UNDER_WAY)
+            rows.note(connection, row.id, due, cause, skip_reason=STILL_UNDER_WAY)
         elif under_way >= MAX_RUNS_UNDER_WAY:
-            rows.note(connection, row.id, due, cause, skipped=TOO_MANY_UNDER_WAY)
+            rows.note(connection, row.id, due, cause, skip_reason=TOO_MANY_UNDER_WAY)
         else:
             _queue(connection, row, due, cause)
-            under_way, begun = under_way + 1, begun + 1
-    return begun
+            under_way, started_count = under_way + 1, started_count + 1
+    return started_count
 
 
 def take_now(connection: Any, row: ScheduleRow) -> str:

@@ -57,7 +57,7 @@ class ScheduleRuns:
         self._stores = stores
         self._wake = asyncio.Event()
         # One run of a schedule at a time, by its name, but for those that allow more: see `_new_run`.
-        scheduler.handle(RUN_KIND, self._work, concurrency=MAX_RUNS_AT_ONCE, owned=True)
+        scheduler.handle(RUN_KIND, self._work, concurrency=MAX_RUNS_AT_ONCE, is_owned=True)
 
     def principal(self, row: ScheduleRow) -> Principal:
         """In whose name a schedule runs, with the rights of now. Raises `Forbidden` if its key was revoked."""

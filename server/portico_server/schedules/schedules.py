@@ -43,10 +43,12 @@ class ScheduleService:
         self._stores = stores
         self._firing = firing
 
-    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[ScheduleRow]:
-        """The caller's own and the shared ones, by name; ``everyone``: for an admin, all that there are."""
-        found = await self._database.read(rows.visible, caller.id, everyone=everyone and caller.admin)
-        return [self._shown(row) for row in found if _sees(caller, row)]
+    async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[ScheduleRow]:
+        """The caller's own and the shared ones, by name; ``include_all``: for an admin, all that there are."""
+        schedule_rows = await self._database.read(
+            rows.visible, caller.id, include_all=include_all and caller.admin
+        )
+        return [self._shown(row) for row in schedule_rows if _sees(caller, row)]
 
     async def get(self, ref: str, caller: Principal) -> ScheduleRow:
         """One of them. Raises `NotFound`."""
@@ -93,10 +95,10 @@ class ScheduleService:
         else:
             await find_app(self._registry, spec.target, caller)
 
-    async def change(self, ref: str, given: Mapping[str, Any], caller: Principal) -> ScheduleRow:
+    async def change(self, ref: str, changes: Mapping[str, Any], caller: Principal) -> ScheduleRow:
         """Change the fields that are given. Raises as `create`, and `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
-        spec = parse(_merged(row, given))
+        spec = parse(_merged(row, changes))
         if spec.name != row.name:
             self._registry.claims.require_unreserved(spec.name, row.owner)
         if (spec.kind, spec.target) != (row.kind, row.target):
@@ -124,7 +126,7 @@ class ScheduleService:
     async def pause(self, ref: str, caller: Principal) -> ScheduleRow:
         """Let it run no more; a run under way continues. Raises `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
-        await self._database.write(rows.pause, row.id, PAUSED_BY_HAND, announced=False)
+        await self._database.write(rows.pause, row.id, PAUSED_BY_HAND, is_announced=False)
         return await self._again(row)
 
     async def resume(self, ref: str, caller: Principal) -> ScheduleRow:
@@ -171,8 +173,8 @@ class ScheduleService:
 
     async def shared(self) -> Mapping[str, ScheduleRow]:
         """The shared ones, by name."""
-        found = await self._database.read(rows.visible, None)
-        return {row.name: row for row in found}
+        schedule_rows = await self._database.read(rows.visible, None)
+        return {row.name: row for row in schedule_rows}
 
     async def put(self, spec: ScheduleSpec) -> None:
         """Make a shared schedule what a configuration says; what it is for may still come."""
@@ -189,9 +191,9 @@ class ScheduleService:
         else:
             row = await self._database.read(own_or_shared, rows.named, ref, caller.id)
         if row is None or not _sees(caller, row):
-            known = [found.name for found in await self.list(caller)]
+            schedule_names = [schedule_row.name for schedule_row in await self.list(caller)]
             raise NotFound(
-                f"There is no schedule '{ref[:80]}'.{nearest(ref, known)}",
+                f"There is no schedule '{ref[:80]}'.{nearest(ref, schedule_names)}",
                 code="schedule_not_found",
                 param="schedule",
             )
@@ -204,10 +206,10 @@ class ScheduleService:
         return row
 
     async def _again(self, row: ScheduleRow) -> ScheduleRow:
-        found = await self._database.read(rows.get, row.id)
-        if found is None:
+        schedule_row = await self._database.read(rows.get, row.id)
+        if schedule_row is None:
             raise Conflict("The schedule was removed meanwhile.", code="schedule_removed", param="schedule")
-        return self._shown(found)
+        return self._shown(schedule_row)
 
     def _shown(self, row: ScheduleRow) -> ScheduleRow:
         """A schedule whose key was revoked is as good as paused, before its time comes."""
@@ -232,13 +234,13 @@ def _sees(caller: Principal, row: ScheduleRow) -> bool:
     return row.owner is None and caller.allows(scope)
 
 
-def _merged(row: ScheduleRow, given: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(row: ScheduleRow, changes: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a schedule with those that are given; one of two that exclude each other replaces the other."""
     now = {**asdict(row), row.kind: row.target}
-    kept = {name: now.get(name) for name in FIELDS}
+    fields = {name: now.get(name) for name in FIELDS}
     for either in (("cron", "every"), ("app", "store")):
-        if not given.keys().isdisjoint(either):
-            kept |= dict.fromkeys(either)
-    if given.get("store") is not None:
-        kept["input"] = None
-    return kept | dict(given)
+        if not changes.keys().isdisjoint(either):
+            fields |= dict.fromkeys(either)
+    if changes.get("store") is not None:
+        fields["input"] = None
+    return fields | dict(changes)

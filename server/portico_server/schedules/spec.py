@@ -78,10 +78,10 @@ class ScheduleSpec:
         }
 
 
-def parse(given: Mapping[str, Any], at: str = "") -> ScheduleSpec:
+def parse(fields: Mapping[str, Any], at: str = "") -> ScheduleSpec:
     """A schedule from its fields; ``at`` is its place in a configuration. Raises `InvalidRequest`."""
     try:
-        return _parsed({name: value for name, value in given.items() if value is not None})
+        return _parsed({name: value for name, value in fields.items() if value is not None})
     except InvalidRequest as error:
         if not at:
             raise
@@ -89,8 +89,8 @@ def parse(given: Mapping[str, Any], at: str = "") -> ScheduleSpec:
         raise InvalidRequest(f"{place}: {error.message}", code=error.code, param=place) from error
 
 
-def _parsed(given: Mapping[str, Any]) -> ScheduleSpec:
-    for field, value in given.items():
+def _parsed(fields: Mapping[str, Any]) -> ScheduleSpec:
+    for field, value in fields.items():
         if field not in FIELDS:
             raise InvalidRequest(
                 f"A schedule has no field '{field[:80]}'.{nearest(field, FIELDS)}",
@@ -99,34 +99,34 @@ def _parsed(given: Mapping[str, Any]) -> ScheduleSpec:
             )
         if not isinstance(value, FIELDS[field]) or (field == "pause_after" and isinstance(value, bool)):
             wrong_type(field, "a whole number" if field == "pause_after" else "a string", value)
-    name = given.get("name", "")
+    name = fields.get("name", "")
     check_name(name, "a schedule")
-    kind: TargetKind = "app" if "app" in given else "store"
-    if ("app" in given) == ("store" in given):
+    kind: TargetKind = "app" if "app" in fields else "store"
+    if ("app" in fields) == ("store" in fields):
         raise InvalidRequest(
             "A schedule needs either an 'app', which it calls, or a 'store', which it syncs.",
-            code="missing_required_parameter" if "app" not in given else "invalid_value",
+            code="missing_required_parameter" if "app" not in fields else "invalid_value",
             param="app",
         )
-    target = given[kind]
+    target = fields[kind]
     if not 0 < len(target) <= MAX_TARGET_CHARS:
         wrong(kind, f"must have 1 to {MAX_TARGET_CHARS} characters")
-    if kind == "store" and "input" in given:
+    if kind == "store" and "input" in fields:
         wrong("input", "is for an app; a store that syncs takes none")
-    missed, overlap = given.get("missed", "once"), given.get("overlap", "skip")
-    for field, value, allowed in (("missed", missed, Missed), ("overlap", overlap, Overlap)):
-        if value not in get_args(allowed):
-            not_one_of(field, value, get_args(allowed))
-    pause_after = given.get("pause_after", DEFAULT_FAILURES_COUNT)
+    missed_policy, overlap = fields.get("missed", "once"), fields.get("overlap", "skip")
+    for field, value, special_form in (("missed", missed_policy, Missed), ("overlap", overlap, Overlap)):
+        if value not in get_args(special_form):
+            not_one_of(field, value, get_args(special_form))
+    pause_after = fields.get("pause_after", DEFAULT_FAILURES_COUNT)
     if not 0 <= pause_after <= MAX_PAUSE_AFTER:
         wrong("pause_after", f"must be from 0 (never) to {MAX_PAUSE_AFTER}")
     return ScheduleSpec(
         name,
         kind,
         target,
-        _checked_input(given.get("input")),
-        Timing.parse(given.get("cron"), given.get("every"), given.get("timezone")),
-        missed,
+        _checked_input(fields.get("input")),
+        Timing.parse(fields.get("cron"), fields.get("every"), fields.get("timezone")),
+        missed_policy,
         overlap,
         pause_after,
     )

@@ -61,9 +61,9 @@ class Timing:
     timezone: str = DEFAULT_ZONE
 
     @classmethod
-    def parse(cls, cron: str | None, every: str | None, timezone: str | None = None) -> Timing:
+    def parse(cls, cron: str | None, interval: str | None, timezone: str | None = None) -> Timing:
         """Raises `InvalidRequest` that names what is wrong; also for times that never come."""
-        if (cron is None) == (every is None):
+        if (cron is None) == (interval is None):
             raise InvalidRequest(
                 "A schedule needs either 'cron', such as '0 7 * * 1-5' or '@daily', or 'every', such as '15m'.",
                 code="missing_required_parameter" if cron is None else "invalid_value",
@@ -71,14 +71,14 @@ class Timing:
             )
         zone = DEFAULT_ZONE if timezone is None else timezone
         _zone(zone)
-        if every is not None:
-            _interval(every)
-            return cls(None, every, zone)
+        if interval is not None:
+            _interval(interval)
+            return cls(None, interval, zone)
         assert cron is not None
-        found = cls(_checked(cron), None, zone)
-        if found.after(0.0, 0.0) is None:
+        timing = cls(_checked(cron), None, zone)
+        if timing.after(0.0, 0.0) is None:
             _wrong_cron(cron, "no such day comes in the next 50 years")
-        return found
+        return timing
 
     def after(self, moment: float, anchor: float) -> float | None:
         """The first due time after a moment; ``anchor``: from when on intervals are counted."""
@@ -96,7 +96,7 @@ class Timing:
                 number += 1
         yield from _cron_times(str(self.cron), _zone(self.timezone), moment)
 
-    def last(self, since: float, until: float, anchor: float, most: int) -> list[float]:
+    def last(self, since: float, until: float, anchor: float, limit: int) -> list[float]:
         """The last due times from ``since`` to ``until``, both included, at most so many, in order.
 
         Looks back in steps that grow, so that a daemon which was away for a year does not count all minutes of it.
@@ -105,9 +105,9 @@ class Timing:
         while True:
             start = max(since, until - window)
             # A second before, for a time that is exactly the first.
-            found = [due for due in _until(self.times(start - 1.0, anchor), until) if due >= start]
-            if len(found) >= most or start <= since:
-                return found[-most:]
+            due_times = [due for due in _until(self.times(start - 1.0, anchor), until) if due >= start]
+            if len(due_times) >= limit or start <= since:
+                return due_times[-limit:]
             window *= _WINDOW_FACTOR
 
 
@@ -124,21 +124,21 @@ def _cron_times(cron: str, zone: tzinfo, moment: float) -> Iterator[float]:
     """
     last = moment
     for due in CronSim(_plain(cron), datetime.fromtimestamp(int(moment // 1), UTC).astimezone(zone)):
-        found = due.timestamp()
-        if found > last:  # begun in the hour that comes twice, what belongs to the first of them is over
-            last = found
-            yield found
+        due_time = due.timestamp()
+        if due_time > last:  # begun in the hour that comes twice, what belongs to the first of them is over
+            last = due_time
+            yield due_time
 
 
 def _plain(cron: str) -> str:
     """The expression as CronSim takes it: where hours are named, nothing begins with a star, which would make
     it follow the time that passes.
     """
-    minute, hour, *rest = SHORTCUTS.get(cron, cron).split()
+    minute, hour, *later_fields = SHORTCUTS.get(cron, cron).split()
     if hour != "*":
         minute = re.sub(r"^\*", "0-59", minute)
         hour = re.sub(r"^\*", "0-23", hour)
-    return " ".join((minute, hour, *rest))
+    return " ".join((minute, hour, *later_fields))
 
 
 def _checked(cron: str) -> str:

@@ -10,33 +10,33 @@ from portico_server.core.registry import Registry
 async def able(
     registry: Registry,
     capability: str,
-    named: str,
+    model_name: str,
     caller: Principal,
     *,
-    what: str,
+    task_name: str,
     example: str,
     usual: str = "",
 ) -> str:
-    """The name of a model with ``capability``; without one that is ``named``, what ``usual`` means, or the first.
-    ``what`` it does, such as 'draws', and an ``example`` of how one is
+    """The name of a model with ``capability``; without one that is ``model_name``, what ``usual`` means, or the first.
+    ``task_name`` it does, such as 'draws', and an ``example`` of how one is
     added, are for the errors: `InvalidRequest` for one that cannot, `Unavailable` if there is none.
     """
-    if named:
-        card = (await registry.resolve(named, caller)).card
+    if model_name:
+        card = (await registry.resolve(model_name, caller)).card
         if capability in card.capabilities:
-            return named
+            return model_name
     cards = await registry.cards(caller, "model", "app")
     names = [card.name for card in cards if capability in card.capabilities]
-    if named:
-        hint = f" {', '.join(names[:5])} can." if names else f" No model here {what}; add one: {example}"
+    if model_name:
+        hint = f" {', '.join(names[:5])} can." if names else f" No model here {task_name}; add one: {example}"
         raise InvalidRequest(
-            f"'{named}' is not a model that {what}.{hint}",
+            f"'{model_name}' is not a model that {task_name}.{hint}",
             code="model_lacks_capability",
             param="arguments.model",
         )
-    meant = registry.get(usual) if usual else None
-    if meant is not None and meant.card.name in names:
+    servable = registry.get(usual) if usual else None
+    if servable is not None and servable.card.name in names:
         return usual
     if not names:
-        raise Unavailable(f"No model here {what}. Add one: {example}", code="no_such_model")
+        raise Unavailable(f"No model here {task_name}. Add one: {example}", code="no_such_model")
     return names[0]

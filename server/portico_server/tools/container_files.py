@@ -47,13 +47,13 @@ class ContainerFiles:
                 code="file_too_large",
                 param="file",
             )
-        [made] = await self._artifacts.keep(
+        [artifact] = await self._artifacts.keep(
             [new_artifact(path, data)], Author(row.id, owner_of_container(row))
         )
-        if await self.put(row, [(made.id, path, "user")]):
-            await self.discard(made.id)
+        if await self.put(row, [(artifact.id, path, "user")]):
+            await self.discard(artifact.id)
             raise TooLarge(no_room_text(path), code="container_full", param="file")
-        return await self.find(row, made.id)
+        return await self.find(row, artifact.id)
 
     async def find(self, row: ContainerRow, file_id: str) -> StoredContainerFile:
         """One of its files by its id. Raises `NotFound`."""
@@ -66,21 +66,23 @@ class ContainerFiles:
             param="file_id",
         )
 
-    async def put(self, row: ContainerRow, named: Sequence[tuple[str, str, FileSource]]) -> Sequence[str]:
+    async def put(
+        self, row: ContainerRow, named_files: Sequence[tuple[str, str, FileSource]]
+    ) -> Sequence[str]:
         """Let artifacts be its files; the paths of those that found no room."""
-        if not named:
+        if not named_files:
             return ()
-        made = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named]
-        put = await self._database.write(rows.put, made, BOUNDS)
-        if put is None:  # it was deleted meanwhile
-            for lost in made:
-                await self.discard(lost.id)
+        file_rows = [ContainerFileRow(file_id, row.id, path, source) for file_id, path, source in named_files]
+        outcome = await self._database.write(rows.put, file_rows, BOUNDS)
+        if outcome is None:  # it was deleted meanwhile
+            for file_row in file_rows:
+                await self.discard(file_row.id)
             raise container_gone_error(row.id)
-        left, replaced = put
-        for file in replaced:
+        remaining_paths, container_files = outcome
+        for file in container_files:
             if file.run_id == row.id:
                 await self.discard(file.id)
-        return left
+        return remaining_paths
 
     async def take(self, row: ContainerRow, paths: Sequence[str]) -> None:
         """Take the files at these paths out of their container."""
@@ -124,5 +126,5 @@ def new_artifact(path: str, data: bytes) -> NewArtifact:
 
 def no_room_text(path: str) -> str:
     """The sentence about a file for which its container has no room."""
-    most = f"{BOUNDS.files} files of {BOUNDS.bytes // MB} MB together"
-    return f"'{path}' is not kept in the container: it may have {most}."
+    limit_text = f"{BOUNDS.files} files of {BOUNDS.bytes // MB} MB together"
+    return f"'{path}' is not kept in the container: it may have {limit_text}."

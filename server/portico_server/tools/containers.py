@@ -106,18 +106,18 @@ class ContainerService:
 
         caller = context.caller
         if session is None or not is_id(session, "cntr_"):
-            outcome = await self._notebooks.run(caller.id, session, cell, report, whole=caller.admin)
+            outcome = await self._notebooks.run(caller.id, session, cell, report, is_whole=caller.admin)
             return outcome, await self._kept(outcome.products, cell, context)
         row = await self._used(session, caller)
         cell = replace(cell, skills={**await self._skills.folders(row.skills, caller), **cell.skills})
-        made: tuple[Artifact, ...] = ()
+        artifacts: tuple[Artifact, ...] = ()
 
         async def around(run: RunCell, laid: dict[str, str]) -> CellOutcome:
-            nonlocal made
+            nonlocal artifacts
             missing = await self._lay(row, run, laid)
             outcome = await run(cell)
             outcome = replace(outcome, notes=(*missing, *outcome.notes))
-            made = await self._kept(outcome.products, cell, context)
+            artifacts = await self._kept(outcome.products, cell, context)
             if cell.fetch:
                 return outcome
             files = [(path, data, source) for path, data in cell.files.items()]
@@ -125,27 +125,32 @@ class ContainerService:
             brought = await self._artifacts.keep(
                 [new_artifact(path, data) for path, data, _ in files], author
             )
-            named = [
-                *((one.id, path, source) for one, (path, _data, source) in zip(brought, files, strict=True)),
+            named_files = [
                 *(
-                    (one.id, _path(product), "assistant")
-                    for one, product in zip(made, outcome.products, strict=True)
+                    (artifact.id, path, source)
+                    for artifact, (path, _data, source) in zip(brought, files, strict=True)
+                ),
+                *(
+                    (artifact.id, _path(product), "assistant")
+                    for artifact, product in zip(artifacts, outcome.products, strict=True)
                 ),
             ]
-            left = await self._files.put(row, named)
+            remaining_paths = await self._files.put(row, named_files)
             for one, (path, _data, _source) in zip(brought, files, strict=True):
-                if path in left:
+                if path in remaining_paths:
                     await self._files.discard(one.id)
-            laid.update({path: file_id for file_id, path, _source in named if path not in left})
+            laid.update(
+                {path: file_id for file_id, path, _source in named_files if path not in remaining_paths}
+            )
             await self._files.take(row, [path for path in outcome.gone if path in laid])
             for path in outcome.gone:
                 laid.pop(path, None)
-            return replace(outcome, notes=(*outcome.notes, *map(no_room_text, left)))
+            return replace(outcome, notes=(*outcome.notes, *map(no_room_text, remaining_paths)))
 
         outcome = await self._notebooks.run(
-            row.owner, row.id, cell, report, whole=caller.admin, around=around
+            row.owner, row.id, cell, report, is_whole=caller.admin, around=around
         )
-        return outcome, made
+        return outcome, artifacts
 
     async def _kept(self, products: Sequence[Product], cell: Cell, context: Context) -> tuple[Artifact, ...]:
         if cell.fetch:
@@ -206,32 +211,37 @@ class ContainerService:
         return await self._skills.about(skill["skill"], caller, skill["version"])
 
     async def create(
-        self, wanted: NewContainer, caller: Principal, files: AsyncIterable[tuple[str, bytes]] | None = None
+        self,
+        container: NewContainer,
+        caller: Principal,
+        files: AsyncIterable[tuple[str, bytes]] | None = None,
     ) -> ContainerRow:
         """A new one with these files, by their paths, of which one at a time is in memory.
 
         Raises `InvalidRequest`, `NotFound`, `TooLarge`, `Conflict`.
         """
-        for number, skill in enumerate(wanted.skills):
+        for number, skill in enumerate(container.skills):
             try:
                 await self._about(skill, caller)
             except (NotFound, InvalidRequest) as error:
                 error.param = f"skills[{number}]"
                 raise
-        sent = [skill for skill in wanted.skills if not isinstance(skill, str) and "archive" in skill]
+        sent_skills = [
+            skill for skill in container.skills if not isinstance(skill, str) and "archive" in skill
+        ]
         moment = await self._database.read(now)
         row = ContainerRow(
             id=new_id("cntr_"),
             owner=caller.id,
-            name=wanted.name,
-            automatic=wanted.automatic,
-            minutes=wanted.minutes,
-            memory_limit=self._memory(wanted.memory_limit),
-            skills=list(wanted.skills),
-            bytes=len(orjson.dumps(sent)) if sent else 0,
+            name=container.name,
+            automatic=container.automatic,
+            minutes=container.minutes,
+            memory_limit=self._memory(container.memory_limit),
+            skills=list(container.skills),
+            bytes=len(orjson.dumps(sent_skills)) if sent_skills else 0,
             created_at=moment,
             last_active_at=moment,
-            expires_at=moment + wanted.minutes * MINUTE_S,
+            expires_at=moment + container.minutes * MINUTE_S,
         )
 
         def add(connection: Any) -> str | None:
@@ -277,37 +287,37 @@ class ContainerService:
         """Forget those that were not used for their time; how many."""
         if dry_run:
             return await self._database.read(rows.count_expired)
-        gone = 0
-        while found := await self._database.read(rows.expired, _BATCH_ROWS):
-            for container_id, owner in found:
+        removed_count = 0
+        while expired_containers := await self._database.read(rows.expired, _BATCH_ROWS):
+            for container_id, owner in expired_containers:
                 await self._forget(container_id, owner)
-            gone += len(found)
-        return gone
+            removed_count += len(expired_containers)
+        return removed_count
 
     async def _forget(self, container_id: str, owner: str) -> None:
         await self._notebooks.end(owner, container_id)
         await self._database.write(rows.remove, container_id)
-        while found := await self._artifacts.list(SYSTEM, run_id=container_id):
-            for row in found:
+        while artifact_rows := await self._artifacts.list(SYSTEM, run_id=container_id):
+            for row in artifact_rows:
                 await self._files.discard(row.id)
 
     async def _used(self, container_id: str, caller: Principal) -> ContainerRow:
         await self.get(container_id, caller)
         return _seen(await self._database.write(rows.use, container_id), container_id, caller)
 
-    def _memory(self, wanted: str | None) -> str | None:
-        if wanted is None:
+    def _memory(self, memory_size: str | None) -> str | None:
+        if memory_size is None:
             return next(
                 (name for name, mb in reversed(list(MEMORY_MB.items())) if mb <= self._memory_mb), None
             )
-        if MEMORY_MB[wanted] > self._memory_mb:
+        if MEMORY_MB[memory_size] > self._memory_mb:
             raise InvalidRequest(
                 f"Containers here have {self._memory_mb} MB of memory (the setting notebook_memory_mb), fewer than "
-                f"'{wanted}'. Leave 'memory_limit' out.",
+                f"'{memory_size}'. Leave 'memory_limit' out.",
                 code="unsupported_value",
                 param="memory_limit",
             )
-        return wanted
+        return memory_size
 
     async def add(self, container_id: str, path: str, data: bytes, caller: Principal) -> StoredContainerFile:
         """Put a file there, in place of one with the same path. Raises `NotFound`, `InvalidRequest`, `TooLarge`."""

@@ -73,7 +73,7 @@ async def answer(
     """The rows that a query of ``caller`` finds; what is wrong with it is told to who asked."""
     try:
         async with _QUERIES.taken(caller):
-            found = await source.read(
+            query_rows = await source.read(
                 arguments["query"],
                 arguments.get("parameters", ()),
                 limit=int(arguments.get("max_rows", 100)),
@@ -81,36 +81,36 @@ async def answer(
             )
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
-    return _rows(found)
+    return _rows(query_rows)
 
 
 async def tables(source: QuerySource, caller: str) -> ToolResult:
     """All tables and views with their columns."""
     try:
         async with _QUERIES.taken(caller):
-            found = await source.tables()
+            table_infos = await source.tables()
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
-    text = "\n".join(map(_line, found)) or "There are no tables."
-    described = [
+    text = "\n".join(map(_line, table_infos)) or "There are no tables."
+    table_documents = [
         {
             "name": table.name,
             "kind": table.kind,
             "columns": [{"name": name, "type": kind} for name, kind in table.columns],
         }
-        for table in found
+        for table in table_infos
     ]
-    return ToolResult(text, {"tables": described})
+    return ToolResult(text, {"tables": table_documents})
 
 
-def _rows(found: QueryRows) -> ToolResult:
-    lines = [_joined(found.columns), *map(_joined, found.rows)]
-    if found.truncated:
+def _rows(query_rows: QueryRows) -> ToolResult:
+    lines = [_joined(query_rows.columns), *map(_joined, query_rows.rows)]
+    if query_rows.truncated:
         lines.append("[There are more rows.]")
     result = {
-        "columns": list(found.columns),
-        "rows": [list(row) for row in found.rows],
-        "truncated": found.truncated,
+        "columns": list(query_rows.columns),
+        "rows": [list(row) for row in query_rows.rows],
+        "truncated": query_rows.truncated,
     }
     return ToolResult("\n".join(lines), result)
 

@@ -49,8 +49,8 @@ def rule_of(value: Any, at: str) -> Rule:
     """The rule that an operator wrote. Raises `InvalidRequest` that names the field under ``at``."""
     for rule in get_args(Rule):
         if value == rule or (value is None and not rule):
-            found: Rule = rule
-            return found
+            found_rule: Rule = rule
+            return found_rule
     raise InvalidRequest(
         f"{at}.approval is {value!r}, but must be one of {', '.join(RULES)}.", param=f"{at}.approval"
     )
@@ -112,8 +112,8 @@ class ToolEntry:
 
     def offers(self, tool: str) -> bool:
         """Whether a tool, or an operation of an API, of this name is to be a tool here."""
-        allowed = not self.allow or any(fnmatchcase(tool, pattern) for pattern in self.allow)
-        return allowed and not any(fnmatchcase(tool, pattern) for pattern in self.deny)
+        is_allowed = not self.allow or any(fnmatchcase(tool, pattern) for pattern in self.allow)
+        return is_allowed and not any(fnmatchcase(tool, pattern) for pattern in self.deny)
 
     def to_json(self) -> dict[str, Any]:
         """What it is parsed from, secrets included."""
@@ -153,6 +153,6 @@ def is_timeout(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, int | float) and 0 < value <= MAX_TIMEOUT_S
 
 
-def wrong(at: str, key: str, expected: str) -> InvalidRequest:
-    """The error for a field ``at.key`` that is not what is ``expected``."""
-    return InvalidRequest(f"{at}.{key} must be {expected}.", param=f"{at}.{key}")
+def wrong(at: str, key: str, expectation: str) -> InvalidRequest:
+    """The error for a field ``at.key`` that is not what is ``expectation``."""
+    return InvalidRequest(f"{at}.{key} must be {expectation}.", param=f"{at}.{key}")

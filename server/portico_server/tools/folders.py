@@ -16,10 +16,10 @@ class Folders:
     roots: dict[str, Path]
 
     @classmethod
-    def of(cls, given: str) -> Folders:
+    def of(cls, folder_list: str) -> Folders:
         """From the setting ``tool_folders``: paths separated by commas. A name that two share gets a number."""
         roots: dict[str, Path] = {}
-        for text in comma_separated(given):
+        for text in comma_separated(folder_list):
             path = Path(text).expanduser().resolve()
             name, number = path.name or "root", 1
             while name in roots:
@@ -28,29 +28,33 @@ class Folders:
             roots[name] = path
         return cls(roots)
 
-    def find(self, given: str) -> Path:
+    def find(self, path_text: str) -> Path:
         """The file or folder that ``FOLDER/…`` or an absolute path means, links followed.
 
         Raises `InvalidRequest` for one outside the folders, `NotFound` for one that is not there.
         """
-        if "\0" in given:
+        if "\0" in path_text:
             raise InvalidRequest("A path has no NUL character in it.", param="path")
-        first, _, rest = given.strip("/").partition("/")
-        path = Path(given) if Path(given).is_absolute() else self.roots.get(first, Path("/nowhere")) / rest
+        first, _, remainder = path_text.strip("/").partition("/")
+        path = (
+            Path(path_text)
+            if Path(path_text).is_absolute()
+            else self.roots.get(first, Path("/nowhere")) / remainder
+        )
         try:
-            found = path.resolve(strict=True)
+            found_path = path.resolve(strict=True)
         except (OSError, RuntimeError):
-            found = None
-        inside = (found or path.absolute()).is_relative_to
+            found_path = None
+        inside = (found_path or path.absolute()).is_relative_to
         if ".." in path.parts or not any(inside(root) for root in self.roots.values()):
             raise InvalidRequest(
-                f"'{given[:200]}' is not in a folder that may be read. Those are: {', '.join(self.roots)}.",
+                f"'{path_text[:200]}' is not in a folder that may be read. Those are: {', '.join(self.roots)}.",
                 code="outside_folders",
                 param="path",
             )
-        if found is None:
-            raise NotFound(f"There is no '{given[:200]}'.", code="file_not_found", param="path")
-        return found
+        if found_path is None:
+            raise NotFound(f"There is no '{path_text[:200]}'.", code="file_not_found", param="path")
+        return found_path
 
     def name(self, path: Path) -> str:
         """What a path is called here: ``FOLDER/…``."""

@@ -12,5 +12,5 @@ def outcome(value: Any) -> ToolResult:
     """Text as it is; anything else as JSON, under ``result`` where it is not an object."""
     if isinstance(value, str):
         return ToolResult(value)
-    structured = value if isinstance(value, dict) else {"result": value}
-    return ToolResult(json.dumps(value, ensure_ascii=False), structured)
+    structured_content = value if isinstance(value, dict) else {"result": value}
+    return ToolResult(json.dumps(value, ensure_ascii=False), structured_content)

@@ -129,47 +129,49 @@ class ServedTools:
                 )
             require_schema(function.name, function.input_schema, f"functions[{number}].input_schema")
             caller.require(f"tools:{function.name}:call")
-            known = self._offered.get((owner, function.name))
-            if known is not None and known.owner != caller.id:
+            current_offer = self._offered.get((owner, function.name))
+            if current_offer is not None and current_offer.owner != caller.id:
                 raise _taken(f"Another key serves a function '{function.name}'.")
         self._check_free([function.name for function in functions], owner)
         self._check_room(caller.id, worker, {(owner, function.name) for function in functions})
         self.leave(caller, worker, stay={(owner, function.name) for function in functions})
         key = (caller.id, worker)
-        named = {function.name: function for function in functions}
-        self._workers[key] = _Worker(caller.id, worker, named, self._clock(), owner)
+        function_specs = {function.name: function for function in functions}
+        self._workers[key] = _Worker(caller.id, worker, function_specs, self._clock(), owner)
         for function in functions:
             self._toolbox.add(self._tool(function, owner), function.approval, replace=True)
             self._offered.setdefault((owner, function.name), _Offered(caller.id)).workers.add(key)
-        return list(named)
+        return list(function_specs)
 
     def heard(self, caller: Principal, worker: str) -> list[str]:
         """A worker says that it is there; what the questions that it may claim are called.
 
         Raises `NotFound` if it is not known, or no longer: it joins again.
         """
-        known = self._workers.get((caller.id, worker))
-        if known is None:
+        known_worker = self._workers.get((caller.id, worker))
+        if known_worker is None:
             raise NotFound(
                 f"There is no worker '{worker}' here (the daemon may have been started again). Join again.",
                 code="worker_not_found",
                 param="worker",
             )
-        known.heard = self._clock()
-        return [function_name(name, known.named) for name in known.functions]
+        known_worker.heard = self._clock()
+        return [function_name(name, known_worker.named) for name in known_worker.functions]
 
     def broke_off(self, caller: Principal, worker: str) -> None:
         """The connection of a worker has ended in the middle of a claim: it comes back soon, or is gone."""
-        known = self._workers.get((caller.id, worker))
-        if known is not None:
-            known.heard = min(known.heard, self._clock() - SILENCE_TIMEOUT_S + RECONNECT_TIMEOUT_S)
+        known_worker = self._workers.get((caller.id, worker))
+        if known_worker is not None:
+            known_worker.heard = min(
+                known_worker.heard, self._clock() - SILENCE_TIMEOUT_S + RECONNECT_TIMEOUT_S
+            )
 
     def leave(self, caller: Principal, worker: str, *, stay: set[Named] | None = None) -> None:
         """A worker says goodbye: the functions that no other one serves are gone, save those in ``stay``."""
-        known = self._workers.pop((caller.id, worker), None)
-        if known is None:
+        known_worker = self._workers.pop((caller.id, worker), None)
+        if known_worker is None:
             return
-        for name in self._forget(known):
+        for name in self._forget(known_worker):
             if name not in (stay or ()):
                 self._withdraw(name)
 
@@ -188,11 +190,11 @@ class ServedTools:
 
     def every(self, caller: Principal) -> list[WorkerInfo]:
         """The caller's workers, or all of them for an admin, by name."""
-        shown = [worker for worker in self._workers.values() if caller.sees(worker.owner)]
+        workers = [worker for worker in self._workers.values() if caller.sees(worker.owner)]
         now, wall = self._clock(), time.time()
         return [
             WorkerInfo(worker.name, worker.owner, sorted(worker.functions), wall - (now - worker.heard))
-            for worker in sorted(shown, key=lambda worker: worker.name)
+            for worker in sorted(workers, key=lambda worker: worker.name)
         ]
 
     def sweep(self) -> None:
@@ -203,23 +205,23 @@ class ServedTools:
                 del self._workers[key]
                 for name in self._forget(worker):
                     self._offered[name].lost = now
-        for name, offered in list(self._offered.items()):
-            if not offered.workers and now - offered.lost > FUNCTION_LIFETIME_S:
+        for name, offer in list(self._offered.items()):
+            if not offer.workers and now - offer.lost > FUNCTION_LIFETIME_S:
                 self._withdraw(name)
 
     def _forget(self, worker: _Worker) -> list[Named]:
         """The functions that nobody serves without this worker."""
-        left = []
+        abandoned_names = []
         for name in worker.functions:
-            offered = self._offered[worker.named, name]
-            offered.workers.discard((worker.owner, worker.name))
-            if not offered.workers:
-                left.append((worker.named, name))
-        return left
+            offer = self._offered[worker.named, name]
+            offer.workers.discard((worker.owner, worker.name))
+            if not offer.workers:
+                abandoned_names.append((worker.named, name))
+        return abandoned_names
 
-    def _withdraw(self, named: Named) -> None:
-        del self._offered[named]
-        owner, name = named
+    def _withdraw(self, function_key: Named) -> None:
+        del self._offered[function_key]
+        owner, name = function_key
         self._toolbox.remove(name, owner)
 
     def _check_free(self, names: Sequence[str], owner: str | None) -> None:
@@ -232,14 +234,14 @@ class ServedTools:
             if self._toolbox.has(name):
                 raise _taken(f"There is a tool '{name}' here already.")
 
-    def _check_room(self, key: str, worker: str, named: set[Named]) -> None:
+    def _check_room(self, key: str, worker: str, nameds: set[Named]) -> None:
         """Raise `TooMany` if the key would have too many workers or functions."""
-        others = [each for each in self._workers.values() if each.owner == key and each.name != worker]
-        served = {name for name, offered in self._offered.items() if offered.owner == key}
-        served -= {
-            name for name in served if self._offered[name].workers == {(key, worker)}
+        workers = [each for each in self._workers.values() if each.owner == key and each.name != worker]
+        served_names = {name for name, offer in self._offered.items() if offer.owner == key}
+        served_names -= {
+            name for name in served_names if self._offered[name].workers == {(key, worker)}
         }  # it comes back with others
-        if len(others) >= MAX_WORKERS_PER_KEY or len(served | named) > MAX_FUNCTIONS_PER_KEY:
+        if len(workers) >= MAX_WORKERS_PER_KEY or len(served_names | nameds) > MAX_FUNCTIONS_PER_KEY:
             raise TooMany(
                 f"One key may have {MAX_WORKERS_PER_KEY} workers, which serve {MAX_FUNCTIONS_PER_KEY:,} functions "
                 "together. Let one of them leave first.",
@@ -282,10 +284,10 @@ class ServedTools:
         except DeadlineExceeded as late:
             if late.code != "question_expired":
                 raise
-            offered = self._offered.get((owner, function.name))
+            offer = self._offered.get((owner, function.name))
             who = (
                 "The client that serves it did not answer"
-                if offered is not None and offered.workers
+                if offer is not None and offer.workers
                 else "No client that serves it was connected"
             )
             return ToolResult(

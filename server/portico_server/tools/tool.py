@@ -73,14 +73,20 @@ async def fitting(
     result = await _structured(tool, result, artifacts, context)
     if len(result.text) <= MAX_TEXT_CHARS:
         return result
-    whole = f"{len(result.text)} characters in all"
-    made = NewArtifact(
+    length_note = f"{len(result.text)} characters in all"
+    artifact = NewArtifact(
         f"{tool.name}.txt", "text/plain; charset=utf-8", result.text.encode("utf-8", "replace")
     )
-    kept = await _kept(made, artifacts, context)
-    where = f"{whole}; the rest is left out" if kept is None else f"{whole}: {kept.link}"
+    kept_artifact = await _kept(artifact, artifacts, context)
+    where = (
+        f"{length_note}; the rest is left out"
+        if kept_artifact is None
+        else f"{length_note}: {kept_artifact.link}"
+    )
     text = f"{result.text[:HEAD_CHARS]}\n\n[… {where} …]\n\n{result.text[-TAIL_CHARS:]}"
-    return replace(result, text=text, artifacts=(*result.artifacts, *([kept] if kept else ())))
+    return replace(
+        result, text=text, artifacts=(*result.artifacts, *([kept_artifact] if kept_artifact else ()))
+    )
 
 
 async def _structured(
@@ -89,33 +95,35 @@ async def _structured(
     data = None if result.structured is None else _json(result.structured)
     if data is None or len(data) <= MAX_STRUCTURED_BYTES:
         return result
-    kept = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
-    where = "which is left out" if kept is None else f"which is kept at {kept.link}"
+    artifact = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
+    where = "which is left out" if artifact is None else f"which is kept at {artifact.link}"
     note = f"[The result has {len(data)} bytes of JSON, {where}.]"
     if tool.output_schema is not None:
         # A client that was promised a structure takes a result without one for broken: an error needs none.
         return ToolResult(
             f"'{tool.name}' answered with more than can be passed on. {note}\n\n{result.text[:HEAD_CHARS]}",
             is_error=True,
-            artifacts=(*result.artifacts, *([kept] if kept else ())),
+            artifacts=(*result.artifacts, *([artifact] if artifact else ())),
         )
     return replace(
         result,
         text=f"{note}\n\n{result.text}",
         structured=None,
-        artifacts=(*result.artifacts, *([kept] if kept else ())),
+        artifacts=(*result.artifacts, *([artifact] if artifact else ())),
     )
 
 
-async def _kept(made: NewArtifact, artifacts: ArtifactStore | None, context: Context) -> Artifact | None:
+async def _kept(
+    new_artifact: NewArtifact, artifacts: ArtifactStore | None, context: Context
+) -> Artifact | None:
     if artifacts is None:
         return None
-    [kept] = await artifacts.keep([made], context)
-    return kept
+    [artifact] = await artifacts.keep([new_artifact], context)
+    return artifact
 
 
-def _json(structured: Mapping[str, Any]) -> bytes:
+def _json(structured_content: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(structured)
+        return orjson.dumps(structured_content)
     except TypeError:  # an integer beyond 64 bits, half a surrogate pair
-        return json.dumps(structured, default=str).encode()
+        return json.dumps(structured_content, default=str).encode()

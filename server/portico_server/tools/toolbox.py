@@ -47,8 +47,8 @@ class Toolbox:
             self.add(make(self._registry))
         self._registry.add_source(PluginTools(self.plugins))
 
-    def _accept(self, held: Any) -> ToolServable:
-        tool = held(self._registry)
+    def _accept(self, tool_class: Any) -> ToolServable:
+        tool = tool_class(self._registry)
         if not isinstance(tool, Tool):
             raise InvalidRequest(f"a tool's function must return a Tool, not {tool!r}.")
         asks = tool.needs_approval or self._approval.needed("", tool)
@@ -59,8 +59,8 @@ class Toolbox:
     def add(self, tool: Tool, approval: Rule | None = None, *, replace: bool = False) -> None:
         """Add one tool, with the operator's rule for it if it has one. Raises `Conflict` if its name is taken."""
         if approval is not None:
-            needed = tool.needs_approval or self._approval.needed(approval, tool)
-            tool = dataclasses.replace(tool, needs_approval=needed)
+            is_needed = tool.needs_approval or self._approval.needed(approval, tool)
+            tool = dataclasses.replace(tool, needs_approval=is_needed)
         servable = ToolServable(tool, self._artifacts, self._approval.limit)
         self._registry.add(servable, replace=replace)
         if tool.source == "built-in":
@@ -142,9 +142,9 @@ class ToolServable:
             raise InvalidRequest(f"'{self._tool.name}' is a tool: it takes arguments, nothing else.")
         self._checker.check(request.arguments)
         if self._tool.needs_approval:
-            refused = await refusal(self._tool, request, context, self._wait_s)
-            if refused is not None:
-                return refused
+            tool_result = await refusal(self._tool, request, context, self._wait_s)
+            if tool_result is not None:
+                return tool_result
         try:
             async with asyncio.timeout(self._tool.timeout):
                 result = await self._work(request, context)

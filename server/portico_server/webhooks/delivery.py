@@ -92,9 +92,9 @@ class WebhookSender:
         event_id: str,
         payload: str,
         secrets: Sequence[str],
-        more: Mapping[str, str] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
     ) -> ReceiverAnswer:
-        """Send it now, signed by each of ``secrets`` and with ``more`` headers. Redirects are not followed.
+        """Send it now, signed by each of ``secrets`` and with ``extra_headers`` headers. Redirects are not followed.
 
         Raises `PorticoError`.
         """
@@ -106,12 +106,12 @@ class WebhookSender:
             "webhook-id": event_id,
             "webhook-timestamp": str(moment),
             "webhook-signature": " ".join(sign(secret, event_id, moment, payload) for secret in secrets),
-            **(more or {}),
+            **(extra_headers or {}),
         }
         async with (
             self._fetcher.session() as session,
             session.open(
-                url, headers, seconds=TIMEOUT_S, method="POST", signed=True, body=payload.encode()
+                url, headers, seconds=TIMEOUT_S, method="POST", is_signed=True, body=payload.encode()
             ) as answer,
         ):
             size = 0
@@ -145,19 +145,19 @@ class WebhookDeliveries:
         self._looked = asyncio.Condition()
         self.principals: Callable[[str], Principal] | None = None
 
-    async def run(self, *, alone: bool) -> None:
-        """Send until cancelled. ``alone``: no other daemon shares the database, so every old lease is dead."""
+    async def run(self, *, is_alone: bool) -> None:
+        """Send until cancelled. ``is_alone``: no other daemon shares the database, so every old lease is dead."""
         self._database.on_commit(rows.TOPIC, self._wake)
-        released = not alone
+        is_released = not is_alone
         try:
             while True:
                 self._wake.clear()
                 self._looks += 1
                 pause = POLL_INTERVAL_S
                 try:
-                    if not released:
+                    if not is_released:
                         await self._database.write(rows.release_all, self._holder)
-                        released = True
+                        is_released = True
                     coming = await self._database.read(rows.seconds_to_next)
                     if coming is not None and coming <= 0:
                         await self._take()
@@ -202,8 +202,8 @@ class WebhookDeliveries:
         while True:
             try:
                 if await self._database.read(rows.any_used):
-                    async with self._database.exclusive("webhooks", wait_s=0.0) as ours:
-                        for settle in self._settles if ours else ():
+                    async with self._database.exclusive("webhooks", wait_s=0.0) as is_ours:
+                        for settle in self._settles if is_ours else ():
                             await settle()
             except PorticoError as error:
                 logger.warning("what has ended could not be looked at: %s", error.message)
@@ -213,71 +213,87 @@ class WebhookDeliveries:
         free = BOUNDS.here - len(self._sending)
         if free <= 0:
             return  # who is done wakes us
-        for claimed in await self._database.write(rows.claim, self._holder, LEASE_S, free, BOUNDS):
-            task = asyncio.create_task(self._deliver(claimed), name=f"webhook event {claimed.id}")
-            self._sending[claimed.id] = task
-            task.add_done_callback(partial(self._done, claimed.id))
+        for claimed_delivery in await self._database.write(rows.claim, self._holder, LEASE_S, free, BOUNDS):
+            task = asyncio.create_task(
+                self._deliver(claimed_delivery), name=f"webhook event {claimed_delivery.id}"
+            )
+            self._sending[claimed_delivery.id] = task
+            task.add_done_callback(partial(self._done, claimed_delivery.id))
 
     def _done(self, event_id: str, task: asyncio.Task[None]) -> None:
         if self._sending.get(event_id) is task:
             del self._sending[event_id]
         self._wake.set()
 
-    async def _deliver(self, claimed: ClaimedDelivery) -> None:
-        work_slots.KEY.set(claimed.owner)
+    async def _deliver(self, claimed_delivery: ClaimedDelivery) -> None:
+        work_slots.KEY.set(claimed_delivery.owner)
         try:
             if self.principals is not None:
-                self.principals(claimed.owner)
+                self.principals(claimed_delivery.owner)
         except PorticoError:
             reason = "The key that it belongs to was revoked."
-            await self._write(claimed, DeliveryOutcome(delivered=False, error=reason), reason)
+            await self._write(claimed_delivery, DeliveryOutcome(delivered=False, error=reason), reason)
             return
         try:
-            answered = await self._sender.send(
-                claimed.url, claimed.id, claimed.payload, claimed.secrets, claimed.headers
+            answer = await self._sender.send(
+                claimed_delivery.url,
+                claimed_delivery.id,
+                claimed_delivery.payload,
+                claimed_delivery.secrets,
+                claimed_delivery.headers,
             )
         except PorticoError as error:
-            retry_s = _retry_s(claimed.attempt, None)
-            await self._write(claimed, DeliveryOutcome(delivered=False, error=error.message, retry_s=retry_s))
+            retry_s = _retry_s(claimed_delivery.attempt, None)
+            await self._write(
+                claimed_delivery, DeliveryOutcome(delivered=False, error=error.message, retry_s=retry_s)
+            )
         except Exception:  # a defect: the event is tried again, and the others are sent
-            logger.exception("the event %s could not be sent", claimed.id)
-            retry_s = _retry_s(claimed.attempt, None)
+            logger.exception("the event %s could not be sent", claimed_delivery.id)
+            retry_s = _retry_s(claimed_delivery.attempt, None)
             outcome = DeliveryOutcome(delivered=False, error="The daemon could not send it.", retry_s=retry_s)
-            await self._write(claimed, outcome)
+            await self._write(claimed_delivery, outcome)
         else:
-            await self._heard(claimed, answered)
+            await self._heard(claimed_delivery, answer)
 
-    async def _heard(self, claimed: ClaimedDelivery, answered: ReceiverAnswer) -> None:
-        status = answered.status
+    async def _heard(self, claimed_delivery: ClaimedDelivery, receiver_answer: ReceiverAnswer) -> None:
+        status = receiver_answer.status
         if 200 <= status < 300:
-            await self._write(claimed, DeliveryOutcome(delivered=True, status=status))
+            await self._write(claimed_delivery, DeliveryOutcome(delivered=True, status=status))
             return
         if status == GONE_STATUS:
             reason = "The receiver answered HTTP 410: it wants nothing more."
-            await self._write(claimed, DeliveryOutcome(delivered=False, status=status, error=reason), reason)
+            await self._write(
+                claimed_delivery, DeliveryOutcome(delivered=False, status=status, error=reason), reason
+            )
             return
         error = f"The receiver answered HTTP {status}, where a status of 200 to 299 was expected."
         if 300 <= status < 400:
             error += " Redirects are not followed: give the webhook the address itself."
-        retry_s = _retry_s(claimed.attempt, answered.retry_after)
+        retry_s = _retry_s(claimed_delivery.attempt, receiver_answer.retry_after)
         await self._write(
-            claimed, DeliveryOutcome(delivered=False, status=status, error=error, retry_s=retry_s)
+            claimed_delivery, DeliveryOutcome(delivered=False, status=status, error=error, retry_s=retry_s)
         )
 
-    async def _write(self, claimed: ClaimedDelivery, outcome: DeliveryOutcome, disabled: str = "") -> None:
-        """Write down what came of an attempt; ``disabled``: why nothing more is sent to the webhook."""
+    async def _write(
+        self, claimed_delivery: ClaimedDelivery, outcome: DeliveryOutcome, disable_reason: str = ""
+    ) -> None:
+        """Write down what came of an attempt; ``disable_reason``: why nothing more is sent to the webhook."""
         if not outcome.delivered:
             # Without the error, in which the address may stand: that is a secret with some receivers.
-            said = "nothing" if outcome.status is None else f"HTTP {outcome.status}"
+            answer_text = "nothing" if outcome.status is None else f"HTTP {outcome.status}"
             words = "webhook %s did not take event %s in attempt %d: it answered %s"
-            logger.info(words, claimed.webhook_id, claimed.id, claimed.attempt, said)
+            logger.info(
+                words, claimed_delivery.webhook_id, claimed_delivery.id, claimed_delivery.attempt, answer_text
+            )
         try:
-            await self._database.write_soon(rows.settle, claimed.id, self._holder, outcome)
-            if disabled:
-                await self._database.write(rows.disable, claimed.webhook_id, disabled)
+            await self._database.write_soon(rows.settle, claimed_delivery.id, self._holder, outcome)
+            if disable_reason:
+                await self._database.write(rows.disable, claimed_delivery.webhook_id, disable_reason)
         except PorticoError as error:
             # Its lease runs out, and it is sent again: a receiver knows it by its id.
-            logger.error("what became of event %s could not be written: %s", claimed.id, error.message)
+            logger.error(
+                "what became of event %s could not be written: %s", claimed_delivery.id, error.message
+            )
 
 
 def _retry_s(attempt: int, retry_after: float | None) -> float | None:

@@ -104,17 +104,17 @@ class WebhookService:
         Raises `NotFound`, `InvalidRequest`.
         """
         row = await self.get(webhook_id, caller)
-        given: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         if name is not None:
-            given["name"] = name
+            changes["name"] = name
         if url is not None:
             self._check_url(url)
-            given["url"] = url
+            changes["url"] = url
         if event_types is not None:
-            given["event_types"] = _checked_types(event_types)
-        changed = {field: value for field, value in given.items() if getattr(row, field) != value}
-        if changed or (row.disabled is not None and (given or disabled is False)):
-            await self._database.write(rows.change, row.id, changed)
+            changes["event_types"] = _checked_types(event_types)
+        changed_fields = {field: value for field, value in changes.items() if getattr(row, field) != value}
+        if changed_fields or (row.disabled is not None and (changes or disabled is False)):
+            await self._database.write(rows.change, row.id, changed_fields)
         if disabled:
             await self._database.write(rows.disable, row.id, DISABLED_BY_OWNER)
         return await self.get(webhook_id, caller)
@@ -144,11 +144,13 @@ class WebhookService:
                 retry_after=5.0,
             )
         event_id, now = new_id("evt_"), time.time()
-        still = [row.previous_secret] if row.previous_secret and (row.previous_until or 0.0) > now else []
+        other_secrets = (
+            [row.previous_secret] if row.previous_secret and (row.previous_until or 0.0) > now else []
+        )
         payload = rows.payload(event_id, event_type, f"{event_type.replace('.', '_')}_test", now)
         self._testing[caller.id] += 1
         try:
-            answered = await self._sender.send(row.url, event_id, payload, [row.secret, *still])
+            answer = await self._sender.send(row.url, event_id, payload, [row.secret, *other_secrets])
         except PorticoError as error:
             # The address is what has to be changed: a client that repeats what failed here would only wait again.
             raise InvalidRequest(
@@ -157,7 +159,7 @@ class WebhookService:
         finally:
             self._testing[caller.id] -= 1
             self._testing += Counter()  # forgets those that have none
-        return answered.status
+        return answer.status
 
     async def watch_task(
         self, task_id: str, name: str, url: str, headers: Mapping[str, str], caller: Principal
@@ -207,14 +209,14 @@ class WebhookService:
     async def redeliver(self, webhook_id: str, delivery_id: str, caller: Principal) -> DeliveryRow:
         """Send an event once more, whatever has become of it. Raises `NotFound`, `Conflict`, `TooMany`."""
         row = await self.get(webhook_id, caller)
-        found = await self._delivery(row, delivery_id)
+        delivery_row = await self._delivery(row, delivery_id)
         if row.disabled is not None:
             raise Conflict(
                 f"The webhook '{row.id}' is disabled: {row.disabled} Update it first, with its address for example.",
                 code="webhook_disabled",
                 param="webhook_endpoint_id",
             )
-        if not await self._database.write(rows.send_again, found.id):
+        if not await self._database.write(rows.send_again, delivery_row.id):
             raise TooMany(
                 f"{rows.MAX_PENDING_EVENTS:,} events of this key wait to be delivered already.",
                 code="too_many_events",
@@ -223,14 +225,14 @@ class WebhookService:
         return await self._delivery(row, delivery_id)
 
     async def _delivery(self, row: WebhookRow, delivery_id: str) -> DeliveryRow:
-        found = await self._database.read(rows.delivery, delivery_id)
-        if found is None or found.webhook_id != row.id:
+        delivery_row = await self._database.read(rows.delivery, delivery_id)
+        if delivery_row is None or delivery_row.webhook_id != row.id:
             raise NotFound(
                 f"There is no delivery '{delivery_id[:80]}' of this webhook.",
                 code="delivery_not_found",
                 param="delivery_id",
             )
-        return found
+        return delivery_row
 
     def _check_url(self, url: str) -> None:
         if not _URL.fullmatch(url):
@@ -257,4 +259,4 @@ def _checked_types(event_types: Sequence[str], path: str = "event_types") -> lis
                 code="unknown_event_type",
                 param=path if path == "event_type" else f"{path}[{number}]",
             )
-    return [known for known in EVENT_TYPES if known in event_types]
+    return [known_event_type for known_event_type in EVENT_TYPES if known_event_type in event_types]

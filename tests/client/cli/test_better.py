@@ -30,7 +30,7 @@ pytestmark = pytest.mark.model
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
     """A hub in a thread that has the model recommended for this machine; its bytes are those of the tiny one."""
-    better = recommend(this_machine(), accelerated=False)
+    better = recommend(this_machine(), is_accelerated=False)
     if better is None:
         pytest.skip("this machine is too small for any recommended model")
     source = parse_source(better.source)

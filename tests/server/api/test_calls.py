@@ -189,7 +189,7 @@ async def test_its_runs_end_and_so_does_who_follows_them(daemon: ApiServer) -> N
         begun.set()
         await asyncio.get_running_loop().create_future()
 
-    daemon.services.scheduler.handle("wait", work, owned=True)
+    daemon.services.scheduler.handle("wait", work, is_owned=True)
     async with client(daemon) as (key, theirs):
         caller = Principal(key, frozenset({"chat"}))
         run = await daemon.services.scheduler.begin("wait", "wait", {}, caller)

@@ -90,7 +90,7 @@ async def test_what_runs_is_not_begun_again(daemon: ApiServer, set_clock: Clock,
             await may.wait()
         return "done"
 
-    scheduler.handle("work", work, concurrency=4, shared=True)
+    scheduler.handle("work", work, concurrency=4, is_shared=True)
 
     async def done(name: str) -> None:
         run = await daemon.services.runner.arrival(
@@ -104,7 +104,7 @@ async def test_what_runs_is_not_begun_again(daemon: ApiServer, set_clock: Clock,
     async with asyncio.timeout(LIMIT):
         await running.wait()
         set_clock(step)
-        claim = partial(runs.claim, shared=["work"], living_here={long.id})
+        claim = partial(runs.claim, shared_kinds=["work"], living_here={long.id})
         assert await daemon.services.database.write(claim, ["work"], scheduler.holder, LIMIT) is None
         await done("after")  # the queue was looked at
         may.set()

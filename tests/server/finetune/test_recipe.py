@@ -115,7 +115,7 @@ def test_a_recipe_suits_model_and_machine(
     sharding: str,
     checkpointing: bool,
 ) -> None:
-    found = choose_recipe(MODELS[base], DATA, MACHINES[machine], method, given=given, packages=ALL)
+    found = choose_recipe(MODELS[base], DATA, MACHINES[machine], method, overrides=given, packages=ALL)
     assert (found.kind, found.precision, found.processes, found.sharding, found.checkpointing) == (
         *(kind, precision, processes, sharding),
         checkpointing,
@@ -166,7 +166,7 @@ def test_without_memory_the_smallest_recipe_is_told(
     machine: str, base: str, given: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InvalidRequest, match="There is not enough memory") as caught:
-        choose_recipe(MODELS[base], DATA, MACHINES[machine], "supervised", given=given, packages=ALL)
+        choose_recipe(MODELS[base], DATA, MACHINES[machine], "supervised", overrides=given, packages=ALL)
     assert caught.value.code == "memory_insufficient"
     assert words in caught.value.message
     assert "GB" in caught.value.message
@@ -177,14 +177,14 @@ def test_without_bitsandbytes_nothing_has_four_bits() -> None:
         choose_recipe(MODELS["14b"], DATA, MACHINES["4090"], "supervised")
     with pytest.raises(InvalidRequest) as caught:
         choose_recipe(
-            MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given={"kind": "qlora"}, packages=ALL
+            MODELS["135m"], DATA, MACHINES["laptop"], "supervised", overrides={"kind": "qlora"}, packages=ALL
         )
     assert caught.value.param == "overrides.kind"
 
 
 def command(machine: str, base: str, given: dict[str, Any], **resources: Any) -> list[str]:
     found = choose_recipe(
-        MODELS[base], DATA, MACHINES[machine], "supervised", given=given, resources=resources
+        MODELS[base], DATA, MACHINES[machine], "supervised", overrides=given, resources=resources
     )
     assert TrainingRecipe.from_json(found.to_json()) == found
     return list(training_command(Path("python"), found, Path("/jobs/order.json")))
@@ -266,7 +266,7 @@ def test_a_model_that_cannot_be_spread_so_is_refused(
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
         choose_recipe(
-            MODELS["135m"], DATA, MACHINES["4xa100"], "supervised", given=given, resources=resources
+            MODELS["135m"], DATA, MACHINES["4xa100"], "supervised", overrides=given, resources=resources
         )
     assert refused.value.param == param
 
@@ -321,7 +321,7 @@ def test_what_is_given_is_taken_and_said_so() -> None:
 )
 def test_what_no_setting_can_be_is_refused_by_name(given: dict[str, Any], param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", given=given)
+        choose_recipe(MODELS["135m"], DATA, MACHINES["laptop"], "supervised", overrides=given)
     assert caught.value.param == param
 
 

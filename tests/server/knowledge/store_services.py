@@ -151,7 +151,7 @@ async def store_services(
     registry.add_source(stores.served)
     await files.start()
     begun = await stores.start()
-    working = asyncio.create_task(scheduler.run(alone=True))
+    working = asyncio.create_task(scheduler.run(is_alone=True))
     try:
         yield StoreServices(database, registry, runner, scheduler, files, stores, model, begun)
     finally:

@@ -224,7 +224,7 @@ def test_what_it_does_not_say(known: list[dict[str, Any]], question: str) -> Non
 
 
 def test_an_attribute_that_the_request_filters_by_is_left_alone() -> None:
-    assert infer("since 2024", REPORTS, taken=["year"]) == ()
+    assert infer("since 2024", REPORTS, excluded_keys=["year"]) == ()
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch:
 
     def is_said(value: Any, key: str, text: str, *, named: bool) -> bool:
         asked.append(key)
-        return said(value, key, text, named=named)
+        return said(value, key, text, is_named=named)
 
     def name_pattern(key: str) -> re.Pattern[str]:
         asked.append(key)

@@ -48,7 +48,7 @@ async def offered(tmp_path: Path, *, at_work: bool = True, **settings: Any) -> A
     async with model_fixture(tmp_path, **settings) as daemon:
         await daemon.models.machine.better()
         daemon.models.machine.recommended = BETTER
-        working = asyncio.create_task(daemon.scheduler.run(alone=True) if at_work else asyncio.sleep(0))
+        working = asyncio.create_task(daemon.scheduler.run(is_alone=True) if at_work else asyncio.sleep(0))
         try:
             yield daemon
         finally:

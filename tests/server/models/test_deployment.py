@@ -190,7 +190,7 @@ async def test_a_slow_start_that_fails_is_an_error_frame(
 async def test_a_model_that_cannot_be_loaded_says_why_and_is_not_the_callers_fault(
     models: ModelFixture,
 ) -> None:
-    await models.models.add(ModelSpec("m", "/nowhere/model.gguf"), here=False)
+    await models.models.add(ModelSpec("m", "/nowhere/model.gguf"), is_here=False)
     with pytest.raises(Unavailable) as raised:
         await models.ask("m", {"messages": user("x")})
     assert "There is nothing at model.gguf" in raised.value.message  # where it lies is for admins alone

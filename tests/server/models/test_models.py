@@ -120,7 +120,7 @@ async def test_parameters_an_engine_does_not_know_are_refused(models: ModelFixtu
 async def test_a_pull_is_a_run_that_tells_where_the_files_are(tmp_path: Path) -> None:
     async with model_fixture(tmp_path, models=MODELS) as daemon:
         await daemon.models.load("default")  # fetches it, if no test has yet
-        working = asyncio.create_task(daemon.scheduler.run(alone=True))
+        working = asyncio.create_task(daemon.scheduler.run(is_alone=True))
         try:
             run_id = await daemon.models.downloads.pull("default", LOCAL)
             while (run := daemon.runner.get(run_id)) is None:  # noqa: ASYNC110

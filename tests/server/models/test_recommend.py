@@ -42,7 +42,7 @@ def test_recommends_the_best_that_fits(
 
 
 def test_without_an_engine_for_the_gpu_memory_and_cores_decide() -> None:
-    found = recommend(machine(4, 16, 80), accelerated=False)
+    found = recommend(machine(4, 16, 80), is_accelerated=False)
     assert found is not None and (found.name, found.device) == ("qwen3-4b-instruct", "cpu")
     assert "16 GB" in found.reason and "4 cores" in found.reason
 

@@ -75,8 +75,8 @@ def durable(asking: AskingRunner, question: NewQuestion) -> None:
 async def begin(asking: AskingRunner, question: NewQuestion) -> tuple[asyncio.Task[None], str]:
     """A scheduler at work, and a run that waits."""
     durable(asking, question)
-    await asking.questions.start(alone=True)
-    task = asyncio.create_task(asking.scheduler.run(alone=True))
+    await asking.questions.start(is_alone=True)
+    task = asyncio.create_task(asking.scheduler.run(is_alone=True))
     run_id = await asking.scheduler.ensure("flow", "one")
     run = await asking.runner.arrival(run_id, 60)
     assert run is not None

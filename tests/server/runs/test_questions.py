@@ -37,7 +37,7 @@ async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> 
     question = await asked(run)
     assert run.status == "waiting"
     assert (question.kind, question.name, question.arguments) == ("approval", "delete_all", {"path": "/"})
-    await asking.questions.answer(question.id, LOCAL, accepted=True, note="go on")
+    await asking.questions.answer(question.id, LOCAL, is_accepted=True, note="go on")
     assert await asking.runner.wait(run) == GivenAnswer(True, None, "go on", "local")
     assert run.status == "completed"
     events = [event async for _number, event in run.log.follow()]
@@ -47,7 +47,7 @@ async def test_a_run_waits_and_goes_on_with_the_answer(asking: AskingRunner) -> 
 
 async def test_a_refusal_is_an_answer(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
-    await asking.questions.answer((await asked(run)).id, LOCAL, accepted=False, note="not today")
+    await asking.questions.answer((await asked(run)).id, LOCAL, is_accepted=False, note="not today")
     assert await asking.runner.wait(run) == GivenAnswer(False, None, "not today", "local")
 
 
@@ -64,7 +64,7 @@ async def test_a_question_of_a_child_reaches_the_listeners_of_the_run(asking: As
         return await context.call("asker", ToolCall({}))
 
     run = asking.runner.spawn("test", "parent", LOCAL, work)
-    await asking.questions.answer((await asked(run)).id, LOCAL, accepted=True)
+    await asking.questions.answer((await asked(run)).id, LOCAL, is_accepted=True)
     assert (await asking.runner.wait(run)).text == "True"
 
 
@@ -89,7 +89,7 @@ async def test_after_the_answer_the_limit_holds_again(database: Database) -> Non
         await asyncio.get_running_loop().create_future()
 
     run = daemon.runner.spawn("test", "slow", LOCAL, work)
-    await daemon.questions.answer((await asked(run)).id, LOCAL, accepted=True)
+    await daemon.questions.answer((await asked(run)).id, LOCAL, is_accepted=True)
     with pytest.raises(DeadlineExceeded):
         await daemon.runner.wait(run)
 
@@ -102,7 +102,7 @@ async def test_what_nobody_answers_expires(asking: AskingRunner) -> None:
     (row,) = (await asking.questions.list(LOCAL)).data
     assert row.status == "expired"
     with pytest.raises(Conflict, match="in time"):
-        await asking.questions.answer(row.id, LOCAL, accepted=True)
+        await asking.questions.answer(row.id, LOCAL, is_accepted=True)
 
 
 async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -> None:
@@ -116,14 +116,14 @@ async def test_cancelling_a_run_takes_its_questions_back(asking: AskingRunner) -
                 pass
         assert (await asking.questions.get(question.id, LOCAL)).status == "cancelled"
         with pytest.raises(Conflict, match="has ended"):
-            await asking.questions.answer(question.id, LOCAL, accepted=True)
+            await asking.questions.answer(question.id, LOCAL, is_accepted=True)
 
 
 async def test_of_two_answers_at_once_one_wins(asking: AskingRunner) -> None:
     run = asking.ask(APPROVE)
     question = await asked(run)
     said = await asyncio.gather(
-        *(asking.questions.answer(question.id, LOCAL, accepted=yes) for yes in (True, False, True)),
+        *(asking.questions.answer(question.id, LOCAL, is_accepted=yes) for yes in (True, False, True)),
         return_exceptions=True,
     )
     won = [item for item in said if isinstance(item, rows.QuestionRow)]
@@ -143,11 +143,11 @@ async def test_an_answer_must_have_the_shape_that_was_asked_for(asking: AskingRu
     run = asking.ask(NewQuestion("input", "sizes", answer_schema=schema))
     question = await asked(run)
     with pytest.raises(InvalidRequest) as wrong:
-        await asking.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, "two"]})
+        await asking.questions.answer(question.id, LOCAL, is_accepted=True, value={"sizes": [1, "two"]})
     assert wrong.value.param == "value.sizes[1]"
     assert "properties/sizes/items/type" in wrong.value.message
     assert run.status == "waiting"
-    await asking.questions.answer(question.id, LOCAL, accepted=True, value={"sizes": [1, 2]})
+    await asking.questions.answer(question.id, LOCAL, is_accepted=True, value={"sizes": [1, 2]})
     assert (await asking.runner.wait(run)).value == {"sizes": [1, 2]}
 
 
@@ -155,10 +155,10 @@ async def test_only_the_owner_and_an_admin_see_a_question(asking: AskingRunner) 
     run = asking.ask(APPROVE, ANNA)
     question = await asked(run)
     with pytest.raises(NotFound):
-        await asking.questions.answer(question.id, BERT, accepted=True)
+        await asking.questions.answer(question.id, BERT, is_accepted=True)
     assert not (await asking.questions.list(BERT)).data
     assert [row.id for row in (await asking.questions.list(ANNA)).data] == [question.id]
-    await asking.questions.answer(question.id, ANNA, accepted=True)
+    await asking.questions.answer(question.id, ANNA, is_accepted=True)
     assert (await asking.runner.wait(run)).by == "anna"
 
 
@@ -167,8 +167,8 @@ async def test_approvals_can_be_for_admins_alone(database: Database) -> None:
     run = daemon.ask(APPROVE, ANNA)
     question = await asked(run)
     with pytest.raises(Forbidden, match="given by an admin"):
-        await daemon.questions.answer(question.id, ANNA, accepted=True)
-    await daemon.questions.answer(question.id, LOCAL, accepted=True)
+        await daemon.questions.answer(question.id, ANNA, is_accepted=True)
+    await daemon.questions.answer(question.id, LOCAL, is_accepted=True)
     assert (await daemon.runner.wait(run)).by == "local"
 
 
@@ -185,11 +185,11 @@ async def test_steps_may_ask_side_by_side(asking: AskingRunner) -> None:
             _number, event = await anext(numbered)
             if isinstance(event, Asked):
                 found[event.name] = event.id
-    await asking.questions.answer(found["b"], LOCAL, accepted=False)
+    await asking.questions.answer(found["b"], LOCAL, is_accepted=False)
     while not isinstance((await anext(numbered))[1], Answered):
         pass
     assert run.status == "waiting"
-    await asking.questions.answer(found["a"], LOCAL, accepted=True)
+    await asking.questions.answer(found["a"], LOCAL, is_accepted=True)
     assert await asking.runner.wait(run) == [True, False]
 
 
@@ -197,7 +197,7 @@ async def test_two_hundred_runs_may_wait_at_once(asking: AskingRunner) -> None:
     waiting = [asking.ask(APPROVE) for _ in range(200)]
     questions = [await asked(run) for run in waiting]
     assert len((await asking.questions.list(LOCAL, status="pending", limit=1000)).data) == 200
-    await asyncio.gather(*(asking.questions.answer(item.id, LOCAL, accepted=True) for item in questions))
+    await asyncio.gather(*(asking.questions.answer(item.id, LOCAL, is_accepted=True) for item in questions))
     answers = [await asking.runner.wait(run) for run in waiting]
     assert all(answer.accepted for answer in answers)
 
@@ -219,7 +219,7 @@ async def test_a_watcher_sees_what_waits_and_what_becomes_of_it(asking: AskingRu
     others = asking.questions.watch(BERT)
     nothing = asyncio.create_task(anext(others))  # type: ignore[arg-type]
     first = await anext(seen)
-    await asking.questions.answer(question.id, ANNA, accepted=True)
+    await asking.questions.answer(question.id, ANNA, is_accepted=True)
     second = await anext(seen)
     assert [(row.id, row.status) for row in (first, second)] == [
         (question.id, "pending"),

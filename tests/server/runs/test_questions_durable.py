@@ -30,7 +30,7 @@ async def test_a_durable_run_waits_in_its_row(database: Database, asking: Asking
     row = await database.read(runs.get, run_id)
     assert row is not None and row.status == "waiting"
     (question,) = await asking.pending()
-    await asking.questions.answer(question.id, LOCAL, accepted=True, value=7)
+    await asking.questions.answer(question.id, LOCAL, is_accepted=True, value=7)
     row = await ended(database, run_id)
     assert (row.status, row.result) == ("completed", {"accepted": True, "value": 7})
     events = [event["type"] for _, event in await database.read(runs.events, run_id, 0, 10)]
@@ -48,7 +48,7 @@ async def test_a_run_that_was_cut_off_while_it_waited_does_not_ask_twice(databas
     assert same == run_id
     (found,) = await second.pending()
     assert found == question
-    await second.questions.answer(question.id, LOCAL, accepted=True)
+    await second.questions.answer(question.id, LOCAL, is_accepted=True)
     assert (await ended(database, run_id)).status == "completed"
     await stop(again)
 
@@ -58,10 +58,10 @@ async def test_an_answer_given_while_nobody_ran_is_found_at_once(database: Datab
     task, run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)
-    await QuestionService(database).answer(question.id, LOCAL, accepted=True, value="while you slept")
+    await QuestionService(database).answer(question.id, LOCAL, is_accepted=True, value="while you slept")
     second = AskingRunner(database)
     durable(second, KEYED)
-    again = asyncio.create_task(second.scheduler.run(alone=True))
+    again = asyncio.create_task(second.scheduler.run(is_alone=True))
     row = await ended(database, run_id)
     assert row.result == {"accepted": True, "value": "while you slept"}
     await stop(again)
@@ -72,7 +72,7 @@ async def test_an_approval_is_not_taken_for_one_of_other_arguments(database: Dat
     task, _run_id = await begin(first, KEYED)
     (question,) = await first.pending()
     await stop(task)
-    await QuestionService(database).answer(question.id, LOCAL, accepted=True)
+    await QuestionService(database).answer(question.id, LOCAL, is_accepted=True)
     second = AskingRunner(database)
     other = NewQuestion("approval", "delete_all", arguments={"path": "/home"}, key=KEYED.key)
     again, _same = await begin(second, other)
@@ -90,7 +90,7 @@ async def test_waiting_through_many_restarts_is_not_giving_up(database: Database
     daemon = AskingRunner(database)
     task, run_id = await begin(daemon, KEYED)
     (question,) = await daemon.pending()
-    await daemon.questions.answer(question.id, LOCAL, accepted=True)
+    await daemon.questions.answer(question.id, LOCAL, is_accepted=True)
     assert (await ended(database, run_id)).status == "completed"
     await stop(task)
 
@@ -118,7 +118,7 @@ async def test_questions_of_runs_that_died_with_their_daemon_are_closed_at_the_n
 ) -> None:
     run = AskingRunner(database).ask(APPROVE)
     question = await asked(run)
-    await QuestionService(database).start(alone=True)
+    await QuestionService(database).start(is_alone=True)
     row = await database.read(rows.get, question.id)
     assert row is not None and row.status == "cancelled"
     await run.cancel()
@@ -128,8 +128,8 @@ async def test_another_daemon_on_the_database_may_be_told_the_answer(
     database: Database, asking: AskingRunner
 ) -> None:
     run = asking.ask(APPROVE)
-    looking = asyncio.create_task(asking.questions.run(alone=False))
-    await QuestionService(database).answer((await asked(run)).id, LOCAL, accepted=True)
+    looking = asyncio.create_task(asking.questions.run(is_alone=False))
+    await QuestionService(database).answer((await asked(run)).id, LOCAL, is_accepted=True)
     assert (await asking.runner.wait(run)).accepted
     await stop(looking)
 
@@ -144,7 +144,7 @@ async def test_what_was_asked_without_a_key_is_asked_anew_by_a_run_that_begins_a
     question = await asked(run)
     second = AskingRunner(database)  # the first has not let go of anything, as if it had been killed
     durable(second, APPROVE)
-    task = asyncio.create_task(second.scheduler.run(alone=True))
+    task = asyncio.create_task(second.scheduler.run(is_alone=True))
     again = await second.runner.arrival(run.id, 10)
     assert again is not None
     assert (await asked(again)).id != question.id
@@ -168,10 +168,10 @@ async def test_a_run_that_waits_survives_kill_9(database: Database, tmp_path: Pa
     assert (word, row and row.status) == ("waiting", "waiting")
     daemon = AskingRunner(database)
     durable(daemon, KEYED)
-    await daemon.questions.start(alone=True)
+    await daemon.questions.start(is_alone=True)
     (question,) = await daemon.pending()  # before the run is taken up again
-    await daemon.questions.answer(question.id, LOCAL, accepted=True)
-    task = asyncio.create_task(daemon.scheduler.run(alone=True))
+    await daemon.questions.answer(question.id, LOCAL, is_accepted=True)
+    task = asyncio.create_task(daemon.scheduler.run(is_alone=True))
     row = await ended(database, run_id)
     assert (row.status, row.result["accepted"], row.attempts) == ("completed", True, 2)
     assert [item.id for item in (await daemon.questions.list(LOCAL)).data] == [question.id]

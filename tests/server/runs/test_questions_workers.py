@@ -22,7 +22,7 @@ async def test_a_function_goes_to_one_worker(asking: AskingRunner) -> None:
     )
     taken = [*first.taken, *second.taken]
     assert len(taken) == 1
-    await asking.questions.answer(taken[0].id, LOCAL, accepted=True, value=3, worker="w1")
+    await asking.questions.answer(taken[0].id, LOCAL, is_accepted=True, value=3, worker="w1")
     assert await asking.runner.wait(run) == GivenAnswer(True, 3, "", "local:w1")
 
 

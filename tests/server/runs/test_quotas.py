@@ -145,7 +145,7 @@ def test_tokens_of_a_day_come_back_at_midnight() -> None:
 def test_what_was_used_before_the_start_counts() -> None:
     time = Time()
     one = meter(time, tokens_per_day=100, requests_per_minute=5, tokens_per_minute=1_000)
-    one.resume(requests=5, tokens=20, spent=40)
+    one.resume(requests=5, tokens=20, spent_tokens=40)
     assert refused(one).retry_after == 12
     assert one.spent == 40
 

@@ -51,7 +51,7 @@ async def test_a_run_is_done_and_its_events_are_kept(database: Database) -> None
         return {"seen": payload["what"]}
 
     scheduler.handle("ingest", work)
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     run_id = await scheduler.ensure("ingest", "vs_1", {"what": "a file"})
     row = await until_ended(database, run_id)
     task.cancel()
@@ -75,7 +75,7 @@ async def test_a_failure_is_recorded_with_its_sentence(database: Database) -> No
         raise InvalidRequest("The folder is gone.", code="folder_gone")
 
     scheduler.handle("sync", work)
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     row = await until_ended(database, await scheduler.ensure("sync", "vs_1"))
     task.cancel()
     await asyncio.wait([task])
@@ -94,7 +94,7 @@ async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
     first = scheduler_on(database)
     first.handle("ingest", hang)
     run_id = await first.ensure("ingest", "vs_1")
-    task = asyncio.create_task(first.run(alone=True))
+    task = asyncio.create_task(first.run(is_alone=True))
     await asyncio.wait_for(begun.wait(), 60)
     task.cancel()
     await asyncio.wait([task])
@@ -104,7 +104,7 @@ async def test_a_run_that_was_cut_off_begins_again(database: Database) -> None:
 
     second = scheduler_on(database)
     second.handle("ingest", work)
-    task = asyncio.create_task(second.run(alone=True))
+    task = asyncio.create_task(second.run(is_alone=True))
     row = await until_ended(database, run_id)
     task.cancel()
     await asyncio.wait([task])
@@ -125,7 +125,7 @@ async def test_one_name_is_worked_on_by_one_worker(database: Database) -> None:
 
     scheduler = scheduler_on(database)
     scheduler.handle("ingest", work, concurrency=4)
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     ids = []
     for _ in range(5):
         ids.append(await scheduler.ensure("ingest", "vs_1"))
@@ -152,7 +152,7 @@ async def test_one_key_leaves_half_of_what_is_done_at_once_to_others(database: D
     scheduler.handle("batch", work, concurrency=4)
     ids = [await scheduler.ensure("batch", f"g{n}", {"of": "greedy"}, caller=greedy) for n in range(6)]
     ids.append(await scheduler.ensure("batch", "m", {"of": "modest"}, caller=modest))
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     async with asyncio.timeout(60):
         await last.wait()
     assert order == ["greedy", "modest", "greedy"]
@@ -178,7 +178,7 @@ async def test_the_operator_leaves_one_of_several_to_keys(database: Database) ->
     scheduler.handle("sync", work, concurrency=4)
     scheduler.principals = lambda owner: SYSTEM if owner == SYSTEM.id else Principal(owner, frozenset())
     ids = [await scheduler.ensure("sync", f"vs_{n}", {"of": "house"}) for n in range(6)]
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     ids.append(await scheduler.ensure("sync", "vs_key", {"of": "key", FOR: "key_1"}))
     async with asyncio.timeout(10):
         await last.wait()
@@ -200,7 +200,7 @@ async def test_keys_with_many_runs_in_the_queue_delay_another_by_one_each(databa
     queued = [
         await scheduler.ensure("ingest", f"vs_{number}", {"for": key}) for number, key in enumerate("aaabbbc")
     ]
-    task = asyncio.create_task(scheduler.run(alone=True))
+    task = asyncio.create_task(scheduler.run(is_alone=True))
     for run_id in queued:
         await until_ended(database, run_id)
     task.cancel()

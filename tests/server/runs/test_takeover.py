@@ -94,7 +94,7 @@ async def daemon(path: Path) -> AsyncIterator[Executor]:
 
 @asynccontextmanager
 async def at_work(scheduler: Scheduler) -> AsyncIterator[None]:
-    task = asyncio.create_task(scheduler.run(alone=False))
+    task = asyncio.create_task(scheduler.run(is_alone=False))
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ async def main(path: Path) -> None:
     database = Database.at(path)
     database.prepare()
     questions = QuestionService(database)
-    await questions.start(alone=True)
+    await questions.start(is_alone=True)
     runner = Runner(Registry(), UsageLog(database), timeout=60, questions=questions)
     scheduler = Scheduler(database, runner)
 
@@ -36,7 +36,7 @@ async def main(path: Path) -> None:
 
     scheduler.handle("flow", work)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(scheduler.run(alone=True))
+        tasks.create_task(scheduler.run(is_alone=True))
         run_id = await scheduler.ensure("flow", "one")
         run = await runner.arrival(run_id, 60)
         assert run is not None

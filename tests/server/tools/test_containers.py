@@ -75,7 +75,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     database.prepare()
     artifacts = ArtifactStore(database, FolderBlobs(database, tmp_path / "artifacts", ARTIFACT_BLOBS))
     limits = SandboxLimits(seconds=30)
-    notebooks = Notebooks(LocalSandbox(Environment(tmp_path / "none")), limits, most=2, idle=60)
+    notebooks = Notebooks(LocalSandbox(Environment(tmp_path / "none")), limits, limit=2, idle=60)
     skills = SkillLibrary(database, StorageQuota())
     containers = ContainerService(database, notebooks, artifacts, skills, StorageQuota(), 1_024)
     yield Place(containers, notebooks, artifacts, database)
@@ -86,7 +86,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
     place: Place, environment: Environment
 ) -> None:
-    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), most=2, idle=60)
+    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), limit=2, idle=60)
     containers = ContainerService(
         place.database,
         notebooks,
@@ -123,7 +123,7 @@ async def test_a_new_kernel_has_the_files_that_the_one_before_it_left(
 async def test_a_file_is_put_where_code_has_left_something_else(
     place: Place, environment: Environment
 ) -> None:
-    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), most=2, idle=60)
+    notebooks = Notebooks(LocalSandbox(environment), SandboxLimits(seconds=30), limit=2, idle=60)
     skills = SkillLibrary(place.database, StorageQuota())
     containers = ContainerService(place.database, notebooks, place.artifacts, skills, StorageQuota(), 1_024)
     row = await containers.create(NewContainer("work"), ME)

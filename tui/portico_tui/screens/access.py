@@ -54,7 +54,7 @@ class KeysScreen(ListingScreen[Key]):
 
     @action("n", "New", "Make a key; it is shown once")
     async def new(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Make a key",
                 Field("name", "Whose key it is", hint="phone"),
@@ -69,20 +69,20 @@ class KeysScreen(ListingScreen[Key]):
                 about=f"Scopes: {SCOPES}; * for any name.",
             )
         )
-        if given is None:
+        if answers is None:
             return
-        made = await self.client.keys.add(
-            given["name"],
-            given["scopes"].replace(",", " ").split(),
-            limits=limits_of(given["limits"].split()) or None,
-            filters=json_object(given["filters"]) if given["filters"] else None,
+        key = await self.client.keys.add(
+            answers["name"],
+            answers["scopes"].replace(",", " ").split(),
+            limits=limits_of(answers["limits"].split()) or None,
+            filters=json_object(answers["filters"]) if answers["filters"] else None,
         )
-        text = f"{made.key}\n\nThis is the only time that it is shown. y copies it."
-        self.app.push_screen(Reader(f"The key '{one_line(made.name)}'", text, copied=made.key))
+        text = f"{key.key}\n\nThis is the only time that it is shown. y copies it."
+        self.app.push_screen(Reader(f"The key '{one_line(key.name)}'", text, copied_text=key.key))
 
     @row_action("e", "Rights", "Change what the key may do, read and use, at once")
     async def change(self, key: Key) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"What '{one_line(key.name)}' may do",
                 Field("scopes", "Scopes, apart by spaces", " ".join(key.scopes)),
@@ -102,11 +102,11 @@ class KeysScreen(ListingScreen[Key]):
                 about=f"Scopes: {SCOPES}; * for any name. If it may do or read less, what it has under way ends.",
             )
         )
-        if given is None:
+        if answers is None:
             return
-        scopes = given["scopes"].replace(",", " ").split()
-        filters = json_object(given["filters"]) if given["filters"] else {}
-        limits = limits_of(given["limits"].split())
+        scopes = answers["scopes"].replace(",", " ").split()
+        filters = json_object(answers["filters"]) if answers["filters"] else {}
+        limits = limits_of(answers["limits"].split())
         await self.client.keys.update(key.id, scopes=scopes, filters=filters, limits=limits)
 
     @row_action("d", "Revoke", "Make the key worthless at once")
@@ -211,10 +211,10 @@ class LogsScreen(ListingScreen[LogSource]):
     TAB = "Logs"
     LOOK_INTERVAL_S = 1.0
     COLUMNS = (
-        TableColumn[LogSource]("NAME", lambda one: one.name, "bold", 32),
-        TableColumn[LogSource]("KIND", lambda one: one.kind),
+        TableColumn[LogSource]("NAME", lambda source: source.name, "bold", 32),
+        TableColumn[LogSource]("KIND", lambda source: source.kind),
         TableColumn[LogSource](
-            "STATE", lambda one: (model_state if one.kind == "model" else source_state)(one.state)
+            "STATE", lambda source: (model_state if source.kind == "model" else source_state)(source.state)
         ),
     )
     EMPTY = "No model and no MCP server writes a log."
@@ -228,19 +228,19 @@ class LogsScreen(ListingScreen[LogSource]):
 
     async def find(self) -> Sequence[LogSource]:
         models = await self.client.deployments.list()
-        found = [LogSource(each.name, "model", each.state) for each in models]
+        log_sources = [LogSource(deployment.name, "model", deployment.state) for deployment in models]
         with suppress(Forbidden):
             servers = await self.client.mcp.list()
-            found += [LogSource(each.name, "mcp", each.state) for each in servers]
-        await self._read(self.chosen or next(iter(found), None))
-        return found
+            log_sources += [LogSource(mcp_server.name, "mcp", mcp_server.state) for mcp_server in servers]
+        await self._read(self.chosen or next(iter(log_sources), None))
+        return log_sources
 
     def identify(self, item: LogSource) -> str:
         return f"{item.kind} {item.name}"
 
     def chose(self) -> None:
-        chosen = self.chosen
-        if chosen is not None and chosen != self._shown:
+        log_source = self.chosen
+        if log_source is not None and log_source != self._shown:
             self.look()
 
     _shown: LogSource | None = None
@@ -266,10 +266,10 @@ class SettingsScreen(ListingScreen[Setting]):
     TAB = "Settings"
     LOOK_INTERVAL_S = 10.0
     COLUMNS = (
-        TableColumn[Setting]("SETTING", lambda one: one.name, "bold", 32),
-        TableColumn[Setting]("VALUE", lambda one: json.dumps(one.value, ensure_ascii=False), "", 32),
+        TableColumn[Setting]("SETTING", lambda setting: setting.name, "bold", 32),
+        TableColumn[Setting]("VALUE", lambda setting: json.dumps(setting.value, ensure_ascii=False), "", 32),
         TableColumn[Setting](
-            "FROM", lambda one: cell(one.origin, "dim" if one.origin == "default" else "green")
+            "FROM", lambda setting: cell(setting.origin, "dim" if setting.origin == "default" else "green")
         ),
     )
     EMPTY = "There are no settings."

@@ -24,12 +24,16 @@ class ApprovalsScreen(ListingScreen[Question]):
     LOOK_INTERVAL_S = 1.0
     COLUMNS = (
         TableColumn[Question](
-            "ASKED", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "ASKED",
+            lambda question: clock(question.created_at),
+            "dim",
+            sort=lambda question: question.created_at,
         ),
-        TableColumn[Question]("KIND", lambda one: one.kind),
-        TableColumn[Question]("NAME", lambda one: one.name, "bold", 24),
+        TableColumn[Question]("KIND", lambda question: question.kind),
+        TableColumn[Question]("NAME", lambda question: question.name, "bold", 24),
         TableColumn[Question](
-            "WITH", lambda one: ", ".join(f"{name}={value}" for name, value in one.arguments.items())
+            "WITH",
+            lambda question: ", ".join(f"{name}={value}" for name, value in question.arguments.items()),
         ),
     )
     EMPTY = "Nothing waits for an answer."
@@ -49,10 +53,10 @@ class ApprovalsScreen(ListingScreen[Question]):
         value: Any = None
         if question.kind == "input":
             form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))
-            given = await self.ask(form)
-            if given is None:
+            answers = await self.ask(form)
+            if answers is None:
                 return
-            value = value_of(question.answer_schema, given)
+            value = value_of(question.answer_schema, answers)
         await self.client.questions.answer(question.id, True, value=value)
 
     @row_action("r", "Refuse", "Refuse: the run continues without it")

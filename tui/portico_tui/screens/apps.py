@@ -54,9 +54,9 @@ class AppsScreen(ListingScreen[App]):
         yield Content.styled(one_line(item.title or item.name), "bold")
         if item.description:
             yield one_line(item.description)
-        taken = fields_of(item.input_schema) if item.input_schema else ()
+        fields = fields_of(item.input_schema) if item.input_schema else ()
         yield Content.styled(
-            f"takes {', '.join(one_line(each.label) for each in taken) or 'a message'}", "dim"
+            f"takes {', '.join(one_line(field.label) for field in fields) or 'a message'}", "dim"
         )
         if item.limits:
             yield Content.styled(f"held to {', '.join(shown(item.limits))}", "dim")
@@ -65,10 +65,10 @@ class AppsScreen(ListingScreen[App]):
     async def run_app(self, app: App) -> None:
         schema = MESSAGE if app.kind in ("store", "agent") or app.input_schema is None else app.input_schema
         fields = fields_of(schema)
-        given = await self.ask(Form(f"Run {one_line(app.name)}", *fields)) if fields else {}
-        if given is None:
+        answers = await self.ask(Form(f"Run {one_line(app.name)}", *fields)) if fields else {}
+        if answers is None:
             return
-        value = value_of(schema, given)
+        value = value_of(schema, answers)
         if app.kind == "store":
             answer = self.client.ask(str(value), app.name)
             self.app.push_screen(RunView(self.client, app.name, answer.events(), answer.close))
@@ -82,7 +82,7 @@ class AppsScreen(ListingScreen[App]):
 
     @action("n", "Deploy", "Deploy a flow or an agent from a file of JSON or YAML")
     async def deploy(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Deploy an app",
                 Field("file", "File on this machine: .json or .yaml", hint="~/story.yaml", check=local_path),
@@ -91,21 +91,21 @@ class AppsScreen(ListingScreen[App]):
                 about="A specification of a flow, or of an agent. Flows in Python: portico apps deploy FILE.py:NAME.",
             )
         )
-        if given is None:
+        if answers is None:
             return
-        spec = document_of(local_path(given["file"]))
+        spec = document_of(local_path(answers["file"]))
         if not isinstance(spec, dict):
-            raise InvalidRequest(f"{given['file']} must hold an object.", param="file")
+            raise InvalidRequest(f"{answers['file']} must hold an object.", param="file")
         kind = "flow" if "step" in spec else "agent"
-        name = given["name"] or str(spec.get("name") or "")
+        name = answers["name"] or str(spec.get("name") or "")
         if not name:
             raise InvalidRequest("It has no name: give it one.", param="name")
-        made = await self.client.apps.deploy(name, spec, kind=kind, note=given["note"])
-        self.report("Deploy", f"'{made.name}' answers at version {made.version}.")
+        app_version = await self.client.apps.deploy(name, spec, kind=kind, note=answers["note"])
+        self.report("Deploy", f"'{app_version.name}' answers at version {app_version.version}.")
 
     @row_action("e", "Change", "Change single fields: a new version", when=_deployed, footer=False)
     async def change(self, app: App) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"Change {one_line(app.name)}",
                 Field(
@@ -115,22 +115,24 @@ class AppsScreen(ListingScreen[App]):
                 about="A place is the names of steps that lead to a field; null takes a field away.",
             )
         )
-        if given is not None:
-            made = await self.client.apps.update(app.name, json_object(given["changes"]), note=given["note"])
-            self.report("Change", f"'{made.name}' is at version {made.version}.")
+        if answers is not None:
+            app_version = await self.client.apps.update(
+                app.name, json_object(answers["changes"]), note=answers["note"]
+            )
+            self.report("Change", f"'{app_version.name}' is at version {app_version.version}.")
 
     @row_action("l", "Limits", "Hold the app to limits, whoever calls it", when=_deployed, footer=False)
     async def limit(self, app: App) -> None:
-        known = " ".join(shown(app.limits))
-        given = await self.ask(
+        limit_text = " ".join(shown(app.limits))
+        answers = await self.ask(
             Form(
                 f"Limits of {one_line(app.name)}",
-                Field("limits", "NAME=NUMBER, apart by spaces; none: no limits", known, optional=True),
+                Field("limits", "NAME=NUMBER, apart by spaces; none: no limits", limit_text, optional=True),
                 about="concurrency, requests_per_minute, tokens_per_minute, tokens_per_day",
             )
         )
-        if given is not None:
-            await self.client.apps.limit(app.name, limits_of(given["limits"].split()))
+        if answers is not None:
+            await self.client.apps.limit(app.name, limits_of(answers["limits"].split()))
 
     @row_action("w", "Drawing", "The app as the text of a Mermaid flowchart", when=_deployed, footer=False)
     async def draw_app(self, app: App) -> None:
@@ -149,13 +151,15 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
     MODE = "apps"
     TAB = "Apps"
     COLUMNS = (
-        TableColumn[AppVersion]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
-        TableColumn[AppVersion]("ANSWERS", lambda one: "●" if one.current else "", "green"),
         TableColumn[AppVersion](
-            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "VERSION", lambda version: version.version, "bold", sort=lambda version: version.version
         ),
-        TableColumn[AppVersion]("BY", lambda one: one.created_by),
-        TableColumn[AppVersion]("NOTE", lambda one: one.note),
+        TableColumn[AppVersion]("ANSWERS", lambda version: "●" if version.current else "", "green"),
+        TableColumn[AppVersion](
+            "SINCE", lambda version: clock(version.created_at), "dim", sort=lambda version: version.created_at
+        ),
+        TableColumn[AppVersion]("BY", lambda version: version.created_by),
+        TableColumn[AppVersion]("NOTE", lambda version: version.note),
     )
     EMPTY = "It has no versions."
 
@@ -176,10 +180,13 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
         )
 
     @row_action(
-        "c", "Compare", "Compare the version with the one that answers", when=lambda one: not one.current
+        "c",
+        "Compare",
+        "Compare the version with the one that answers",
+        when=lambda version: not version.current,
     )
     async def compare(self, version: AppVersion) -> None:
-        current = next(each for each in self.items.values() if each.current)
+        current = next(app_version for app_version in self.items.values() if app_version.current)
         lines = difflib.unified_diff(
             _written(version.spec).splitlines(),
             _written(current.spec).splitlines(),
@@ -189,7 +196,7 @@ class AppVersionsScreen(SublistScreen[AppVersion]):
         )
         self.app.push_screen(Reader(one_line(self._app_name), safe("\n".join(lines)) or "They are the same."))
 
-    @row_action("b", "Roll back", "Let the version answer again", when=lambda one: not one.current)
+    @row_action("b", "Roll back", "Let the version answer again", when=lambda version: not version.current)
     async def roll_back(self, version: AppVersion) -> None:
         if await self.sure(f"Let version {version.version} answer again?", "Roll back"):
             await self.client.apps.roll_back(self._app_name, version.version)

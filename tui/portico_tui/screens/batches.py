@@ -48,22 +48,25 @@ class BatchesScreen(ListingScreen[Batch]):
 
     @action("n", "New", "Begin a batch of the requests in a file, after it was checked")
     async def new(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Begin a batch",
                 Field("file", "File of requests on this machine, a JSON object a line", check=local_path),
                 Field("endpoint", "Endpoint", "/v1/chat/completions"),
             )
         )
-        if given is None:
+        if answers is None:
             return
-        file = local_path(given["file"])
-        checked = await self.client.batches.check(file, given["endpoint"])
-        problems = [f"line {each.line}: {each.message}" for each in checked.errors[:MAX_SHOWN_PROBLEMS]]
+        file = local_path(answers["file"])
+        batch = await self.client.batches.check(file, answers["endpoint"])
+        problems = [
+            f"line {batch_problem.line}: {batch_problem.message}"
+            for batch_problem in batch.errors[:MAX_SHOWN_PROBLEMS]
+        ]
         if problems:
             self.app.push_screen(Reader("The file cannot be a batch", safe("\n".join(problems))))
-        elif await self.sure(f"Ask the {checked.total:,} requests of {file.name}?", "Begin"):
-            await self.client.batches.create(file, given["endpoint"])
+        elif await self.sure(f"Ask the {batch.total:,} requests of {file.name}?", "Begin"):
+            await self.client.batches.create(file, answers["endpoint"])
 
     def detail(self, item: Batch) -> Iterable[Content | str]:
         for error in item.errors[:MAX_SHOWN_PROBLEMS]:

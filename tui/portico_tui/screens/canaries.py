@@ -17,8 +17,8 @@ from portico_tui.widgets.table_rows import TableColumn
 COLOURS = {"running": "yellow", "promoted": "green", "rolled_back": "red"}
 
 
-def _status(one: Canary) -> Any:
-    return cell(one.status.replace("_", " "), COLOURS[one.status])
+def _status(canary: Canary) -> Any:
+    return cell(canary.status.replace("_", " "), COLOURS[canary.status])
 
 
 class CanariesScreen(ListingScreen[Canary]):
@@ -27,12 +27,16 @@ class CanariesScreen(ListingScreen[Canary]):
     MODE = "canaries"
     TAB = "Canaries"
     COLUMNS = (
-        TableColumn[Canary]("ALIAS", lambda one: one.alias, "bold", 24),
+        TableColumn[Canary]("ALIAS", lambda canary: canary.alias, "bold", 24),
         TableColumn[Canary]("STATUS", _status),
-        TableColumn[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
-        TableColumn[Canary]("CANARY", lambda one: one.canary.target, "", 24),
-        TableColumn[Canary]("WEIGHT", lambda one: share_of(one.weight), sort=lambda one: one.weight),
-        TableColumn[Canary]("CALLS", lambda one: one.canary.calls, sort=lambda one: one.canary.calls),
+        TableColumn[Canary]("BASELINE", lambda canary: canary.baseline.target, "", 24),
+        TableColumn[Canary]("CANARY", lambda canary: canary.canary.target, "", 24),
+        TableColumn[Canary](
+            "WEIGHT", lambda canary: share_of(canary.weight), sort=lambda canary: canary.weight
+        ),
+        TableColumn[Canary](
+            "CALLS", lambda canary: canary.canary.calls, sort=lambda canary: canary.canary.calls
+        ),
     )
     EMPTY = "No canaries yet.\n\nPress n to give a part of the calls of an alias to what it may mean next."
 
@@ -47,8 +51,8 @@ class CanariesScreen(ListingScreen[Canary]):
         if item.eval:
             yield one_line(f"{item.eval} judges {share_of(item.sample)} of the answers")
         for name, rule in (("promote", item.promote), ("rollback", item.rollback)):
-            if said := conditions_of(rule):
-                yield f"{name}: {said}"
+            if condition_text := conditions_of(rule):
+                yield f"{name}: {condition_text}"
         if item.waits_for:
             yield one_line(f"waits for {'; '.join(item.waits_for)}")
         if item.reason:
@@ -62,73 +66,76 @@ class CanariesScreen(ListingScreen[Canary]):
     async def new(self) -> None:
         await self._set(None)
 
-    @row_action("e", "Edit", "Another weight or other rules", when=lambda one: one.status == "running")
+    @row_action("e", "Edit", "Another weight or other rules", when=lambda canary: canary.status == "running")
     async def edit(self, canary: Canary) -> None:
         await self._set(canary)
 
     async def _set(self, canary: Canary | None) -> None:
-        given = await self.ask(Form("Split the calls of an alias", *_fields(canary)))
-        if given is None:
+        answers = await self.ask(Form("Split the calls of an alias", *_fields(canary)))
+        if answers is None:
             return
         alias, target = (
-            (given["alias"], given["target"]) if canary is None else (canary.alias, canary.canary.target)
+            (answers["alias"], answers["target"]) if canary is None else (canary.alias, canary.canary.target)
         )
-        made = await self.client.canaries.set(alias, target, **_wanted(given))
-        self.report("Canary", f"{made.canary.target} gets {share_of(made.weight)} of the calls.")
+        new_canary = await self.client.canaries.set(alias, target, **_wanted(answers))
+        self.report("Canary", f"{new_canary.canary.target} gets {share_of(new_canary.weight)} of the calls.")
 
     @row_action(
         "p",
         "Promote",
         "Let the alias mean the canary's target",
-        when=lambda one: one.status == "running",
+        when=lambda canary: canary.status == "running",
     )
     async def promote(self, canary: Canary) -> None:
-        given = await self.ask(Form(f"Promote {canary.canary.target}", _reason()))
-        if given is not None:
-            await self.client.canaries.promote(canary.alias, reason=given["reason"])
+        answers = await self.ask(Form(f"Promote {canary.canary.target}", _reason()))
+        if answers is not None:
+            await self.client.canaries.promote(canary.alias, reason=answers["reason"])
 
     @row_action(
-        "b", "Roll back", "Let the alias mean what it meant", when=lambda one: one.status == "running"
+        "b", "Roll back", "Let the alias mean what it meant", when=lambda canary: canary.status == "running"
     )
     async def rollback(self, canary: Canary) -> None:
-        given = await self.ask(Form(f"Take {canary.canary.target} back", _reason()))
-        if given is not None:
-            await self.client.canaries.rollback(canary.alias, reason=given["reason"])
+        answers = await self.ask(Form(f"Take {canary.canary.target} back", _reason()))
+        if answers is not None:
+            await self.client.canaries.rollback(canary.alias, reason=answers["reason"])
 
 
 def _figures(side: CanarySide) -> str:
-    said = [side.target, f"{side.calls:,} calls", f"{side.errors:,} errors"]
+    figures = [side.target, f"{side.calls:,} calls", f"{side.errors:,} errors"]
     if side.milliseconds is not None:
-        said.append(f"{side.milliseconds:,.0f} ms")
-    said.append(f"{side.tokens:,} tokens")
+        figures.append(f"{side.milliseconds:,.0f} ms")
+    figures.append(f"{side.tokens:,} tokens")
     if side.score is not None:
-        said.append(f"score {side.score:.3f} of {side.samples:,}")
-    return " · ".join(said)
+        figures.append(f"score {side.score:.3f} of {side.samples:,}")
+    return " · ".join(figures)
 
 
 def _reason() -> Field:
     return Field("reason", "Why, for the journal · optional", optional=True)
 
 
-def _fields(one: Canary | None) -> Iterable[Field]:
-    if one is None:
+def _fields(canary: Canary | None) -> Iterable[Field]:
+    if canary is None:
         yield Field("alias", "Alias")
         yield Field("target", "What it may mean next", hint="a model, or APP@VERSION")
-    weight = f"{one.weight:g}" if one else "0.1"
+    weight = f"{canary.weight:g}" if canary else "0.1"
     yield Field("weight", "Share of the calls, from 0 to 1", weight, check=float)
     yield Field(
-        "keys", "Keys that always get it · optional", ", ".join(one.keys) if one else "", optional=True
+        "keys", "Keys that always get it · optional", ", ".join(canary.keys) if canary else "", optional=True
     )
     yield Field(
         "sticky",
         "What stays on its side",
-        one.sticky if one else "session",
+        canary.sticky if canary else "session",
         choices=("session", "caller", "request"),
     )
     yield Field(
-        "eval", "Evaluation that judges live answers · optional", (one and one.eval) or "", optional=True
+        "eval",
+        "Evaluation that judges live answers · optional",
+        (canary and canary.eval) or "",
+        optional=True,
     )
-    sample = f"{one.sample:g}" if one and one.eval else ""
+    sample = f"{canary.sample:g}" if canary and canary.eval else ""
     yield Field(
         "sample", "Share of the answers that it judges · optional", sample, optional=True, check=float
     )
@@ -136,7 +143,7 @@ def _fields(one: Canary | None) -> Iterable[Field]:
         ("promote", "Promoted when all hold"),
         ("rollback", "Taken back when one does not hold"),
     ):
-        rule = conditions_of(getattr(one, name) if one else None) or ""
+        rule = conditions_of(getattr(canary, name) if canary else None) or ""
         yield Field(
             name,
             f"{says} · optional",
@@ -151,16 +158,16 @@ def _listed(text: str) -> list[str]:
     return text.replace(",", " ").split()
 
 
-def _wanted(given: Answers) -> dict[str, Any]:
+def _wanted(answers: Answers) -> dict[str, Any]:
     """What the fields say, as the call takes it."""
     return {
-        "weight": float(given["weight"]),
-        "keys": _listed(given["keys"]) or None,
-        "sticky": given["sticky"],
-        "eval": given["eval"] or None,
-        "sample": float(given["sample"]) if given["sample"] else None,
-        "promote": rule_of(_listed(given["promote"])),
-        "rollback": rule_of(_listed(given["rollback"])),
+        "weight": float(answers["weight"]),
+        "keys": _listed(answers["keys"]) or None,
+        "sticky": answers["sticky"],
+        "eval": answers["eval"] or None,
+        "sample": float(answers["sample"]) if answers["sample"] else None,
+        "promote": rule_of(_listed(answers["promote"])),
+        "rollback": rule_of(_listed(answers["rollback"])),
     }
 
 
@@ -171,12 +178,12 @@ class CanaryHistoryScreen(SublistScreen[Canary]):
     TAB = "Canaries"
     COLUMNS = (
         TableColumn[Canary](
-            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "SINCE", lambda canary: clock(canary.created_at), "dim", sort=lambda canary: canary.created_at
         ),
         TableColumn[Canary]("STATUS", _status),
-        TableColumn[Canary]("BASELINE", lambda one: one.baseline.target, "", 24),
-        TableColumn[Canary]("CANARY", lambda one: one.canary.target, "", 24),
-        TableColumn[Canary]("WHY", lambda one: one.reason or "", "dim"),
+        TableColumn[Canary]("BASELINE", lambda canary: canary.baseline.target, "", 24),
+        TableColumn[Canary]("CANARY", lambda canary: canary.canary.target, "", 24),
+        TableColumn[Canary]("WHY", lambda canary: canary.reason or "", "dim"),
     )
     EMPTY = "No canaries."
 
@@ -189,10 +196,10 @@ class CanaryHistoryScreen(SublistScreen[Canary]):
 
     def detail(self, item: Canary) -> Iterable[Content | str]:
         for entry in item.journal:
-            said = (
+            texts = (
                 clock(entry.at),
                 entry.action.replace("_", " "),
                 f"by {entry.by or 'the rule'}",
                 entry.reason,
             )
-            yield one_line(" · ".join(filter(None, said)))
+            yield one_line(" · ".join(filter(None, texts)))

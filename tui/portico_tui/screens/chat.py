@@ -180,9 +180,9 @@ class ChatScreen(PageScreen):
             await self._listen_to(asking, reply)
             self._history += asking.messages
             with self.reporting("Conversation"):
-                kept = await asking.keep()
+                session = await asking.keep()
                 if partner == self._partner:  # else somebody else continues with what was said
-                    self._session = kept
+                    self._session = session
                     self._head()
             tokens, speaker = asking.usage.completion_tokens, one_line(asking.speaker)
             reply.note(f"{speaker} · {tokens} tokens" if tokens else speaker)
@@ -252,16 +252,16 @@ class ChatScreen(PageScreen):
         with self.reporting("Talk to"):
             self._models = await self.daemon.chat_models()
         self._list()
-        known = self._partners
-        if not known:
+        known_partners = self._partners
+        if not known_partners:
             self.notify(NOBODY, severity="warning")
             return
-        place = known.index(self._partner) if self._partner in known else None
-        picked = await self.app.push_screen_wait(
-            Choose("Talk to", [self._title(each) for each in known], place)
+        place = known_partners.index(self._partner) if self._partner in known_partners else None
+        choice = await self.app.push_screen_wait(
+            Choose("Talk to", [self._title(partner) for partner in known_partners], place)
         )
-        if picked is not None:
-            self._talk_to(known[picked])
+        if choice is not None:
+            self._talk_to(known_partners[choice])
             self.query_one(PromptLine).focus()
 
     @work(exclusive=True, group="forget")
@@ -283,10 +283,10 @@ class ChatScreen(PageScreen):
     @work(exclusive=True, group="choose")
     async def action_conversations(self) -> None:
         conversations = self.daemon.conversations
-        picked = await self.app.push_screen_wait(ConversationPicker(conversations))
+        session = await self.app.push_screen_wait(ConversationPicker(conversations))
         with self.reporting("Conversation"):
-            if picked is not None:
-                await self._take(picked, await conversations.messages(picked))
+            if session is not None:
+                await self._take(session, await conversations.messages(session))
             elif self._session is not None:  # renamed perhaps, or deleted
                 now = await conversations.look(self._session)
                 if now is None:

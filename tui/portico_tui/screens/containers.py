@@ -18,12 +18,17 @@ class ContainersScreen(ListingScreen[Container]):
     MODE = "containers"
     TAB = "Containers"
     COLUMNS = (
-        TableColumn[Container]("NAME", lambda one: one.name, "bold", 36),
+        TableColumn[Container]("NAME", lambda container: container.name, "bold", 36),
         TableColumn[Container](
-            "LAST USED", lambda one: clock(one.last_active_at), "", sort=lambda one: one.last_active_at
+            "LAST USED",
+            lambda container: clock(container.last_active_at),
+            "",
+            sort=lambda container: container.last_active_at,
         ),
-        TableColumn[Container]("MINUTES", lambda one: one.minutes, sort=lambda one: one.minutes),
-        TableColumn[Container]("ID", lambda one: one.id, "dim"),
+        TableColumn[Container](
+            "MINUTES", lambda container: container.minutes, sort=lambda container: container.minutes
+        ),
+        TableColumn[Container]("ID", lambda container: container.id, "dim"),
     )
     EMPTY = "No containers yet.\n\nPress n to make one: a folder of the sandbox that code of several calls shares."
 
@@ -32,7 +37,7 @@ class ContainersScreen(ListingScreen[Container]):
 
     @action("n", "New", "Make a container")
     async def new(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Make a container",
                 Field("name", "Name"),
@@ -40,13 +45,13 @@ class ContainersScreen(ListingScreen[Container]):
                 Field("skills", "Skills that code finds in it · optional", optional=True),
             )
         )
-        if given is None:
+        if answers is None:
             return
-        skills = given["skills"].replace(",", " ").split()
-        made = await self.client.containers.create(
-            given["name"], skills=skills, minutes=int(given["minutes"])
+        skills = answers["skills"].replace(",", " ").split()
+        container = await self.client.containers.create(
+            answers["name"], skills=skills, minutes=int(answers["minutes"])
         )
-        self.report("Container", f"{made.id} is '{made.name}'.")
+        self.report("Container", f"{container.id} is '{container.name}'.")
 
     @row_action("enter", "Files", "The files of the container")
     async def files(self, container: Container) -> None:
@@ -64,11 +69,11 @@ class ContainerFilesScreen(SublistScreen[ContainerFile]):
     MODE = "containers"
     TAB = "Containers"
     COLUMNS = (
-        TableColumn[ContainerFile]("FILE", lambda one: one.path, "bold"),
-        TableColumn[ContainerFile]("BYTES", lambda one: f"{one.bytes:,}", sort=lambda one: one.bytes),
-        TableColumn[ContainerFile]("FROM", lambda one: one.source),
+        TableColumn[ContainerFile]("FILE", lambda file: file.path, "bold"),
+        TableColumn[ContainerFile]("BYTES", lambda file: f"{file.bytes:,}", sort=lambda file: file.bytes),
+        TableColumn[ContainerFile]("FROM", lambda file: file.source),
         TableColumn[ContainerFile](
-            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "SINCE", lambda file: clock(file.created_at), "dim", sort=lambda file: file.created_at
         ),
     )
     EMPTY = "No files yet.\n\nPress u to upload one: code finds it in /work."
@@ -82,20 +87,24 @@ class ContainerFilesScreen(SublistScreen[ContainerFile]):
 
     @action("u", "Upload", "Put a file of this machine there, in place of one with its name")
     async def upload(self) -> None:
-        given = await self.ask(Form("Upload a file", Field("file", "File on this machine", check=local_path)))
-        if given is not None:
-            made = await self.client.containers.add_file(self._container.id, local_path(given["file"]))
-            self.report("Upload", f"{made.path} is there.")
+        answers = await self.ask(
+            Form("Upload a file", Field("file", "File on this machine", check=local_path))
+        )
+        if answers is not None:
+            container_file = await self.client.containers.add_file(
+                self._container.id, local_path(answers["file"])
+            )
+            self.report("Upload", f"{container_file.path} is there.")
 
     @row_action("x", "Save", "Write the file to this machine")
     async def save(self, file: ContainerFile) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form("Save the file", Field("folder", "Folder on this machine", ".", check=local_path))
         )
-        if given is None:
+        if answers is None:
             return
         content = await self.client.containers.content(self._container.id, file.id)
-        await self.write_file(local_path(given["folder"]) / file.path.rpartition("/")[2], content)
+        await self.write_file(local_path(answers["folder"]) / file.path.rpartition("/")[2], content)
 
     @row_action("d", "Delete", "Take the file out of the container")
     async def delete(self, file: ContainerFile) -> None:

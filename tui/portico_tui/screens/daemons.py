@@ -84,7 +84,7 @@ class SeenDaemon:
         if self.glance is None:
             return ""
         counts = (("models", self.glance.models), ("stores", self.glance.stores), ("apps", self.glance.apps))
-        return " · ".join(f"{len(each)} {what}" for what, each in counts)
+        return " · ".join(f"{len(items)} {noun}" for noun, items in counts)
 
 
 class DaemonsScreen(ListingScreen[SeenDaemon]):
@@ -94,11 +94,11 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
     TAB = "Daemons"
     LOOK_INTERVAL_S = 10.0
     COLUMNS = (
-        TableColumn[SeenDaemon]("DAEMON", lambda one: one.name, "bold", 32),
-        TableColumn[SeenDaemon]("STATE", lambda one: one.state()),
-        TableColumn[SeenDaemon]("OPEN", lambda one: "●" if one.is_open else ""),
-        TableColumn[SeenDaemon]("ADDRESS", lambda one: one.profile.url, "dim"),
-        TableColumn[SeenDaemon]("HAS", lambda one: one.holds()),
+        TableColumn[SeenDaemon]("DAEMON", lambda daemon: daemon.name, "bold", 32),
+        TableColumn[SeenDaemon]("STATE", lambda daemon: daemon.state()),
+        TableColumn[SeenDaemon]("OPEN", lambda daemon: "●" if daemon.is_open else ""),
+        TableColumn[SeenDaemon]("ADDRESS", lambda daemon: daemon.profile.url, "dim"),
+        TableColumn[SeenDaemon]("HAS", lambda daemon: daemon.holds()),
     )
     EMPTY = "…"
 
@@ -113,28 +113,28 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
 
     async def _look_at(self, profile: Profile) -> SeenDaemon:
         is_open = self._is_open(profile) or not profile.name
-        other = self.daemon if is_open else DaemonClient(profile.url, profile.key)
+        daemon_client = self.daemon if is_open else DaemonClient(profile.url, profile.key)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return SeenDaemon(profile, is_open, await other.client.status())
+                return SeenDaemon(profile, is_open, await daemon_client.client.status())
         except (DaemonError, TimeoutError) as error:
             problem = str(error) or f"It did not answer within {ANSWER_TIMEOUT_S:g} seconds."
             return SeenDaemon(profile, is_open, None, problem)
         finally:
             if not is_open:
-                await other.close()
+                await daemon_client.close()
 
     def detail(self, item: SeenDaemon) -> Iterable[Content | str]:
         if item.problem:
             yield Content.styled(one_line(item.problem), "$text-error")
 
-    @row_action("enter", "Open", "Go to the daemon", when=lambda one: not one.is_open)
-    async def open_daemon(self, one: SeenDaemon) -> None:
-        self.app.exit(DaemonClient(one.profile.url, one.profile.key, name=one.profile.name))
+    @row_action("enter", "Open", "Go to the daemon", when=lambda daemon: not daemon.is_open)
+    async def open_daemon(self, daemon: SeenDaemon) -> None:
+        self.app.exit(DaemonClient(daemon.profile.url, daemon.profile.key, name=daemon.profile.name))
 
     @action("a", "Add", "Keep the address of a daemon under a name")
     async def add(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Add a daemon",
                 Field("name", "Name", hint="office"),
@@ -143,25 +143,28 @@ class DaemonsScreen(ListingScreen[SeenDaemon]):
                 about=f"It is kept in {profiles_file()}, which only you can read.",
             )
         )
-        if given is None:
+        if answers is None:
             return
-        other = DaemonClient(given["url"], given["key"])  # the address as the client has it
-        await other.close()
-        await self._keep(given["name"], Profile(given["name"], other.url, given["key"]))
+        daemon_client = DaemonClient(answers["url"], answers["key"])  # the address as the client has it
+        await daemon_client.close()
+        await self._keep(answers["name"], Profile(answers["name"], daemon_client.url, answers["key"]))
 
     @row_action(
-        "d", "Forget", "Forget the address and the key; the daemon stays", when=lambda one: one.profile.name
+        "d",
+        "Forget",
+        "Forget the address and the key; the daemon stays",
+        when=lambda daemon: daemon.profile.name,
     )
-    async def forget(self, one: SeenDaemon) -> None:
-        if await self.sure(f"Forget the address and the key of '{one_line(one.name)}'?", "Forget"):
-            await self._keep(one.profile.name, None)
+    async def forget(self, daemon: SeenDaemon) -> None:
+        if await self.sure(f"Forget the address and the key of '{one_line(daemon.name)}'?", "Forget"):
+            await self._keep(daemon.profile.name, None)
 
     async def _keep(self, name: str, profile: Profile | None) -> None:
         """Put a profile in the place of the one that has its name; ``None``: put nothing there."""
 
         def write() -> None:
             file = profiles_file()
-            others = [each for each in read_profiles(file) if each.name != name]
-            write_profiles(file, others if profile is None else [*others, profile])
+            profiles = [each for each in read_profiles(file) if each.name != name]
+            write_profiles(file, profiles if profile is None else [*profiles, profile])
 
         await asyncio.to_thread(write)

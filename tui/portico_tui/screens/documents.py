@@ -134,21 +134,25 @@ class DocumentsScreen(PageScreen):
     async def _list(self, store: Store) -> None:
         """List until what is listed is the chosen store as it is now: a long list may outlast a change."""
         try:
-            wanted: Store | None = store
-            while wanted is not None:
-                with self.reporting(f"Files of {wanted.name}"):
-                    files = await self.daemon.files(wanted)
-                    skipped = (await self.client.stores.skipped(wanted.id)).files if wanted.skipped else ()
-                    if self._listed is not None and self._listed.id == wanted.id:
-                        self._put_files(files, skipped)
-                wanted = self._listed if self._listed != wanted else None
+            wanted_store: Store | None = store
+            while wanted_store is not None:
+                with self.reporting(f"Files of {wanted_store.name}"):
+                    files = await self.daemon.files(wanted_store)
+                    skipped_files = (
+                        (await self.client.stores.skipped(wanted_store.id)).files
+                        if wanted_store.skipped
+                        else ()
+                    )
+                    if self._listed is not None and self._listed.id == wanted_store.id:
+                        self._put_files(files, skipped_files)
+                wanted_store = self._listed if self._listed != wanted_store else None
         finally:
             self._listing = False
         if not self._searching:
             self._open_files()
 
-    def _put_files(self, files: Sequence[StoreFile], skipped: Sequence[SkippedFile]) -> None:
-        self._files.list_files(files, skipped)
+    def _put_files(self, files: Sequence[StoreFile], skipped_files: Sequence[SkippedFile]) -> None:
+        self._files.list_files(files, skipped_files)
         if not self._searching:
             self._open_files()
         self._describe()
@@ -166,8 +170,8 @@ class DocumentsScreen(PageScreen):
         else:
             empty = "This store is empty.\n\nPress u to upload a file."
         self.query_one("#nothing", Static).update(Content(empty))
-        listed = self._files.files or self._files.skipped
-        self.query_one("#inside", ContentSwitcher).current = "listed" if listed else "nothing"
+        file_list = self._files.files or self._files.skipped
+        self.query_one("#inside", ContentSwitcher).current = "listed" if file_list else "nothing"
 
     @on(Table.Highlighted, "#files")
     def _describe(self) -> None:
@@ -181,12 +185,22 @@ class DocumentsScreen(PageScreen):
                 if len(self._files.files) < total and self._files.files
                 else ""
             )
-            left = f"skipped {count_reasons(store.skipped, store.file_counts.total)}" if store.skipped else ""
-            linked = "linked" if store.links else ""
+            skipped_text = (
+                f"skipped {count_reasons(store.skipped, store.file_counts.total)}" if store.skipped else ""
+            )
+            link_state = "linked" if store.links else ""
             steps = store.search.get("steps", STEPS[0])
-            stepped = "" if steps == STEPS[0] else f"steps {steps}"
-            known = (some, left, amount(store.usage_bytes), store.embedding_model, linked, stepped, origin)
-            messages = " · ".join(one_line(part) for part in known if part)
+            step_text = "" if steps == STEPS[0] else f"steps {steps}"
+            message_parts = (
+                some,
+                skipped_text,
+                amount(store.usage_bytes),
+                store.embedding_model,
+                link_state,
+                step_text,
+                origin,
+            )
+            messages = " · ".join(one_line(part) for part in message_parts if part)
             lines.append(Content.styled(shorten(messages, max(self.size.width - 4, 20)), "dim"))
         if file is not None and not self._searching:
             lines.append(Content.styled(one_line(file.filename), "bold"))
@@ -216,14 +230,14 @@ class DocumentsScreen(PageScreen):
     async def _search(self, store: Store, query: str) -> None:
         with self.reporting(f"Search {store.name}"):
             passages = await self.daemon.search(store, query)
-            found = self.query_one(Passages)
-            found.put(passages)
+            found_passages = self.query_one(Passages)
+            found_passages.put(passages)
             if not passages:
                 self.notify(f"Nothing in '{one_line(store.name)}' fits.", title="Search", markup=False)
                 return
             self.query_one("#inside", ContentSwitcher).current = "found"
             self._describe()
-            found.focus()
+            found_passages.focus()
 
     def action_leave(self) -> None:
         self.workers.cancel_group(self, "search")
@@ -278,9 +292,11 @@ class DocumentsScreen(PageScreen):
     async def action_pause(self) -> None:
         if (store := self._store) is not None:
             with self.reporting(f"Follow {store.name}"):
-                paused = not store.paused
-                await self.client.stores.change(store.id, paused=paused)
-                self.report("Follow", f"Following '{store.name}' {'is paused' if paused else 'continues'}.")
+                is_paused = not store.paused
+                await self.client.stores.change(store.id, paused=is_paused)
+                self.report(
+                    "Follow", f"Following '{store.name}' {'is paused' if is_paused else 'continues'}."
+                )
                 self.wake()
 
     @work(group="links")
@@ -298,8 +314,8 @@ class DocumentsScreen(PageScreen):
         if not await self.sure(question, "Remove" if store.links else "Link"):
             return
         with self.reporting(f"Links of {store.name}"):
-            changed = await self.client.stores.change(store.id, links=not store.links)
-            doing = "linked" if changed.links else "freed of their links"
+            changed_store = await self.client.stores.change(store.id, links=not store.links)
+            doing = "linked" if changed_store.links else "freed of their links"
             self.report("Links", f"The passages of '{store.name}' are being {doing} in the background.")
             self.wake()
 
@@ -309,20 +325,20 @@ class DocumentsScreen(PageScreen):
         if store is None:
             return
         now = str(store.search.get("steps", STEPS[0]))
-        known = reader({"type": "string", "enum": STEPS})
+        read_choice = reader({"type": "string", "enum": STEPS})
         answers = await self.ask(
             Form(
                 f"Searches of '{one_line(store.name)}'",
-                Field("steps", "Searches again for what is missing", now, choices=STEPS, check=known),
+                Field("steps", "Searches again for what is missing", now, choices=STEPS, check=read_choice),
             )
         )
         if answers is None:
             return
         with self.reporting(f"Steps of {store.name}"):
-            given = answers["steps"]
-            steps = int(given) if given.isdigit() else given
+            steps_answer = answers["steps"]
+            steps = int(steps_answer) if steps_answer.isdigit() else steps_answer
             await self.client.stores.change(store.id, search={**store.search, "steps": steps})
-            self.report("Steps", f"Searches in '{store.name}' go in steps: {given}.")
+            self.report("Steps", f"Searches in '{store.name}' go in steps: {steps_answer}.")
             self.wake()
 
     @work(group="upload")

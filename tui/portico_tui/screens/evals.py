@@ -26,12 +26,18 @@ class EvalsScreen(ListingScreen[Eval]):
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        TableColumn[Eval]("MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at),
-        TableColumn[Eval]("NAME", lambda one: one.name, "bold", 36),
         TableColumn[Eval](
-            "CRITERIA", lambda one: [str(each.get("name", "")) for each in one.testing_criteria]
+            "MADE",
+            lambda evaluation: clock(evaluation.created_at),
+            "dim",
+            sort=lambda evaluation: evaluation.created_at,
         ),
-        TableColumn[Eval]("ID", lambda one: one.id, "dim"),
+        TableColumn[Eval]("NAME", lambda evaluation: evaluation.name, "bold", 36),
+        TableColumn[Eval](
+            "CRITERIA",
+            lambda evaluation: [str(criterion.get("name", "")) for criterion in evaluation.testing_criteria],
+        ),
+        TableColumn[Eval]("ID", lambda evaluation: evaluation.id, "dim"),
     )
     EMPTY = "No evaluations yet.\n\nPress n to run one from a file, as docs/evals.md shows."
 
@@ -48,7 +54,7 @@ class EvalsScreen(ListingScreen[Eval]):
 
     @action("n", "Run a file", "Run the evaluation, or the search, that a file describes")
     async def run_file(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Run an evaluation",
                 Field(
@@ -60,14 +66,14 @@ class EvalsScreen(ListingScreen[Eval]):
                 Field("model", "Model to ask, in place of the file's · optional", optional=True),
             )
         )
-        if given is None:
+        if answers is None:
             return
-        file = read(local_path(given["file"]))
-        known = await self.daemon.pages(self.client.evals.list)
-        test = next((each for each in known if same_test(each, file)), None)
+        file = read(local_path(answers["file"]))
+        evals = await self.daemon.pages(self.client.evals.list)
+        test = next((each for each in evals if same_test(each, file)), None)
         if test is None:
             test = await self.client.evals.create(file.name, file.criteria, item_schema=file.schema)
-        source = {**file.source, **({"model": given["model"]} if given["model"] else {})}
+        source = {**file.source, **({"model": answers["model"]} if answers["model"] else {})}
         if file.search:
             how = dict(file.search)
             parameters = how.pop("parameters", {})
@@ -81,9 +87,9 @@ class EvalsScreen(ListingScreen[Eval]):
 
     @row_action("m", "Rename", "Give the evaluation another name", footer=False)
     async def rename(self, test: Eval) -> None:
-        given = await self.ask(Form("Rename", Field("name", "Name", test.name)))
-        if given is not None:
-            await self.client.evals.update(test.id, name=given["name"])
+        answers = await self.ask(Form("Rename", Field("name", "Name", test.name)))
+        if answers is not None:
+            await self.client.evals.update(test.id, name=answers["name"])
 
     @row_action("d", "Remove", "Forget the evaluation with its runs and searches")
     async def remove_eval(self, test: Eval) -> None:
@@ -127,9 +133,12 @@ class EvalRunsScreen(SublistScreen[EvalRun]):
     def detail(self, item: EvalRun) -> Iterable[Content | str]:
         if item.error:
             yield Content.styled(one_line(item.error), "$text-error")
-        for each in item.criteria:
-            mean = f" · mean {each.mean:.3f}" if each.mean is not None else ""
-            yield one_line(f"{each.testing_criteria}: {each.passed} passed, {each.failed} failed{mean}")
+        for criterion_score in item.criteria:
+            mean = f" · mean {criterion_score.mean:.3f}" if criterion_score.mean is not None else ""
+            yield one_line(
+                f"{criterion_score.testing_criteria}: {criterion_score.passed} passed, "
+                f"{criterion_score.failed} failed{mean}"
+            )
         if item.settings:
             yield Content.styled(one_line(json.dumps(item.settings, ensure_ascii=False)), "dim")
 
@@ -159,13 +168,15 @@ class EvalItemsScreen(SublistScreen[EvalOutput]):
     TAB = "Evals"
     COLUMNS = (
         TableColumn[EvalOutput](
-            "ITEM", lambda one: one.datasource_item_id, sort=lambda one: one.datasource_item_id
+            "ITEM", lambda output: output.datasource_item_id, sort=lambda output: output.datasource_item_id
         ),
         TableColumn[EvalOutput](
-            "OUTCOME", lambda one: cell(one.status, "green" if one.status == "pass" else "red")
+            "OUTCOME", lambda output: cell(output.status, "green" if output.status == "pass" else "red")
         ),
-        TableColumn[EvalOutput]("SCORE", lambda one: _score(one.score), sort=lambda one: one.score),
-        TableColumn[EvalOutput]("ANSWER", lambda one: one.text),
+        TableColumn[EvalOutput](
+            "SCORE", lambda output: _score(output.score), sort=lambda output: output.score
+        ),
+        TableColumn[EvalOutput]("ANSWER", lambda output: output.text),
     )
     EMPTY = "No item is done yet."
 
@@ -182,8 +193,8 @@ class EvalItemsScreen(SublistScreen[EvalOutput]):
 
     @row_action("enter", "Read", "All that is known of the item")
     async def read_item(self, item: EvalOutput) -> None:
-        known = {"item": item.datasource_item, "results": list(item.results), "sample": item.sample}
-        text = json.dumps(known, ensure_ascii=False, indent=2)
+        item_document = {"item": item.datasource_item, "results": list(item.results), "sample": item.sample}
+        text = json.dumps(item_document, ensure_ascii=False, indent=2)
         self.app.push_screen(Reader(f"Item {item.datasource_item_id}", safe(text)))
 
 
@@ -194,11 +205,11 @@ class EvalSearchesScreen(SublistScreen[EvalSearch]):
     TAB = "Evals"
     COLUMNS = (
         TableColumn[EvalSearch](
-            "BEGAN", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "BEGAN", lambda search: clock(search.created_at), "dim", sort=lambda search: search.created_at
         ),
-        TableColumn[EvalSearch]("NAME", lambda one: one.name or one.id, "bold", 30),
-        TableColumn[EvalSearch]("STATUS", lambda one: run_state(one.status)),
-        TableColumn[EvalSearch]("ITEMS", lambda one: one.items, sort=lambda one: one.items),
+        TableColumn[EvalSearch]("NAME", lambda search: search.name or search.id, "bold", 30),
+        TableColumn[EvalSearch]("STATUS", lambda search: run_state(search.status)),
+        TableColumn[EvalSearch]("ITEMS", lambda search: search.items, sort=lambda search: search.items),
     )
     EMPTY = "Nothing was searched yet."
 
@@ -215,10 +226,10 @@ class EvalSearchesScreen(SublistScreen[EvalSearch]):
 
     @row_action("enter", "Trials", "The trials of the search, the best first")
     async def trials(self, search: EvalSearch) -> None:
-        found = await self.client.evals.get_search(search.eval_id, search.id)
-        self.app.push_screen(EvalTrialsScreen(self.services, found))
+        eval_search = await self.client.evals.get_search(search.eval_id, search.id)
+        self.app.push_screen(EvalTrialsScreen(self.services, eval_search))
 
-    @row_action("c", "Cancel", "End the search; what is done stays", when=lambda one: not one.ended)
+    @row_action("c", "Cancel", "End the search; what is done stays", when=lambda search: not search.ended)
     async def cancel(self, search: EvalSearch) -> None:
         await self.client.evals.cancel_search(search.eval_id, search.id)
 
@@ -229,13 +240,15 @@ class EvalTrialsScreen(SublistScreen[EvalTrial]):
     MODE = "evals"
     TAB = "Evals"
     COLUMNS = (
-        TableColumn[EvalTrial]("SCORE", lambda one: _score(one.score), "bold", sort=lambda one: one.score),
-        TableColumn[EvalTrial]("STATUS", lambda one: run_state(one.status)),
         TableColumn[EvalTrial](
-            "PASSED", lambda one: f"{one.passed} of {one.done}", sort=lambda one: one.passed
+            "SCORE", lambda trial: _score(trial.score), "bold", sort=lambda trial: trial.score
         ),
-        TableColumn[EvalTrial]("TOOK", lambda one: span(one.seconds), sort=lambda one: one.seconds),
-        TableColumn[EvalTrial]("SETTINGS", lambda one: json.dumps(one.settings, ensure_ascii=False)),
+        TableColumn[EvalTrial]("STATUS", lambda trial: run_state(trial.status)),
+        TableColumn[EvalTrial](
+            "PASSED", lambda trial: f"{trial.passed} of {trial.done}", sort=lambda trial: trial.passed
+        ),
+        TableColumn[EvalTrial]("TOOK", lambda trial: span(trial.seconds), sort=lambda trial: trial.seconds),
+        TableColumn[EvalTrial]("SETTINGS", lambda trial: json.dumps(trial.settings, ensure_ascii=False)),
     )
     EMPTY = "There are no trials yet."
 
@@ -251,10 +264,15 @@ class EvalTrialsScreen(SublistScreen[EvalTrial]):
             yield Content.styled(one_line(item.error), "$text-error")
         yield safe(json.dumps(item.settings, ensure_ascii=False, indent=2))
 
-    @row_action("p", "Apply", "Deploy what the trial changes in apps", when=lambda one: one.score is not None)
+    @row_action(
+        "p", "Apply", "Deploy what the trial changes in apps", when=lambda trial: trial.score is not None
+    )
     async def apply(self, trial: EvalTrial) -> None:
         if await self.sure("Deploy what this trial changes in apps?", "Deploy"):
-            done = await self.client.evals.apply(self._search.eval_id, self._search.id, trial=trial.id)
+            eval_applied = await self.client.evals.apply(
+                self._search.eval_id, self._search.id, trial=trial.id
+            )
             self.report(
-                "Apply", ", ".join(f"'{app}' is at version {number}" for app, number in done.versions.items())
+                "Apply",
+                ", ".join(f"'{app}' is at version {number}" for app, number in eval_applied.versions.items()),
             )

@@ -144,29 +144,33 @@ class FinetunesScreen(ListingScreen[TuningJob]):
         chart.plot(self._curves)
         chart.display = bool(self._curves)
         job = self.chosen
-        left = lasts(job.estimated_finish) if job is not None and job.status == "running" else ""
-        figures = " · ".join(part for part in (self._figures, left) if part)
+        remaining_time = lasts(job.estimated_finish) if job is not None and job.status == "running" else ""
+        figures = " · ".join(part for part in (self._figures, remaining_time) if part)
         self.query_one("#figures", Static).update(Content(one_line(figures)))
-        self.query_one("#said", Static).update(Content("\n".join(one_line(each) for each in self._reports)))
+        self.query_one("#said", Static).update(
+            Content("\n".join(one_line(report) for report in self._reports))
+        )
 
     @action("n", "New", "Train a model: its data is checked and its recipe shown before it begins")
     async def start(self) -> None:
-        given = await self.ask(Form("Train a model on examples", *FORM))
-        if given is None:
+        answers = await self.ask(Form("Train a model on examples", *FORM))
+        if answers is None:
             return
-        validation = given["validation_file"]
+        validation = answers["validation_file"]
         options: dict[str, Any] = {
             "validation_file": local_path(validation) if validation else None,
-            "method": given["method"],
-            "hyperparameters": {"n_epochs": int(given["n_epochs"])} if given["n_epochs"] else None,
-            "recipe": json_object(given["recipe"]) if given["recipe"] else None,
-            "grader": json_object(given["grader"]) if given["grader"] else None,
+            "method": answers["method"],
+            "hyperparameters": {"n_epochs": int(answers["n_epochs"])} if answers["n_epochs"] else None,
+            "recipe": json_object(answers["recipe"]) if answers["recipe"] else None,
+            "grader": json_object(answers["grader"]) if answers["grader"] else None,
         }
-        examples = local_path(given["training_file"])
-        plan = await self.client.tuning.plan(given["model"], examples, **options)
+        examples = local_path(answers["training_file"])
+        plan = await self.client.tuning.plan(answers["model"], examples, **options)
         question = Confirm(safe(describe_plan(plan)), "Train", wide=True)
         if await self.app.push_screen_wait(question):
-            job = await self.client.tuning.create(given["model"], examples, suffix=given["suffix"], **options)
+            job = await self.client.tuning.create(
+                answers["model"], examples, suffix=answers["suffix"], **options
+            )
             self.report("Fine-tuning", f"{job.id} has begun.")
 
     @row_action(
@@ -192,20 +196,20 @@ class FinetunesScreen(ListingScreen[TuningJob]):
     )
     async def promote(self, job: TuningJob) -> None:
         model = job.fine_tuned_model or ""
-        given = await self.ask(
+        answers = await self.ask(
             Form(f"Another name for {one_line(model)}", Field("name", "Name", hint="default"))
         )
-        if given is not None:
-            await self.client.models.alias(given["name"], model)
-            self.report("Promote", f"'{given['name']}' means {model} now.")
+        if answers is not None:
+            await self.client.models.alias(answers["name"], model)
+            self.report("Promote", f"'{answers['name']}' means {model} now.")
 
     @row_action("enter", "Checkpoints", "The job's checkpoints and its recipe")
     async def checkpoints(self, job: TuningJob) -> None:
-        found = await self.client.tuning.checkpoints(job.id, limit=100)
+        page = await self.client.tuning.checkpoints(job.id, limit=100)
         lines = [
-            f"step {each.step_number} · {each.model} · "
-            + " · ".join(f"{name} {value:.4g}" for name, value in each.metrics.items())
-            for each in found
+            f"step {tuning_checkpoint.step_number} · {tuning_checkpoint.model} · "
+            + " · ".join(f"{name} {value:.4g}" for name, value in tuning_checkpoint.metrics.items())
+            for tuning_checkpoint in page
         ] or ["There are no checkpoints yet."]
         reasons = (job.recipe or {}).get("reasons") or {}
         lines += ["", *(f"{name}: {(job.recipe or {}).get(name)} · {why}" for name, why in reasons.items())]

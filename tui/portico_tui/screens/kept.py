@@ -29,14 +29,16 @@ class EnginesScreen(ListingScreen[Engine]):
     TAB = "Engines"
     LOOK_INTERVAL_S = 5.0
     COLUMNS = (
-        TableColumn[Engine]("ENGINE", lambda one: one.name, "bold", 24),
-        TableColumn[Engine]("STATE", lambda one: one.state),
-        TableColumn[Engine]("VERSION", lambda one: one.version),
-        TableColumn[Engine]("PACKAGES", lambda one: one.packages or "", sort=lambda one: one.packages),
+        TableColumn[Engine]("ENGINE", lambda engine: engine.name, "bold", 24),
+        TableColumn[Engine]("STATE", lambda engine: engine.state),
+        TableColumn[Engine]("VERSION", lambda engine: engine.version),
+        TableColumn[Engine](
+            "PACKAGES", lambda engine: engine.packages or "", sort=lambda engine: engine.packages
+        ),
         TableColumn[Engine](
             "SIZE",
-            lambda one: f"{one.gigabytes:.1f} GB" if one.gigabytes else "",
-            sort=lambda one: one.gigabytes,
+            lambda engine: f"{engine.gigabytes:.1f} GB" if engine.gigabytes else "",
+            sort=lambda engine: engine.gigabytes,
         ),
     )
     EMPTY = "There are no engines that this key may see."
@@ -53,7 +55,9 @@ class EnginesScreen(ListingScreen[Engine]):
         if item.path:
             yield Content.styled(one_line(item.path), "dim")
 
-    @row_action("i", "Install", "Build the engine's environment", when=lambda one: one.state != "built in")
+    @row_action(
+        "i", "Install", "Build the engine's environment", when=lambda engine: engine.state != "built in"
+    )
     async def install(self, engine: Engine) -> None:
         rebuild = engine.state != "absent"
         if await self.sure(f"{'Rebuild' if rebuild else 'Build'} the environment of {engine.name}?", "Build"):
@@ -61,26 +65,29 @@ class EnginesScreen(ListingScreen[Engine]):
             await self.work_through(f"Install {engine.name}", self.daemon.progress(run))
 
     @row_action(
-        "c", "Doctor", "Look closely at the engine's environment", when=lambda one: one.state != "built in"
+        "c",
+        "Doctor",
+        "Look closely at the engine's environment",
+        when=lambda engine: engine.state != "built in",
     )
     async def doctor(self, engine: Engine) -> None:
-        found = await self.client.engines.doctor(engine.name)
-        lines = [f"{'✓' if each.ok else '✗'} {each.check}  {each.detail}" for each in found]
+        findings = await self.client.engines.doctor(engine.name)
+        lines = [f"{'✓' if finding.ok else '✗'} {finding.check}  {finding.detail}" for finding in findings]
         self.app.push_screen(Reader(f"Doctor of {engine.name}", safe("\n".join(lines))))
 
     @row_action("enter", "Parameters", "What models on the engine may be given")
     async def parameters(self, engine: Engine) -> None:
-        found = await self.client.engines.parameters(engine.name)
-        lines = [f"{each.name} · {each.kind}\n    {each.doc}" for each in found] or [
-            "The engine does not list them."
-        ]
+        engine_parameters = await self.client.engines.parameters(engine.name)
+        lines = [
+            f"{parameter.name} · {parameter.kind}\n    {parameter.doc}" for parameter in engine_parameters
+        ] or ["The engine does not list them."]
         self.app.push_screen(Reader(f"Parameters of {engine.name}", safe("\n".join(lines))))
 
     @row_action(
         "d",
         "Remove",
         "Delete the engine's environment",
-        when=lambda one: one.state not in ("built in", "absent"),
+        when=lambda engine: engine.state not in ("built in", "absent"),
     )
     async def remove_engine(self, engine: Engine) -> None:
         if await self.sure(f"Delete the environment of {engine.name}? It can be built again.", "Delete"):
@@ -122,12 +129,16 @@ class AdaptersScreen(ListingScreen[Adapter]):
     MODE = "adapters"
     TAB = "Adapters"
     COLUMNS = (
-        TableColumn[Adapter]("ADAPTER", lambda one: one.name, "bold", 36),
-        TableColumn[Adapter]("BASE", lambda one: one.base),
-        TableColumn[Adapter]("STATE", lambda one: one.state),
-        TableColumn[Adapter]("SCALE", lambda one: f"{one.scale:g}", sort=lambda one: one.scale),
-        TableColumn[Adapter]("RANK", lambda one: one.rank or "", sort=lambda one: one.rank),
-        TableColumn[Adapter]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
+        TableColumn[Adapter]("ADAPTER", lambda adapter: adapter.name, "bold", 36),
+        TableColumn[Adapter]("BASE", lambda adapter: adapter.base),
+        TableColumn[Adapter]("STATE", lambda adapter: adapter.state),
+        TableColumn[Adapter](
+            "SCALE", lambda adapter: f"{adapter.scale:g}", sort=lambda adapter: adapter.scale
+        ),
+        TableColumn[Adapter]("RANK", lambda adapter: adapter.rank or "", sort=lambda adapter: adapter.rank),
+        TableColumn[Adapter](
+            "SIZE", lambda adapter: amount(adapter.bytes), sort=lambda adapter: adapter.bytes
+        ),
     )
     EMPTY = "No adapters yet.\n\nPress a to add one; a fine-tuned model is one too."
 
@@ -139,7 +150,7 @@ class AdaptersScreen(ListingScreen[Adapter]):
 
     @action("a", "Add", "Serve a model with an adapter, under a name")
     async def add_adapter(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Add an adapter",
                 Field("base", "Model", "default"),
@@ -147,21 +158,21 @@ class AdaptersScreen(ListingScreen[Adapter]):
                 Field("name", "Name"),
             )
         )
-        if given is not None:
-            await self.client.adapters.add(given["base"], given["path"], given["name"])
+        if answers is not None:
+            await self.client.adapters.add(answers["base"], answers["path"], answers["name"])
 
     @row_action("s", "Scale", "Multiply the effect of the adapter")
     async def scale_adapter(self, adapter: Adapter) -> None:
         field = Field(
             "scale", "0 is the base alone, 1 what it was trained for", f"{adapter.scale:g}", check=_number
         )
-        given = await self.ask(Form(f"Scale of {one_line(adapter.name)}", field))
-        if given is not None:
-            await self.client.adapters.scale(adapter.name, float(given["scale"]))
+        answers = await self.ask(Form(f"Scale of {one_line(adapter.name)}", field))
+        if answers is not None:
+            await self.client.adapters.scale(adapter.name, float(answers["scale"]))
 
     @row_action("x", "Export", "Write the adapter to the daemon's machine")
     async def export(self, adapter: Adapter) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"Export {one_line(adapter.name)}",
                 Field("path", "A new place on the daemon's machine"),
@@ -169,16 +180,16 @@ class AdaptersScreen(ListingScreen[Adapter]):
                 Field("merged", "Folded into its model", "false", choices=("true", "false"), check=_yes),
             )
         )
-        if given is None:
+        if answers is None:
             return
         run = await self.client.adapters.export(
             adapter.name,
-            given["path"],
-            merged=_yes(given["merged"]),
-            format="gguf" if given["format"] == "gguf" else "safetensors",
+            answers["path"],
+            merged=_yes(answers["merged"]),
+            format="gguf" if answers["format"] == "gguf" else "safetensors",
         )
         await self.work_through(f"Export {adapter.name}", self.daemon.progress(run))
-        self.report("Export", f"{adapter.name} is at {given['path']}.")
+        self.report("Export", f"{adapter.name} is at {answers['path']}.")
 
     @row_action("d", "Remove", "Take the adapter away, with the daemon's copy of it")
     async def remove_adapter(self, adapter: Adapter) -> None:
@@ -198,12 +209,17 @@ class ArtifactsScreen(ListingScreen[ArtifactRecord]):
     TAB = "Artifacts"
     COLUMNS = (
         TableColumn[ArtifactRecord](
-            "MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "MADE",
+            lambda artifact: clock(artifact.created_at),
+            "dim",
+            sort=lambda artifact: artifact.created_at,
         ),
-        TableColumn[ArtifactRecord]("NAME", lambda one: one.name, "bold", 36),
-        TableColumn[ArtifactRecord]("TYPE", lambda one: one.media_type),
-        TableColumn[ArtifactRecord]("SIZE", lambda one: amount(one.bytes), sort=lambda one: one.bytes),
-        TableColumn[ArtifactRecord]("RUN", lambda one: one.run, "dim"),
+        TableColumn[ArtifactRecord]("NAME", lambda artifact: artifact.name, "bold", 36),
+        TableColumn[ArtifactRecord]("TYPE", lambda artifact: artifact.media_type),
+        TableColumn[ArtifactRecord](
+            "SIZE", lambda artifact: amount(artifact.bytes), sort=lambda artifact: artifact.bytes
+        ),
+        TableColumn[ArtifactRecord]("RUN", lambda artifact: artifact.run, "dim"),
     )
     EMPTY = "No run has made a file yet."
 
@@ -213,10 +229,10 @@ class ArtifactsScreen(ListingScreen[ArtifactRecord]):
     @row_action("s", "Save", "Write the file to this machine")
     async def save(self, artifact: ArtifactRecord) -> None:
         name = Path(artifact.name.replace("\\", "/")).name or artifact.id
-        given = await self.ask(Form("Save a file", Field("path", "A new place on this machine", name)))
-        if given is None:
+        answers = await self.ask(Form("Save a file", Field("path", "A new place on this machine", name)))
+        if answers is None:
             return
-        await self.write_file(Path(given["path"]), await self.client.artifacts.content(artifact.id))
+        await self.write_file(Path(answers["path"]), await self.client.artifacts.content(artifact.id))
 
     @row_action("d", "Delete", "Delete the file")
     async def remove_artifact(self, artifact: ArtifactRecord) -> None:
@@ -231,11 +247,11 @@ class FactsScreen(ListingScreen[Fact]):
     TAB = "Facts"
     COLUMNS = (
         TableColumn[Fact](
-            "CHANGED", lambda one: clock(one.changed_at), "dim", sort=lambda one: one.changed_at
+            "CHANGED", lambda fact: clock(fact.changed_at), "dim", sort=lambda fact: fact.changed_at
         ),
-        TableColumn[Fact]("STORE", lambda one: one.store),
-        TableColumn[Fact]("FACT", lambda one: one.text, "bold"),
-        TableColumn[Fact]("BY", lambda one: one.source.agent or one.source.app or "", "dim"),
+        TableColumn[Fact]("STORE", lambda fact: fact.store),
+        TableColumn[Fact]("FACT", lambda fact: fact.text, "bold"),
+        TableColumn[Fact]("BY", lambda fact: fact.source.agent or fact.source.app or "", "dim"),
     )
     EMPTY = "No agent has kept a fact yet."
 
@@ -249,9 +265,9 @@ class FactsScreen(ListingScreen[Fact]):
 
     @row_action("e", "Edit", "Put another text in its place")
     async def edit(self, fact: Fact) -> None:
-        given = await self.ask(Form("Change a fact", Field("text", "Fact", fact.text)))
-        if given is not None:
-            await self.client.facts.change(fact.id, given["text"])
+        answers = await self.ask(Form("Change a fact", Field("text", "Fact", fact.text)))
+        if answers is not None:
+            await self.client.facts.change(fact.id, answers["text"])
 
     @row_action("d", "Forget", "Forget the fact")
     async def forget(self, fact: Fact) -> None:
@@ -265,10 +281,12 @@ class StoredChatsScreen(ListingScreen[StoredChat]):
     MODE = "chats"
     TAB = "Stored chats"
     COLUMNS = (
-        TableColumn[StoredChat]("MADE", lambda one: clock(one.created), "dim", sort=lambda one: one.created),
-        TableColumn[StoredChat]("MODEL", lambda one: one.model, "bold", 24),
-        TableColumn[StoredChat]("LABELS", lambda one: _labels(one)),
-        TableColumn[StoredChat]("ANSWER", lambda one: one.text),
+        TableColumn[StoredChat](
+            "MADE", lambda chat: clock(chat.created), "dim", sort=lambda chat: chat.created
+        ),
+        TableColumn[StoredChat]("MODEL", lambda chat: chat.model, "bold", 24),
+        TableColumn[StoredChat]("LABELS", lambda chat: _labels(chat)),
+        TableColumn[StoredChat]("ANSWER", lambda chat: chat.text),
     )
     EMPTY = "No chat completion is stored. Programs store one by asking with 'store'."
 
@@ -278,16 +296,16 @@ class StoredChatsScreen(ListingScreen[StoredChat]):
     @row_action("enter", "Read", "The messages of the chat, and its answer")
     async def read_chat(self, chat: StoredChat) -> None:
         messages = await self.client.chats.messages(chat.id)
-        said = [(message["role"], message["content"] or "…") for message in messages]
-        lines = (f"{role}\n{content}" for role, content in (*said, ("assistant", chat.text)))
+        role_texts = [(message["role"], message["content"] or "…") for message in messages]
+        lines = (f"{role}\n{content}" for role, content in (*role_texts, ("assistant", chat.text)))
         self.app.push_screen(Reader(f"{one_line(chat.model)} · {chat.id}", safe("\n\n".join(lines))))
 
     @row_action("e", "Label", "Give the chat other labels")
     async def label(self, chat: StoredChat) -> None:
         field = Field("labels", "NAME=VALUE, apart by spaces", " ".join(_labels(chat)), optional=True)
-        given = await self.ask(Form("Labels of the chat", field))
-        if given is not None:
-            await self.client.chats.change(chat.id, pairs(given["labels"].split(), "labels"))
+        answers = await self.ask(Form("Labels of the chat", field))
+        if answers is not None:
+            await self.client.chats.change(chat.id, pairs(answers["labels"].split(), "labels"))
 
     @row_action("d", "Forget", "Forget the chat")
     async def forget_chat(self, chat: StoredChat) -> None:

@@ -31,8 +31,8 @@ class Machine:
         return f"{self.launcher.name} {self.node.name}"
 
 
-def _state(one: Machine) -> Any:
-    return cell(state_of(one.node), COLOURS[one.node.state])
+def _state(machine: Machine) -> Any:
+    return cell(state_of(machine.node), COLOURS[machine.node.state])
 
 
 class MachinesScreen(ListingScreen[Machine]):
@@ -42,29 +42,39 @@ class MachinesScreen(ListingScreen[Machine]):
     TAB = "Machines"
     LOOK_INTERVAL_S = 5.0
     COLUMNS = (
-        TableColumn[Machine]("NODE", lambda one: label_of(one.node), "bold", 28),
-        TableColumn[Machine]("LAUNCHER", lambda one: one.launcher.name),
+        TableColumn[Machine]("NODE", lambda machine: label_of(machine.node), "bold", 28),
+        TableColumn[Machine]("LAUNCHER", lambda machine: machine.launcher.name),
         TableColumn[Machine]("STATE", _state),
-        TableColumn[Machine]("CORES", lambda one: figures_of(one.node)[0], sort=lambda one: one.node.cpus),
         TableColumn[Machine](
-            "MEMORY", lambda one: figures_of(one.node)[1], sort=lambda one: one.node.memory_mb
+            "CORES", lambda machine: figures_of(machine.node)[0], sort=lambda machine: machine.node.cpus
         ),
-        TableColumn[Machine]("GPUS", lambda one: figures_of(one.node)[2], sort=lambda one: one.node.gpus),
-        TableColumn[Machine]("RUNS", lambda one: len(one.jobs), sort=lambda one: len(one.jobs)),
+        TableColumn[Machine](
+            "MEMORY", lambda machine: figures_of(machine.node)[1], sort=lambda machine: machine.node.memory_mb
+        ),
+        TableColumn[Machine](
+            "GPUS", lambda machine: figures_of(machine.node)[2], sort=lambda machine: machine.node.gpus
+        ),
+        TableColumn[Machine](
+            "RUNS", lambda machine: len(machine.jobs), sort=lambda machine: len(machine.jobs)
+        ),
     )
     EMPTY = "No machines are known just now."
 
     _status: ClusterStatus | None = None
 
     async def find(self) -> Sequence[Machine]:
-        found = self._status = await self.client.cluster.status()
+        cluster_status = self._status = await self.client.cluster.status()
         return [
             Machine(
                 launcher,
                 node,
-                tuple(job for job in found.jobs if (job.launcher, job.node) == (launcher.name, node.name)),
+                tuple(
+                    job
+                    for job in cluster_status.jobs
+                    if (job.launcher, job.node) == (launcher.name, node.name)
+                ),
             )
-            for launcher in found.launchers
+            for launcher in cluster_status.launchers
             for node in launcher.nodes
         ]
 
@@ -82,9 +92,9 @@ class MachinesScreen(ListingScreen[Machine]):
                 yield one_line(f"{launcher.name}: {launcher.error}")
             elif launcher.total > len(launcher.nodes):
                 yield f"{launcher.name}: {launcher.total - len(launcher.nodes):,} further nodes"
-        waiting = [job for job in self._status.jobs if job.state == "queued"]
-        if waiting:
-            yield one_line(f"waiting: {', '.join(job.name for job in waiting)}")
+        cluster_jobs = [job for job in self._status.jobs if job.state == "queued"]
+        if cluster_jobs:
+            yield one_line(f"waiting: {', '.join(job.name for job in cluster_jobs)}")
 
     @action("enter", "Processes", "What runs where, and what waits for what")
     async def processes(self) -> None:
@@ -98,28 +108,28 @@ class MachinesScreen(ListingScreen[Machine]):
         "d",
         "Drain",
         "Have nothing more started there; models move elsewhere, nothing that runs is cut",
-        when=lambda one: one.launcher.drains and one.node.state in ("idle", "busy"),
+        when=lambda machine: machine.launcher.drains and machine.node.state in ("idle", "busy"),
     )
     async def drain(self, machine: Machine) -> None:
         label, launcher = label_of(machine.node), machine.launcher.name
-        planned = await self.client.cluster.drain(launcher, machine.node.name, "planned", dry_run=True)
-        says = f"; {', '.join(planned.moves)} moves elsewhere" if planned.moves else ""
-        given = await self.ask(
+        drained_node = await self.client.cluster.drain(launcher, machine.node.name, "planned", dry_run=True)
+        says = f"; {', '.join(drained_node.moves)} moves elsewhere" if drained_node.moves else ""
+        answers = await self.ask(
             Form(f"Drain {one_line(label)} of {launcher}{one_line(says)}", Field("reason", "Why"))
         )
-        if given is not None:
-            done = await self.client.cluster.drain(launcher, machine.node.name, given["reason"])
+        if answers is not None:
+            done = await self.client.cluster.drain(launcher, machine.node.name, answers["reason"])
             self.report("Machines", f"{label} is {done.node.state}.")
 
     @row_action(
         "e",
         "Resume",
         "Use the node again",
-        when=lambda one: one.launcher.drains and one.node.state in ("draining", "drained"),
+        when=lambda machine: machine.launcher.drains and machine.node.state in ("draining", "drained"),
     )
     async def resume(self, machine: Machine) -> None:
-        found = await self.client.cluster.resume(machine.launcher.name, machine.node.name)
-        self.report("Machines", f"{label_of(found)} is used again.")
+        cluster_node = await self.client.cluster.resume(machine.launcher.name, machine.node.name)
+        self.report("Machines", f"{label_of(cluster_node)} is used again.")
 
 
 class ProcessesScreen(SublistScreen[ClusterJob]):
@@ -128,13 +138,13 @@ class ProcessesScreen(SublistScreen[ClusterJob]):
     MODE = "machines"
     TAB = "Machines"
     COLUMNS = (
-        TableColumn[ClusterJob]("WHAT", lambda one: one.name, "bold", 28),
-        TableColumn[ClusterJob]("STATE", lambda one: one.state),
-        TableColumn[ClusterJob]("LAUNCHER", lambda one: one.launcher),
-        TableColumn[ClusterJob]("NODE", lambda one: one.node, "", 20),
-        TableColumn[ClusterJob]("JOB", lambda one: one.job, "dim", 24),
-        TableColumn[ClusterJob]("ENDS", lambda one: clock(one.ends_at), "dim"),
-        TableColumn[ClusterJob]("WAITS FOR", lambda one: one.reason),
+        TableColumn[ClusterJob]("WHAT", lambda job: job.name, "bold", 28),
+        TableColumn[ClusterJob]("STATE", lambda job: job.state),
+        TableColumn[ClusterJob]("LAUNCHER", lambda job: job.launcher),
+        TableColumn[ClusterJob]("NODE", lambda job: job.node, "", 20),
+        TableColumn[ClusterJob]("JOB", lambda job: job.job, "dim", 24),
+        TableColumn[ClusterJob]("ENDS", lambda job: clock(job.ends_at), "dim"),
+        TableColumn[ClusterJob]("WAITS FOR", lambda job: job.reason),
     )
     EMPTY = "No model is loaded, and nothing is trained."
 
@@ -151,12 +161,14 @@ class ClusterDaemonsScreen(SublistScreen[ClusterDaemon]):
     MODE = "machines"
     TAB = "Machines"
     COLUMNS = (
-        TableColumn[ClusterDaemon]("DAEMON", lambda one: one.name, "bold", 24),
-        TableColumn[ClusterDaemon]("ADDRESS", lambda one: one.url),
-        TableColumn[ClusterDaemon]("VERSION", lambda one: one.version),
-        TableColumn[ClusterDaemon]("PROCESSES", lambda one: one.jobs, sort=lambda one: one.jobs),
-        TableColumn[ClusterDaemon]("RUNS", lambda one: one.runs, sort=lambda one: one.runs),
-        TableColumn[ClusterDaemon]("SEEN", lambda one: "here" if one.here else clock(one.seen_at), "dim"),
+        TableColumn[ClusterDaemon]("DAEMON", lambda daemon: daemon.name, "bold", 24),
+        TableColumn[ClusterDaemon]("ADDRESS", lambda daemon: daemon.url),
+        TableColumn[ClusterDaemon]("VERSION", lambda daemon: daemon.version),
+        TableColumn[ClusterDaemon]("PROCESSES", lambda daemon: daemon.jobs, sort=lambda daemon: daemon.jobs),
+        TableColumn[ClusterDaemon]("RUNS", lambda daemon: daemon.runs, sort=lambda daemon: daemon.runs),
+        TableColumn[ClusterDaemon](
+            "SEEN", lambda daemon: "here" if daemon.here else clock(daemon.seen_at), "dim"
+        ),
     )
     EMPTY = "No daemons."
 

@@ -55,15 +55,18 @@ class ModelsScreen(ListingScreen[Model]):
     async def find(self) -> Sequence[Model]:
         """As the daemon was seen last; those that load or unload just now say so."""
         models = () if self._glance is None else self._glance.models
-        return [replace(each, state=cast("Any", self._turning.get(each.name, each.state))) for each in models]
+        return [
+            replace(deployment, state=cast("Any", self._turning.get(deployment.name, deployment.state)))
+            for deployment in models
+        ]
 
     def identify(self, item: Model) -> str:
         return item.name
 
     def detail(self, item: Model) -> Iterable[Content | str]:
         yield Content.styled(one_line(f"{item.source} · {item.engine}"), "bold")
-        known = about(item) or one_line(item.description) or "Not in memory; loaded on first use."
-        yield Content.styled(known, "dim")
+        description = about(item) or one_line(item.description) or "Not in memory; loaded on first use."
+        yield Content.styled(description, "dim")
         if item.error:
             yield Content.styled(one_line(item.error), "$text-error")
 
@@ -71,8 +74,8 @@ class ModelsScreen(ListingScreen[Model]):
         """What could not be configured, and the better model that the daemon recommends."""
         if self._glance is None:
             return
-        for each in self._glance.problems:
-            yield Content.styled(one_line(each.line.capitalize()), "$text-error")
+        for problem in self._glance.problems:
+            yield Content.styled(one_line(problem.line.capitalize()), "$text-error")
         better = self._glance.recommended
         if better is not None:
             size = f" ({better.size_gb:g} GB)" if better.size_gb else ""

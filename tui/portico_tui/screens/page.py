@@ -75,8 +75,8 @@ class PageScreen(Screen[None]):
         self.watch(self.app, "glance", seen)
         self.watch(self.app, "lost", self._show_connection)
 
-    def _show_connection(self, lost: Lost | None) -> None:
-        self.query_one(Banner).show(lost)
+    def _show_connection(self, loss: Lost | None) -> None:
+        self.query_one(Banner).show(loss)
 
     @contextmanager
     def reporting(self, doing: str) -> Iterator[None]:
@@ -132,7 +132,9 @@ class PageScreen(Screen[None]):
         """The keys that work here and what they do: of the screen, of its tables, then those that work everywhere."""
         everywhere = Binding.make_bindings(self.app.BINDINGS)
         tables = [
-            each for each in Binding.make_bindings(Table.BINDINGS) if each.tooltip and self.query(Table)
+            binding
+            for binding in Binding.make_bindings(Table.BINDINGS)
+            if binding.tooltip and self.query(Table)
         ]
         return [
             (self.app.get_key_display(binding), binding.tooltip or binding.description)
@@ -176,9 +178,9 @@ def row_action(
     return _declare(Action(key, label, tooltip, when, footer))
 
 
-def _declare(declared: Action) -> Callable[[Method], Method]:
+def _declare(declared_action: Action) -> Callable[[Method], Method]:
     def mark(method: Method) -> Method:
-        method.__dict__["declared"] = declared
+        method.__dict__["declared"] = declared_action
         return method
 
     return mark
@@ -200,13 +202,17 @@ class ListingScreen(PageScreen, Generic[Item]):
     CSS_PATH = "listing.tcss"
 
     def __init_subclass__(cls) -> None:
-        own = {name: found for name, value in vars(cls).items() if (found := _declared(value)) is not None}
-        cls.ACTIONS = {**cls.ACTIONS, **own}
-        made: list[BindingType] = [
+        actions = {
+            name: found_action
+            for name, value in vars(cls).items()
+            if (found_action := _declared(value)) is not None
+        }
+        cls.ACTIONS = {**cls.ACTIONS, **actions}
+        binding_types: list[BindingType] = [
             Binding(each.key, f"do('{name}')", each.label, tooltip=each.tooltip, show=each.footer)
             for name, each in cls.ACTIONS.items()
         ]
-        cls.BINDINGS = [*made, *vars(cls).get("BINDINGS", ())]
+        cls.BINDINGS = [*binding_types, *vars(cls).get("BINDINGS", ())]
         super().__init_subclass__()
 
     def __init__(self, services: AppServices) -> None:
@@ -273,23 +279,23 @@ class ListingScreen(PageScreen, Generic[Item]):
         if not self.is_current:
             return
         try:
-            found = await self.find()
+            items = await self.find()
         except DaemonError as error:
             self.failed(error)
             return
         if self.table.is_attached:  # else the app was left meanwhile
-            self.put(found)
+            self.put(items)
 
     def failed(self, error: DaemonError) -> None:
         """The list cannot be had: the key may not see it, or the daemon is away, which the banner says."""
         if not self.items and self.query("#empty"):
             self.query_one("#empty", Static).update(Content(one_line(error.message)))
 
-    def put(self, found: Iterable[Item]) -> None:
+    def put(self, found_items: Iterable[Item]) -> None:
         """Show these."""
         if not self.items:
             self.query_one("#empty", Static).update(Content(self.EMPTY))
-        items = {self.identify(item): item for item in found}
+        items = {self.identify(item): item for item in found_items}
         if list(items.items()) == list(self.items.items()):
             self._describe()
         else:
@@ -329,29 +335,29 @@ class ListingScreen(PageScreen, Generic[Item]):
             return True
         if isinstance(self.focused, Input):
             return None
-        declared = self.ACTIONS[str(parameters[0])]
-        if declared.when is None:
+        declared_action = self.ACTIONS[str(parameters[0])]
+        if declared_action.when is None:
             return True
         item = self.chosen
-        return True if item is not None and declared.when(item) else None
+        return True if item is not None and declared_action.when(item) else None
 
     @work(group="do")
     async def action_do(self, name: str) -> None:
         """Do what is declared under a name."""
-        declared = self.ACTIONS[name]
+        declared_action = self.ACTIONS[name]
         method = getattr(self, name)
         item = self.chosen
-        if declared.when is not None and (item is None or not declared.when(item)):
+        if declared_action.when is not None and (item is None or not declared_action.when(item)):
             return
-        with self.reporting(declared.label):
-            await (method() if declared.when is None else method(item))
+        with self.reporting(declared_action.label):
+            await (method() if declared_action.when is None else method(item))
         self.look()
         self.wake()
 
 
 def _declared(value: object) -> Action | None:
-    found = getattr(value, "__dict__", {}).get("declared")
-    return found if isinstance(found, Action) else None
+    found_action = getattr(value, "__dict__", {}).get("declared")
+    return found_action if isinstance(found_action, Action) else None
 
 
 class SublistScreen(ListingScreen[Item]):

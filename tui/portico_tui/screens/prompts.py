@@ -25,10 +25,10 @@ class PromptsScreen(ListingScreen[Prompt]):
     MODE = "prompts"
     TAB = "Prompts"
     COLUMNS = (
-        TableColumn[Prompt]("PROMPT", lambda one: one.name, "bold", 36),
-        TableColumn[Prompt]("VERSION", lambda one: one.version, sort=lambda one: one.version),
-        TableColumn[Prompt]("TAKES", lambda one: [argument["name"] for argument in one.arguments]),
-        TableColumn[Prompt]("WHAT", lambda one: one.description or one.title, "dim"),
+        TableColumn[Prompt]("PROMPT", lambda prompt: prompt.name, "bold", 36),
+        TableColumn[Prompt]("VERSION", lambda prompt: prompt.version, sort=lambda prompt: prompt.version),
+        TableColumn[Prompt]("TAKES", lambda prompt: [argument["name"] for argument in prompt.arguments]),
+        TableColumn[Prompt]("WHAT", lambda prompt: prompt.description or prompt.title, "dim"),
     )
     EMPTY = "No prompts yet.\n\nPress n to write one, i to import a folder of them."
 
@@ -45,11 +45,11 @@ class PromptsScreen(ListingScreen[Prompt]):
     async def render_prompt(self, prompt: Prompt) -> None:
         schema = _schema(prompt)
         fields = fields_of(schema)
-        given = await self.ask(Form(f"Fill in {one_line(prompt.name)}", *fields)) if fields else {}
-        if given is None:
+        answers = await self.ask(Form(f"Fill in {one_line(prompt.name)}", *fields)) if fields else {}
+        if answers is None:
             return
         messages = await self.client.prompts.render(
-            prompt.name, value_of(schema, given), version=prompt.version
+            prompt.name, value_of(schema, answers), version=prompt.version
         )
         text = "\n".join(f"{message['role']}\n{message['content']}\n" for message in messages)
         self.app.push_screen(Reader(one_line(prompt.name), safe(text)))
@@ -67,9 +67,15 @@ class PromptsScreen(ListingScreen[Prompt]):
         )
 
     async def _write(
-        self, title: str, name: str, system: str, user: str, description: str, known: Prompt | None = None
+        self,
+        title: str,
+        name: str,
+        system: str,
+        user: str,
+        description: str,
+        known_prompt: Prompt | None = None,
     ) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 title,
                 Field("name", "Name", name),
@@ -78,18 +84,28 @@ class PromptsScreen(ListingScreen[Prompt]):
                 Field("description", "What it is for · optional", description, optional=True),
             )
         )
-        if given is None:
+        if answers is None:
             return
-        messages = [{"role": role, "content": given[role]} for role in ("system", "user") if given[role]]
+        messages = [{"role": role, "content": answers[role]} for role in ("system", "user") if answers[role]]
         words = dict.fromkeys(word for message in messages for word in placeholders(message["content"]))
-        declared = {argument["name"]: argument for argument in known.arguments} if known else {}
-        arguments: list[Any] = [declared.get(word, word) for word in words]
-        more = {"title": known.title, "examples": known.examples, "cases": known.cases} if known else {}
-        kept = {name: value for name, value in more.items() if value}
-        made = await self.client.prompts.save(
-            given["name"], description=given["description"], arguments=arguments, messages=messages, **kept
+        declared_arguments = (
+            {argument["name"]: argument for argument in known_prompt.arguments} if known_prompt else {}
         )
-        self.report("Prompt", f"'{made.name}' is at version {made.version}.")
+        arguments: list[Any] = [declared_arguments.get(word, word) for word in words]
+        prompt_fields = (
+            {"title": known_prompt.title, "examples": known_prompt.examples, "cases": known_prompt.cases}
+            if known_prompt
+            else {}
+        )
+        kept_fields = {name: value for name, value in prompt_fields.items() if value}
+        prompt = await self.client.prompts.save(
+            answers["name"],
+            description=answers["description"],
+            arguments=arguments,
+            messages=messages,
+            **kept_fields,
+        )
+        self.report("Prompt", f"'{prompt.name}' is at version {prompt.version}.")
 
     @row_action("v", "Versions", "The versions of the prompt")
     async def versions(self, prompt: Prompt) -> None:
@@ -103,51 +119,53 @@ class PromptsScreen(ListingScreen[Prompt]):
         footer=False,
     )
     async def evaluate(self, prompt: Prompt) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"Ask {len(prompt.cases)} cases of {one_line(prompt.name)}",
                 Field("model", "Model", "default"),
             )
         )
-        if given is None:
+        if answers is None:
             return
         run = await self.client.prompts.evaluate(
-            prompt.id or prompt.name, given["model"], version=prompt.version
+            prompt.id or prompt.name, answers["model"], version=prompt.version
         )
-        passed = run.result_counts.get("passed", 0)
+        passed_count = run.result_counts.get("passed", 0)
         self.report(
-            prompt.name, run.error or f"{passed} of {run.items} answers passed: see the screen Evals."
+            prompt.name, run.error or f"{passed_count} of {run.items} answers passed: see the screen Evals."
         )
 
     @row_action("x", "Export", "Write the prompt to a file, as other tools keep it", footer=False)
     async def export(self, prompt: Prompt) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"Export {one_line(prompt.name)}",
                 Field("format", "Format", FORMATS[0], choices=FORMATS, check=_format),
                 Field("folder", "Folder on this machine", ".", check=local_path),
             )
         )
-        if given is None:
+        if answers is None:
             return
-        made = await self.client.prompts.export(
-            prompt.id or prompt.name, _format(given["format"]), version=prompt.version
+        exported_prompt = await self.client.prompts.export(
+            prompt.id or prompt.name, _format(answers["format"]), version=prompt.version
         )
-        await self.write_file(local_path(given["folder"]) / made.filename, made.text.encode())
+        await self.write_file(
+            local_path(answers["folder"]) / exported_prompt.filename, exported_prompt.text.encode()
+        )
 
     @action("i", "Import", "Keep the prompts of a file, a folder or a Git repository")
     async def load(self) -> None:
         source = Field("source", "A file or folder of this machine, or a Git repository on https")
-        given = await self.ask(Form("Import prompts", source))
-        if given is None:
+        answers = await self.ask(Form("Import prompts", source))
+        if answers is None:
             return
-        where = given["source"]
+        where = answers["source"]
         if "://" in where:
-            done = await self.client.prompts.load(url=where)
+            imported = await self.client.prompts.load(url=where)
         else:
             path = local_path(where)
-            done = await self.client.prompts.load(prompt_files(path), origin=str(path.absolute()))
-        counts = f"{len(done.added)} added, {len(done.changed)} changed, {len(done.unchanged)} unchanged"
+            imported = await self.client.prompts.load(prompt_files(path), origin=str(path.absolute()))
+        counts = f"{len(imported.added)} added, {len(imported.changed)} changed, {len(imported.unchanged)} unchanged"
         self.report("Import", counts)
 
     @row_action("d", "Remove", "Forget the prompt with all its versions")
@@ -162,11 +180,13 @@ class PromptVersionsScreen(SublistScreen[Prompt]):
     MODE = "prompts"
     TAB = "Prompts"
     COLUMNS = (
-        TableColumn[Prompt]("VERSION", lambda one: one.version, "bold", sort=lambda one: one.version),
         TableColumn[Prompt](
-            "SINCE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "VERSION", lambda version: version.version, "bold", sort=lambda version: version.version
         ),
-        TableColumn[Prompt]("FROM", lambda one: one.origin or "written here"),
+        TableColumn[Prompt](
+            "SINCE", lambda version: clock(version.created_at), "dim", sort=lambda version: version.created_at
+        ),
+        TableColumn[Prompt]("FROM", lambda version: version.origin or "written here"),
     )
     EMPTY = "It has no versions."
 
@@ -194,9 +214,9 @@ def _schema(prompt: Prompt) -> Schema:
     """The JSON schema of its arguments."""
     properties = {}
     for argument in prompt.arguments:
-        kept = {
+        argument_schema = {
             name: argument[name] for name in ("type", "description", "enum", "default") if argument.get(name)
         }
-        properties[argument["name"]] = kept
-    needed = [argument["name"] for argument in prompt.arguments if argument.get("required")]
-    return {"type": "object", "properties": properties, "required": needed}
+        properties[argument["name"]] = argument_schema
+    required_names = [argument["name"] for argument in prompt.arguments if argument.get("required")]
+    return {"type": "object", "properties": properties, "required": required_names}

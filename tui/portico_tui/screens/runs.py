@@ -64,13 +64,13 @@ class RunsScreen(ListingScreen[Run]):
         if not steps:
             self.report("Trace", "No step of a flow has ended in this run, or it ended long ago.")
             return
-        wanted = await self.app.push_screen_wait(TraceScreen(run, steps))
-        if wanted is None:
+        step_reference = await self.app.push_screen_wait(TraceScreen(run, steps))
+        if step_reference is None:
             return
-        how, start = wanted
+        how, start = step_reference
         act = self.client.runs.resume if how == AGAIN else self.client.runs.fork
-        made = await act(run.id, start=start)
-        self.report("Runs", f"{made.id} {'continues' if how == AGAIN else 'began'} at {start}.")
+        new_run = await act(run.id, start=start)
+        self.report("Runs", f"{new_run.id} {'continues' if how == AGAIN else 'began'} at {start}.")
 
     @row_action("e", "Events", "Watch the run: its events so far, and those to come")
     async def events(self, run: Run) -> None:
@@ -80,26 +80,26 @@ class RunsScreen(ListingScreen[Run]):
         "r", "Resume", "Continue a durable run behind its last finished step", when=lambda run: run.ended
     )
     async def resume(self, run: Run) -> None:
-        made = await self.client.runs.resume(run.id)
-        self.report("Resume", f"{made.id} continues.")
+        new_run = await self.client.runs.resume(run.id)
+        self.report("Resume", f"{new_run.id} continues.")
 
     @row_action("f", "Fork", "Begin a run like it, with another input", when=lambda run: run.ended)
     async def fork(self, run: Run) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"Fork {run.id}",
                 Field("input", "Another input; what is JSON is read as JSON", optional=True),
                 about="Without an input the run is repeated as it was. From a step: press t, choose it, then f.",
             )
         )
-        if given is None:
+        if answers is None:
             return
-        made = await (
-            self.client.runs.fork(run.id, input=reader({})(given["input"]))
-            if given["input"]
+        new_run = await (
+            self.client.runs.fork(run.id, input=reader({})(answers["input"]))
+            if answers["input"]
             else self.client.runs.fork(run.id)
         )
-        self.report("Fork", f"{made.id} began.")
+        self.report("Fork", f"{new_run.id} began.")
 
     @row_action("c", "Cancel", "Stop the run", when=lambda run: not run.ended)
     async def cancel(self, run: Run) -> None:
@@ -110,13 +110,13 @@ class RunsScreen(ListingScreen[Run]):
     async def prune(self) -> None:
         number = reader({"type": "number"})
         field = Field("days", "Runs that ended more than so many days ago", "30", check=number)
-        given = await self.ask(Form("Remove old runs", field))
-        if given is None:
+        answers = await self.ask(Form("Remove old runs", field))
+        if answers is None:
             return
-        days = float(given["days"])
+        days = float(answers["days"])
         plan = await self.client.runs.prune(days=days, dry_run=True)
-        counted = f"{plan.runs} runs, {plan.artifacts} artifacts and {plan.questions} questions"
-        if await self.sure(f"Remove {counted}?", "Remove"):
+        counts_text = f"{plan.runs} runs, {plan.artifacts} artifacts and {plan.questions} questions"
+        if await self.sure(f"Remove {counts_text}?", "Remove"):
             await self.client.runs.prune(days=days)
 
 
@@ -180,8 +180,8 @@ class TraceScreen(ModalScreen[tuple[str, str] | None]):
 
     @property
     def _step(self) -> TraceStep | None:
-        found = self.query_one(Tree).cursor_node
-        return None if found is None else found.data
+        tree_node = self.query_one(Tree).cursor_node
+        return None if tree_node is None else tree_node.data
 
     @on(Tree.NodeHighlighted)
     def _show(self) -> None:

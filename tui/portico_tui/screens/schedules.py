@@ -24,15 +24,21 @@ class SchedulesScreen(ListingScreen[Schedule]):
     MODE = "schedules"
     TAB = "Schedules"
     COLUMNS = (
-        TableColumn[Schedule]("NAME", lambda one: one.name, "bold", 24),
-        TableColumn[Schedule]("RUNS", lambda one: one.target, "", 28),
-        TableColumn[Schedule]("AT", lambda one: one.times, "", 32),
+        TableColumn[Schedule]("NAME", lambda schedule: schedule.name, "bold", 24),
+        TableColumn[Schedule]("RUNS", lambda schedule: schedule.target, "", 28),
+        TableColumn[Schedule]("AT", lambda schedule: schedule.times, "", 32),
         TableColumn[Schedule](
             "NEXT",
-            lambda one: cell("paused", "red") if one.paused else clock(one.next_at) if one.next_at else "",
-            sort=lambda one: one.next_at or 0,
+            lambda schedule: (
+                cell("paused", "red")
+                if schedule.paused
+                else clock(schedule.next_at)
+                if schedule.next_at
+                else ""
+            ),
+            sort=lambda schedule: schedule.next_at or 0,
         ),
-        TableColumn[Schedule]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
+        TableColumn[Schedule]("SHARED", lambda schedule: "yes" if schedule.shared else "no", "dim"),
     )
     EMPTY = "No schedules yet.\n\nPress n to make one: it calls an app, or syncs a store, at given times."
 
@@ -53,9 +59,9 @@ class SchedulesScreen(ListingScreen[Schedule]):
 
     @action("n", "New", "Make a schedule")
     async def new(self) -> None:
-        given = await self.ask(Form("Make a schedule", *_fields(None)))
-        if given is not None:
-            await self.client.schedules.create(given["name"], **_wanted(given))
+        answers = await self.ask(Form("Make a schedule", *_fields(None)))
+        if answers is not None:
+            await self.client.schedules.create(answers["name"], **_wanted(answers))
 
     @row_action("r", "Run now", "Begin a run now, also of one that is paused")
     async def begin(self, schedule: Schedule) -> None:
@@ -63,22 +69,22 @@ class SchedulesScreen(ListingScreen[Schedule]):
 
     @row_action("e", "Edit", "Another app, store, input or other times")
     async def edit(self, schedule: Schedule) -> None:
-        given = await self.ask(Form("Change the schedule", *_fields(schedule)))
-        if given is not None:
-            await self.client.schedules.change(schedule.id, name=given["name"], **_wanted(given))
+        answers = await self.ask(Form("Change the schedule", *_fields(schedule)))
+        if answers is not None:
+            await self.client.schedules.change(schedule.id, name=answers["name"], **_wanted(answers))
 
     @row_action("p", "Pause", "Let it run no more until it is resumed, or resume it")
     async def pause(self, schedule: Schedule) -> None:
-        found = await self.client.schedules.get(schedule.id)
-        if found.paused is None:
-            await self.client.schedules.pause(found.id)
+        found_schedule = await self.client.schedules.get(schedule.id)
+        if found_schedule.paused is None:
+            await self.client.schedules.pause(found_schedule.id)
         else:
-            await self.client.schedules.resume(found.id)
+            await self.client.schedules.resume(found_schedule.id)
 
     @row_action("t", "Next times", "When it is due next", footer=False)
     async def next_times(self, schedule: Schedule) -> None:
-        found = await self.client.schedules.next(schedule.id)
-        self.report("Next times", ", ".join(clock(moment) for moment in found) or "None.")
+        moments = await self.client.schedules.next(schedule.id)
+        self.report("Next times", ", ".join(clock(moment) for moment in moments) or "None.")
 
     @row_action("d", "Delete", "Forget the schedule; a run under way continues")
     async def delete(self, schedule: Schedule) -> None:
@@ -86,35 +92,35 @@ class SchedulesScreen(ListingScreen[Schedule]):
             await self.client.schedules.remove(schedule.id)
 
 
-def _fields(one: Schedule | None) -> Iterable[Field]:
-    given = {
-        "name": one.name if one else "",
-        "app": (one.app if one else None) or "",
-        "store": (one.store if one else None) or "",
-        "input": "" if one is None or one.input is None else _text(one.input),
-        "when": (one.cron or one.every or "") if one else "",
-        "timezone": one.timezone if one else "",
+def _fields(schedule: Schedule | None) -> Iterable[Field]:
+    values = {
+        "name": schedule.name if schedule else "",
+        "app": (schedule.app if schedule else None) or "",
+        "store": (schedule.store if schedule else None) or "",
+        "input": "" if schedule is None or schedule.input is None else _text(schedule.input),
+        "when": (schedule.cron or schedule.every or "") if schedule else "",
+        "timezone": schedule.timezone if schedule else "",
     }
-    yield Field("name", "Name", given["name"])
-    yield Field("app", "App that it calls · or leave it empty", given["app"], optional=True)
-    yield Field("store", "Store that it syncs · or leave it empty", given["store"], optional=True)
-    yield Field("input", "Input of the app, JSON or text · optional", given["input"], optional=True)
+    yield Field("name", "Name", values["name"])
+    yield Field("app", "App that it calls · or leave it empty", values["app"], optional=True)
+    yield Field("store", "Store that it syncs · or leave it empty", values["store"], optional=True)
+    yield Field("input", "Input of the app, JSON or text · optional", values["input"], optional=True)
     yield Field(
-        "when", "When: a cron expression or an interval", given["when"], hint="0 7 * * 1-5   or   15m"
+        "when", "When: a cron expression or an interval", values["when"], hint="0 7 * * 1-5   or   15m"
     )
-    yield Field("timezone", "Time zone · optional", given["timezone"], hint="Europe/Berlin", optional=True)
+    yield Field("timezone", "Time zone · optional", values["timezone"], hint="Europe/Berlin", optional=True)
 
 
-def _wanted(given: Answers) -> dict[str, Any]:
+def _wanted(answers: Answers) -> dict[str, Any]:
     """What the fields say, as the calls take it. An interval begins with a figure and has no spaces."""
-    when = given["when"]
+    when = answers["when"]
     interval = when[:1].isdigit() and " " not in when
     return {
-        "app": given["app"] or None,
-        "store": given["store"] or None,
-        "input": json_or_text(given["input"]) if given["input"] else None,
+        "app": answers["app"] or None,
+        "store": answers["store"] or None,
+        "input": json_or_text(answers["input"]) if answers["input"] else None,
         "every" if interval else "cron": when,
-        "timezone": None if interval else given["timezone"] or None,
+        "timezone": None if interval else answers["timezone"] or None,
     }
 
 
@@ -128,16 +134,16 @@ class ScheduledRunsScreen(SublistScreen[ScheduledRun]):
     MODE = "schedules"
     TAB = "Schedules"
     COLUMNS = (
-        TableColumn[ScheduledRun]("DUE", lambda one: clock(one.due_at), "dim", sort=lambda one: one.due_at),
-        TableColumn[ScheduledRun]("CAUSE", lambda one: one.cause),
+        TableColumn[ScheduledRun]("DUE", lambda run: clock(run.due_at), "dim", sort=lambda run: run.due_at),
+        TableColumn[ScheduledRun]("CAUSE", lambda run: run.cause),
         TableColumn[ScheduledRun](
             "STATUS",
-            lambda one: cell(
-                "skipped" if one.skipped else one.status or "forgotten",
-                OUTCOME_COLOURS.get(one.status or "", "dim"),
+            lambda run: cell(
+                "skipped" if run.skipped else run.status or "forgotten",
+                OUTCOME_COLOURS.get(run.status or "", "dim"),
             ),
         ),
-        TableColumn[ScheduledRun]("RUN", lambda one: one.run or ""),
+        TableColumn[ScheduledRun]("RUN", lambda run: run.run or ""),
     )
     EMPTY = "No time has come yet: r begins a run by hand."
 

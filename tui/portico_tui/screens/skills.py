@@ -20,15 +20,15 @@ class SkillsScreen(ListingScreen[Skill]):
     MODE = "skills"
     TAB = "Skills"
     COLUMNS = (
-        TableColumn[Skill]("SKILL", lambda one: one.name, "bold", 36),
+        TableColumn[Skill]("SKILL", lambda skill: skill.name, "bold", 36),
         TableColumn[Skill](
-            "VERSION", lambda one: one.default_version, sort=lambda one: int(one.default_version)
+            "VERSION", lambda skill: skill.default_version, sort=lambda skill: int(skill.default_version)
         ),
         TableColumn[Skill](
-            "LATEST", lambda one: one.latest_version, sort=lambda one: int(one.latest_version)
+            "LATEST", lambda skill: skill.latest_version, sort=lambda skill: int(skill.latest_version)
         ),
-        TableColumn[Skill]("SHARED", lambda one: "yes" if one.shared else "no", "dim"),
-        TableColumn[Skill]("WHAT", lambda one: one.description, "dim"),
+        TableColumn[Skill]("SHARED", lambda skill: "yes" if skill.shared else "no", "dim"),
+        TableColumn[Skill]("WHAT", lambda skill: skill.description, "dim"),
     )
     EMPTY = "No skills yet.\n\nPress n to add a folder with a SKILL.md, or an archive of one."
 
@@ -41,11 +41,11 @@ class SkillsScreen(ListingScreen[Skill]):
     @action("n", "Add", "Keep a skill; where there is one of its name, as its new default version")
     async def add(self) -> None:
         source = Field("source", "A folder with a SKILL.md, or a zip or tar archive of it", check=local_path)
-        given = await self.ask(Form("Add a skill", source))
-        if given is None:
+        answers = await self.ask(Form("Add a skill", source))
+        if answers is None:
             return
-        made = await self.client.skills.add(local_path(given["source"]))
-        self.report("Skill", f"'{one_line(made.name)}' is at version {made.default_version}.")
+        skill = await self.client.skills.add(local_path(answers["source"]))
+        self.report("Skill", f"'{one_line(skill.name)}' is at version {skill.default_version}.")
 
     @row_action("enter,v", "Versions", "The versions of the skill, and their files")
     async def versions(self, skill: Skill) -> None:
@@ -64,11 +64,13 @@ class SkillVersionsScreen(SublistScreen[SkillVersion]):
     TAB = "Skills"
     COLUMNS = (
         TableColumn[SkillVersion](
-            "VERSION", lambda one: one.version, "bold", sort=lambda one: int(one.version)
+            "VERSION", lambda version: version.version, "bold", sort=lambda version: int(version.version)
         ),
-        TableColumn[SkillVersion]("SINCE", lambda one: clock(one.created_at), "dim"),
-        TableColumn[SkillVersion]("FILES", lambda one: len(one.files), sort=lambda one: len(one.files)),
-        TableColumn[SkillVersion]("WHAT", lambda one: one.description, "dim"),
+        TableColumn[SkillVersion]("SINCE", lambda version: clock(version.created_at), "dim"),
+        TableColumn[SkillVersion](
+            "FILES", lambda version: len(version.files), sort=lambda version: len(version.files)
+        ),
+        TableColumn[SkillVersion]("WHAT", lambda version: version.description, "dim"),
     )
     EMPTY = "No versions."
 
@@ -84,19 +86,19 @@ class SkillVersionsScreen(SublistScreen[SkillVersion]):
 
     @row_action("s", "Default", "Let this version be the one that is meant where none is named")
     async def use(self, version: SkillVersion) -> None:
-        made = await self.client.skills.set_default(self._skill.id, version.version)
-        self.report("Skill", f"Version {made.default_version} of '{one_line(made.name)}' is the default.")
+        skill = await self.client.skills.set_default(self._skill.id, version.version)
+        self.report("Skill", f"Version {skill.default_version} of '{one_line(skill.name)}' is the default.")
 
     @row_action("x", "Save", "Write the version to a zip archive")
     async def save(self, version: SkillVersion) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form("Save the version", Field("folder", "Folder on this machine", ".", check=local_path))
         )
-        if given is None:
+        if answers is None:
             return
         content = await self.client.skills.content(self._skill.id, version.version)
         name = f"{self._skill.name}-{version.version}.zip"
-        await self.write_file(local_path(given["folder"]) / name, content)
+        await self.write_file(local_path(answers["folder"]) / name, content)
 
     @row_action("d", "Delete", "Forget the version, unless it is the default one")
     async def delete(self, version: SkillVersion) -> None:

@@ -67,10 +67,12 @@ class ToolsScreen(ListingScreen[Tool]):
     @row_action("enter,c", "Call", "Call the tool with arguments")
     async def call(self, tool: Tool) -> None:
         fields = fields_of(tool.input_schema)
-        given = await self.ask(Form(f"Call {one_line(tool.name)}", *fields, about=one_line(tool.description)))
-        if given is None:
+        answers = await self.ask(
+            Form(f"Call {one_line(tool.name)}", *fields, about=one_line(tool.description))
+        )
+        if answers is None:
             return
-        run = await self.client.tools.start(tool.name, value_of(tool.input_schema, given))
+        run = await self.client.tools.start(tool.name, value_of(tool.input_schema, answers))
 
         async def cancel() -> None:
             if not (await self.client.runs.get(run)).ended:
@@ -106,12 +108,12 @@ class Origin:
 
 
 def _of_server(server: McpServer) -> Origin:
-    what = server.url or shlex.join(server.command)
+    location = server.url or shlex.join(server.command)
     error = server.error or ""
     return Origin(
         server.name,
         "mcp",
-        what,
+        location,
         server.state,
         server.tools,
         error,
@@ -133,11 +135,11 @@ class OriginsScreen(ListingScreen[Origin]):
     MODE = "origins"
     TAB = "MCP servers"
     COLUMNS = (
-        TableColumn[Origin]("NAME", lambda one: one.name, "bold", 24),
-        TableColumn[Origin]("KIND", lambda one: one.kind),
-        TableColumn[Origin]("STATE", lambda one: source_state(one.state)),
-        TableColumn[Origin]("TOOLS", lambda one: len(one.tools), sort=lambda one: len(one.tools)),
-        TableColumn[Origin]("WHAT", lambda one: one.what, "dim"),
+        TableColumn[Origin]("NAME", lambda origin: origin.name, "bold", 24),
+        TableColumn[Origin]("KIND", lambda origin: origin.kind),
+        TableColumn[Origin]("STATE", lambda origin: source_state(origin.state)),
+        TableColumn[Origin]("TOOLS", lambda origin: len(origin.tools), sort=lambda origin: len(origin.tools)),
+        TableColumn[Origin]("WHAT", lambda origin: origin.what, "dim"),
     )
     EMPTY = "Nothing was added yet.\n\nPress a for an MCP server, t for a command, a function, an API or a database."
 
@@ -155,18 +157,20 @@ class OriginsScreen(ListingScreen[Origin]):
         yield one_line(", ".join(item.tools) or "It gives no tools.")
         card = item.card
         if card.protocol:
-            named = f"{card.title} {card.version} · MCP {card.protocol} · {', '.join(card.capabilities)}"
-            yield Content.styled(one_line(named), "dim")
+            server_text = (
+                f"{card.title} {card.version} · MCP {card.protocol} · {', '.join(card.capabilities)}"
+            )
+            yield Content.styled(one_line(server_text), "dim")
             yield safe(card.instructions)
-        known = [f"reached {clock(item.reached_at)}"] if item.reached_at else []
-        known += [f"restarted {item.restarts} times"] if item.restarts else []
-        known += ["from the configuration"] if item.configured else []
-        if known:
-            yield Content.styled(" · ".join(known), "dim")
+        facts = [f"reached {clock(item.reached_at)}"] if item.reached_at else []
+        facts += [f"restarted {item.restarts} times"] if item.restarts else []
+        facts += ["from the configuration"] if item.configured else []
+        if facts:
+            yield Content.styled(" · ".join(facts), "dim")
 
     @action("a", "Add MCP", "Add an MCP server: a command to start, or an address to reach")
     async def add_server(self) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Add an MCP server",
                 Field("name", "Name", hint="files"),
@@ -190,19 +194,22 @@ class OriginsScreen(ListingScreen[Origin]):
                 ),
             )
         )
-        if given is None:
+        if answers is None:
             return
-        target = given["target"]
+        target = answers["target"]
         options: dict[str, Any] = {}
-        if given["env"]:
-            options["env"] = pairs(command_line(given["env"]), "env")
-        if given["headers"]:
-            options["headers"] = json_object(given["headers"])
+        if answers["env"]:
+            options["env"] = pairs(command_line(answers["env"]), "env")
+        if answers["headers"]:
+            options["headers"] = json_object(answers["headers"])
         if target.startswith(("http://", "https://")):
-            made = await self.client.mcp.add(given["name"], url=target, **options)
+            mcp_server = await self.client.mcp.add(answers["name"], url=target, **options)
         else:
-            made = await self.client.mcp.add(given["name"], command_line(target), **options)
-        self.report("MCP server", f"'{made.name}' is {made.state}; it gives {len(made.tools)} tools.")
+            mcp_server = await self.client.mcp.add(answers["name"], command_line(target), **options)
+        self.report(
+            "MCP server",
+            f"'{mcp_server.name}' is {mcp_server.state}; it gives {len(mcp_server.tools)} tools.",
+        )
 
     @action("t", "Add tool", "Add a command, a function, an API or a database as a tool")
     async def add_tool(self) -> None:
@@ -210,7 +217,7 @@ class OriginsScreen(ListingScreen[Origin]):
         if place is None:
             return
         kind = KINDS[place]
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 f"Add a tool: {kind}",
                 Field("name", "Name"),
@@ -226,18 +233,20 @@ class OriginsScreen(ListingScreen[Origin]):
                 about=ABOUT[kind],
             )
         )
-        if given is None:
+        if answers is None:
             return
-        more = {name: given[name] for name in ("description", "approval") if given[name]}
-        what = command_line(given["what"]) if kind == "command" else given["what"]
-        made = await self.client.tools.add(given["name"], **{kind: what}, **more)
-        self.report("Tool", f"'{made.name}' gives {len(made.tools)} tools.")
+        optional_fields = {name: answers[name] for name in ("description", "approval") if answers[name]}
+        target = command_line(answers["what"]) if kind == "command" else answers["what"]
+        tool_source = await self.client.tools.add(answers["name"], **{kind: target}, **optional_fields)
+        self.report("Tool", f"'{tool_source.name}' gives {len(tool_source.tools)} tools.")
 
-    @row_action("r", "Restart", "End the MCP server and start it again", when=lambda one: one.is_server)
+    @row_action("r", "Restart", "End the MCP server and start it again", when=lambda origin: origin.is_server)
     async def restart(self, origin: Origin) -> None:
         await self.client.mcp.restart(origin.name)
 
-    @row_action("g", "Logs", "What the MCP server wrote to standard error", when=lambda one: one.is_server)
+    @row_action(
+        "g", "Logs", "What the MCP server wrote to standard error", when=lambda origin: origin.is_server
+    )
     async def logs(self, origin: Origin) -> None:
         lines = await self.client.mcp.logs(origin.name, MAX_LOG_LINES)
         text = "\n".join(map(one_line, lines)) or "It has written nothing yet."

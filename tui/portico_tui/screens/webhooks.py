@@ -49,21 +49,21 @@ class WebhooksScreen(ListingScreen[Webhook]):
 
     @action("n", "New", "Make a webhook; its secret is shown once")
     async def new(self) -> None:
-        known = await self.client.webhooks.event_types()
-        given = await self.ask(
+        event_types = await self.client.webhooks.event_types()
+        answers = await self.ask(
             Form(
                 "Make a webhook",
                 Field("url", "Address, with https", hint="https://example.com/hook"),
                 Field("events", "Events, apart by spaces", hint="batch.completed run.failed"),
                 Field("name", "Name · optional", optional=True),
-                about=f"Events: {', '.join(known)}.",
+                about=f"Events: {', '.join(event_types)}.",
             )
         )
-        if given is not None:
-            made = await self.client.webhooks.create(
-                given["url"], _events(given["events"]), name=given["name"] or None
+        if answers is not None:
+            webhook = await self.client.webhooks.create(
+                answers["url"], _events(answers["events"]), name=answers["name"] or None
             )
-            self._show_secret(made)
+            self._show_secret(webhook)
 
     @row_action("t", "Test", "Send a made-up event now, once")
     async def test(self, hook: Webhook) -> None:
@@ -74,7 +74,7 @@ class WebhooksScreen(ListingScreen[Webhook]):
 
     @row_action("e", "Edit", "Another address, name or events; it is enabled by that")
     async def edit(self, hook: Webhook) -> None:
-        given = await self.ask(
+        answers = await self.ask(
             Form(
                 "Change the webhook",
                 Field("url", "Address, with https", hook.url),
@@ -82,15 +82,15 @@ class WebhooksScreen(ListingScreen[Webhook]):
                 Field("name", "Name", hook.name),
             )
         )
-        if given is not None:
+        if answers is not None:
             await self.client.webhooks.change(
-                hook.id, url=given["url"], event_types=_events(given["events"]), name=given["name"]
+                hook.id, url=answers["url"], event_types=_events(answers["events"]), name=answers["name"]
             )
 
     @row_action("p", "Pause", "Send nothing until it is enabled, or enable it")
     async def pause(self, hook: Webhook) -> None:
-        found = await self.client.webhooks.get(hook.id)
-        await self.client.webhooks.change(hook.id, disabled=found.disabled is None)
+        webhook = await self.client.webhooks.get(hook.id)
+        await self.client.webhooks.change(hook.id, disabled=webhook.disabled is None)
 
     @row_action("s", "Secret", "Give it another secret, which is shown once", footer=False)
     async def rotate(self, hook: Webhook) -> None:
@@ -102,10 +102,10 @@ class WebhooksScreen(ListingScreen[Webhook]):
         if await self.sure(f"Delete '{one_line(hook.name)}' and what was sent to it?", "Delete"):
             await self.client.webhooks.remove(hook.id)
 
-    def _show_secret(self, made: NewWebhook) -> None:
-        text = f"{made.signing_secret}\n\nThis is the only time that it is shown. y copies it."
-        title = f"The secret of '{one_line(made.name)}'"
-        self.app.push_screen(Reader(title, text, copied=made.signing_secret))
+    def _show_secret(self, webhook: NewWebhook) -> None:
+        text = f"{webhook.signing_secret}\n\nThis is the only time that it is shown. y copies it."
+        title = f"The secret of '{one_line(webhook.name)}'"
+        self.app.push_screen(Reader(title, text, copied_text=webhook.signing_secret))
 
 
 def _events(text: str) -> list[str]:
@@ -119,17 +119,24 @@ class DeliveriesScreen(SublistScreen[WebhookDelivery]):
     TAB = "Webhooks"
     COLUMNS = (
         TableColumn[WebhookDelivery](
-            "MADE", lambda one: clock(one.created_at), "dim", sort=lambda one: one.created_at
+            "MADE",
+            lambda delivery: clock(delivery.created_at),
+            "dim",
+            sort=lambda delivery: delivery.created_at,
         ),
-        TableColumn[WebhookDelivery]("EVENT", lambda one: one.event_type, "bold", 28),
+        TableColumn[WebhookDelivery]("EVENT", lambda delivery: delivery.event_type, "bold", 28),
         TableColumn[WebhookDelivery](
-            "STATE", lambda one: cell(one.state, DELIVERY_COLOURS.get(one.state, "dim"))
+            "STATE", lambda delivery: cell(delivery.state, DELIVERY_COLOURS.get(delivery.state, "dim"))
         ),
-        TableColumn[WebhookDelivery]("ATTEMPTS", lambda one: one.attempts, sort=lambda one: one.attempts),
         TableColumn[WebhookDelivery](
-            "ANSWER", lambda one: f"HTTP {one.last_status}" if one.last_status else ""
+            "ATTEMPTS", lambda delivery: delivery.attempts, sort=lambda delivery: delivery.attempts
         ),
-        TableColumn[WebhookDelivery]("NEXT", lambda one: clock(one.next_at) if one.next_at else "", "dim"),
+        TableColumn[WebhookDelivery](
+            "ANSWER", lambda delivery: f"HTTP {delivery.last_status}" if delivery.last_status else ""
+        ),
+        TableColumn[WebhookDelivery](
+            "NEXT", lambda delivery: clock(delivery.next_at) if delivery.next_at else "", "dim"
+        ),
     )
     EMPTY = "Nothing was sent yet: an event is sent when something ends."
 

@@ -49,18 +49,18 @@ class Chart(Widget):
 
 def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text:
     """The curves in ``width`` × ``height`` characters: a legend, the plot with its scale, the steps below it."""
-    drawn = {name: points for name, points in series.items() if points}
+    drawn_series = {name: points for name, points in series.items() if points}
     columns, rows = width - LABEL_WIDTH_CHARS - 1, height - 3
-    if not drawn or columns < MIN_PLOT_WIDTH_CHARS or rows < 1:
+    if not drawn_series or columns < MIN_PLOT_WIDTH_CHARS or rows < 1:
         return Text("")
-    xs = [x for points in drawn.values() for x, _y in points]
-    ys = [y for points in drawn.values() for _x, y in points]
-    (left, right), (low, high) = _scale(xs), _scale(ys)
+    xs = [x for points in drawn_series.values() for x, _y in points]
+    ys = [y for points in drawn_series.values() for _x, y in points]
+    (left_edge, right), (low, high) = _scale(xs), _scale(ys)
     cells: dict[tuple[int, int], tuple[int, int]] = {}
-    for number, points in enumerate(drawn.values()):
+    for number, points in enumerate(drawn_series.values()):
         dots = [
             (
-                round((x - left) / (right - left) * (columns * 2 - 1)),
+                round((x - left_edge) / (right - left_edge) * (columns * 2 - 1)),
                 round((high - y) / (high - low) * (rows * 4 - 1)),
             )
             for x, y in _thinned(points, columns * 2)
@@ -70,7 +70,7 @@ def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text
             cells[y // 4, x // 2] = (bits | _DOTS[y % 4][x % 2], number)
     text = Text(no_wrap=True, end="")
     text.append(" " * (LABEL_WIDTH_CHARS + 1))
-    for number, (name, points) in enumerate(drawn.items()):
+    for number, (name, points) in enumerate(drawn_series.items()):
         text.append(f"── {name} {points[-1][1]:.4g}   ", COLOURS[number % len(COLOURS)])
     for row in range(rows):
         value = high - (high - low) * (row * 4 + 2) / (rows * 4)
@@ -79,10 +79,10 @@ def draw(series: Mapping[str, Sequence[Point]], width: int, height: int) -> Text
         for column in range(columns):
             bits, owner = cells.get((row, column), (0, 0))
             text.append(chr(0x2800 + bits) if bits else " ", COLOURS[owner % len(COLOURS)])
-    middle = f"{(left + right) / 2:g}" if right - left > 2 else ""
+    middle = f"{(left_edge + right) / 2:g}" if right - left_edge > 2 else ""
     text.append("\n" + " " * LABEL_WIDTH_CHARS + "└" + "─" * columns, "dim")
-    space = columns - len(f"{left:g}{right:g}")
-    text.append(f"\n{' ' * LABEL_WIDTH_CHARS}step {left:g}{middle:^{max(space - 5, 0)}}{right:g}", "dim")
+    space = columns - len(f"{left_edge:g}{right:g}")
+    text.append(f"\n{' ' * LABEL_WIDTH_CHARS}step {left_edge:g}{middle:^{max(space - 5, 0)}}{right:g}", "dim")
     return text
 
 
@@ -92,11 +92,11 @@ def _scale(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _thinned(points: Sequence[Point], most: int) -> list[Point]:
+def _thinned(points: Sequence[Point], limit: int) -> list[Point]:
     """At most so many points: means of neighbours."""
-    if len(points) <= most:
+    if len(points) <= limit:
         return list(points)
-    parts = [points[n * len(points) // most : (n + 1) * len(points) // most] for n in range(most)]
+    parts = [points[n * len(points) // limit : (n + 1) * len(points) // limit] for n in range(limit)]
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
 
 

@@ -25,8 +25,10 @@ KEYS = "Enter: open · r: rename · f: copy · d: delete · /: search · Esc: cl
 
 
 COLUMNS = (
-    TableColumn[Session]("USED", lambda one: clock(one.updated_at), "dim", sort=lambda one: one.updated_at),
-    TableColumn[Session]("WITH", lambda one: one.app, "", 18),
+    TableColumn[Session](
+        "USED", lambda session: clock(session.updated_at), "dim", sort=lambda session: session.updated_at
+    ),
+    TableColumn[Session]("WITH", lambda session: session.app, "", 18),
     TableColumn[Session]("TITLE", title, "bold"),
 )
 
@@ -52,7 +54,7 @@ class ConversationPicker(ModalScreen[Session | None]):
         with Vertical(classes="dialog wide"):
             yield Label("Conversations", classes="title")
             yield Input(placeholder="/ to search what was said", id="query", compact=True)
-            yield Table[Session](*COLUMNS, id="sessions", filtered=False)
+            yield Table[Session](*COLUMNS, id="sessions", is_filtered=False)
             yield Static(id="no-sessions", classes="empty")
             yield Static(KEYS, classes="keys")
 
@@ -65,12 +67,12 @@ class ConversationPicker(ModalScreen[Session | None]):
     async def _look(self) -> None:
         search = self.query_one("#query", Input).value.strip()
         with self._reporting("Conversations"):
-            found = await self._conversations.recent(search)
+            sessions = await self._conversations.recent(search)
             if not self.query(Table):
                 return  # it was closed meanwhile
-            self._put(found)
-            nothing = f"Nothing was said about '{search}'." if search else "Nothing was said yet."
-            self.query_one("#no-sessions", Static).update(Content(nothing))
+            self._put(sessions)
+            empty_text = f"Nothing was said about '{search}'." if search else "Nothing was said yet."
+            self.query_one("#no-sessions", Static).update(Content(empty_text))
 
     def _put(self, sessions: Sequence[Session]) -> None:
         self._sessions = {session.id: session for session in sessions}
@@ -116,12 +118,12 @@ class ConversationPicker(ModalScreen[Session | None]):
         session = self._chosen
         if session is None:
             return
-        given = await self.app.push_screen_wait(
+        answers = await self.app.push_screen_wait(
             Form("Rename", Field("title", "What it is about", title(session)))
         )
-        if given is not None:
+        if answers is not None:
             with self._reporting("Rename"):
-                await self._conversations.rename(session, given["title"])
+                await self._conversations.rename(session, answers["title"])
             self._look()
 
     @work(group="change")

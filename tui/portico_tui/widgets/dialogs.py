@@ -128,12 +128,12 @@ class Choose(ModalScreen[int | None]):
         Binding("pagedown", "move('page_down')", show=False),
     ]
 
-    def __init__(self, title: str, choices: Sequence[str], chosen: int | None = None) -> None:
+    def __init__(self, title: str, choices: Sequence[str], chosen_index: int | None = None) -> None:
         super().__init__()
         self._title = title
         self._choices = choices
         self._shown = list(range(len(choices)))
-        self._chosen = chosen
+        self._chosen = chosen_index
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -213,9 +213,9 @@ class Reader(ModalScreen[None]):
         Binding("y", "copy", "Copy"),
     ]
 
-    def __init__(self, title: str, text: str, *, from_end: bool = False, copied: str = "") -> None:
+    def __init__(self, title: str, text: str, *, from_end: bool = False, copied_text: str = "") -> None:
         super().__init__()
-        self._copied = copied or text
+        self._copied = copied_text or text
         self._title = title
         self._text = text
         self._from_end = from_end

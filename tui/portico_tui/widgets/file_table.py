@@ -38,19 +38,21 @@ class FileTable(Table[StoreFile | SkippedFile]):
         self.files: Sequence[StoreFile] = ()
         self.skipped: Sequence[SkippedFile] = ()
 
-    def list_files(self, files: Sequence[StoreFile], skipped: Sequence[SkippedFile]) -> None:
+    def list_files(self, files: Sequence[StoreFile], skipped_files: Sequence[SkippedFile]) -> None:
         """Show these."""
-        self.files, self.skipped = files, skipped
-        self.put({**{file.id: file for file in files}, **{f"skipped {file.name}": file for file in skipped}})
+        self.files, self.skipped = files, skipped_files
+        self.put(
+            {**{file.id: file for file in files}, **{f"skipped {file.name}": file for file in skipped_files}}
+        )
 
     @property
     def file(self) -> StoreFile | None:
         """The chosen file of the store."""
-        chosen = self.chosen
-        return chosen if isinstance(chosen, StoreFile) else None
+        chosen_file = self.chosen
+        return chosen_file if isinstance(chosen_file, StoreFile) else None
 
     @property
     def skipped_file(self) -> SkippedFile | None:
         """The chosen file, if it is one that is not read."""
-        chosen = self.chosen
-        return chosen if isinstance(chosen, SkippedFile) else None
+        chosen_file = self.chosen
+        return chosen_file if isinstance(chosen_file, SkippedFile) else None

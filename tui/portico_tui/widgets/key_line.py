@@ -19,11 +19,11 @@ class KeyLine(Footer):
         """Rebuild it if that changes anything."""
         if not self.is_attached:  # its screen was left meanwhile
             return
-        shown: list[object] = [
-            (binding, enabled, tooltip)
-            for _, binding, enabled, tooltip in self.screen.active_bindings.values()
+        visible_bindings: list[object] = [
+            (binding, is_enabled, tooltip)
+            for _, binding, is_enabled, tooltip in self.screen.active_bindings.values()
             if binding.show
         ]
-        if shown != self._shown:
-            self._shown = shown
+        if visible_bindings != self._shown:
+            self._shown = visible_bindings
             await super().recompose()

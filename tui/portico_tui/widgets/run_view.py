@@ -110,8 +110,8 @@ class RunView(ModalScreen[None]):
                 self._say(line, "$text-error" if error else "")
             case ToolCalled(name=name, arguments=arguments):
                 self._say(f"→ {name} {arguments}", "$text-accent")
-            case ToolReturned(name=name, text=text, is_error=failed):
-                self._say(f"← {name}: {text}", "$text-error" if failed else "$text-accent")
+            case ToolReturned(name=name, text=text, is_error=has_failed):
+                self._say(f"← {name}: {text}", "$text-error" if has_failed else "$text-accent")
             case GuardHit() as hit:
                 self._say(
                     f"! {hit.guard}: {hit.action} {hit.kind} × {hit.count} in {hit.place}", "$text-warning"
@@ -137,8 +137,10 @@ class RunView(ModalScreen[None]):
             result = result["value"]
         words = result.get("content") if isinstance(result, dict) else result
         if result is not None and words != self._text:
-            said = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
-            self._end = [Content(safe(said))]
+            result_text = (
+                result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
+            )
+            self._end = [Content(safe(result_text))]
         self._end.append(Content.styled("● finished", "$text-success"))
 
     def _say(self, line: str, style: str = "") -> None:
@@ -151,15 +153,15 @@ class RunView(ModalScreen[None]):
         value: Any = None
         if question.kind == "input":
             form = Form(one_line(question.message or question.name), *fields_of(question.answer_schema))
-            given = await self.app.push_screen_wait(form)
-            accepted = given is not None
-            value = value_of(question.answer_schema, given) if given is not None else None
+            answers = await self.app.push_screen_wait(form)
+            is_accepted = answers is not None
+            value = value_of(question.answer_schema, answers) if answers is not None else None
         else:
             arguments = json.dumps(question.arguments, ensure_ascii=False, indent=2)
             asks = f"{question.message or question.name}\n\n{arguments}"
-            accepted = await self.app.push_screen_wait(Confirm(safe(asks), "Approve"))
+            is_accepted = await self.app.push_screen_wait(Confirm(safe(asks), "Approve"))
         try:
-            await self._client.questions.answer(question.id, accepted, value=value)
+            await self._client.questions.answer(question.id, is_accepted, value=value)
         except Conflict as error:
             self._say(error.message, "dim")
         except PorticoError as error:

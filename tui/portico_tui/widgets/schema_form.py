@@ -23,11 +23,11 @@ def fields_of(schema: Schema | None) -> list[Field]:
     """One line for each property of an object, those that are needed first; one line for anything else."""
     schema = schema or {}
     if not _is_object(schema):
-        return [_field(WHOLE, schema, needed=True)]
-    needed = set(schema.get("required") or ())
+        return [_field(WHOLE, schema, is_needed=True)]
+    required_names = set(schema.get("required") or ())
     properties = schema.get("properties") or {}
-    ordered = sorted(properties, key=lambda name: name not in needed)
-    return [_field(name, properties[name], needed=name in needed) for name in ordered]
+    sorted_names = sorted(properties, key=lambda name: name not in required_names)
+    return [_field(name, properties[name], is_needed=name in required_names) for name in sorted_names]
 
 
 def value_of(schema: Schema | None, answers: Mapping[str, str]) -> Any:
@@ -49,10 +49,10 @@ def local_path(text: str) -> Path:
 
 def json_object(text: str) -> dict[str, Any]:
     """A JSON object that somebody wrote. Raises `ValueError`."""
-    found = _json(text)
-    if not isinstance(found, dict):
+    document = _json(text)
+    if not isinstance(document, dict):
         raise ValueError('a JSON object is expected, such as {"name": 1}.')
-    return found
+    return document
 
 
 def reader(schema: Schema) -> Callable[[str], Any]:
@@ -60,10 +60,10 @@ def reader(schema: Schema) -> Callable[[str], Any]:
     kinds = _kinds(schema)
 
     def read(text: str) -> Any:
-        allowed = schema.get("enum")
+        allowed_values = schema.get("enum")
         value = _value(text, kinds)
-        if allowed is not None and value not in allowed:
-            raise ValueError(f"one of these is expected: {', '.join(map(str, allowed))}.")
+        if allowed_values is not None and value not in allowed_values:
+            raise ValueError(f"one of these is expected: {', '.join(map(str, allowed_values))}.")
         return value
 
     return read
@@ -116,10 +116,10 @@ def _boolean(text: str) -> bool:
 
 
 def _list(text: str) -> list[Any]:
-    found = _json(text)
-    if not isinstance(found, list):
+    items = _json(text)
+    if not isinstance(items, list):
         raise ValueError('a JSON list is expected, such as ["one", "two"].')
-    return found
+    return items
 
 
 def _json(text: str) -> Any:
@@ -144,18 +144,18 @@ def _is_object(schema: Schema) -> bool:
 
 def _kinds(schema: Schema) -> tuple[str, ...]:
     """The types that a schema allows; none: any."""
-    said = schema.get("type")
-    if isinstance(said, str):
-        return (said,)
-    if isinstance(said, Sequence):
-        return tuple(map(str, said))
+    kind_value = schema.get("type")
+    if isinstance(kind_value, str):
+        return (kind_value,)
+    if isinstance(kind_value, Sequence):
+        return tuple(map(str, kind_value))
     branches = schema.get("anyOf") or schema.get("oneOf") or ()
     return tuple(
         dict.fromkeys(kind for branch in branches if isinstance(branch, Mapping) for kind in _kinds(branch))
     )
 
 
-def _field(name: str, schema: Any, *, needed: bool) -> Field:
+def _field(name: str, schema: Any, *, is_needed: bool) -> Field:
     schema = schema if isinstance(schema, Mapping) else {}
     kinds = _kinds(schema)
     preset = schema.get("default")
@@ -163,7 +163,7 @@ def _field(name: str, schema: Any, *, needed: bool) -> Field:
     if not choices and kinds == ("boolean",):
         choices = ["true", "false"]
     kind = " or ".join(kinds) or "any"
-    label = f"{one_line(schema.get('title') or name)} · {kind}" + ("" if needed else " · optional")
+    label = f"{one_line(schema.get('title') or name)} · {kind}" + ("" if is_needed else " · optional")
     text = (
         ""
         if preset is None
@@ -176,7 +176,7 @@ def _field(name: str, schema: Any, *, needed: bool) -> Field:
         label,
         value=text,
         hint=shorten(one_line(schema.get("description") or ""), MAX_HINT_CHARS),
-        optional=not needed,
+        optional=not is_needed,
         choices=choices,
         check=reader(schema),
     )

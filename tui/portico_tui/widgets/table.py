@@ -115,9 +115,9 @@ class Table(ScrollView, Generic[Row], can_focus=True):
     class Selected(Highlighted):
         """Enter or a click on the chosen row."""
 
-    def __init__(self, *columns: TableColumn[Row], id: str, filtered: bool = True) -> None:
+    def __init__(self, *columns: TableColumn[Row], id: str, is_filtered: bool = True) -> None:
         super().__init__(id=id)
-        self._may_filter = filtered
+        self._may_filter = is_filtered
         self.rows = TableRows(columns)
         self._cursor = 0
         self._filter = FilterLine(self)
@@ -168,7 +168,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """The titles, then the rows at the scroll position."""
-        left, top = self.scroll_offset
+        left_edge, top = self.scroll_offset
         width = self.size.width
         base = self.rich_style
         row = top + y - 1
@@ -183,7 +183,7 @@ class Table(ScrollView, Generic[Row], can_focus=True):
                 if row == self._cursor
                 else Style.null()
             )
-        strip = strip.crop(left, left + width).extend_cell_length(width)
+        strip = strip.crop(left_edge, left_edge + width).extend_cell_length(width)
         return strip.apply_style(base + style)
 
     def choose(self, key: str) -> None:

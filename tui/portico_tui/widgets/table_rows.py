@@ -43,8 +43,8 @@ class TableColumn(Generic[Row]):
 
     def text(self, row: Row) -> Text:
         """What stands in the column, uncut."""
-        shown = self.show(row)
-        return shown if isinstance(shown, Text) else cell(shown, self.style)
+        value = self.show(row)
+        return value if isinstance(value, Text) else cell(value, self.style)
 
 
 class TableRows(Generic[Row]):
@@ -79,7 +79,7 @@ class TableRows(Generic[Row]):
     def put(self, rows: Mapping[str, Row]) -> None:
         """Have these rows, in this order unless one was chosen."""
         self._items = dict(rows)
-        self._searched = {key: known for key, known in self._searched.items() if key in self._items}
+        self._searched = {key: entry for key, entry in self._searched.items() if key in self._items}
         self._measured.clear()
         self._arrange()
 
@@ -143,20 +143,20 @@ class TableRows(Generic[Row]):
 
     def _fits(self, key: str) -> bool:
         item = self._items[key]
-        known = self._searched.get(key)
-        if known is None or known[0] is not item:
+        entry = self._searched.get(key)
+        if entry is None or entry[0] is not item:
             text = "\n".join(column.text(item).plain for column in self.columns).casefold()
-            known = self._searched[key] = (item, text)
-        return all(word in known[1] for word in self._words)
+            entry = self._searched[key] = (item, text)
+        return all(word in entry[1] for word in self._words)
 
     def _sorted(self, keys: list[str], number: int, backwards: bool) -> list[str]:
         """By a column; rows without a value stand last, whichever way."""
         column = self.columns[number]
         sort = column.sort or (lambda row: column.text(row).plain.casefold() or None)
         values: dict[str, Any] = {key: sort(self._items[key]) for key in keys}
-        known = [key for key in keys if values[key] is not None]
-        known.sort(key=values.__getitem__, reverse=backwards)
-        return [*known, *(key for key in keys if values[key] is None)]
+        sortable_keys = [key for key in keys if values[key] is not None]
+        sortable_keys.sort(key=values.__getitem__, reverse=backwards)
+        return [*sortable_keys, *(key for key in keys if values[key] is None)]
 
     def _measure(self, key: str) -> None:
         if key in self._measured:

@@ -67,8 +67,8 @@ class Banner(Static):
     def __init__(self) -> None:
         super().__init__(markup=False)
 
-    def show(self, lost: Lost | None) -> None:
+    def show(self, loss: Lost | None) -> None:
         """Show why the daemon is away, or hide."""
-        self.set_class(lost is not None, "-lost")
-        if lost is not None:
-            self.update(f"{lost.sentence} Next try in {lost.again_in:g} s; ctrl+r tries now.")
+        self.set_class(loss is not None, "-lost")
+        if loss is not None:
+            self.update(f"{loss.sentence} Next try in {loss.again_in:g} s; ctrl+r tries now.")

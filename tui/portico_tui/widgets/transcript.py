@@ -119,8 +119,8 @@ class TranscriptView(VerticalScroll):
             QuestionView(item.content) if item.role == "user" else ReplyView(item.content)
             for item in messages
         ]
-        shown = parts if len(parts) <= MAX_SHOWN_MESSAGES else [*left_out, *parts[-MAX_SHOWN_MESSAGES:]]
-        await self.query_one(".turns").mount_all(shown)
+        shown_parts = parts if len(parts) <= MAX_SHOWN_MESSAGES else [*left_out, *parts[-MAX_SHOWN_MESSAGES:]]
+        await self.query_one(".turns").mount_all(shown_parts)
         self.anchor()
 
     async def clear(self) -> None:

@@ -132,12 +132,12 @@ class SgLang(GpuServer):
     thought_parsers = THOUGHT_PARSERS
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        found = super().describe(spec, path)
-        if found.task != "chat":
+        model_description = super().describe(spec, path)
+        if model_description.task != "chat":
             raise InvalidRequest(
                 f"The engine 'sglang' is for chat alone here: use 'vllm' for '{spec.name}'.", param="engine"
             )
-        return found
+        return model_description
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
         """Raise `InvalidRequest` for an adapter that SGLang cannot be started with. Blocks."""

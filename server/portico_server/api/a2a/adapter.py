@@ -68,12 +68,12 @@ async def serve(exchange: Exchange, services: ApiServices) -> None:
     if path == CARD_PATH:
         await _answer_card(exchange, services, DEFAULT)
         return
-    name, slash, rest = path.removeprefix(PREFIX).partition("/")
-    exchange.scope["portico.route"] = f"{PREFIX}{{name}}{slash}{rest.split('/')[0].partition(':')[0]}"
-    if f"/{rest}" == CARD_PATH:
+    name, slash, remainder = path.removeprefix(PREFIX).partition("/")
+    exchange.scope["portico.route"] = f"{PREFIX}{{name}}{slash}{remainder.split('/')[0].partition(':')[0]}"
+    if f"/{remainder}" == CARD_PATH:
         await _answer_card(exchange, services, name)
-    elif rest:
-        await _plain(exchange, services, name, rest)
+    elif remainder:
+        await _plain(exchange, services, name, remainder)
     elif slash or method != "POST":
         raise NotAllowedHere(method, path, "POST")
     else:
@@ -85,27 +85,27 @@ async def _answer_card(exchange: Exchange, services: ApiServices, name: str) -> 
         raise NotAllowedHere(exchange.scope["method"], exchange.scope["path"], "GET, HEAD")
     caller, settings = caller_of(exchange), services.settings
     card = await services.tasks.agent(name, caller)
-    others = [one for one in await services.tasks.agents(caller) if one.key != card.key]
-    keyed = bool(settings.api_key) or settings.require_key or not settings.loopback
+    cards = [one for one in await services.tasks.agents(caller) if one.key != card.key]
+    is_keyed = bool(settings.api_key) or settings.require_key or not settings.loopback
     at_root = exchange.scope["path"] == CARD_PATH
     document = agent_card(
-        card, name, exchange.base_url(services.settings), others if at_root else (), keyed=keyed
+        card, name, exchange.base_url(services.settings), cards if at_root else (), is_keyed=is_keyed
     )
     await exchange.answer(200, orjson.dumps(document))
 
 
 async def _call(exchange: Exchange, services: ApiServices, name: str) -> AgentCall:
-    given = exchange.header(b"a2a-version")
-    queried = dict(parse_qsl(exchange.scope["query_string"].decode("latin-1")))
-    version = given.decode("latin-1").strip() if given else queried.get("A2A-Version", "")
+    version_header = exchange.header(b"a2a-version")
+    query = dict(parse_qsl(exchange.scope["query_string"].decode("latin-1")))
+    version = version_header.decode("latin-1").strip() if version_header else query.get("A2A-Version", "")
     if version != VERSION and not version.startswith(f"{VERSION}."):
-        said = (
+        shown_version = (
             f"'{version[:20]}' is not"
             if version
             else "0.3, which a request without 'A2A-Version' means, is not"
         )
         raise InvalidRequest(
-            f"The version {said} spoken here; send the header 'A2A-Version: {VERSION}'.",
+            f"The version {shown_version} spoken here; send the header 'A2A-Version: {VERSION}'.",
             code="version_not_supported",
             param="A2A-Version",
         )
@@ -137,15 +137,15 @@ async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:
     except PorticoError as error:
         if exchange.started:
             raise
-        found = [*headers(error)]
-        await exchange.answer(rpc_status(error), orjson.dumps(rpc_error(error, request_id)), found)
+        response_headers = [*headers(error)]
+        await exchange.answer(rpc_status(error), orjson.dumps(rpc_error(error, request_id)), response_headers)
 
 
-def _is_id(given: Any) -> TypeGuard[str | int]:
+def _is_id(value: Any) -> TypeGuard[str | int]:
     """Whether this may be the id of a call, which every frame of its answer repeats."""
-    if isinstance(given, str):
-        return len(given) <= MAX_ID_CHARS
-    return isinstance(given, int) and not isinstance(given, bool)
+    if isinstance(value, str):
+        return len(value) <= MAX_ID_CHARS
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -163,9 +163,9 @@ def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
             param="id",
         )
     if method not in METHODS and method not in STREAMS:
-        known = (*METHODS, *STREAMS)
+        methods = (*METHODS, *STREAMS)
         raise InvalidRequest(
-            f"There is no method '{method[:80]}'.{nearest(method, known)} Methods are: {', '.join(known)}.",
+            f"There is no method '{method[:80]}'.{nearest(method, methods)} Methods are: {', '.join(methods)}.",
             code="unknown_method",
             param="method",
         )
@@ -175,15 +175,19 @@ def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return params or {}
 
 
-async def _plain(exchange: Exchange, services: ApiServices, name: str, rest: str) -> None:
+async def _plain(exchange: Exchange, services: ApiServices, name: str, method_path: str) -> None:
     path, method = exchange.scope["path"], exchange.scope["method"]
-    fitting = [(verb, found, rpc) for verb, pattern, rpc in _PATHS if (found := pattern.fullmatch(rest))]
+    fitting = [
+        (verb, found_match, rpc)
+        for verb, pattern, rpc in _PATHS
+        if (found_match := pattern.fullmatch(method_path))
+    ]
     if not fitting:
-        raise unknown_url(method, path, (f"{PREFIX}{name}/{one}" for one in ("message:send", "tasks")))
-    chosen = next((one for one in fitting if one[0] == method), None)
-    if chosen is None:
-        raise NotAllowedHere(method, path, ", ".join(verb for verb, _found, _rpc in fitting))
-    _verb, match, rpc = chosen
+        raise unknown_url(method, path, (f"{PREFIX}{name}/{suffix}" for suffix in ("message:send", "tasks")))
+    route = next((one for one in fitting if one[0] == method), None)
+    if route is None:
+        raise NotAllowedHere(method, path, ", ".join(verb for verb, _match, _rpc in fitting))
+    _verb, match, rpc = route
     params = await _body(exchange) if method == "POST" else _query(exchange)
     params = {**params, **match.groupdict()}
     call = await _call(exchange, services, name)
@@ -204,35 +208,35 @@ async def _body(exchange: Exchange) -> dict[str, Any]:
 
 
 def _query(exchange: Exchange) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
     for name, value in parse_qsl(exchange.scope["query_string"].decode("latin-1")):
         if name in _NUMBERS:
             number = whole_number(value, 9)
             if number is None:
                 wrong_type(name, "a whole number", value)
-            found[name] = number
+            parameters[name] = number
         elif name == "includeArtifacts":
             if value not in _FLAGS:
                 wrong_type(name, "true or false", value)
-            found[name] = _FLAGS[value]
+            parameters[name] = _FLAGS[value]
         else:
-            found[name] = value
-    return found
+            parameters[name] = value
+    return parameters
 
 
 async def _frames(
     updates: AsyncGenerator[dict[str, Any], None],
     exchange_id: str,
-    shown: Callable[[dict[str, Any]], dict[str, Any]],
-    failed: Callable[[PorticoError], dict[str, Any]],
+    to_frame: Callable[[dict[str, Any]], dict[str, Any]],
+    to_error_frame: Callable[[PorticoError], dict[str, Any]],
 ) -> AsyncIterator[bytes]:
-    """Updates as frames, each as ``shown`` writes it; an error on the way as ``failed`` does."""
+    """Updates as frames, each as ``to_frame`` writes it; an error on the way as ``to_error_frame`` does."""
     async with aclosing(updates):
         try:
             async for update in updates:
-                yield _frame(shown(update))
+                yield _frame(to_frame(update))
         except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
-            yield _frame(failed(ours(error, exchange_id)))
+            yield _frame(to_error_frame(ours(error, exchange_id)))
 
 
 def _frame(document: Mapping[str, Any]) -> bytes:

@@ -17,12 +17,12 @@ CARD_PATH: Final = "/.well-known/agent-card.json"
 _OUTPUTS: Final = ("text/plain", "application/octet-stream", "image/png")
 
 
-def agent_card(card: Card, name: str, base: str, others: Sequence[Card], *, keyed: bool) -> dict[str, Any]:
-    """The card of what answers under ``name``. ``others`` are agents that it names as skills; ``keyed``: whether a key
-    is needed.
+def agent_card(card: Card, name: str, base: str, cards: Sequence[Card], *, is_keyed: bool) -> dict[str, Any]:
+    """The card of what answers under ``name``. ``cards`` are agents that it names as skills; ``is_keyed``:
+    whether a key is needed.
     """
     url = f"{base}/a2a/{quote(name)}"
-    found: dict[str, Any] = {
+    document: dict[str, Any] = {
         "name": card.title or card.name,
         "description": _about(card),
         "supportedInterfaces": [
@@ -43,11 +43,11 @@ def agent_card(card: Card, name: str, base: str, others: Sequence[Card], *, keye
         },
         "defaultInputModes": ["text/plain", "application/json", "image/png", "image/jpeg"],
         "defaultOutputModes": list(_OUTPUTS),
-        "skills": [_skill(card, ""), *(_skill(one, f"{base}/a2a/{quote(one.name)}") for one in others)],
+        "skills": [_skill(card, ""), *(_skill(one, f"{base}/a2a/{quote(one.name)}") for one in cards)],
     }
-    if keyed:
-        found["securityRequirements"] = [{"schemes": {"key": {"list": []}}}]
-    return found
+    if is_keyed:
+        document["securityRequirements"] = [{"schemes": {"key": {"list": []}}}]
+    return document
 
 
 def _about(card: Card) -> str:

@@ -54,9 +54,9 @@ _BY_STATUS: Final[Mapping[int, str]] = {
 
 def kind_of(error: PorticoError) -> ErrorKind:
     """Which kind of error of the protocol one of ours is."""
-    known = _KINDS.get(error.code or "")
-    if known is not None:
-        return known
+    error_kind = _KINDS.get(error.code or "")
+    if error_kind is not None:
+        return error_kind
     if isinstance(error, InvalidRequest):
         return _INVALID_PARAMS
     if error.status == 409:
@@ -71,13 +71,13 @@ def kind_of(error: PorticoError) -> ErrorKind:
 def _details(error: PorticoError, kind: ErrorKind) -> list[dict[str, Any]]:
     about = {"code": error.code, "param": error.param}
     metadata = {name: str(value) for name, value in about.items() if value}
-    found: list[dict[str, Any]] = [
+    details: list[dict[str, Any]] = [
         {"@type": _INFO, "reason": kind.reason, "domain": DOMAIN, "metadata": metadata}
     ]
     if error.param and kind.code == _INVALID_PARAMS.code:
         violation = {"field": error.param, "description": error.message}
-        found.append({"@type": _BAD_REQUEST, "fieldViolations": [violation]})
-    return found
+        details.append({"@type": _BAD_REQUEST, "fieldViolations": [violation]})
+    return details
 
 
 def rpc_error(error: PorticoError, request_id: Any = None) -> dict[str, Any]:

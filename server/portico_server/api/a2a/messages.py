@@ -59,11 +59,11 @@ def check_message(message: Any, at: str = "message") -> None:
 def _check_part(part: Any, at: str) -> None:
     if not isinstance(part, Mapping):
         wrong_type(at, "an object", part)
-    given = [name for name in _CONTENTS if name in part]
-    if len(given) != 1:
+    content_fields = [name for name in _CONTENTS if name in part]
+    if len(content_fields) != 1:
         wrong(at, f"must have one of {', '.join(_CONTENTS)}")
     for name in (*_CONTENTS[:3], "filename", "mediaType"):
-        if (part.get(name) is not None or name == given[0]) and not isinstance(part[name], str):
+        if (part.get(name) is not None or name == content_fields[0]) and not isinstance(part[name], str):
             wrong_type(f"{at}.{name}", "a string", part[name])
 
 

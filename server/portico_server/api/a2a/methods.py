@@ -138,18 +138,18 @@ async def _followed(
     call: AgentCall, view: TaskView, history: int | None
 ) -> AsyncGenerator[dict[str, Any], None]:
     yield {"task": task_document(view, call.base, history=history)}
-    seen: set[str] = set()
+    seen_ids: set[str] = set()
     working = view.state != "submitted"
     async with aclosing(call.services.tasks.follow(view, call.caller)) as events:
-        async for found in events:
-            if isinstance(found, TaskView):
-                yield status_update(found)
+        async for event in events:
+            if isinstance(event, TaskView):
+                yield status_update(event)
                 return
             if not working:
                 working = True
                 row = view.row
                 yield update_document(row.id, row.context_id, "working", row.created_at)
-            for update in artifact_updates(found, view, seen, call.base):
+            for update in artifact_updates(event, view, seen_ids, call.base):
                 yield update
 
 
@@ -168,7 +168,7 @@ async def list_tasks(call: AgentCall, params: Mapping[str, Any]) -> dict[str, An
     if status not in STATES and status not in (*NEVER_STATES, "TASK_STATE_UNSPECIFIED"):
         not_one_of("status", status, (*STATES, *NEVER_STATES))
     since = params.get("statusTimestampAfter")
-    wanted = TaskFilter(
+    task_filter = TaskFilter(
         params.get("contextId") or "",
         STATES.get(status),  # type: ignore[arg-type]  # its values are states
         None if not since else _seconds(since),
@@ -176,8 +176,8 @@ async def list_tasks(call: AgentCall, params: Mapping[str, Any]) -> dict[str, An
     )
     if status in NEVER_STATES:
         return {"tasks": [], "nextPageToken": "", "pageSize": size, "totalSize": 0}
-    views, total, following = await call.services.tasks.list(call.app, wanted, size, call.caller)
-    shown = [
+    views, total, following = await call.services.tasks.list(call.app, task_filter, size, call.caller)
+    documents = [
         task_document(
             view,
             call.base,
@@ -187,7 +187,7 @@ async def list_tasks(call: AgentCall, params: Mapping[str, Any]) -> dict[str, An
         for view in views
     ]
     token = "" if following is None else base64.urlsafe_b64encode(orjson.dumps(following)).decode()
-    return {"tasks": shown, "nextPageToken": token, "pageSize": size, "totalSize": total}
+    return {"tasks": documents, "nextPageToken": token, "pageSize": size, "totalSize": total}
 
 
 def _seconds(text: str) -> float:

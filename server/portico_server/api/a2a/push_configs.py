@@ -44,20 +44,22 @@ _CONFIGS_LISTED: Final = RequestBody({"taskId": _ID}, {})
 
 def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
     """The headers by which a receiver knows who sends. Raises `InvalidRequest`."""
-    found = {"content-type": "application/a2a+json"}
+    found_push_headers = {"content-type": "application/a2a+json"}
     if config.get("token"):
-        found["x-a2a-notification-token"] = config["token"]
+        found_push_headers["x-a2a-notification-token"] = config["token"]
     authentication = config.get("authentication") or {}
     if authentication:
         if not authentication.get("scheme"):
             missing("authentication.scheme")
         if authentication.get("credentials"):
-            found["authorization"] = f"{authentication['scheme']} {authentication['credentials']}"
-    for name, value in found.items():
+            found_push_headers["authorization"] = (
+                f"{authentication['scheme']} {authentication['credentials']}"
+            )
+    for name, value in found_push_headers.items():
         if len(value) > MAX_HEADER_CHARS or not value.isascii() or not value.isprintable():
             param = "token" if name == "x-a2a-notification-token" else "authentication"
             wrong(param, f"must be at most {MAX_HEADER_CHARS:,} printable ASCII characters")
-    return found
+    return found_push_headers
 
 
 async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,9 +76,9 @@ async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> d
 
 def _config(row: WebhookRow) -> dict[str, Any]:
     """A configuration without what is secret in it."""
-    found: dict[str, Any] = {"id": row.name, "taskId": row.task_id, "url": row.url}
+    config: dict[str, Any] = {"id": row.name, "taskId": row.task_id, "url": row.url}
     scheme = (row.headers or {}).get("authorization", "").partition(" ")[0]
-    return {**found, "authentication": {"scheme": scheme}} if scheme else found
+    return {**config, "authentication": {"scheme": scheme}} if scheme else config
 
 
 async def create_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,32 +18,32 @@ def task_document(
 ) -> dict[str, Any]:
     """A task. ``history``: at most so many messages; ``base``: where files are fetched from."""
     document = orjson.loads(view.response.document)
-    found: dict[str, Any] = {
+    task: dict[str, Any] = {
         "id": view.row.id,
         "contextId": view.row.context_id,
         "status": _status(view, document),
         "metadata": {"run": view.row.run_id, "model": view.row.app},
     }
     if document.get("usage"):
-        found["metadata"]["usage"] = document["usage"]
+        task["metadata"]["usage"] = document["usage"]
     if artifacts:
         items = document["output"] if view.ended else ()
-        found["artifacts"] = [made for item in items if (made := _artifact(item, base))]
+        task["artifacts"] = [artifact for item in items if (artifact := _artifact(item, base))]
     if history != 0:
-        found["history"] = orjson.loads(view.row.messages)[-history if history else None :]
-    return found
+        task["history"] = orjson.loads(view.row.messages)[-history if history else None :]
+    return task
 
 
 def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
     """The state of a task, whose response is ``document``, and what it asks or why it ended."""
-    found: dict[str, Any] = {
+    status: dict[str, Any] = {
         "state": f"TASK_STATE_{view.state.upper()}",
         "timestamp": timestamp(view.changed_at),
     }
     parts: list[dict[str, Any]] = []
     if view.state == "input_required" and view.question is not None:
         question = view.question
-        asked = {
+        asked_question = {
             "question": question.id,
             "kind": question.kind,
             "name": question.name,
@@ -53,7 +53,7 @@ def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
         }
         waits = "approved" if question.kind == "approval" else "answered"
         text = question.message or f"'{question.name}' waits to be {waits}."
-        parts = [{"text": text}, {"data": asked}]
+        parts = [{"text": text}, {"data": asked_question}]
     elif view.state == "failed":
         error = document.get("error") or {}
         parts = [{"text": str(error.get("message") or "The task failed.")}]
@@ -61,14 +61,14 @@ def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
         reason = (document.get("incomplete_details") or {}).get("reason")
         parts = [{"text": f"The answer was cut off ({reason})."}]
     if parts:
-        found["message"] = {
+        status["message"] = {
             "messageId": f"{view.row.id}-{view.state}",
             "contextId": view.row.context_id,
             "taskId": view.row.id,
             "role": "ROLE_AGENT",
             "parts": parts,
         }
-    return found
+    return status
 
 
 def _artifact(item: Mapping[str, Any], base: str) -> dict[str, Any] | None:
@@ -99,8 +99,8 @@ def _files(item: Mapping[str, Any], base: str) -> list[dict[str, Any]]:
 
 def _citations(item: Mapping[str, Any]) -> dict[str, Any]:
     """Which passages an answer stands on, as metadata."""
-    cited = [note for note in _notes(item) if note["type"] == "file_citation"]
-    return {"metadata": {"citations": cited}} if cited else {}
+    file_citations = [note for note in _notes(item) if note["type"] == "file_citation"]
+    return {"metadata": {"citations": file_citations}} if file_citations else {}
 
 
 def _notes(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -118,10 +118,10 @@ def status_update(view: TaskView) -> dict[str, Any]:
 
 
 def artifact_updates(
-    events: Sequence[Event], view: TaskView, seen: set[str], base: str
+    events: Sequence[Event], view: TaskView, seen_ids: set[str], base: str
 ) -> list[dict[str, Any]]:
-    """Events of a response as updates of a task's artifacts: words that came together are one. ``seen``: the items of
-    which something was sent.
+    """Events of a response as updates of a task's artifacts: words that came together are one. ``seen_ids``:
+    the items of which something was sent.
     """
     updates: list[dict[str, Any]] = []
     for event in events:
@@ -134,17 +134,17 @@ def artifact_updates(
                 continue
             part = {"text": event["delta"], "mediaType": "text/plain"}
             artifact = {"artifactId": item_id, "name": "answer", "parts": [part]}
-            updates.append(_update(view, artifact, append=item_id in seen, last=False))
-            seen.add(item_id)
+            updates.append(_update(view, artifact, append=item_id in seen_ids, last=False))
+            seen_ids.add(item_id)
         elif kind == "response.output_item.done":
             item = event["item"]
             whole = _artifact(item, base)
             if whole is None:
                 continue
-            known = item["id"] in seen
-            if known:  # its text is there already
+            is_known = item["id"] in seen_ids
+            if is_known:  # its text is there already
                 whole["parts"] = whole["parts"][1:] or [{"text": ""}]
-            updates.append(_update(view, whole, append=known, last=True))
+            updates.append(_update(view, whole, append=is_known, last=True))
     return updates
 
 

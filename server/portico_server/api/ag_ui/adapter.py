@@ -31,8 +31,8 @@ async def _frames(
         yield _written(events.begin())
         try:
             async for _number, event in run.log.follow():
-                if made := events.of(event):
-                    yield _written(made)
+                if frames := events.of(event):
+                    yield _written(frames)
             reply = await services.runner.wait(run)
             if not isinstance(reply, ChatReply):
                 raise PorticoError(f"'{run.name}' answered a conversation with something else.")

@@ -45,7 +45,7 @@ def chat_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if message.get("role") not in _SHOWN
     ]
     if context := body.get("context"):
-        lines = [f"- {one.get('description', '')}: {one.get('value', '')}" for one in context]
+        lines = [f"- {entry.get('description', '')}: {entry.get('value', '')}" for entry in context]
         messages.insert(0, {"role": "system", "content": "\n".join(("What the application says:", *lines))})
     chat: dict[str, Any] = {"model": name, "messages": messages}
     if tools := body.get("tools"):
@@ -55,22 +55,25 @@ def chat_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     return chat
 
 
-def _message(given: Mapping[str, Any], at: str) -> dict[str, Any]:
-    role = given.get("role")
+def _message(message: Mapping[str, Any], at: str) -> dict[str, Any]:
+    role = message.get("role")
     if role not in _SAID:
         not_one_of(f"{at}.role", role, (*_SAID, *_SHOWN))
-    made: dict[str, Any] = {"role": role, "content": _content(given.get("content"), f"{at}.content")}
-    if given.get("name"):
-        made["name"] = given["name"]
-    if role == "assistant" and given.get("toolCalls"):
-        made["tool_calls"] = given["toolCalls"]
+    chat_message: dict[str, Any] = {
+        "role": role,
+        "content": _content(message.get("content"), f"{at}.content"),
+    }
+    if message.get("name"):
+        chat_message["name"] = message["name"]
+    if role == "assistant" and message.get("toolCalls"):
+        chat_message["tool_calls"] = message["toolCalls"]
     if role == "tool":
-        if not isinstance(given.get("toolCallId"), str):
+        if not isinstance(message.get("toolCallId"), str):
             missing(f"{at}.toolCallId")
-        made["tool_call_id"] = given["toolCallId"]
-        if given.get("error"):
-            made["content"] = f"{made['content'] or ''}\nError: {given['error']}".strip()
-    return made
+        chat_message["tool_call_id"] = message["toolCallId"]
+        if message.get("error"):
+            chat_message["content"] = f"{chat_message['content'] or ''}\nError: {message['error']}".strip()
+    return chat_message
 
 
 def _content(value: Any, at: str) -> Any:

@@ -99,17 +99,19 @@ class AgUiEvents:
         if call.id in self._called:
             return []
         self._called[call.id] = None
-        named = {"toolCallId": call.id}
-        said = [{"type": "TOOL_CALL_ARGS", **named, "delta": call.arguments}] if call.arguments else []
-        begun = {"type": "TOOL_CALL_START", **named, "toolCallName": call.name}
-        return [*self.close(), begun, *said, {"type": "TOOL_CALL_END", **named}]
+        call_fields = {"toolCallId": call.id}
+        argument_events = (
+            [{"type": "TOOL_CALL_ARGS", **call_fields, "delta": call.arguments}] if call.arguments else []
+        )
+        start_event = {"type": "TOOL_CALL_START", **call_fields, "toolCallName": call.name}
+        return [*self.close(), start_event, *argument_events, {"type": "TOOL_CALL_END", **call_fields}]
 
     def close(self) -> list[dict[str, Any]]:
         """Close the message that is open."""
         if not self._message:
             return []
-        closed, self._message = self._message, ""
-        return [{"type": "TEXT_MESSAGE_END", "messageId": closed}]
+        message_id, self._message = self._message, ""
+        return [{"type": "TEXT_MESSAGE_END", "messageId": message_id}]
 
     def _settle(self) -> list[dict[str, Any]]:
         """Close all that is open."""
@@ -122,10 +124,10 @@ class AgUiEvents:
         events = [] if self.said or not reply.content else self.text(reply.content)
         for call in reply.tool_calls:
             events += self.called(call)
-        waiting = [call for call in self._called if call not in self._returned]
+        open_calls = [call for call in self._called if call not in self._returned]
         outcome: dict[str, Any] = {"type": "success"}
-        if waiting:
-            outcome["pendingToolCallIds"] = waiting
+        if open_calls:
+            outcome["pendingToolCallIds"] = open_calls
         last = {"type": "RUN_FINISHED", **self._ids, "outcome": outcome, "usage": self._usage()}
         return [*events, *self._settle(), last]
 
@@ -137,14 +139,14 @@ class AgUiEvents:
         return [*self._settle(), last]
 
     def _usage(self) -> list[dict[str, Any]]:
-        used = self._run.usage
-        made = {
-            "inputTokens": used.prompt_tokens,
-            "outputTokens": used.completion_tokens,
-            "totalTokens": used.prompt_tokens + used.completion_tokens,
-            "cachedInputTokens": used.cached_tokens,
+        usage = self._run.usage
+        token_counts = {
+            "inputTokens": usage.prompt_tokens,
+            "outputTokens": usage.completion_tokens,
+            "totalTokens": usage.prompt_tokens + usage.completion_tokens,
+            "cachedInputTokens": usage.cached_tokens,
         }
-        return [{"model": self._run.model or self._run.name, **made}]
+        return [{"model": self._run.model or self._run.name, **token_counts}]
 
     def _next(self) -> str:
         self._messages_count += 1

@@ -57,11 +57,11 @@ class Head:
             "usage": usage,
         }
 
-    def end(self, finish: str | None, hit: Any, *, called: bool) -> tuple[str, str | None]:
+    def end(self, finish: str | None, hit: Any, *, is_called: bool) -> tuple[str, str | None]:
         """``stop_reason`` and ``stop_sequence``. ``hit`` is what the engine says it stopped at, if it says so;
-        ``called``: there are tool calls, whatever the engine calls such an end.
+        ``is_called``: there are tool calls, whatever the engine calls such an end.
         """
-        if called:
+        if is_called:
             return "tool_use", None
         if isinstance(hit, str) and hit in self._stops:
             return "stop_sequence", hit
@@ -85,7 +85,7 @@ def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
     ]
     text = message.get("content") or message.get("refusal") or ""
     content = _content(thoughts_in(message), text, calls)
-    end = head.end(choice.get("finish_reason"), choice.get("stop_reason"), called=bool(calls))
+    end = head.end(choice.get("finish_reason"), choice.get("stop_reason"), is_called=bool(calls))
     return head.message(content, *end, counts(usage))
 
 
@@ -96,14 +96,14 @@ def of_reply(reply: ChatReply, head: Head) -> dict[str, Any]:
     for block in content:
         if block["type"] == "text" and reply.citations:
             block["citations"] = [citation(passage) for passage in reply.citations]
-    end = head.end(reply.finish_reason, None, called=bool(calls))
+    end = head.end(reply.finish_reason, None, is_called=bool(calls))
     return head.message(content, *end, counts(reply.usage))
 
 
 def thoughts_in(message: Mapping[str, Any]) -> str:
     """What a message or a delta has of the model's thoughts, under either of the names that engines give them."""
-    found = message.get("reasoning_content") or message.get("reasoning")
-    return found if isinstance(found, str) else ""
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
+    return thoughts if isinstance(thoughts, str) else ""
 
 
 def counts(usage: Usage) -> dict[str, int]:

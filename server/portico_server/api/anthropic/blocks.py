@@ -21,10 +21,10 @@ def blocks(value: Any, path: str) -> list[Block]:
         return [{"type": "text", "text": value}]
     if value is None:
         missing(path)
-    listed: list[Block] = json_values.items(value, path, "a string or a list of content blocks")
-    for index, item in enumerate(listed):
+    listed_blocks: list[Block] = json_values.items(value, path, "a string or a list of content blocks")
+    for index, item in enumerate(listed_blocks):
         if not isinstance(item, dict):
             wrong_type(f"{path}[{index}]", "an object with a 'type'", item)
         if not isinstance(item.get("type"), str):
             missing(f"{path}[{index}].type")
-    return listed
+    return listed_blocks

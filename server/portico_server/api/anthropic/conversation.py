@@ -38,16 +38,16 @@ _BREAK = "\n\n"
 
 def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
     """The system prompt and the turns. Raises `InvalidRequest` with the path of what is wrong or has no translation."""
-    given = body["messages"]
-    if not isinstance(given, list):
-        wrong_type("messages", "a list of messages", given)
-    if not given:
+    messages = body["messages"]
+    if not isinstance(messages, list):
+        wrong_type("messages", "a list of messages", messages)
+    if not messages:
         wrong("messages", "must hold at least one message")
-    if len(given) > MAX_MESSAGES:
-        wrong("messages", f"has {len(given)} messages; at most {MAX_MESSAGES} are taken")
+    if len(messages) > MAX_MESSAGES:
+        wrong("messages", f"has {len(messages)} messages; at most {MAX_MESSAGES} are taken")
     talk = _Talk(target)
     talk.rules(body.get("system"), "system")
-    for index, message in enumerate(given):
+    for index, message in enumerate(messages):
         path = f"messages[{index}]"
         if not isinstance(message, dict):
             wrong_type(path, "an object with 'role' and 'content'", message)
@@ -133,11 +133,11 @@ class _Talk:
 
     def _call(self, block: Block, at: str) -> Mapping[str, Any]:
         number = required_text(block, "id", at, empty=False)
-        given = block.get("input")
-        if not isinstance(given, dict):
-            wrong_type(f"{at}.input", "an object", given)
+        arguments = block.get("input")
+        if not isinstance(arguments, dict):
+            wrong_type(f"{at}.input", "an object", arguments)
         self._called.add(number)
-        function = {"name": required_text(block, "name", at), "arguments": orjson.dumps(given).decode()}
+        function = {"name": required_text(block, "name", at), "arguments": orjson.dumps(arguments).decode()}
         return {"id": number, "type": "function", "function": function}
 
     def _result(self, block: Block, at: str) -> list[Part]:
@@ -149,14 +149,14 @@ class _Talk:
         parts: list[Part] = []
         for index, inner in enumerate(blocks("" if content is None else content, f"{at}.content")):
             parts += self._part(inner, f"{at}.content[{index}]", RETURNED)
-        shown = [part for part in parts if part["type"] != "text"]
+        media_parts = [part for part in parts if part["type"] != "text"]
         text = _BREAK.join(part["text"] for part in parts if part["type"] == "text")
         if optional_flag(block, "is_error", at):
             text = f"Error: {text}" if text else "Error"
-        elif not text and shown:
+        elif not text and media_parts:
             text = "What the tool returned is shown next."
         self.messages.append({"role": "tool", "tool_call_id": number, "content": text})
-        return shown
+        return media_parts
 
     def _part(self, block: Block, at: str, kinds: tuple[str, ...]) -> list[Part]:
         kind = block["type"]

@@ -61,17 +61,17 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
             param="model",
         )
     with Presence(exchange):
-        found = await services.runner.call(
+        tokenized = await services.runner.call(
             "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
         )
-    if not isinstance(found, TokenizedText):
+    if not isinstance(tokenized, TokenizedText):
         raise PorticoError(f"'{name}' answered a request for tokens with something else.")
-    await exchange.answer(200, orjson.dumps({"input_tokens": len(found.ids)}))
+    await exchange.answer(200, orjson.dumps({"input_tokens": len(tokenized.ids)}))
 
 
 def _forwarded(exchange: Exchange) -> dict[str, str]:
-    found = {name: exchange.header(name.encode()) for name in FORWARDED}
-    return {name: value.decode("latin-1") for name, value in found.items() if value}
+    header_values = {name: exchange.header(name.encode()) for name in FORWARDED}
+    return {name: value.decode("latin-1") for name, value in header_values.items() if value}
 
 
 async def _model(
@@ -79,32 +79,34 @@ async def _model(
 ) -> None:
     data = b""
     with Presence(exchange):
-        relayed = await services.runner.relay(model, request.body["model"], request, caller_of(exchange))
-        if relayed.answered_by:
-            head.model = relayed.answered_by
+        relay_response = await services.runner.relay(
+            model, request.body["model"], request, caller_of(exchange)
+        )
+        if relay_response.answered_by:
+            head.model = relay_response.answered_by
         if not request.stream:
-            data = b"".join([chunk async for chunk in relayed.chunks])
+            data = b"".join([chunk async for chunk in relay_response.chunks])
     if request.stream:
-        await exchange.stream(_relayed(relayed, Stream(head)))
-    elif relayed.protocol == "anthropic":
+        await exchange.stream(_relayed(relay_response, Stream(head)))
+    elif relay_response.protocol == "anthropic":
         await exchange.answer(200, data)
     else:
-        message = answer.of_completion(_parsed(data), head, relayed.usage)
+        message = answer.of_completion(_parsed(data), head, relay_response.usage)
         await exchange.answer(200, orjson.dumps(message))
 
 
-async def _relayed(relayed: RelayResponse, stream: Stream) -> AsyncIterator[bytes]:
+async def _relayed(relay_response: RelayResponse, stream: Stream) -> AsyncIterator[bytes]:
     """The chunks of a chat as events; those of a model that speaks this protocol as they are."""
     try:
-        async for chunk in relayed.chunks:
-            if relayed.protocol == "anthropic":
+        async for chunk in relay_response.chunks:
+            if relay_response.protocol == "anthropic":
                 yield chunk
             elif frames := _events(chunk, stream):
                 yield frames
-        if relayed.protocol != "anthropic":
-            yield stream.end(relayed.usage)
+        if relay_response.protocol != "anthropic":
+            yield stream.end(relay_response.usage)
     finally:
-        await close_source(relayed.chunks)
+        await close_source(relay_response.chunks)
 
 
 def _events(chunk: bytes, stream: Stream) -> bytes:
@@ -144,7 +146,7 @@ async def _app(exchange: Exchange, services: ApiServices, chat: dict[str, Any], 
 async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> AsyncIterator[bytes]:
     """The events of a run as those of a message. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
-    started = False
+    has_started = False
     try:
         async for _number, event in run.log.follow():
             match event:
@@ -152,13 +154,13 @@ async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> Asy
                     passages = event.passages
                 case Delta(text=text) if text:
                     yield stream.text(text)
-                    started = True
+                    has_started = True
         reply = _reply(await services.runner.wait(run), run.name)  # raises what ended a failed run
-        if reply.content and not started:
+        if reply.content and not has_started:
             yield stream.text(reply.content)
-        cited = stream.cited(reply.citations or passages)
+        citation_frames = stream.cited(reply.citations or passages)
         calls = [stream.called(call.id, call.name, call.arguments) for call in reply.tool_calls]
-        yield cited + b"".join(calls) + stream.end(reply.usage, reply.finish_reason)
+        yield citation_frames + b"".join(calls) + stream.end(reply.usage, reply.finish_reason)
     finally:
         await run.leave()
 

@@ -61,20 +61,20 @@ async def list_message_models(
 ) -> ModelPage:
     """The models and apps that chat, and their aliases."""
     everything = (await models.list_models(services, caller)).data
-    found = [_info(model) for model in everything if "chat" in model.capabilities]
-    names = [info.id for info in found]
+    found_model_infos = [_info(model) for model in everything if "chat" in model.capabilities]
+    names = [info.id for info in found_model_infos]
     if after_id is not None:
-        found = found[_place(names, after_id, "after_id") + 1 :]
+        found_model_infos = found_model_infos[_place(names, after_id, "after_id") + 1 :]
     if before_id is not None:
-        found = found[: _place(names, before_id, "before_id")]
-        shown = found[-limit:]
+        found_model_infos = found_model_infos[: _place(names, before_id, "before_id")]
+        model_infos = found_model_infos[-limit:]
     else:
-        shown = found[:limit]
+        model_infos = found_model_infos[:limit]
     return ModelPage(
-        data=shown,
-        first_id=shown[0].id if shown else None,
-        last_id=shown[-1].id if shown else None,
-        has_more=len(shown) < len(found),
+        data=model_infos,
+        first_id=model_infos[0].id if model_infos else None,
+        last_id=model_infos[-1].id if model_infos else None,
+        has_more=len(model_infos) < len(found_model_infos),
     )
 
 
@@ -95,11 +95,11 @@ def _place(names: list[str], name: str, param: str) -> int:
 
 def _info(model: Model) -> ModelInfo:
     length = model.labels.get("context_length")
-    known = length if isinstance(length, int) else None
+    context_length = length if isinstance(length, int) else None
     return ModelInfo(
         id=model.id,
         display_name=model.title or model.id,
         created_at=datetime.fromtimestamp(model.created, UTC),
-        max_input_tokens=known,
-        max_tokens=known,
+        max_input_tokens=context_length,
+        max_tokens=context_length,
     )

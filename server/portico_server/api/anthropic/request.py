@@ -36,7 +36,7 @@ MAX_TOOLS: Final = 1_000
 _BLOCKS: Final = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 
 
-_SHARE: Final = fields.number(0, 1, wanted="a number", limits="between 0 and 1")
+_SHARE: Final = fields.number(0, 1, expectation="a number", limits="between 0 and 1")
 
 
 COUNTED: Final = RequestBody(
@@ -56,7 +56,7 @@ COUNTED: Final = RequestBody(
     {
         "system": fields.anything(**_BLOCKS),
         "tools": fields.items(
-            fields.anything(type="object"), "a list of tools", max_items=MAX_TOOLS, each="tools"
+            fields.anything(type="object"), "a list of tools", max_items=MAX_TOOLS, item_word="tools"
         ),
         "tool_choice": fields.mapping({"type": fields.choice(*CHOICES, "tool")}),
     },
@@ -68,7 +68,7 @@ COUNTED: Final = RequestBody(
 CREATED: Final = RequestBody(
     {
         **COUNTED.required,
-        "max_tokens": fields.integer(1, wanted="a whole number", limits="at least 1"),
+        "max_tokens": fields.integer(1, expectation="a whole number", limits="at least 1"),
     },
     {
         **COUNTED.optional,
@@ -76,7 +76,7 @@ CREATED: Final = RequestBody(
         "stop_sequences": fields.items(fields.name(), "a list of strings"),
         "temperature": _SHARE,
         "top_p": _SHARE,
-        "top_k": fields.integer(0, wanted="a whole number", limits="at least 0"),
+        "top_k": fields.integer(0, expectation="a whole number", limits="at least 0"),
         "thinking": fields.mapping(),
         "output_config": fields.mapping({"format": fields.mapping()}),
         "output_format": fields.mapping().noted(deprecated=True),
@@ -98,9 +98,9 @@ def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     # More than the context holds cannot be used up, and some engines refuse it.
     if target.context_length is None or limit < target.context_length:
         chat["max_tokens"] = limit
-    given = {name: body.get(name) for name in ("temperature", "top_p", "top_k")}
-    given["stop"] = body.get("stop_sequences") or None
-    chat |= {name: value for name, value in given.items() if value is not None}
+    options = {name: body.get(name) for name in ("temperature", "top_p", "top_k")}
+    options["stop"] = body.get("stop_sequences") or None
+    chat |= {name: value for name, value in options.items() if value is not None}
     if body.get("stream"):
         chat["stream"] = True
     return chat | tools_of(body, target) | _output(body) | _thinking(body, target)
@@ -108,9 +108,11 @@ def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
 
 def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     """The client's own tools, and which may be called. Those that Anthropic defines are left out."""
-    given = body.get("tools") or []
+    given_tools = body.get("tools") or []
     tools = [
-        found for index, tool in enumerate(given) if (found := _tool(tool, f"tools[{index}]")) is not None
+        function
+        for index, tool in enumerate(given_tools)
+        if (function := _tool(tool, f"tools[{index}]")) is not None
     ]
     choice = body.get("tool_choice")
     if choice is None:
@@ -119,27 +121,27 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
     if kind is None:
         missing("tool_choice.type")
     names = {tool["function"]["name"] for tool in tools}
-    wanted: Any = CHOICES.get(kind)
+    tool_choice: Any = CHOICES.get(kind)
     if kind == "tool":
         name = required_text(choice, "name", "tool_choice")
-        wanted = {"type": "function", "function": {"name": name}}
+        tool_choice = {"type": "function", "function": {"name": name}}
         if name not in names:
             if not target.speaks:
-                wrong("tool_choice.name", _missing_tool(name, given, names))
-            wanted = "auto"
+                wrong("tool_choice.name", _missing_tool(name, given_tools, names))
+            tool_choice = "auto"
     elif kind == "any" and not names:
         if not target.speaks:
             wrong(
                 "tool_choice",
                 "is 'any', but 'tools' has none with an 'input_schema'; others are not run here",
             )
-        wanted = "auto"
+        tool_choice = "auto"
     if not tools:
         return {}
-    chosen = {"tools": tools, "tool_choice": wanted}
+    chat_fields = {"tools": tools, "tool_choice": tool_choice}
     if kind != "none" and optional_flag(choice, "disable_parallel_tool_use", "tool_choice"):
-        chosen["parallel_tool_calls"] = False
-    return chosen
+        chat_fields["parallel_tool_calls"] = False
+    return chat_fields
 
 
 def _tool(tool: Any, at: str) -> dict[str, Any] | None:
@@ -162,8 +164,8 @@ def _tool(tool: Any, at: str) -> dict[str, Any] | None:
     return {"type": "function", "function": function}
 
 
-def _missing_tool(name: str, given: list[Any], names: set[str]) -> str:
-    if any(tool.get("name") == name for tool in given):
+def _missing_tool(name: str, tools: list[Any], names: set[str]) -> str:
+    if any(tool.get("name") == name for tool in tools):
         return (
             f"is '{name}', a tool that Anthropic defines and nothing here runs; leave the choice to the model"
         )
@@ -174,12 +176,12 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
     """The schema that an answer must fit."""
     config = body.get("output_config") or {}
     name = "output_config.format" if config.get("format") is not None else "output_format"
-    wanted: Block | None = config.get("format") or body.get("output_format")
-    if wanted is None:
+    block: Block | None = config.get("format") or body.get("output_format")
+    if block is None:
         return {}
-    if wanted.get("type") != "json_schema":
-        not_one_of(f"{name}.type", wanted.get("type"), ("json_schema",))
-    schema = optional_mapping(wanted, "schema", name)
+    if block.get("type") != "json_schema":
+        not_one_of(f"{name}.type", block.get("type"), ("json_schema",))
+    schema = optional_mapping(block, "schema", name)
     if schema is None:
         missing(f"{name}.schema")
     return {

@@ -96,7 +96,7 @@ class Stream:
             # An answer without any block would break whoever looks at the first one.
             frames += self._begin("text", _EMPTY["text"])
         frames += self._close()
-        reason, hit = self._head.end(finish or self._finish, self._hit, called=bool(self._calls))
+        reason, hit = self._head.end(finish or self._finish, self._hit, is_called=bool(self._calls))
         frames += _frame(
             {
                 "type": "message_delta",

@@ -40,11 +40,11 @@ def minted(
     signed in; neither secret nor session lasts longer. Raises `InvalidRequest` for too large a session.
     """
     ends_at = int(time.time()) + life_s
-    said: dict[str, Any] = {"key": caller.id, "ends": ends_at, "session": session}
+    claims: dict[str, Any] = {"key": caller.id, "ends": ends_at, "session": session}
     if until:
-        ends_at = said["ends"] = min(ends_at, int(until))
-        said |= {"until": until, "rights": _rights(caller)}
-    payload = zlib.compress(orjson.dumps(said), 9)
+        ends_at = claims["ends"] = min(ends_at, int(until))
+        claims |= {"until": until, "rights": _rights(caller)}
+    payload = zlib.compress(orjson.dumps(claims), 9)
     value = f"{PREFIX}{base64url(payload)}.{base64url(_signature(auth, caller.id, payload))}"
     if len(value) > MAX_SECRET_CHARS:
         raise InvalidRequest(
@@ -66,13 +66,13 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
         raise _unknown()
     try:
         # What is inside says whose signature it must be. It is believed once that is right, and is small until then.
-        found = orjson.loads(zlib.decompressobj().decompress(payload, MAX_BYTES))
-        owner, ends_at, session = found["key"], found["ends"], found["session"]
-        until, rights = found.get("until", 0.0), found.get("rights")
-        expected = _signature(auth, owner, payload)
+        claims = orjson.loads(zlib.decompressobj().decompress(payload, MAX_BYTES))
+        owner, ends_at, session = claims["key"], claims["ends"], claims["session"]
+        until, rights = claims.get("until", 0.0), claims.get("rights")
+        expected_signature = _signature(auth, owner, payload)
     except (zlib.error, ValueError, KeyError, TypeError, AttributeError, Forbidden):
         raise _unknown() from None
-    if not hmac.compare_digest(signature, expected):
+    if not hmac.compare_digest(signature, expected_signature):
         raise _unknown()
     if ends_at <= time.time():
         raise Unauthenticated(

@@ -28,10 +28,10 @@ def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: i
 
 def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | None:
     """A cookie of ours among the headers of a request."""
-    named = cookie_name(name, secure=secure)
+    full_name = cookie_name(name, secure=secure)
     for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
         key, _, value = pair.strip().partition("=")
-        if key == named and 0 < len(value) <= MAX_COOKIE_CHARS and value.isascii():
+        if key == full_name and 0 < len(value) <= MAX_COOKIE_CHARS and value.isascii():
             return value
     return None
 

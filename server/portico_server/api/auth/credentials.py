@@ -23,7 +23,7 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
     Raises `Unauthenticated` for another scheme, and for two keys that differ.
     """
-    found: str | None = None
+    credential: str | None = None
     for name, value in headers:
         if name == b"authorization":
             scheme, _, key = value.decode("latin-1").strip().partition(" ")
@@ -36,12 +36,12 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         else:
             continue
         key = key.strip()
-        if found and key and key != found:
+        if credential and key and key != credential:
             raise Unauthenticated(
                 "Two different API keys were sent; send one.", code="invalid_authorization_header"
             )
-        found = key or found
-    return found
+        credential = key or credential
+    return credential
 
 
 def hash_of(secret: str) -> str:

@@ -91,33 +91,35 @@ class Identities:
         here, and `Unavailable` where it cannot be checked.
         """
         digest = hash_of(token)
-        known = self._signed_in.get(digest)
+        signed_in = self._signed_in.get(digest)
         now = time.time()
-        if known is not None and now < known.checked_until:
+        if signed_in is not None and now < signed_in.checked_until:
             self._signed_in.move_to_end(digest)
-            return known
-        found = await self._tokens.verify(token)
-        role = role_of(self._roles, found.issuer, found.claims)
-        caller = await self._identity(found, role)
-        checked_until = min(found.expires_at, now + TOKEN_TTL_S)
-        known = SignedIn(caller, found.expires_at, checked_until, "" if role is None else role.name)
-        self._signed_in[digest] = known
+            return signed_in
+        verified_token = await self._tokens.verify(token)
+        role = role_of(self._roles, verified_token.issuer, verified_token.claims)
+        caller = await self._identity(verified_token, role)
+        checked_until = min(verified_token.expires_at, now + TOKEN_TTL_S)
+        signed_in = SignedIn(
+            caller, verified_token.expires_at, checked_until, "" if role is None else role.name
+        )
+        self._signed_in[digest] = signed_in
         if len(self._signed_in) > MAX_TOKENS:
             self._signed_in.popitem(last=False)
-        return known
+        return signed_in
 
     def forget(self, key_id: str) -> None:
         """Have the tokens of an identity checked again."""
-        for token in [token for token, one in self._signed_in.items() if one.caller.id == key_id]:
+        for token in [token for token, signed_in in self._signed_in.items() if signed_in.caller.id == key_id]:
             del self._signed_in[token]
 
     async def _identity(self, token: VerifiedToken, role: Role | None) -> Principal:
         """Whom a token stands for, with what its role gives; written down if that is news."""
-        named = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
+        identity_hash = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
         row = KeyRow(
-            id=IDENTITY_PREFIX + named[:32],
+            id=IDENTITY_PREFIX + identity_hash[:32],
             name=token.name,
-            hash=f"identity:{named}",  # which the hash of no secret is
+            hash=f"identity:{identity_hash}",  # which the hash of no secret is
             hint="",
             scopes=() if role is None else tuple(dict.fromkeys(role.scopes)),
             created_at=time.time(),
@@ -127,12 +129,12 @@ class Identities:
             subject=token.subject,
             signed_in_at=token.issued_at,
         )
-        known = self._table.get(row.id)
-        if (known is None and role is not None) or (known is not None and _is_news(row, known)):
+        key = self._table.get(row.id)
+        if (key is None and role is not None) or (key is not None and _is_news(row, key)):
             if not await self._database.write(keys.sign_in, row):
                 raise _ended()
             self._table.changes_count += 1
-            if self._table.admit(row if known is None else replace(row, created_at=known.created_at)):
+            if self._table.admit(row if key is None else replace(row, created_at=key.created_at)):
                 await self._table.resume([row])
                 if row.id not in self._table:  # revoked meanwhile
                     raise _ended()
@@ -152,13 +154,13 @@ def _ended() -> Forbidden:
     )
 
 
-def _is_news(row: KeyRow, known: KeyRow) -> bool:
+def _is_news(row: KeyRow, key: KeyRow) -> bool:
     """Whether a newer token gives an identity something else than what is known, or was issued much later."""
-    later = (row.signed_in_at or 0) - (known.signed_in_at or 0)
+    later = (row.signed_in_at or 0) - (key.signed_in_at or 0)
     same = (row.name, row.scopes, row.limits, row.filters) == (
-        known.name,
-        known.scopes,
-        known.limits,
-        known.filters,
+        key.name,
+        key.scopes,
+        key.limits,
+        key.filters,
     )
     return later >= (SIGN_IN_INTERVAL_S if same else 0)

@@ -62,7 +62,7 @@ class IssuerClient:
 
     async def address(self, secret: str, back: str) -> str:
         """Where the browser is sent that holds ``secret``. Raises `Unavailable`."""
-        asked = {
+        query = {
             "response_type": "code",
             "client_id": self._client.id,
             "redirect_uri": back,
@@ -73,7 +73,7 @@ class IssuerClient:
             "code_challenge_method": "S256",
         }
         place = self._place(await self._keys.document(), "authorization_endpoint")
-        return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(asked, quote_via=quote)}"
+        return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(query, quote_via=quote)}"
 
     async def requires_issuer(self) -> bool:
         """Whether its answers always name it (RFC 9207)."""
@@ -104,17 +104,19 @@ class IssuerClient:
             logger.warning("the issuer %s has not ended a sign-in: %s", self._client.issuer, error.message)
 
     async def _tokens(self, form: Mapping[str, str]) -> IssuedTokens:
-        status, found = await self._ask("token_endpoint", form)
+        status, tokens = await self._ask("token_endpoint", form)
         if status != 200:
-            said = str(found.get("error"))[:100]
-            logger.warning("the issuer %s gives no tokens: HTTP %d, %r", self._client.issuer, status, said)
+            error_text = str(tokens.get("error"))[:100]
+            logger.warning(
+                "the issuer %s gives no tokens: HTTP %d, %r", self._client.issuer, status, error_text
+            )
             if status == 429 or status >= 500:
                 raise self._unavailable()
             raise Unauthenticated("The issuer has ended this sign-in.", code="sign_in_ended")
-        given = (found.get("id_token", ""), found.get("refresh_token", ""))
-        if not all(isinstance(one, str) for one in given):
+        token_values = (tokens.get("id_token", ""), tokens.get("refresh_token", ""))
+        if not all(isinstance(token, str) for token in token_values):
             raise self._unavailable()
-        return IssuedTokens(*given)
+        return IssuedTokens(*token_values)
 
     async def _ask(self, endpoint: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
         """Post a form as this client: the status, and the JSON object of the answer."""
@@ -127,8 +129,8 @@ class IssuerClient:
         elif isinstance(methods, list) and "client_secret_basic" not in methods:
             fields |= {"client_id": self._client.id, "client_secret": self._client.secret}
         else:
-            named = f"{quote(self._client.id, safe='')}:{quote(self._client.secret, safe='')}"
-            headers["authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
+            credentials = f"{quote(self._client.id, safe='')}:{quote(self._client.secret, safe='')}"
+            headers["authorization"] = f"Basic {base64.b64encode(credentials.encode()).decode()}"
         data = bytearray()
         place = self._place(document, endpoint)
         body = urlencode(fields).encode()
@@ -138,7 +140,7 @@ class IssuerClient:
                 self._slots,
                 self._fetcher.session() as session,
                 session.open(
-                    place, headers, seconds=ASK_TIMEOUT_S, method="POST", signed=True, body=body
+                    place, headers, seconds=ASK_TIMEOUT_S, method="POST", is_signed=True, body=body
                 ) as arrival,
             ):
                 async for block in arrival.body:
@@ -150,10 +152,10 @@ class IssuerClient:
             logger.warning("the issuer %s does not answer: %s", self._client.issuer, error)
             raise self._unavailable() from error
         try:
-            found = orjson.loads(data)
+            found_document = orjson.loads(data)
         except orjson.JSONDecodeError:
-            found = {}
-        return status, found if isinstance(found, dict) else {}
+            found_document = {}
+        return status, found_document if isinstance(found_document, dict) else {}
 
     def _place(self, document: Mapping[str, Any], name: str) -> str:
         """An endpoint of the issuer. Raises `Unavailable` for one to which nothing secret is sent."""

@@ -58,9 +58,9 @@ class KeyTable:
 
     def principal(self, owner: str) -> Principal:
         """The caller that the id of a key stands for now. Raises `Forbidden` if that key was revoked."""
-        for known in (LOCAL, OPERATOR, SYSTEM):
-            if owner == known.id:
-                return known
+        for principal in (LOCAL, OPERATOR, SYSTEM):
+            if owner == principal.id:
+                return principal
         row = self._rows.get(owner)
         if row is None:
             raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
@@ -81,14 +81,14 @@ class KeyTable:
         """Take over the limits of a row as the database has it now, and the whole row if it is new or was signed in
         with again; whether what it used must be counted for its limits.
         """
-        known = self._rows.get(row.id)
-        new = known is None or known.signed_in_at != row.signed_in_at
+        key = self._rows.get(row.id)
+        new = key is None or key.signed_in_at != row.signed_in_at
         return self.admit(row) if new else self.hold(row)
 
     def hold(self, row: KeyRow) -> bool:
         """Hold a key to the limits of a row that it is about to have; whether what it used must be counted for them."""
-        known = self._rows.get(row.id)
-        if known is not None and known.limits == row.limits:
+        key = self._rows.get(row.id)
+        if key is not None and key.limits == row.limits:
             return False
         return self._quotas.change(row.id, row.name, KeyLimits.parse(row.limits).usage)
 
@@ -97,12 +97,12 @@ class KeyTable:
         before = self._rows.get(row.id)
         if before is None:  # it was revoked meanwhile
             return False
-        held, bound = _written(before.filters), _written(row.filters)
+        abstract_set, bound = _written(before.filters), _written(row.filters)
         self._rows[row.id] = row
-        if before.scopes == row.scopes and held == bound:
+        if before.scopes == row.scopes and abstract_set == bound:
             return False
         caller = self._callers[row.hash] = _principal(row)
-        return not all(map(caller.allows, before.scopes)) or not bound <= held
+        return not all(map(caller.allows, before.scopes)) or not bound <= abstract_set
 
     def remove(self, key_id: str) -> None:
         """Forget a key that was revoked."""
@@ -119,7 +119,7 @@ class KeyTable:
             if meter is not None:
                 requests, tokens = await self._database.read(usage.spent, row.id, now - MINUTE_S)
                 _, today = await self._database.read(usage.spent, row.id, now - now % DAY_S)
-                meter.resume(requests=requests, tokens=tokens, spent=today)
+                meter.resume(requests=requests, tokens=tokens, spent_tokens=today)
 
 
 def _written(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
@@ -138,11 +138,11 @@ def checked_filters(
 
     Raises `InvalidRequest` for what is none, and for those of an administrator, whom no filter would hold.
     """
-    found = parse_bound(filters, param)
-    if found and "admin" in scopes:
+    bound_filters = parse_bound(filters, param)
+    if bound_filters and "admin" in scopes:
         raise InvalidRequest(
             "A key with the scope 'admin' sees everything, so it takes no filters. Give it the scopes that it needs, "
             "such as 'stores:handbook:read'.",
             param=param,
         )
-    return {store: to_json(condition) for store, condition in found}
+    return {store: to_json(condition) for store, condition in bound_filters}

@@ -82,21 +82,21 @@ class OidcClient:
 
 def page_clients(settings: Settings) -> Sequence[OidcClient]:
     """The clients by which people sign in in the page."""
-    given = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_client_id))
+    client_lists = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_client_id))
     secrets = _in_order(settings.oidc_client_secret)
     return [
         OidcClient(issuer, client, secret)
-        for issuer, client, secret in zip_longest(*given, secrets, fillvalue="")
+        for issuer, client, secret in zip_longest(*client_lists, secrets, fillvalue="")
         if issuer and client
     ]
 
 
 def terminal_clients(settings: Settings) -> Sequence[OidcClient]:
     """The clients by which people sign in from a terminal; they keep no secret."""
-    given = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_cli_client_id))
+    client_lists = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_cli_client_id))
     return [
         OidcClient(issuer, client)
-        for issuer, client in zip_longest(*given, fillvalue="")
+        for issuer, client in zip_longest(*client_lists, fillvalue="")
         if issuer and client
     ]
 
@@ -165,14 +165,14 @@ class TokenVerifier:
                 param="oidc_client_id",
             )
         terminal = terminal_clients(self._settings)
-        kept = {(client.issuer, client.id) for client in page_clients(self._settings) if client.secret}
+        client_ids = {(client.issuer, client.id) for client in page_clients(self._settings) if client.secret}
         for client in terminal:
             if has_controls(client.id) or len(client.id) > MAX_SUBJECT_CHARS:
                 raise InvalidRequest(
                     f"A client id has at most {MAX_SUBJECT_CHARS} characters, and none that cannot be shown.",
                     param="oidc_cli_client_id",
                 )
-            if (client.issuer, client.id) in kept:
+            if (client.issuer, client.id) in client_ids:
                 raise InvalidRequest(
                     f"The client '{client.id[:100]}' has a secret, which a terminal cannot keep. Register another "
                     "one at the issuer, a public client, for oidc_cli_client_id.",
@@ -209,8 +209,8 @@ class TokenVerifier:
     def _verified(self, issuer: str, claims: Mapping[str, Any]) -> VerifiedToken:
         if claims["iss"] != issuer:
             raise _refused("its issuer is not one of this daemon's")
-        given = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
-        if not any(isinstance(one, str) and self._is_ours(one) for one in given):
+        audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+        if not any(isinstance(audience, str) and self._is_ours(audience) for audience in audiences):
             raise _refused(
                 "it is for another audience. The setting oidc_audience says which is this daemon's"
             )
@@ -263,12 +263,12 @@ class IssuerKeys:
         """The key that a token says it is signed with. Raises `Unauthenticated`, and `Unavailable` if the keys cannot
         be had.
         """
-        found = self._find(key_id, algorithm)
-        if found is None or (self._now() >= self._due_at and not self._fetching.locked()):
+        key = self._find(key_id, algorithm)
+        if key is None or (self._now() >= self._due_at and not self._fetching.locked()):
             await self._renew()
-            found = self._find(key_id, algorithm)
-        if found is not None:
-            return found
+            key = self._find(key_id, algorithm)
+        if key is not None:
+            return key
         if self._problem is not None:
             raise Unavailable(
                 f"The keys of the issuer {self.issuer[:200]} cannot be had now, so no new one of its tokens can be "
@@ -312,11 +312,11 @@ class IssuerKeys:
 
     async def _fetch(self) -> Sequence[Mapping[str, Any]]:
         document = await self._fetch_document()
-        found = (await self._read(published_address(document, "jwks_uri"))).get("keys")
-        if not isinstance(found, list) or len(found) > MAX_KEYS:
+        keys = (await self._read(published_address(document, "jwks_uri"))).get("keys")
+        if not isinstance(keys, list) or len(keys) > MAX_KEYS:
             raise Unavailable(f"It publishes no list of at most {MAX_KEYS} keys.")
         self._document = document
-        return [key for key in found if isinstance(key, dict)]
+        return [key for key in keys if isinstance(key, dict)]
 
     async def document(self) -> Mapping[str, Any]:
         """What the issuer publishes of itself, as known. Raises `Unavailable` if that cannot be had."""
@@ -341,31 +341,31 @@ class IssuerKeys:
     async def _read(self, url: str) -> Mapping[str, Any]:
         raw = await read_whole(self._fetcher, url, limit=MAX_DOCUMENT_BYTES, seconds=FETCH_TIMEOUT_S)
         try:
-            found = orjson.loads(raw)
+            document = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            found = None
-        if not isinstance(found, dict):
+            document = None
+        if not isinstance(document, dict):
             raise Unavailable(f"What is at {url[:200]} is not a JSON object.")
-        return found
+        return document
 
 
 def published_address(document: Mapping[str, Any], name: str) -> str:
     """An address that the issuer publishes. Raises `Unavailable`."""
-    found = document.get(name)
-    if not isinstance(found, str) or urlsplit(found).scheme not in ("https", "http"):
+    address = document.get(name)
+    if not isinstance(address, str) or urlsplit(address).scheme not in ("https", "http"):
         raise Unavailable(f"It publishes no '{name}'.")
-    return found
+    return address
 
 
 def _part(text: str) -> Mapping[str, Any]:
     """The JSON object in a part of a token. Raises `Unauthenticated`."""
     try:
-        found = orjson.loads(from_base64url(text))
+        part = orjson.loads(from_base64url(text))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        part = None
+    if not isinstance(part, dict):
         raise _refused("it cannot be read")
-    return found
+    return part
 
 
 def _decoded(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) -> Mapping[str, Any]:

@@ -58,9 +58,17 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
 def _sign_in(settings: Settings) -> Sequence[Mapping[str, Any]]:
     """By which issuers people sign in: in the page, with the client that the daemon is there, and from a terminal."""
     return [
-        *({"issuer": one.issuer, "client_id": one.id, "page": True} for one in page_clients(settings)),
         *(
-            {"issuer": one.issuer, "client_id": one.id, "terminal": True, "scope": settings.oidc_scopes}
-            for one in terminal_clients(settings)
+            {"issuer": oidc_client.issuer, "client_id": oidc_client.id, "page": True}
+            for oidc_client in page_clients(settings)
+        ),
+        *(
+            {
+                "issuer": oidc_client.issuer,
+                "client_id": oidc_client.id,
+                "terminal": True,
+                "scope": settings.oidc_scopes,
+            }
+            for oidc_client in terminal_clients(settings)
         ),
     ]

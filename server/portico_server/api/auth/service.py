@@ -82,7 +82,7 @@ class Auth:
         self._ending: set[asyncio.Task[Any]] = set()
         """Ends of keys under way: whoever asked for one may be gone, or lose their own key meanwhile."""
 
-    async def start(self, given: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
+    async def start(self, given_keys: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
         """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
 
         ``roles``: what those get who sign in.
@@ -90,7 +90,7 @@ class Auth:
         self.identities.start(roles)
         for row in await self._database.read(keys.living):
             self.keys.admit(row)
-        for key in given:
+        for key in given_keys:
             row = KeyRow(
                 f"config:{key.name}",
                 key.name,
@@ -108,22 +108,27 @@ class Auth:
 
     async def refresh(self) -> None:
         """Take over what other daemons on the same database did with keys, and end the calls of those they revoked."""
-        known, changes = None, -1
+        known_keys, changes = None, -1
         while changes != self.keys.changes_count:  # what is made here meanwhile must not seem to be gone
             changes = self.keys.changes_count
-            known = {row.id: row for row in await self._database.read(keys.living)}
-        assert known is not None
-        gone = [row_id for row_id in self.keys if row_id not in known and row_id not in self._given]
-        limited = [row for row in known.values() if self.keys.update(row)]
+            known_keys = {row.id: row for row in await self._database.read(keys.living)}
+        assert known_keys is not None
+        removed_ids = [
+            row_id for row_id in self.keys if row_id not in known_keys and row_id not in self._given
+        ]
+        limited_keys = [row for row in known_keys.values() if self.keys.update(row)]
         # All of it before anything is awaited: what is changed here meanwhile is newer.
-        narrowed = [row_id for row_id, row in known.items() if self.keys.take_over(row)]
+        narrowed_ids = [row_id for row_id, row in known_keys.items() if self.keys.take_over(row)]
         failures: list[PorticoError] = []
-        for row_id, end in (*((one, self._expel) for one in gone), *((one, self._end) for one in narrowed)):
+        for row_id, end in (
+            *((key_id, self._expel) for key_id in removed_ids),
+            *((key_id, self._end) for key_id in narrowed_ids),
+        ):
             try:
                 await end(row_id)
             except PorticoError as error:  # the others end all the same
                 failures.append(error)
-        await self.keys.resume(limited)
+        await self.keys.resume(limited_keys)
         if failures:
             raise failures[0]
 
@@ -139,14 +144,14 @@ class Auth:
         check_plain(name, "a key")
         if not name or len(name) > NAME_LENGTH:
             raise InvalidRequest(f"A key needs a name of 1 to {NAME_LENGTH} characters.", param="name")
-        checked = _checked_scopes(scopes)
+        checked_scopes = _checked_scopes(scopes)
         secret = PREFIX + secrets.token_urlsafe(32)
         row = KeyRow(
             id=new_id("key_"),
             name=name,
             hash=hash_of(secret),
             hint=secret[-4:],
-            scopes=checked,
+            scopes=checked_scopes,
             created_at=time.time(),
             limits=limits.to_json(),
             filters=checked_filters(filters, scopes),
@@ -186,18 +191,18 @@ class Auth:
                 f"'{key_id}' is somebody who signs in: what they may do, roles of the configuration file say. "
                 "Change those and start again, or end them here."
             )
-        given = row.scopes if scopes is None else _checked_scopes(scopes)
-        bound = checked_filters(row.filters if filters is None else filters, given)
-        held = row.limits if limits is None else limits.to_json()
-        written = (
-            None if scopes is None else given,
+        new_scopes = row.scopes if scopes is None else _checked_scopes(scopes)
+        bound = checked_filters(row.filters if filters is None else filters, new_scopes)
+        new_limits = row.limits if limits is None else limits.to_json()
+        changes = (
+            None if scopes is None else new_scopes,
             None if filters is None else bound,
-            None if limits is None else held,
+            None if limits is None else new_limits,
         )
-        if not await self._database.write(keys.change, key_id, *written):
+        if not await self._database.write(keys.change, key_id, *changes):
             raise _unknown(key_id)
         self.keys.changes_count += 1
-        row = replace(row, scopes=given, filters=bound, limits=held)
+        row = replace(row, scopes=new_scopes, filters=bound, limits=new_limits)
         begins = key_id in self.keys and self.keys.hold(row)
         if self.keys.take_over(row):
             await self._end(key_id)
@@ -250,8 +255,8 @@ class Auth:
 
     async def _end(self, key_id: str) -> None:
         self.identities.forget(key_id)
-        ended = await asyncio.gather(*(end(key_id) for end in self.revoked), return_exceptions=True)
-        failures = [one for one in ended if isinstance(one, BaseException)]
+        errors = await asyncio.gather(*(end(key_id) for end in self.revoked), return_exceptions=True)
+        failures = [error for error in errors if isinstance(error, BaseException)]
         for failure in failures:
             logger.error("something of the key %s could not be ended", key_id, exc_info=failure)
         if failures:
@@ -299,8 +304,8 @@ class Auth:
         """
         self.keys.principal(owner)
         row = self.keys.get(owner)
-        named = owner if row is None else row.hash
-        return hmac.digest(self._pepper, named.encode(), sha256)
+        secret_source = owner if row is None else row.hash
+        return hmac.digest(self._pepper, secret_source.encode(), sha256)
 
     def storage_limit(self, owner: str) -> int:
         """How many bytes the key with this id may keep on the disk; 0: any number, as the operator and admins may."""

@@ -137,13 +137,13 @@ class SignIns:
                 "Nobody signs in in the page of this daemon: its operator has not set oidc_client_id. Send a key.",
                 code="sign_in_not_configured",
             )
-        named = next(iter(self.clients)) if issuer is None and len(self.clients) == 1 else issuer
-        client = self.clients.get(named or "")
+        issuer_name = next(iter(self.clients)) if issuer is None and len(self.clients) == 1 else issuer
+        client = self.clients.get(issuer_name or "")
         if client is None:
             raise InvalidRequest(
                 f"Sign in by one of the issuers of this daemon: {', '.join(self.clients)}.", param="issuer"
             )
-        secret = f"{secrets.token_urlsafe(32)}.{list(self.clients).index(str(named))}"
+        secret = f"{secrets.token_urlsafe(32)}.{list(self.clients).index(str(issuer_name))}"
         return await client.address(secret, back), secret
 
     async def finish(self, secret: str, answer: Mapping[str, str], back: str) -> str:
@@ -157,8 +157,8 @@ class SignIns:
             raise
         except PorticoError as error:
             logger.warning("somebody could not sign in: %s", error.message)
-            known = {"no_role": "no_role", "key_revoked": "blocked"}
-            code = "issuer" if isinstance(error, Unavailable) else known.get(error.code or "", "failed")
+            error_codes = {"no_role": "no_role", "key_revoked": "blocked"}
+            code = "issuer" if isinstance(error, Unavailable) else error_codes.get(error.code or "", "failed")
             raise SignInFailed(error.message, code=code) from error
 
     async def _finish(self, secret: str, answer: Mapping[str, str], back: str) -> str:
@@ -171,76 +171,80 @@ class SignIns:
                 "This browser has not begun this sign-in, or it took too long.", code="expired"
             )
         client = self.clients[issuer]
-        named = answer.get("iss")
-        if named != issuer and (named is not None or await client.requires_issuer()):
+        answered_issuer = answer.get("iss")
+        if answered_issuer != issuer and (answered_issuer is not None or await client.requires_issuer()):
             raise SignInFailed("Another issuer has answered than was asked.", code="failed")
         if "error" in answer:
-            denied = answer["error"] == "access_denied"
+            is_denied = answer["error"] == "access_denied"
             logger.warning("the issuer %s lets nobody sign in: %r", issuer, answer["error"][:100])
-            raise SignInFailed("The issuer has not let you sign in.", code="denied" if denied else "failed")
+            raise SignInFailed(
+                "The issuer has not let you sign in.", code="denied" if is_denied else "failed"
+            )
         code = answer.get("code", "")
         if not 0 < len(code) <= MAX_PARAMETER_CHARS:
             raise SignInFailed("The issuer has sent no code.", code="failed")
         tokens = await client.exchange(code, secret, back)
-        found = await self._verifier.verify(tokens.id_token)
-        self._require_ours(found, client, issuer)
-        if found.claims.get("nonce") != derived(secret, "nonce"):
+        verified_token = await self._verifier.verify(tokens.id_token)
+        self._require_ours(verified_token, client, issuer)
+        if verified_token.claims.get("nonce") != derived(secret, "nonce"):
             raise Unauthenticated("The issuer's token is for another sign-in.", code="invalid_token")
         signed_in = await self._auth.identities.sign_in(tokens.id_token)
-        return await self._add(issuer, signed_in, tokens, found)
+        return await self._add(issuer, signed_in, tokens, verified_token)
 
-    def _require_ours(self, found: VerifiedToken, client: IssuerClient, issuer: str) -> None:
+    def _require_ours(self, verified_token: VerifiedToken, client: IssuerClient, issuer: str) -> None:
         """Raise `Unauthenticated` for a token that the issuer has given to another client."""
-        audience = found.claims["aud"]
-        party = found.claims.get("azp", client.id)
-        if found.issuer != issuer or client.id not in (audience, *audience) or party != client.id:
+        audience = verified_token.claims["aud"]
+        party = verified_token.claims.get("azp", client.id)
+        if verified_token.issuer != issuer or client.id not in (audience, *audience) or party != client.id:
             raise Unauthenticated("The issuer's token is for another client.", code="invalid_token")
 
-    async def _add(self, issuer: str, signed_in: SignedIn, tokens: IssuedTokens, found: VerifiedToken) -> str:
+    async def _add(
+        self, issuer: str, signed_in: SignedIn, tokens: IssuedTokens, verified_token: VerifiedToken
+    ) -> str:
         secret = secrets.token_urlsafe(32)
         row = SignInRow(
             hash_of(secret), signed_in.caller.id, issuer, await _sealed(secret, tokens), 0, time.time()
         )
         over = await self._database.write(sign_ins.add, row, self._settings.sign_in_idle, MAX_PER_IDENTITY)
-        for hashed in over:
-            await self._ended(row.owner, hashed)
-        self._keep(_known(row, tokens, found))
+        for row_hash in over:
+            await self._ended(row.owner, row_hash)
+        self._keep(_known(row, tokens, verified_token))
         return secret
 
     async def caller(self, secret: str) -> SignedIn:
         """Whom the secret of a browser stands for, with the token of now. Raises `Unauthenticated` if the sign-in has
         ended, and otherwise as `Auth.sign_in` does.
         """
-        known = await self._find(secret)
-        if known.refresh_token and time.time() >= known.renew_at:
-            known = await self._renewed(secret, known)
+        sign_in = await self._find(secret)
+        if sign_in.refresh_token and time.time() >= sign_in.renew_at:
+            sign_in = await self._renewed(secret, sign_in)
         try:
-            return await self._auth.identities.sign_in(known.token)
+            return await self._auth.identities.sign_in(sign_in.token)
         except Unauthenticated as error:
-            await self._end(known.row)
+            await self._end(sign_in.row)
             raise _over() from error
         except Forbidden:
-            await self._end(known.row)
+            await self._end(sign_in.row)
             raise
 
     async def _find(self, secret: str) -> _Known:
-        hashed = hash_of(secret)
-        known = self._known.get(hashed)
+        row_hash = hash_of(secret)
+        sign_in = self._known.get(row_hash)
         now = time.monotonic()
-        if known is not None and now - known.read_at < READ_TTL_S:
-            self._known.move_to_end(hashed)
-            return known
-        row = await self._database.read(sign_ins.get, hashed, self._settings.sign_in_idle)
+        if sign_in is not None and now - sign_in.read_at < READ_TTL_S:
+            self._known.move_to_end(row_hash)
+            return sign_in
+        row = await self._database.read(sign_ins.get, row_hash, self._settings.sign_in_idle)
         if row is None:
-            if known is not None:
-                await self._ended(known.row.owner, hashed)
+            if sign_in is not None:
+                await self._ended(sign_in.row.owner, row_hash)
             raise _over()
-        if known is None or known.row.renewals != row.renewals:
-            known = await self._opened(secret, row)
+        if sign_in is None or sign_in.row.renewals != row.renewals:
+            sign_in = await self._opened(secret, row)
         if row.used_at < time.time() - min(USE_INTERVAL_S, self._settings.sign_in_idle / 10):
-            await self._database.write(sign_ins.use, hashed)
-        known.read_at = now
-        return self._keep(known)
+            await self._database.write(sign_ins.use, row_hash)
+        sign_in.read_at = now
+        return self._keep(sign_in)
 
     async def _opened(self, secret: str, row: SignInRow) -> _Known:
         """A row of the database with its tokens, which its browser's secret opens."""
@@ -253,24 +257,26 @@ class SignIns:
         except Unauthenticated:  # it has expired, or the issuer has withdrawn its key
             return None
 
-    def _keep(self, known: _Known) -> _Known:
-        self._known[known.row.hash] = known
-        self._known.move_to_end(known.row.hash)
+    def _keep(self, sign_in: _Known) -> _Known:
+        self._known[sign_in.row.hash] = sign_in
+        self._known.move_to_end(sign_in.row.hash)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-        return known
+        return sign_in
 
-    async def _renewed(self, secret: str, known: _Known) -> _Known:
+    async def _renewed(self, secret: str, sign_in: _Known) -> _Known:
         """The sign-in with new tokens. It is everybody's who waits: one who leaves does not end it, since the issuer
         takes a refresh token once.
         """
-        hashed = known.row.hash
-        task = self._renewals.get(hashed)
+        row_hash = sign_in.row.hash
+        task = self._renewals.get(row_hash)
         if task is None:
-            task = self._renewals[hashed] = asyncio.create_task(self._renew(secret, known), name="sign-in")
+            task = self._renewals[row_hash] = asyncio.create_task(
+                self._renew(secret, sign_in), name="sign-in"
+            )
 
             def ended(task: asyncio.Task[_Known]) -> None:
-                self._renewals.pop(hashed, None)
+                self._renewals.pop(row_hash, None)
                 if not task.cancelled():
                     task.exception()  # those who waited have it
 
@@ -284,58 +290,64 @@ class SignIns:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _renew(self, secret: str, known: _Known) -> _Known:
+    async def _renew(self, secret: str, sign_in: _Known) -> _Known:
         """Ask the issuer for new tokens, one daemon at a time.
 
         While that fails, the old token counts until it expires. Raises `Unauthenticated` once the issuer gives no more,
         and `Unavailable`.
         """
-        row = known.row
+        row = sign_in.row
         if not await self._database.write(sign_ins.begin_renewal, row.hash, row.renewals, RENEWAL_S):
-            return await self._renewed_elsewhere(secret, known)
+            return await self._renewed_elsewhere(secret, sign_in)
         client = self.clients.get(row.issuer)
         try:
             if client is None:  # which the operator has taken out of the settings
                 raise _over()
-            tokens = await client.renew(known.refresh_token)
-            found = await self._verifier.verify(tokens.id_token) if tokens.id_token else None
-            if found is None and time.time() >= known.expires_at:
+            tokens = await client.renew(sign_in.refresh_token)
+            verified_token = await self._verifier.verify(tokens.id_token) if tokens.id_token else None
+            if verified_token is None and time.time() >= sign_in.expires_at:
                 raise _over()
-            if found is not None:
-                self._require_ours(found, client, row.issuer)
+            if verified_token is not None:
+                self._require_ours(verified_token, client, row.issuer)
                 if (await self._auth.identities.sign_in(tokens.id_token)).caller.id != row.owner:
                     raise _over()
         except Unavailable:
             await self._database.write(sign_ins.renewed, row.hash, None)
-            known.renew_at = time.time() + RENEWAL_S
-            if time.time() < known.expires_at:
-                return known
+            sign_in.renew_at = time.time() + RENEWAL_S
+            if time.time() < sign_in.expires_at:
+                return sign_in
             raise
         except (Unauthenticated, Forbidden):
             await self._end(row)
             raise
-        kept = IssuedTokens(tokens.id_token or known.token, tokens.refresh_token or known.refresh_token)
-        sealed = await _sealed(secret, kept)
-        if not await self._database.write(sign_ins.renewed, row.hash, sealed):
+        issued_tokens = IssuedTokens(
+            tokens.id_token or sign_in.token, tokens.refresh_token or sign_in.refresh_token
+        )
+        sealed_tokens = await _sealed(secret, issued_tokens)
+        if not await self._database.write(sign_ins.renewed, row.hash, sealed_tokens):
             await self._ended(row.owner, row.hash)
             raise _over()
-        made = _known(replace(row, sealed=sealed, renewals=row.renewals + 1), kept, found)
-        if found is None:  # an issuer that gives no other ID token: this one counts to its end
-            made.expires_at = made.renew_at = known.expires_at
-        return self._keep(made)
+        renewed_sign_in = _known(
+            replace(row, sealed=sealed_tokens, renewals=row.renewals + 1), issued_tokens, verified_token
+        )
+        if verified_token is None:  # an issuer that gives no other ID token: this one counts to its end
+            renewed_sign_in.expires_at = renewed_sign_in.renew_at = sign_in.expires_at
+        return self._keep(renewed_sign_in)
 
-    async def _renewed_elsewhere(self, secret: str, known: _Known) -> _Known:
+    async def _renewed_elsewhere(self, secret: str, sign_in: _Known) -> _Known:
         """The sign-in that another daemon renews: as it is while its token counts, or when that is done."""
-        if time.time() < known.expires_at:
-            known.renew_at = time.time() + READ_TTL_S
-            return known
+        if time.time() < sign_in.expires_at:
+            sign_in.renew_at = time.time() + READ_TTL_S
+            return sign_in
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 while True:
-                    row = await self._database.read(sign_ins.get, known.row.hash, self._settings.sign_in_idle)
+                    row = await self._database.read(
+                        sign_ins.get, sign_in.row.hash, self._settings.sign_in_idle
+                    )
                     if row is None:
                         raise _over()
-                    if row.renewals != known.row.renewals:
+                    if row.renewals != sign_in.row.renewals:
                         return self._keep(await self._opened(secret, row))
                     await asyncio.sleep(RENEWAL_POLL_S)
         except TimeoutError:
@@ -347,8 +359,8 @@ class SignIns:
 
     async def end(self, secret: str) -> bool:
         """Sign out a browser, here and at the issuer; whether somebody was signed in in it."""
-        hashed = hash_of(secret)
-        row = await self._database.read(sign_ins.get, hashed, self._settings.sign_in_idle)
+        row_hash = hash_of(secret)
+        row = await self._database.read(sign_ins.get, row_hash, self._settings.sign_in_idle)
         if row is None:
             return False
         tokens = await _unsealed(secret, row.sealed)
@@ -362,19 +374,21 @@ class SignIns:
         await self._database.write(sign_ins.end, row.hash)
         await self._ended(row.owner, row.hash)
 
-    async def _ended(self, owner: str, hashed: str) -> None:
-        self._known.pop(hashed, None)
+    async def _ended(self, owner: str, row_hash: str) -> None:
+        self._known.pop(row_hash, None)
         for end in self.ended:
-            await end(owner, hashed)
+            await end(owner, row_hash)
 
     async def _forget_all(self, owner: str) -> None:
-        for hashed in [hashed for hashed, known in self._known.items() if known.row.owner == owner]:
-            del self._known[hashed]
+        for row_hash in [
+            hashed_row_hash for hashed_row_hash, sign_in in self._known.items() if sign_in.row.owner == owner
+        ]:
+            del self._known[row_hash]
 
 
-def _known(row: SignInRow, tokens: IssuedTokens, found: VerifiedToken | None) -> _Known:
+def _known(row: SignInRow, tokens: IssuedTokens, verified_token: VerifiedToken | None) -> _Known:
     now = time.time()
-    expires_at = 0.0 if found is None else found.expires_at
+    expires_at = 0.0 if verified_token is None else verified_token.expires_at
     renew_at = expires_at - min(RENEW_AHEAD_S, max(0.0, expires_at - now) / 2)
     return _Known(row, tokens.id_token, tokens.refresh_token, expires_at, renew_at, time.monotonic())
 
@@ -385,14 +399,14 @@ async def _fernet(secret: str) -> Any:
 
 
 async def _sealed(secret: str, tokens: IssuedTokens) -> str:
-    said: Sequence[str] = [tokens.id_token, tokens.refresh_token]
-    found: bytes = (await _fernet(secret)).encrypt(orjson.dumps(said))
-    return found.decode()
+    token_pair: Sequence[str] = [tokens.id_token, tokens.refresh_token]
+    ciphertext: bytes = (await _fernet(secret)).encrypt(orjson.dumps(token_pair))
+    return ciphertext.decode()
 
 
-async def _unsealed(secret: str, sealed: str) -> IssuedTokens:
+async def _unsealed(secret: str, sealed_tokens: str) -> IssuedTokens:
     fernet = await _fernet(secret)
-    return IssuedTokens(*orjson.loads(fernet.decrypt(sealed.encode())))
+    return IssuedTokens(*orjson.loads(fernet.decrypt(sealed_tokens.encode())))
 
 
 def _over() -> Unauthenticated:

@@ -50,8 +50,10 @@ class AcceptEither:
 def accepted_types(accept: str) -> tuple[bool, bool]:
     """Whether JSON and event streams are among the media types of an ``Accept`` header."""
     types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
-    every = "*/*" in types
-    return every or bool(types & {JSON, "application/*"}), every or bool(types & {EVENTS, "text/*"})
+    accepts_all = "*/*" in types
+    return accepts_all or bool(types & {JSON, "application/*"}), accepts_all or bool(
+        types & {EVENTS, "text/*"}
+    )
 
 
 def _accept(scope: Scope) -> str:
@@ -61,9 +63,9 @@ def _accept(scope: Scope) -> str:
 class _Translated:
     """A ``send`` that turns a successful answer of the other media type into the wanted one."""
 
-    def __init__(self, send: Send, wanted: str) -> None:
+    def __init__(self, send: Send, media_type: str) -> None:
         self._send = send
-        self._wanted = wanted
+        self._wanted = media_type
         self._start: Message | None = None
         self._pieces: list[bytes] = []
 

@@ -112,7 +112,7 @@ class McpAdapter:
         self._held = HeldRuns()
         skill_offers = SkillOffers(skills)
         resources = ResourceOffers(library, skill_offers)
-        self._kept = KeptTasks(database, self._held, alone=feed is None)
+        self._kept = KeptTasks(database, self._held, is_alone=feed is None)
         tasks = TaskCalls(self._held, self._kept, registry, runner, library, questions)
         self._changes = Changes(resources, tasks)
         registry.watch(self._changes.names)
@@ -250,11 +250,11 @@ def _server(
 async def _with_short_ids(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
     """Refuse a request whose id or progress token is long: each notice of its progress repeats them."""
     token = progress_token_from_params(ctx.params)
-    for name, given in (("id", ctx.request_id), ("_meta.progressToken", token)):
-        if isinstance(given, str) and len(given) > MAX_ID_CHARS:
+    for name, value in (("id", ctx.request_id), ("_meta.progressToken", token)):
+        if isinstance(value, str) and len(value) > MAX_ID_CHARS:
             raise MCPError(
                 code=types.INVALID_PARAMS,
-                message=f"{name} has {len(given):,} characters; at most {MAX_ID_CHARS} are taken.",
+                message=f"{name} has {len(value):,} characters; at most {MAX_ID_CHARS} are taken.",
             )
     return await call_next(ctx)
 
@@ -289,8 +289,8 @@ async def _id_of(request: Request) -> str | int | None:
         body = await request.json()
     except (ValueError, ClientDisconnect):
         return None
-    found = body.get("id") if isinstance(body, dict) else None
-    return found if isinstance(found, str | int) and not isinstance(found, bool) else None
+    request_id = body.get("id") if isinstance(body, dict) else None
+    return request_id if isinstance(request_id, str | int) and not isinstance(request_id, bool) else None
 
 
 def _error(

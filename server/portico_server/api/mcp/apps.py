@@ -82,15 +82,17 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
         return (_ASK_AGENT if kind == "agent" else _ASK), _ANSWER
     if not typed(card):
         return _TELL, _ANSWER
-    given = card.input_schema
-    if given is None:
-        taken: Mapping[str, Any] = _TELL
-    elif _is_object(given):
-        taken = given
+    schema = card.input_schema
+    if schema is None:
+        input_schema: Mapping[str, Any] = _TELL
+    elif _is_object(schema):
+        input_schema = schema
     else:
-        taken = _object_with(INPUT, given)
-    made = card.output_schema
-    return taken, None if made is None else made if _is_object(made) else _object_with(RESULT, made)
+        input_schema = _object_with(INPUT, schema)
+    output_schema = card.output_schema
+    return input_schema, None if output_schema is None else output_schema if _is_object(
+        output_schema
+    ) else _object_with(RESULT, output_schema)
 
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
@@ -107,8 +109,10 @@ def named(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[st
     properties = schema.get("properties") or {}
     if INPUT not in properties or INPUT in arguments:
         return arguments
-    given = {INPUT if name in _EARLIER_NAMES and name not in properties else name for name in arguments}
-    if INPUT not in given or len(given) < len(arguments):
+    argument_names = {
+        INPUT if name in _EARLIER_NAMES and name not in properties else name for name in arguments
+    }
+    if INPUT not in argument_names or len(argument_names) < len(arguments):
         return arguments
     return {
         INPUT if name in _EARLIER_NAMES and name not in properties else name: value
@@ -140,5 +144,5 @@ def _object_with(key: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _chat(arguments: Mapping[str, Any]) -> Chat:
-    kept = {"conversation": arguments["conversation"]} if arguments.get("conversation") else {}
-    return Chat((*arguments.get("history", ()), {"role": "user", "content": arguments[INPUT]}), kept)
+    chat_fields = {"conversation": arguments["conversation"]} if arguments.get("conversation") else {}
+    return Chat((*arguments.get("history", ()), {"role": "user", "content": arguments[INPUT]}), chat_fields)

@@ -107,11 +107,11 @@ class Changes:
         self._files = True
         self._note(ResourcesListChanged)
 
-    def task(self, held: HeldRun) -> None:
+    def task(self, held_run: HeldRun) -> None:
         """The state of a task is another one."""
         for stream in self._streams:
-            if held.id in stream.tasks:
-                stream.put(held)
+            if held_run.id in stream.tasks:
+                stream.put(held_run)
 
     def _note(self, kind: type[ServerEvent]) -> None:
         self._changed.add(kind)
@@ -158,14 +158,18 @@ class Changes:
             raise MCPError(
                 types.INTERNAL_ERROR, f"This API key has {MAX_STREAMS_PER_KEY} streams of notices already."
             )
-        stream, honored = await self._open_stream(context, params.notifications)
+        stream, subscription_filter = await self._open_stream(context, params.notifications)
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
         self._streams.add(stream)
         try:
-            acknowledged = types.SubscriptionsAcknowledgedNotification(
-                params=types.SubscriptionsAcknowledgedNotificationParams(notifications=honored, _meta=meta)
+            acknowledged_notification = types.SubscriptionsAcknowledgedNotification(
+                params=types.SubscriptionsAcknowledgedNotificationParams(
+                    notifications=subscription_filter, _meta=meta
+                )
             )
-            await context.session.send_notification(acknowledged, related_request_id=context.request_id)
+            await context.session.send_notification(
+                acknowledged_notification, related_request_id=context.request_id
+            )
             while (event := await stream.waiting.get()) is not None:
                 await self._send(context, event, meta)
         finally:
@@ -173,36 +177,36 @@ class Changes:
         return types.SubscriptionsListenResult(_meta=meta)
 
     async def _open_stream(
-        self, context: ServerRequestContext[Any], wanted: types.SubscriptionFilter
+        self, context: ServerRequestContext[Any], subscription_filter: types.SubscriptionFilter
     ) -> tuple[_Stream, types.SubscriptionFilter]:
         """A stream for what this caller may hear of, and the filter as sent to the client."""
         watching = _Watching(caller_of(context))
-        for uri in (wanted.resource_subscriptions or ())[:MAX_WATCHED_FILES]:
+        for uri in (subscription_filter.resource_subscriptions or ())[:MAX_WATCHED_FILES]:
             try:
                 watching.files[uri] = await self._resources.version(context, uri)
             except MCPError:
                 continue  # not honored: the acknowledgement says so
-        task_ids = (wanted.model_extra or {}).get("taskIds")
+        task_ids = (subscription_filter.model_extra or {}).get("taskIds")
         tasks: list[str] = []
         if isinstance(task_ids, list):
             self._tasks.require(context)
             names = [item for item in task_ids[:MAX_WATCHED_FILES] if isinstance(item, str)]
             tasks = [name for name in names if await self._tasks.visible(context, name)]
         kinds: dict[type[ServerEvent], bool | None] = {
-            ToolsListChanged: wanted.tools_list_changed,
-            PromptsListChanged: wanted.prompts_list_changed,
-            ResourcesListChanged: wanted.resources_list_changed,
+            ToolsListChanged: subscription_filter.tools_list_changed,
+            PromptsListChanged: subscription_filter.prompts_list_changed,
+            ResourcesListChanged: subscription_filter.resources_list_changed,
         }
         stream = _Stream(watching, frozenset(kind for kind, on in kinds.items() if on), frozenset(tasks))
         extra: dict[str, Any] = {"taskIds": tasks} if tasks else {}
-        honored = types.SubscriptionFilter(
-            tools_list_changed=wanted.tools_list_changed or None,
-            prompts_list_changed=wanted.prompts_list_changed or None,
-            resources_list_changed=wanted.resources_list_changed or None,
+        honored_subscription_filter = types.SubscriptionFilter(
+            tools_list_changed=subscription_filter.tools_list_changed or None,
+            prompts_list_changed=subscription_filter.prompts_list_changed or None,
+            resources_list_changed=subscription_filter.resources_list_changed or None,
             resource_subscriptions=list(watching.files) or None,
             **extra,
         )
-        return stream, honored
+        return stream, honored_subscription_filter
 
     async def _send(
         self, context: ServerRequestContext[Any], event: ServerEvent | HeldRun, meta: dict[str, Any]
@@ -221,27 +225,27 @@ class Changes:
             await self._some.wait()
             await asyncio.sleep(COLLECT_INTERVAL_S)
             self._some.clear()
-            changed, self._changed = self._changed, set()
+            changed_kinds, self._changed = self._changed, set()
             files, self._files = self._files, False
             for stream in tuple(self._streams):
-                for kind in changed & stream.kinds:
+                for kind in changed_kinds & stream.kinds:
                     stream.put(kind())  # type: ignore[call-arg]  # those of lists have no fields
                 for uri in await self._changed_files(stream.watching) if files else ():
                     stream.put(ResourceUpdated(uri))
             for session, watching in tuple(self._sessions.items()):
-                await _notify_session(session, changed)
+                await _notify_session(session, changed_kinds)
                 for uri in await self._changed_files(watching) if files else ():
                     await session.send_resource_updated(uri)
 
     async def _changed_files(self, watching: _Watching) -> Iterable[str]:
         """The files that are not what they were when the listener last heard of them."""
-        found = []
+        uris = []
         for uri, before in tuple(watching.files.items()):
             now = await self._resources.state(watching.caller, uri)
             if now != before:
                 watching.files[uri] = now
-                found.append(uri)
-        return found
+                uris.append(uri)
+        return uris
 
     def close(self) -> None:
         """End the streams of those who listen, in good order."""
@@ -249,10 +253,10 @@ class Changes:
             stream.put(None)
 
 
-async def _notify_session(session: Connection, changed: set[type[ServerEvent]]) -> None:
-    if ToolsListChanged in changed:
+async def _notify_session(session: Connection, changed_kinds: set[type[ServerEvent]]) -> None:
+    if ToolsListChanged in changed_kinds:
         await session.send_tool_list_changed()
-    if ResourcesListChanged in changed:
+    if ResourcesListChanged in changed_kinds:
         await session.send_resource_list_changed()
-    if PromptsListChanged in changed:
+    if PromptsListChanged in changed_kinds:
         await session.send_prompt_list_changed()

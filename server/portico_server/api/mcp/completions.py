@@ -42,15 +42,15 @@ class Completions:
             if argument.name == "store":
                 names = await self._stores(context)
             elif argument.name == "file":
-                given = (params.context.arguments if params.context else None) or {}
-                names = await self._files(context, given.get("store", ""))
+                arguments = (params.context.arguments if params.context else None) or {}
+                names = await self._files(context, arguments.get("store", ""))
         elif isinstance(ref, types.PromptReference):
             names = list(await self._prompts.values(context, ref.name, argument.name))
-        typed = argument.value.casefold()
-        found = [name for name in names if typed in name.casefold()]
-        found.sort(key=lambda name: (not name.casefold().startswith(typed), name))
+        prefix = argument.value.casefold()
+        found_names = [name for name in names if prefix in name.casefold()]
+        found_names.sort(key=lambda name: (not name.casefold().startswith(prefix), name))
         completion = types.Completion(
-            values=found[:MAX_VALUES], total=len(found), has_more=len(found) > MAX_VALUES
+            values=found_names[:MAX_VALUES], total=len(found_names), has_more=len(found_names) > MAX_VALUES
         )
         return types.CompleteResult(completion=completion)
 
@@ -62,5 +62,5 @@ class Completions:
     async def _files(self, context: ServerRequestContext[Any], store: str) -> list[str]:
         if store not in await self._stores(context):
             return []
-        files, _more = await self._library.files(caller_of(context), None, _MAX_FILES, only=store)
+        files, _position = await self._library.files(caller_of(context), None, _MAX_FILES, only=store)
         return [file.name for file in files]

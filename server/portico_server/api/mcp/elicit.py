@@ -35,8 +35,10 @@ class ElicitedAnswer:
 def can_elicit(context: ServerRequestContext[Any]) -> bool:
     """Whether the client of this request shows forms."""
     capabilities = context.session.client_capabilities
-    offered = None if capabilities is None else capabilities.elicitation
-    return offered is not None and (offered.form is not None or offered.url is None)
+    elicitation_capability = None if capabilities is None else capabilities.elicitation
+    return elicitation_capability is not None and (
+        elicitation_capability.form is not None or elicitation_capability.url is None
+    )
 
 
 def form(question: Asked) -> types.ElicitRequest | None:
@@ -58,8 +60,8 @@ def elicited(question: Asked, result: types.ElicitResult) -> ElicitedAnswer:
         )
     if question.kind == "approval":
         return ElicitedAnswer(True, note=str(content.get("note") or ""))
-    wrapped = (question.answer_schema or {}).get("type") != "object"
-    return ElicitedAnswer(True, content.get("value") if wrapped else content)
+    is_wrapped = (question.answer_schema or {}).get("type") != "object"
+    return ElicitedAnswer(True, content.get("value") if is_wrapped else content)
 
 
 def _message(question: Asked) -> str:
@@ -77,8 +79,8 @@ def _schema(question: Asked) -> Mapping[str, Any] | None:
     if schema.get("type") == "object":
         fields = schema.get("properties") or {}
         plain = all(_is_field(item) for item in fields.values())
-        kept = {key: schema[key] for key in ("type", "properties", "required") if key in schema}
-        return kept if plain and fields else None
+        object_schema = {key: schema[key] for key in ("type", "properties", "required") if key in schema}
+        return object_schema if plain and fields else None
     if _is_field(schema):
         return {"type": "object", "properties": {"value": dict(schema)}, "required": ["value"]}
     return None

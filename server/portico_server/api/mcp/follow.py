@@ -59,12 +59,12 @@ class RunFollower:
     """Follows one run for one request."""
 
     def __init__(
-        self, context: ServerRequestContext[Any], run: Run, questions: QuestionService, seen: int = 0
+        self, context: ServerRequestContext[Any], run: Run, questions: QuestionService, event_number: int = 0
     ) -> None:
         self._context = context
         self._run = run
         self._questions = questions
-        self._seen = seen
+        self._seen = event_number
         self._question: Asked | None = None
         self._notices = _Notices(context, run.id)
         self._can_ask = inquiry.can_ask(context)
@@ -130,7 +130,7 @@ class RunFollower:
                     raise
                 why = error.error.message if isinstance(error, MCPError) else "It answered with no message."
                 await self._questions.answer(
-                    question.id, caller_of(self._context), accepted=False, note=why[:1_000]
+                    question.id, caller_of(self._context), is_accepted=False, note=why[:1_000]
                 )
             else:
                 await answer(self._questions, self._context, question, result)
@@ -145,29 +145,33 @@ async def answer(
     result: types.InputResponse,
 ) -> None:
     """Give the client's answer to whoever asked. Raises `PorticoError` if it cannot be taken."""
-    found = inquiry.answer_in(question, result)
-    if found is not None:
+    elicited_answer = inquiry.answer_in(question, result)
+    if elicited_answer is not None:
         await questions.answer(
-            question.id, caller_of(context), accepted=found.accepted, value=found.value, note=found.note
+            question.id,
+            caller_of(context),
+            is_accepted=elicited_answer.accepted,
+            value=elicited_answer.value,
+            note=elicited_answer.note,
         )
 
 
 async def answer_all(
     questions: QuestionService,
     context: ServerRequestContext[Any],
-    held: HeldRun,
+    held_run: HeldRun,
     responses: Mapping[str, types.InputResponse],
 ) -> None:
     """Hand on the answers to what a run waits for. Those to nothing of that, or that come too late, are left alone."""
     for question, response in responses.items():
-        asked = held.questions.get(question)
-        if asked is None or inquiry.answer_in(asked, response) is None:
+        open_question = held_run.questions.get(question)
+        if open_question is None or inquiry.answer_in(open_question, response) is None:
             continue
         try:
-            await answer(questions, context, asked, response)
+            await answer(questions, context, open_question, response)
         except Conflict as error:
-            await send_log(context, "notice", held.run.id, error.message)  # somebody else was faster
-        held.questions.pop(question, None)
+            await send_log(context, "notice", held_run.run.id, error.message)  # somebody else was faster
+        held_run.questions.pop(question, None)
 
 
 class _Notices:
@@ -186,8 +190,8 @@ class _Notices:
 
     async def report(self, event: Event) -> None:
         match event:
-            case Delta(text=added):
-                self._text += added
+            case Delta(text=delta):
+                self._text += delta
                 now = asyncio.get_running_loop().time()
                 if now - self._reported_at >= PROGRESS_INTERVAL_S:
                     self._reported_at, text, self._text = now, self._text, ""
@@ -197,13 +201,13 @@ class _Notices:
                 await self._send(
                     "debug", f"Found {len(passages)} passages in {', '.join(files) or 'no file'}"
                 )
-            case Progressed(stage=stage, message=message, done=done, total=total, unit=unit):
-                share = f" ({done:g} of {total:g} {unit})" if done is not None and total else ""
+            case Progressed(stage=stage, message=message, done=done_units, total=total, unit=unit):
+                share = f" ({done_units:g} of {total:g} {unit})" if done_units is not None and total else ""
                 await self._send("info", f"{message or stage}{share}")
             case StepStarted(path=path):
                 await self._send("debug", path)
-            case StepFinished(path=path, milliseconds=spent, error=error):
-                await self._send("debug", f"{path}: {error or f'done in {spent:.0f} ms'}")
+            case StepFinished(path=path, milliseconds=elapsed_ms, error=error):
+                await self._send("debug", f"{path}: {error or f'done in {elapsed_ms:.0f} ms'}")
             case ToolCalled(name=name):
                 await self._send("info", f"Calls {name}")
             case Asked(id=question, name=name, message=message):

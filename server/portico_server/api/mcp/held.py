@@ -24,14 +24,15 @@ MAX_HELD_RUNS: Final = 1_000
 
 
 class HeldRun:
-    """One of them. ``seen`` is the number of the last event that is in here or was sent to the client, ``message``
-    what it said. ``at_end`` is what is done before anybody hears of its end: one with that is a task.
+    """One of them. ``event_number`` is the number of the last event that is in here or was sent to the
+    client, ``message`` what it said. ``at_end`` is what is done before anybody hears of its end: one with
+    that is a task.
     """
 
     def __init__(
         self,
         run: Run,
-        seen: int,
+        event_number: int,
         message: str,
         questions: Iterable[Asked],
         at_end: AtEnd | None = None,
@@ -40,7 +41,7 @@ class HeldRun:
         self.id = held_id or secrets.token_urlsafe(24)
         """Cannot be guessed, and is asked for together with the caller's key all the same."""
         self.run = run
-        self.seen = seen
+        self.seen = event_number
         self.message = message
         self.at_end = at_end
         self.settled = False
@@ -94,7 +95,9 @@ class HeldRuns:
         self._sweep()
         if len(self._held) >= MAX_HELD_RUNS:
             return True
-        return sum(held.run.caller.id == caller.id for held in self._held.values()) >= MAX_HELD_RUNS // 2
+        return (
+            sum(held_run.run.caller.id == caller.id for held_run in self._held.values()) >= MAX_HELD_RUNS // 2
+        )
 
     def require_room(self, caller: Principal) -> None:
         """Raise `TooMany` if there is none."""
@@ -108,36 +111,36 @@ class HeldRuns:
     @property
     def tasks(self) -> list[HeldRun]:
         """Those that are tasks."""
-        return [held for held in self._held.values() if held.at_end is not None]
+        return [held_run for held_run in self._held.values() if held_run.at_end is not None]
 
     def hold(
         self,
         run: Run,
-        seen: int,
+        event_number: int,
         message: str = "",
         questions: Iterable[Asked] = (),
         at_end: AtEnd | None = None,
         held_id: str = "",
     ) -> HeldRun:
-        """Keep a run of whose events the client has been told up to number ``seen``, among them those that ask.
+        """Keep a run of whose events the client has been told up to number ``event_number``, among them those that ask.
 
         ``held_id``: under which name, if it has one already.
         """
-        held = HeldRun(run, seen, message, questions, at_end, held_id)
-        self._held[held.id] = held
-        self._watching[held.id] = asyncio.create_task(self._follow(held), name=f"mcp holds {run.id}")
-        return held
+        held_run = HeldRun(run, event_number, message, questions, at_end, held_id)
+        self._held[held_run.id] = held_run
+        self._watching[held_run.id] = asyncio.create_task(self._follow(held_run), name=f"mcp holds {run.id}")
+        return held_run
 
     def get(self, held_id: str, caller: Principal) -> HeldRun | None:
         """One that this caller began; nobody else's, and none that is over for long."""
         self._sweep()
-        held = self._held.get(held_id)
-        return held if held is not None and held.run.caller.id == caller.id else None
+        held_run = self._held.get(held_id)
+        return held_run if held_run is not None and held_run.run.caller.id == caller.id else None
 
-    def release(self, held: HeldRun) -> None:
+    def release(self, held_run: HeldRun) -> None:
         """Drop it: its result was sent."""
-        self._held.pop(held.id, None)
-        watching = self._watching.pop(held.id, None)
+        self._held.pop(held_run.id, None)
+        watching = self._watching.pop(held_run.id, None)
         if watching is not None:
             watching.cancel()
 
@@ -151,29 +154,29 @@ class HeldRuns:
         self._held.clear()
         self._watching.clear()
 
-    async def _follow(self, held: HeldRun) -> None:
-        async for number, event in held.run.log.follow(held.seen):
-            held.seen = number
-            if held.note(event):
-                self._notify_watchers(held)
-        assert held.run.task is not None
-        await asyncio.wait([held.run.task])
-        held.questions.clear()
+    async def _follow(self, held_run: HeldRun) -> None:
+        async for number, event in held_run.run.log.follow(held_run.seen):
+            held_run.seen = number
+            if held_run.note(event):
+                self._notify_watchers(held_run)
+        assert held_run.run.task is not None
+        await asyncio.wait([held_run.run.task])
+        held_run.questions.clear()
         try:
-            if held.at_end is not None:
-                await held.at_end(held)
+            if held_run.at_end is not None:
+                await held_run.at_end(held_run)
         except Exception:  # whatever it is, the client hears of the end
-            logger.exception("the end of run %s could not be kept", held.run.id)
-        held.settled = True
-        held.updated_at = held.run.finished_at or time.time()
-        self._notify_watchers(held)
+            logger.exception("the end of run %s could not be kept", held_run.run.id)
+        held_run.settled = True
+        held_run.updated_at = held_run.run.finished_at or time.time()
+        self._notify_watchers(held_run)
 
-    def _notify_watchers(self, held: HeldRun) -> None:
+    def _notify_watchers(self, held_run: HeldRun) -> None:
         for watcher in self._watchers:
-            watcher(held)
+            watcher(held_run)
 
     def _sweep(self) -> None:
         now = time.time()
-        for held in list(self._held.values()):
-            if held.expires_at is not None and held.expires_at < now:
-                self.release(held)
+        for held_run in list(self._held.values()):
+            if held_run.expires_at is not None and held_run.expires_at < now:
+                self.release(held_run)

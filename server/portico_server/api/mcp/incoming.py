@@ -76,10 +76,10 @@ def key_of(path: str) -> str | None:
 
     Raises `NotFound` for any other path.
     """
-    rest = path.removeprefix("/mcp").strip("/")
-    if not rest:
+    remainder = path.removeprefix("/mcp").strip("/")
+    if not remainder:
         return None
-    group, _, name = rest.partition("/")
+    group, _, name = remainder.partition("/")
     kind = _KINDS.get(group)
     if kind is None or not name or "/" in name:
         raise NotFound(
@@ -133,10 +133,10 @@ def page(items: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple
     after = None if cursor is None else read(cursor)
     if after is not None and not isinstance(after, str):
         raise _foreign()
-    rest = [item for item in items if after is None or item[0] > after]
-    shown = rest[:size]
-    more = write(shown[-1][0]) if len(rest) > size else None
-    return [item for _name, item in shown], more
+    remaining_items = [item for item in items if after is None or item[0] > after]
+    page_items = remaining_items[:size]
+    more = write(page_items[-1][0]) if len(remaining_items) > size else None
+    return [item for _name, item in page_items], more
 
 
 def write(place: Any) -> str:

@@ -29,8 +29,8 @@ def request(context: ServerRequestContext[Any], question: Asked) -> types.InputR
 
 def requests(context: ServerRequestContext[Any], questions: Iterable[Asked]) -> dict[str, types.InputRequest]:
     """The requests for questions, by their ids, as far as this client can answer them."""
-    found = {question.id: request(context, question) for question in questions}
-    return {key: one for key, one in found.items() if one is not None}
+    input_requests = {question.id: request(context, question) for question in questions}
+    return {key: input_request for key, input_request in input_requests.items() if input_request is not None}
 
 
 def answer_in(question: Asked, result: types.InputResponse) -> ElicitedAnswer | None:

@@ -109,16 +109,16 @@ class StoreLibrary:
         self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
         cards = [card for card in await self._registry.cards(caller, "store") if only in (None, card.name)]
-        found: list[StoredFile] = []
+        stored_files: list[StoredFile] = []
         for card in cards:
             if start is not None and card.name < start.store:
                 continue
             after = start.after if start is not None and card.name == start.store else None
-            page, more = await self._page(card, caller, after, limit - len(found))
-            found += [file for file, _id in page]
-            if more or len(found) == limit:
-                return found, Position(card.name, page[-1][1] if page else after)
-        return found, None
+            page, has_more = await self._page(card, caller, after, limit - len(stored_files))
+            stored_files += [file for file, _id in page]
+            if has_more or len(stored_files) == limit:
+                return stored_files, Position(card.name, page[-1][1] if page else after)
+        return stored_files, None
 
     async def _page(
         self, card: Card, caller: Principal, after: str | None, limit: int
@@ -131,9 +131,9 @@ class StoreLibrary:
         except NotFound:  # the file after which it continues has gone
             page = await contents.list(store, limit=limit, order="asc", status="completed")
         newest = await contents.named(store, [row.filename for row in page.data])
-        named = {row.file_id for row in newest.values()}
+        newest_ids = {row.file_id for row in newest.values()}
         return [
-            (_stored(card.name, row, by_name=row.file_id in named), row.file_id) for row in page.data
+            (_stored(card.name, row, by_name=row.file_id in newest_ids), row.file_id) for row in page.data
         ], page.has_more
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
@@ -141,9 +141,9 @@ class StoreLibrary:
         row = await self._find(holder, name)
         if row is None:
             page = await self._stores.contents.list(holder, limit=1_000)
-            known = [item.filename for item in page.data]
+            filenames = [item.filename for item in page.data]
             raise NotFound(
-                f"There is no file '{name[:200]}' in the store '{store}'.{nearest(name, known)}",
+                f"There is no file '{name[:200]}' in the store '{store}'.{nearest(name, filenames)}",
                 code="file_not_found",
                 param="uri",
             )
@@ -164,9 +164,9 @@ class StoreLibrary:
     async def _find(self, store: StoreView, name: str) -> StoreFileRow | None:
         """The newest file of that name, or the one of that id."""
         contents = self._stores.contents
-        named = (await contents.named(store, [name])).get(name)
-        if named is not None:
-            return named
+        file_row = (await contents.named(store, [name])).get(name)
+        if file_row is not None:
+            return file_row
         try:
             return await contents.get(store, name)
         except NotFound:

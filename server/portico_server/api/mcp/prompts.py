@@ -29,10 +29,10 @@ class PromptOffers:
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListPromptsResult:
         """The newest version of each prompt that the caller sees."""
-        found = [] if incoming.is_narrow(context) else await self._library.list(caller_of(context))
-        named = [(prompt.name, _offer(prompt)) for prompt in found]
-        shown, more = page(named, params.cursor if params else None, PAGE_SIZE)
-        return types.ListPromptsResult(prompts=shown, next_cursor=more)
+        prompt_rows = [] if incoming.is_narrow(context) else await self._library.list(caller_of(context))
+        named_prompts = [(prompt.name, _offer(prompt)) for prompt in prompt_rows]
+        prompts, cursor = page(named_prompts, params.cursor if params else None, PAGE_SIZE)
+        return types.ListPromptsResult(prompts=prompts, next_cursor=cursor)
 
     async def get(
         self, context: ServerRequestContext[Any], params: types.GetPromptRequestParams

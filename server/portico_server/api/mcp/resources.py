@@ -92,13 +92,13 @@ class ResourceOffers:
         view = views.view_at(params.uri)
         if view is not None:
             return views.read(view)
-        made = _ARTIFACT.fullmatch(params.uri)
+        match = _ARTIFACT.fullmatch(params.uri)
         skill = parse_skill_uri(params.uri)
         try:
             if skill is not None:
                 file, data = await self._skills.read(context, *skill)
-            elif made is not None:
-                artifact, data = await self._library.made(caller_of(context), made[1])
+            elif match is not None:
+                artifact, data = await self._library.made(caller_of(context), match[1])
                 file = StoredFile("", artifact.id, artifact.name, artifact.bytes)
             else:
                 store, name = parse_uri(params.uri)

@@ -29,38 +29,38 @@ MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
 """Bytes of a picture or a sound that is sent along with a result; a larger one is a link."""
 
 
-async def result_of(found: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
+async def result_of(result: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
     """The result of a run with its pictures, and links to what else was made."""
-    answer = _plain(found)
-    for item in await _made(found, run, caller, library):
+    answer = _plain(result)
+    for item in await _made(result, run, caller, library):
         answer.content.append(await _shown(item, caller, library))
     return answer
 
 
-async def kept(found: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
+async def kept(result: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
     """The result to be kept; what was made is named in it."""
-    answer = _plain(found).model_dump(by_alias=True, mode="json", exclude_none=True)
+    answer = _plain(result).model_dump(by_alias=True, mode="json", exclude_none=True)
     return {
         "answer": answer,
-        "artifacts": [asdict(item) for item in await _made(found, run, caller, library)],
+        "artifacts": [asdict(item) for item in await _made(result, run, caller, library)],
     }
 
 
-async def restored(described: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
+async def restored(document: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
     """A result that was kept, as `result_of` gave it."""
-    answer = types.CallToolResult.model_validate(described["answer"])
-    for item in described["artifacts"]:
+    answer = types.CallToolResult.model_validate(document["answer"])
+    for item in document["artifacts"]:
         answer.content.append(
             await _shown(Artifact(**{"link": link_of(item["id"]), **item}), caller, library)
         )
     return answer
 
 
-async def _made(found: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
+async def _made(result: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
     """What a tool made, or all the tools of an app."""
-    if isinstance(found, ToolResult):
-        return found.artifacts
-    return await library.made_in(caller, run) if isinstance(found, AppOutput | ChatReply) else ()
+    if isinstance(result, ToolResult):
+        return result.artifacts
+    return await library.made_in(caller, run) if isinstance(result, AppOutput | ChatReply) else ()
 
 
 def failure(sentence: str) -> types.CallToolResult:
@@ -80,20 +80,20 @@ def _plain(result: Result) -> types.CallToolResult:
                 text += "\n\nNot supported by these sources:" + "".join(
                     f"\n- {sentence}" for sentence in without
                 )
-            structured = {
+            structured_content = {
                 "answer": answer,
                 "citations": to_json(passages),
                 "cited": list(cited(answer, len(passages))),
                 "claims": to_json(claims),
             }
-            return _success(text, structured)
+            return _success(text, structured_content)
         case SearchResult(passages=passages):
             return _success(to_text(passages) or "Nothing was found.", {"passages": to_json(passages)})
         case AppOutput(value=value):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             return _success(text, as_object(value))
-        case ToolResult(text=text, structured=found, is_error=failed):
-            return failure(text) if failed else _success(text, found)
+        case ToolResult(text=text, structured=found_structured_content, is_error=has_failed):
+            return failure(text) if has_failed else _success(text, found_structured_content)
         case _:
             return failure(f"The answer is of a kind that MCP cannot carry: {type(result).__name__}.")
 
@@ -103,10 +103,10 @@ async def _shown(artifact: Artifact, caller: Principal, library: Library) -> typ
     kind = artifact.media_type
     if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= MAX_INLINE_BYTES:
         _artifact, data = await library.made(caller, artifact.id)
-        shown = base64.b64encode(data).decode()
+        encoded_data = base64.b64encode(data).decode()
         if kind in SOUNDS:
-            return types.AudioContent(type="audio", data=shown, mime_type=kind)
-        return types.ImageContent(type="image", data=shown, mime_type=kind)
+            return types.AudioContent(type="audio", data=encoded_data, mime_type=kind)
+        return types.ImageContent(type="image", data=encoded_data, mime_type=kind)
     return types.ResourceLink(
         type="resource_link",
         name=artifact.name,
@@ -116,8 +116,8 @@ async def _shown(artifact: Artifact, caller: Principal, library: Library) -> typ
     )
 
 
-def _success(text: str, structured: Mapping[str, Any] | None) -> types.CallToolResult:
+def _success(text: str, structured_content: Mapping[str, Any] | None) -> types.CallToolResult:
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=text)],
-        structured_content=None if structured is None else dict(structured),
+        structured_content=None if structured_content is None else dict(structured_content),
     )

@@ -25,20 +25,20 @@ _FINISHED: Final = {"maxTokens": "length", "toolUse": "tool_calls"}
 def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
     """What the client of this request lends: see `portico_server.runs.run.Run.client_model_features`."""
     capabilities = context.session.client_capabilities
-    offered = None if capabilities is None else capabilities.sampling
-    if offered is None:
+    sampling_capability = None if capabilities is None else capabilities.sampling
+    if sampling_capability is None:
         return frozenset()
-    return frozenset({"chat"} if offered.tools is None else {"chat", "tools"})
+    return frozenset({"chat"} if sampling_capability.tools is None else {"chat", "tools"})
 
 
 def sampling_request(question: Asked) -> types.CreateMessageRequest:
     """A chat as the client is asked for it."""
     options: Mapping[str, Any] = question.arguments.get("options") or {}
-    given = [tool["function"] for tool in options.get("tools") or () if tool.get("type") == "function"]
+    functions = [tool["function"] for tool in options.get("tools") or () if tool.get("type") == "function"]
     choice = options.get("tool_choice")
     if isinstance(choice, Mapping):  # one tool by its name: the protocol knows only that one must be called
-        wanted = (choice.get("function") or {}).get("name")
-        given, choice = [tool for tool in given if tool["name"] == wanted], "required"
+        function_name = (choice.get("function") or {}).get("name")
+        functions, choice = [tool for tool in functions if tool["name"] == function_name], "required"
     system, messages = _conversation(question.arguments.get("messages") or ())
     body = _form_of_answer(options.get("response_format"))
     stop = options.get("stop")
@@ -50,8 +50,8 @@ def sampling_request(question: Asked) -> types.CreateMessageRequest:
         ),
         temperature=options.get("temperature"),
         stop_sequences=[stop] if isinstance(stop, str) else list(stop) if stop else None,
-        tools=[_tool(tool) for tool in given] or None,
-        tool_choice=types.ToolChoice.model_validate({"mode": choice}) if given and choice else None,
+        tools=[_tool(tool) for tool in functions] or None,
+        tool_choice=types.ToolChoice.model_validate({"mode": choice}) if functions and choice else None,
     )
     return types.CreateMessageRequest(params=params)
 
@@ -66,8 +66,8 @@ def sampled_answer(result: types.CreateMessageResult | types.CreateMessageResult
     ]
     text = "".join(block.text for block in blocks if isinstance(block, types.TextContent))
     reason = _FINISHED.get(result.stop_reason or "", "stop")
-    found = {"content": text, "model": result.model, "finish_reason": "tool_calls" if calls else reason}
-    return {**found, "tool_calls": calls} if calls else found
+    message = {"content": text, "model": result.model, "finish_reason": "tool_calls" if calls else reason}
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[types.SamplingMessage]]:
@@ -117,9 +117,9 @@ def _blocks(message: Mapping[str, Any]) -> Iterator[types.SamplingContent]:
                 if text:
                     yield types.TextContent(type="text", text=text)
             case {"type": "image_url", "image_url": {"url": str(url)}}:
-                found = _DATA.fullmatch(url)
-                if found is not None:
-                    yield types.ImageContent(type="image", mime_type=found[1], data=found[2])
+                match = _DATA.fullmatch(url)
+                if match is not None:
+                    yield types.ImageContent(type="image", mime_type=match[1], data=match[2])
                 else:
                     yield types.TextContent(type="text", text=f"[a picture: {url[:2_000]}]")
             case {"type": "input_audio", "input_audio": {"data": str(data), "format": str(form)}}:
@@ -140,13 +140,13 @@ def _result(
 def _use(call: Mapping[str, Any]) -> types.ToolUseContent:
     function = call.get("function") or {}
     try:
-        given = json.loads(function.get("arguments") or "{}")
+        arguments = json.loads(function.get("arguments") or "{}")
     except ValueError:
-        given = {}
+        arguments = {}
     return types.ToolUseContent(
         id=str(call.get("id") or ""),
         name=str(function.get("name") or ""),
-        input=given if isinstance(given, dict) else {},
+        input=arguments if isinstance(arguments, dict) else {},
     )
 
 

@@ -89,14 +89,16 @@ class McpSessions:
     Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
     has used for longest is ended as if its client had said so, and its id is a 404 from then on, upon which a client
     begins a new session. One with a request or a stream in progress is never ended; where all are, the package refuses
-    with a 503. Sessions that are ``kept`` are opened again instead.
+    with a 503. Sessions that are ``sessions`` are opened again instead.
     """
 
-    def __init__(self, manager: SessionManager, max_sessions: int, kept: KeptSessions | None = None) -> None:
+    def __init__(
+        self, manager: SessionManager, max_sessions: int, sessions: KeptSessions | None = None
+    ) -> None:
         self._manager = manager
         self._app = manager.handle_request
         self._max_sessions = max_sessions
-        self._kept = kept
+        self._kept = sessions
         self._idle: dict[str, None] = {}
         """Nobody uses these now; in order, the one that was left longest ago first."""
         self._used: Counter[str] = Counter()
@@ -110,15 +112,15 @@ class McpSessions:
 
     def take_used(self) -> frozenset[str]:
         """The sessions that were used here since this was asked, or are."""
-        used, self._renewed = self._renewed | self._used.keys(), set()
-        return frozenset(used)
+        used_sessions, self._renewed = self._renewed | self._used.keys(), set()
+        return frozenset(used_sessions)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        given = headers.get(_SESSION)
+        session_header = headers.get(_SESSION)
         in_session = headers.get(_VERSION, b"").decode("latin-1") in ("", *HANDSHAKE_PROTOCOL_VERSIONS)
-        if given is not None:
-            session = given.decode("latin-1")
+        if session_header is not None:
+            session = session_header.decode("latin-1")
             if in_session and self._kept is not None:
                 await self._take_over(session, self._kept, scope)
             await self._use(session, scope, receive, send)
@@ -131,35 +133,35 @@ class McpSessions:
         if session not in self._idle and session not in self._used:
             await self._app(scope, receive, send)  # none of ours, or none any more
             return
-        own = _key(scope) == _key(self._scopes[session])
+        is_own = _key(scope) == _key(self._scopes[session])
         body = _Body(receive)
-        gone = False
+        has_left = False
 
         async def send_noting(message: Message) -> None:
-            nonlocal gone
+            nonlocal has_left
             if message["type"] == "http.response.start":
                 status = message["status"]
-                gone = status == 404 or (scope["method"] == "DELETE" and status == 200)
-                if self._kept is not None and own and status < 300:
+                has_left = status == 404 or (scope["method"] == "DELETE" and status == 200)
+                if self._kept is not None and is_own and status < 300:
                     await self._note(session, self._kept, scope, body.data)
             await send(message)
 
         self._take(session)
         try:
-            if own:
+            if is_own:
                 self._scopes[session] = _kept_scope(scope)
             await self._app(scope, body.receive if self._kept is not None else receive, send_noting)
         finally:
             self._leave(session)
-        if gone and own and session in self._idle:
+        if has_left and is_own and session in self._idle:
             self._forget(session)
 
-    async def _note(self, session: str, kept: KeptSessions, scope: Scope, body: bytes) -> None:
+    async def _note(self, session: str, sessions: KeptSessions, scope: Scope, body: bytes) -> None:
         """What other daemons must know of a request, before its client sees that it has arrived."""
         if scope["method"] == "DELETE":
-            await kept.end(session)
+            await sessions.end(session)
         elif scope["method"] == "POST":
-            request = await kept.note(session, body, scope["portico.caller"])
+            request = await sessions.note(session, body, scope["portico.caller"])
             if request is not None:
                 self._applied.setdefault(session, {}).update(request)
 
@@ -191,13 +193,13 @@ class McpSessions:
             else:
                 self._opening -= 1
 
-    async def _take_over(self, session: str, kept: KeptSessions, scope: Scope) -> None:
+    async def _take_over(self, session: str, sessions: KeptSessions, scope: Scope) -> None:
         """Open a session here that another daemon has, if there is one of this caller; before a stream, catch up."""
         if self._manager.has(session) and scope["method"] != "GET":
             return
         try:
             async with asyncio.timeout(TAKE_OVER_TIMEOUT_S), self._taking_over:
-                row = await kept.find(session, _key(scope))
+                row = await sessions.find(session, _key(scope))
                 if row is None:
                     return
                 if not self._manager.has(session):
@@ -217,13 +219,13 @@ class McpSessions:
     async def _catch_up(self, session: str, row: McpSessionRow, scope: Scope) -> None:
         """Repeat here what the client has asked for elsewhere, and let the session hear of changes."""
         await self._repeat(session, scope, _INITIALIZED)
-        applied = self._applied.setdefault(session, {})
+        applied_messages = self._applied.setdefault(session, {})
         for name, request in row.requests.items():
-            if name != _OPENING and applied.get(name) != request:
-                applied[name] = request
+            if name != _OPENING and applied_messages.get(name) != request:
+                applied_messages[name] = request
                 await self._repeat(session, scope, request)
-        for name in applied.keys() - row.requests.keys():
-            request = applied.pop(name)
+        for name in applied_messages.keys() - row.requests.keys():
+            request = applied_messages.pop(name)
             if request["method"] == "resources/subscribe":
                 await self._repeat(session, scope, {**request, "method": "resources/unsubscribe"})
 
@@ -242,8 +244,8 @@ class McpSessions:
                 await self._end(session)
             case "cancelled":
                 params = {"requestId": notice["request"]}
-                cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-                await self._repeat(session, scope, cancelled)
+                cancellation = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+                await self._repeat(session, scope, cancellation)
             case _:
                 async with self._taking_over:
                     row = await self._kept.find(session, _key(scope))
@@ -252,9 +254,11 @@ class McpSessions:
 
     async def _make_room(self) -> None:
         while self._idle and len(self._idle) + len(self._used) + self._opening > self._max_sessions:
-            held = Counter(map(_key, self._scopes.values()))
-            most = max(held[_key(self._scopes[session])] for session in self._idle)
-            session = next(one for one in self._idle if held[_key(self._scopes[one])] == most)
+            counts = Counter(map(_key, self._scopes.values()))
+            limit = max(counts[_key(self._scopes[session])] for session in self._idle)
+            session = next(
+                session_id for session_id in self._idle if counts[_key(self._scopes[session_id])] == limit
+            )
             del self._idle[session]
             logger.info("the session %s makes way for a new one", session)
             await self._end(session)
@@ -365,12 +369,16 @@ class KeptSessions:
             if "error" in message:
                 if question.kind == "chat":  # nobody else has the client's model
                     note = str((message["error"] or {}).get("message"))[:1_000]
-                    await self._questions.answer(question_id, caller, accepted=False, note=note)
+                    await self._questions.answer(question_id, caller, is_accepted=False, note=note)
                 return
-            found = inquiry.answer_in(question, inquiry.read(question, message.get("result") or {}))
-            if found is not None:
+            elicited_answer = inquiry.answer_in(question, inquiry.read(question, message.get("result") or {}))
+            if elicited_answer is not None:
                 await self._questions.answer(
-                    question_id, caller, accepted=found.accepted, value=found.value, note=found.note
+                    question_id,
+                    caller,
+                    is_accepted=elicited_answer.accepted,
+                    value=elicited_answer.value,
+                    note=elicited_answer.note,
                 )
         except (PorticoError, ValidationError) as error:
             logger.warning("an answer over MCP to '%s' could not be taken: %s", question_id[:80], error)
@@ -380,9 +388,9 @@ class KeptSessions:
         self._send()
 
     def _collect(self, _each_second: bool) -> Mapping[str, Any]:
-        found = {str(number): notice for number, notice in enumerate(self._unsent)}
+        notices = {str(number): notice for number, notice in enumerate(self._unsent)}
         self._unsent.clear()
-        return found
+        return notices
 
     def _hear(self, _origin: str, notices: Mapping[str, Any]) -> None:
         for notice in notices.values():
@@ -406,10 +414,10 @@ class KeptSessions:
             except (PorticoError, KeyError, TypeError) as error:
                 logger.warning("what another daemon said of an MCP session is left out: %s", error)
 
-    async def _renew(self, used: frozenset[str]) -> None:
+    async def _renew(self, session_ids: frozenset[str]) -> None:
         try:
-            if used:
-                await self._database.write_soon(rows.renew_sessions, sorted(used))
+            if session_ids:
+                await self._database.write_soon(rows.renew_sessions, sorted(session_ids))
         except PorticoError as error:
             logger.warning("the use of MCP sessions was not noted: %s", error.message)
 
@@ -435,10 +443,10 @@ class _Body:
 
 def _message(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        message = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return message if isinstance(message, dict) else {}
 
 
 def _kept_scope(scope: Scope) -> Scope:
@@ -456,13 +464,13 @@ def _internal(
     if session:
         headers.append((_SESSION, session.encode("latin-1")))
     body = b"" if message is None else json.dumps(message).encode()
-    sent = False
+    has_sent = False
 
     async def receive() -> Message:
-        nonlocal sent
-        if sent:
+        nonlocal has_sent
+        if has_sent:
             await asyncio.Event().wait()
-        sent = True
+        has_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def discard(_message: Message) -> None: ...

@@ -57,19 +57,19 @@ class SkillOffers:
 
     async def get(self, context: ServerRequestContext[Any], params: SkillParams) -> dict[str, Any]:
         """Handler of ``skills/get``."""
-        found = parse_uri(params.uri)
-        if found is None or found[1] != SKILL_FILE or incoming.is_narrow(context):
+        skill_uri = parse_uri(params.uri)
+        if skill_uri is None or skill_uri[1] != SKILL_FILE or incoming.is_narrow(context):
             raise MCPError(
                 types.INVALID_PARAMS, f"'{params.uri[:200]}' is not the {SKILL_FILE} of a skill here."
             )
         try:
-            return {"skill": _entry(await self._skills.version(found[0], caller_of(context)))}
+            return {"skill": _entry(await self._skills.version(skill_uri[0], caller_of(context)))}
         except PorticoError as error:
             raise MCPError(types.INVALID_PARAMS, error.message, {"uri": params.uri}) from error
 
     async def resources(self, context: ServerRequestContext[Any]) -> list[types.Resource]:
         """The SKILL.md of each skill; their other files are named in it and read by their addresses."""
-        found = [] if incoming.is_narrow(context) else await self._skills.list(caller_of(context))
+        skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller_of(context))
         return [
             types.Resource(
                 name=row.name,
@@ -77,7 +77,7 @@ class SkillOffers:
                 mime_type="text/markdown",
                 description=row.description,
             )
-            for row in found
+            for row in skill_rows
         ]
 
     async def read(
@@ -91,20 +91,24 @@ class SkillOffers:
 
     async def version(self, caller: Principal, skill: str, path: str) -> str | None:
         """The digest of a file, for who watches it; ``None`` if it is not there. Raises `NotFound` for the skill."""
-        found = await self._skills.version(skill, caller)
-        return next((digest for at, _size, digest in found.version.files if at == path), None)
+        stored_skill = await self._skills.version(skill, caller)
+        return next((digest for at, _size, digest in stored_skill.version.files if at == path), None)
 
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> dict[str, Any]:
         """Handler of ``skills/list``: what the caller means by a name, by names."""
         caller = caller_of(context)
-        found = [] if incoming.is_narrow(context) else await self._skills.list(caller)
+        found_skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller)
         after = _after(params.cursor if params else None)
-        rest = [row for row in sorted(found, key=lambda row: row.name) if row.name > after]
-        entries = [_entry(await self._skills.version(row.id, caller)) for row in rest[:PAGE_SIZE]]
-        more = {"nextCursor": incoming.write([rest[PAGE_SIZE - 1].name])} if len(rest) > PAGE_SIZE else {}
-        return {"skills": entries, **more}
+        skill_rows = [row for row in sorted(found_skill_rows, key=lambda row: row.name) if row.name > after]
+        entries = [_entry(await self._skills.version(row.id, caller)) for row in skill_rows[:PAGE_SIZE]]
+        next_cursor = (
+            {"nextCursor": incoming.write([skill_rows[PAGE_SIZE - 1].name])}
+            if len(skill_rows) > PAGE_SIZE
+            else {}
+        )
+        return {"skills": entries, **next_cursor}
 
 
 def _entry(skill: StoredSkill) -> dict[str, Any]:

@@ -73,15 +73,15 @@ class TaskCalls:
 
     def __init__(
         self,
-        held: HeldRuns,
-        kept: KeptTasks,
+        held_runs: HeldRuns,
+        tasks: KeptTasks,
         registry: Registry,
         runner: Runner,
         library: Library,
         questions: QuestionService,
     ) -> None:
-        self._held = held
-        self._kept = kept
+        self._held = held_runs
+        self._kept = tasks
         self._registry = registry
         self._runner = runner
         self._library = library
@@ -104,15 +104,17 @@ class TaskCalls:
                 {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
 
-    async def begin(self, context: ServerRequestContext[Any], run: Run, left: ClientGone) -> dict[str, Any]:
+    async def begin(
+        self, context: ServerRequestContext[Any], run: Run, client_gone: ClientGone
+    ) -> dict[str, Any]:
         """Let a call continue as a task: the answer to the call. Raises `PorticoError` if that cannot be written."""
-        held = self._held.hold(run, left.seen, left.message, at_end=self._end)
+        held_run = self._held.hold(run, client_gone.seen, client_gone.message, at_end=self._end)
         try:
-            await self._kept.begin(held)
+            await self._kept.begin(held_run)
         except PorticoError:
-            self._held.release(held)
+            self._held.release(held_run)
             raise
-        return {"resultType": "task", **_state(context, held)}
+        return {"resultType": "task", **_state(context, held_run)}
 
     async def get(self, context: ServerRequestContext[Any], params: TaskParams) -> dict[str, Any]:
         """Handler of ``tasks/get``."""
@@ -122,17 +124,17 @@ class TaskCalls:
     async def update(self, context: ServerRequestContext[Any], params: UpdateParams) -> dict[str, Any]:
         """Handler of ``tasks/update``. Answers to what is not asked, or not any more, are left alone."""
         self.require(context)
-        held = await self._find(context, params)
-        if isinstance(held, TaskRow):
-            _require_local(held)
+        task = await self._find(context, params)
+        if isinstance(task, TaskRow):
+            _require_local(task)
             return {}
         responses = {
-            question: inquiry.read(held.questions[question], response)
+            question: inquiry.read(task.questions[question], response)
             for question, response in params.input_responses.items()
-            if question in held.questions
+            if question in task.questions
         }
         try:
-            await follow.answer_all(self._questions, context, held, responses)
+            await follow.answer_all(self._questions, context, task, responses)
         except PorticoError as error:
             raise MCPError(types.INVALID_PARAMS, error.message) from error
         return {}
@@ -140,11 +142,11 @@ class TaskCalls:
     async def cancel(self, context: ServerRequestContext[Any], params: TaskParams) -> dict[str, Any]:
         """Handler of ``tasks/cancel``. One that has ended stays as it is."""
         self.require(context)
-        held = await self._find(context, params)
-        if isinstance(held, TaskRow):
-            _require_local(held)
+        task = await self._find(context, params)
+        if isinstance(task, TaskRow):
+            _require_local(task)
         else:
-            await held.run.cancel()
+            await task.run.cancel()
         return {}
 
     async def describe(self, context: ServerRequestContext[Any], task: HeldRun | TaskRow) -> dict[str, Any]:
@@ -163,9 +165,9 @@ class TaskCalls:
     async def visible(self, context: ServerRequestContext[Any], task_id: str) -> HeldRun | TaskRow | None:
         """A task, if it is this caller's."""
         caller = caller_of(context)
-        held = self._held.get(task_id, caller)
-        if held is not None:
-            return held
+        held_run = self._held.get(task_id, caller)
+        if held_run is not None:
+            return held_run
         row = await self._kept.find(task_id, caller)
         if row is None or row.status != "working":
             return row
@@ -174,44 +176,44 @@ class TaskCalls:
             # It was taken up again here. Another request may have seen that just now.
             again = self._held.get(task_id, caller)
             return again or self._held.hold(run, 0, at_end=self._end, held_id=task_id)
-        ended = await self._kept.run_of(row.run_id)
-        if ended is not None and ended.finished_at is not None:
-            await self._note(row.id, row.run_id, self._ending(ended, caller), caller)
+        run_row = await self._kept.run_of(row.run_id)
+        if run_row is not None and run_row.finished_at is not None:
+            await self._note(row.id, row.run_id, self._ending(run_row, caller), caller)
             return await self._kept.find(task_id, caller)
         return row
 
     async def _find(self, context: ServerRequestContext[Any], params: TaskParams) -> HeldRun | TaskRow:
-        found = await self.visible(context, params.task_id)
-        if found is None:
+        task = await self.visible(context, params.task_id)
+        if task is None:
             raise MCPError(
                 types.INVALID_PARAMS,
                 f"There is no task '{params.task_id[:100]}'. "
                 f"Its result is kept for {RESULT_LIFETIME_S / 60:g} minutes.",
             )
-        return found
+        return task
 
-    async def _end(self, held: HeldRun) -> None:
-        run = held.run
+    async def _end(self, held_run: HeldRun) -> None:
+        run = held_run.run
         if run.recorded is not None:
             await run.recorded.wait()
             row = await self._kept.run_of(run.id)
             if row is not None and row.finished_at is None:
                 return  # cut off by the end of the daemon: it is taken up again, and the task with it
         outcome = run.error if run.error is not None else self._outcome(run.name, run.result, run.caller)
-        await self._note(held.id, run.id, outcome, run.caller, held.message)
+        await self._note(held_run.id, run.id, outcome, run.caller, held_run.message)
 
     async def _note(
         self, task_id: str, run: str, outcome: ErrorBody | Result, caller: Principal, message: str = ""
     ) -> None:
         """Write how a task ended: with a result, or what stopped its run."""
         if not isinstance(outcome, ErrorBody):
-            described = await result.kept(outcome, run, caller, self._library)
-            await self._kept.end(task_id, "completed", message, described)
+            result_document = await result.kept(outcome, run, caller, self._library)
+            await self._kept.end(task_id, "completed", message, result_document)
         elif outcome.code == "cancelled":
             await self._kept.end(task_id, "cancelled", outcome.message)
         else:
-            failed = {"answer": _json(failure(outcome.message)), "artifacts": []}
-            await self._kept.end(task_id, "completed", outcome.message, failed)
+            failure_document = {"answer": _json(failure(outcome.message)), "artifacts": []}
+            await self._kept.end(task_id, "completed", outcome.message, failure_document)
 
     def _ending(self, row: RunRow, caller: Principal) -> ErrorBody | Result:
         """How a durable run ended, by its row."""
@@ -223,14 +225,14 @@ class TaskCalls:
             message, "server_error", "cancelled" if row.status == "cancelled" else error.get("code")
         )
 
-    def _outcome(self, name: str, found: Any, caller: Principal) -> Result:
+    def _outcome(self, name: str, outcome: Any, caller: Principal) -> Result:
         """What a run came to. One that was taken up again has the bare output of its flow."""
-        if isinstance(found, AppOutput | SearchResult | ChatReply | ToolResult):
-            return found
+        if isinstance(outcome, AppOutput | SearchResult | ChatReply | ToolResult):
+            return outcome
         app = self._registry.get(name, caller)
         if app is None or apps.typed(app.card):
-            return AppOutput(found)
-        return ChatReply(found if isinstance(found, str) else json.dumps(found, ensure_ascii=False))
+            return AppOutput(outcome)
+        return ChatReply(outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False))
 
     async def _task_of_row(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
         """A task of which only the row is left, or which another daemon has."""
@@ -244,28 +246,28 @@ class TaskCalls:
                 state["result"] = _json(failure(error.message))
         return state
 
-    async def _result(self, held: HeldRun, caller: Principal) -> types.CallToolResult:
-        if held.run.error is not None:
-            return failure(held.run.error.message)
+    async def _result(self, held_run: HeldRun, caller: Principal) -> types.CallToolResult:
+        if held_run.run.error is not None:
+            return failure(held_run.run.error.message)
         try:
-            outcome = self._outcome(held.run.name, held.run.result, caller)
-            return await result.result_of(outcome, held.run.id, caller, self._library)
+            outcome = self._outcome(held_run.run.name, held_run.run.result, caller)
+            return await result.result_of(outcome, held_run.run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)
 
 
-def _state(context: ServerRequestContext[Any], held: HeldRun) -> dict[str, Any]:
+def _state(context: ServerRequestContext[Any], held_run: HeldRun) -> dict[str, Any]:
     """Without what belongs to the status. It has ended when its row says so."""
-    run = held.run
+    run = held_run.run
     status = "working"
-    if held.settled:
+    if held_run.settled:
         status = "cancelled" if run.status == "cancelled" else "completed"
-    elif inquiry.requests(context, held.questions.values()):
+    elif inquiry.requests(context, held_run.questions.values()):
         status = "input_required"
-    message = run.error.message if run.error is not None else held.message
-    ended_at = run.finished_at if held.settled else None
-    state = _fields(held.id, status, run.created_at, ended_at, run.id, message)
-    return {**state, "lastUpdatedAt": _iso_time(held.updated_at)}
+    message = run.error.message if run.error is not None else held_run.message
+    ended_at = run.finished_at if held_run.settled else None
+    state = _fields(held_run.id, status, run.created_at, ended_at, run.id, message)
+    return {**state, "lastUpdatedAt": _iso_time(held_run.updated_at)}
 
 
 def _fields(
@@ -316,12 +318,12 @@ RETRY_S: Final = 1.0
 
 
 class KeptTasks:
-    """The rows of all tasks. ``alone``: no other daemon shares the database."""
+    """The rows of all tasks. ``is_alone``: no other daemon shares the database."""
 
-    def __init__(self, database: Database, held: HeldRuns, *, alone: bool) -> None:
+    def __init__(self, database: Database, held_runs: HeldRuns, *, is_alone: bool) -> None:
         self._database = database
-        self._held = held
-        self._alone = alone
+        self._held = held_runs
+        self._alone = is_alone
 
     async def start(self) -> None:
         """What was at work when its daemon ended has failed: its run lived in that daemon alone.
@@ -342,17 +344,17 @@ class KeptTasks:
         """Keep the leases on what is at work here, until cancelled. Nothing to do if there is no other daemon."""
         while not self._alone:
             await asyncio.sleep(LEASE_S / 3)
-            working = [held.id for held in self._held.tasks if not held.settled]
+            working = [held_run.id for held_run in self._held.tasks if not held_run.settled]
             try:
                 if working:
                     await self._database.write_soon(rows.renew, working, LEASE_S)
             except PorticoError as error:
                 logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
 
-    async def begin(self, held: HeldRun) -> None:
+    async def begin(self, held_run: HeldRun) -> None:
         """Write one before the client hears of it."""
-        run = held.run
-        row = TaskRow(held.id, run.caller.id, run.id, run.created_at)
+        run = held_run.run
+        row = TaskRow(held_run.id, run.caller.id, run.id, run.created_at)
         await self._database.write(rows.begin, row, LEASE_S, RESULT_LIFETIME_S)
 
     async def end(
@@ -381,4 +383,4 @@ class KeptTasks:
         )
 
     async def _mark_lost(self, *, at_start: bool) -> None:
-        await self._database.write(rows.lose, every=at_start and self._alone)
+        await self._database.write(rows.lose, include_all=at_start and self._alone)

@@ -39,11 +39,11 @@ def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
     the card's key behind it, so that it stays the same whatever else is there. Tools come before apps and apps before
     stores.
     """
-    named: dict[str, Card] = {}
+    named_cards: dict[str, Card] = {}
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):
-        wanted = f"{_PREFIXES.get(card.kind, '')}{card.name}"
-        name = _FOREIGN.sub("_", wanted).strip("_")
-        if name != wanted or len(name) > MAX_NAME_CHARS or name in named or name in views.NAMES:
+        tool_name = f"{_PREFIXES.get(card.kind, '')}{card.name}"
+        name = _FOREIGN.sub("_", tool_name).strip("_")
+        if name != tool_name or len(name) > MAX_NAME_CHARS or name in named_cards or name in views.NAMES:
             name = f"{name[: MAX_NAME_CHARS - 7]}_{sha256(card.key.encode()).hexdigest()[:6]}".lstrip("_")
-        named[name] = card
-    return named
+        named_cards[name] = card
+    return named_cards

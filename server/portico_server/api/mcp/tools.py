@@ -82,9 +82,9 @@ class FoundTools:
     tool_search: ToolSearch | None = None
     above: int = 0
 
-    def instead_of(self, named: Sized) -> bool:
+    def instead_of(self, named_tools: Sized) -> bool:
         """Whether the pair stands for so many tools."""
-        return 0 < self.above < len(named)
+        return 0 < self.above < len(named_tools)
 
     def is_one(self, name: str) -> bool:
         """Whether a call may be of the pair."""
@@ -95,19 +95,19 @@ class FoundTools:
     ) -> Callable[[Context], Awaitable[ToolResult]]:
         """A search in ``tools``, which are those that the caller may call. Raises `InvalidRequest`."""
         Checker(FIND_TOOLS, QUERY_ARGUMENTS).check(arguments)
-        searched = [
+        searched_tools = [
             SearchedTool(tool.name, tool.description or "", tool.input_schema, tool.title or "")
             for tool in tools.values()
         ]
 
         async def work(context: Context) -> ToolResult:
             assert self.tool_search is not None
-            places = await self.tool_search.best(arguments["query"], searched, context)
-            found = [
-                tools[searched[place].name].model_dump(mode="json", by_alias=True, exclude_none=True)
+            places = await self.tool_search.best(arguments["query"], searched_tools, context)
+            documents = [
+                tools[searched_tools[place].name].model_dump(mode="json", by_alias=True, exclude_none=True)
                 for place in places
             ]
-            return ToolResult(json.dumps(found, ensure_ascii=False), structured={"tools": found})
+            return ToolResult(json.dumps(documents, ensure_ascii=False), structured={"tools": documents})
 
         return work
 
@@ -170,29 +170,29 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
 def offer(name: str, card: Card) -> ToolOffer:
     """The MCP tool called ``name`` for an app, a tool, a store or a model."""
     title, description = card.title or card.name, card.description
-    given: tuple[Mapping[str, Any], Mapping[str, Any] | None]
+    schemas: tuple[Mapping[str, Any], Mapping[str, Any] | None]
     match card.kind:
         case "store":
             title = f"Search {title}"
             description = (
                 f"Find passages in the documents of '{card.name}', with file and place. {description}"
             )
-            given = _SEARCH, _PASSAGES
+            schemas = _SEARCH, _PASSAGES
         case "model":
             title = f"Ask {title}"
             description = f"Ask the language model '{card.name}'. {description}"
-            given = apps.schemas(card)
+            schemas = apps.schemas(card)
         case "app":
-            given = apps.schemas(card)
+            schemas = apps.schemas(card)
         case _:
-            given = card.input_schema or {"type": "object"}, card.output_schema
+            schemas = card.input_schema or {"type": "object"}, card.output_schema
     read_only = card.labels.get("read_only") is True if card.kind == "tool" else _only_reads(card)
     tool = types.Tool(
         name=name,
         title=title,
         description=description.strip() or title,
-        input_schema=dict(given[0]),
-        output_schema=None if given[1] is None else dict(given[1]),
+        input_schema=dict(schemas[0]),
+        output_schema=None if schemas[1] is None else dict(schemas[1]),
         annotations=types.ToolAnnotations(
             title=title,
             read_only_hint=read_only,
@@ -216,7 +216,7 @@ class ToolCalls:
         runner: Runner,
         library: Library,
         questions: QuestionService,
-        held: HeldRuns,
+        runs: HeldRuns,
         tasks: TaskCalls,
         task_after_s: float = TASK_AFTER_SECONDS,
         models: frozenset[str] = frozenset(),
@@ -230,7 +230,7 @@ class ToolCalls:
         self._runner = runner
         self._library = library
         self._questions = questions
-        self._held = held
+        self._held = runs
         self._tasks = tasks
         self._task_after_s = task_after_s
 
@@ -238,18 +238,18 @@ class ToolCalls:
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         """All that the caller may call, or the search for it."""
-        named = await self._named(context)
-        if self._find_tools.instead_of(named):
+        cards = await self._named(context)
+        if self._find_tools.instead_of(cards):
             return types.ListToolsResult(tools=list(PAIR))
-        shown, more = page(
-            [(name, name) for name in sorted(named)], params.cursor if params else None, PAGE_SIZE
+        page_names, cursor = page(
+            [(name, name) for name in sorted(cards)], params.cursor if params else None, PAGE_SIZE
         )
-        tools = [offer(name, named[name]).tool for name in shown]
+        tools = [offer(name, cards[name]).tool for name in page_names]
         if self._view_calls is not None and views.shows_views(context):
-            tools = [views.linked(tool, named[tool.name]) for tool in tools]
-            if more is None:
+            tools = [views.linked(tool, cards[tool.name]) for tool in tools]
+            if cursor is None:
                 tools += self._view_calls.list(context)
-        return types.ListToolsResult(tools=tools, next_cursor=more)
+        return types.ListToolsResult(tools=tools, next_cursor=cursor)
 
     async def call(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
@@ -267,21 +267,21 @@ class ToolCalls:
         arguments: Mapping[str, Any] = params.arguments or {}
         if self._view_calls is not None and name in views.NAMES and views.shows_views(context):
             return await self._view_calls.call(context, name, arguments, self._find)
-        named = await self._named(context) if self._find_tools.is_one(name) else {}
-        if self._find_tools.instead_of(named):
+        cards = await self._named(context) if self._find_tools.is_one(name) else {}
+        if self._find_tools.instead_of(cards):
             try:
                 if name == FIND_TOOLS:
-                    tools = {each: offer(each, card).tool for each, card in named.items()}
+                    tools = {tool_name: offer(tool_name, card).tool for tool_name, card in cards.items()}
                     work = self._find_tools.search(tools, arguments)
                     run = self._runner.begin(OPERATION, FIND_TOOLS, caller, work)
                     return await self._follow(context, run, 0)
                 name, arguments = self._find_tools.call(arguments)
             except PorticoError as error:
                 return failure(error.message)
-            if name not in named:
-                return failure(f"There is no tool '{name[:100]}' here.{nearest(name, named)} Find one first.")
+            if name not in cards:
+                return failure(f"There is no tool '{name[:100]}' here.{nearest(name, cards)} Find one first.")
         try:
-            card = named[name] if name in named else await self._find(context, name)
+            card = cards[name] if name in cards else await self._find(context, name)
             request = request_of(name, card, arguments)
         except PorticoError as error:
             return failure(error.message)
@@ -294,43 +294,43 @@ class ToolCalls:
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> HandlerResult:
         """Give the client's answers to a call that waits for them, and wait for it in turn."""
-        held = self._held.get(params.request_state or "", caller_of(context))
-        if held is None:
+        held_run = self._held.get(params.request_state or "", caller_of(context))
+        if held_run is None:
             raise MCPError(types.INVALID_PARAMS, "There is no call that waits for this answer; call again.")
         try:
-            await follow.answer_all(self._questions, context, held, params.input_responses or {})
+            await follow.answer_all(self._questions, context, held_run, params.input_responses or {})
         except PorticoError as error:
-            self._held.release(held)
-            await held.run.cancel()
+            self._held.release(held_run)
+            await held_run.run.cancel()
             return failure(error.message)
-        if left := inquiry.requests(context, held.questions.values()):
-            return _asks(held, left)
-        self._held.release(held)
-        return await self._follow(context, held.run, held.seen)
+        if open_requests := inquiry.requests(context, held_run.questions.values()):
+            return _asks(held_run, open_requests)
+        self._held.release(held_run)
+        return await self._follow(context, held_run.run, held_run.seen)
 
-    async def _follow(self, context: ServerRequestContext[Any], run: Run, seen: int) -> HandlerResult:
+    async def _follow(self, context: ServerRequestContext[Any], run: Run, event_number: int) -> HandlerResult:
         """The run's result, or whatever stands for it by now. Whatever ends the call ends the run that it still has."""
         caller = caller_of(context)
-        kept = False
+        is_kept = False
         may_become_task = self._tasks.is_supported_by(context) and not self._held.full(caller)
         try:
-            found = await RunFollower(context, run, self._questions, seen).wait(
+            outcome = await RunFollower(context, run, self._questions, event_number).wait(
                 self._task_after_s if may_become_task else math.inf
             )
-            if isinstance(found, ClientGone):
-                if found.questions:
+            if isinstance(outcome, ClientGone):
+                if outcome.questions:
                     self._held.require_room(caller)
-                    held = self._held.hold(run, found.seen, found.message, found.questions)
-                    answer: HandlerResult = _asks(held, inquiry.requests(context, found.questions))
+                    held_run = self._held.hold(run, outcome.seen, outcome.message, outcome.questions)
+                    answer: HandlerResult = _asks(held_run, inquiry.requests(context, outcome.questions))
                 else:
-                    answer = await self._tasks.begin(context, run, found)
-                kept = True
+                    answer = await self._tasks.begin(context, run, outcome)
+                is_kept = True
                 return answer
-            return await result_of(found, run.id, caller, self._library)
+            return await result_of(outcome, run.id, caller, self._library)
         except PorticoError as error:
             return failure(error.message)
         finally:
-            if not kept and not run.ended:
+            if not is_kept and not run.ended:
                 with anyio.CancelScope(shield=True):
                     await run.leave()
 
@@ -347,17 +347,17 @@ class ToolCalls:
             and caller.allows(card.scope)
         ):
             return card
-        named = await self._named(context)
-        if name not in named:
+        cards = await self._named(context)
+        if name not in cards:
             for key in (f"tool/{name}", name):
                 await self._registry.late_sources.started(key)
-            named = await self._named(context)
-        if name not in named:
+            cards = await self._named(context)
+        if name not in cards:
             raise MCPError(
                 types.INVALID_PARAMS,
-                f"There is no tool '{name[:100]}' here, or you have no access to it.{nearest(name, named)}",
+                f"There is no tool '{name[:100]}' here, or you have no access to it.{nearest(name, cards)}",
             )
-        return named[name]
+        return cards[name]
 
     async def _named(self, context: ServerRequestContext[Any]) -> dict[str, Card]:
         caller = caller_of(context)
@@ -368,15 +368,15 @@ class ToolCalls:
                 for card in await self._registry.cards(caller, "model")
                 if "chat" in card.capabilities and self._models & {card.name, "*"}
             ]
-        named = tool_names(cards)  # of all, so that a thing has one name at every endpoint
-        return {name: card for name, card in named.items() if incoming.shows(context, card)}
+        named_cards = tool_names(cards)  # of all, so that a thing has one name at every endpoint
+        return {name: card for name, card in named_cards.items() if incoming.shows(context, card)}
 
     def schema(self, name: str) -> Mapping[str, Any] | None:
         """The arguments of a tool, without I/O, for the headers that repeat some of them; ``None`` if none can."""
-        found = self._registry.get(f"tool/{name}")
-        return None if found is None else found.card.input_schema
+        servable = self._registry.get(f"tool/{name}")
+        return None if servable is None else servable.card.input_schema
 
 
-def _asks(held: HeldRun, requests: types.InputRequests) -> types.InputRequiredResult:
+def _asks(held_run: HeldRun, requests: types.InputRequests) -> types.InputRequiredResult:
     """What the client must find out before it calls again."""
-    return types.InputRequiredResult(input_requests=requests, request_state=held.id)
+    return types.InputRequiredResult(input_requests=requests, request_state=held_run.id)

@@ -68,9 +68,9 @@ def view_at(uri: str) -> View | None:
 def shows_views(context: ServerRequestContext[Any]) -> bool:
     """Whether the host of this request shows pages of this kind."""
     capabilities = context.session.client_capabilities
-    declared = (capabilities.extensions or {}).get(EXTENSION) if capabilities is not None else None
-    accepted = declared.get("mimeTypes") if isinstance(declared, Mapping) else None
-    return isinstance(accepted, list) and MEDIA_TYPE in accepted
+    extension = (capabilities.extensions or {}).get(EXTENSION) if capabilities is not None else None
+    media_types = extension.get("mimeTypes") if isinstance(extension, Mapping) else None
+    return isinstance(media_types, list) and MEDIA_TYPE in media_types
 
 
 def read(view: View) -> types.ReadResourceResult:
@@ -268,8 +268,10 @@ class Drawings:
             score = statistics.of(row.tally, "score")
             if score.value is not None:
                 lines.setdefault(row.target, []).append((number, score.value))
-            passed = f"{row.tally['pass']}/{statistics.count(row.tally)}"
-            rows.append((number, row.name, row.target, _rounded(score.value), _rounded(score.error), passed))
+            pass_rate = f"{row.tally['pass']}/{statistics.count(row.tally)}"
+            rows.append(
+                (number, row.name, row.target, _rounded(score.value), _rounded(score.error), pass_rate)
+            )
         columns = ("Run", "Name", "Model", "Score", "Standard error", "Passed")
         return Drawing(test.row.name or test.row.id, "Run", lines, columns, rows)
 
@@ -349,12 +351,14 @@ class ViewTools:
         return _success(chart.to_text(), chart.to_json())
 
     async def _page(
-        self, context: ServerRequestContext[Any], caller: Principal, given: Mapping[str, Any]
+        self, context: ServerRequestContext[Any], caller: Principal, arguments: Mapping[str, Any]
     ) -> types.CallToolResult:
-        store, number = given["store"], int(given["page"])
+        store, number = arguments["store"], int(arguments["page"])
         if incoming.store_of(context) not in (None, store):
             raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
-        data = await self._drawings.page(caller, store, given["file"], number, given.get("passage", ""))
+        data = await self._drawings.page(
+            caller, store, arguments["file"], number, arguments.get("passage", "")
+        )
         picture = types.ImageContent(
             type="image", data=base64.b64encode(data).decode(), mime_type="image/png"
         )
@@ -365,13 +369,13 @@ class ViewTools:
     ) -> types.CallToolResult:
         """What the caller's calls ask a person; of one tool, or of what this endpoint shows, if it is one thing."""
         page = await self._questions.list(caller, status="pending", limit=MAX_QUESTIONS)
-        found = [
+        question_rows = [
             row
             for row in reversed(page.data)
             if row.kind in ("approval", "input") and self._is_shown(context, row, about)
         ]
-        text = "\n".join(f"{row.id}: {row.name}: {row.message}" for row in found)
-        shown = [
+        text = "\n".join(f"{row.id}: {row.name}: {row.message}" for row in question_rows)
+        questions = [
             {
                 "id": row.id,
                 "kind": row.kind,
@@ -380,9 +384,9 @@ class ViewTools:
                 "arguments": dict(row.arguments),
                 "answer_schema": row.answer_schema,
             }
-            for row in found
+            for row in question_rows
         ]
-        return _success(text or "Nothing waits for an answer.", {"questions": shown})
+        return _success(text or "Nothing waits for an answer.", {"questions": questions})
 
     def _is_shown(self, context: ServerRequestContext[Any], row: QuestionRow, about: Card | None) -> bool:
         if about is None and not incoming.is_narrow(context):
@@ -394,18 +398,18 @@ class ViewTools:
             return run.name == about.key
         return run.name == incoming.only_of(context)
 
-    async def _answer(self, caller: Principal, given: Mapping[str, Any]) -> types.CallToolResult:
+    async def _answer(self, caller: Principal, arguments: Mapping[str, Any]) -> types.CallToolResult:
         row = await self._questions.answer(
-            given["id"],
+            arguments["id"],
             caller,
-            accepted=given["accepted"],
-            value=given.get("value"),
-            note=given.get("note", ""),
+            is_accepted=arguments["accepted"],
+            value=arguments.get("value"),
+            note=arguments.get("note", ""),
         )
         return _success("Accepted." if row.accepted else "Refused.", {"id": row.id, "accepted": row.accepted})
 
 
-def _success(text: str, structured: Mapping[str, Any]) -> types.CallToolResult:
+def _success(text: str, structured_content: Mapping[str, Any]) -> types.CallToolResult:
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=text)], structured_content=dict(structured)
+        content=[types.TextContent(type="text", text=text)], structured_content=dict(structured_content)
     )

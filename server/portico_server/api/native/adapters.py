@@ -50,8 +50,8 @@ async def list_adapters(
     services: TheServices, caller: ModelsReader, base: Annotated[str | None, Query()] = None
 ) -> Listed[Adapter]:
     """All adapters, or those of one model, by name."""
-    found = services.models.adapters.list(base)
-    return Listed(data=[_adapter(info) for info in found if caller.sees(info.owner)])
+    adapter_infos = services.models.adapters.list(base)
+    return Listed(data=[_adapter(info) for info in adapter_infos if caller.sees(info.owner)])
 
 
 @router.post("")

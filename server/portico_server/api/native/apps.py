@@ -139,11 +139,11 @@ async def list_apps(
     cards = await services.registry.cards(caller, "app")
     if all:
         caller.require("admin")
-        known = {card.id for card in cards}
-        for row, _version in services.apps.index.list(caller, everyone=True):
-            found = services.registry.get(row.id, caller)
-            if row.id not in known and found is not None:
-                cards.append(found.card)
+        card_ids = {card.id for card in cards}
+        for row, _version in services.apps.index.list(caller, include_all=True):
+            servable = services.registry.get(row.id, caller)
+            if row.id not in card_ids and servable is not None:
+                cards.append(servable.card)
     return Listed(data=[_app(card, services, caller) for card in cards])
 
 
@@ -153,7 +153,7 @@ async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) 
     if given.kind == "flow" and not given.serve_later:
         await services.flows.refuse_unserved(given.name, given.spec, caller)
     row, version = await services.apps.deploy(
-        given.name, given.kind, given.spec, caller, note=given.note, expected=given.expected_version
+        given.name, given.kind, given.spec, caller, note=given.note, expected_version=given.expected_version
     )
     return _deployed(row, version, services, caller)
 
@@ -172,7 +172,7 @@ async def update_app(name: str, given: Update, services: TheServices, caller: Ca
     row, version = services.apps.index.find(name, caller)
     if given.set:
         row, version = await services.apps.update(
-            row.id, given.set, caller, note=given.note, expected=given.expected_version
+            row.id, given.set, caller, note=given.note, expected_version=given.expected_version
         )
     if limits is not None:
         await services.apps.limit(row.id, limits, caller)
@@ -237,7 +237,9 @@ async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
 async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[AppVersion]:
     """The versions of a deployed app with their specifications, newest first: of one's own, for an admin of any."""
     row, _current = services.apps.index.readable(name, caller)
-    return Listed(data=[_version(row, found) for found in await services.apps.versions(name, caller)])
+    return Listed(
+        data=[_version(row, version_row) for version_row in await services.apps.versions(name, caller)]
+    )
 
 
 @router.post("/{name}/rollback")
@@ -267,9 +269,9 @@ async def run_app(
     ``{"run": …, "output": …}``.
     """
     servable = await _resolve(services, name, caller)
-    asked = _request(given)
-    if isinstance(asked, Chat):
-        refuse_unchecked(servable.card, asked.options)
+    asked_request = _request(given)
+    if isinstance(asked_request, Chat):
+        refuse_unchecked(servable.card, asked_request.options)
     flow = getattr(servable, "flow", None)
     if flow is not None and given.messages is None:
         with services.runner.admitted(name, caller) as admission:
@@ -277,7 +279,7 @@ async def run_app(
             admission.follow(run)
         stay = keep or flow.durability != "off"
     else:
-        run = services.runner.start("apps/run", name, asked, caller)
+        run = services.runner.start("apps/run", name, asked_request, caller)
         stay = keep
     if not stream:
         output = await while_present(request, _output(services.runner, run, stay=stay))
@@ -296,26 +298,28 @@ async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
     return result.content if isinstance(result, ChatReply) else result
 
 
-def _request(given: RunInput) -> Request:
-    options = dict(given.model_extra or {})
-    if given.messages is None:
+def _request(run_input: RunInput) -> Request:
+    options = dict(run_input.model_extra or {})
+    if run_input.messages is None:
         if options:
             raise unknown_parameter(next(iter(options)), RunInput.model_fields)
-        return AppInput(given.input, given.session)
-    if given.input is not None:
+        return AppInput(run_input.input, run_input.session)
+    if run_input.input is not None:
         raise InvalidRequest("Give either 'input' or 'messages', not both.", param="input")
-    MESSAGES.check(given.messages, "messages")
+    MESSAGES.check(run_input.messages, "messages")
     options = model_options(options, "")
-    if given.session:
-        options["conversation"] = given.session
-    return Chat(tuple(given.messages), options)
+    if run_input.session:
+        options["conversation"] = run_input.session
+    return Chat(tuple(run_input.messages), options)
 
 
 async def _resolve(services: ApiServices, name: str, caller: Principal) -> Servable:
     servable = await services.registry.resolve(name, caller)
     if servable.card.kind != "app":
-        known = [found.name for found in await services.registry.cards(caller, "app")]
-        raise NotFound(f"There is no app '{name}'.{nearest(name, known)}", code="app_not_found", param="name")
+        known_names = [card.name for card in await services.registry.cards(caller, "app")]
+        raise NotFound(
+            f"There is no app '{name}'.{nearest(name, known_names)}", code="app_not_found", param="name"
+        )
     return servable
 
 

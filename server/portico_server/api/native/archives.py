@@ -28,7 +28,7 @@ async def export_store(
     store: str, services: TheServices, caller: Caller, vectors: bool = True
 ) -> StreamingResponse:
     """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
-    row = await services.stores.get(store, caller, whole=True)
+    row = await services.stores.get(store, caller, is_whole=True)
     await services.stores.portable.require_portable(row)
     name = quote(f"{row.name or row.id}.zip")
     return StreamingResponse(

@@ -21,8 +21,8 @@ router = new_router(prefix="/api", tags=["Daemon"])
 class _Held(StreamingResponse):
     """Lets go of what is sent, however the sending ends, also where it never began."""
 
-    def __init__(self, stack: AsyncExitStack, pieces: Blocks, **given: Any) -> None:
-        super().__init__(pieces, **given)
+    def __init__(self, stack: AsyncExitStack, pieces: Blocks, **options: Any) -> None:
+        super().__init__(pieces, **options)
         self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,10 +30,10 @@ class _Held(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _archive_blocks(made: Backup, stack: AsyncExitStack) -> Blocks:
+async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
     """The archive; its last piece when all is let go, so that who has it may begin the next one."""
     last = b""
-    async for piece in made.pieces():
+    async for piece in new_backup.pieces():
         if last:
             yield last
         last = piece
@@ -47,7 +47,7 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
     settings = services.settings
     check_here(settings)
     stack = AsyncExitStack()
-    made = await stack.enter_async_context(
+    new_backup = await stack.enter_async_context(
         backup(
             settings.home,
             version=__version__,
@@ -58,12 +58,12 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
     name = time.strftime("portico-%Y%m%d-%H%M%S.zip")
     return _Held(
         stack,
-        _archive_blocks(made, stack),
+        _archive_blocks(new_backup, stack),
         media_type="application/zip",
         headers={
             "Content-Disposition": f'attachment; filename="{name}"',
-            "Portico-Backup-Bytes": str(made.held.bytes),
-            "Portico-Backup-Missing": str(made.missing),
+            "Portico-Backup-Bytes": str(new_backup.held.bytes),
+            "Portico-Backup-Missing": str(new_backup.missing),
         },
     )
 
@@ -72,8 +72,8 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
 async def vacuum(services: TheServices, _caller: Admin) -> Vacuumed:
     """Give back the room within the database file that nothing uses."""
     check_here(services.settings)
-    done = await services.database.vacuum()
-    if done is None:
+    vacuum_result = await services.database.vacuum()
+    if vacuum_result is None:
         size = services.settings.database_path.stat().st_size
         return Vacuumed(before=size, after=size, freed=0, converted=False)
-    return done
+    return vacuum_result

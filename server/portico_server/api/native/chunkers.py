@@ -71,24 +71,22 @@ async def preview_chunks(request: Request, services: TheServices, caller: Caller
     """How a document would be cut, by each strategy. Nothing is kept."""
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         form = await upload.read(request, services.files)
-        received, name = form.received, form.filename
+        file, name = form.received, form.filename
         try:
             body = _chunking_request({"text": "", "filename": name, **_fields(form.fields)})
         except InvalidRequest:
-            await services.files.drop(received)
+            await services.files.drop(file)
             raise
     else:
         body = _chunking_request(await _json(request))
-        received = await services.files.receive(_bytes(body.text), durable=False)
+        file = await services.files.receive(_bytes(body.text), durable=False)
     try:
         strategies = check_strategies(body.strategies)
-        work = services.stores.previews.cut(
-            received.path, body.filename, strategies, caller, limit=body.limit
-        )
-        found = await while_present(request, work)
+        work = services.stores.previews.cut(file.path, body.filename, strategies, caller, limit=body.limit)
+        cuts = await while_present(request, work)
     finally:
-        await services.files.drop(received)
-    return Listed(data=found)
+        await services.files.drop(file)
+    return Listed(data=cuts)
 
 
 async def _json(request: Request) -> Any:
@@ -100,13 +98,15 @@ async def _json(request: Request) -> Any:
 
 def _fields(fields: Mapping[str, str]) -> dict[str, Any]:
     """The fields beside the file; the list of strategies is JSON."""
-    found: dict[str, Any] = {name: value for name, value in fields.items() if name in ("strategies", "limit")}
-    if "strategies" in found:
+    options: dict[str, Any] = {
+        name: value for name, value in fields.items() if name in ("strategies", "limit")
+    }
+    if "strategies" in options:
         try:
-            found["strategies"] = orjson.loads(found["strategies"])
+            options["strategies"] = orjson.loads(options["strategies"])
         except orjson.JSONDecodeError as error:
             raise InvalidRequest("'strategies' must be a JSON list.", param="strategies") from error
-    return found
+    return options
 
 
 def _chunking_request(value: Any) -> ChunkingRequest:

@@ -41,12 +41,12 @@ async def apply_configuration(body: ApplyRequest, services: TheServices, caller:
     folder = Path(body.folder or "/")
     if not folder.is_absolute():
         raise InvalidRequest("'folder' must be an absolute path on the daemon's machine.", param="folder")
-    wanted = config.parse(body.configuration, folder, None)
-    done = await services.reconciler.apply(wanted, caller, prune=body.prune, dry_run=body.dry_run)
+    configuration = config.parse(body.configuration, folder, None)
+    changes = await services.reconciler.apply(configuration, caller, prune=body.prune, dry_run=body.dry_run)
     if not body.dry_run:
-        services.problems.applied(wanted)
+        services.problems.applied(configuration)
     return Applied(
-        changes=tuple(done),
+        changes=tuple(changes),
         dry_run=body.dry_run,
         ignored=tuple(key for key in ("keys", "guards", "settings") if body.configuration.get(key)),
     )

@@ -31,9 +31,9 @@ class Stopping(BaseModel):
 async def daemon_status(services: TheServices, caller: Caller) -> Status:
     """The daemon at a glance."""
     sees_models = caller.allows("models:read") or caller.allows("chat")
-    found = await services.stores.list(caller)
-    recommended = services.models.better.recommended
-    names = dict.fromkeys((*services.start_apps, *(row.name for row in found)))
+    store_rows = await services.stores.list(caller)
+    recommendation = services.models.better.recommended
+    names = dict.fromkeys((*services.start_apps, *(row.name for row in store_rows)))
     places = {name: place for place, name in enumerate(names)}
     apps = sorted(
         await services.registry.cards(caller, "app"), key=lambda card: places.get(card.name, len(places))
@@ -46,10 +46,10 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
         startup=tuple(services.startup),
         models=tuple(deployments.shown(services.models, caller)) if sees_models else (),
         stores=tuple(
-            [shown(info, services, caller) for info in await services.stores.describe(found, caller)]
+            [shown(info, services, caller) for info in await services.stores.describe(store_rows, caller)]
         ),
         apps=tuple(card.name for card in apps),
-        recommended=recommended,
+        recommended=recommendation,
         problems=tuple(await _problems(services)) if caller.admin else (),
         small_model=_small_model(services, apps) if sees_models else None,
     )
@@ -94,12 +94,12 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[Configure
 
 async def _problems(services: ApiServices) -> list[Problem]:
     """Those of the configuration and of the buckets, then the plugins that cannot be used."""
-    found = list(await services.problems.current())
+    problems = list(await services.problems.current())
     if (wrong := await services.places.problem()) is not None:
-        found.append(Problem(name="", place="settings.files", reason=wrong.message))
+        problems.append(Problem(name="", place="settings.files", reason=wrong.message))
     if (wrong := await services.models.downloads.bucket_problem()) is not None:
-        found.append(Problem(name="", place="settings.models_bucket", reason=wrong.message))
-    return found + [
+        problems.append(Problem(name="", place="settings.models_bucket", reason=wrong.message))
+    return problems + [
         Problem(
             name=plugin.name,
             place=f"plugins.{plugin.kind}",
@@ -124,7 +124,9 @@ def _small_model(services: ApiServices, apps: Sequence[Card]) -> SmallModel | No
 def _apps_using(names: Set[str], apps: Sequence[Card]) -> tuple[str, ...]:
     """The apps that ask one of the models ``names``, or an app that does."""
     uses = {card.name: {*card.labels.get("uses", ()), card.labels.get("model")} for card in apps}
-    found: set[str] = set()
-    while more := {app for app, used in uses.items() if app not in found and used & (names | found)}:
-        found |= more
-    return tuple(card.name for card in apps if card.name in found)
+    dependents: set[str] = set()
+    while new_dependents := {
+        app for app, used_names in uses.items() if app not in dependents and used_names & (names | dependents)
+    }:
+        dependents |= new_dependents
+    return tuple(card.name for card in apps if card.name in dependents)

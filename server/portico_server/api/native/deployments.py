@@ -106,10 +106,10 @@ async def list_deployments(services: TheServices, caller: ModelsReader) -> Liste
 async def create_deployment(body: DeploymentRequest, services: TheServices, _caller: Admin) -> Deployment:
     """Register a model; it is fetched and loaded at its first call, or by ``load``."""
     check_defaults(body.name, body.defaults)
-    given = body.model_dump() | {"aliases": tuple(body.aliases)}
+    fields = body.model_dump() | {"aliases": tuple(body.aliases)}
     if isinstance(body.replicas, list):
-        given["replicas"] = tuple(body.replicas)
-    return _deployment(await services.models.add(ModelSpec(**given)))
+        fields["replicas"] = tuple(body.replicas)
+    return _deployment(await services.models.add(ModelSpec(**fields)))
 
 
 @router.get("/deployments/{name:path}/logs")
@@ -161,8 +161,8 @@ async def delete_deployment(name: str, services: TheServices, _caller: Admin) ->
 @router.post("/models/plan")
 async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -> Plan:
     """Say how a model would run here or on other hardware, without running it."""
-    found = await services.models.plan(body.model, body.hardware, body.parameters)
-    return shaped(Plan, found)
+    plan_outcome = await services.models.plan(body.model, body.hardware, body.parameters)
+    return shaped(Plan, plan_outcome)
 
 
 @router.get("/models/better")

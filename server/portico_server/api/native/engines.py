@@ -46,7 +46,10 @@ async def engine_parameters(name: str, _caller: Admin) -> Listed[EngineParameter
         )
     options = engine.options if isinstance(engine, NamesOptions) else {}
     return Listed(
-        data=[EngineParameter(name=key, kind=one.kind, doc=one.doc) for key, one in options.items()]
+        data=[
+            EngineParameter(name=key, kind=engine_option.kind, doc=engine_option.doc)
+            for key, engine_option in options.items()
+        ]
     )
 
 

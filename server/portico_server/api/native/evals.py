@@ -65,14 +65,14 @@ async def search_settings(
     ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. ``dry_run`` only returns what that would take.
     """
     if body.get("dry_run"):
-        found = await services.searches.plan(eval_id, body, caller)
+        search_cost = await services.searches.plan(eval_id, body, caller)
         return EvalPlan(
-            trials=len(found.settings),
-            items=found.items,
-            asked=found.items_asked,
-            judged=found.judged,
-            trained=found.trained,
-            settings=tuple(found.settings[:MAX_SHOWN_SETTINGS_COUNT]),
+            trials=len(search_cost.settings),
+            items=search_cost.items,
+            asked=search_cost.items_asked,
+            judged=search_cost.judged,
+            trained=search_cost.trained,
+            settings=tuple(search_cost.settings[:MAX_SHOWN_SETTINGS_COUNT]),
         )
     row = await services.searches.create(eval_id, body, caller)
     return await _search(services, row)
@@ -103,8 +103,8 @@ async def apply_search(
     eval_id: str, search_id: str, choice: TrialChoice, services: TheServices, caller: Caller
 ) -> EvalApplied:
     """Deploy what the best trial changes in apps, as a new version of each."""
-    trial, versions, left = await services.searches.apply(eval_id, search_id, choice.trial, caller)
-    return EvalApplied(trial=trial.id, versions=dict(versions), left=dict(left))
+    trial, versions, unchanged = await services.searches.apply(eval_id, search_id, choice.trial, caller)
+    return EvalApplied(trial=trial.id, versions=dict(versions), left=dict(unchanged))
 
 
 async def _retrieved(services: ApiServices, eval_id: str, search_id: str, caller: Principal) -> EvalSearch:
@@ -126,20 +126,20 @@ def _shown(row: EvalSearchRow, trials: Any) -> EvalSearch:
 
 
 def _trial(row: EvalRunRow, objective: str) -> Trial:
-    done = row.tally
-    mean = statistics.of(done, objective)
+    tally = row.tally
+    mean = statistics.of(tally, objective)
     return Trial(
         id=row.id,
         settings=dict(row.settings or {}),
         status=row.status,
         score=mean.value,
         standard_error=mean.error,
-        done=statistics.count(done),
-        passed=done["pass"],
-        failed=done["fail"],
-        errored=done["error"],
-        tokens=statistics.tokens(done),
-        cost=statistics.cost(done),
-        seconds=done["seconds"],
+        done=statistics.count(tally),
+        passed=tally["pass"],
+        failed=tally["fail"],
+        errored=tally["error"],
+        tokens=statistics.tokens(tally),
+        cost=statistics.cost(tally),
+        seconds=tally["seconds"],
         error=None if row.error is None else EvalError(**row.error),
     )

@@ -34,8 +34,8 @@ async def list_facts(
     limit: Limit = 100,
 ) -> Listed[Fact]:
     """The caller's facts; of one ``store``, or learnt by one ``agent``."""
-    found = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
-    return Listed(data=[_fact(item) for item in found])
+    learnt_facts = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
+    return Listed(data=[_fact(item) for item in learnt_facts])
 
 
 @router.get("/sessions/{session_id}/facts")
@@ -44,8 +44,8 @@ async def list_session_facts(
 ) -> Listed[Fact]:
     """What was learnt in a session, the newest first."""
     session = await services.agents.sessions.get(session_id, caller)
-    found = await services.agents.facts.list(caller, session=session, limit=limit)
-    return Listed(data=[_fact(item) for item in found])
+    learnt_facts = await services.agents.facts.list(caller, session=session, limit=limit)
+    return Listed(data=[_fact(item) for item in learnt_facts])
 
 
 @router.patch("/facts/{fact_id}")

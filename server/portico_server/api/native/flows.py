@@ -100,8 +100,10 @@ async def run_flow(given: FlowInput, services: TheServices, caller: Caller) -> E
     Leaving cancels it, unless the flow is durable: then it continues, and its events are at ``/api/runs/{id}/events``.
     """
     flow = await services.flows.read(given.flow, caller)
-    answered = None if given.functions is None else frozenset(given.functions)
-    run = await services.flows.begin(flow, given.input, caller, given.history, answered=answered)
+    function_names = None if given.functions is None else frozenset(given.functions)
+    run = await services.flows.begin(
+        flow, given.input, caller, given.history, answered_functions=function_names
+    )
     return EventStream(
         events_of(services.runner, run, stay=flow.durability != "off"), {"x-portico-run": run.id}
     )
@@ -135,20 +137,23 @@ async def run_trace(
     ``svg``: the diagram of the flow as the run began with it; each step's box has its path as ``data-step``. Of a run
     in memory it is that of the deployed app.
     """
-    found = await find_run(services, run_id, caller)
+    found_run = await find_run(services, run_id, caller)
     if format == "svg":
-        return Response(svg(_diagram(services, caller, found)), media_type="image/svg+xml")
-    if found.elsewhere is None:
-        rows, result = await services.flows.journals.steps(run_id), _result(services, found.row, found.living)
+        return Response(svg(_diagram(services, caller, found_run)), media_type="image/svg+xml")
+    if found_run.elsewhere is None:
+        rows, result = (
+            await services.flows.journals.steps(run_id),
+            _result(services, found_run.row, found_run.living),
+        )
     else:
-        told = await found.elsewhere.ask(services, "steps")
-        rows, result = [StepRow(*each) for each in told["steps"]], told["result"]
+        trace = await found_run.elsewhere.ask(services, "steps")
+        rows, result = [StepRow(*step) for step in trace["steps"]], trace["result"]
     if format == "mermaid":
         return Response(gantt(run_id, rows), media_type="text/plain")
     return RunTrace(
         run=run_id,
         usage=tokens(sum(map(step_usage, rows), Usage())),
-        steps=[_step(each, full) for each in _with_result(rows, result)],
+        steps=[_step(row, full) for row in _with_result(rows, result)],
     )
 
 
@@ -169,9 +174,9 @@ async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: C
     return await retrieve_run(run.id, services, caller)
 
 
-def _diagram(services: ApiServices, caller: Principal, found: FoundRun) -> DiagramNode:
-    row = found.row
-    run = row or found.living or (found.elsewhere.description if found.elsewhere else None)
+def _diagram(services: ApiServices, caller: Principal, found_run: FoundRun) -> DiagramNode:
+    row = found_run.row
+    run = row or found_run.living or (found_run.elsewhere.description if found_run.elsewhere else None)
     assert run is not None
     if run.kind != FLOW_KIND:
         raise InvalidRequest(f"'{run.id}' is not a run of a flow, so it has no diagram.", param="format")

@@ -35,8 +35,8 @@ async def list_groups(store: str, services: TheServices, caller: Caller) -> List
     """The groups of a store, its own first."""
     row = await services.stores.get(store, caller)
     [info] = await services.stores.describe([row], caller)
-    found = await services.stores.groups.list(row, info.counts.completed)
-    return Listed(data=list(found))
+    chunk_groups = await services.stores.groups.list(row, info.counts.completed)
+    return Listed(data=list(chunk_groups))
 
 
 @router.post("")

@@ -46,14 +46,14 @@ async def plan_fine_tuning(
 ) -> TuningPlan:
     """Check the files and choose the recipe, without training."""
     caller.require("finetune")
-    found = await while_present(request, services.tuning.plan(body.spec(), caller))
+    job_plan = await while_present(request, services.tuning.plan(body.spec(), caller))
     return TuningPlan(
-        model=found.base.name,
-        parameters=found.base.parameters,
-        data=found.facts,
-        warnings=(*body.ignored(), *found.warnings),
-        recipe=found.recipe.to_json(),
-        command=tuple(training_command(Path("python"), found.recipe, Path("ORDER"))),
+        model=job_plan.base.name,
+        parameters=job_plan.base.parameters,
+        data=job_plan.facts,
+        warnings=(*body.ignored(), *job_plan.warnings),
+        recipe=job_plan.recipe.to_json(),
+        command=tuple(training_command(Path("python"), job_plan.recipe, Path("ORDER"))),
     )
 
 
@@ -83,12 +83,12 @@ async def follow_fine_tuning_job(
 
 async def _frames(services: ApiServices, job_id: str, caller: Principal, after: int) -> AsyncIterator[bytes]:
     yield b": %s\n\n" % job_id.encode()
-    async for found in services.tuning.follow(job_id, caller, after):
-        if isinstance(found, Job):
-            yield frame(after, "job", shapes.job(found).model_dump())
+    async for update in services.tuning.follow(job_id, caller, after):
+        if isinstance(update, Job):
+            yield frame(after, "job", shapes.job(update).model_dump())
         else:
-            after = found.seq
-            yield frame(after, found.kind, shapes.event(found).model_dump())
+            after = update.seq
+            yield frame(after, update.kind, shapes.event(update).model_dump())
 
 
 class BatchFileRequest(BaseModel, extra="forbid"):
@@ -101,5 +101,5 @@ class BatchFileRequest(BaseModel, extra="forbid"):
 @batch_router.post("/check")
 async def check_batch_file(body: BatchFileRequest, services: TheServices, caller: Caller) -> CheckedBatch:
     """Check each line of a file as a batch would."""
-    found = await services.batches.check(body.input_file_id, body.endpoint, caller)
-    return CheckedBatch(total=found.total, model=found.model or None, errors=tuple(found.problems))
+    lines = await services.batches.check(body.input_file_id, body.endpoint, caller)
+    return CheckedBatch(total=lines.total, model=lines.model or None, errors=tuple(lines.problems))

@@ -45,10 +45,10 @@ class KeyChange(BaseModel, extra="forbid"):
 @router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
     """All keys, oldest first. ``blocked``: in their place those who signed in and are kept out."""
-    stored = await auth.stored()
+    stored_bytes = await auth.stored()
     return Listed(
         data=[
-            shaped(Key, row, stored_bytes=stored.get(row.id, 0))
+            shaped(Key, row, stored_bytes=stored_bytes.get(row.id, 0))
             for row in (await auth.blocked() if blocked else auth.keys.list())
         ]
     )
@@ -63,11 +63,16 @@ async def _require_meant(filters: Mapping[str, Any], services: ApiServices, call
             if name != "*":
                 await services.stores.get(name, caller)
         except NotFound:
-            known = {card.name.casefold(): card.name for card in await services.stores.served.cards(caller)}
-            folded = name.strip().casefold()
-            if meant := known.get(folded) or known.get(misspelt(folded, known)):
+            store_names = {
+                card.name.casefold(): card.name for card in await services.stores.served.cards(caller)
+            }
+            folded_name = name.strip().casefold()
+            if meant_name := store_names.get(folded_name) or store_names.get(
+                misspelt(folded_name, store_names)
+            ):
                 raise InvalidRequest(
-                    f"There is no store '{name[:80]}', so this filter would withhold nothing. Did you mean '{meant}'? "
+                    f"There is no store '{name[:80]}', so this filter would withhold nothing. Did you "
+                    f"mean '{meant_name}'? "
                     "If another one is to have this name, make it first.",
                     code="store_not_found",
                     param=f"filters.{name}"[:200],

@@ -75,8 +75,8 @@ async def list_mcp_servers(services: TheServices, _caller: Admin) -> Listed[McpS
 @router.post("")
 async def add_mcp_server(body: NewServer, services: TheServices, caller: Admin) -> McpServer:
     """Hold a server from now on. Answers when it has started or could not; it is then tried again."""
-    given: dict[str, Any] = body.model_dump()
-    return await services.mcp.add(parse(given, "server"), caller.id)
+    server_fields: dict[str, Any] = body.model_dump()
+    return await services.mcp.add(parse(server_fields, "server"), caller.id)
 
 
 @router.get("/{name}")

@@ -51,20 +51,20 @@ class _Page:
 
     def histogram(self, name: str, doc: str, samples: Iterable[tuple[Mapping[str, str], Histogram]]) -> None:
         self._head(name, "histogram", doc)
-        for labels, found in samples:
+        for labels, histogram in samples:
             below = 0
-            for bound, count in zip((*map(str, found.bounds), "+Inf"), found.buckets, strict=True):
+            for bound, count in zip((*map(str, histogram.bounds), "+Inf"), histogram.buckets, strict=True):
                 below += count
                 self._sample(f"{name}_bucket", {**labels, "le": bound}, below)
-            self._sample(f"{name}_sum", labels, found.sum)
+            self._sample(f"{name}_sum", labels, histogram.sum)
             self._sample(f"{name}_count", labels, below)
 
     def _head(self, name: str, kind: str, doc: str) -> None:
         self._lines += [f"# HELP {name} {doc}", f"# TYPE {name} {kind}"]
 
     def _sample(self, name: str, labels: Mapping[str, str], value: float) -> None:
-        written = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
-        self._lines.append(f"{name}{{{written}}} {value:.10g}" if written else f"{name} {value:.10g}")
+        label_text = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
+        self._lines.append(f"{name}{{{label_text}}} {value:.10g}" if label_text else f"{name} {value:.10g}")
 
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"
@@ -83,7 +83,7 @@ def _daemon(page: _Page, services: ApiServices) -> None:
 
 
 def _calls(page: _Page, services: ApiServices) -> None:
-    found = [
+    series_rows = [
         ({"name": name, "operation": operation}, series) for name, operation, series in services.runner.tally
     ]
     page.metric(
@@ -92,7 +92,7 @@ def _calls(page: _Page, services: ApiServices) -> None:
         "Calls that have ended.",
         [
             ({**labels, "status": status}, count)
-            for labels, series in found
+            for labels, series in series_rows
             for status, count in sorted(series.statuses.items())
         ],
     )
@@ -102,7 +102,7 @@ def _calls(page: _Page, services: ApiServices) -> None:
         "Tokens; cached ones are part of the prompt.",
         [
             ({**labels, "kind": kind}, count)
-            for labels, series in found
+            for labels, series in series_rows
             for kind, count in (
                 ("prompt", series.prompt_tokens),
                 ("completion", series.completion_tokens),
@@ -115,15 +115,17 @@ def _calls(page: _Page, services: ApiServices) -> None:
         "portico_cost_dollars_total",
         "counter",
         "US dollars for calls of models whose price is known.",
-        [(labels, series.cost) for labels, series in found if series.cost],
+        [(labels, series.cost) for labels, series in series_rows if series.cost],
     )
     page.histogram(
-        "portico_call_seconds", "Duration of calls.", [(labels, series.duration) for labels, series in found]
+        "portico_call_seconds",
+        "Duration of calls.",
+        [(labels, series.duration) for labels, series in series_rows],
     )
     page.histogram(
         "portico_first_byte_seconds",
         "Time to the first byte of an answer, or to its first token in a stream.",
-        [(labels, series.first_byte) for labels, series in found if series.first_byte.count],
+        [(labels, series.first_byte) for labels, series in series_rows if series.first_byte.count],
     )
 
 
@@ -141,7 +143,7 @@ def _answers(page: _Page, services: ApiServices) -> None:
     page.histogram(
         "portico_http_request_seconds",
         "Seconds from a request to the end of its answer, streams included.",
-        [({"route": route}, found) for route, found in sorted(signals.durations.items())],
+        [({"route": route}, histogram) for route, histogram in sorted(signals.durations.items())],
     )
     page.histogram(
         "portico_event_loop_lag_seconds",
@@ -157,28 +159,28 @@ def _answers(page: _Page, services: ApiServices) -> None:
 
 
 def _database(page: _Page, services: ApiServices) -> None:
-    load = [({"operation": name}, found) for name, found in services.database.load().items()]
+    load = [({"operation": name}, timings) for name, timings in services.database.load().items()]
     page.histogram(
         "portico_database_seconds",
         "What transactions took.",
-        [(labels, found.took) for labels, found in load],
+        [(labels, timings.took) for labels, timings in load],
     )
     page.histogram(
         "portico_database_wait_seconds",
         "What they waited for a thread and its connection.",
-        [(labels, found.waited) for labels, found in load],
+        [(labels, timings.waited) for labels, timings in load],
     )
     page.metric(
         "portico_database_waiting",
         "gauge",
         "Transactions that wait for a connection of their pool.",
-        [(labels, found.waiting) for labels, found in load],
+        [(labels, timings.waiting) for labels, timings in load],
     )
     page.metric(
         "portico_database_running",
         "gauge",
         "Transactions in progress or waiting.",
-        [(labels, found.running) for labels, found in load],
+        [(labels, timings.running) for labels, timings in load],
     )
 
 

@@ -121,14 +121,14 @@ async def list_prompts(
     """The newest version of each prompt, by name."""
     if all:
         caller.require("admin")
-    found = await services.prompts.list(caller, everyone=all)
-    return Listed(data=[Prompt.of(prompt, caller) for prompt in found])
+    prompt_rows = await services.prompts.list(caller, include_all=all)
+    return Listed(data=[Prompt.of(prompt, caller) for prompt in prompt_rows])
 
 
 @router.post("")
 async def save_prompt(body: NewPrompt, services: TheServices, caller: Caller) -> Prompt:
     """Keep a prompt. The same content twice makes one version."""
-    prompt, _made = await services.prompts.save(spec.parse(body.model_dump()), caller)
+    prompt, _is_made = await services.prompts.save(spec.parse(body.model_dump()), caller)
     return Prompt.of(prompt, caller)
 
 
@@ -174,8 +174,8 @@ async def export_prompt(
 @router.get("/{name:path}/versions")
 async def list_prompt_versions(name: str, services: TheServices, caller: Caller) -> Listed[Prompt]:
     """Every version of a prompt, newest first."""
-    found = await services.prompts.history(name, caller)
-    return Listed(data=[Prompt.of(prompt, caller) for prompt in found])
+    prompt_rows = await services.prompts.history(name, caller)
+    return Listed(data=[Prompt.of(prompt, caller) for prompt in prompt_rows])
 
 
 @router.post("/{name:path}/render")

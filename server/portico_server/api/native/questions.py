@@ -110,7 +110,7 @@ async def question_events(services: TheServices, caller: Caller) -> EventStream:
 @router.post("/claim")
 async def claim_questions(body: Claim, services: TheServices, caller: Caller, request: Request) -> Claims:
     """Take functions to execute. What a worker does not answer before its lease runs out, another one gets."""
-    claimed = await while_present(
+    claim_result = await while_present(
         request,
         services.questions.claim(
             caller,
@@ -124,7 +124,8 @@ async def claim_questions(body: Claim, services: TheServices, caller: Caller, re
         ),
     )
     return Claims(
-        data=[QuestionDescription.model_validate(row) for row in claimed.taken], lost=list(claimed.lost)
+        data=[QuestionDescription.model_validate(row) for row in claim_result.taken],
+        lost=list(claim_result.lost),
     )
 
 
@@ -142,11 +143,11 @@ async def answer_question(
     row = await services.questions.answer(
         question_id,
         caller,
-        accepted=reply.accepted,
+        is_accepted=reply.accepted,
         value=reply.value,
         note=reply.note,
         worker=reply.worker,
-        granted=services.served.granted(caller),
+        granted_functions=services.served.granted(caller),
     )
     return QuestionDescription.model_validate(row)
 

@@ -72,15 +72,15 @@ async def list_runs(
     page = await services.database.read(runs.newest, limit, owner, after=after)
     # A run in memory that is older than the last row of a page stands on a later one.
     oldest = page.data[-1].id if page.has_more else ""
-    found = {
+    run_descriptions = {
         run.id: _living(run)
         for run in services.runner.list()
         if not run.behind and caller.sees(run.caller.id)
         if run.id > oldest and (after is None or run.id < after)
     }
     for row in page.data:
-        found[row.id] = _described(row, services.runner.get(row.id))
-    newest = sorted(found.values(), key=lambda run: run.id, reverse=True)
+        run_descriptions[row.id] = _described(row, services.runner.get(row.id))
+    newest = sorted(run_descriptions.values(), key=lambda run: run.id, reverse=True)
     return ListedPart(data=newest[:limit], has_more=page.has_more or len(newest) > limit)
 
 
@@ -94,34 +94,36 @@ class PruneRequest(BaseModel, extra="forbid"):
 @router.post("/prune")
 async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) -> Pruned:
     """Remove ended runs that are old, with what hangs on them, as the daemon does every hour."""
-    gone = await services.retention.prune(runs_days=body.days, dry_run=body.dry_run)
-    return shaped(Pruned, gone, dry_run=body.dry_run)
+    pruned_counts = await services.retention.prune(runs_days=body.days, dry_run=body.dry_run)
+    return shaped(Pruned, pruned_counts, dry_run=body.dry_run)
 
 
 @router.get("/{run_id}")
 async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """One run."""
-    found = await find_run(services, run_id, caller)
-    row, living = found.row, found.living
-    if found.elsewhere is not None:
-        return found.elsewhere.description
+    found_run = await find_run(services, run_id, caller)
+    row, living = found_run.row, found_run.living
+    if found_run.elsewhere is not None:
+        return found_run.elsewhere.description
     if row is None:
         assert living is not None
         return _living(living)
-    described = _described(row, living)
+    run_description = _described(row, living)
     if living is None:
-        described = replace(described, last_event=await services.database.read(runs.last_event, run_id))
-    spent = await services.database.read(steps.run_usage, run_id)
-    return replace(described, usage=tokens(spent) if spent is not None else None)
+        run_description = replace(
+            run_description, last_event=await services.database.read(runs.last_event, run_id)
+        )
+    usage = await services.database.read(steps.run_usage, run_id)
+    return replace(run_description, usage=tokens(usage) if usage is not None else None)
 
 
 @router.post("/{run_id}/cancel")
 async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
     """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
-    found = await find_run(services, run_id, caller)
-    row, living = found.row, found.living
-    if found.elsewhere is not None:
-        while (description := await found.elsewhere.ask(services, "cancel"))["finished_at"] is None:
+    found_run = await find_run(services, run_id, caller)
+    row, living = found_run.row, found_run.living
+    if found_run.elsewhere is not None:
+        while (description := await found_run.elsewhere.ask(services, "cancel"))["finished_at"] is None:
             continue  # each question waits for it there
         return _elsewhere(description)
     if living is not None:
@@ -145,12 +147,12 @@ async def run_events(
     after: Seen,
 ) -> EventStream:
     """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
-    found = await find_run(services, run_id, caller)
-    if found.elsewhere is not None:
-        return EventStream(_events_elsewhere(services, found.elsewhere, after))
-    if found.row is None:
-        assert found.living is not None
-        return EventStream(_live_events(found.living, after))
+    found_run = await find_run(services, run_id, caller)
+    if found_run.elsewhere is not None:
+        return EventStream(_events_elsewhere(services, found_run.elsewhere, after))
+    if found_run.row is None:
+        assert found_run.living is not None
+        return EventStream(_live_events(found_run.living, after))
     return EventStream(_durable_events(services, run_id, after))
 
 
@@ -161,19 +163,19 @@ class RunElsewhere:
     daemon: str
     description: RunDescription
 
-    async def ask(self, services: ApiServices, do: str, **more: Any) -> Any:
+    async def ask(self, services: ApiServices, do: str, **arguments: Any) -> Any:
         """What that daemon says. Raises `Unavailable` if it has gone, and the run with it, or does not answer."""
         run_id = self.description.id
-        question = {"do": do, "run": run_id, **more}
-        told = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)
-        if told is None:
+        question = {"do": do, "run": run_id, **arguments}
+        reply = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)
+        if reply is None:
             raise Unavailable(
                 f"The daemon that had the run '{run_id}' in memory has gone or has forgotten it, and the run with it. "
                 "Durable runs outlive their daemon.",
                 code="run_lost",
                 param="id",
             )
-        return told[1]
+        return reply[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,25 +192,27 @@ async def find_run(services: ApiServices, run_id: str, caller: Principal) -> Fou
     living = services.runner.get(run_id)
     row = await services.database.read(runs.get, run_id)
     if row is None and living is None and is_id(run_id, "run_"):
-        told = await services.feed.ask(internal.RUN_QUESTION, {"do": "describe", "run": run_id})
-        if told is not None and caller.sees(told[1]["owner"]):
-            return FoundRun(None, None, RunElsewhere(told[0], _elsewhere(told[1])))
+        description = await services.feed.ask(internal.RUN_QUESTION, {"do": "describe", "run": run_id})
+        if description is not None and caller.sees(description[1]["owner"]):
+            return FoundRun(None, None, RunElsewhere(description[0], _elsewhere(description[1])))
     owner = row.owner if row else living.caller.id if living else ""
     if (row is None and living is None) or not caller.sees(owner):
-        lost = " A run in memory ends with its daemon." if services.database.postgres else ""
+        loss_notice = " A run in memory ends with its daemon." if services.database.postgres else ""
         raise NotFound(
-            f"There is no run '{run_id}', or it ended long ago.{lost}", code="run_not_found", param="id"
+            f"There is no run '{run_id}', or it ended long ago.{loss_notice}",
+            code="run_not_found",
+            param="id",
         )
     return FoundRun(row, living)
 
 
 async def _events_elsewhere(services: ApiServices, run: RunElsewhere, after: int) -> AsyncIterator[bytes]:
     yield b": %s\n\n" % run.description.id.encode()
-    ended = False
-    while not ended:
-        told = await run.ask(services, "events", after=after)
-        ended = told["ended"]
-        for number, kind, event in told["events"]:
+    has_ended = False
+    while not has_ended:
+        reply = await run.ask(services, "events", after=after)
+        has_ended = reply["ended"]
+        for number, kind, event in reply["events"]:
             after = number
             yield frame(number, kind, event)
 
@@ -241,10 +245,10 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
             return
         if services.scheduler.stopping:
             return  # it is put back into the queue: the next request gets the rest
-        arrived = await services.runner.arrival(run_id, POLL_INTERVAL_S, after=run)
-        if arrived is None:
+        arrived_run = await services.runner.arrival(run_id, POLL_INTERVAL_S, after=run)
+        if arrived_run is None:
             continue
-        run = arrived
+        run = arrived_run
         async for number, live in run.log.follow(after):
             if not isinstance(live, Finished | Failed):  # the ending is sent once the row has it
                 after, end = number, number + 1
@@ -269,8 +273,10 @@ def _living(run: Run) -> RunDescription:
     )
 
 
-def _elsewhere(told: Mapping[str, Any]) -> RunDescription:
-    return shaped(RunDescription, None, **{field.name: told[field.name] for field in fields(RunDescription)})
+def _elsewhere(description: Mapping[str, Any]) -> RunDescription:
+    return shaped(
+        RunDescription, None, **{field.name: description[field.name] for field in fields(RunDescription)}
+    )
 
 
 def tokens(usage: Usage) -> RunTokens:

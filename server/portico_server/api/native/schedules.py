@@ -76,8 +76,8 @@ async def list_schedules(
     """The caller's schedules and the shared ones, by name."""
     if all:
         caller.require("admin")
-    found = await services.schedules.list(caller, everyone=all)
-    return Listed(data=[_schedule(row, caller) for row in found])
+    schedule_rows = await services.schedules.list(caller, include_all=all)
+    return Listed(data=[_schedule(row, caller) for row in schedule_rows])
 
 
 @router.post("")
@@ -105,8 +105,8 @@ async def change_schedule(
     schedule: str, body: ScheduleChange, services: TheServices, caller: Caller
 ) -> Schedule:
     """Change the fields that are given. Intervals are counted from now if its times change."""
-    given = body.model_dump(exclude_unset=True)
-    return _schedule(await services.schedules.change(schedule, given, caller), caller)
+    changes = body.model_dump(exclude_unset=True)
+    return _schedule(await services.schedules.change(schedule, changes, caller), caller)
 
 
 @router.delete("/{schedule}")
@@ -146,8 +146,8 @@ async def list_scheduled_runs(
     schedule: str, services: TheServices, caller: Caller, limit: Count = 20
 ) -> Listed[ScheduledRun]:
     """What came of the last times, the newest first. The last hundred are kept."""
-    found = await services.schedules.times(schedule, caller, limit)
-    return Listed(data=[_scheduled(row) for row in found])
+    schedule_times = await services.schedules.times(schedule, caller, limit)
+    return Listed(data=[_scheduled(row) for row in schedule_times])
 
 
 def _schedule(row: ScheduleRow, caller: Principal) -> Schedule:

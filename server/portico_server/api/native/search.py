@@ -102,18 +102,18 @@ async def search_stores(
     """Passages of several stores that answer a question, ranked together."""
     rows = [await services.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     with Presence(request.scope["portico.exchange"]):
-        found = await many_stores.search_stores(
-            rows, question.search(), services.runner, caller, routed=question.route
+        search_result = await many_stores.search_stores(
+            rows, question.search(), services.runner, caller, is_routed=question.route
         )
-    return answer(found)
+    return answer(search_result)
 
 
-def answer(found: SearchResult) -> SearchAnswer:
+def answer(search_result: SearchResult) -> SearchAnswer:
     """What was found as this protocol adapter shows it."""
     return SearchAnswer(
-        data=[asdict(passage) for passage in found.passages],
+        data=[asdict(passage) for passage in search_result.passages],
         trace=[
             {**asdict(stage), "candidates": [list(candidate) for candidate in stage.candidates]}
-            for stage in found.trace
+            for stage in search_result.trace
         ],
     )

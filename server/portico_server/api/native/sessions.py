@@ -93,12 +93,16 @@ class RatedAnswer(Rating):
         about = message.extra_info or {}
         rating = about[RATING]
         system = about.get("instructions")
-        said = [message_of(each.message) for each in row.before]
-        told = [RatedMessage(role="system", content=system)] if isinstance(system, str) and system else []
-        told += [
-            RatedMessage(role="user" if each.sender == "user" else "assistant", content=each.content)
-            for each in said
-            if each.type is None
+        agent_messages = [message_of(message_row.message) for message_row in row.before]
+        rated_messages = (
+            [RatedMessage(role="system", content=system)] if isinstance(system, str) and system else []
+        )
+        rated_messages += [
+            RatedMessage(
+                role="user" if agent_message.sender == "user" else "assistant", content=agent_message.content
+            )
+            for agent_message in agent_messages
+            if agent_message.type is None
         ]
         moment = rating.get("rated_at")
         return cls(
@@ -111,7 +115,7 @@ class RatedAnswer(Rating):
             correction=str(rating.get("correction") or ""),
             note=str(rating.get("note") or ""),
             rated_at=moment if isinstance(moment, float) else message.created_at,
-            messages=tuple(told),
+            messages=tuple(rated_messages),
             answer=message.content if isinstance(message.content, str) else tuple(message.content),
         )
 

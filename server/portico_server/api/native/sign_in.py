@@ -82,11 +82,11 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
     """Where the issuer sends a browser back to; it continues to the page, which says what went wrong."""
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
-    started = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
+    start_cookie = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
     response = Response(status_code=303, headers={**_PRIVATE, "Location": "/"})
     _set_cookie(response, base, STARTED, "", 0)
     try:
-        secret = await services.sign_ins.finish(started, dict(request.query_params), base + CALLBACK)
+        secret = await services.sign_ins.finish(start_cookie, dict(request.query_params), base + CALLBACK)
         _set_cookie(response, base, SIGNED_IN, secret, None)
     except SignInFailed as error:
         response.headers["Location"] = f"/?sign-in={error.code}"
@@ -123,5 +123,5 @@ def _set_cookie(response: Response, base: str, name: str, value: str, life_s: in
     # Coming back from the issuer is a request from another site; no other needs to carry a cookie of ours.
     same_site = "Lax" if name == STARTED else "Strict"
     secure = base.startswith("https:")
-    made: Any = cookies.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)
-    response.headers.append("Set-Cookie", made)
+    cookie: Any = cookies.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)
+    response.headers.append("Set-Cookie", cookie)

@@ -169,7 +169,7 @@ async def delete_store(store: str, services: TheServices, caller: Caller) -> Rem
 async def sync_store(store: str, services: TheServices, caller: Caller) -> StartedRun:
     """Look at the folder or source again: add, change and remove what is new, changed and gone."""
     return StartedRun(
-        run=await services.stores.sync(await services.stores.get(store, caller, "write", whole=True))
+        run=await services.stores.sync(await services.stores.get(store, caller, "write", is_whole=True))
     )
 
 
@@ -191,7 +191,7 @@ async def reindex_store(
 @router.get("/{store}/sync/plan")
 async def plan_sync(store: str, services: TheServices, caller: Caller) -> SyncPlan:
     """What a sync would do now, without doing it."""
-    return await services.stores.plan(await services.stores.get(store, caller, "write", whole=True))
+    return await services.stores.plan(await services.stores.get(store, caller, "write", is_whole=True))
 
 
 @router.post("/{store}/search")
@@ -207,11 +207,11 @@ async def _found(
 ) -> SearchResult:
     row = await services.stores.get(store, caller)
     with Presence(exchange):
-        found = await services.runner.call(
+        search_result = await services.runner.call(
             "search", f"store/{row.id}", question.search(), caller, services.stores.served.servable(row)
         )
-    assert isinstance(found, SearchResult)
-    return found
+    assert isinstance(search_result, SearchResult)
+    return search_result
 
 
 SEARCH_PATH: Final = f"{router.prefix}/{{store}}/search"
@@ -233,8 +233,8 @@ async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
         return False
     assert exchange.caller is not None
     exchange.scope["portico.route"] = SEARCH_PATH
-    found = await _found(store, question, exchange, services, exchange.caller)
-    await exchange.answer(200, orjson.dumps({"data": found.passages, "trace": found.trace}))
+    search_result = await _found(store, question, exchange, services, exchange.caller)
+    await exchange.answer(200, orjson.dumps({"data": search_result.passages, "trace": search_result.trace}))
     return True
 
 
@@ -291,9 +291,12 @@ async def list_file_chunks(
     ``group``: one of the store's groups; left out, its own.
     """
     row = await services.stores.get(store, caller)
-    found, more = await services.stores.contents.chunks(row, file_id, group, after, limit)
-    data = [FileChunk(chunk=each.id, number=each.ordinal, text=each.text, place=each.place) for each in found]
-    return ListedPart(data=data, has_more=more)
+    chunk_rows, has_more = await services.stores.contents.chunks(row, file_id, group, after, limit)
+    data = [
+        FileChunk(chunk=chunk_row.id, number=chunk_row.ordinal, text=chunk_row.text, place=chunk_row.place)
+        for chunk_row in chunk_rows
+    ]
+    return ListedPart(data=data, has_more=has_more)
 
 
 class PageRequest(BaseModel, extra="forbid"):
@@ -350,12 +353,12 @@ async def export_graph(store: str, services: TheServices, caller: Caller) -> Str
 @router.get("/{store}/skipped")
 async def list_skipped_files(store: str, services: TheServices, caller: Caller) -> SkippedFiles:
     """What lies in the folder or source of a store and is not read, and why."""
-    found = await services.stores.skipped(await services.stores.get(store, caller, whole=True))
+    skipped_rows = await services.stores.skipped(await services.stores.get(store, caller, is_whole=True))
     return SkippedFiles(
-        data=[SkippedFile(name=name, reason=reason) for name, reason in found.names.items()],
-        reasons=dict(found.reasons),
-        total=sum(found.reasons.values()),
-        looked_at=found.looked_at or None,
+        data=[SkippedFile(name=name, reason=reason) for name, reason in skipped_rows.names.items()],
+        reasons=dict(skipped_rows.reasons),
+        total=sum(skipped_rows.reasons.values()),
+        looked_at=skipped_rows.looked_at or None,
     )
 
 

@@ -84,5 +84,7 @@ async def usage_course(
     await services.usage.flush()
     first = max(since, time.time() - MAX_COURSE_S[step])
     rows = await services.database.read(usage.course, first, step, by, key_id)
-    named = {row.id: row.name for row in auth.keys.list()} if by == "key" else {}
-    return Listed(data=[UsagePoint(**row, name=named.get(row["series"], row["series"])) for row in rows])
+    series_names = {row.id: row.name for row in auth.keys.list()} if by == "key" else {}
+    return Listed(
+        data=[UsagePoint(**row, name=series_names.get(row["series"], row["series"])) for row in rows]
+    )

@@ -86,14 +86,14 @@ async def claim_calls(
     404 with the code ``worker_not_found``: join again.
     """
     try:
-        claimed = await while_present(
+        claim_result = await while_present(
             request,
             services.questions.claim(
                 caller,
                 worker,
                 body.lease_seconds,
                 names=(),
-                granted=services.served.heard(caller, worker),
+                granted_functions=services.served.heard(caller, worker),
                 limit=body.limit,
                 wait=body.wait,
                 holding=body.holding,
@@ -104,7 +104,8 @@ async def claim_calls(
         raise
     services.served.heard(caller, worker)
     return Claims(
-        data=[QuestionDescription.model_validate(row) for row in claimed.taken], lost=list(claimed.lost)
+        data=[QuestionDescription.model_validate(row) for row in claim_result.taken],
+        lost=list(claim_result.lost),
     )
 
 

@@ -73,10 +73,10 @@ class OllamaAnswer:
 
 def _arguments(text: str) -> Any:
     try:
-        found = orjson.loads(text or "{}")
+        arguments = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return arguments if isinstance(arguments, dict) else {}
 
 
 Piece = tuple[str, str]
@@ -88,11 +88,11 @@ async def pieces_of_model(
 ) -> AsyncGenerator[Piece, None]:
     """What a model answers, as it comes; calls, the end and the tokens go into ``answer``."""
     operation: Any = "completions" if "prompt" in body else "chat/completions"
-    relayed = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
-    if relayed.answered_by:
-        answer.model = relayed.answered_by
+    relay_response = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
+    if relay_response.answered_by:
+        answer.model = relay_response.answered_by
     try:
-        async for chunk in relayed.chunks:
+        async for chunk in relay_response.chunks:
             for line in chunk.split(b"\n"):
                 data = line.removeprefix(b"data:").strip()
                 if line.startswith(b"data:") and data != b"[DONE]":
@@ -102,8 +102,8 @@ async def pieces_of_model(
                         answer.finish = choice.get("finish_reason") or answer.finish
                         yield delta.get("content") or delta.get("refusal") or "", thoughts_in(delta)
     finally:
-        await close_source(relayed.chunks)
-        answer.usage = relayed.usage
+        await close_source(relay_response.chunks)
+        answer.usage = relay_response.usage
 
 
 async def pieces_of_app(
@@ -116,16 +116,16 @@ async def pieces_of_app(
         if key not in ("model", "messages", "stream", "stream_options")
     }
     run = services.runner.start("chat/completions", name, Chat(tuple(body["messages"]), options), caller)
-    started = False
+    has_started = False
     try:
         async for _number, event in run.log.follow():
             if isinstance(event, Delta) and event.text:
-                started = True
+                has_started = True
                 yield event.text, ""
         reply = await services.runner.wait(run)
         if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{name}' answered a conversation with something else.")
-        if not started:
+        if not has_started:
             yield reply.content, ""
         for index, call in enumerate(reply.tool_calls):
             answer.calls[index] = {"name": call.name, "arguments": call.arguments}

@@ -58,12 +58,12 @@ async def _answer(
     texts, thoughts = [], []
     with Presence(exchange):
         async with aclosing(pieces):
-            async for text, thought in pieces:
+            async for text, is_thought in pieces:
                 answer.first = answer.first or time.perf_counter()
                 texts.append(text)
-                thoughts.append(thought)
-    whole = write("".join(texts), "".join(thoughts), answer.called())
-    await exchange.answer(200, orjson.dumps({**answer.head(), **whole, **answer.end()}))
+                thoughts.append(is_thought)
+    document = write("".join(texts), "".join(thoughts), answer.called())
+    await exchange.answer(200, orjson.dumps({**answer.head(), **document, **answer.end()}))
 
 
 async def _load(
@@ -99,10 +99,10 @@ async def chat(exchange: Exchange, services: ApiServices) -> None:
     if not body.get("messages"):
         await _load(exchange, services, body, name, servable, chat_fields)
         return
-    asked = {"model": name, "messages": chat_messages(body), **chat_options(body, servable.card)}
+    request_body = {"model": name, "messages": chat_messages(body), **chat_options(body, servable.card)}
     if body.get("tools"):
-        asked["tools"] = body["tools"]
-    await _answer(exchange, services, body, asked, servable, chat_fields)
+        request_body["tools"] = body["tools"]
+    await _answer(exchange, services, body, request_body, servable, chat_fields)
 
 
 async def generate(exchange: Exchange, services: ApiServices) -> None:
@@ -120,13 +120,13 @@ async def generate(exchange: Exchange, services: ApiServices) -> None:
         return
     options = chat_options(body, servable.card)
     if continues:
-        asked = {"model": name, "prompt": body["prompt"], **options}
+        request_body = {"model": name, "prompt": body["prompt"], **options}
         if body.get("suffix"):
-            asked["suffix"] = body["suffix"]
+            request_body["suffix"] = body["suffix"]
     else:
         system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
         content = (
             with_pictures(body["prompt"], body["images"], "images") if body.get("images") else body["prompt"]
         )
-        asked = {"model": name, "messages": [*system, {"role": "user", "content": content}], **options}
-    await _answer(exchange, services, body, asked, servable, generate_fields)
+        request_body = {"model": name, "messages": [*system, {"role": "user", "content": content}], **options}
+    await _answer(exchange, services, body, request_body, servable, generate_fields)

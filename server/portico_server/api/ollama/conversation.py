@@ -17,58 +17,63 @@ _PICTURES: Final = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklGR": "web
 
 def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
     """The options of a chat completion or a completion. Those that place a model in memory are the daemon's own."""
-    given = body.get("options") or {}
+    options = body.get("options") or {}
     names = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty")
-    found = {name: given[name] for name in (*names, "repeat_penalty") if given.get(name) is not None}
-    if given.get("stop"):
-        found["stop"] = given["stop"]
-    if (given.get("num_predict") or 0) > 0:
-        found["max_tokens"] = given["num_predict"]
-    wanted = body.get("format")
-    if wanted == "json":
-        found["response_format"] = {"type": "json_object"}
-    elif isinstance(wanted, dict):
-        found["response_format"] = {
+    chat_fields = {
+        name: options[name] for name in (*names, "repeat_penalty") if options.get(name) is not None
+    }
+    if options.get("stop"):
+        chat_fields["stop"] = options["stop"]
+    if (options.get("num_predict") or 0) > 0:
+        chat_fields["max_tokens"] = options["num_predict"]
+    response_format = body.get("format")
+    if response_format == "json":
+        chat_fields["response_format"] = {"type": "json_object"}
+    elif isinstance(response_format, dict):
+        chat_fields["response_format"] = {
             "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": wanted},
+            "json_schema": {"name": "answer", "schema": response_format},
         }
-    elif wanted:
+    elif response_format:
         wrong("format", "must be 'json' or a JSON schema")
     think = body.get("think")
     if THOUGHTS in card.capabilities and think is not None:
         if isinstance(think, str):
-            found["reasoning_effort"] = think
+            chat_fields["reasoning_effort"] = think
         else:
-            found["chat_template_kwargs"] = {"enable_thinking": bool(think)}
-    return found
+            chat_fields["chat_template_kwargs"] = {"enable_thinking": bool(think)}
+    return chat_fields
 
 
 def chat_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Messages as a chat completion has them: calls get ids, and results of tools those of the calls before them."""
-    found: list[dict[str, Any]] = []
-    waiting: list[tuple[str, str]] = []
+    found_chat_messages: list[dict[str, Any]] = []
+    pending_calls: list[tuple[str, str]] = []
     for index, message in enumerate(body.get("messages") or ()):
         at = f"messages[{index}]"
-        made: dict[str, Any] = {"role": message.get("role"), "content": message.get("content") or ""}
+        chat_message: dict[str, Any] = {"role": message.get("role"), "content": message.get("content") or ""}
         if images := message.get("images"):
-            made["content"] = with_pictures(made["content"], images, f"{at}.images")
+            chat_message["content"] = with_pictures(chat_message["content"], images, f"{at}.images")
         if calls := message.get("tool_calls"):
             if not isinstance(calls, list):
                 wrong_type(f"{at}.tool_calls", "a list", calls)
-            made["tool_calls"] = [
+            chat_message["tool_calls"] = [
                 _asked_call(call, f"call_{index}_{n}", f"{at}.tool_calls[{n}]")
                 for n, call in enumerate(calls)
             ]
-            waiting += [(call["id"], call["function"]["name"]) for call in made["tool_calls"]]
+            pending_calls += [(call["id"], call["function"]["name"]) for call in chat_message["tool_calls"]]
         if message.get("role") == "tool":
             name = message.get("tool_name") or message.get("name")
-            answered = next((one for one in waiting if one[1] == name), waiting[0] if waiting else None)
-            if answered is None:
+            answered_call = next(
+                (call for call in pending_calls if call[1] == name),
+                pending_calls[0] if pending_calls else None,
+            )
+            if answered_call is None:
                 wrong(at, "answers a call, but no message before it calls a tool")
-            waiting.remove(answered)
-            made["tool_call_id"] = answered[0]
-        found.append(made)
-    return found
+            pending_calls.remove(answered_call)
+            chat_message["tool_call_id"] = answered_call[0]
+        found_chat_messages.append(chat_message)
+    return found_chat_messages
 
 
 def _asked_call(call: Any, call_id: str, at: str) -> dict[str, Any]:

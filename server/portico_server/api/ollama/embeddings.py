@@ -28,17 +28,17 @@ async def embed(exchange: Exchange, services: ApiServices) -> None:
     """Vectors of one text or many."""
     body = await exchange.json()
     EMBEDDED.check(body)
-    started = time.perf_counter()
-    found = await _embedded(exchange, services, body)
+    start_time = time.perf_counter()
+    embeddings = await _embedded(exchange, services, body)
     await exchange.answer(
         200,
         orjson.dumps(
             {
                 "model": body["model"],
-                "embeddings": [one["embedding"] for one in found["data"]],
-                "total_duration": int((time.perf_counter() - started) * 1e9),
+                "embeddings": [item["embedding"] for item in embeddings["data"]],
+                "total_duration": int((time.perf_counter() - start_time) * 1e9),
                 "load_duration": 0,
-                "prompt_eval_count": found["usage"]["prompt_tokens"],
+                "prompt_eval_count": embeddings["usage"]["prompt_tokens"],
             }
         ),
     )
@@ -48,24 +48,36 @@ async def embed_one(exchange: Exchange, services: ApiServices) -> None:
     """The vector of one text."""
     body = await exchange.json()
     EMBEDDED_ONE.check(body)
-    found = await _embedded(exchange, services, {"model": body["model"], "input": body["prompt"]})
-    await exchange.answer(200, orjson.dumps({"embedding": found["data"][0]["embedding"]}))
+    embeddings = await _embedded(exchange, services, {"model": body["model"], "input": body["prompt"]})
+    await exchange.answer(200, orjson.dumps({"embedding": embeddings["data"][0]["embedding"]}))
 
 
 async def _embedded(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The answer as OpenAI's API has it."""
     caller = caller_of(exchange)
-    asked = {name: body[name] for name in ("model", "input", "dimensions") if body.get(name) is not None}
-    EMBEDDING.check(asked)
+    request_body = {
+        name: body[name] for name in ("model", "input", "dimensions") if body.get(name) is not None
+    }
+    EMBEDDING.check(request_body)
     name, servable = await named_servable(services, body["model"], "embeddings", caller)
-    asked["model"] = name
+    request_body["model"] = name
     with Presence(exchange):
         if relays(servable):
-            relayed = await services.runner.relay(servable, name, Relay("embeddings", asked), caller)
-            found: Mapping[str, Any] = parsed_answer(b"".join([chunk async for chunk in relayed.chunks]))
-            return found
-        texts = (asked["input"],) if isinstance(asked["input"], str) else tuple(asked["input"])
-        result = await services.runner.call("embeddings", name, Embed(texts, asked.get("dimensions")), caller)
+            relay_response = await services.runner.relay(
+                servable, name, Relay("embeddings", request_body), caller
+            )
+            embeddings: Mapping[str, Any] = parsed_answer(
+                b"".join([chunk async for chunk in relay_response.chunks])
+            )
+            return embeddings
+        texts = (
+            (request_body["input"],)
+            if isinstance(request_body["input"], str)
+            else tuple(request_body["input"])
+        )
+        result = await services.runner.call(
+            "embeddings", name, Embed(texts, request_body.get("dimensions")), caller
+        )
     if not isinstance(result, Vectors):
         raise PorticoError(f"'{name}' answered an embedding request with something else.")
     return document(result, name, None)

@@ -28,31 +28,36 @@ async def tags(exchange: Exchange, services: ApiServices) -> None:
     """Every name that a request may carry: models, apps and aliases."""
     caller = caller_of(exchange)
     cards = {card.name: card for card in await services.registry.cards(caller, "model", "app")}
-    named = list(cards.items())
-    named += [
+    named_cards = list(cards.items())
+    named_cards += [
         (alias, cards[target])
         for alias, target in sorted(services.registry.aliases.meanings.items())
         if target in cards and alias not in cards and cards[target].owner is None
     ]
-    await exchange.answer(200, orjson.dumps({"models": [_listed(name, card) for name, card in named]}))
+    await exchange.answer(200, orjson.dumps({"models": [_listed(name, card) for name, card in named_cards]}))
 
 
 async def ps(exchange: Exchange, services: ApiServices) -> None:
     """The models that are loaded."""
     caller = caller_of(exchange)
     cards = {card.name: card for card in await services.registry.cards(caller, "model")}
-    loaded = [one for one in services.models.list() if one.state == "ready" and one.name in cards]
+    deployment_infos = [
+        deployment_info
+        for deployment_info in services.models.list()
+        if deployment_info.state == "ready" and deployment_info.name in cards
+    ]
     models = [
         {
-            **_listed(one.name, cards[one.name]),
-            "size": one.memory_bytes or 0,
-            "size_vram": (one.memory_bytes or 0) if one.gpus else 0,
-            "context_length": one.context_length or 0,
+            **_listed(deployment_info.name, cards[deployment_info.name]),
+            "size": deployment_info.memory_bytes or 0,
+            "size_vram": (deployment_info.memory_bytes or 0) if deployment_info.gpus else 0,
+            "context_length": deployment_info.context_length or 0,
             "expires_at": _moment(
-                (one.last_used_at or time.time()) + (one.keep_alive or services.settings.keep_alive)
+                (deployment_info.last_used_at or time.time())
+                + (deployment_info.keep_alive or services.settings.keep_alive)
             ),
         }
-        for one in loaded
+        for deployment_info in deployment_infos
     ]
     await exchange.answer(200, orjson.dumps({"models": models}))
 
@@ -71,13 +76,18 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
         card = (await registry.resolve(name.removesuffix(LATEST), caller)).card
     if card.kind not in ("model", "app"):
         raise NotFound(f"The model '{name}' does not exist.", code="model_not_found", param="model")
-    known = {"general.architecture": card.kind, "general.name": card.title or card.name}
+    model_facts = {"general.architecture": card.kind, "general.name": card.title or card.name}
     for label, at in (("context_length", "context_length"), ("dimensions", "embedding_length")):
         if isinstance(card.labels.get(label), int):
-            known[f"{card.kind}.{at}"] = card.labels[label]
+            model_facts[f"{card.kind}.{at}"] = card.labels[label]
     # Every chat model calls tools here.
     words = {"chat": ("completion", "tools"), "embeddings": ("embedding",), THOUGHTS: ("thinking",)}
-    capable = [word for ours, found in words.items() if ours in card.capabilities for word in found]
+    capable = [
+        word
+        for capability, words_found in words.items()
+        if capability in card.capabilities
+        for word in words_found
+    ]
     await exchange.answer(
         200,
         orjson.dumps(
@@ -86,7 +96,7 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
                 "parameters": "",
                 "template": "",
                 "details": _details(card),
-                "model_info": known,
+                "model_info": model_facts,
                 "capabilities": capable,
                 "modified_at": _moment(card.created),
             }

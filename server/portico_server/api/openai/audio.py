@@ -43,15 +43,17 @@ async def translate(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def _written(
-    exchange: Exchange, services: ApiServices, operation: Operation, declared: RequestBody
+    exchange: Exchange, services: ApiServices, operation: Operation, request_body: RequestBody
 ) -> None:
     # Loaded with the first form: a start of the daemon does without its parser.
     from portico_server.api.openai import form
 
-    found = await form.read(exchange, files=("file",), limit=services.settings.max_media_mb * MB_BYTES)
-    body = found.typed(declared)
-    file = form.one_file(found, "file")
-    declared.check(body)
+    multipart_form = await form.read(
+        exchange, files=("file",), limit=services.settings.max_media_mb * MB_BYTES
+    )
+    body = multipart_form.typed(request_body)
+    file = form.one_file(multipart_form, "file")
+    request_body.check(body)
     await pass_on(exchange, services, Relay(operation, body, files=(file,)))
 
 
@@ -77,32 +79,32 @@ SPEECH: Final = RequestBody(
 )
 
 
-def _each(*allowed: str) -> BodyField:
+def _each(*allowed_values: str) -> BodyField:
     def check(value: Any, path: str) -> None:
         for item in value:
-            if item not in allowed:
-                not_one_of(path, item, allowed)
+            if item not in allowed_values:
+                not_one_of(path, item, allowed_values)
 
-    return BodyField(check, {"type": "array", "items": {"enum": [*allowed]}})
+    return BodyField(check, {"type": "array", "items": {"enum": [*allowed_values]}})
 
 
-def _format(*allowed: str) -> BodyField:
+def _format(*allowed_values: str) -> BodyField:
     """One of the words; a form may also leave it empty."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
             wrong_type(path, "a string", value)
-        if value and value not in allowed:
-            not_one_of(path, value, allowed)
+        if value and value not in allowed_values:
+            not_one_of(path, value, allowed_values)
 
-    return BodyField(check, {"enum": [*allowed], "default": "json"})
+    return BodyField(check, {"enum": [*allowed_values], "default": "json"})
 
 
 def _suits_the_format(body: Mapping[str, Any]) -> None:
-    wanted = body.get("response_format") or "json"
-    if body.get("stream") and wanted not in ("json", "text", "diarized_json"):
-        wrong("stream", f"goes with the response_format json or text, not {wanted}")
-    if body.get("timestamp_granularities") and wanted != "verbose_json":
+    response_format = body.get("response_format") or "json"
+    if body.get("stream") and response_format not in ("json", "text", "diarized_json"):
+        wrong("stream", f"goes with the response_format json or text, not {response_format}")
+    if body.get("timestamp_granularities") and response_format != "verbose_json":
         wrong("timestamp_granularities", "needs the response_format verbose_json")
 
 

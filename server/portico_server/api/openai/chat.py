@@ -46,8 +46,8 @@ async def _app(
     exchange: Exchange, services: ApiServices, body: Mapping[str, Any], recorder: ChatRecorder | None
 ) -> None:
     name = body["model"]
-    for field, wanted in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
-        if wanted:
+    for field, is_requested in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
+        if is_requested:
             raise InvalidRequest(
                 f"'{field}' is not available from the app '{name}'; leave it out, or call a model directly.",
                 code="unsupported_parameter",
@@ -68,8 +68,8 @@ async def _app(
         return
     with Presence(exchange):
         reply = await services.runner.wait(run)
-    made = await _made(services, run)
-    whole = orjson.dumps(completion.whole(_reply(reply, name), made))
+    file_notes = await _made(services, run)
+    whole = orjson.dumps(completion.whole(_reply(reply, name), file_notes))
     if recorder is not None:
         await recorder.keep(whole)
     await exchange.answer(200, whole)
@@ -80,7 +80,7 @@ async def _frames(
 ) -> AsyncIterator[bytes]:
     """The events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
-    started = False
+    has_started = False
     usage = Usage()
     try:
         async for _number, event in run.log.follow():
@@ -88,18 +88,18 @@ async def _frames(
                 case Cited():
                     passages = event.passages
                 case Delta(text=text) if text:
-                    yield completion.chunk({"content": text}, first=not started)
-                    started = True
+                    yield completion.chunk({"content": text}, first=not has_started)
+                    has_started = True
                 case Claimed(claim=claim):
-                    yield completion.chunk({"claims": to_json([claim])}, first=not started)
-                    started = True
+                    yield completion.chunk({"claims": to_json([claim])}, first=not has_started)
+                    has_started = True
                 case Usage():
                     usage = event
         reply = _reply(await services.runner.wait(run), completion.model)  # raises what ended a failed run
-        if rest := completion.rest(reply, started=started):
-            yield rest
-        cited = reply.citations or passages
-        notes = [*file_citations(cited), *await _made(services, run)]
+        if closing_frames := completion.rest(reply, has_started=has_started):
+            yield closing_frames
+        cited_passages = reply.citations or passages
+        notes = [*file_citations(cited_passages), *await _made(services, run)]
         yield completion.chunk({"annotations": notes} if notes else {}, finish=reply.finish_reason)
         if include_usage:
             yield completion.usage(usage if reply.usage == Usage() else reply.usage)
@@ -136,18 +136,18 @@ def _reply(result: Any, name: str) -> ChatReply:
 class _Completion:
     """One answer: its id, moment and model are the same in every chunk."""
 
-    def __init__(self, model: str, created: int) -> None:
+    def __init__(self, model: str, created_at: int) -> None:
         self.model = model
         self._id = new_id("chatcmpl-")
-        self._created = created
+        self._created = created_at
 
-    def whole(self, reply: ChatReply, made: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def whole(self, reply: ChatReply, file_notes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """The answer as one ``chat.completion``, with annotations for the files that were made."""
         message: dict[str, Any] = {"role": "assistant", "content": reply.content, "refusal": None}
         if reply.tool_calls:
             message["content"] = reply.content or None
             message["tool_calls"] = [_called(call) for call in reply.tool_calls]
-        if notes := [*file_citations(reply.citations), *made]:
+        if notes := [*file_citations(reply.citations), *file_notes]:
             message["annotations"] = notes
         if reply.claims:
             message["claims"] = to_json(reply.claims)
@@ -159,12 +159,12 @@ class _Completion:
         before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
         return before + self._frame(delta, finish)
 
-    def rest(self, reply: ChatReply, *, started: bool) -> bytes:
+    def rest(self, reply: ChatReply, *, has_started: bool) -> bytes:
         """What was not streamed: the text of an app that answered without any event, and the calls for the client.
 
         Which tools an app calls itself is nothing that the client should answer, so `ToolCalled` is not passed on.
         """
-        frames = b"" if started else self.chunk({"content": reply.content}, first=True)
+        frames = b"" if has_started else self.chunk({"content": reply.content}, first=True)
         for index, call in enumerate(reply.tool_calls):
             frames += self.chunk({"tool_calls": [{"index": index, **_called(call)}]})
         return frames

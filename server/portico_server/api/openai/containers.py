@@ -154,7 +154,7 @@ _FORM = upload.declared(["file"], {"file": upload.FILE}, json=_BY_ID)
 async def create_container(body: ContainerRequest, services: TheServices, caller: Caller) -> Container:
     """Create a container with copies of uploaded files."""
     _require_code(caller)
-    wanted = NewContainer(
+    container = NewContainer(
         body.name,
         DEFAULT_MINUTES if body.expires_after is None else body.expires_after.minutes,
         body.memory_limit,
@@ -164,7 +164,7 @@ async def create_container(body: ContainerRequest, services: TheServices, caller
         await _uploaded(services, file_id, caller, f"file_ids[{number}]")
         for number, file_id in enumerate(body.file_ids)
     )
-    return Container.of(await services.containers.create(wanted, caller, files))
+    return Container.of(await services.containers.create(container, caller, files))
 
 
 @router.get("")
@@ -203,8 +203,8 @@ async def create_container_file(
         path, data = await _uploaded(services, _file_id(await request.body()), caller, "file_id")
     else:
         exchange: Exchange = request.scope["portico.exchange"]
-        sent = form.one_file(await form.read(exchange, files=("file",), limit=MAX_FILE_BYTES), "file")
-        path, data = sent.name, sent.data
+        attachment = form.one_file(await form.read(exchange, files=("file",), limit=MAX_FILE_BYTES), "file")
+        path, data = attachment.name, attachment.data
     return ContainerFileObject.of(await services.containers.add(container_id, path, data, caller))
 
 
@@ -218,10 +218,10 @@ async def list_container_files(
     order: Order = "desc",
 ) -> Page[ContainerFileObject]:
     """Return the files of a container, in the order of their creation."""
-    found = list(await services.containers.files(container_id, caller))
+    container_files = list(await services.containers.files(container_id, caller))
     if order == "desc":
-        found.reverse()
-    page = page_of(found, after, limit, "file")
+        container_files.reverse()
+    page = page_of(container_files, after, limit, "file")
     return Page.of([ContainerFileObject.of(file) for file in page.data], page.has_more)
 
 
@@ -266,9 +266,9 @@ async def _uploaded(services: ApiServices, file_id: str, caller: Principal, para
     return name.rpartition("/")[2], data
 
 
-def _file_id(sent: bytes) -> str:
+def _file_id(sent_body: bytes) -> str:
     try:
-        body = orjson.loads(sent)
+        body = orjson.loads(sent_body)
     except orjson.JSONDecodeError as error:
         raise errors.invalid_json(error) from error
     file_id = body.get("file_id") if isinstance(body, dict) else None
@@ -279,7 +279,7 @@ def _file_id(sent: bytes) -> str:
     return file_id
 
 
-def _skill(given: SkillReference | InlineSkill) -> dict[str, str]:
-    if isinstance(given, SkillReference):
-        return {"skill": given.skill_id, "version": given.version}
-    return {"archive": given.source.data}
+def _skill(skill: SkillReference | InlineSkill) -> dict[str, str]:
+    if isinstance(skill, SkillReference):
+        return {"skill": skill.skill_id, "version": skill.version}
+    return {"archive": skill.source.data}

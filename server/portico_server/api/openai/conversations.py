@@ -53,8 +53,10 @@ async def create_items(
     conversation_id: str, body: RequestObject, services: TheServices, caller: Caller, include: Included
 ) -> Response:
     """Append up to 20 items to a conversation."""
-    wanted = read_include(include)
-    return answer(page(await services.conversations.add(conversation_id, body, caller), wanted, more=False))
+    included_fields = read_include(include)
+    return answer(
+        page(await services.conversations.add(conversation_id, body, caller), included_fields, has_more=False)
+    )
 
 
 @router.get("/{conversation_id}/items", responses=DOCUMENT, response_class=Response)
@@ -68,11 +70,11 @@ async def list_items(
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
     """Return the items of a conversation, newest first."""
-    wanted = read_include(include)
-    found = await services.conversations.page(
+    included_fields = read_include(include)
+    item_page = await services.conversations.page(
         conversation_id, caller, after=after, limit=limit, descending=order == "desc"
     )
-    return answer(page(found.items, wanted, more=found.more))
+    return answer(page(item_page.items, included_fields, has_more=item_page.more))
 
 
 @router.get("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)
@@ -84,8 +86,8 @@ async def retrieve_item(
     include: Included,
 ) -> Response:
     """Return one item of a conversation."""
-    wanted = read_include(include)
-    return answer(shown(await services.conversations.item(conversation_id, item_id, caller), wanted))
+    included_fields = read_include(include)
+    return answer(shown(await services.conversations.item(conversation_id, item_id, caller), included_fields))
 
 
 @router.delete("/{conversation_id}/items/{item_id}", responses=DOCUMENT, response_class=Response)

@@ -159,9 +159,9 @@ class OutputItem(BaseModel):
     seconds: float
 
 
-def evaluation(found: Evaluation) -> EvalObject:
+def evaluation(found_evaluation: Evaluation) -> EvalObject:
     """An evaluation as it is answered: the schema in OpenAI's form, with the sample in it if it was asked for."""
-    row = found.row
+    row = found_evaluation.row
     config = row.spec["data_source_config"]
     properties: dict[str, Any] = {"item": dict(config["item_schema"])}
     if config.get("include_sample_schema"):
@@ -176,15 +176,15 @@ def evaluation(found: Evaluation) -> EvalObject:
         name=row.name,
         created_at=int(row.created_at),
         data_source_config={"type": "custom", "schema": schema},
-        testing_criteria=[dict(one.grader) for one in found.criteria],
+        testing_criteria=[dict(criterion.grader) for criterion in found_evaluation.criteria],
         metadata=dict(row.metadata),
     )
 
 
 def run(row: EvalRunRow, url: str) -> EvalRun:
     """A run as it is answered; ``url`` is the daemon's address."""
-    done = row.tally
-    mean = statistics.of(done, "score")
+    tally = row.tally
+    mean = statistics.of(tally, "score")
     return shaped(
         EvalRun,
         row,
@@ -194,42 +194,42 @@ def run(row: EvalRunRow, url: str) -> EvalRun:
         per_model_usage=[
             ModelUsage(
                 model_name=name,
-                invocation_count=used["calls"],
-                prompt_tokens=used["prompt"],
-                completion_tokens=used["completion"],
-                cached_tokens=used["cached"],
-                total_tokens=used["prompt"] + used["completion"],
-                cost=used["cost"],
+                invocation_count=model_usage["calls"],
+                prompt_tokens=model_usage["prompt"],
+                completion_tokens=model_usage["completion"],
+                cached_tokens=model_usage["cached"],
+                total_tokens=model_usage["prompt"] + model_usage["completion"],
+                cost=model_usage["cost"],
             )
-            for name, used in (done.get("models") or {}).items()
+            for name, model_usage in (tally.get("models") or {}).items()
         ],
         per_testing_criteria_results=[
-            _criterion(name, one) for name, one in (done.get("criteria") or {}).items()
+            _criterion(name, criterion) for name, criterion in (tally.get("criteria") or {}).items()
         ],
         report_url=f"{url}/v1/evals/{row.eval_id}/runs/{row.id}/output_items",
         result_counts=EvalCounts(
-            total=statistics.count(done), passed=done["pass"], failed=done["fail"], errored=done["error"]
+            total=statistics.count(tally), passed=tally["pass"], failed=tally["fail"], errored=tally["error"]
         ),
         items=row.total,
         score=mean.value,
         standard_error=mean.error,
-        cost=statistics.cost(done),
-        seconds=done["seconds"],
+        cost=statistics.cost(tally),
+        seconds=tally["seconds"],
     )
 
 
-def _criterion(name: str, found: Mapping[str, Any]) -> CriterionResult:
-    mean = statistics.mean(found["score"])
+def _criterion(name: str, criterion: Mapping[str, Any]) -> CriterionResult:
+    mean = statistics.mean(criterion["score"])
     return CriterionResult(
         testing_criteria=name,
-        passed=found["pass"],
-        failed=found["fail"],
+        passed=criterion["pass"],
+        failed=criterion["fail"],
         mean=mean.value,
         standard_error=mean.error,
     )
 
 
-def output(found: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
+def output(output_row: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
     """What became of one item as it is answered."""
     options = row.source.get("sampling_params") or {}
     sample = {
@@ -237,31 +237,31 @@ def output(found: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
         "finish_reason": "stop",
         "model": row.target,
         **{name: options.get(name) for name in ("max_completion_tokens", "temperature", "top_p", "seed")},
-        **found.sample,
+        **output_row.sample,
     }
     sample.setdefault("usage", None)
     return OutputItem(
-        id=f"outputitem_{row.id.rpartition('_')[2]}_{found.number}",
+        id=f"outputitem_{row.id.rpartition('_')[2]}_{output_row.number}",
         eval_id=row.eval_id,
         run_id=row.id,
-        created_at=int(found.created_at),
-        status=found.status,
-        datasource_item_id=found.number,
+        created_at=int(output_row.created_at),
+        status=output_row.status,
+        datasource_item_id=output_row.number,
         datasource_item=dict(item.item),
-        results=[dict(result) for result in found.results],
+        results=[dict(result) for result in output_row.results],
         sample=sample,
-        score=found.score,
-        seconds=found.seconds,
+        score=output_row.score,
+        seconds=output_row.seconds,
     )
 
 
 def number_of(output_item_id: str, row: EvalRunRow) -> int:
     """The number of an item, by the id of what became of it. Raises `NotFound` for that of another run."""
-    found = _ITEM.fullmatch(output_item_id)
-    if found is None or found[1] != row.id.rpartition("_")[2]:
+    match = _ITEM.fullmatch(output_item_id)
+    if match is None or match[1] != row.id.rpartition("_")[2]:
         raise NotFound(
             f"The run '{row.id}' has no output item '{output_item_id[:80]}'.",
             code="output_item_not_found",
             param="output_item_id",
         )
-    return int(found[2])
+    return int(match[2])

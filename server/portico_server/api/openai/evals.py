@@ -56,7 +56,7 @@ async def list_evals(
     page = await services.evals.list(
         caller, after=after, limit=limit, order=order, by_update=order_by == "updated_at"
     )
-    data = [evaluation(found) for found in page.data]
+    data = [evaluation(found_evaluation) for found_evaluation in page.data]
     return Page.of(data, page.has_more)
 
 
@@ -146,7 +146,7 @@ async def list_eval_run_output_items(
     page, items = await services.eval_runs.outputs(
         row, after=behind, limit=limit, order=order, statuses=() if status is None else (status,)
     )
-    data = [output(found, items[found.number], row) for found in page.data]
+    data = [output(output_row, items[output_row.number], row) for output_row in page.data]
     return Page.of(data, page.has_more)
 
 
@@ -156,5 +156,5 @@ async def retrieve_eval_run_output_item(
 ) -> OutputItem:
     """Return the result of one item."""
     row = await services.eval_runs.get(eval_id, run_id, caller)
-    found, item = await services.eval_runs.output(row, number_of(output_item_id, row))
-    return output(found, item, row)
+    output_row, item = await services.eval_runs.output(row, number_of(output_item_id, row))
+    return output(output_row, item, row)

@@ -27,7 +27,7 @@ async def create_fine_tuning_job(
 ) -> FineTuningJob:
     """Start a fine-tuning job. Its files are checked in the background; follow its events."""
     caller.require("finetune")
-    return shapes.job(await services.tuning.create(body.spec(), caller, ignored=body.ignored()))
+    return shapes.job(await services.tuning.create(body.spec(), caller, ignored_notes=body.ignored()))
 
 
 @router.get("")
@@ -41,7 +41,7 @@ async def list_fine_tuning_jobs(
         if name.startswith("metadata[") and name.endswith("]")
     }
     page = await services.tuning.list(caller, after=after, limit=limit, metadata=metadata)
-    return PartialList(data=[shapes.job(found) for found in page.data], has_more=page.has_more)
+    return PartialList(data=[shapes.job(job) for job in page.data], has_more=page.has_more)
 
 
 @router.get("/{job_id}")

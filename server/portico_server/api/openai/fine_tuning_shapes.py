@@ -47,8 +47,10 @@ class HyperparametersRequest(BaseModel, extra="forbid"):
     reasoning_effort: str | None = None
 
     def read(self) -> Hyperparameters:
-        given = self.model_dump(exclude={"reasoning_effort"})
-        return Hyperparameters(**{name: None if value == "auto" else value for name, value in given.items()})
+        hyperparameters = self.model_dump(exclude={"reasoning_effort"})
+        return Hyperparameters(
+            **{name: None if value == "auto" else value for name, value in hyperparameters.items()}
+        )
 
 
 class MethodDetail(BaseModel, extra="forbid"):
@@ -136,13 +138,17 @@ class FineTuningJobRequest(BaseModel):
 
     def ignored(self) -> tuple[str, ...]:
         """Sentences about what is not done."""
-        names = [str(one.get("type", "?"))[:40] for one in self.integrations or () if isinstance(one, dict)]
-        found = [
+        names = [
+            str(integration.get("type", "?"))[:40]
+            for integration in self.integrations or ()
+            if isinstance(integration, dict)
+        ]
+        warnings = [
             f"The integration '{name}' is not there and was ignored; metrics are in the events."
             for name in names
         ]
         if self.method and self.method.reinforcement and self.method.reinforcement.response_format:
-            found.append("'response_format' is not kept to in training and was ignored.")
+            warnings.append("'response_format' is not kept to in training and was ignored.")
         detail = self.method.reinforcement if self.method else None
         for name in ("eval_samples", "reasoning_effort"):
             if getattr(detail.hyperparameters if detail else None, name, None) not in (
@@ -150,15 +156,15 @@ class FineTuningJobRequest(BaseModel):
                 "auto",
                 "default",
             ):
-                found.append(f"'{name}' has no meaning here and was ignored.")
-        return tuple(found)
+                warnings.append(f"'{name}' has no meaning here and was ignored.")
+        return tuple(warnings)
 
 
-def spec_of(given: Mapping[str, Any], param: str) -> FineTuningSpec:
+def spec_of(body: Mapping[str, Any], param: str) -> FineTuningSpec:
     """A job's specification from JSON that did not come as a request. Raises `InvalidRequest` with ``param``."""
-    hyperparameters = given.get("hyperparameters")
+    hyperparameters = body.get("hyperparameters")
     for at, value, fields in (
-        (param, given, FineTuningJobRequest.model_fields),
+        (param, body, FineTuningJobRequest.model_fields),
         (f"{param}.hyperparameters", hyperparameters, HyperparametersRequest.model_fields),
     ):
         for name in value if isinstance(value, Mapping) else ():
@@ -169,22 +175,22 @@ def spec_of(given: Mapping[str, Any], param: str) -> FineTuningSpec:
                     param=f"{at}.{name}",
                 )
     try:
-        return FineTuningJobRequest.model_validate(dict(given)).spec()
+        return FineTuningJobRequest.model_validate(dict(body)).spec()
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join([param, *(str(part) for part in first["loc"])])
         raise InvalidRequest(f"'{place}': {first['msg']}.", param=place) from error
 
 
-def _suffix(given: str | None) -> str:
-    if not given:
+def _suffix(suffix: str | None) -> str:
+    if not suffix:
         return ""
-    if not _SUFFIX.fullmatch(given) or not is_plain(given):
+    if not _SUFFIX.fullmatch(suffix) or not is_plain(suffix):
         raise InvalidRequest(
             "'suffix' must be 1 to 64 characters without white space and none of : / ? # % \\ [ ] < > `.",
             param="suffix",
         )
-    return given
+    return suffix
 
 
 class JobError(BaseModel):
@@ -271,40 +277,40 @@ class JobCheckpoint(BaseModel):
     served: bool
 
 
-def job(found: Job) -> FineTuningJob:
+def job(found_job: Job) -> FineTuningJob:
     """A job as OpenAI shows it."""
-    spec, state = found.spec, found.state
+    spec, state = found_job.spec, found_job.state
     end = state.get("estimated_finish")
-    numbers = _hyperparameters(found)
+    numbers = _hyperparameters(found_job)
     detail: dict[str, Any] = {"hyperparameters": numbers}
     if spec.grader is not None:
         detail["grader"] = dict(spec.grader)
-    shown = {name: numbers[name] for name in ("n_epochs", "batch_size", "learning_rate_multiplier")}
+    hyperparameters = {name: numbers[name] for name in ("n_epochs", "batch_size", "learning_rate_multiplier")}
     return FineTuningJob(
-        id=found.id,
-        created_at=int(found.created_at),
-        finished_at=None if found.finished_at is None else int(found.finished_at),
+        id=found_job.id,
+        created_at=int(found_job.created_at),
+        finished_at=None if found_job.finished_at is None else int(found_job.finished_at),
         estimated_finish=None if end is None else int(end),
-        model=found.base,
+        model=found_job.base,
         fine_tuned_model=state.get("fine_tuned_model"),
-        status=found.status,
+        status=found_job.status,
         training_file=spec.training_file,
         validation_file=spec.validation_file,
         result_files=list(state.get("result_files") or ()),
         trained_tokens=state.get("trained_tokens"),
-        hyperparameters=shown,
+        hyperparameters=hyperparameters,
         method={"type": spec.method, spec.method: detail},
         seed=spec.seed,
         suffix=spec.suffix or None,
         metadata=dict(spec.metadata),
-        error=_error(found),
-        run_id=found.run_id,
+        error=_error(found_job),
+        run_id=found_job.run_id,
         step=state.get("step"),
         total_steps=(state.get("recipe") or {}).get("steps") or state.get("total"),
         recipe=state.get("recipe"),
         cost=state.get("cost"),
-        app=found.spec.app or None,
-        store=found.spec.store or None,
+        app=found_job.spec.app or None,
+        store=found_job.spec.store or None,
         evaluation=_evaluation(state.get("values") or {}),
     )
 
@@ -320,19 +326,19 @@ def _evaluation(values: Mapping[str, float]) -> RankingEvaluation | None:
     )
 
 
-def _hyperparameters(found: Job) -> dict[str, Any]:
+def _hyperparameters(found_job: Job) -> dict[str, Any]:
     """What was chosen, ``auto`` while nothing is."""
-    given, recipe = found.spec.hyperparameters, found.state.get("recipe")
+    hyperparameters, recipe = found_job.spec.hyperparameters, found_job.state.get("recipe")
     numbers: dict[str, Any] = {
-        "n_epochs": given.n_epochs or (recipe["epochs"] if recipe else "auto"),
-        "batch_size": given.batch_size or (_batch(recipe) if recipe else "auto"),
-        "learning_rate_multiplier": given.learning_rate_multiplier or (1.0 if recipe else "auto"),
+        "n_epochs": hyperparameters.n_epochs or (recipe["epochs"] if recipe else "auto"),
+        "batch_size": hyperparameters.batch_size or (_batch(recipe) if recipe else "auto"),
+        "learning_rate_multiplier": hyperparameters.learning_rate_multiplier or (1.0 if recipe else "auto"),
     }
-    if found.spec.method == "dpo":
-        numbers["beta"] = given.beta or (recipe["beta"] if recipe else "auto")
-    if found.spec.method == "reinforcement":
+    if found_job.spec.method == "dpo":
+        numbers["beta"] = hyperparameters.beta or (recipe["beta"] if recipe else "auto")
+    if found_job.spec.method == "reinforcement":
         for name in ("eval_interval", "eval_samples", "compute_multiplier"):
-            numbers[name] = getattr(given, name) or "auto"
+            numbers[name] = getattr(hyperparameters, name) or "auto"
     return numbers
 
 
@@ -341,13 +347,13 @@ def _batch(recipe: dict[str, Any]) -> int:
     return int(sequences // max(1, recipe["group"]))
 
 
-def _error(found: Job) -> JobError | None:
-    if not found.error:
+def _error(found_job: Job) -> JobError | None:
+    if not found_job.error:
         return None
     return JobError(
-        code=str(found.error.get("code") or "server_error"),
-        message=str(found.error.get("message")),
-        param=found.error.get("param"),
+        code=str(found_job.error.get("code") or "server_error"),
+        message=str(found_job.error.get("message")),
+        param=found_job.error.get("param"),
     )
 
 
@@ -379,13 +385,16 @@ def event(row: EventRow) -> JobEvent:
     )
 
 
-def checkpoint(row: EventRow, found: Job, served: Callable[[str], bool]) -> JobCheckpoint:
-    """A checkpoint as OpenAI shows it; ``served`` says whether there is a model of a name."""
+def checkpoint(row: EventRow, found_job: Job, is_served: Callable[[str], bool]) -> JobCheckpoint:
+    """A checkpoint as OpenAI shows it; ``is_served`` says whether there is a model of a name."""
     step = row.step or 0
-    name = found.checkpoint(step)
-    named = {"train_accuracy": "train_mean_token_accuracy", "valid_accuracy": "valid_mean_token_accuracy"}
+    name = found_job.checkpoint(step)
+    metric_names = {
+        "train_accuracy": "train_mean_token_accuracy",
+        "valid_accuracy": "valid_mean_token_accuracy",
+    }
     metrics = {
-        named.get(name, name): float(value)
+        metric_names.get(name, name): float(value)
         for name, value in row.data.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
@@ -398,5 +407,5 @@ def checkpoint(row: EventRow, found: Job, served: Callable[[str], bool]) -> JobC
         fine_tuning_job_id=row.job_id,
         step_number=step,
         metrics={"step": float(step), **metrics},
-        served=served(name),
+        served=is_served(name),
     )

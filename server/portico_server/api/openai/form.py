@@ -46,22 +46,22 @@ class MultipartForm:
     fields: dict[str, Any]
     files: tuple[Attachment, ...]
 
-    def typed(self, declared: RequestBody) -> dict[str, Any]:
+    def typed(self, request_body: RequestBody) -> dict[str, Any]:
         """The fields as JSON would have them. What does not read as its type stays text, for `RequestBody.check`; an
         empty field of another type than text counts as absent.
         """
-        found = {}
+        fields = {}
         for name, value in self.fields.items():
-            known = declared.optional.get(name)
-            kind = "string" if known is None else known.schema.get("type", "string")
+            body_field = request_body.optional.get(name)
+            kind = "string" if body_field is None else body_field.schema.get("type", "string")
             if kind == "array":
-                found[name] = value if isinstance(value, list) else [value]
+                fields[name] = value if isinstance(value, list) else [value]
             elif isinstance(value, str) and kind != "string":
                 if value.strip():
-                    found[name] = _read(value.strip(), kind)
+                    fields[name] = _read(value.strip(), kind)
             else:
-                found[name] = value
-        return found
+                fields[name] = value
+        return fields
 
 
 async def read(
@@ -83,13 +83,13 @@ async def read(
     large = 1 if folder else min(max_files, MAX_LARGE_FILES)
     exchange.take_form(limit * large + MAX_LARGE_FILES * MB_BYTES)
     reader = _PartReader(boundary, files, limit, max_files, folder=folder)
-    whole = False
-    while not whole:
+    is_whole = False
+    while not is_whole:
         message = await exchange.receive()
         if message["type"] != "http.request":
             raise ClientLeft
         reader.parser.write(message.get("body", b""))
-        whole = not message.get("more_body")
+        is_whole = not message.get("more_body")
     return reader.finish()
 
 
@@ -126,9 +126,9 @@ class _PartReader:
 
     def _on_part(self, headers: Mapping[bytes, bytes]) -> None:
         self._parts += 1
-        most = MAX_PARTS + (self._max_files if self._folder else 0)
-        if self._parts > most:
-            raise InvalidRequest(f"The form has more than {most} parts.", code="invalid_form")
+        limit = MAX_PARTS + (self._max_files if self._folder else 0)
+        if self._parts > limit:
+            raise InvalidRequest(f"The form has more than {limit} parts.", code="invalid_form")
         _, options = parse_options_header(headers.get(b"content-disposition", b""))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
         if not self._field:
@@ -183,21 +183,21 @@ class _PartReader:
         self._files.append(Attachment(field, self._filename or field, kind, bytes(self._data)))
 
     def _keep(self, name: str, value: str) -> None:
-        indexed = _INDEXED.fullmatch(name)
-        if indexed is None:
+        match = _INDEXED.fullmatch(name)
+        if match is None:
             if name in self._fields:
                 raise InvalidRequest(f"The form has '{name}' twice.", param=name)
             self._fields[name] = value
             return
-        name, key = indexed.groups()
+        name, key = match.groups()
         kind = list if not key or key.isdecimal() else dict
-        found = self._fields.setdefault(name, kind())
-        if not isinstance(found, kind):
+        field_value = self._fields.setdefault(name, kind())
+        if not isinstance(field_value, kind):
             raise InvalidRequest(f"The form has '{name}' twice, each time in another form.", param=name)
-        if isinstance(found, list):
-            found.append(value)
+        if isinstance(field_value, list):
+            field_value.append(value)
         else:
-            found[key] = value
+            field_value[key] = value
 
 
 def _plain(name: str) -> str:

@@ -32,12 +32,14 @@ MAX_GENERATED_BYTES: Final = 64 * MB_BYTES
 
 async def referred(body: dict[str, Any], exchange: Exchange, services: ApiServices) -> tuple[Attachment, ...]:
     """Take ``images`` and ``mask`` out of a JSON body: data URLs, addresses, ids of files. Raises `PorticoError`."""
-    given = enumerate(body.pop("images"))
-    found = [await _one(item, "image", f"images[{number}]", exchange, services) for number, item in given]
+    numbered_items = enumerate(body.pop("images"))
+    attachments = [
+        await _one(item, "image", f"images[{number}]", exchange, services) for number, item in numbered_items
+    ]
     mask = body.pop("mask", None)
     if mask is not None:
-        found.append(await _one(mask, "mask", "mask", exchange, services))
-    return tuple(found)
+        attachments.append(await _one(mask, "mask", "mask", exchange, services))
+    return tuple(attachments)
 
 
 async def _one(item: Any, field: str, at: str, exchange: Exchange, services: ApiServices) -> Attachment:
@@ -68,36 +70,36 @@ async def _one(item: Any, field: str, at: str, exchange: Exchange, services: Api
 
 
 async def in_wanted_form(
-    data: bytes, wanted: str | None, exchange: Exchange, services: ApiServices, run: str
+    data: bytes, response_format: str | None, exchange: Exchange, services: ApiServices, run: str
 ) -> bytes:
-    """An answer of a model with its pictures as they are ``wanted``.
+    """An answer of a model with its pictures as they are ``response_format``.
 
     For ``url`` those that came as base64 are kept as artifacts of this caller; for ``b64_json`` those that are still
     with a provider are fetched. Raises `PorticoError`.
     """
-    if wanted is None:
+    if response_format is None:
         return data
     document = orjson.loads(data)
     items = document.get("data")
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise EngineFailed("The model answered something that is not pictures.")
-    lacking = [item for item in items if not item.get(wanted)]
+    lacking = [item for item in items if not item.get(response_format)]
     if not lacking:
         return data
-    if wanted == "b64_json":
+    if response_format == "b64_json":
         for item in lacking:
-            fetched = await _fetched(str(item.pop("url", "")), services, MAX_GENERATED_BYTES)
-            item["b64_json"] = base64.b64encode(fetched).decode()
+            fetched_data = await _fetched(str(item.pop("url", "")), services, MAX_GENERATED_BYTES)
+            item["b64_json"] = base64.b64encode(fetched_data).decode()
         return orjson.dumps(document)
-    made = []
+    new_artifacts = []
     for number, item in enumerate(lacking, 1):
         raw = base64.b64decode(item.pop("b64_json", None) or "")
-        known = media.measure_image(raw)
-        kind = known.media_type if known is not None else "application/octet-stream"
-        made.append(NewArtifact(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
-    kept = await services.artifacts.keep(made, Author(run, caller_of(exchange)))
+        image_header = media.measure_image(raw)
+        kind = image_header.media_type if image_header is not None else "application/octet-stream"
+        new_artifacts.append(NewArtifact(f"picture-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, raw))
+    artifacts = await services.artifacts.keep(new_artifacts, Author(run, caller_of(exchange)))
     base = exchange.base_url(services.settings)
-    for item, artifact in zip(lacking, kept, strict=True):
+    for item, artifact in zip(lacking, artifacts, strict=True):
         item["url"] = f"{base}/v1/files/{artifact.id}/content"
     return orjson.dumps(document)
 

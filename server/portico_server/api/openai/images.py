@@ -42,10 +42,12 @@ async def edit(exchange: Exchange, services: ApiServices) -> None:
 
         names = ("image", "mask")
         limit = services.settings.max_media_mb * MB_BYTES
-        found = await form.read(exchange, files=names, limit=limit, max_files=media.MAX_IMAGES + 1)
-        body: dict[str, Any] = found.typed(EDIT)
+        multipart_form = await form.read(exchange, files=names, limit=limit, max_files=media.MAX_IMAGES + 1)
+        body: dict[str, Any] = multipart_form.typed(EDIT)
         EDIT.check(body)
-        files = tuple(media.attach(file.field, file.name, file.data, file.field) for file in found.files)
+        files = tuple(
+            media.attach(file.field, file.name, file.data, file.field) for file in multipart_form.files
+        )
     else:
         body = await exchange.json()
         REFERRING_EDIT.check(body)
@@ -69,11 +71,11 @@ def _check_files(files: tuple[Attachment, ...]) -> None:
     if not images:
         missing("image")
     if len(images) > media.MAX_IMAGES or len(masks) > 1:
-        which = "mask" if len(masks) > 1 else "image"
+        field_name = "mask" if len(masks) > 1 else "image"
         raise InvalidRequest(
             f"The request has {len(images)} images and {len(masks)} masks; at most {media.MAX_IMAGES} images and one "
             "mask are taken.",
-            param=which,
+            param=field_name,
         )
     media.check_mask(images, masks[0] if masks else None, "mask")
 
@@ -82,35 +84,37 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
     name = request.body["model"]
     caller = caller_of(exchange)
     servable = await relaying(services, request, caller)
-    given = {field: value for field, value in request.body.items() if value is not None}
-    request = replace(request, body=given)
+    fields = {field: value for field, value in request.body.items() if value is not None}
+    request = replace(request, body=fields)
     with Presence(exchange):
         try:
-            relayed = await services.runner.relay(servable, name, request, caller)
+            relay_response = await services.runner.relay(servable, name, request, caller)
         except PorticoError as error:
             # Models that know one way to answer alone refuse to be asked; the other way is made of it below.
             if error.status not in (400, 422) or error.param != "response_format":
                 raise
-            plain = {field: value for field, value in given.items() if field != "response_format"}
-            relayed = await services.runner.relay(servable, name, replace(request, body=plain), caller)
+            plain = {field: value for field, value in fields.items() if field != "response_format"}
+            relay_response = await services.runner.relay(servable, name, replace(request, body=plain), caller)
         if not request.stream:
-            data = b"".join([chunk async for chunk in relayed.chunks])
-            data = await in_wanted_form(data, given.get("response_format"), exchange, services, relayed.run)
+            data = b"".join([chunk async for chunk in relay_response.chunks])
+            data = await in_wanted_form(
+                data, fields.get("response_format"), exchange, services, relay_response.run
+            )
     if not request.stream:
         await exchange.answer(200, data)
-    elif relayed.media_type.startswith("text/event-stream"):
-        await exchange.stream(relayed.chunks, tells_errors=True)
+    elif relay_response.media_type.startswith("text/event-stream"):
+        await exchange.stream(relay_response.chunks, tells_errors=True)
     else:
-        events = _events(relayed, _EVENTS[request.operation], exchange, services)
+        events = _events(relay_response, _EVENTS[request.operation], exchange, services)
         await exchange.stream(events, STREAM)
 
 
 async def _events(
-    relayed: RelayResponse, event: str, exchange: Exchange, services: ApiServices
+    relay_response: RelayResponse, event: str, exchange: Exchange, services: ApiServices
 ) -> AsyncIterator[bytes]:
     """The stream that was asked for, from a model that answers at once."""
-    data = b"".join([chunk async for chunk in relayed.chunks])
-    document = orjson.loads(await in_wanted_form(data, "b64_json", exchange, services, relayed.run))
+    data = b"".join([chunk async for chunk in relay_response.chunks])
+    document = orjson.loads(await in_wanted_form(data, "b64_json", exchange, services, relay_response.run))
     kind = f"{event}.completed"
     parameters = {
         name: document[name]

@@ -22,15 +22,15 @@ _TALKERS = ("user", "assistant", "system", "developer")  # whose messages need a
 PARTS = ("text", "image_url", "input_audio", "file", "refusal")
 
 
-def _messages(found: Any, path: str) -> None:
-    if not isinstance(found, list):
-        wrong_type(path, "a list of messages", found)
-    if not found:
+def _messages(messages: Any, path: str) -> None:
+    if not isinstance(messages, list):
+        wrong_type(path, "a list of messages", messages)
+    if not messages:
         wrong(path, "must hold at least one message")
-    if len(found) > MAX_MESSAGES:
-        wrong(path, f"has {len(found)} messages; at most {MAX_MESSAGES} are taken")
-    called: set[str] = set()
-    for index, message in enumerate(found):
+    if len(messages) > MAX_MESSAGES:
+        wrong(path, f"has {len(messages)} messages; at most {MAX_MESSAGES} are taken")
+    call_ids: set[str] = set()
+    for index, message in enumerate(messages):
         if not isinstance(message, dict):
             wrong_type(f"{path}[{index}]", "an object with 'role' and 'content'", message)
         role, content = message.get("role"), message.get("content")
@@ -50,15 +50,15 @@ def _messages(found: Any, path: str) -> None:
             missing(f"{path}[{index}].content")
         if role == "assistant" and message.get("tool_calls") is not None:
             _tool_calls(message["tool_calls"], f"{path}[{index}].tool_calls")
-            called.update(call["id"] for call in message["tool_calls"])
+            call_ids.update(call["id"] for call in message["tool_calls"])
         elif role == "tool":
-            answered = message.get("tool_call_id")
-            if not isinstance(answered, str):
+            answered_id = message.get("tool_call_id")
+            if not isinstance(answered_id, str):
                 missing(f"{path}[{index}].tool_call_id")
-            if answered not in called:
+            if answered_id not in call_ids:
                 wrong(
                     f"{path}[{index}].tool_call_id",
-                    f"is '{answered[: fields.MAX_SHOWN_CHARS]}', which no message before it calls. Send the "
+                    f"is '{answered_id[: fields.MAX_SHOWN_CHARS]}', which no message before it calls. Send the "
                     "assistant's message with its 'tool_calls' first",
                 )
 

@@ -43,9 +43,9 @@ class Moderation(BaseModel):
 @router.post("/v1/moderations")
 async def create_moderation(body: ModerationRequest, services: TheServices, caller: Caller) -> Moderation:
     """Classify texts and images by moderation categories."""
-    found = await moderate(services.runner, services.registry, body.model, body.input, caller)
+    moderation = await moderate(services.runner, services.registry, body.model, body.input, caller)
     return Moderation(
         id=new_id("modr-"),
-        model=found.model,
-        results=[ModerationResult.model_validate(result) for result in found.results],
+        model=moderation.model,
+        results=[ModerationResult.model_validate(result) for result in moderation.results],
     )

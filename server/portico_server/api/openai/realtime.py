@@ -77,9 +77,9 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
     await socket.accept(PROTOCOL if PROTOCOL in exchange.scope.get("subprotocols", ()) else None)
     async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
 
-        async def emit(kind: str, **more: Any) -> None:
+        async def emit(kind: str, **fields: Any) -> None:
             try:
-                await socket.send({"type": kind, "event_id": new_id("event_"), **more})
+                await socket.send({"type": kind, "event_id": new_id("event_"), **fields})
             except ClientLeft:
                 incoming.leave()
 
@@ -103,8 +103,10 @@ def _require_room(exchange: Exchange) -> EventBudget:
             code="too_many_sessions",
             retry_after=1.0,
         )
-    shared = (other.scope[_BUDGET] for other in beside if _BUDGET in other.scope)
-    budget: EventBudget = next(shared, None) or EventBudget(asyncio.get_running_loop().time, asyncio.sleep)
+    shared_budgets = (other.scope[_BUDGET] for other in beside if _BUDGET in other.scope)
+    budget: EventBudget = next(shared_budgets, None) or EventBudget(
+        asyncio.get_running_loop().time, asyncio.sleep
+    )
     exchange.scope[_BUDGET] = budget
     return budget
 
@@ -114,39 +116,39 @@ async def _opened(
 ) -> config.Config:
     """The session that the address asks for."""
     query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
-    given: dict[str, Any] | None = exchange.scope.get("portico.session")
+    session: dict[str, Any] | None = exchange.scope.get("portico.session")
     if "call_id" in query:
         wrong("call_id", "names a call, and there are no calls here: name a 'model'")
-    kind = query.get("intent", [config.REALTIME if given is None else given["type"]])[-1]
+    kind = query.get("intent", [config.REALTIME if session is None else session["type"]])[-1]
     if kind not in (config.REALTIME, config.TRANSCRIPTION):
         wrong("intent", f"must be '{config.TRANSCRIPTION}', or left out")
-    if given is not None and kind != given["type"]:
-        wrong("intent", f"must be '{given['type']}', as in the client secret", code="not_in_client_secret")
+    if session is not None and kind != session["type"]:
+        wrong("intent", f"must be '{session['type']}', as in the client secret", code="not_in_client_secret")
     model = query.get("model", [""])[-1]
     if kind == config.TRANSCRIPTION:
-        named = model or None
-        if given is not None:
-            named = config.transcription_of(given).get("model")
-            _require_same(model, named)
-        await voices.able("transcription", named, "model")
-        begun = config.opened_to_write(named)
+        model_name = model or None
+        if session is not None:
+            model_name = config.transcription_of(session).get("model")
+            _require_same(model, model_name)
+        await voices.able("transcription", model_name, "model")
+        new_session = config.opened_to_write(model_name)
     else:
-        model = model or (given or {}).get("model", "")
+        model = model or (session or {}).get("model", "")
         if not model:
             missing("model")
-        if given is not None:
-            _require_same(model, given["model"])
+        if session is not None:
+            _require_same(model, session["model"])
         await require_model(services, model, caller)
-        begun = config.opened(model)
-    return begun if given is None else config.updated(begun, given)
+        new_session = config.opened(model)
+    return new_session if session is None else config.updated(new_session, session)
 
 
-def _require_same(model: str, granted: str | None) -> None:
+def _require_same(model: str, granted_model: str | None) -> None:
     """Raises `InvalidRequest` for another model than a client secret has been made for."""
-    if model and model != granted:
+    if model and model != granted_model:
         wrong(
             "model",
-            f"must be '{granted}', for which the client secret was made",
+            f"must be '{granted_model}', for which the client secret was made",
             code="not_in_client_secret",
         )
 

@@ -51,18 +51,18 @@ async def create_client_secret(
     """Create a client secret for a realtime session."""
     config.require(body.session)
     if body.session["type"] == config.TRANSCRIPTION:
-        named = config.transcription_of(body.session).get("model")
+        model_name = config.transcription_of(body.session).get("model")
         voices = Voices(services.registry, services.runner, caller)
-        await voices.able("transcription", named, "session.audio.input.transcription.model")
-        begun = config.opened_to_write()
+        await voices.able("transcription", model_name, "session.audio.input.transcription.model")
+        new_session = config.opened_to_write()
     else:
         model = body.session.get("model")
         if model is None:
             missing("session.model")
         with config.inside("session"):
             await require_model(services, model, caller)
-        begun = config.opened(model)
-    session = config.updated(begun, body.session)
+        new_session = config.opened(model)
+    session = config.updated(new_session, body.session)
     auth: Auth = request.scope["portico.auth"]
     exchange: Exchange = request.scope["portico.exchange"]
     life_s = body.expires_after.seconds

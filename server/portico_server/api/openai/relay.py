@@ -53,19 +53,23 @@ async def relay(
     caller = caller_of(exchange)
     whole = b""
     with Presence(exchange):
-        relayed = await services.runner.relay(servable, body["model"], request, caller)
+        relay_response = await services.runner.relay(servable, body["model"], request, caller)
         if not request.stream:
-            whole = b"".join([chunk async for chunk in relayed.chunks])
+            whole = b"".join([chunk async for chunk in relay_response.chunks])
             if recorder is not None:
                 await recorder.keep(whole)
     if request.stream:
-        headers = STREAM if relayed.media_type.startswith("text/event-stream") else _typed(relayed.media_type)
-        chunks = relayed.chunks
+        headers = (
+            STREAM
+            if relay_response.media_type.startswith("text/event-stream")
+            else _typed(relay_response.media_type)
+        )
+        chunks = relay_response.chunks
         if recorder is not None:
-            chunks = recorder.follow(chunks, lambda: relayed.usage)
+            chunks = recorder.follow(chunks, lambda: relay_response.usage)
         await exchange.stream(chunks, headers, tells_errors=True)
     else:
-        await exchange.answer(200, whole, _typed(relayed.media_type))
+        await exchange.answer(200, whole, _typed(relay_response.media_type))
 
 
 async def relaying(services: ApiServices, request: Relay, caller: Principal) -> Relays:
@@ -86,15 +90,15 @@ async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> 
     caller = caller_of(exchange)
     servable = await relaying(services, request, caller)
     with Presence(exchange):
-        relayed = await services.runner.relay(servable, request.body["model"], request, caller)
-        whole = relayed.media_type.startswith(("application/json", "text/plain"))
-        data = b"".join([chunk async for chunk in relayed.chunks]) if whole else b""
-    if whole:
-        await exchange.answer(200, data, _typed(relayed.media_type))
-    elif relayed.media_type.startswith("text/event-stream"):
-        await exchange.stream(relayed.chunks, STREAM, tells_errors=True)
+        relay_response = await services.runner.relay(servable, request.body["model"], request, caller)
+        is_whole = relay_response.media_type.startswith(("application/json", "text/plain"))
+        data = b"".join([chunk async for chunk in relay_response.chunks]) if is_whole else b""
+    if is_whole:
+        await exchange.answer(200, data, _typed(relay_response.media_type))
+    elif relay_response.media_type.startswith("text/event-stream"):
+        await exchange.stream(relay_response.chunks, STREAM, tells_errors=True)
     else:
-        await exchange.pass_on(relayed.chunks, _typed(relayed.media_type))
+        await exchange.pass_on(relay_response.chunks, _typed(relay_response.media_type))
 
 
 def _typed(media_type: str) -> RawHeaders:

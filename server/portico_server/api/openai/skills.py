@@ -138,11 +138,11 @@ async def create_skill(
 ) -> Skill:
     """Create a skill from the files of its folder, or from one archive of it."""
     caller.require("chat")
-    sent, _fields = await _sent(request, caller)
+    skill_folder, _fields = await _sent(request, caller)
     if update:
-        row, _made = await services.skills.save(sent, caller)
+        row, _is_made = await services.skills.save(skill_folder, caller)
     else:
-        row = await services.skills.create(sent, caller)
+        row = await services.skills.create(skill_folder, caller)
     return Skill.of(row, caller)
 
 
@@ -158,10 +158,10 @@ async def list_skills(
     """Return the caller's own skills and the shared ones, in the order of their creation."""
     if all:
         caller.require("admin")
-    found = sorted(
-        await services.skills.list(caller, everyone=all), key=lambda row: row.id, reverse=order == "desc"
+    skill_rows = sorted(
+        await services.skills.list(caller, include_all=all), key=lambda row: row.id, reverse=order == "desc"
     )
-    page = page_of(found, after, limit, "skill")
+    page = page_of(skill_rows, after, limit, "skill")
     return Page.of([Skill.of(row, caller) for row in page.data], page.has_more)
 
 
@@ -196,14 +196,14 @@ async def create_skill_version(
     """Add a version to a skill."""
     caller.require("chat")
     await services.skills.get(skill_id, caller)
-    sent, fields = await _sent(request, caller)
+    skill_folder, fields = await _sent(request, caller)
     default = {"true": True, "1": True, "false": False, "0": False}.get(
         str(fields.get("default", "false")).lower()
     )
     if default is None:
         raise InvalidRequest("'default' must be true or false.", param="default")
-    made = await services.skills.add_version(skill_id, sent, caller, default=default)
-    return SkillVersion.of(made.version)
+    stored_skill = await services.skills.add_version(skill_id, skill_folder, caller, default=default)
+    return SkillVersion.of(stored_skill.version)
 
 
 @router.get("/{skill_id}/versions")
@@ -233,8 +233,8 @@ async def delete_skill_version(
     skill_id: str, version: str, services: TheServices, caller: Caller
 ) -> SkillVersionDeleted:
     """Delete a version that is not the default one."""
-    gone = (await services.skills.remove_version(skill_id, version, caller)).version
-    return SkillVersionDeleted(id=gone.id, version=str(gone.version))
+    version_row = (await services.skills.remove_version(skill_id, version, caller)).version
+    return SkillVersionDeleted(id=version_row.id, version=str(version_row.version))
 
 
 @router.get("/{skill_id}/versions/{version}/content", response_class=Response)
@@ -258,12 +258,12 @@ async def _content(services: TheServices, ref: str, caller: Principal, version: 
 async def _sent(request: Request, caller: Principal) -> tuple[SkillFolder, dict[str, Any]]:
     """The skill in a form. Raises `InvalidRequest`, `TooLarge`."""
     exchange: Exchange = request.scope["portico.exchange"]
-    found = await form.read(
+    multipart_form = await form.read(
         exchange, files=("files",), limit=folder.MAX_ARCHIVE_BYTES, max_files=folder.MAX_FILES, folder=True
     )
-    if not found.files:
+    if not multipart_form.files:
         missing("files")
-    return await pools.DOCUMENTS.run_for(caller.id, _read, found.files), found.fields
+    return await pools.DOCUMENTS.run_for(caller.id, _read, multipart_form.files), multipart_form.fields
 
 
 def _read(files: Sequence[Any]) -> SkillFolder:

@@ -59,7 +59,7 @@ async def list_chat_completions(
     order: Literal["asc", "desc"] = "asc",
 ) -> Response:
     """Return the stored chat completions, oldest first."""
-    found = await services.chats.list(
+    row_page = await services.chats.list(
         caller,
         model=model,
         metadata=_wanted(request.query_params),
@@ -67,7 +67,7 @@ async def list_chat_completions(
         limit=limit,
         order=order,
     )
-    return answer(_page([_document(row) for row in found.data], found.has_more))
+    return answer(_page([_document(row) for row in row_page.data], row_page.has_more))
 
 
 @router.get("/{completion_id}", responses=DOCUMENT, response_class=Response)
@@ -118,15 +118,15 @@ async def list_chat_completion_messages(
 
 def _wanted(query: Mapping[str, str]) -> dict[str, str]:
     """The entries that ``metadata[name]=value`` asks for."""
-    found = {
+    metadata = {
         match[1]: value for name, value in query.items() if (match := _FILTER.fullmatch(name)) is not None
     }
-    if len(found) > MAX_METADATA or any(len(name) > MAX_METADATA_NAME for name in found):
+    if len(metadata) > MAX_METADATA or any(len(name) > MAX_METADATA_NAME for name in metadata):
         raise InvalidRequest(
             f"'metadata' names more than {MAX_METADATA} entries, or one of more than {MAX_METADATA_NAME} characters.",
             param="metadata",
         )
-    return found
+    return metadata
 
 
 def _document(row: ChatRow) -> dict[str, Any]:
@@ -136,10 +136,10 @@ def _document(row: ChatRow) -> dict[str, Any]:
 
 def _messages(row: ChatRow) -> list[dict[str, Any]]:
     """The messages as OpenAI shows them: content in parts stands beside the content, which is then null."""
-    shown = []
+    shown_messages = []
     for number, message in enumerate(orjson.loads(row.messages)):
         parts = message["content"] if isinstance(message.get("content"), list) else None
-        shown.append(
+        shown_messages.append(
             {
                 "id": f"{row.id}-{number}",
                 "refusal": None,
@@ -149,9 +149,9 @@ def _messages(row: ChatRow) -> list[dict[str, Any]]:
                 **({} if parts is None else {"content": None}),
             }
         )
-    return shown
+    return shown_messages
 
 
-def _page(data: Sequence[Mapping[str, Any]], more: bool) -> dict[str, Any]:
+def _page(data: Sequence[Mapping[str, Any]], has_more: bool) -> dict[str, Any]:
     ends = (data[0]["id"], data[-1]["id"]) if data else (None, None)
-    return {"object": "list", "data": data, "first_id": ends[0], "last_id": ends[1], "has_more": more}
+    return {"object": "list", "data": data, "first_id": ends[0], "last_id": ends[1], "has_more": has_more}

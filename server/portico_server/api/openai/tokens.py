@@ -68,14 +68,14 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
         body.add_generation_prompt,
         body.return_token_strs,
     )
-    found = await services.runner.call("tokenize", body.model, request, caller)
-    if not isinstance(found, TokenizedText):
+    tokenized = await services.runner.call("tokenize", body.model, request, caller)
+    if not isinstance(tokenized, TokenizedText):
         raise PorticoError(f"'{body.model}' answered a request for tokens with something else.")
     return Tokenized(
-        count=len(found.ids),
-        max_model_len=found.longest,
-        tokens=list(found.ids),
-        token_strs=None if found.texts is None else list(found.texts),
+        count=len(tokenized.ids),
+        max_model_len=tokenized.longest,
+        tokens=list(tokenized.ids),
+        token_strs=None if tokenized.texts is None else list(tokenized.texts),
     )
 
 
@@ -83,7 +83,7 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
 async def detokenize(body: DetokenizeRequest, services: TheServices, caller: Caller) -> DetokenizedText:
     """Tell tokens as text; loads the model."""
     request = Detokenize(tuple(body.tokens))
-    found = await services.runner.call("detokenize", body.model, request, caller)
-    if not isinstance(found, Detokenized):
+    detokenized = await services.runner.call("detokenize", body.model, request, caller)
+    if not isinstance(detokenized, Detokenized):
         raise PorticoError(f"'{body.model}' answered a request for text with something else.")
-    return DetokenizedText(prompt=found.text)
+    return DetokenizedText(prompt=detokenized.text)

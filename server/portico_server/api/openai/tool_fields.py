@@ -83,5 +83,5 @@ def check_chosen_tool(choice: Any, tools: Sequence[Any]) -> None:
     if not isinstance(name, str):
         missing("tool_choice.function.name")
     if name not in names:
-        listed = ", ".join(sorted(names)) or "nothing"
-        wrong("tool_choice.function.name", f"is '{name}', but 'tools' lists {listed}")
+        tool_list = ", ".join(sorted(names)) or "nothing"
+        wrong("tool_choice.function.name", f"is '{name}', but 'tools' lists {tool_list}")

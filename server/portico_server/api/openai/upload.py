@@ -27,13 +27,15 @@ FILE: Final = {"type": "string", "format": "binary"}
 """The schema of a field that is a file."""
 
 
-def declared(required: Sequence[str], properties: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+def declared(
+    required_fields: Sequence[str], properties: Mapping[str, Any], **other_schemas: Any
+) -> dict[str, Any]:
     """The ``openapi_extra`` of an operation that reads a form with these fields.
 
-    ``others`` are schemas of bodies of other types that it reads too, such as ``json``.
+    ``other_schemas`` are schemas of bodies of other types that it reads too, such as ``json``.
     """
-    form = {"type": "object", "required": list(required), "properties": dict(properties)}
-    content = {f"application/{name}": {"schema": schema} for name, schema in others.items()}
+    form = {"type": "object", "required": list(required_fields), "properties": dict(properties)}
+    content = {f"application/{name}": {"schema": schema} for name, schema in other_schemas.items()}
     return {
         "requestBody": {
             "required": True,
@@ -69,15 +71,15 @@ async def read(
     form = _Form(boundary, field, max_bytes)
     exchange: Exchange = request.scope["portico.exchange"]
     exchange.take_form(to_disk=True)
-    received = await files.receive(form.bytes_of_file(request.stream()))
+    file = await files.receive(form.bytes_of_file(request.stream()))
     if form.filename is None:
-        await files.drop(received)
+        await files.drop(file)
         raise InvalidRequest(
             f"The form has no file. Send one in the field '{field}', with a file name.",
             code="missing_required_parameter",
             param=field,
         )
-    return UploadForm(received, form.filename, form.fields())
+    return UploadForm(file, form.filename, form.fields())
 
 
 class _Form:

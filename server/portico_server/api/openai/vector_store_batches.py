@@ -40,8 +40,8 @@ async def create_file_batch(
         *(item.attachment() for item in body.files or ()),
     ]
     row = await services.stores.get(store, caller, "write")
-    made = await services.stores.contents.attach_batch(row, attachments, caller)
-    return shapes.batch(*await services.stores.contents.batch(row, made.id))
+    batch_row = await services.stores.contents.attach_batch(row, attachments, caller)
+    return shapes.batch(*await services.stores.contents.batch(row, batch_row.id))
 
 
 @router.get("/{batch_id}")
@@ -76,8 +76,8 @@ async def list_files_in_batch(
 ) -> Page[shapes.VectorStoreFile]:
     """Return the files of a batch, newest first."""
     row = await services.stores.get(store, caller)
-    found, _ = await services.stores.contents.batch(row, batch_id)
+    batch_row, _ = await services.stores.contents.batch(row, batch_id)
     page = await services.stores.contents.list(
-        row, after=after, before=before, limit=limit, order=order, status=status, among=found.file_ids
+        row, after=after, before=before, limit=limit, order=order, status=status, among=batch_row.file_ids
     )
     return Page.of([shapes.vector_store_file(item) for item in page.data], page.has_more)

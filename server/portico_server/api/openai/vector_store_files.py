@@ -40,8 +40,8 @@ async def create_vector_store_file(
 ) -> shapes.VectorStoreFile:
     """Add a file to a vector store. It is indexed in the background."""
     row = await services.stores.get(store, caller, "write")
-    [attached] = await services.stores.contents.attach(row, [body.attachment()], caller)
-    return shapes.vector_store_file(attached)
+    [file_row] = await services.stores.contents.attach(row, [body.attachment()], caller)
+    return shapes.vector_store_file(file_row)
 
 
 @router.get("")
@@ -99,5 +99,5 @@ async def read_vector_store_file(
 ) -> shapes.TextPage:
     """Return the text that was read from a file."""
     row = await services.stores.get(store, caller)
-    found = await services.stores.contents.text(row, file_id)
-    return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in found])
+    parts = await services.stores.contents.text(row, file_id)
+    return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in parts])

@@ -135,7 +135,7 @@ def vector_store(info: StoreInfo) -> VectorStore:
 
 def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
     """A file in a store as OpenAI describes it."""
-    failed = row.status == "failed"
+    has_failed = row.status == "failed"
     static = row.chunking.get("type") == "static"
     return VectorStoreFile.model_validate(
         {
@@ -144,7 +144,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
             "created_at": row.created_at,
             "vector_store_id": row.store_id,
             "status": row.status,
-            "last_error": {"code": row.error_code, "message": row.error_message} if failed else None,
+            "last_error": {"code": row.error_code, "message": row.error_message} if has_failed else None,
             # OpenAI knows 'static' and, for whatever was chunked otherwise, 'other'.
             "chunking_strategy": row.chunking if static else {"type": "other"},
             "attributes": row.attributes,
@@ -153,21 +153,21 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
     )
 
 
-def batch(row: FileBatchRow, found: FileCounts) -> FileBatch:
+def batch(row: FileBatchRow, file_counts: FileCounts) -> FileBatch:
     """A batch as OpenAI describes it: it has failed when nothing of it succeeded."""
     if row.cancelled_at is not None:
         status = "cancelled"
-    elif found.in_progress:
+    elif file_counts.in_progress:
         status = "in_progress"
     else:
-        status = "failed" if found.failed and not found.completed else "completed"
+        status = "failed" if file_counts.failed and not file_counts.completed else "completed"
     return FileBatch.model_validate(
         {
             "id": row.id,
             "created_at": row.created_at,
             "vector_store_id": row.store_id,
             "status": status,
-            "file_counts": found,
+            "file_counts": file_counts,
         }
     )
 

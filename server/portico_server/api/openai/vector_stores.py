@@ -137,10 +137,10 @@ async def list_vector_stores(
             raise InvalidRequest(f"'{name}' is not an id of a vector store here.", param=name)
     start = 0 if after is None else ids.index(after) + 1
     end = len(rows) if before is None else ids.index(before)
-    found = rows[start:end]
-    page = found[-limit:] if before is not None and after is None else found[:limit]
+    store_rows = rows[start:end]
+    page = store_rows[-limit:] if before is not None and after is None else store_rows[:limit]
     infos = await services.stores.describe(page, caller)
-    return Page.of([shapes.vector_store(info) for info in infos], len(found) > limit)
+    return Page.of([shapes.vector_store(info) for info in infos], len(store_rows) > limit)
 
 
 @router.get("/{store}")
@@ -183,8 +183,8 @@ async def search_vector_store(
             f"'query' takes 1 to {MAX_QUERIES} questions, not {len(queries)}.", param="query"
         )
     row = await services.stores.get(store, caller)
-    found: list[Passage] = []
-    searched: list[str] = []
+    passages: list[Passage] = []
+    searched_queries: list[str] = []
     with Presence(request.scope["portico.exchange"]):
         for query in queries:
             search = Search(
@@ -199,9 +199,9 @@ async def search_vector_store(
             servable = services.stores.served.servable(row)
             result = await services.runner.call("search", f"store/{row.id}", search, caller, servable)
             assert isinstance(result, SearchResult)
-            found.extend(result.passages)
-            searched.extend(result.queries or (query,))
-    return shapes.hits(searched, merged(found, question.max_num_results))
+            passages.extend(result.passages)
+            searched_queries.extend(result.queries or (query,))
+    return shapes.hits(searched_queries, merged(passages, question.max_num_results))
 
 
 def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybrid", "rrf"]:
@@ -209,8 +209,8 @@ def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybri
     match name:
         case "auto" | "lexical" | "vector" | "hybrid" | "rrf":
             return name
-    known = "auto, none, lexical, vector, hybrid, rrf"
-    raise InvalidRequest(f"There is no ranker '{name[:40]}'. There are: {known}.", param=param)
+    ranker_names = "auto, none, lexical, vector, hybrid, rrf"
+    raise InvalidRequest(f"There is no ranker '{name[:40]}'. There are: {ranker_names}.", param=param)
 
 
 def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:

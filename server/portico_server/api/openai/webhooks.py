@@ -132,8 +132,8 @@ async def update_webhook(
     webhook_endpoint_id: str, body: WebhookChange, services: TheServices, caller: Caller
 ) -> WebhookEndpoint:
     """Change the given fields of a webhook. A disabled webhook is enabled again."""
-    given = body.model_dump(exclude_none=True)
-    return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **given))
+    changes = body.model_dump(exclude_none=True)
+    return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **changes))
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}")

@@ -62,17 +62,19 @@ class AgentApps:
 
     async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
         """Everything that an agent names is there for the caller. Raises what is wrong first, with its path."""
-        wanted = [(f"{at}.model", spec.model)]
+        references = [(f"{at}.model", spec.model)]
         for number, use in enumerate(spec.tools):
             if use.function is None:
-                wanted.append((f"{at}.tools[{number}]", f"tool/{use.tool}"))
+                references.append((f"{at}.tools[{number}]", f"tool/{use.tool}"))
             else:
                 self._described(use.name, use.function.schema, f"{at}.tools[{number}].parameters")
-        wanted += [(f"{at}.stores[{n}]", f"store/{store}") for n, store in enumerate(spec.stores)]
-        wanted += [(f"{at}.agents[{n}]", sub.name) for n, sub in enumerate(spec.agents) if sub.spec is None]
+        references += [(f"{at}.stores[{n}]", f"store/{store}") for n, store in enumerate(spec.stores)]
+        references += [
+            (f"{at}.agents[{n}]", sub.name) for n, sub in enumerate(spec.agents) if sub.spec is None
+        ]
         if spec.memory.long_term is not None:
-            wanted.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
-        for where, key in wanted:
+            references.append((f"{at}.memory.long_term.store", f"store/{spec.memory.long_term.store}"))
+        for where, key in references:
             try:
                 await self._registry.resolve(key, caller)
             except PorticoError as error:
@@ -129,7 +131,7 @@ class AgentApps:
             read.agent({**spec, "name": name}),
             self,
             owner=row.owner,
-            created=int(row.created_at),
+            created_at=int(row.created_at),
             version=row.version,
             id=row.id,
         )
@@ -145,11 +147,13 @@ class AgentApps:
         variables: Mapping[str, Any] | None = None,
     ) -> Run:
         """Begin a turn of an agent that need not be deployed, in the ``session`` (app, name) if there is one."""
-        kept = None if session is None else (("", session[0]), session[1])
+        session_key = None if session is None else (("", session[0]), session[1])
         options = TurnOptions(variables or {})
 
         async def work(context: Context) -> AppOutput:
-            reply, turn = await self.turn(spec, message, context, options, session=kept, path=path, near=True)
+            reply, turn = await self.turn(
+                spec, message, context, options, session=session_key, path=path, near=True
+            )
             return await turn.output(reply)
 
         return self._runner.begin("agent", spec.name, caller, work)
@@ -178,9 +182,9 @@ class AgentApps:
         near: bool = False,
     ) -> tuple[Any, ChatReply]:
         spec = read.agent(agent)
-        kept = (("", spec.name), session) if session else None
+        session_key = (("", spec.name), session) if session else None
         message = message_of({"content": content})
-        reply, turn = await self.turn(spec, message, context, TurnOptions(), session=kept, near=near)
+        reply, turn = await self.turn(spec, message, context, TurnOptions(), session=session_key, near=near)
         await turn.emit_answer(reply)
         value = reply.text if reply.formatted is None else reply.formatted
         return value, ChatReply(reply.text, usage=turn.tally.usage, model=spec.name)
@@ -206,24 +210,26 @@ class AgentApps:
         budget = self._budget.fresh("" if context.caller.admin else context.caller.id)
         try:
             if session is None:
-                kept = AgentSession(known={path: Recollection(list(earlier))})
-                kept.budget = budget
+                agent_session = AgentSession(recollections={path: Recollection(list(earlier))})
+                agent_session.budget = budget
                 turn = AgentTurn(
-                    spec, path, kept, context, self._place, TurnUsage(), steps, options, near=near
+                    spec, path, agent_session, context, self._place, TurnUsage(), steps, options, near=near
                 )
                 return await turn.run(message), turn
             app, name = session
-            async with self.sessions.turn(app, name, context.caller, path=path, busy=spec.busy) as kept:
-                kept.budget = budget
-                await kept.begin(path, steps)
+            async with self.sessions.turn(
+                app, name, context.caller, path=path, busy=spec.busy
+            ) as agent_session:
+                agent_session.budget = budget
+                await agent_session.begin(path, steps)
                 turn = AgentTurn(
-                    spec, path, kept, context, self._place, TurnUsage(), steps, options, near=near
+                    spec, path, agent_session, context, self._place, TurnUsage(), steps, options, near=near
                 )
                 reply = await turn.run(message)
-                await kept.commit(context.run)
+                await agent_session.commit(context.run)
                 return reply, turn
-        except TurnCutOff as ended:
-            raise ended.error from ended
+        except TurnCutOff as cutoff:
+            raise cutoff.error from cutoff
         except PorticoError as error:
             await steps.reject(error)
             raise
@@ -233,9 +239,9 @@ class AgentApps:
 
 def _misconfigured(where: str, error: PorticoError) -> InvalidRequest:
     """The error for a name in a specification, with its place."""
-    found = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
-    found.status, found.type = error.status, error.type
-    return found
+    invalid_request = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
+    invalid_request.status, invalid_request.type = error.status, error.type
+    return invalid_request
 
 
 def _near(spec: AgentSpec) -> Iterator[str]:
@@ -261,7 +267,7 @@ class AgentApp:
         agents: AgentApps,
         *,
         owner: str | None = None,
-        created: int = 0,
+        created_at: int = 0,
         version: int = 0,
         id: str = "",
     ) -> None:
@@ -276,7 +282,7 @@ class AgentApp:
             input_schema=MESSAGE_INPUT,
             labels={"app": "agent", "version": version, "model": spec.model, "uses": models_asked(spec)},
             owner=owner,
-            created=created,
+            created=created_at,
             id=id,
         )
 

@@ -18,20 +18,20 @@ async def use_tools(turn: AgentTurn) -> AgentMessage:
 async def call_tools(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
     """As `use_tools`. A ``step`` on the way is not said aloud, and need not have the output format."""
     # A schema that binds every word of the answer would leave no way to call a tool.
-    options = turn.plain_options if step else turn.options(constrained=not turn.tools.by_name)
+    options = turn.plain_options if step else turn.options(is_constrained=not turn.tools.by_name)
     while True:
         messages = await turn.messages()
-        reply = await turn.ask(messages, options, tools=turn.tools.functions, aloud=not step)
+        reply = await turn.ask(messages, options, tools=turn.tools.functions, is_spoken=not step)
         if not reply.tool_calls:
             if step:
                 return AgentMessage(turn.spec.name, reply.content, type=STEP)
             return await turn.answer(reply, messages)
-        handed = await act(turn, reply.content, reply.tool_calls)
-        if handed is not None:
-            return handed
+        agent_message = await act(turn, reply.content, reply.tool_calls)
+        if agent_message is not None:
+            return agent_message
 
 
-async def act(turn: AgentTurn, thought: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
+async def act(turn: AgentTurn, thought_text: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
     """Do all calls at once; their results in the order of the calls. The answer, if another agent took over.
 
     Raises `InvalidRequest` with the code ``agent_limit`` instead of calling more often than the agent may.
@@ -40,8 +40,10 @@ async def act(turn: AgentTurn, thought: str, calls: Sequence[CalledTool]) -> Age
         raise turn.endless()
     calls = with_unique_ids(calls, turn.steps.call_id)
     about = {"tool_calls": as_messages_have_them(calls)}
-    await turn.remember(AgentMessage(turn.spec.name, thought, type=TOOL_CALL, extra_info=about))
-    done = await turn.tools.use_all(calls)
-    for message, _returned in done:
+    await turn.remember(AgentMessage(turn.spec.name, thought_text, type=TOOL_CALL, extra_info=about))
+    results = await turn.tools.use_all(calls)
+    for message, _tool_result in results:
         await turn.remember(message)
-    return next((returned.handed for _message, returned in done if returned.handed is not None), None)
+    return next(
+        (tool_result.handed for _message, tool_result in results if tool_result.handed is not None), None
+    )

@@ -29,14 +29,16 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
         return ()
     own = Filter("and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id)))
     search = Search(message.text[:2000], max_num_results=policy.facts, filters=own)
-    found = await context.call(f"store/{policy.store}", search)
-    assert isinstance(found, SearchResult)
-    return tuple(dict.fromkeys(passage.text.strip() for passage in found.passages))
+    result = await context.call(f"store/{policy.store}", search)
+    assert isinstance(result, SearchResult)
+    return tuple(dict.fromkeys(passage.text.strip() for passage in result.passages))
 
 
-def question(message: AgentMessage, reply: AgentMessage, known: Sequence[str]) -> Chat:
+def question(message: AgentMessage, reply: AgentMessage, known_facts: Sequence[str]) -> Chat:
     """What the model is asked about a turn."""
-    before = "Known already:\n" + "\n".join(f"- {fact}" for fact in known) + "\n\n" if known else ""
+    before = (
+        "Known already:\n" + "\n".join(f"- {fact}" for fact in known_facts) + "\n\n" if known_facts else ""
+    )
     conversation = f"{message.sender}: {message.text}\n{reply.sender}: {reply.text}"
     return Chat(
         builtin.messages("remember-facts", conversation=conversation, known=before),
@@ -44,7 +46,7 @@ def question(message: AgentMessage, reply: AgentMessage, known: Sequence[str]) -
     )
 
 
-def facts_in(text: str, known: Sequence[str]) -> list[str]:
+def facts_in(text: str, known_facts: Sequence[str]) -> list[str]:
     """The new facts in an answer to `question`; none if it is not understood."""
     try:
         value = unwrapped(_SCHEMA, orjson.loads(text))
@@ -55,4 +57,4 @@ def facts_in(text: str, known: Sequence[str]) -> list[str]:
         if isinstance(value, list)
         else []
     )
-    return [fact for fact in dict.fromkeys(facts) if fact and fact not in known][:MAX_FACTS]
+    return [fact for fact in dict.fromkeys(facts) if fact and fact not in known_facts][:MAX_FACTS]

@@ -71,19 +71,21 @@ class ForwardApp:
                 param="agent.portico_agent",
             )
         fields.text("name")
-        found = (
+        target_parts = (
             fields.needed(FORWARD, "the name of a served function"),
             fields.text("title"),
             fields.text("description"),
         )
         fields.done()
-        return found
+        return target_parts
 
     async def call(self, request: Request, context: Context) -> ChatReply | AppOutput:
         if isinstance(request, AppInput):
-            given = request.value
+            arguments = request.value
             message = message_of(
-                given["message"] if isinstance(given, Mapping) and "message" in given else given
+                arguments["message"]
+                if isinstance(arguments, Mapping) and "message" in arguments
+                else arguments
             )
             return AppOutput((await self._ask(message, request.session, context)).to_json())
         if not isinstance(request, Chat):
@@ -94,9 +96,9 @@ class ForwardApp:
         return ChatReply(reply.text, model=self.card.name)
 
     async def _ask(self, message: AgentMessage, session: str, context: Context) -> AgentMessage:
-        given = {"message": message.to_json(), "session": _named(session, context)}
+        arguments = {"message": message.to_json(), "session": _named(session, context)}
         steps = TurnSteps.here(context.run)
-        call = ToolCall(given, key=steps.key(steps.place(self._function)) if steps.durable else "")
+        call = ToolCall(arguments, key=steps.key(steps.place(self._function)) if steps.durable else "")
         try:
             result = await context.call(f"tool/{self._function}", call)
         except NotFound as error:

@@ -37,9 +37,11 @@ async def ask_client(
     fault = JsonSchema(use.name, use.function.schema).fault(dict(arguments))
     if fault is not None:
         raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
-    given = {"args": [], "kwargs": dict(arguments)}
+    given_arguments = {"args": [], "kwargs": dict(arguments)}
     limit = use.function.seconds
-    question = NewQuestion("function", name_of(spec, use.tool), arguments=given, key=key, limit=limit)
+    question = NewQuestion(
+        "function", name_of(spec, use.tool), arguments=given_arguments, key=key, limit=limit
+    )
     answer = await context.ask(question)
     if not answer.accepted:
         raise EngineFailed(answer.note or "The client refused it.", code="client_function_failed")
@@ -48,8 +50,8 @@ async def ask_client(
 
 def is_served(registry: Registry, function: str, caller: Principal) -> bool:
     """Whether a client serves a function of this name to the caller just now."""
-    found = registry.get(f"tool/{function}", caller)
-    return found is not None and found.card.labels.get("source") == "client"
+    servable = registry.get(f"tool/{function}", caller)
+    return servable is not None and servable.card.labels.get("source") == "client"
 
 
 def require_served(registry: Registry, function: str, agent: str, caller: Principal) -> None:

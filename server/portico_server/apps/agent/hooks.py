@@ -59,21 +59,28 @@ async def hooked(
 
     ``at`` is the place of the moment in the turn: what functions made of the message is recorded there.
     """
-    mine = [
+    agent_hooks = [
         hook for hook in hooks if hook.on == moment and (not hook.senders or message.sender in hook.senders)
     ]
 
     async def work() -> AgentMessage:
-        made = message
-        for number, hook in enumerate(mine):
+        agent_message = message
+        for number, hook in enumerate(agent_hooks):
             key = steps.key(f"{at}[{number}]") if steps.durable else ""
-            made = await _one(hook, made, context, evaluator, key)
-        return made
+            agent_message = await _one(hook, agent_message, context, evaluator, key)
+        return agent_message
 
-    if all(hook.do not in ("code", "client") for hook in mine):
+    if all(hook.do not in ("code", "client") for hook in agent_hooks):
         return await work()  # they make the same of it each time
-    asked = {**message.to_json(), "created_at": None}
-    return await steps.once(at, "hook", asked, work, AgentMessage.to_json, lambda found: message_of(found))
+    message_document = {**message.to_json(), "created_at": None}
+    return await steps.once(
+        at,
+        "hook",
+        message_document,
+        work,
+        AgentMessage.to_json,
+        lambda found_message_document: message_of(found_message_document),
+    )
 
 
 async def _one(
@@ -114,20 +121,20 @@ def _with_text(message: AgentMessage, text: str) -> AgentMessage:
     """The message with other text; its other parts follow it."""
     if isinstance(message.content, str):
         return replace(message, content=text)
-    others = [part for part in message.content if part.get("type") != "text"]
-    return replace(message, content=[{"type": "text", "text": text}, *others])
+    other_parts = [part for part in message.content if part.get("type") != "text"]
+    return replace(message, content=[{"type": "text", "text": text}, *other_parts])
 
 
 def _shown(message: AgentMessage) -> dict[str, Any]:
     """A message as a function sees it."""
-    made = message.to_json()
+    document = message.to_json()
     if message.type != ACTION:
-        return made
+        return document
     try:
         parameters = orjson.loads(message.text)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The parameters of '{message.receiver}' are not JSON: {error}.") from error
-    return {**made, "content": {"name": message.receiver, "parameters": parameters}}
+    return {**document, "content": {"name": message.receiver, "parameters": parameters}}
 
 
 def _read(value: Any, message: AgentMessage) -> AgentMessage:
@@ -150,11 +157,11 @@ def _read_action(value: Any, message: AgentMessage) -> AgentMessage:
             value = orjson.loads(value)
         except orjson.JSONDecodeError:
             value = None
-    found = value.get("parameters", value) if isinstance(value, dict) else None
-    if not isinstance(found, dict) or value.get("name", message.receiver) != message.receiver:
+    parameters = value.get("parameters", value) if isinstance(value, dict) else None
+    if not isinstance(parameters, dict) or value.get("name", message.receiver) != message.receiver:
         raise InvalidRequest(
             f"What the hook before the action '{message.receiver}' returned is not JSON of it: return nothing, or "
             f'{{"name": "{message.receiver}", "parameters": {{…}}}}.',
             code="hook_failed",
         )
-    return replace(message, content=orjson.dumps(found).decode())
+    return replace(message, content=orjson.dumps(parameters).decode())

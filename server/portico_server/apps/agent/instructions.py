@@ -13,27 +13,27 @@ from portico_server.core.template import substitute
 _VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
-def fill_instructions(spec: AgentSpec, given: Mapping[str, Any]) -> str:
+def fill_instructions(spec: AgentSpec, values: Mapping[str, Any]) -> str:
     """The instructions with ``{name}`` replaced by what the caller gave, or by the agent's own value.
 
     An agent without variables has its braces as they stand; with some, ``{{`` and ``}}`` stand for braces. Raises
     `InvalidRequest` for a name without a value, and for what would be too long.
     """
-    known = {**spec.variables, **given}
-    if not known:
+    variables = {**spec.variables, **values}
+    if not variables:
         return spec.instructions
 
     def one(match: re.Match[str]) -> str:
         name = match.group(1)
         if name is None:
             return match.group()[0]
-        if name not in known:
+        if name not in variables:
             raise InvalidRequest(
                 f"The instructions of '{spec.name}' have the variable '{{{name}}}', which has no value.",
                 code="missing_variable",
                 param="variables",
             )
-        text = known[name] = str(known[name])
+        text = variables[name] = str(variables[name])
         return text
 
     return substitute(_VARIABLE, one, spec.instructions)

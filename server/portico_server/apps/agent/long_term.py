@@ -25,8 +25,8 @@ class LearntFact:
 
     def origin(self, name: str) -> str | None:
         """What is known of its origin: ``agent``, ``app``, ``session`` (its name), ``run``."""
-        found = self.fact.attributes.get(name)
-        return None if found is None else str(found)
+        attribute = self.fact.attributes.get(name)
+        return None if attribute is None else str(attribute)
 
 
 class LongTermMemory:
@@ -49,15 +49,15 @@ class LongTermMemory:
         where = {} if session is None else {"app": session.app, "session": session.name}
         if agent is not None:
             where["agent"] = agent
-        found = await self._facts.list(caller, store=store, where=where, limit=limit)
-        return await self._learnt(found, caller)
+        stored_facts = await self._facts.list(caller, store=store, where=where, limit=limit)
+        return await self._learnt(stored_facts, caller)
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> LearntFact:
         """Put another text in the place of a fact."""
-        stripped = text.strip()
-        if not stripped or len(stripped) > MAX_FACT_CHARS:
+        stripped_text = text.strip()
+        if not stripped_text or len(stripped_text) > MAX_FACT_CHARS:
             raise InvalidRequest(f"A fact is a text of 1 to {MAX_FACT_CHARS} characters.", param="text")
-        (learnt,) = await self._learnt([await self._facts.change(fact_id, stripped, caller)], caller)
+        (learnt,) = await self._learnt([await self._facts.change(fact_id, stripped_text, caller)], caller)
         return learnt
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
@@ -66,12 +66,12 @@ class LongTermMemory:
 
     async def _learnt(self, facts: Sequence[StoredFact], caller: Principal) -> Sequence[LearntFact]:
         learnt = [await self._heard(fact, caller) for fact in facts]
-        lost: dict[str, set[tuple[str, str]]] = {}
+        lost_facts: dict[str, set[tuple[str, str]]] = {}
         for item in learnt:
             if item.message is None and item.origin("run") is not None:
-                lost.setdefault(item.origin("app") or "", set()).add(_which(item.fact))
-        for app, wanted in lost.items():
-            copies = await self._database.read(session_texts.texts_in_copies, app, caller.id, wanted)
+                lost_facts.setdefault(item.origin("app") or "", set()).add(_which(item.fact))
+        for app, fact_keys in lost_facts.items():
+            copies = await self._database.read(session_texts.texts_in_copies, app, caller.id, fact_keys)
             learnt = [
                 LearntFact(item.fact, *copies[_which(item.fact)])
                 if item.message is None and item.origin("app") == app and _which(item.fact) in copies
@@ -81,12 +81,12 @@ class LongTermMemory:
         return learnt
 
     async def _heard(self, fact: StoredFact, caller: Principal) -> LearntFact:
-        known: Mapping[str, Any] = fact.attributes
-        if not known.get("app") or not known.get("session"):
+        attributes: Mapping[str, Any] = fact.attributes
+        if not attributes.get("app") or not attributes.get("session"):
             return LearntFact(fact)
-        which = (str(known["app"]), caller.id, str(known["session"]))
+        session_key = (str(attributes["app"]), caller.id, str(attributes["session"]))
         return LearntFact(
-            fact, *await self._database.read(session_texts.texts_in_session, *which, _which(fact))
+            fact, *await self._database.read(session_texts.texts_in_session, *session_key, _which(fact))
         )
 
 

@@ -41,7 +41,7 @@ async def recalled(
     memory: Sequence[AgentMessage],
     begin: int,
     summary: str,
-    covered: int,
+    covered_count: int,
     summarise: Summarise,
 ) -> RecalledMemory:
     """What a policy shows of a memory; what belongs to this turn, from ``begin`` on, is always shown.
@@ -55,10 +55,10 @@ async def recalled(
         case "window":
             return RecalledMemory(_whole(before, len(before) - policy.messages) + now)
         case "budget":
-            left = policy.tokens - sum(map(estimate, now))
-            return RecalledMemory(_whole(before, _fitting(before, left)) + now)
+            remaining_tokens = policy.tokens - sum(map(estimate, now))
+            return RecalledMemory(_whole(before, _fitting(before, remaining_tokens)) + now)
         case "summary":
-            return await _summed(policy, before, now, summary, min(covered, begin), summarise)
+            return await _summed(policy, before, now, summary, min(covered_count, begin), summarise)
     return RecalledMemory(tuple(memory))
 
 
@@ -67,19 +67,21 @@ async def _summed(
     before: Sequence[AgentMessage],
     now: tuple[AgentMessage, ...],
     summary: str,
-    covered: int,
+    covered_count: int,
     summarise: Summarise,
 ) -> RecalledMemory:
-    rest = before[covered:]
-    used = sum(map(estimate, now))
-    if used + sum(map(estimate, rest)) <= policy.tokens:
-        return RecalledMemory((*rest, *now), summary, covered)
-    kept = _whole(rest, _fitting(rest, int(policy.tokens * VERBATIM_SHARE) - used))
-    if len(kept) == len(rest):
-        return RecalledMemory((*kept, *now), summary, covered)
-    start = len(before) - len(kept)
-    made = await summarise(summary, before[covered:start])
-    return RecalledMemory((*kept, *now), made, start)
+    agent_messages = before[covered_count:]
+    used_tokens = sum(map(estimate, now))
+    if used_tokens + sum(map(estimate, agent_messages)) <= policy.tokens:
+        return RecalledMemory((*agent_messages, *now), summary, covered_count)
+    kept_agent_messages = _whole(
+        agent_messages, _fitting(agent_messages, int(policy.tokens * VERBATIM_SHARE) - used_tokens)
+    )
+    if len(kept_agent_messages) == len(agent_messages):
+        return RecalledMemory((*kept_agent_messages, *now), summary, covered_count)
+    start = len(before) - len(kept_agent_messages)
+    new_summary = await summarise(summary, before[covered_count:start])
+    return RecalledMemory((*kept_agent_messages, *now), new_summary, start)
 
 
 def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:

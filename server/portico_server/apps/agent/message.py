@@ -59,15 +59,15 @@ def message_of(value: Any, sender: str = "user") -> AgentMessage:
     if isinstance(value, Mapping) and (
         isinstance(value.get("content"), str) or _is_parts(value.get("content"))
     ):
-        known = {
+        fields = {
             name: value[name] for name in AgentMessage.__dataclass_fields__ if value.get(name) is not None
         }
         for name, kinds, noun in _FIELDS:
-            if name in known and (not isinstance(known[name], kinds) or isinstance(known[name], bool)):
+            if name in fields and (not isinstance(fields[name], kinds) or isinstance(fields[name], bool)):
                 raise InvalidRequest(
                     f"'{name}' of a message must be {noun}.", code="invalid_message", param=f"message.{name}"
                 )
-        return AgentMessage(**{"sender": sender, **known})
+        return AgentMessage(**{"sender": sender, **fields})
     raise InvalidRequest(
         "A message is text, a list of parts, or an object with 'content' (text or parts).",
         code="invalid_message",

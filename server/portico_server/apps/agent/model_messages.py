@@ -82,10 +82,10 @@ def _assistant(spec: AgentSpec, message: AgentMessage, textual: bool) -> dict[st
 
 def _marked(spec: AgentSpec, message: AgentMessage) -> str:
     """The text with the end marker at which the model was stopped: it sees its action whole."""
-    found = message.formatted
-    if isinstance(found, Mapping) and found.get("action") is not None:
+    formatted_value = message.formatted
+    if isinstance(formatted_value, Mapping) and formatted_value.get("action") is not None:
         for output in spec.output:
-            if isinstance(output, MarkedOutput) and output.tool_type == found.get("tool_type"):
+            if isinstance(output, MarkedOutput) and output.tool_type == formatted_value.get("tool_type"):
                 return message.text if output.end in message.text else message.text + output.end
     return message.text
 

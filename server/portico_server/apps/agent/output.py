@@ -15,23 +15,25 @@ from portico_server.core.fields import MAX_STOPS
 from portico_server.core.interfaces import Evaluator
 
 
-def with_stops(options: Mapping[str, Any], more: Sequence[str]) -> dict[str, Any]:
+def with_stops(options: Mapping[str, Any], extra_stops: Sequence[str]) -> dict[str, Any]:
     """The options with further stop sequences, as many as may be."""
     stops = options.get("stop") or []
     stops = [stops] if isinstance(stops, str) else list(stops)
-    stops += [stop for stop in more if stop not in stops]
+    stops += [stop for stop in extra_stops if stop not in stops]
     return {**options, "stop": stops[:MAX_STOPS]} if stops else dict(options)
 
 
 def options_for(
-    name: str, outputs: Sequence[Output], options: Mapping[str, Any], *, constrained: bool = True
+    name: str, outputs: Sequence[Output], options: Mapping[str, Any], *, is_constrained: bool = True
 ) -> dict[str, Any]:
     """The model's options with what the formats need: a stop at the end marker, a schema that constrains."""
-    made = with_stops(options, [output.end for output in outputs if isinstance(output, MarkedOutput)])
+    model_options = with_stops(
+        options, [output.end for output in outputs if isinstance(output, MarkedOutput)]
+    )
     schema = wanted(outputs)
-    if schema is not None and constrained:
-        made.setdefault("response_format", response_format(name, schema))
-    return made
+    if schema is not None and is_constrained:
+        model_options.setdefault("response_format", response_format(name, schema))
+    return model_options
 
 
 def wanted(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
@@ -85,18 +87,18 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
 
 async def _marked(output: MarkedOutput, text: str, evaluator: Evaluator) -> dict[str, Any]:
     """Thought and action. ``status`` is 1, or -1 with an ``error`` if the action is not valid."""
-    thought, found, rest = text.partition(output.begin)
-    if not found:
+    thought_text, begin_mark, remainder = text.partition(output.begin)
+    if not begin_mark:
         raise InvalidRequest(f"There is no {output.begin!r} in the answer.", code="format_failed")
-    action: Any = rest.partition(output.end)[0]
-    made = {"tool_type": output.tool_type, "thought": thought, "action": action, "status": 1}
+    action: Any = remainder.partition(output.end)[0]
+    action_document = {"tool_type": output.tool_type, "thought": thought_text, "action": action, "status": 1}
     try:
         if output.validate == "json":
-            made["action"] = orjson.loads(action.strip().strip("`"))
+            action_document["action"] = orjson.loads(action.strip().strip("`"))
         elif output.validate == "code":
-            made["action"] = await evaluator.evaluate(output.code, [action], {})
+            action_document["action"] = await evaluator.evaluate(output.code, [action], {})
     except orjson.JSONDecodeError as error:
-        return {**made, "status": -1, "error": f"The action is not JSON: {error}."}
+        return {**action_document, "status": -1, "error": f"The action is not JSON: {error}."}
     except InvalidRequest as error:
-        return {**made, "status": -1, "error": error.message}
-    return made
+        return {**action_document, "status": -1, "error": error.message}
+    return action_document

@@ -41,10 +41,10 @@ async def plan_and_solve(turn: AgentTurn) -> AgentMessage:
     steps = await _planned(turn, builtin.text("agent-plan"), _PLAN_SCHEMA)
     for number, step in enumerate(steps, 1):
         await _say(turn, builtin.text("agent-plan-step", number=number, count=len(steps), step=step))
-        done = await call_tools(turn, step=True)
-        if done.sender != turn.spec.name or done.type == HANDED_BACK:
-            return done  # another agent has the conversation now
-        await turn.remember(done)
+        agent_message = await call_tools(turn, step=True)
+        if agent_message.sender != turn.spec.name or agent_message.type == HANDED_BACK:
+            return agent_message  # another agent has the conversation now
+        await turn.remember(agent_message)
     await _say(turn, builtin.text("agent-conclude"))
     return await call_tools(turn)
 
@@ -61,35 +61,35 @@ async def rewoo(turn: AgentTurn) -> AgentMessage:
     request = await turn.messages()
     evidence: dict[str, str] = {}
     for item in plan:
-        handed = await act(turn, item["plan"], [_planned_call(turn, item, evidence)])
-        if handed is not None:
-            return handed
+        agent_message = await act(turn, item["plan"], [_planned_call(turn, item, evidence)])
+        if agent_message is not None:
+            return agent_message
         evidence[item["id"].lstrip("#")] = (await turn.session.memory(turn.path))[-1].text
-    shown = "\n".join(f"#{name}: {text}" for name, text in evidence.items())
-    add_user_content(request, "\n\n" + builtin.text("agent-evidence", evidence=shown))
-    reply = await turn.ask(request, turn.options(), aloud=True)
+    evidence_text = "\n".join(f"#{name}: {text}" for name, text in evidence.items())
+    add_user_content(request, "\n\n" + builtin.text("agent-evidence", evidence=evidence_text))
+    reply = await turn.ask(request, turn.options(), is_spoken=True)
     return await turn.answer(reply, request)
 
 
 def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[str, str]) -> CalledTool:
     """A planned call with the evidence that it refers to. A bare text goes to the tool's only required argument."""
-    given = _object(item["input"])
-    if given is not None:
-        given = {name: _with(value, evidence) for name, value in given.items()}
+    arguments = _object(item["input"])
+    if arguments is not None:
+        arguments = {name: _with(value, evidence) for name, value in arguments.items()}
     else:
         tool = turn.tools.by_name.get(item["tool"])
         schema = tool.schema if tool is not None else {}
         names = list(schema.get("required") or schema.get("properties") or ["input"])
-        given = {names[0]: _with(item["input"], evidence)}
-    return CalledTool("", item["tool"], orjson.dumps(given).decode())
+        arguments = {names[0]: _with(item["input"], evidence)}
+    return CalledTool("", item["tool"], orjson.dumps(arguments).decode())
 
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        found = orjson.loads(text)
+        document = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _with(value: Any, evidence: Mapping[str, str]) -> Any:
@@ -118,7 +118,7 @@ async def _planned(turn: AgentTurn, note: str, schema: Mapping[str, Any]) -> lis
             continue
         fault = shape.fault(value)
         if fault is None:
-            found: list[Any] = value
-            return found
+            steps: list[Any] = value
+            return steps
         reason = f"at {fault.path or 'the top'}, {fault.message}"
     raise InvalidRequest(f"The model of '{turn.spec.name}' made no plan: {reason}.", code="format_failed")

@@ -57,7 +57,7 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
     if depth == 0 or version is not None:
         _version(version, fields.path("portico_agent"))
     strategy = _one_of(fields, "strategy", get_args(Strategy), "tools")
-    made = AgentSpec(
+    agent_spec = AgentSpec(
         name=fields.text("name") or "agent",
         source=value,
         title=fields.text("title"),
@@ -82,11 +82,11 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
         final=fields.text("final"),
         options=model_options(fields.mapping("options") or {}, fields.path("options")),
         busy=_one_of(fields, "busy", get_args(WhenBusy), "wait"),
-        attempts=fields.whole("attempts", 2, least=1, most=10),
+        attempts=fields.whole("attempts", 2, minimum=1, limit=10),
     )
     fields.done()
-    _distinct(made, at)
-    return made
+    _distinct(agent_spec, at)
+    return agent_spec
 
 
 def _version(version: Any, at: str) -> None:
@@ -105,30 +105,30 @@ def _version(version: Any, at: str) -> None:
         )
 
 
-def _one_of(fields: JsonObject, key: str, known: tuple[str, ...], default: str) -> Any:
-    found = fields.text(key) or default
-    if found not in known:
+def _one_of(fields: JsonObject, key: str, known_values: tuple[str, ...], default: str) -> Any:
+    value = fields.text(key) or default
+    if value not in known_values:
         at = fields.path(key)
         raise InvalidRequest(
-            f"{at} is '{found}'; it is one of {', '.join(known)}.", code="invalid_spec", param=at
+            f"{at} is '{value}'; it is one of {', '.join(known_values)}.", code="invalid_spec", param=at
         )
-    return found
+    return value
 
 
 def _tool_search(fields: JsonObject, strategy: Strategy) -> ToolSearching:
-    given, at = fields.raw("tool_search"), fields.path("tool_search")
-    if given is None or given == "auto":
+    value, at = fields.raw("tool_search"), fields.path("tool_search")
+    if value is None or value == "auto":
         return "auto"
-    if not isinstance(given, bool):
+    if not isinstance(value, bool):
         raise InvalidRequest(f'{at} must be true, false or "auto".', code="invalid_spec", param=at)
-    if given and strategy == "rewoo":
+    if value and strategy == "rewoo":
         raise InvalidRequest(
             f"{at}: the strategy 'rewoo' plans all calls before the first one, and needs all tools for that. Leave it "
             "out, or take another strategy.",
             code="invalid_spec",
             param=at,
         )
-    return "on" if given else "off"
+    return "on" if value else "off"
 
 
 def _tool(item: Any, at: str) -> ToolUse:
@@ -138,70 +138,70 @@ def _tool(item: Any, at: str) -> ToolUse:
     if isinstance(item, Mapping) and "function" in item:
         return _function(inner)
     tool = inner.needed("tool", "the name of a tool, or 'function': that of a function of a client")
-    made = ToolUse(tool, inner.text("as") or tool)
+    tool_use = ToolUse(tool, inner.text("as") or tool)
     inner.done()
-    return made
+    return tool_use
 
 
 def _function(fields: JsonObject) -> ToolUse:
     name = fields.needed("function", "the name of a function")
-    known = ClientFunction(
+    client_function = ClientFunction(
         fields.text("description"),
         fields.mapping("parameters") or {"type": "object", "properties": {}},
-        fields.number("seconds", 60.0, least=0.01, most=604_800) or 60.0,
+        fields.number("seconds", 60.0, minimum=0.01, maximum=604_800) or 60.0,
     )
-    made = ToolUse(name, fields.text("as") or name, known)
+    tool_use = ToolUse(name, fields.text("as") or name, client_function)
     fields.done()
-    return made
+    return tool_use
 
 
 def _sub(item: Any, at: str, depth: int) -> SubAgent:
     if isinstance(item, str):
         return SubAgent(item)
     inner = JsonObject(item, at)
-    given = inner.raw("agent")
+    value = inner.raw("agent")
     how = _one_of(inner, "as", get_args(Calling), "tool")
     inner.done()
-    if isinstance(given, str) and given:
-        return SubAgent(given, handoff=how == "handoff")
-    spec = agent(given, f"{at}.agent", depth + 1)
+    if isinstance(value, str) and value:
+        return SubAgent(value, handoff=how == "handoff")
+    spec = agent(value, f"{at}.agent", depth + 1)
     return SubAgent(spec.name, spec, how == "handoff")
 
 
 def _memory(fields: JsonObject) -> MemoryPolicy:
-    given = fields.raw("memory")
-    if given is None:
+    value = fields.raw("memory")
+    if value is None:
         return MemoryPolicy()
-    inner = JsonObject({"policy": given} if isinstance(given, str) else given, fields.path("memory"))
-    made = MemoryPolicy(
+    inner = JsonObject({"policy": value} if isinstance(value, str) else value, fields.path("memory"))
+    memory_policy = MemoryPolicy(
         policy=_one_of(inner, "policy", get_args(MemoryKind), "all"),
-        messages=inner.whole("messages", 40, least=1, most=100_000),
-        tokens=inner.whole("tokens", 4_000, least=16, most=10_000_000),
+        messages=inner.whole("messages", 40, minimum=1, limit=100_000),
+        tokens=inner.whole("tokens", 4_000, minimum=16, limit=10_000_000),
         long_term=_long_term(inner),
     )
     inner.done()
-    return made
+    return memory_policy
 
 
 def _long_term(memory: JsonObject) -> LongTermSpec | None:
-    given = memory.raw("long_term")
-    if given is None:
+    value = memory.raw("long_term")
+    if value is None:
         return None
-    inner = JsonObject(given, memory.path("long_term"))
-    made = LongTermSpec(
-        inner.needed("store", "the name of a store"), inner.whole("facts", 5, least=1, most=50)
+    inner = JsonObject(value, memory.path("long_term"))
+    term_spec = LongTermSpec(
+        inner.needed("store", "the name of a store"), inner.whole("facts", 5, minimum=1, limit=50)
     )
     inner.done()
-    return made
+    return term_spec
 
 
 def _outputs(fields: JsonObject) -> tuple[Output, ...]:
-    given = fields.raw("output")
-    if given is None:
+    value = fields.raw("output")
+    if value is None:
         return ()
     at = fields.path("output")
-    items = given if isinstance(given, list) else [given]
-    return tuple(_output(item, at if item is given else f"{at}[{n}]") for n, item in enumerate(items))
+    items = value if isinstance(value, list) else [value]
+    return tuple(_output(item, at if item is value else f"{at}[{n}]") for n, item in enumerate(items))
 
 
 def _output(item: Any, at: str) -> Output:
@@ -209,7 +209,7 @@ def _output(item: Any, at: str) -> Output:
         return format_of(item, at)
     inner = JsonObject(item, at)
     inner.text("type")
-    made = MarkedOutput(
+    marked_output = MarkedOutput(
         tool_type=inner.needed("tool_type", "what the action is for, such as 'code interpreter'"),
         begin=inner.needed("begin", "the marker before the action"),
         end=inner.needed("end", "the marker behind the action"),
@@ -217,15 +217,15 @@ def _output(item: Any, at: str) -> Output:
         code=inner.text("code"),
     )
     inner.done()
-    return made
+    return marked_output
 
 
 def _aggregate(fields: JsonObject) -> str:
-    given = fields.raw("aggregate")
-    if given is None or given in ("default", "tool_text"):
-        return given or "default"
+    value = fields.raw("aggregate")
+    if value is None or value in ("default", "tool_text"):
+        return value or "default"
     at = fields.path("aggregate")
-    inner = JsonObject(given, at)
+    inner = JsonObject(value, at)
     text = inner.needed("template", "text with {content} and {sender} in it, for each message to the agent")
     inner.done()
     template(text, {"content": "", "sender": ""}, f"{at}.template")
@@ -245,7 +245,7 @@ def _few_shot(fields: JsonObject) -> tuple[Mapping[str, Any], ...]:
 
 def _hook(item: Any, at: str) -> AgentHook:
     inner = JsonObject(item, at)
-    made = AgentHook(
+    agent_hook = AgentHook(
         on=_one_of(inner, "on", get_args(Moment), ""),
         do=_one_of(inner, "do", get_args(HookKind), ""),
         senders=inner.texts("senders"),
@@ -256,32 +256,36 @@ def _hook(item: Any, at: str) -> AgentHook:
         source=inner.text("source"),
     )
     inner.done()
-    needed = HOOK_NEEDS[made.do]
-    if not getattr(made, needed):
+    needed_field = HOOK_NEEDS[agent_hook.do]
+    if not getattr(agent_hook, needed_field):
         raise InvalidRequest(
-            f"{at}: '{made.do}' needs '{needed}'.", code="invalid_spec", param=f"{at}.{needed}"
+            f"{at}: '{agent_hook.do}' needs '{needed_field}'.",
+            code="invalid_spec",
+            param=f"{at}.{needed_field}",
         )
-    return made
+    return agent_hook
 
 
 def _limits(fields: JsonObject, strategy: Strategy) -> AgentLimits:
-    given = fields.raw("limits")
-    inner = JsonObject({} if given is None else given, fields.path("limits"))
+    value = fields.raw("limits")
+    inner = JsonObject({} if value is None else value, fields.path("limits"))
     usual = 40 if strategy == "plan_and_solve" else 12
-    made = AgentLimits(
-        turns=inner.whole("turns", usual, least=1, most=10_000),
+    agent_limits = AgentLimits(
+        turns=inner.whole("turns", usual, minimum=1, limit=10_000),
         tokens=inner.whole("tokens", 0) or None,
-        seconds=inner.number("seconds", None, least=0.01),
-        tool_calls=inner.whole("tool_calls", 40, most=100_000),
+        seconds=inner.number("seconds", None, minimum=0.01),
+        tool_calls=inner.whole("tool_calls", 40, limit=100_000),
     )
     inner.done()
-    return made
+    return agent_limits
 
 
-def _distinct(made: AgentSpec, at: str) -> None:
+def _distinct(agent_spec: AgentSpec, at: str) -> None:
     """Everything that the model may call has a name of its own that it can say."""
-    seen: set[str] = set()
-    for name in [use.name for use in made.tools] + [sub.name for sub in made.agents if not sub.handoff]:
+    seen_names: set[str] = set()
+    for name in [use.name for use in agent_spec.tools] + [
+        sub.name for sub in agent_spec.agents if not sub.handoff
+    ]:
         if not re.fullmatch(TOOL_NAME, name):
             raise InvalidRequest(
                 f"{at}: a model cannot call '{name}': names have letters, digits, '_' and '-'. Give it another one "
@@ -289,23 +293,23 @@ def _distinct(made: AgentSpec, at: str) -> None:
                 code="invalid_name",
                 param=at,
             )
-    names = [use.name for use in made.tools]
-    names += [*map(search_name, made.stores), *map(agent_name, made.agents)]
-    names += [FIND_TOOLS] if made.finds_tools else []
-    if made.skills:
+    names = [use.name for use in agent_spec.tools]
+    names += [*map(search_name, agent_spec.stores), *map(agent_name, agent_spec.agents)]
+    names += [FIND_TOOLS] if agent_spec.finds_tools else []
+    if agent_spec.skills:
         names.append(READ_SKILL)
-        if len(made.skills) > MAX_SKILLS:
+        if len(agent_spec.skills) > MAX_SKILLS:
             raise InvalidRequest(
-                f"{at}.skills names {len(made.skills)} skills; an agent may have {MAX_SKILLS}.",
+                f"{at}.skills names {len(agent_spec.skills)} skills; an agent may have {MAX_SKILLS}.",
                 code="invalid_spec",
                 param=f"{at}.skills",
             )
     for name in names:
-        if name in seen:
+        if name in seen_names:
             raise InvalidRequest(
                 f"{at}: two of its tools are named '{name}'.", code="duplicate_name", param=at
             )
-        seen.add(name)
+        seen_names.add(name)
 
 
 _NEEDED: Final = {"type": "string", "minLength": 1}

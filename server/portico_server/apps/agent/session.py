@@ -56,7 +56,7 @@ class AgentSession:
     def __init__(
         self,
         keeper: SessionStore | None = None,
-        known: Mapping[str, Recollection] | None = None,
+        recollections: Mapping[str, Recollection] | None = None,
         *,
         app: str = "",
         name: str = "",
@@ -66,7 +66,7 @@ class AgentSession:
         self.app = app
         self.name = name
         self._keeper = keeper
-        self._known: dict[str, Recollection] = dict(known or {})
+        self._known: dict[str, Recollection] = dict(recollections or {})
         self._seen = {path: memory.last for path, memory in self._known.items()}
         self._added: list[tuple[str, AgentMessage]] = []
         self._changed: set[str] = set()
@@ -77,11 +77,11 @@ class AgentSession:
         """A turn of the agent at ``path`` begins: from here on each memory is what it was when it did so first."""
         if self._keeper is not None and steps.durable:
             self._steps = steps
-            found = await self._of(path)
-            self._known[path] = known = await self._as_it_was(path, found)
-            self._seen[path] = known.last
+            found_recollection = await self._of(path)
+            self._known[path] = recollection = await self._as_it_was(path, found_recollection)
+            self._seen[path] = recollection.last
 
-    async def _as_it_was(self, path: str, found: Recollection) -> Recollection:
+    async def _as_it_was(self, path: str, found_recollection: Recollection) -> Recollection:
         """What an agent remembered when the turn was begun first: the session may have gone on since, by the very turn
         that is begun again.
         """
@@ -89,10 +89,10 @@ class AgentSession:
         assert self._keeper is not None
 
         async def now() -> Recollection:
-            return found
+            return found_recollection
 
-        def then(kept: Mapping[str, Any]) -> Recollection:
-            return Recollection([], kept["state"], kept["last"])
+        def then(saved_state: Mapping[str, Any]) -> Recollection:
+            return Recollection([], saved_state["state"], saved_state["last"])
 
         at = f"session.{path}" if path else "session"
         was = await self._steps.once(
@@ -100,15 +100,15 @@ class AgentSession:
             "session",
             path,
             now,
-            lambda known: {"last": known.last, "state": known.state},
+            lambda recollection: {"last": recollection.last, "state": recollection.state},
             then,
             settle=False,
         )
-        if was is found:
-            return found
-        if was.last != found.last:
-            found = await self._keeper.load(path, last=was.last)
-        return replace(found, state=was.state)
+        if was is found_recollection:
+            return found_recollection
+        if was.last != found_recollection.last:
+            found_recollection = await self._keeper.load(path, last=was.last)
+        return replace(found_recollection, state=was.state)
 
     async def memory(self, path: str) -> list[AgentMessage]:
         """Messages that the agent at ``path`` has seen and said, oldest first: all but `earlier` ones."""
@@ -123,14 +123,14 @@ class AgentSession:
         return (await self._of(path)).state
 
     async def _of(self, path: str) -> Recollection:
-        known = self._known.get(path)
-        if known is None:
-            known = Recollection() if self._keeper is None else await self._keeper.load(path)
+        recollection = self._known.get(path)
+        if recollection is None:
+            recollection = Recollection() if self._keeper is None else await self._keeper.load(path)
             if self._steps is not None:
-                known = await self._as_it_was(path, known)
-            self._known[path] = known
-            self._seen[path] = known.last
-        return known
+                recollection = await self._as_it_was(path, recollection)
+            self._known[path] = recollection
+            self._seen[path] = recollection.last
+        return recollection
 
     async def add(self, path: str, message: AgentMessage) -> None:
         """Put a message into an agent's memory. Raises as `hold`."""
@@ -167,19 +167,19 @@ class AgentSession:
                 raise
 
     def _forget(self, path: str, before: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
-        gone: set[int] = set()
+        forgotten_ids: set[int] = set()
         for at, memory in self._known.items():
             if _within(at, path):
                 # What was loaded meanwhile holds as many messages as were kept, less what was added.
-                added = {id(message) for where, message in self._added if where == at}
+                added_ids = {id(message) for where, message in self._added if where == at}
                 length, state = before.get(at) or (
-                    sum(1 for message in memory.messages if id(message) not in added),
+                    sum(1 for message in memory.messages if id(message) not in added_ids),
                     memory.state,
                 )
-                gone |= {id(message) for message in memory.messages[length:]}
+                forgotten_ids |= {id(message) for message in memory.messages[length:]}
                 del memory.messages[length:]
                 memory.state = state
-        self._added = [(at, message) for at, message in self._added if id(message) not in gone]
+        self._added = [(at, message) for at, message in self._added if id(message) not in forgotten_ids]
 
     async def commit(self, run_id: str) -> None:
         """Write what was added, all of it or nothing."""

@@ -10,11 +10,11 @@ from portico_server.core.errors import InvalidRequest
 
 def session_name(options: Mapping[str, Any]) -> str:
     """The name of the session in the options of a chat completion; empty if there is none."""
-    given = options.get("conversation") or options.get("user") or ""
-    if isinstance(given, Mapping):
-        given = given.get("id") or ""
-    if not isinstance(given, str):
+    value = options.get("conversation") or options.get("user") or ""
+    if isinstance(value, Mapping):
+        value = value.get("id") or ""
+    if not isinstance(value, str):
         raise InvalidRequest(
             "'conversation' is the name of a session, or an object with its 'id'.", param="conversation"
         )
-    return given
+    return value

@@ -83,10 +83,10 @@ class AgentSessions:
 
     def _app(self, ref: str, caller: Principal) -> tuple[str, str]:
         """Id and name of the app that the caller means; an agent that is not deployed has its name for both."""
-        found = self._registry.get(ref, caller)
-        if found is None or found.card.kind != "app":
+        servable = self._registry.get(ref, caller)
+        if servable is None or servable.card.kind != "app":
             return ref, ref
-        return found.card.id or found.card.name, found.card.name
+        return servable.card.id or servable.card.name, servable.card.name
 
     @asynccontextmanager
     async def turn(
@@ -119,10 +119,10 @@ class AgentSessions:
         else:
             _check_name(name)
         await self._quota.admit(self._database, owner)
-        which = (app_id, owner, name)
-        floor = self._floors.get(which)
+        session_key = (app_id, owner, name)
+        floor = self._floors.get(session_key)
         if floor is None:
-            floor = self._floors[which] = TurnQueue()
+            floor = self._floors[session_key] = TurnQueue()
         in_use = Conflict(
             f"The session '{name}' of '{title}' is in use by another call. Try again when that has ended.",
             code="session_busy",
@@ -131,15 +131,23 @@ class AgentSessions:
         if busy == "refuse" and floor.taken(path):
             raise in_use
         everywhere = self._database.exclusive(
-            "\n".join(("session", *which)), wait_s=math.inf if busy == "wait" else 0
+            "\n".join(("session", *session_key)), wait_s=math.inf if busy == "wait" else 0
         )
-        async with floor.held(path), everywhere as ours:
-            if not ours:
+        async with floor.held(path), everywhere as is_ours:
+            if not is_ours:
                 raise in_use
-            known, found = await self._database.read(sessions.entered, *which, path)
-            key = SessionKey(known.id if known else new_id("conv_"), *which, title, fresh=known is None)
+            session_row, remembered = await self._database.read(sessions.entered, *session_key, path)
+            key = SessionKey(
+                session_row.id if session_row else new_id("conv_"),
+                *session_key,
+                title,
+                fresh=session_row is None,
+            )
             yield AgentSession(
-                _Kept(self._database, key, self._quota), {path: _recollected(found)}, app=title, name=name
+                _Kept(self._database, key, self._quota),
+                {path: _recollected(remembered)},
+                app=title,
+                name=name,
             )
 
     async def open(
@@ -156,9 +164,9 @@ class AgentSessions:
         _check_described(title, metadata)
         if name:
             _check_name(name)
-        app_id, called = self._app(app, caller)
+        app_id, app_name = self._app(app, caller)
         await self._quota.admit(self._database, caller.id, json_bytes(metadata or {}))
-        key = SessionKey(session_id, app_id, caller.id, name or session_id, called)
+        key = SessionKey(session_id, app_id, caller.id, name or session_id, app_name)
         return await self._database.write(sessions.opened, key, title=title, metadata=metadata)
 
     async def get(self, session_id: str, caller: Principal) -> SessionRow:
@@ -245,23 +253,23 @@ class AgentSessions:
                 param="correction",
             )
         session = await self.get(session_id, caller)
-        found = (await self._database.read(sessions.messages, session_id, after=seq - 1, limit=1)).data
-        if not found or found[0].seq != seq:
+        message_rows = (await self._database.read(sessions.messages, session_id, after=seq - 1, limit=1)).data
+        if not message_rows or message_rows[0].seq != seq:
             raise NotFound(
                 f"The session '{session_id}' has no message {seq}.", code="message_not_found", param="seq"
             )
-        message = message_of(found[0].message)
-        if found[0].agent or message.type is not None or message.sender == "user":
+        message = message_of(message_rows[0].message)
+        if message_rows[0].agent or message.type is not None or message.sender == "user":
             raise InvalidRequest(
                 f"Message {seq} is not an answer of the session. Only answers are rated.",
                 code="not_an_answer",
                 param="seq",
             )
-        kept = None if rating is None else {**asdict(rating), "rated_at": time.time()}
-        if kept is not None:
-            await self._quota.admit(self._database, session.owner, json_bytes(kept))
-        row = await self._database.write(sessions.rate, session_id, seq, kept)
-        return row or found[0]
+        saved_rating = None if rating is None else {**asdict(rating), "rated_at": time.time()}
+        if saved_rating is not None:
+            await self._quota.admit(self._database, session.owner, json_bytes(saved_rating))
+        row = await self._database.write(sessions.rate, session_id, seq, saved_rating)
+        return row or message_rows[0]
 
     async def ratings(
         self,
@@ -284,9 +292,9 @@ class AgentSessions:
             session_id, _, digits = after.rpartition(":")
             number = whole_number(digits, MAX_SEQ_DIGITS)
             last = None if number is None else (session_id, number)
-        found = None
+        row_page = None
         if last or not after:
-            found = await self._database.read(
+            row_page = await self._database.read(
                 sessions.rated,
                 limit,
                 values=RATINGS if value is None else (value,),
@@ -296,9 +304,9 @@ class AgentSessions:
                 model=model,
                 after=last,
             )
-        if found is None:
+        if row_page is None:
             raise NotFound(f"There is no rating '{after[:80]}'.", code="rating_not_found", param="after")
-        return found
+        return row_page
 
     async def reset(self, session_id: str, caller: Principal) -> SessionRow:
         """Forget what was said, by every agent of the tree."""
@@ -316,10 +324,10 @@ class AgentSessions:
                 raise Conflict(f"There is a session '{name}' already.", code="name_taken", param="name")
         size = await self._database.read(sessions.size, session_id)
         await self._quota.admit(self._database, row.owner, size)
-        made = await self._database.write(sessions.fork, session_id, new, name or new)
-        if made is None:
+        session_row = await self._database.write(sessions.fork, session_id, new, name or new)
+        if session_row is None:
             raise NotFound(f"There is no session '{session_id}'.", code="session_not_found", param="id")
-        return made
+        return session_row
 
     async def remove(self, session_id: str, caller: Principal) -> None:
         """Remove a session with all that was said."""
@@ -352,11 +360,13 @@ class AgentSessions:
     ) -> SessionRow:
         """Put a state dict in the place of what was said. Raises `InvalidRequest`; then nothing has changed."""
         row = await self.get(session_id, caller)
-        added, kept = _read_state(state)
-        size = sessions.messages_bytes(added)
-        size += sum(map(json_bytes, kept.values())) - await self._database.read(sessions.size, session_id)
+        added_messages, saved_values = _read_state(state)
+        size = sessions.messages_bytes(added_messages)
+        size += sum(map(json_bytes, saved_values.values())) - await self._database.read(
+            sessions.size, session_id
+        )
         await self._quota.admit(self._database, row.owner, max(size, 0))
-        await self._database.write(sessions.replace, session_id, added, kept)
+        await self._database.write(sessions.replace, session_id, added_messages, saved_values)
         return await self.get(session_id, caller)
 
 
@@ -376,18 +386,18 @@ class _Kept:
     async def save(self, additions: Additions, run_id: str) -> None:
         rows = [(agent, message.to_json(), message.created_at) for agent, message in additions.messages]
         title = headline(additions.messages[0][1].text) if additions.messages else ""
-        saved = await self._database.write_soon(
+        outcome = await self._database.write_soon(
             sessions.save, self._key, rows, additions.states, run_id, additions.seen, title
         )
-        if saved == "saved":
+        if outcome == "saved":
             self._quota.count(self._key.owner, lambda: sessions.messages_bytes(rows))
-        if saved == "gone":
+        if outcome == "gone":
             raise NotFound(
                 f"The session '{self._key.name}' was removed while its agent worked.",
                 code="session_not_found",
                 param="session",
             )
-        if saved == "changed":
+        if outcome == "changed":
             raise Conflict(
                 f"The session '{self._key.name}' was changed while its agent worked; the answer was not kept.",
                 code="session_changed",
@@ -401,16 +411,16 @@ def headline(text: str) -> str:
     return words if len(words) <= TITLE_CHARS else f"{words[: TITLE_CHARS - 1].rstrip()}…"
 
 
-def _recollected(found: Remembered) -> Recollection:
-    messages = [AgentMessage(**message) for message in found.messages]
-    earlier = found.earlier
+def _recollected(remembered: Remembered) -> Recollection:
+    messages = [AgentMessage(**message) for message in remembered.messages]
+    earlier = remembered.earlier
     if earlier:
         # Results of tools whose call is among the earlier ones.
         begin = next(
             (at for at, message in enumerate(messages) if message.type != TOOL_RESULT), len(messages)
         )
         messages, earlier = messages[begin:], earlier + begin
-    return Recollection(messages, dict(found.state), found.last, earlier)
+    return Recollection(messages, dict(remembered.state), remembered.last, earlier)
 
 
 def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:
@@ -439,8 +449,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _key(agent: str, what: str) -> str:
-    return f"{agent}.{what}" if agent else what
+def _key(agent: str, field_name: str) -> str:
+    return f"{agent}.{field_name}" if agent else field_name
 
 
 def _read_state(
@@ -453,21 +463,21 @@ def _read_state(
             code="unsupported_version",
             param=_VERSION_KEY,
         )
-    added: list[tuple[str, Mapping[str, Any], float]] = []
-    kept: dict[str, Mapping[str, Any]] = {}
+    added_messages: list[tuple[str, Mapping[str, Any], float]] = []
+    saved_values: dict[str, Mapping[str, Any]] = {}
     for key, value in state.items():
         if key == _VERSION_KEY:
             continue
-        agent, _, what = key.rpartition(".")
-        if what == _STATE and isinstance(value, Mapping):
-            kept[agent] = value
-        elif what == _MEMORY and isinstance(value, list):
+        agent, _, field_name = key.rpartition(".")
+        if field_name == _STATE and isinstance(value, Mapping):
+            saved_values[agent] = value
+        elif field_name == _MEMORY and isinstance(value, list):
             messages = [message_of(item) for item in value]
-            added += [(agent, message.to_json(), message.created_at) for message in messages]
+            added_messages += [(agent, message.to_json(), message.created_at) for message in messages]
         else:
             raise InvalidRequest(
                 f"'{key}' is not a part of a state dict: its keys end in 'memory' (a list of messages) or 'state'.",
                 code="invalid_state",
                 param=key,
             )
-    return added, kept
+    return added_messages, saved_values

@@ -44,34 +44,34 @@ async def react(turn: AgentTurn) -> AgentMessage:
 async def _textual(
     turn: AgentTurn, call_in: Callable[[str], Found | None], result: str, stop: str
 ) -> AgentMessage:
-    options = with_stops(turn.options(constrained=not turn.tools.by_name), [stop])
+    options = with_stops(turn.options(is_constrained=not turn.tools.by_name), [stop])
     while True:
         messages = await turn.messages(result=result)
         reply = await turn.ask(messages, options)
-        found = call_in(reply.content) if turn.tools.by_name else None
-        if found is None:
+        call_and_rest = call_in(reply.content) if turn.tools.by_name else None
+        if call_and_rest is None:
             answer = reply.content.rpartition(_FINAL)[2].strip() if _FINAL in reply.content else reply.content
             return await turn.answer(replace(reply, content=answer), messages)
-        call, text = found
-        handed = await act(turn, text, [call])
-        if handed is not None:
-            return handed
+        call, text = call_and_rest
+        agent_message = await act(turn, text, [call])
+        if agent_message is not None:
+            return agent_message
 
 
 def _block(text: str) -> Found | None:
     """The first block that names a tool. One that is no JSON is a call too, whose arguments cannot be read."""
     for match in _BLOCK.finditer(text):
         inner = match.group(1)
-        named = _NAMED.search(inner)
+        named_match = _NAMED.search(inner)
         try:
             value = orjson.loads(inner)
         except orjson.JSONDecodeError:
-            if named is not None:
-                return CalledTool("", named.group(1), inner), text[: match.end()]
+            if named_match is not None:
+                return CalledTool("", named_match.group(1), inner), text[: match.end()]
             continue
         if isinstance(value, dict) and isinstance(value.get("name"), str):
-            given = value.get("parameters", value.get("arguments", {}))
-            arguments = given if isinstance(given, str) else orjson.dumps(given).decode()
+            parameters = value.get("parameters", value.get("arguments", {}))
+            arguments = parameters if isinstance(parameters, str) else orjson.dumps(parameters).decode()
             return CalledTool("", value["name"], arguments), text[: match.end()]
     return None
 

@@ -11,7 +11,7 @@ from portico_server.core.errors import DeadlineExceeded
 
 
 @asynccontextmanager
-async def time_limit(seconds: float | None, context: Context, whose: str) -> AsyncIterator[None]:
+async def time_limit(seconds: float | None, context: Context, agent_name: str) -> AsyncIterator[None]:
     """Cancel the body after that many seconds. Raises `DeadlineExceeded` then; ``None``: without a limit."""
     if seconds is None:
         yield
@@ -24,8 +24,8 @@ async def time_limit(seconds: float | None, context: Context, whose: str) -> Asy
 
             def look() -> None:
                 # The deadline of a run moves by as much as it waits.
-                waited = 0.0 if deadline is None else (context.deadline or deadline) - deadline
-                due = started_at + seconds + waited
+                waited_s = 0.0 if deadline is None else (context.deadline or deadline) - deadline
+                due = started_at + seconds + waited_s
                 timers[:] = [loop.call_at(due, look)] if due > loop.time() else []
                 if not timers:
                     until.reschedule(loop.time())
@@ -39,4 +39,6 @@ async def time_limit(seconds: float | None, context: Context, whose: str) -> Asy
     except TimeoutError as error:
         if not until.expired():
             raise
-        raise DeadlineExceeded(f"The agent '{whose}' did not end within {seconds:g} s, its limit.") from error
+        raise DeadlineExceeded(
+            f"The agent '{agent_name}' did not end within {seconds:g} s, its limit."
+        ) from error

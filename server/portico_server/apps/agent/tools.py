@@ -77,10 +77,10 @@ class AgentToolResult:
         }
 
     @classmethod
-    def recorded(cls, found: Mapping[str, Any]) -> AgentToolResult:
+    def recorded(cls, record: Mapping[str, Any]) -> AgentToolResult:
         """From what `to_json` gave."""
-        names = tuple(found.get("found", ()))
-        return cls(found["text"], found["is_error"], tuple(found["artifacts"]), found=names)
+        names = tuple(record.get("found", ()))
+        return cls(record["text"], record["is_error"], tuple(record["artifacts"]), found=names)
 
 
 Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
@@ -175,18 +175,18 @@ class AgentTools:
         for sub in self.spec.agents:
             about = sub.spec.description if sub.spec is not None else ""
             if sub.spec is None:
-                other = await self.registry.resolve(sub.name, caller)
-                about = other.card.description
-                found = getattr(other, "spec", None)
-                if isinstance(found, AgentSpec):  # a deployed agent: its memory is in our session too
-                    sub = replace(sub, spec=found, near=False)
+                servable = await self.registry.resolve(sub.name, caller)
+                about = servable.card.description
+                agent_spec = getattr(servable, "spec", None)
+                if isinstance(agent_spec, AgentSpec):  # a deployed agent: its memory is in our session too
+                    sub = replace(sub, spec=agent_spec, near=False)
             if sub.handoff:
                 self.others[sub.name] = sub
-            what = f"Hand the conversation over to {sub.name}." if sub.handoff else f"Ask {sub.name}."
+            description = f"Hand the conversation over to {sub.name}." if sub.handoff else f"Ask {sub.name}."
             self._add(
                 AgentTool(
                     agent_name(sub),
-                    f"{what} {about}".strip(),
+                    f"{description} {about}".strip(),
                     _MESSAGE,
                     self._agent(sub, ask),
                     agent=True,
@@ -201,8 +201,8 @@ class AgentTools:
         """Tell the model of the skills; what is in them it reads when it needs them."""
         if not self.spec.skills:
             return
-        found = [await self.known_skills.about(ref, self.context.caller) for ref in self.spec.skills]
-        ids = {skill.name: skill.id for skill in found}
+        skill_texts = [await self.known_skills.about(ref, self.context.caller) for ref in self.spec.skills]
+        ids = {skill.name: skill.id for skill in skill_texts}
 
         async def use(arguments: Mapping[str, Any], _place: str) -> AgentToolResult:
             name = _text(arguments, "skill")
@@ -216,7 +216,7 @@ class AgentTools:
             )
             return AgentToolResult(read)
 
-        self.skills = tuple(f"{skill.name}: {skill.description}" for skill in found)
+        self.skills = tuple(f"{skill.name}: {skill.description}" for skill in skill_texts)
         about = "Read the instructions of a skill, or another of its files that they name."
         self._add(AgentTool(READ_SKILL, about, _skill_schema(list(ids)), use, kind="skill"))
 
@@ -226,8 +226,8 @@ class AgentTools:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             text = _text(arguments, "message")
             await self.context.emit(HandedOff(name))
-            given = AgentMessage(self.spec.name, text, type=HANDED_BACK, receiver=name)
-            return AgentToolResult(f"The conversation is with {name}.", handed=given)
+            agent_message = AgentMessage(self.spec.name, text, type=HANDED_BACK, receiver=name)
+            return AgentToolResult(f"The conversation is with {name}.", handed=agent_message)
 
         about = f"Hand the conversation back to {name}, when what is asked is no longer your affair."
         return AgentTool(handoff_name(name), about, _MESSAGE, use, agent=True, handoff=True)
@@ -253,18 +253,18 @@ class AgentTools:
         """The tools that a query finds, as the model is told of them."""
         tools = list(self.hidden.values())
         places = await self.tool_search.best(_text(arguments, "query")[:MAX_QUERY_CHARS], tools, self.context)
-        found = [self.by_name[tools[number].name] for number in places]
-        if not found:
+        agent_tools = [self.by_name[tools[number].name] for number in places]
+        if not agent_tools:
             return AgentToolResult("No further tool fits. Try other words, or do without.")
         if self.spec.strategy in (
             "tools",
             "plan_and_solve",
         ):  # with the next call the model is given their schemas
-            text = "\n".join(f"- {tool.name}" for tool in found)
+            text = "\n".join(f"- {tool.name}" for tool in agent_tools)
         else:
-            text = "\n".join(map(_described, found))
+            text = "\n".join(map(_described, agent_tools))
         text = f"These tools can be called now:\n{text}"
-        return AgentToolResult(text, found=tuple(tool.name for tool in found))
+        return AgentToolResult(text, found=tuple(tool.name for tool in agent_tools))
 
     async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
         """Do what the model asks for, side by side; the results in the order of the calls.
@@ -286,8 +286,8 @@ class AgentTools:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks += [group.create_task(use(number)) for number in range(len(calls))]
-        except* TurnCutOff as ended:
-            cut_off = next(error for error in _leaves(ended) if isinstance(error, TurnCutOff))
+        except* TurnCutOff as cutoffs:
+            cut_off = next(error for error in _leaves(cutoffs) if isinstance(error, TurnCutOff))
         if cut_off is not None:
             raise cut_off
         return [task.result() for task in tasks]
@@ -299,21 +299,21 @@ class AgentTools:
     async def _use(
         self, call: CalledTool, place: str, *, second: bool
     ) -> tuple[AgentMessage, AgentToolResult]:
-        again = self.steps.known(place)  # whoever listens was told of it before the run was cut off
-        if not again:
+        is_known = self.steps.known(place)  # whoever listens was told of it before the run was cut off
+        if not is_known:
             await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
         if second:
-            returned = AgentToolResult(
+            tool_result = AgentToolResult(
                 "The conversation is handed over to one agent at a time.", is_error=True
             )
         else:
-            returned = await self._call(call, place)
-        text = cut(returned.text)
+            tool_result = await self._call(call, place)
+        text = cut(tool_result.text)
         about = {
             "tool_call_id": call.id,
             "tool": call.name,
-            "is_error": returned.is_error,
-            **({"artifacts": list(returned.artifacts)} if returned.artifacts else {}),
+            "is_error": tool_result.is_error,
+            **({"artifacts": list(tool_result.artifacts)} if tool_result.artifacts else {}),
         }
         message = AgentMessage(call.name, text, type=TOOL_RESULT, extra_info=about)
         try:
@@ -322,10 +322,10 @@ class AgentTools:
         except PorticoError as error:
             withheld = f"The result is withheld: {error.message}"
             message = replace(message, content=withheld, extra_info={**about, "is_error": True})
-            returned = replace(returned, is_error=True, handed=None)
-        if not again:
-            await self.context.emit(ToolReturned(call.id, call.name, message.text, returned.is_error))
-        return message, returned
+            tool_result = replace(tool_result, is_error=True, handed=None)
+        if not is_known:
+            await self.context.emit(ToolReturned(call.id, call.name, message.text, tool_result.is_error))
+        return message, tool_result
 
     async def _hooked(self, moment: Moment, message: AgentMessage, place: str) -> AgentMessage:
         at = f"{place}.{moment}"
@@ -334,9 +334,9 @@ class AgentTools:
     async def _call(self, call: CalledTool, place: str) -> AgentToolResult:
         tool = self.by_name.get(call.name)
         if tool is None:
-            known = ", ".join(shown.name for shown in self.shown) or "none"
+            tool_names = ", ".join(agent_tool.name for agent_tool in self.shown) or "none"
             return AgentToolResult(
-                f"There is no tool '{call.name}'.{nearest(call.name, self.by_name)} Tools are: {known}.",
+                f"There is no tool '{call.name}'.{nearest(call.name, self.by_name)} Tools are: {tool_names}.",
                 is_error=True,
             )
         try:
@@ -352,13 +352,13 @@ class AgentTools:
             except PorticoError as error:
                 return _failure(tool.name, error)
 
-        asked = {"tool": tool.name, "arguments": arguments}
-        returned = await self.steps.once(
-            place, tool.kind, asked, work, AgentToolResult.to_json, AgentToolResult.recorded
+        request_document = {"tool": tool.name, "arguments": arguments}
+        tool_result = await self.steps.once(
+            place, tool.kind, request_document, work, AgentToolResult.to_json, AgentToolResult.recorded
         )
-        for name in (tool.name, *returned.found):
+        for name in (tool.name, *tool_result.found):
             self.hidden.pop(name, None)
-        return returned
+        return tool_result
 
     async def _agents_turn(
         self, tool: AgentTool, arguments: Mapping[str, Any], place: str
@@ -366,21 +366,21 @@ class AgentTools:
         """The turn of another agent: begun again, it finds its own calls recorded. One that failed has left nothing
         behind, and is not begun again.
         """
-        asked = {"agent": tool.name, "arguments": arguments}
-        before = self.steps.find(place, asked)
+        request_document = {"agent": tool.name, "arguments": arguments}
+        before = self.steps.find(place, request_document)
         if before:
             return AgentToolResult.recorded(before)
         started_at, clock = time.time(), time.perf_counter()
         failure: AgentToolResult | None = None
         try:
-            returned = await tool.use(arguments, place)
+            tool_result = await tool.use(arguments, place)
         except PorticoError as error:
-            returned = failure = _failure(tool.name, error)
+            tool_result = failure = _failure(tool.name, error)
         if before is None:
-            spent = (time.perf_counter() - clock) * 1e3
-            found = failure.to_json() if failure is not None else {}
-            await self.steps.record(place, "agent", asked, found, started_at, spent)
-        return returned
+            elapsed_ms = (time.perf_counter() - clock) * 1e3
+            error_document = failure.to_json() if failure is not None else {}
+            await self.steps.record(place, "agent", request_document, error_document, started_at, elapsed_ms)
+        return tool_result
 
     async def _arguments(self, call: CalledTool, place: str) -> Mapping[str, Any]:
         """What the model wrote, as an object, after the hooks. Raises `InvalidRequest` if it is none."""
@@ -403,14 +403,14 @@ class AgentTools:
         started_at = asyncio.get_running_loop().time()
         error: str | None = None
         try:
-            returned = await tool.use(arguments, place)
-        except PorticoError as failed:
-            error = failed.message
+            tool_result = await tool.use(arguments, place)
+        except PorticoError as step_error:
+            error = step_error.message
             raise
         finally:
-            spent = (asyncio.get_running_loop().time() - started_at) * 1e3
-            await self.context.emit(StepFinished(path, spent, error))
-        return returned
+            elapsed_ms = (asyncio.get_running_loop().time() - started_at) * 1e3
+            await self.context.emit(StepFinished(path, elapsed_ms, error))
+        return tool_result
 
     def _tool(self, name: str) -> Use:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
@@ -418,34 +418,36 @@ class AgentTools:
             result = await self.context.call(f"tool/{name}", call)
             assert isinstance(result, ToolResult)
             links = tuple(
-                {"name": made.name, "media_type": made.media_type, "link": made.link}
-                for made in result.artifacts
+                {"name": artifact.name, "media_type": artifact.media_type, "link": artifact.link}
+                for artifact in result.artifacts
             )
-            said = "".join(f"\n[file {link['name']}: {link['link']}]" for link in links)
-            return AgentToolResult(result.text + said, result.is_error, links)
+            link_text = "".join(f"\n[file {link['name']}: {link['link']}]" for link in links)
+            return AgentToolResult(result.text + link_text, result.is_error, links)
 
         return use
 
     def _function(self, tool: ToolUse) -> Use:
-        served = self._tool(tool.tool)
+        call_tool = self._tool(tool.tool)
 
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             if self.near:
                 key = self.steps.key(place) if self.steps.durable else ""
                 return AgentToolResult(await ask_client(self.spec, tool, arguments, self.context, key))
             require_served(self.registry, tool.tool, self.spec.name, self.context.caller)
-            return await served(arguments, place)
+            return await call_tool(arguments, place)
 
         return use
 
     def _search(self, store: str) -> Use:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             query = _text(arguments, "query")
-            found = await self.context.call(f"store/{store}", Search(query, max_num_results=SEARCH_RESULTS))
-            assert isinstance(found, SearchResult)
+            search_result = await self.context.call(
+                f"store/{store}", Search(query, max_num_results=SEARCH_RESULTS)
+            )
+            assert isinstance(search_result, SearchResult)
             lines = [
                 f"[{passage.rank}] {passage.filename} {passage.place.label()}\n{passage.text}"
-                for passage in found.passages
+                for passage in search_result.passages
             ]
             return AgentToolResult("\n\n".join(lines) or "Nothing was found.")
 
@@ -453,8 +455,8 @@ class AgentTools:
 
     def _agent(self, sub: SubAgent, ask: Ask) -> Use:
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
-            said = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
-            reply = await ask(sub, said, place)
+            agent_message = AgentMessage(self.spec.name, _text(arguments, "message"), receiver=sub.name)
+            reply = await ask(sub, agent_message, place)
             if reply.type == HANDED_BACK and reply.receiver == self.spec.name:
                 return AgentToolResult(f"{sub.name} hands the conversation back: {reply.text}")
             return AgentToolResult(reply.text, handed=reply if sub.handoff else None)
@@ -508,19 +510,19 @@ def _skill_schema(names: list[str]) -> dict[str, Any]:
 def arguments_of(text: str) -> dict[str, Any]:
     """What a model wrote as an object. Raises `InvalidRequest` if it is none."""
     try:
-        found = orjson.loads(text or "{}")
+        arguments = orjson.loads(text or "{}")
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The arguments are not JSON: {error}. Send one JSON object.") from error
-    if not isinstance(found, dict):
+    if not isinstance(arguments, dict):
         raise InvalidRequest("The arguments must be one JSON object.")
-    return found
+    return arguments
 
 
 def _text(arguments: Mapping[str, Any], name: str) -> str:
-    found = arguments.get(name)
-    if not isinstance(found, str) or not found.strip():
+    argument = arguments.get(name)
+    if not isinstance(argument, str) or not argument.strip():
         raise InvalidRequest(f"It needs '{name}', a text.")
-    return found
+    return argument
 
 
 def search_name(store: str) -> str:
@@ -540,20 +542,20 @@ def handoff_name(name: str) -> str:
 
 def _callable(name: str) -> str:
     """A name that a model may say: letters, digits, '_' and '-'."""
-    made = "".join(
+    tool_name = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )
-    return made[:64]
+    return tool_name[:64]
 
 
 def with_unique_ids(calls: Sequence[CalledTool], new: Callable[[], str]) -> tuple[CalledTool, ...]:
     """The calls, each with an id of its own, a ``new`` one if need be: some models give none, or one to all."""
-    seen: set[str] = set()
+    seen_ids: set[str] = set()
     out: list[CalledTool] = []
     for call in calls:
-        if not call.id or call.id in seen:
+        if not call.id or call.id in seen_ids:
             call = replace(call, id=new())
-        seen.add(call.id)
+        seen_ids.add(call.id)
         out.append(call)
     return tuple(out)
 

@@ -83,14 +83,14 @@ def _dumped(reply: ChatReply) -> dict[str, Any]:
     }
 
 
-def _loaded(found: Mapping[str, Any]) -> ChatReply:
+def _loaded(document: Mapping[str, Any]) -> ChatReply:
     """The answer that `_dumped` describes."""
     return ChatReply(
-        found["content"],
-        found["finish_reason"],
-        tuple(CalledTool(**call) for call in found["tool_calls"]),
-        usage=Usage(**found["usage"]),
-        model=found["model"],
+        document["content"],
+        document["finish_reason"],
+        tuple(CalledTool(**call) for call in document["tool_calls"]),
+        usage=Usage(**document["usage"]),
+        model=document["model"],
     )
 
 
@@ -167,13 +167,13 @@ class AgentTurn:
         if self.spec.final:
             final = await finds(self.spec.final, reply.text, self.place.evaluator)
             reply = replace(reply, extra_info={**(reply.extra_info or {}), "final": final})
-        said = reply
+        agent_message = reply
         if reply.sender != self.spec.name:  # another agent spoke for this one
             about = {**(reply.extra_info or {}), "said_by": reply.sender}
-            said = replace(reply, sender=self.spec.name, extra_info=about)
-        await self.session.add(self.path, said)
+            agent_message = replace(reply, sender=self.spec.name, extra_info=about)
+        await self.session.add(self.path, agent_message)
         if long_term is not None and reply.type != HANDED_BACK:
-            await self._learn(long_term, message, said)
+            await self._learn(long_term, message, agent_message)
         return await self._hooked("after_agent", reply)
 
     async def _hooked(self, moment: Moment, message: AgentMessage) -> AgentMessage:
@@ -183,13 +183,13 @@ class AgentTurn:
 
     async def _speaker(self, message: AgentMessage) -> AgentMessage:
         """The answer of the agent that has the conversation: the one that it was handed over to, else this one."""
-        other = self.tools.others.get(str((await self.session.state(self.path)).get(ACTIVE, "")))
-        if other is not None:
-            place = self.steps.place(other.name)
-            reply = await self.ask_agent(other, replace(message, receiver=other.name), place)
+        sub_agent = self.tools.others.get(str((await self.session.state(self.path)).get(ACTIVE, "")))
+        if sub_agent is not None:
+            place = self.steps.place(sub_agent.name)
+            reply = await self.ask_agent(sub_agent, replace(message, receiver=sub_agent.name), place)
             if reply.type != HANDED_BACK or reply.receiver != self.spec.name:
                 return reply
-            back = f"\n\n{other.name} hands the conversation back: {reply.text}"
+            back = f"\n\n{sub_agent.name} hands the conversation back: {reply.text}"
             await self.remember(replace(reply, content=back))
         return await self.place.strategies[self.spec.strategy](self)
 
@@ -200,15 +200,15 @@ class AgentTurn:
             "retrieve",
             {"store": policy.store, "query": message.text},
             lambda: facts.recall(policy, message, self.context),
-            lambda known: {"facts": known},
-            lambda found: tuple(found["facts"]),
+            lambda known_facts: {"facts": known_facts},
+            lambda document: tuple(document["facts"]),
         )
 
     async def _learn(self, policy: LongTermSpec, message: AgentMessage, reply: AgentMessage) -> None:
         """Keep what is worth it. That this fails does not take the answer away; the listener is told."""
         try:
-            found = await self._call(facts.question(message, reply, self.known))
-            new_facts = facts.facts_in(found.content, self.known)
+            chat_reply = await self._call(facts.question(message, reply, self.known))
+            new_facts = facts.facts_in(chat_reply.content, self.known)
             if new_facts:
                 where = {
                     "agent": self.spec.name,
@@ -227,8 +227,8 @@ class AgentTurn:
                     "facts",
                     new_facts,
                     lambda: self.place.facts.add(policy.store, new_facts, attributes, self.context.caller),
-                    lambda _added: {},
-                    lambda _found: None,
+                    lambda _new_messages: {},
+                    lambda _document: None,
                 )
         except PorticoError as error:
             await self.context.emit(Progressed("facts", f"Nothing was kept of this turn: {error.message}"))
@@ -253,13 +253,22 @@ class AgentTurn:
         state = await self.session.state(self.path)
         # What is summed up is counted from the first message of the session, not from the first that this turn reads.
         earlier = await self.session.earlier(self.path)
-        covered = max(0, int(state.get("covered", 0)) - earlier)
-        shown = await recalled(
-            self.spec.memory, memory, self.begin, str(state.get("summary", "")), covered, self._summarise
+        covered_count = max(0, int(state.get("covered", 0)) - earlier)
+        recalled_memory = await recalled(
+            self.spec.memory,
+            memory,
+            self.begin,
+            str(state.get("summary", "")),
+            covered_count,
+            self._summarise,
         )
-        if shown.summary and shown.covered != covered:
-            await self.session.keep(self.path, summary=shown.summary, covered=shown.covered + earlier)
-        return aggregate(self.spec, self._system(shown.summary), shown.messages, result=result)
+        if recalled_memory.summary and recalled_memory.covered != covered_count:
+            await self.session.keep(
+                self.path, summary=recalled_memory.summary, covered=recalled_memory.covered + earlier
+            )
+        return aggregate(
+            self.spec, self._system(recalled_memory.summary), recalled_memory.messages, result=result
+        )
 
     def _system(self, summary: str) -> str:
         parts = [fill_instructions(self.spec, self.turn_options.variables), self.turn_options.rules]
@@ -290,7 +299,7 @@ class AgentTurn:
         options: Mapping[str, Any],
         *,
         tools: Sequence[Mapping[str, Any]] = (),
-        aloud: bool = False,
+        is_spoken: bool = False,
     ) -> ChatReply:
         """Ask the model once. Raises `InvalidRequest` when the agent has reached a limit."""
         if self.model_calls >= self.spec.limits.turns:
@@ -303,17 +312,17 @@ class AgentTurn:
                 "make the task smaller.",
                 code="token_limit",
             )
-        given = {**options, "tools": list(tools)} if tools else dict(options)
-        return await self._call(Chat(tuple(messages), given), speaks=aloud and self.free)
+        model_options = {**options, "tools": list(tools)} if tools else dict(options)
+        return await self._call(Chat(tuple(messages), model_options), speaks=is_spoken and self.free)
 
     async def _call(self, request: Chat, *, speaks: bool = False) -> ChatReply:
-        started = False
+        has_started = False
 
         async def say(piece: Delta) -> None:
-            nonlocal started
-            if self.tally.spoke and not started:
+            nonlocal has_started
+            if self.tally.spoke and not has_started:
                 await self.context.emit(Delta("\n\n"))
-            started = self.tally.spoke = True
+            has_started = self.tally.spoke = True
             await self.context.emit(piece)
 
         async def listen(event: Event) -> None:
@@ -332,19 +341,21 @@ class AgentTurn:
             return reply
 
         place = self.steps.place("llm")
-        again = self.steps.known(place)
+        is_known = self.steps.known(place)
         reply = await self._recorded(place, self.spec.model, request, asked)
-        if again and speaks and reply.content:
+        if is_known and speaks and reply.content:
             await say(Delta(reply.content))
         self.tally.add(reply.usage)
         return reply
 
     async def _recorded(
-        self, place: str, name: str, request: Chat, asked: Callable[[], Awaitable[ChatReply]]
+        self, place: str, name: str, request: Chat, call_model: Callable[[], Awaitable[ChatReply]]
     ) -> ChatReply:
         """An answer to a request, as it was recorded at ``place`` or as ``name`` gives it now."""
-        shown = {"model": name, "messages": request.messages}
-        return await self.steps.once(place, "llm", request.messages, asked, _dumped, _loaded, shown=shown)
+        request_document = {"model": name, "messages": request.messages}
+        return await self.steps.once(
+            place, "llm", request.messages, call_model, _dumped, _loaded, shown_request=request_document
+        )
 
     @property
     def free(self) -> bool:
@@ -368,7 +379,7 @@ class AgentTurn:
             try:
                 if not text.strip():
                     raise InvalidRequest("The answer is empty.", code="format_failed")
-                value, said = await parsed(self.spec.output, text, self.place.evaluator)
+                value, answer_text = await parsed(self.spec.output, text, self.place.evaluator)
             except InvalidRequest as error:
                 if error.code != "format_failed" or attempt == self.spec.attempts:
                     raise self._gave_up(error) from error
@@ -380,7 +391,7 @@ class AgentTurn:
                 reply = await self.ask(conversation, self.options())
             else:
                 about = None if reply.finish_reason == "stop" else {"finish_reason": reply.finish_reason}
-                return AgentMessage(self.spec.name, said, formatted=value, extra_info=about)
+                return AgentMessage(self.spec.name, answer_text, formatted=value, extra_info=about)
         raise AssertionError("the last attempt returns or raises")
 
     def _gave_up(self, error: InvalidRequest) -> InvalidRequest:
@@ -392,9 +403,11 @@ class AgentTurn:
             code="format_failed",
         )
 
-    def options(self, *, constrained: bool = True) -> dict[str, Any]:
-        """The model's options, with what the output formats need. ``constrained``: only the answer may come."""
-        return options_for(self.spec.name, self.spec.output, self.plain_options, constrained=constrained)
+    def options(self, *, is_constrained: bool = True) -> dict[str, Any]:
+        """The model's options, with what the output formats need. ``is_constrained``: only the answer may come."""
+        return options_for(
+            self.spec.name, self.spec.output, self.plain_options, is_constrained=is_constrained
+        )
 
     @property
     def plain_options(self) -> dict[str, Any]:
@@ -415,12 +428,12 @@ class AgentTurn:
         error: str | None = None
         try:
             reply = await self._agent_reply(sub, path, message, self.steps.below(place))
-        except PorticoError as failed:
-            error = failed.message
+        except PorticoError as step_error:
+            error = step_error.message
             raise
         finally:
-            spent = (asyncio.get_running_loop().time() - started_at) * 1e3
-            await self.context.emit(StepFinished(path, spent, error))
+            elapsed_ms = (asyncio.get_running_loop().time() - started_at) * 1e3
+            await self.context.emit(StepFinished(path, elapsed_ms, error))
         if sub.handoff and sub.spec is not None:  # what is not an agent could not hand it back
             keeps = None if reply.type == HANDED_BACK else sub.name
             if keeps != active:

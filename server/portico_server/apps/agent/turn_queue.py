@@ -20,7 +20,7 @@ class TurnQueue:
 
     def taken(self, path: str) -> bool:
         """Whether a turn of ``path`` would have to wait."""
-        return any(_meet(path, other) for _ticket, other in self._turns)
+        return any(_meet(path, other_path) for _ticket, other_path in self._turns)
 
     @asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[None]:
@@ -33,19 +33,19 @@ class TurnQueue:
             yield
         finally:
             self._turns = [turn for turn in self._turns if turn[0] is not ticket]
-            changed, self._changed = self._changed, asyncio.Event()
-            changed.set()
+            event, self._changed = self._changed, asyncio.Event()
+            event.set()
 
     def _behind(self, ticket: object, path: str) -> bool:
-        for other, at in self._turns:
-            if other is ticket:
+        for other_ticket, at in self._turns:
+            if other_ticket is ticket:
                 return False
             if _meet(path, at):
                 return True
         return False
 
 
-def _meet(one: str, other: str) -> bool:
+def _meet(path: str, other_path: str) -> bool:
     """Whether one agent is the other, or above or below it in the tree."""
-    short, long = sorted((one, other), key=len)
+    short, long = sorted((path, other_path), key=len)
     return not short or long == short or long.startswith(f"{short}.")

@@ -51,21 +51,27 @@ class _ChainGraph:
     def __init__(self, material: Material, names: Sequence[Sequence[str]]) -> None:
         question = fold(material.question)
         counts = Counter(name for own in names for name in set(own))
-        said = {name for name in counts if says(question, name)}
-        self.asked = {name for name in said if not any(name != other and name in other for other in said)}
+        asked_names = {name for name in counts if says(question, name)}
+        self.asked = {
+            name
+            for name in asked_names
+            if not any(name != other_name and name in other_name for other_name in asked_names)
+        }
         self.relation = [
             number
             for number, word in enumerate(material.question_words)
             if not any(word in name for name in self.asked)
         ]
-        most = max(COMMON_SHARE * len(names), MIN_COMMON_PASSAGES)
+        max_passages = max(COMMON_SHARE * len(names), MIN_COMMON_PASSAGES)
         self._material = material
         self._names: list[frozenset[str]] = []
         for candidate in material.candidates:
             passage = material.passages[candidate.passage]
             text = f"{fold(context_of(passage))}\n{candidate.folded}"
-            own = names[candidate.passage]
-            self._names.append(frozenset(name for name in own if counts[name] <= most and says(text, name)))
+            passage_names = names[candidate.passage]
+            self._names.append(
+                frozenset(name for name in passage_names if counts[name] <= max_passages and says(text, name))
+            )
 
     def paths(self) -> list[tuple[int, ...]]:
         """Candidates by number of which each names something of the one before, and the first of the question."""
@@ -74,19 +80,22 @@ class _ChainGraph:
             for number, candidate in enumerate(self._material.candidates)
             if candidate.passage < MAX_CHAIN_PASSAGES
         ]
-        found: list[tuple[int, ...]] = []
+        chains: list[tuple[int, ...]] = []
         pending: deque[tuple[int, ...]] = deque((number,) for number in candidates if self._begins(number))
-        while pending and len(found) < MAX_CHAINS:
+        while pending and len(chains) < MAX_CHAINS:
             path = pending.popleft()
-            found.append(path)
+            chains.append(path)
             if len(path) == MAX_CHAIN_SENTENCES:
                 continue
-            used = {self._material.candidates[number].passage for number in path}
+            used_passages = {self._material.candidates[number].passage for number in path}
             leads = self._new(path)
             for number in candidates:
-                if self._material.candidates[number].passage not in used and leads & self._names[number]:
+                if (
+                    self._material.candidates[number].passage not in used_passages
+                    and leads & self._names[number]
+                ):
                     pending.append((*path, number))
-        return found
+        return chains
 
     def _begins(self, number: int) -> bool:
         text = self._material.candidates[number].folded
@@ -96,36 +105,44 @@ class _ChainGraph:
         """What the last sentence of a path names and neither the question nor a sentence before it."""
         before = self.asked.union(*(self._names[number] for number in path[:-1]))
         return frozenset(
-            name for name in self._names[path[-1]] - before if not any(name in other for other in self.asked)
+            name
+            for name in self._names[path[-1]] - before
+            if not any(name in other_name for other_name in self.asked)
         )
 
     def features(self, path: Sequence[int], soft: SoftMatch) -> Mapping[str, float]:
         """How much of the question a path covers, with which of its sentences, and whether it ends in a new name."""
         import numpy as np
 
-        every = soft.aligned[:, self.relation]
-        aligned = every[list(path)]
-        covered = aligned.max(axis=0)
-        usual = np.sort(every, axis=0)[len(every) // 2]
+        column = soft.aligned[:, self.relation]
+        path_values = column[list(path)]
+        coverage = path_values.max(axis=0)
+        usual = np.sort(column, axis=0)[len(column) // 2]
         rare = soft.weights[self.relation]
-        some = [self._material.candidates[number] for number in path]
-        before = "\n".join(candidate.folded for candidate in some[:-1])
-        fresh = [name for name in self._new(path) if says(some[-1].folded, name) and not says(before, name)]
-        held = sum(any(says(candidate.folded, name) for candidate in some) for name in self.asked)
+        quote_candidates = [self._material.candidates[number] for number in path]
+        before = "\n".join(candidate.folded for candidate in quote_candidates[:-1])
+        fresh = [
+            name
+            for name in self._new(path)
+            if says(quote_candidates[-1].folded, name) and not says(before, name)
+        ]
+        asked_count = sum(
+            any(says(candidate.folded, name) for candidate in quote_candidates) for name in self.asked
+        )
         words_of_hop = math.log(len(self.relation) / len(path))
         return {
-            "cover": float(covered.mean()),
-            "cover_rare": float(covered @ rare / (rare.sum() + 1e-9)),
-            "strong": float((covered > MIN_STRONG_COSINE).mean()),
-            "more": float((covered - usual).mean()),
-            "hop_low": float(aligned.max(axis=1).min()),
-            "last": float(aligned[-1].max()),
+            "cover": float(coverage.mean()),
+            "cover_rare": float(coverage @ rare / (rare.sum() + 1e-9)),
+            "strong": float((coverage > MIN_STRONG_COSINE).mean()),
+            "more": float((coverage - usual).mean()),
+            "hop_low": float(path_values.max(axis=1).min()),
+            "last": float(path_values[-1].max()),
             "cosine": float(soft.cosine[list(path)].mean()),
             "fresh": float(bool(fresh)),
-            "type": float(self._material.holds(some[-1].text)),
-            "asked": held / len(self.asked),
+            "type": float(self._material.holds(quote_candidates[-1].text)),
+            "asked": asked_count / len(self.asked),
             "one": float(len(path) == 1),
             "words_of_hop": words_of_hop,
             "words_square": words_of_hop**2,
-            "least": float(covered.min()),
+            "least": float(coverage.min()),
         }

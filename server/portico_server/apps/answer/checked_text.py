@@ -80,8 +80,8 @@ class CheckedText:
             await self._context.emit(event)
         self._late = []
 
-    async def _take(self, found: Sequence[str | Sentence]) -> None:
-        for item in found:
+    async def _take(self, sentences: Sequence[str | Sentence]) -> None:
+        for item in sentences:
             if isinstance(item, str):
                 self._held.append(item)
                 if self.mode != "remove":
@@ -112,8 +112,8 @@ class CheckedText:
             if vectors is not None:
                 self._has_vectors = True
                 await SEARCH.run(self._check.use, vectors)
-        own = await self._vectors((sentence.text,)) if self._has_vectors and sentence.text else None
-        return await SEARCH.run(self._check.check, sentence, own[0] if own else None)
+        claim_vectors = await self._vectors((sentence.text,)) if self._has_vectors and sentence.text else None
+        return await SEARCH.run(self._check.check, sentence, claim_vectors[0] if claim_vectors else None)
 
     async def _pass(self) -> None:
         text, self._held = "".join(self._held), []

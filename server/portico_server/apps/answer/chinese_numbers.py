@@ -13,13 +13,13 @@ def chinese_number(text: str) -> float | None:
         return float(text)
     except ValueError:
         pass
-    whole, _, part = text.partition("点")
-    if not any(char in CHINESE_UNITS or char in CHINESE_SCALES for char in whole):
-        digits = "".join(str(_DIGITS_ZH.get(char, "")) for char in whole)
+    integer_part, _, part = text.partition("点")
+    if not any(char in CHINESE_UNITS or char in CHINESE_SCALES for char in integer_part):
+        digits = "".join(str(_DIGITS_ZH.get(char, "")) for char in integer_part)
         fraction = "".join(str(_DIGITS_ZH.get(char, "")) for char in part)
         return float(f"{digits or 0}.{fraction or 0}")
     total = section = digit = 0.0
-    for char in whole:
+    for char in integer_part:
         if char in _DIGITS_ZH:
             digit = _DIGITS_ZH[char]
         elif char in CHINESE_UNITS:

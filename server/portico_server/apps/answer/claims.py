@@ -72,8 +72,13 @@ class _Facts:
     clauses: list[tuple[str, bool]]
 
 
-def _facts_of(text: str, folded: str) -> _Facts:
-    return _Facts(quantities_in(folded), dates_in(folded), names_in(text, folded), clauses_of(folded))
+def _facts_of(text: str, folded_text: str) -> _Facts:
+    return _Facts(
+        quantities_in(folded_text),
+        dates_in(folded_text),
+        names_in(text, folded_text),
+        clauses_of(folded_text),
+    )
 
 
 @dataclass(eq=False)
@@ -143,20 +148,22 @@ class EvidenceCheck:
         self._vectors: Any = None
 
     def _prepared(self) -> list[_Unit]:
-        found: list[_Unit] = []
+        found_units: list[_Unit] = []
         for number, passage in enumerate(self.passages):
             before = fold(context_of(passage))
             for span in units(passage.text, code=is_code(passage), headings=passage.place.heading):
-                if len(found) == MAX_EVIDENCE_UNITS:
-                    return found
+                if len(found_units) == MAX_EVIDENCE_UNITS:
+                    return found_units
                 text = passage.text[span.start : span.end][:MAX_CLAIM_CHARS]
                 if span.lead is not None:
                     text = f"{passage.text[span.lead[0] : span.lead[1]]}\n{text}"
-                folded = fold(text)
-                terms, above = (frozenset(stems(words(one))) for one in (folded, before))
-                found.append(_Unit(len(found), number, span, text, folded, terms, before, above))
-                before = f"{before}\n{folded}"[-MAX_CLAIM_CHARS:]
-        return found
+                folded_text = fold(text)
+                terms, above = (frozenset(stems(words(source_text))) for source_text in (folded_text, before))
+                found_units.append(
+                    _Unit(len(found_units), number, span, text, folded_text, terms, before, above)
+                )
+                before = f"{before}\n{folded_text}"[-MAX_CLAIM_CHARS:]
+        return found_units
 
     def texts(self) -> tuple[str, ...]:
         """The units, for whoever makes vectors of them."""
@@ -172,9 +179,9 @@ class EvidenceCheck:
         if sentence.kind == "rest":
             return AnswerClaim(start, end, False, "too_long")
         claim = self._claimed(sentence.text)
-        quoted = self._verbatim(claim, sentence.hints)
-        if quoted is not None:
-            return AnswerClaim(start, end, True, "", self._evidence([quoted]))
+        quoted_unit = self._verbatim(claim, sentence.hints)
+        if quoted_unit is not None:
+            return AnswerClaim(start, end, True, "", self._evidence([quoted_unit]))
         likeness = (
             None if vector is None or self._vectors is None else self._vectors @ _normalised([vector])[0]
         )
@@ -183,52 +190,52 @@ class EvidenceCheck:
             return AnswerClaim(start, end, False, "no_evidence")
         reason: ClaimReason = ""
         supporting: list[_Unit] = []
-        least = max(
+        min_score = max(
             MIN_SUPPORT_WITHOUT_VECTORS if likeness is None else MIN_SUPPORT,
             candidates[0].score - MAX_SHORTFALL,
         )
         for window in (*candidates, *self._pairs(claim, candidates, likeness)):
             if supporting and (len(window.units) > 1 or len(supporting) == MAX_EVIDENCE):
                 break
-            if window.score < least or self._share(claim, window.terms) < MIN_OWN_SHARE:
+            if window.score < min_score or self._share(claim, window.terms) < MIN_OWN_SHARE:
                 continue
-            changed = _changed(claim, window)
-            if not changed:
+            change_kind = _changed(claim, window)
+            if not change_kind:
                 supporting += [unit for unit in window.units if unit not in supporting]
-            reason = reason or changed
+            reason = reason or change_kind
         if supporting:
             return AnswerClaim(start, end, True, "", self._evidence(supporting))
         return AnswerClaim(start, end, False, reason or "no_evidence")
 
     def _claimed(self, text: str) -> _Claimed:
         """A sentence prepared for comparison. Numbers and names that no passage has are facts, not words."""
-        folded = fold(text[:MAX_CLAIM_CHARS])
-        claim = _Claimed(text, folded, [])
+        folded_text = fold(text[:MAX_CLAIM_CHARS])
+        claim = _Claimed(text, folded_text, [])
         names = {name.word for name in claim.facts.names if name.certain}
-        compared = [word for word in words(folded) if not word.isdigit() and word not in NUMBER_WORDS]
-        kept = [word for word in compared if word not in names or stems([word])[0] in self._rarity]
-        claim.terms = list(dict.fromkeys(stems(kept)))
+        claim_words = [word for word in words(folded_text) if not word.isdigit() and word not in NUMBER_WORDS]
+        kept_words = [word for word in claim_words if word not in names or stems([word])[0] in self._rarity]
+        claim.terms = list(dict.fromkeys(stems(kept_words)))
         return claim
 
     def _verbatim(self, claim: _Claimed, hints: Iterable[int]) -> _Unit | None:
         """The unit that a sentence quotes to the letter, one that the answer points at before others."""
-        wanted = _squeezed(claim.folded).strip(_BORDER)
-        if len(wanted) < 2:
+        claim_text = _squeezed(claim.folded).strip(_BORDER)
+        if len(claim_text) < 2:
             return None
-        holders = [unit for unit in self._units if _quotes(wanted, unit.squeezed)]
-        pointed = set(hints)
+        holders = [unit for unit in self._units if _quotes(claim_text, unit.squeezed)]
+        hinted_ranks = set(hints)
         return min(
             holders,
-            key=lambda unit: (self.passages[unit.passage].rank not in pointed, len(unit.text)),
+            key=lambda unit: (self.passages[unit.passage].rank not in hinted_ranks, len(unit.text)),
             default=None,
         )
 
     def _candidates(self, claim: _Claimed, hints: Iterable[int], likeness: Any) -> list[_Window]:
         """The best units, best first. ``likeness``: the cosine of the claim with each unit, or ``None``."""
-        pointed = set(hints)
+        hinted_ranks = set(hints)
         windows = [self._window(claim, (unit,), likeness) for unit in self._units]
         for window in windows:
-            if window.score > 0 and self.passages[window.units[0].passage].rank in pointed:
+            if window.score > 0 and self.passages[window.units[0].passage].rank in hinted_ranks:
                 window.score += HINT_SCORE
         windows.sort(key=lambda window: -window.score)
         return [window for window in windows[:MAX_CANDIDATES] if window.score > 0]
@@ -253,17 +260,17 @@ class EvidenceCheck:
         return window
 
     def _share(self, claim: _Claimed, terms: frozenset[str], context: frozenset[str] = frozenset()) -> float:
-        found = total = 0.0
+        matched_weight = total = 0.0
         for term in claim.terms:
             weight = self._rarity.get(term, self._unknown)
             total += weight
             if term in terms:
-                found += weight
+                matched_weight += weight
             elif term in context:
-                found += CONTEXT_WEIGHT * weight
-        return found / total if total else 1.0
+                matched_weight += CONTEXT_WEIGHT * weight
+        return matched_weight / total if total else 1.0
 
-    def _evidence(self, found: Sequence[_Unit]) -> tuple[Evidence, ...]:
+    def _evidence(self, found_units: Sequence[_Unit]) -> tuple[Evidence, ...]:
         """The first units as evidence."""
         return tuple(
             Evidence(
@@ -275,31 +282,31 @@ class EvidenceCheck:
                 start=unit.span.start,
                 end=unit.span.end,
             )
-            for unit in found[:MAX_EVIDENCE]
+            for unit in found_units[:MAX_EVIDENCE]
             for passage in (self.passages[unit.passage],)
         )
 
 
-def _squeezed(folded: str) -> str:
-    return _SQUEEZED.sub("", folded)
+def _squeezed(folded_text: str) -> str:
+    return _SQUEEZED.sub("", folded_text)
 
 
-def _quotes(wanted: str, source: str) -> bool:
-    """Whether squeezed ``wanted`` is a quotation of ``source``: nearly all of it, or whole clauses."""
-    at = source.find(wanted)
+def _quotes(quotation: str, source: str) -> bool:
+    """Whether squeezed ``quotation`` is a quotation of ``source``: nearly all of it, or whole clauses."""
+    at = source.find(quotation)
     if at < 0:
         return False
-    if len(wanted) >= VERBATIM_SHARE * len(source):
+    if len(quotation) >= VERBATIM_SHARE * len(source):
         return True
-    before, after = source[:at], source[at + len(wanted) :]
+    before, after = source[:at], source[at + len(quotation) :]
     return (not before or before[-1] in _BORDER) and (not after or after[0] in _BORDER)
 
 
 def _changed(claim: _Claimed, window: _Window) -> ClaimReason:
     """Which fact of a claim its source does not have; "" if none."""
     source = [unit.facts for unit in window.units]
-    there = tuple(one for known in source for one in known.quantities)
-    if number_missing(claim.facts.quantities, there, window.folded):
+    quantities = tuple(quantity for facts in source for quantity in facts.quantities)
+    if number_missing(claim.facts.quantities, quantities, window.folded):
         return "number"
     if _date_changed(claim, window):
         return "date"
@@ -311,19 +318,19 @@ def _changed(claim: _Claimed, window: _Window) -> ClaimReason:
 
 
 def _date_changed(claim: _Claimed, window: _Window) -> bool:
-    wanted = claim.facts.dates
-    if not wanted:
+    claim_dates = claim.facts.dates
+    if not claim_dates:
         return False
-    there = frozenset[str]().union(*(unit.facts.dates for unit in window.units))
-    missing = wanted - there
+    source_dates = frozenset[str]().union(*(unit.facts.dates for unit in window.units))
+    missing = claim_dates - source_dates
     if not missing:
         return False
-    kinds = {part[0] for part in there}
+    kinds = {part[0] for part in source_dates}
     if any(part[0] in kinds for part in missing):
         return True
     # A year may be said once for all that follows.
     before = dates_in("\n".join(unit.context for unit in window.units))
-    numbers = {one.value for unit in window.units for one in unit.facts.quantities}
+    numbers = {quantity.value for unit in window.units for quantity in unit.facts.quantities}
     return not all(part in before or (part[0] == "y" and float(part[1:]) in numbers) for part in missing)
 
 
@@ -337,13 +344,13 @@ def _name_changed(claim: _Claimed, window: _Window) -> bool:
         if not holds_name(name, context, frozenset(stems(words(context)))):
             return True
         # What the source calls by a pronoun may have its name before; where it names another, it is another.
-        others = [
-            other
+        name_words = [
+            name_word
             for unit in window.units
-            for other in unit.facts.names
-            if other.certain and not holds_name(other, claim.folded, frozenset(claim.terms))
+            for name_word in unit.facts.names
+            if name_word.certain and not holds_name(name_word, claim.folded, frozenset(claim.terms))
         ]
-        if any(abs(other.at - name.at) < 0.3 for other in others):
+        if any(abs(name_word.at - name.at) < 0.3 for name_word in name_words):
             return True
     return False
 
@@ -351,17 +358,23 @@ def _name_changed(claim: _Claimed, window: _Window) -> bool:
 def _negated(claim: _Claimed, window: _Window) -> bool:
     """Whether a clause of the claim is negated and the same clause of the source is not, or the other way round."""
     source = [clause for unit in window.units for clause in unit.facts.clauses]
-    prepared = [(frozenset(stems(words(text))), negated) for text, negated in source]
-    for text, negated in claim.facts.clauses:
+    source_clauses = [
+        (frozenset(stems(words(text))), negated_is_negated) for text, negated_is_negated in source
+    ]
+    for text, is_negated in claim.facts.clauses:
         terms = frozenset(stems(words(text)))
         if not terms:
             continue
-        shared = [len(terms & other) for other, _negated_there in prepared]
-        best = max(shared, default=0)
+        shared_counts = [len(terms & other_terms) for other_terms, _negated_there in source_clauses]
+        best = max(shared_counts, default=0)
         if best == 0 or best < 0.4 * len(terms):
             continue
-        nearest = [there for (_terms, there), count in zip(prepared, shared, strict=True) if count == best]
-        if all(there != negated for there in nearest):
+        nearest = [
+            is_negated_there
+            for (_terms, is_negated_there), count in zip(source_clauses, shared_counts, strict=True)
+            if count == best
+        ]
+        if all(is_negated_there != is_negated for is_negated_there in nearest):
             return True
     return False
 

@@ -79,21 +79,21 @@ class Difference:
     def sides(self) -> tuple[QuoteCandidate, QuoteCandidate]:
         return self.first, self.second
 
-    def among(self, shown: Sequence[int]) -> Difference:
-        """The same where only the passages ``shown`` are there, in this order; both are among them."""
-        first, second = (replace(side, passage=shown.index(side.passage)) for side in self.sides)
+    def among(self, passage_numbers: Sequence[int]) -> Difference:
+        """The same where only the passages ``passage_numbers`` are there, in this order; both are among them."""
+        first, second = (replace(side, passage=passage_numbers.index(side.passage)) for side in self.sides)
         return Difference(first, second, self.by)
 
 
 def difference(question: str, best: QuoteCandidate, passages: Sequence[Passage]) -> Difference | None:
     """What in ``passages`` says something else than ``best``, one of their units."""
-    asked = _Asked(question)
+    folded_question = _Asked(question)
     own = _Statement(best, passages[best.passage])
     if not own.says_a_fact:
         return None
     for candidate in _others(best, passages):
-        other = _Statement(candidate, passages[candidate.passage])
-        if _differ(own, other, asked):
+        statement = _Statement(candidate, passages[candidate.passage])
+        if _differ(own, statement, folded_question):
             order = _preference(passages[best.passage], passages[candidate.passage])
             return (
                 Difference(candidate, best, order[1]) if order[0] else Difference(best, candidate, order[1])
@@ -105,10 +105,10 @@ class _Asked:
     """The words and dates of a question."""
 
     def __init__(self, question: str) -> None:
-        folded = fold(question[:MAX_UNIT_CHARACTERS])
-        self.folded = folded
-        self.terms = frozenset(stems(words(folded)))
-        self.dates = dates_in(folded)
+        folded_question = fold(question[:MAX_UNIT_CHARACTERS])
+        self.folded = folded_question
+        self.terms = frozenset(stems(words(folded_question)))
+        self.dates = dates_in(folded_question)
         self.wants_name = expects.kind(question) in NAME_KINDS
 
 
@@ -126,11 +126,11 @@ class _Statement:
     @cached_property
     def quantities(self) -> Mapping[tuple[str, str], frozenset[float]]:
         """The numbers by unit and by what is counted."""
-        found: dict[tuple[str, str], frozenset[float]] = {}
-        for one in quantities_in(self.folded):
-            key = (one.unit, "" if one.unit else one.counted)
-            found[key] = found.get(key, frozenset()) | {one.value}
-        return found
+        values_by_unit: dict[tuple[str, str], frozenset[float]] = {}
+        for quantity in quantities_in(self.folded):
+            key = (quantity.unit, "" if quantity.unit else quantity.counted)
+            values_by_unit[key] = values_by_unit.get(key, frozenset()) | {quantity.value}
+        return values_by_unit
 
     @cached_property
     def dates(self) -> frozenset[str]:
@@ -142,7 +142,7 @@ class _Statement:
 
     @cached_property
     def negated(self) -> bool:
-        return sum(negated for _text, negated in clauses_of(self.folded)) % 2 == 1
+        return sum(is_negated for _text, is_negated in clauses_of(self.folded)) % 2 == 1
 
     @property
     def says_a_fact(self) -> bool:
@@ -151,7 +151,7 @@ class _Statement:
 
 def _others(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCandidate]:
     """The units of other files than the one of ``best``, in the order of their passages."""
-    found: list[QuoteCandidate] = []
+    quote_candidates: list[QuoteCandidate] = []
     own_file = passages[best.passage].file_id
     for number, passage in enumerate(passages[:MAX_COMPARED_PASSAGES]):
         if passage.file_id == own_file:
@@ -159,77 +159,85 @@ def _others(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCand
         for place, unit in enumerate(
             units(passage.text, code=is_code(passage), headings=passage.place.heading)
         ):
-            if len(found) == MAX_COMPARED_UNITS:
-                return found
-            found.append(quote_candidate(number, place, unit, passage.text[unit.start : unit.end]))
-    return found
+            if len(quote_candidates) == MAX_COMPARED_UNITS:
+                return quote_candidates
+            quote_candidates.append(quote_candidate(number, place, unit, passage.text[unit.start : unit.end]))
+    return quote_candidates
 
 
-def _differ(one: _Statement, other: _Statement, asked: _Asked) -> bool:
-    shared = one.terms & other.terms
-    if len(shared) < MIN_SHARED_WORDS or one.folded == other.folded:
+def _differ(statement: _Statement, other: _Statement, question: _Asked) -> bool:
+    shared_terms = statement.terms & other.terms
+    if len(shared_terms) < MIN_SHARED_WORDS or statement.folded == other.folded:
         return False
-    if (one.known_terms & asked.terms) != (other.known_terms & asked.terms):
+    if (statement.known_terms & question.terms) != (other.known_terms & question.terms):
         return False
-    if asked.dates and (asked.dates & one.dates) != (asked.dates & other.dates):
+    if question.dates and (question.dates & statement.dates) != (question.dates & other.dates):
         return False
-    likeness = len(shared) / len(one.terms | other.terms)
-    own_names, other_names = _own_names(one, other, asked), _own_names(other, one, asked)
+    likeness = len(shared_terms) / len(statement.terms | other.terms)
+    own_names, other_names = _own_names(statement, other, question), _own_names(other, statement, question)
     if own_names or other_names:
-        rest = (one.terms | other.terms) - frozenset(stems([*own_names, *other_names]))
+        other_terms = (statement.terms | other.terms) - frozenset(stems([*own_names, *other_names]))
         return (
-            asked.wants_name
+            question.wants_name
             and bool(own_names and other_names)
-            and len(shared) >= SAME_WORDS_LIKENESS * len(rest)
-            and one.quantities == other.quantities
-            and one.dates == other.dates
+            and len(shared_terms) >= SAME_WORDS_LIKENESS * len(other_terms)
+            and statement.quantities == other.quantities
+            and statement.dates == other.dates
         )
-    if likeness >= MIN_COUNTED_LIKENESS and _counts_differ(one, other):
+    if likeness >= MIN_COUNTED_LIKENESS and _counts_differ(statement, other):
         return True
     if likeness < MIN_LIKENESS:
         return False
-    if _numbers_differ(one, other) or _dates_differ(one.dates, other.dates, asked.dates):
+    if _numbers_differ(statement, other) or _dates_differ(statement.dates, other.dates, question.dates):
         return True
     return (
         likeness >= SAME_WORDS_LIKENESS
-        and one.quantities == other.quantities
-        and (one.negated != other.negated or are_opposed(one.folded, other.folded))
+        and statement.quantities == other.quantities
+        and (statement.negated != other.negated or are_opposed(statement.folded, other.folded))
     )
 
 
-def _own_names(one: _Statement, other: _Statement, asked: _Asked) -> list[str]:
-    """The words of names that only ``one`` has; what the question names or stands above ``other`` is in both."""
-    there = f"{other.folded}\n{other.context}\n{asked.folded}"
+def _own_names(one: _Statement, statement: _Statement, question: _Asked) -> list[str]:
+    """The words of names that only ``one`` has; what the question names or stands above ``statement`` is in both."""
+    other_text = f"{statement.folded}\n{statement.context}\n{question.folded}"
     return [
         name.word
         for name in one.names
-        if not _is_number(name.word) and not holds_name(name, there, other.known_terms)
+        if not _is_number(name.word) and not holds_name(name, other_text, statement.known_terms)
     ]
 
 
-def _counts_differ(one: _Statement, other: _Statement) -> bool:
+def _counts_differ(statement: _Statement, other: _Statement) -> bool:
     """Whether both count the same thing, and count it differently."""
     return any(
-        key != ("", "") and (there := other.quantities.get(key)) is not None and not values & there
-        for key, values in one.quantities.items()
+        key != ("", "")
+        and (other_values := other.quantities.get(key)) is not None
+        and not values & other_values
+        for key, values in statement.quantities.items()
     )
 
 
-def _numbers_differ(one: _Statement, other: _Statement) -> bool:
+def _numbers_differ(one: _Statement, statement: _Statement) -> bool:
     """Whether each has one number, of units that do not speak against it, and they are not the same."""
-    if len(one.quantities) != 1 or len(other.quantities) != 1:
+    if len(one.quantities) != 1 or len(statement.quantities) != 1:
         return False
-    ((unit, _), values), ((other_unit, _), there) = (*one.quantities.items(), *other.quantities.items())
-    return (unit == other_unit or not unit or not other_unit) and not values & there
+    ((unit, _), values), ((other_unit, _), other_values) = (
+        *one.quantities.items(),
+        *statement.quantities.items(),
+    )
+    return (unit == other_unit or not unit or not other_unit) and not values & other_values
 
 
-def _dates_differ(one: frozenset[str], other: frozenset[str], asked: frozenset[str]) -> bool:
+def _dates_differ(
+    date_parts: frozenset[str], other_dates: frozenset[str], asked_dates: frozenset[str]
+) -> bool:
     """Whether a part of a date, such as the year, is another one in both, and none is the same."""
-    kinds = {part[0] for part in one} & {part[0] for part in other}
+    kinds = {part[0] for part in date_parts} & {part[0] for part in other_dates}
     return any(
-        not {part for part in one if part[0] == kind} & {part for part in other if part[0] == kind}
+        not {part for part in date_parts if part[0] == kind}
+        & {part for part in other_dates if part[0] == kind}
         for kind in kinds
-        if not any(part[0] == kind for part in asked)
+        if not any(part[0] == kind for part in asked_dates)
     )
 
 
@@ -237,12 +245,12 @@ def _is_number(word: str) -> bool:
     return word.isdigit() or word in _FACT_WORDS
 
 
-def _preference(one: Passage, other: Passage) -> tuple[bool, Preference]:
-    """Whether ``other`` goes before ``one``, and why: the first that differs."""
+def _preference(passage: Passage, other: Passage) -> tuple[bool, Preference]:
+    """Whether ``other`` goes before ``passage``, and why: the first that differs."""
     for reason, order in _ORDERS:
-        own, there = order(one), order(other)
-        if own and there and own != there:
-            return there > own, reason
+        own_order, other_order = order(passage), order(other)
+        if own_order and other_order and own_order != other_order:
+            return other_order > own_order, reason
     return False, ""
 
 

@@ -111,10 +111,12 @@ def kind(question: str) -> str:
     return next((name for name, pattern in _KINDS if pattern.search(text)), "")
 
 
-def holds(wanted: str, question: str) -> Callable[[str], bool]:
-    """Whether a text holds an answer's form of the kind ``wanted`` that is not in ``question`` already."""
-    form = _FORMS.get(wanted)
+def holds(answer_kind: str, question: str) -> Callable[[str], bool]:
+    """Whether a text holds an answer's form of the kind ``answer_kind`` that is not in ``question`` already."""
+    form = _FORMS.get(answer_kind)
     if form is None:
         return lambda text: False
-    folded = question.lower()
-    return lambda text: any(match.group().lower().strip() not in folded for match in form.finditer(text))
+    folded_question = question.lower()
+    return lambda text: any(
+        match.group().lower().strip() not in folded_question for match in form.finditer(text)
+    )

@@ -106,34 +106,39 @@ async def judge(
 
 
 def _together(
-    alone: Judgement, material: Material, names: Sequence[Sequence[str]], vectors: Sequence[bytes]
+    judgement: Judgement, material: Material, names: Sequence[Sequence[str]], vectors: Sequence[bytes]
 ) -> Judgement:
     """What passages say together where one alone does not answer."""
-    if alone.verdict == "answered" and alone.evidence < (ALONE_CJK_SCORE if material.cjk else ALONE_SCORE):
-        alone = replace(alone, verdict="doubtful")
-    found = sentence_chains(material, names, _soft(material, vectors))
-    known, lines, one_line = (
+    if judgement.verdict == "answered" and judgement.evidence < (
+        ALONE_CJK_SCORE if material.cjk else ALONE_SCORE
+    ):
+        judgement = replace(judgement, verdict="doubtful")
+    found_sentence_chains = sentence_chains(material, names, _soft(material, vectors))
+    known_weights, lines, one_line = (
         (weights.CHAIN_CJK, weights.CHAIN_CJK_LINES, weights.CHAIN_CJK_ONE_SCORE)
         if material.cjk
         else (weights.CHAIN, weights.CHAIN_LINES, weights.CHAIN_ONE_SCORE)
     )
-    scores = {chain.candidates: _sum(known, chain.features) + lines.constant for chain in found}
-    sure = {chain.candidates for chain in found if chain.features["least"] >= MIN_SURE_COSINE}
+    scores = {
+        chain.candidates: _sum(known_weights, chain.features) + lines.constant
+        for chain in found_sentence_chains
+    }
+    sure = {chain.candidates for chain in found_sentence_chains if chain.features["least"] >= MIN_SURE_COSINE}
     best = max((path for path in scores if len(path) > 1), key=scores.__getitem__, default=())
     single = max((path for path in scores if len(path) == 1), key=scores.__getitem__, default=())
     likely = scores.get(best, -math.inf)
     is_sure = likely >= lines.doubtful and best in sure
-    answers_alone = alone.verdict == "answered"
+    answers_alone = judgement.verdict == "answered"
     if likely >= (lines.doubtful if answers_alone else lines.absent):
         verdict: Verdict = "answered" if is_sure or answers_alone else "doubtful"
         chain = [material.candidates[number] for number in best]
-        if alone.verdict != "absent" and alone.candidates:  # what may answer alone stays the first
-            first = alone.candidates[0][0]
+        if judgement.verdict != "absent" and judgement.candidates:  # what may answer alone stays the first
+            first = judgement.candidates[0][0]
             chain = [first, *chain] if first.text not in [candidate.text for candidate in chain] else chain
-        return Judgement(verdict, alone.candidates, tuple(chain))
-    if alone.verdict == "absent" and scores.get(single, -math.inf) >= one_line:
-        return Judgement("doubtful", alone.candidates)
-    return alone
+        return Judgement(verdict, judgement.candidates, tuple(chain))
+    if judgement.verdict == "absent" and scores.get(single, -math.inf) >= one_line:
+        return Judgement("doubtful", judgement.candidates)
+    return judgement
 
 
 def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
@@ -146,11 +151,11 @@ def _judged(material: Material, vectors: Sequence[bytes] | None) -> Judgement:
         for candidate, features in zip(material.candidates, material.of_candidates(soft), strict=True)
     ]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
-    found = tuple((material.candidates[number], scores[number]) for number in order)
-    known, lines = _of_passages(material.cjk, soft is not None)
+    scored_candidates = tuple((material.candidates[number], scores[number]) for number in order)
+    known_weights, lines = _of_passages(material.cjk, soft is not None)
     features = material.of_passages(soft)
-    evidence = _sum(known, features) + lines.constant
-    return Judgement(_verdict(material, features, evidence, lines), found, evidence=evidence)
+    evidence = _sum(known_weights, features) + lines.constant
+    return Judgement(_verdict(material, features, evidence, lines), scored_candidates, evidence=evidence)
 
 
 def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
@@ -201,9 +206,9 @@ def is_across(question: str, passages: Sequence[Passage]) -> bool:
 
 def _language(text: str) -> str:
     """The language of most of ``text``: a few characters of another script are names."""
-    others = "".join(char for char in text if not has_cjk(char))
-    return language(text if len(text) - len(others) > 0.1 * len(text) else others).partition("-")[0]
+    other_chars = "".join(char for char in text if not has_cjk(char))
+    return language(text if len(text) - len(other_chars) > 0.1 * len(text) else other_chars).partition("-")[0]
 
 
-def _sum(known: Mapping[str, float], features: Mapping[str, float]) -> float:
-    return sum(weight * features[name] for name, weight in known.items())
+def _sum(known_weights: Mapping[str, float], features: Mapping[str, float]) -> float:
+    return sum(weight * features[name] for name, weight in known_weights.items())

@@ -45,21 +45,21 @@ def cut_to_length(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnsw
     The last piece is cut behind a sentence or a line, or behind a word where that would leave less than half of it. The
     number of its passage stays. A piece of which not even a word fits is left out.
     """
-    kept: list[str] = []
+    kept_pieces: list[str] = []
     for piece in pieces:
-        whole = "".join((*kept, piece))
-        if max_tokens is None or count_tokens(whole) <= max_tokens:
-            kept.append(piece)
+        joined_text = "".join((*kept_pieces, piece))
+        if max_tokens is None or count_tokens(joined_text) <= max_tokens:
+            kept_pieces.append(piece)
             continue
-        shorter = _shortened(piece, "".join(kept), max_tokens)
-        kept += [shorter] if shorter else []
-        return MeasuredAnswer(tuple(kept), count_tokens("".join(kept)), cut=True)
-    return MeasuredAnswer(tuple(kept), count_tokens("".join(kept)), cut=False)
+        shorter = _shortened(piece, "".join(kept_pieces), max_tokens)
+        kept_pieces += [shorter] if shorter else []
+        return MeasuredAnswer(tuple(kept_pieces), count_tokens("".join(kept_pieces)), cut=True)
+    return MeasuredAnswer(tuple(kept_pieces), count_tokens("".join(kept_pieces)), cut=False)
 
 
 def _shortened(piece: str, before: str, max_tokens: int) -> str:
     """The longest beginning of ``piece`` that fits behind ``before`` and ends well; empty if there is none."""
-    mark = found[0] if (found := _MARK.search(piece)) else ""
+    mark = found_match[0] if (found_match := _MARK.search(piece)) else ""
     text = piece[: len(piece) - len(mark)]
     excerpt_size = _fitting(text, before, mark, max_tokens)
     ends = [
@@ -72,9 +72,9 @@ def _shortened(piece: str, before: str, max_tokens: int) -> str:
             if match.end() * 2 >= excerpt_size
         ]
         end = sentences[-1] if sentences else ends[-1]
-        closed = _closed(text[:end].rstrip("\n> ")) + mark
-        if count_tokens(before + closed) <= max_tokens:
-            return closed if re.search(r"\w", closed[: len(closed) - len(mark)]) else ""
+        closed_text = _closed(text[:end].rstrip("\n> ")) + mark
+        if count_tokens(before + closed_text) <= max_tokens:
+            return closed_text if re.search(r"\w", closed_text[: len(closed_text) - len(mark)]) else ""
         excerpt_size = end - 1
         ends = [place for place in ends if place <= excerpt_size]
     return ""

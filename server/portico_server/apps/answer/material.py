@@ -72,13 +72,15 @@ class QuoteCandidate:
 
 def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> QuoteCandidate:
     """A unit whose text is ``text``."""
-    folded = fold(text[:MAX_UNIT_CHARACTERS])
-    compared = words(folded)
-    return QuoteCandidate(passage, place, unit, text, folded, tuple(compared), frozenset(stems(compared)))
+    folded_text = fold(text[:MAX_UNIT_CHARACTERS])
+    text_words = words(folded_text)
+    return QuoteCandidate(
+        passage, place, unit, text, folded_text, tuple(text_words), frozenset(stems(text_words))
+    )
 
 
 class Material:
-    """``passages`` in their order; the first ``quoted`` give the candidates.
+    """``passages`` in their order; the first ``quoted_count`` give the candidates.
 
     ``earlier`` is the question that this one follows up, whose words count half.
     """
@@ -88,18 +90,20 @@ class Material:
         question: str,
         passages: Sequence[Passage],
         earlier: str = "",
-        quoted: int = MAX_QUOTED_PASSAGES,
+        quoted_count: int = MAX_QUOTED_PASSAGES,
     ) -> None:
         self.question = question
         self.passages = passages
-        self._quoted = passages[:quoted]
-        folded = fold(f"{question}\n{earlier}")
+        self._quoted = passages[:quoted_count]
+        folded_question = fold(f"{question}\n{earlier}")
         texts = [fold(passage.text) for passage in passages]
-        joined = (word for word in compounds(folded) if any(word in text for text in texts))
-        self.question_words = list(dict.fromkeys((*words(folded), *joined)))[:MAX_QUESTION_TERMS]
+        joined_words = (word for word in compounds(folded_question) if any(word in text for text in texts))
+        self.question_words = list(dict.fromkeys((*words(folded_question), *joined_words)))[
+            :MAX_QUESTION_TERMS
+        ]
         in_order = stems(self.question_words)
         self.question_terms = list(dict.fromkeys(in_order))
-        self.characters = characters(folded)
+        self.characters = characters(folded_question)
         self.kind = expects.kind(question)
         self.holds = expects.holds(self.kind, question)
         self.cjk = has_cjk(question)
@@ -107,7 +111,7 @@ class Material:
         self.candidates = self._candidates()
         self._context = [frozenset(stems(words(fold(context_of(passage))))) for passage in self._quoted]
         everywhere = [frozenset(stems(words(text))) for text in texts]
-        counts = Counter(term for found in everywhere for term in found)
+        counts = Counter(term for passage_terms in everywhere for term in passage_terms)
         self._everywhere = everywhere
         now = (
             frozenset(stems([*words(fold(question)), *compounds(fold(question))]))
@@ -122,27 +126,29 @@ class Material:
         self._texts = texts
         question_tags = tagged(self._folded_question)[:MAX_QUESTION_TERMS] if self.cjk else []
         self.chinese = {
-            found.word: rarity(
-                sum(found.word in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES)
+            question_tag.word: rarity(
+                sum(question_tag.word in text for text in texts), max(len(passages), MIN_KNOWN_PASSAGES)
             )
-            for found in question_tags
+            for question_tag in question_tags
         }
         self._chinese_names = frozenset(
-            found.word for found in question_tags if found.is_name or found.is_number
+            question_tag.word
+            for question_tag in question_tags
+            if question_tag.is_name or question_tag.is_number
         )
 
     def _candidates(self) -> list[QuoteCandidate]:
-        found: list[QuoteCandidate] = []
-        seen: set[str] = set()
+        quote_candidates: list[QuoteCandidate] = []
+        seen_texts: set[str] = set()
         for number, passage in enumerate(self._quoted):
             parts = units(passage.text, code=is_code(passage), headings=passage.place.heading)
             for place, unit in enumerate(parts):
                 text = passage.text[unit.start : unit.end]
-                if text in seen or len(found) == MAX_UNITS:
+                if text in seen_texts or len(quote_candidates) == MAX_UNITS:
                     continue
-                seen.add(text)
-                found.append(quote_candidate(number, place, unit, text))
-        return found
+                seen_texts.add(text)
+                quote_candidates.append(quote_candidate(number, place, unit, text))
+        return quote_candidates
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
         """Whether a candidate is a question, or holds the very words of the question."""
@@ -178,26 +184,26 @@ class Material:
         count = len(self.candidates)
         place = {word: number for number, word in enumerate(self.vocabulary(), count + 1)}
         question_rows = matrix[[place[word] for word in self.question_words]]
-        aligned = np.zeros((count, max(len(self.question_words), 1)), dtype=np.float32)
+        ndarray = np.zeros((count, max(len(self.question_words), 1)), dtype=np.float32)
         for number, candidate in enumerate(self.candidates):
-            own = [place[word] for word in dict.fromkeys(candidate.words)]
-            if own and len(question_rows):
-                aligned[number] = (question_rows @ matrix[own].T).max(axis=1)
+            word_rows = [place[word] for word in dict.fromkeys(candidate.words)]
+            if word_rows and len(question_rows):
+                ndarray[number] = (question_rows @ matrix[word_rows].T).max(axis=1)
         weights = np.array(
             [self.rarity[term] for term in stems(self.question_words)] or [1.0], dtype=np.float32
         )
-        return SoftMatch(matrix[1 : count + 1] @ matrix[0], aligned, weights / (weights.sum() + 1e-9))
+        return SoftMatch(matrix[1 : count + 1] @ matrix[0], ndarray, weights / (weights.sum() + 1e-9))
 
     def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
         """The features of each candidate."""
         local = Counter(term for candidate in self.candidates for term in candidate.terms)
         near = {term: rarity(local[term], len(self.candidates)) for term in self.question_terms}
-        both = {term: near[term] * self.rarity[term] for term in self.question_terms}
-        own = [_share(self.rarity, candidate.terms) for candidate in self.candidates]
-        best = [share >= max(own) - 1e-9 for share in own]
+        near_rarity = {term: near[term] * self.rarity[term] for term in self.question_terms}
+        term_shares = [_share(self.rarity, candidate.terms) for candidate in self.candidates]
+        best = [share >= max(term_shares) - 1e-9 for share in term_shares]
         return [
             {
-                **self._of(number, candidate, near, both, soft),
+                **self._of(number, candidate, near, near_rarity, soft),
                 "after_best": float(self._is_neighbour(number, -1) and best[number - 1]),
                 "before_best": float(self._is_neighbour(number, 1) and best[number + 1]),
                 **self._names(candidate),
@@ -211,10 +217,10 @@ class Material:
         number: int,
         candidate: QuoteCandidate,
         near: Mapping[str, float],
-        both: Mapping[str, float],
+        near_rarity: Mapping[str, float],
         soft: SoftMatch | None,
     ) -> Mapping[str, float]:
-        own = candidate.terms
+        candidate_terms = candidate.terms
         passage = self.passages[candidate.passage]
         before = self._neighbour(number, -1)
         after = self._neighbour(number, 1)
@@ -224,21 +230,21 @@ class Material:
         above = self._above(number)
         right = self.holds(candidate.text)
         features = {
-            "cov": _share(self.rarity, own),
-            "near": _share(near, own),
-            "both": _share(both, own),
+            "cov": _share(self.rarity, candidate_terms),
+            "near": _share(near, candidate_terms),
+            "both": _share(near_rarity, candidate_terms),
             "prev": _share(self.rarity, before),
-            "union": _share(self.rarity, before - own),
-            "above": _share(self.rarity, above - own),
-            "after": _share(self.rarity, after - own),
+            "union": _share(self.rarity, before - candidate_terms),
+            "above": _share(self.rarity, above - candidate_terms),
+            "after": _share(self.rarity, after - candidate_terms),
             "passage": _share(self.rarity, self._everywhere[candidate.passage]),
             "score": passage.score,
             "chars": len(self.characters & characters(fold(candidate.text))) / (len(self.characters) + 1),
             "run": _longest_run(self.question_words, candidate.words) / (len(self.question_words) + 1),
             "length": math.log(len(candidate.text) * (2.2 if has_cjk(candidate.text) else 1.0)),
-            "new": math.log1p(sum(term not in self.rarity for term in own)),
-            "last": float(bool(self.question_terms) and self.question_terms[-1] in own),
-            "first": float(bool(self.question_terms) and self.question_terms[0] in own),
+            "new": math.log1p(sum(term not in self.rarity for term in candidate_terms)),
+            "last": float(bool(self.question_terms) and self.question_terms[-1] in candidate_terms),
+            "first": float(bool(self.question_terms) and self.question_terms[0] in candidate_terms),
             "type": float(right),
         }
         for kind in ("count", "date", "person", "place"):
@@ -253,24 +259,24 @@ class Material:
             features["cosine"] = float(soft.cosine[number])
             features["soft_cubed"] = float(row**3 @ soft.weights)
             for name, step in (("soft_before", -1), ("soft_after", 1)):
-                other = soft.aligned[number + step] if self._is_neighbour(number, step) else row
-                features[name] = float((np.maximum(row, other) - row) @ soft.weights)
+                neighbour_row = soft.aligned[number + step] if self._is_neighbour(number, step) else row
+                features[name] = float((np.maximum(row, neighbour_row) - row) @ soft.weights)
         return features
 
     def _names(self, candidate: QuoteCandidate) -> Mapping[str, float]:
         """How many names of the kind that is asked for are in a candidate and not in the question."""
-        found = 0
+        match_count = 0
         if self.kind in ("person", "place", "name"):
             if self.cjk:
                 new = (item for item in tagged(candidate.folded) if item.word not in self._folded_question)
-                found = sum(_is_kind(item, self.kind) for item in new)
+                match_count = sum(_is_kind(item, self.kind) for item in new)
             else:
-                found = sum(
+                match_count = sum(
                     not self._is_in_question(match)
                     for match in _CAPITALS.finditer(candidate.text[:MAX_UNIT_CHARACTERS])
                 )
         return {
-            f"names_{kind}": math.log1p(found) if kind == self.kind else 0.0
+            f"names_{kind}": math.log1p(match_count) if kind == self.kind else 0.0
             for kind in ("person", "place", "name")
         }
 
@@ -287,35 +293,40 @@ class Material:
         above = "\n".join(
             other.folded for other in self.candidates[:number] if other.passage == candidate.passage
         )
-        own = frozenset(word for word in self.chinese if word in candidate.folded)
+        shared_words = frozenset(word for word in self.chinese if word in candidate.folded)
         return {
-            "chinese": _share(self.chinese, own),
-            "chinese_before": _share(self.chinese, _held(self.chinese, before) - own),
-            "chinese_above": _share(self.chinese, _held(self.chinese, above) - own),
+            "chinese": _share(self.chinese, shared_words),
+            "chinese_before": _share(self.chinese, _held(self.chinese, before) - shared_words),
+            "chinese_above": _share(self.chinese, _held(self.chinese, above) - shared_words),
             "common": _longest_common(self._folded_question, candidate.folded) if self.cjk else 0.0,
         }
 
     def of_passages(self, soft: SoftMatch | None) -> Mapping[str, float]:
         """The features by which an answer is in the passages, or is not."""
         count = len(self._quoted)
-        held = [self._everywhere[number] | self._context[number] for number in range(count)]
-        named = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
+        passage_terms = [self._everywhere[number] | self._context[number] for number in range(count)]
+        question_names = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
         scores = [passage.score for passage in self.passages]
-        shares = [_share(self.rarity, found) for found in held]
-        said = [c.terms | self._header(c) for c in self.candidates]
-        pairs = [_share(self.rarity, terms | self._neighbour(n, -1)) for n, terms in enumerate(said)]
+        shares = [_share(self.rarity, terms) for terms in passage_terms]
+        unit_terms = [c.terms | self._header(c) for c in self.candidates]
+        pairs = [_share(self.rarity, terms | self._neighbour(n, -1)) for n, terms in enumerate(unit_terms)]
         plain = [
-            sum(term in found for term in self.question_terms) / max(len(self.question_terms), 1)
-            for found in held
+            sum(term in terms for term in self.question_terms) / max(len(self.question_terms), 1)
+            for terms in passage_terms
         ]
         features = {
             "passage": max(shares, default=0.0),
             "plain": max(plain, default=0.0),
-            "unit": max((_share(self.rarity, terms) for terms in said), default=0.0),
+            "unit": max((_share(self.rarity, terms) for terms in unit_terms), default=0.0),
             "pair": max(pairs, default=0.0),
             "all": _share(self.rarity, frozenset[str]().union(*self._everywhere)),
-            "missing": math.log1p(min((len(set(self.question_terms) - found) for found in held), default=0)),
-            "named": max((len(named & found) for found in held), default=0) / len(named) if named else 0.7,
+            "missing": math.log1p(
+                min((len(set(self.question_terms) - terms) for terms in passage_terms), default=0)
+            ),
+            "named": max((len(question_names & terms) for terms in passage_terms), default=0)
+            / len(question_names)
+            if question_names
+            else 0.7,
             "gap": scores[0] - (scores[1] if len(scores) > 1 else 0.0) if scores else 0.0,
             "gap_5": scores[0] - (scores[4] if len(scores) > 4 else 0.0) if scores else 0.0,
             "terms": math.log(max(len(self.question_terms), 1)),
@@ -334,18 +345,26 @@ class Material:
         return features
 
     def _chinese_of_passages(self, count: int) -> Mapping[str, float]:
-        found = [_held(self.chinese, text) for text in self._texts]
+        words_by_passage = [_held(self.chinese, text) for text in self._texts]
         names = self._chinese_names
         units = (_held(self.chinese, candidate.folded) for candidate in self.candidates)
         return {
-            "chinese": max((_share(self.chinese, held) for held in found[:count]), default=0.0),
-            "chinese_plain": max((len(held) for held in found[:count]), default=0)
+            "chinese": max(
+                (_share(self.chinese, passage_words) for passage_words in words_by_passage[:count]),
+                default=0.0,
+            ),
+            "chinese_plain": max(
+                (len(passage_words) for passage_words in words_by_passage[:count]), default=0
+            )
             / max(len(self.chinese), 1),
-            "chinese_named": max((len(names & held) for held in found[:count]), default=0) / len(names)
+            "chinese_named": max(
+                (len(names & passage_words) for passage_words in words_by_passage[:count]), default=0
+            )
+            / len(names)
             if names
             else 0.7,
-            "chinese_all": _share(self.chinese, frozenset[str]().union(*found)),
-            "chinese_unit": max((_share(self.chinese, held) for held in units), default=0.0),
+            "chinese_all": _share(self.chinese, frozenset[str]().union(*words_by_passage)),
+            "chinese_unit": max((_share(self.chinese, unit) for unit in units), default=0.0),
         }
 
     def _header(self, candidate: QuoteCandidate) -> frozenset[str]:
@@ -357,10 +376,10 @@ class Material:
 
     def _is_neighbour(self, number: int, step: int) -> bool:
         """Whether there is a candidate before or behind one in its passage."""
-        other = number + step
+        neighbour = number + step
         return (
-            0 <= other < len(self.candidates)
-            and self.candidates[other].passage == self.candidates[number].passage
+            0 <= neighbour < len(self.candidates)
+            and self.candidates[neighbour].passage == self.candidates[number].passage
         )
 
     def _neighbour(self, number: int, step: int) -> frozenset[str]:
@@ -370,12 +389,12 @@ class Material:
     def _above(self, number: int) -> frozenset[str]:
         """The terms of all that stands before a candidate in its passage, of its headings and its file's name."""
         candidate = self.candidates[number]
-        found = set(self._context[candidate.passage])
+        above_terms = set(self._context[candidate.passage])
         for other in reversed(self.candidates[:number]):
             if other.passage != candidate.passage:
                 break
-            found |= other.terms
-        return frozenset(found)
+            above_terms |= other.terms
+        return frozenset(above_terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,10 +422,10 @@ def _held(weights: Mapping[str, float], text: str) -> frozenset[str]:
     return frozenset(word for word in weights if word in text)
 
 
-def _is_kind(found: Tagged, kind: str) -> bool:
+def _is_kind(tagged_word: Tagged, kind: str) -> bool:
     if kind == "person":
-        return found.is_person
-    return found.is_place if kind == "place" else found.is_name
+        return tagged_word.is_person
+    return tagged_word.is_place if kind == "place" else tagged_word.is_name
 
 
 def _longest_common(question: str, answer: str) -> float:
@@ -422,12 +441,14 @@ def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
     """The most neighbouring words of the question that stand as neighbours."""
     best = 0
     before = [0] * (len(question) + 1)
-    known = set(question)
+    question_words = set(question)
     for word in answer:
-        if word not in known:
+        if word not in question_words:
             before = [0] * (len(question) + 1)
             continue
-        now = [0] + [before[i] + 1 if word == other else 0 for i, other in enumerate(question)]
+        now = [0] + [
+            before[i] + 1 if word == question_word else 0 for i, question_word in enumerate(question)
+        ]
         best = max(best, *now)
         before = now
     return best

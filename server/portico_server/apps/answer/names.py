@@ -40,16 +40,18 @@ class NameWord:
     at: float = 0.0
 
 
-def names_in(text: str, folded: str) -> tuple[NameWord, ...]:
-    """The words of names, identifiers and code in ``text``; ``folded`` is the same folded."""
-    found: dict[str, NameWord] = {}
+def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
+    """The words of names, identifiers and code in ``text``; ``folded_text`` is the same folded."""
+    name_words: dict[str, NameWord] = {}
     size = max(len(text), 1)
     for match in _CODE.finditer(text):
         code = next(group for group in match.groups() if group).strip().rstrip(".,:;").lower()
         if len(code) > 1 and not re.fullmatch(
             r"[\d.,/:-]+[a-z]?|and/or|e\.g|i\.e|[a-z]\.[a-z](?:\.[a-z])*", code
         ):
-            found[code] = NameWord(code, match[1] is not None or not code.isalpha(), match.start() / size)
+            name_words[code] = NameWord(
+                code, match[1] is not None or not code.isalpha(), match.start() / size
+            )
     first_match = _FIRST_WORD.match(text)
     first = first_match.end() if first_match is not None else 0
     for match in _CAPITAL.finditer(text):
@@ -64,20 +66,22 @@ def names_in(text: str, folded: str) -> tuple[NameWord, ...]:
         )
         if begins and _VERB_NEXT.match(text, match.start()) is None:
             continue
-        found.setdefault(word, NameWord(word, not begins, match.start() / size))
+        name_words.setdefault(word, NameWord(word, not begins, match.start() / size))
     if has_cjk(text):
-        for match in _TITLE_ZH.finditer(folded):
+        for match in _TITLE_ZH.finditer(folded_text):
             word = (match[1] or match.group()).strip()
             if len(word) > 1 and word not in STOP_WORDS and not _COUNTED.match(word):
-                found.setdefault(word, NameWord(word, True, match.start() / size))
-        for item in tagged(_FOREIGN_ZH.sub("，", folded)):
+                name_words.setdefault(word, NameWord(word, True, match.start() / size))
+        for item in tagged(_FOREIGN_ZH.sub("，", folded_text)):
             if item.is_name and len(item.word) > 1 and not _COUNTED.match(item.word):
-                found.setdefault(item.word, NameWord(item.word, True, folded.find(item.word) / size))
-    return tuple(found.values())
+                name_words.setdefault(
+                    item.word, NameWord(item.word, True, folded_text.find(item.word) / size)
+                )
+    return tuple(name_words.values())
 
 
-def holds_name(name: NameWord, folded: str, terms: frozenset[str]) -> bool:
+def holds_name(name: NameWord, folded_text: str, terms: frozenset[str]) -> bool:
     """Whether folded text with these stems has a name."""
-    if name.word in folded:
+    if name.word in folded_text:
         return True
     return name.word.isalpha() and name.word.isascii() and stems([name.word])[0] in terms

@@ -39,8 +39,8 @@ def _opposites() -> Mapping[str, frozenset[str]]:
     """By word: the words that say the opposite."""
     opposites: dict[str, frozenset[str]] = {}
     for pair in _OPPOSITES.split():
-        for word, other in itertools.permutations(pair.split("/")):
-            opposites[word] = opposites.get(word, frozenset()) | {other}
+        for word, other_word in itertools.permutations(pair.split("/")):
+            opposites[word] = opposites.get(word, frozenset()) | {other_word}
     return opposites
 
 
@@ -53,22 +53,22 @@ _OPPOSITE_WORD = re.compile(
 )
 
 
-def clauses_of(folded: str) -> list[tuple[str, bool]]:
+def clauses_of(folded_sentence: str) -> list[tuple[str, bool]]:
     """The clauses of a folded sentence, and whether each is negated."""
-    plain = _NOT_A_NEGATION.sub(lambda match: "\x00" * len(match.group()), folded)
-    found = []
+    plain = _NOT_A_NEGATION.sub(lambda match: "\x00" * len(match.group()), folded_sentence)
+    clauses = []
     begin = 0
-    for end in (*(match.start() for match in _CLAUSE.finditer(folded)), len(folded)):
-        if folded[begin:end].strip():
-            found.append((folded[begin:end], len(_NEGATION.findall(plain, begin, end)) % 2 == 1))
+    for end in (*(match.start() for match in _CLAUSE.finditer(folded_sentence)), len(folded_sentence)):
+        if folded_sentence[begin:end].strip():
+            clauses.append((folded_sentence[begin:end], len(_NEGATION.findall(plain, begin, end)) % 2 == 1))
         begin = end
-    return found
+    return clauses
 
 
 def are_opposed(claim: str, source: str) -> bool:
     """Whether folded ``claim`` has a word whose opposite folded ``source`` has in its place."""
-    wanted = set(_OPPOSITE_WORD.findall(claim))
-    if not wanted:
+    claim_words = set(_OPPOSITE_WORD.findall(claim))
+    if not claim_words:
         return False
-    there = set(_OPPOSITE_WORD.findall(source))
-    return any(word not in source and _OPPOSITE[word] & (there - wanted) for word in wanted)
+    source_words = set(_OPPOSITE_WORD.findall(source))
+    return any(word not in source and _OPPOSITE[word] & (source_words - claim_words) for word in claim_words)

@@ -63,7 +63,7 @@ def proposed_questions(passages: Sequence[StorePassage]) -> Iterator[tuple[str, 
     by_file: dict[str, list[StorePassage]] = {}
     for passage in sorted(passages, key=lambda passage: (passage.file, passage.id)):
         by_file.setdefault(passage.file, []).append(passage)
-    rounds = zip_longest(*(_questions_of(file, own) for file, own in by_file.items()))
+    rounds = zip_longest(*(_questions_of(file, store_passages) for file, store_passages in by_file.items()))
     yield from (
         (question, file) for each in rounds for file, question in zip(by_file, each, strict=True) if question
     )
@@ -72,19 +72,21 @@ def proposed_questions(passages: Sequence[StorePassage]) -> Iterator[tuple[str, 
 def _questions_of(file: str, passages: Sequence[StorePassage]) -> Iterator[str]:
     lines = [line for passage in passages for line in passage.text.splitlines()]
     above = [passage.headings[-1] for passage in passages if passage.headings]
-    written = [line for line in lines if _HEADING_LINE.match(line)]
-    headings = dict.fromkeys(_HEADING_MARKS.sub("", heading) for heading in (*above, *written))
+    heading_lines = [line for line in lines if _HEADING_LINE.match(line)]
+    headings = dict.fromkeys(_HEADING_MARKS.sub("", heading) for heading in (*above, *heading_lines))
     name = file.rpartition("/")[2]
     template = _ABOUT[language(" ".join(lines[:SAMPLE_LINES]))]
     asking = [heading for heading in headings if heading.endswith(("?", "？"))]
-    defined = [question for line in lines if (question := _definition_asked(line))]
-    named = [
+    definition_questions = [question for line in lines if (question := _definition_asked(line))]
+    name_questions = [
         template.format(file=name, heading=heading)
         for heading in headings
         if heading not in asking and _is_telling(heading) and heading.lower() not in name.lower()
     ]
     yield from dict.fromkeys(
-        question for question in (*asking, *defined, *named) if len(question) <= MAX_PROPOSED_CHARS
+        question
+        for question in (*asking, *definition_questions, *name_questions)
+        if len(question) <= MAX_PROPOSED_CHARS
     )
 
 

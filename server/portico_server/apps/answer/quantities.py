@@ -97,23 +97,23 @@ class Quantity:
 
 def quantities_in(text: str) -> tuple[Quantity, ...]:
     """The numbers of folded ``text``, without those of its dates."""
-    skipped = [match.span() for match in _NOT_A_NUMBER_ZH.finditer(text)] if has_cjk(text) else []
-    skipped += [(start, end) for start, end, _parts in find_dates(text)]
-    found = []
+    skipped_spans = [match.span() for match in _NOT_A_NUMBER_ZH.finditer(text)] if has_cjk(text) else []
+    skipped_spans += [(start, end) for start, end, _parts in find_dates(text)]
+    quantities = []
     for match in _NUMBER.finditer(text):
-        if any(start < match.end() and match.start() < end for start, end in skipped):
+        if any(start < match.end() and match.start() < end for start, end in skipped_spans):
             continue
         value = _value(match)
         if value is None:
             continue
-        unit, counted = _behind(text, match.end())
+        unit, counted_stem = _behind(text, match.end())
         if match["zh"] and match["zh"].startswith("百分之"):
             unit = "%"
         elif (money := _MONEY_BEFORE.search(text, max(0, match.start() - 2), match.start())) is not None:
             unit = _UNITS[money.group().strip()]
         about = _ABOUT.search(text, max(0, match.start() - 16), match.start()) is not None
-        found.append(Quantity(value, unit, counted, about, match.group().strip()))
-    return tuple(found)
+        quantities.append(Quantity(value, unit, counted_stem, about, match.group().strip()))
+    return tuple(quantities)
 
 
 def _value(match: re.Match[str]) -> float | None:
@@ -157,29 +157,36 @@ def _behind(text: str, end: int) -> tuple[str, str]:
         return (_UNITS[unit.group()], "") if unit is not None else ("", match["cjk"][:1])
     word = match["word"]
     unit_name = _UNITS.get(word) or _UNITS.get(word.removesuffix("s")) or ""
-    counted = word if word not in STOP_WORDS else match["next"] or ""
-    return unit_name, "" if counted in STOP_WORDS else stem(counted)
+    counted_stem = word if word not in STOP_WORDS else match["next"] or ""
+    return unit_name, "" if counted_stem in STOP_WORDS else stem(counted_stem)
 
 
 def number_missing(claim: tuple[Quantity, ...], source: tuple[Quantity, ...], text: str) -> bool:
     """Whether a number of a claim is not in its source, or counts something else there; ``text`` is the source's."""
-    return any(not _is_held(wanted, source, text) for wanted in claim)
+    return any(not _is_held(quantity, source, text) for quantity in claim)
 
 
-def _is_held(wanted: Quantity, source: tuple[Quantity, ...], text: str) -> bool:
-    tolerance = abs(wanted.value) * (_ABOUT_TOLERANCE_RATIO if wanted.about else 1e-9)
-    equal = [one for one in source if abs(one.value - wanted.value) <= tolerance]
+def _is_held(wanted_quantity: Quantity, source: tuple[Quantity, ...], text: str) -> bool:
+    tolerance = abs(wanted_quantity.value) * (_ABOUT_TOLERANCE_RATIO if wanted_quantity.about else 1e-9)
+    equal = [quantity for quantity in source if abs(quantity.value - wanted_quantity.value) <= tolerance]
     if not equal:
         # Within a longer word or an address there is no number, but there may be the same characters.
         return (
-            len(wanted.surface) > 1
-            and re.search(rf"(?<![\d.,]){re.escape(wanted.surface)}(?![\d]|[.,]\d)", text) is not None
-            and not any(one.surface == wanted.surface for one in source)
+            len(wanted_quantity.surface) > 1
+            and re.search(rf"(?<![\d.,]){re.escape(wanted_quantity.surface)}(?![\d]|[.,]\d)", text)
+            is not None
+            and not any(quantity.surface == wanted_quantity.surface for quantity in source)
         )
-    same = [one for one in equal if not (one.unit and wanted.unit) or one.unit == wanted.unit]
+    same = [
+        quantity
+        for quantity in equal
+        if not (quantity.unit and wanted_quantity.unit) or quantity.unit == wanted_quantity.unit
+    ]
     if not same:
         return False
-    if not wanted.counted or any(one.counted == wanted.counted or not one.counted for one in same):
+    if not wanted_quantity.counted or any(
+        quantity.counted == wanted_quantity.counted or not quantity.counted for quantity in same
+    ):
         return True
     # The source has the number for something else, and another number for this.
-    return not any(one.counted == wanted.counted for one in source)
+    return not any(quantity.counted == wanted_quantity.counted for quantity in source)

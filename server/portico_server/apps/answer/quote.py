@@ -52,30 +52,30 @@ def quoted(
     """
     if differing is not None:
         intro = documents_differ(question, differing.by)
-        chosen = [*judgement.chain[:-1], *differing.sides]
+        quote_candidates = [*judgement.chain[:-1], *differing.sides]
     else:
         intro = nearest_passages(question) if judgement.verdict == "doubtful" else ""
-        chosen = list(judgement.chain) or _chosen(question, judgement.candidates)
+        quote_candidates = list(judgement.chain) or _chosen(question, judgement.candidates)
     first: dict[int, QuoteCandidate] = {}
-    for candidate in chosen:
+    for candidate in quote_candidates:
         first.setdefault(candidate.passage, candidate)
     places = list(first)
-    shown = tuple(
+    shown_passages = tuple(
         replace(passages[place], rank=rank, quote=(candidate.unit.start, candidate.unit.end))
         for rank, (place, candidate) in enumerate(first.items(), 1)
     )
     pieces = [f"{intro}\n\n"] if intro else []
-    for number, candidate in enumerate(chosen):
+    for number, candidate in enumerate(quote_candidates):
         rank = places.index(candidate.passage) + 1
         block = _block(candidate, passages[candidate.passage], rank)
         pieces.append(f"\n\n{block}" if number else block)
-    return QuotedAnswer(tuple(pieces), shown, introduced=bool(intro))
+    return QuotedAnswer(tuple(pieces), shown_passages, introduced=bool(intro))
 
 
 def other_side(question: str, answer: str, differing: Difference, passages: Sequence[Passage]) -> str:
     """What is added to a model's ``answer`` that does not cite both sides; empty if it does."""
-    named = cited(answer, len(passages))
-    missing = [side for side in differing.sides if passages[side.passage].rank not in named]
+    cited_ranks = cited(answer, len(passages))
+    missing = [side for side in differing.sides if passages[side.passage].rank not in cited_ranks]
     if not missing:
         return ""
     intro = documents_differ(question, differing.by if len(missing) == 2 else "")
@@ -112,26 +112,31 @@ def _chosen(question: str, candidates: Sequence[tuple[QuoteCandidate, float]]) -
     return [best, *islice(further, MAX_QUOTES - 1)]
 
 
-def _adds(question: str, best: QuoteCandidate, other: QuoteCandidate) -> bool:
-    """Whether ``other`` adds a fact: a word of the question that ``best`` lacks, or what ``best`` does not answer.
+def _adds(question: str, best: QuoteCandidate, quote_candidate: QuoteCandidate) -> bool:
+    """Whether ``quote_candidate`` adds a fact: a word of the question that ``best`` lacks, or what ``best``
+    does not answer.
 
-    A number or a date that is wanted is in one sentence: another sentence has the same or that of something else, as
-    another row of the table has that has fewer words of the question.
+    A number or a date that is wanted is in one sentence: another sentence has the same or that of something
+    else, as another row of the table has that has fewer words of the question.
     """
-    own, others = (frozenset(stems(words(fold(question)))) & unit.terms for unit in (best, other))
-    if others - own:
+    shared_terms, other_terms = (
+        frozenset(stems(words(fold(question)))) & unit.terms for unit in (best, quote_candidate)
+    )
+    if other_terms - shared_terms:
         return True
-    if best.unit.kind == other.unit.kind == "row" and others < own:
+    if best.unit.kind == quote_candidate.unit.kind == "row" and other_terms < shared_terms:
         return False
     kind = expects.kind(question)
     return not (kind in ("count", "date") and expects.holds(kind, question)(best.text))
 
 
-def _overlaps(one: QuoteCandidate, other: QuoteCandidate) -> bool:
-    if one.text in other.text or other.text in one.text:
+def _overlaps(quote_candidate: QuoteCandidate, other: QuoteCandidate) -> bool:
+    if quote_candidate.text in other.text or other.text in quote_candidate.text:
         return True
     return (
-        one.passage == other.passage and one.unit.start < other.unit.end and other.unit.start < one.unit.end
+        quote_candidate.passage == other.passage
+        and quote_candidate.unit.start < other.unit.end
+        and other.unit.start < quote_candidate.unit.end
     )
 
 

@@ -90,17 +90,17 @@ class ClaimReader:
         if self._rest >= 0:
             return [text] if text else []
         self._open += text
-        found: list[str | Sentence] = []
+        found_sentences: list[str | Sentence] = []
         if _MAY_END.search(self._open, max(0, len(self._open) - len(text) - 8)) or self._is_long:
-            found = self._split(last=False)
-        return [*found, *self._shown_rest()]
+            found_sentences = self._split(last=False)
+        return [*found_sentences, *self._shown_rest()]
 
     def skip(self, text: str) -> list[str | Sentence]:
         """A piece that is not checked, behind what is."""
-        found = self.close()
+        found_sentences = self.close()
         self._size += len(text)
         self._start += len(text)
-        return [*found, text]
+        return [*found_sentences, text]
 
     def close(self) -> list[str | Sentence]:
         """What is left, when nothing more comes."""
@@ -117,19 +117,19 @@ class ClaimReader:
         return [text] if text else []
 
     def _split(self, *, last: bool) -> list[str | Sentence]:
-        found: list[str | Sentence] = []
+        found_sentences: list[str | Sentence] = []
         while (end := self._next_end(last=last)) > 0:
             piece = self._open[:end]
             if len(piece) > self._shown:
-                found.append(piece[self._shown :])
-            found.append(self._sentence(piece))
+                found_sentences.append(piece[self._shown :])
+            found_sentences.append(self._sentence(piece))
             self._count += 1
             self._open, self._start = self._open[end:], self._start + end
             self._shown = max(0, self._shown - end)
             if self._count >= MAX_CLAIMS and not last:
                 self._rest = self._start
                 break
-        return found
+        return found_sentences
 
     def _next_end(self, *, last: bool) -> int:
         """Where the first sentence of what is open ends, with its marks; 0 if it may continue."""
@@ -156,8 +156,8 @@ class ClaimReader:
 
     def _behind_marks(self, end: int, limit: int) -> int:
         """Behind the marks that follow a sentence."""
-        found = _MARKS.match(self._open, end)
-        return found.end() if found is not None and found.end() <= limit else end
+        match = _MARKS.match(self._open, end)
+        return match.end() if match is not None and match.end() <= limit else end
 
     def _fence_end(self, *, last: bool) -> int:
         """Code within a fence is one claim, as far as it is not too long."""
@@ -173,9 +173,9 @@ class ClaimReader:
 
     def _sentence(self, piece: str) -> Sentence:
         hints = tuple(dict.fromkeys(number for _at, numbers in marks(piece) for number in numbers))
-        fenced = _FENCE.match(piece) is not None
-        plain = _FENCED_MARKUP.sub("", piece) if fenced else without_markup(piece)
-        bare = piece if fenced or not plain.strip() else plain
+        is_fenced = _FENCE.match(piece) is not None
+        plain = _FENCED_MARKUP.sub("", piece) if is_fenced else without_markup(piece)
+        bare = piece if is_fenced or not plain.strip() else plain
         start = self._start + len(bare) - len(bare.lstrip())
         end = self._start + len(piece.rstrip())
         return Sentence(
@@ -190,10 +190,10 @@ def is_claim(piece: str, plain: str) -> bool:
         return False
     if _DENIAL.search(text):
         return False
-    folded = fold(text)
-    compared = words(folded)
+    folded_text = fold(text)
+    text_words = words(folded_text)
     if text.endswith((":", "：")):
-        return bool(quantities_in(folded) or dates_in(folded))
-    if len(compared) >= MIN_CLAIM_TERMS:
+        return bool(quantities_in(folded_text) or dates_in(folded_text))
+    if len(text_words) >= MIN_CLAIM_TERMS:
         return True
-    return bool(quantities_in(folded) or dates_in(folded) or names_in(text, folded))
+    return bool(quantities_in(folded_text) or dates_in(folded_text) or names_in(text, folded_text))

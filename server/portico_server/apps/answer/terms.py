@@ -24,20 +24,20 @@ _FUNCTION_TAGS = frozenset(["x", "uj", "u", "r", "p", "c", "d", "f", "ul", "y", 
 
 def fold(text: str) -> str:
     """``text`` in lower case and simplified characters, of the same length, with rare exceptions."""
-    lowered = text.lower()
-    return _simplifier().convert(lowered) if _IS_CJK.search(lowered) else lowered
+    lower_text = text.lower()
+    return _simplifier().convert(lower_text) if _IS_CJK.search(lower_text) else lower_text
 
 
 def words(text: str) -> list[str]:
     """The words of folded ``text`` that carry meaning, in order; a run of CJK as its pairs of characters."""
-    found: list[str] = []
+    tokens: list[str] = []
     for token in _TOKEN.findall(text):
         if _IS_CJK.match(token):
             for part in STOP_CJK.split(token):
-                found += (part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1))
+                tokens += (part,) if len(part) == 1 else (part[i : i + 2] for i in range(len(part) - 1))
         elif token not in STOP_WORDS and (len(token) > 1 or token.isdigit()):
-            found.append(token)
-    return found
+            tokens.append(token)
+    return tokens
 
 
 def compounds(text: str) -> list[str]:
@@ -45,9 +45,9 @@ def compounds(text: str) -> list[str]:
     return core_words.compounds(_TOKEN.findall(text), STOP_WORDS)
 
 
-def stems(found: list[str]) -> list[str]:
+def stems(tokens: list[str]) -> list[str]:
     """The terms of `words`."""
-    return [word if _IS_CJK.match(word) else stem(word).removesuffix("e") for word in found]
+    return [word if _IS_CJK.match(word) else stem(word).removesuffix("e") for word in tokens]
 
 
 def characters(text: str) -> frozenset[str]:

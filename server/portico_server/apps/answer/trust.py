@@ -129,16 +129,16 @@ class ReaderTest:
     async def way(self, card: Card) -> Way:
         """How a model answers. One that was not tested is quoted, and its test begins."""
         identity = identity_of(card)
-        found = await self.known(card)
-        if found is None and identity not in self._started:
+        verdict = await self.known(card)
+        if verdict is None and identity not in self._started:
             self._started.add(identity)
             await self._scheduler.ensure(KIND, card.name, {"model": card.name, "identity": identity})
-        return found or "quote"
+        return verdict or "quote"
 
     async def known(self, card: Card) -> Way | None:
         """What its card says or its test has shown, if there was one."""
-        if (declared := card.labels.get("answers")) in ("write", "quote"):
-            return "write" if declared == "write" else "quote"
+        if (label := card.labels.get("answers")) in ("write", "quote"):
+            return "write" if label == "write" else "quote"
         identity = identity_of(card)
         if identity not in self._known:
             row = await self._database.read(answer_tests.answer_test, identity)

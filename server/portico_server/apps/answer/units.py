@@ -84,10 +84,10 @@ def sentences(text: str) -> list[Span]:
 
 def _add(spans: list[Span], text: str, begin: int, end: int) -> int:
     piece = text[begin:end]
-    stripped = piece.strip()
-    if stripped:
+    stripped_piece = piece.strip()
+    if stripped_piece:
         first = begin + len(piece) - len(piece.lstrip())
-        spans.append((first, first + len(stripped)))
+        spans.append((first, first + len(stripped_piece)))
     return end
 
 
@@ -172,7 +172,7 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
     """
     if code:
         return [QuotableUnit(start, end, "code") for start, end in _parts(text, 0, len(text))]
-    found: list[QuotableUnit] = []
+    quotable_units: list[QuotableUnit] = []
     blocks = [block for block in _blocks(text) if text[block.start : block.end].strip() not in headings]
     lead: Span | None = None
     header: Span | None = None
@@ -181,23 +181,25 @@ def units(text: str, *, code: bool = False, headings: tuple[str, ...] = ()) -> l
             header = None
         if block.kind == "prose":
             spans = sentences(text[block.start : block.end])
-            found += (QuotableUnit(block.start + start, block.start + end) for start, end in spans)
-            last = found[-1] if spans else None
+            quotable_units += (QuotableUnit(block.start + start, block.start + end) for start, end in spans)
+            last = quotable_units[-1] if spans else None
             lead = (last.start, last.end) if last and text[last.end - 1] in ":：" else None
         elif block.kind == "table":
             rows, header = _rows(text, block, header)
-            found += rows
+            quotable_units += rows
         else:
-            if lead is not None and found and block.end - lead[0] <= MAX_BLOCK_CHARACTERS:
-                found[-1] = QuotableUnit(lead[0], block.end, "code" if block.kind == "code" else "list")
+            if lead is not None and quotable_units and block.end - lead[0] <= MAX_BLOCK_CHARACTERS:
+                quotable_units[-1] = QuotableUnit(
+                    lead[0], block.end, "code" if block.kind == "code" else "list"
+                )
             if block.kind == "list":
-                found += _items(text, block, lead)
+                quotable_units += _items(text, block, lead)
             elif lead is None or block.end - lead[0] > MAX_BLOCK_CHARACTERS:
-                found += (
+                quotable_units += (
                     QuotableUnit(start, end, "code") for start, end in _parts(text, block.start, block.end)
                 )
             lead = None
-    return found
+    return quotable_units
 
 
 def _blocks(text: str) -> Iterator[_Block]:
@@ -212,14 +214,14 @@ def _blocks(text: str) -> Iterator[_Block]:
                 yield _Block("code", start, end)
                 kind = fence = ""
             continue
-        opened = _FENCE.match(line)
+        match = _FENCE.match(line)
         now = _kind(line, kind)
-        if opened is not None or now != kind or (not now and kind):
+        if match is not None or now != kind or (not now and kind):
             if kind:
                 yield _Block(kind, start, end)
             kind, start = now, begin
-        if opened is not None:
-            fence, kind, start = opened[1], "code", begin
+        if match is not None:
+            fence, kind, start = match[1], "code", begin
         if line.strip():
             end = stop
     if kind:

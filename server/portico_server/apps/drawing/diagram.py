@@ -42,11 +42,11 @@ class DiagramNode:
     after: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def of_flow(made: FlowSpec, *, conditions: bool = True) -> DiagramNode:
+def of_flow(flow_spec: FlowSpec, *, conditions: bool = True) -> DiagramNode:
     """A flow as a tree of boxes, with what its conditions say. Raises `InvalidRequest` for one that is too large to
     look at.
     """
-    return _Tree(conditions).node(made.step)
+    return _Tree(conditions).node(flow_spec.step)
 
 
 def of_agent(name: str, spec: Mapping[str, Any]) -> DiagramNode:
@@ -79,13 +79,13 @@ def _agent(
     for store in spec.get("stores") or ():
         put(f"store/{store}", DiagramNode(f"store/{store}", "retrieve"), name)
     for item in spec.get("agents") or ():
-        other = item.get("agent") if isinstance(item, dict) else item
-        if isinstance(other, dict):
-            called = str(other.get("name") or "agent")
-            if called not in nodes:
-                _agent(called, other, name, nodes, after)
-        elif other:
-            put(str(other), DiagramNode(str(other), "agent"), name)
+        sub_agent = item.get("agent") if isinstance(item, dict) else item
+        if isinstance(sub_agent, dict):
+            agent_name = str(sub_agent.get("name") or "agent")
+            if agent_name not in nodes:
+                _agent(agent_name, sub_agent, name, nodes, after)
+        elif sub_agent:
+            put(str(sub_agent), DiagramNode(str(sub_agent), "agent"), name)
 
 
 class _Tree:
@@ -122,13 +122,13 @@ class _Tree:
                     self._all([*(case.step for case in cases), *([default] if default else [])]),
                     (*labels, *(["else"] if default else [])),
                 )
-            case flow.BranchStep(condition=condition, then=then, otherwise=otherwise):
+            case flow.BranchStep(condition=condition, then=flow_step, otherwise=otherwise):
                 return DiagramNode(
                     step.name,
                     step.kind,
                     "choice",
                     self._condition(condition),
-                    self._all([then, *([otherwise] if otherwise else [])]),
+                    self._all([flow_step, *([otherwise] if otherwise else [])]),
                     ("yes", "no")[: 2 if otherwise else 1],
                     passes=otherwise is None,
                 )
@@ -139,8 +139,8 @@ class _Tree:
     def _all(self, steps: Sequence[FlowStep]) -> tuple[DiagramNode, ...]:
         return tuple(self.node(step) for step in steps)
 
-    def _condition(self, given: Expression | None) -> str:
-        return _condition(given) if self._conditions else ""
+    def _condition(self, expression: Expression | None) -> str:
+        return _condition(expression) if self._conditions else ""
 
 
 def _what(step: FlowStep) -> str:
@@ -166,19 +166,19 @@ def _what(step: FlowStep) -> str:
     return ""
 
 
-def _condition(given: Expression | None) -> str:
-    match given:
+def _condition(expression: Expression | None) -> str:
+    match expression:
         case Constant(value=value):
             return str(value)
         case ComparisonExpression(operator=operator, sides=sides):
             return f" {operator.removeprefix('$')} ".join(_operand(side) for side in sides)
-    return _operand(given) if given is not None else ""
+    return _operand(expression) if expression is not None else ""
 
 
-def _operand(given: Expression) -> str:
-    match given:
+def _operand(expression: Expression) -> str:
+    match expression:
         case ReferenceExpression():
-            return given.text
+            return expression.text
         case Constant(value=value):
             return str(value)
     return "…"
@@ -257,18 +257,18 @@ class _MermaidWriter:
         return self._graph(node)
 
     def _leaf(self, node: DiagramNode) -> _Ends:
-        made = self._id()
-        what = " · ".join(word for word in (node.kind, node.detail) if word)
-        self._say(f'{made}["<b>{_text(node.name)}</b><br/>{_text(what)}"]')
-        return _Ends(((made, ""),), ((made, ""),))
+        node_id = self._id()
+        caption = " · ".join(word for word in (node.kind, node.detail) if word)
+        self._say(f'{node_id}["<b>{_text(node.name)}</b><br/>{_text(caption)}"]')
+        return _Ends(((node_id, ""),), ((node_id, ""),))
 
     def _fan(self, node: DiagramNode) -> _Ends:
         self._open(node, node.kind)
         parts = [self._part(child) for child in node.children]
         self._close()
-        joined = self._id()
-        self._say(f'{joined}(("{_text(node.detail)}"))')
-        end = _Ends(((joined, ""),), ((joined, ""),))
+        join_id = self._id()
+        self._say(f'{join_id}(("{_text(node.detail)}"))')
+        end = _Ends(((join_id, ""),), ((join_id, ""),))
         for part in parts:
             self._join(part, end)
         return _Ends(tuple(entry for part in parts for entry in part.entries), end.exits)
@@ -296,20 +296,20 @@ class _MermaidWriter:
         if node.kind != "agent":
             self._open(node, node.kind)
         parts = {child.name: self._part(child) for child in node.children}
-        wanted: set[str] = set()
-        for name, others in node.after.items():
-            for other in sorted(others):
-                self._join(parts[other], parts[name])
-            wanted |= others
+        target_names: set[str] = set()
+        for name, other_names in node.after.items():
+            for other_name in sorted(other_names):
+                self._join(parts[other_name], parts[name])
+            target_names |= other_names
         if node.kind != "agent":
             self._close()
         return _Ends(
             tuple(e for name, part in parts.items() if not node.after.get(name) for e in part.entries),
-            tuple(e for name, part in parts.items() if name not in wanted for e in part.exits),
+            tuple(e for name, part in parts.items() if name not in target_names for e in part.exits),
         )
 
-    def _open(self, node: DiagramNode, what: str) -> None:
-        self._say(f'subgraph {self._id()}["{_text(node.name)} ({_text(what)})"]')
+    def _open(self, node: DiagramNode, caption: str) -> None:
+        self._say(f'subgraph {self._id()}["{_text(node.name)} ({_text(caption)})"]')
         self._depth += 1
 
     def _close(self) -> None:
@@ -337,13 +337,13 @@ _SIGNS = str.maketrans(dict.fromkeys(":;#,\n", " "))
 
 def gantt(run_id: str, rows: Sequence[StepRow]) -> str:
     """The chart; its times begin with the first step. Skipped steps are left out, failed ones are marked."""
-    shown = [row for row in rows if row.status != "skipped"]
-    shown = sorted(shown, key=lambda row: -row.milliseconds)[:MAX_BARS]
-    shown.sort(key=lambda row: (row.started_at, len(row.path)))
-    first = min((row.started_at for row in shown), default=0.0)
+    shown_rows = [row for row in rows if row.status != "skipped"]
+    shown_rows = sorted(shown_rows, key=lambda row: -row.milliseconds)[:MAX_BARS]
+    shown_rows.sort(key=lambda row: (row.started_at, len(row.path)))
+    first = min((row.started_at for row in shown_rows), default=0.0)
     lines = ["gantt", f"    title {run_id}", "    dateFormat x", "    axisFormat %M:%S.%L"]
     section = ""
-    for row in shown:
+    for row in shown_rows:
         outer = row.path.rpartition(".")[0] or row.path
         if outer != section:
             section = outer

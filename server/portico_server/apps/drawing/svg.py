@@ -90,14 +90,16 @@ def _part(node: DiagramNode, path: str) -> _SvgPart:
             [child] = node.children
             inner = _part(child, f"{path}.{child.name}")
             return _framed(node, f"{node.name} · {node.kind}", inner, node.detail, path)
-    layered = _layered(node, path)
-    return layered if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", layered, "", path)
+    svg_part = _layered(node, path)
+    return (
+        svg_part if node.kind == "agent" else _framed(node, f"{node.name} · {node.kind}", svg_part, "", path)
+    )
 
 
 def _box(node: DiagramNode, path: str) -> _SvgPart:
     name = _short(node.name)
-    what = _short(" · ".join(word for word in (node.kind, node.detail) if word))
-    width = max(_measure(name), _measure(what)) + 2 * PADDING_PIXELS
+    caption = _short(" · ".join(word for word in (node.kind, node.detail) if word))
+    width = max(_measure(name), _measure(caption)) + 2 * PADDING_PIXELS
     height = 2 * LINE_PIXELS + PADDING_PIXELS
     kind = {"llm": "model", "agent": "model", "intent": "model", "approve": "person", "client": "person"}
 
@@ -107,7 +109,7 @@ def _box(node: DiagramNode, path: str) -> _SvgPart:
             f'<rect class="box {kind.get(node.kind, "")}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
             f'height="{height:.1f}" rx="7" data-step="{escape(path)}"/>',
             _text(name, middle, y + LINE_PIXELS + 3, "name"),
-            _text(what, middle, y + 2 * LINE_PIXELS + 2, "what"),
+            _text(caption, middle, y + 2 * LINE_PIXELS + 2, "what"),
         ]
 
     return _SvgPart(width, height, draw)
@@ -159,9 +161,9 @@ def _beside(node: DiagramNode, labels: Sequence[str], path: str) -> _SvgPart:
 
     def draw(x: float, y: float) -> list[str]:
         lines: list[str] = []
-        top, bottom, left = (x + width / 2, y), (x + width / 2, y + head + inner + LAYER_GAP_PIXELS), x
+        top, bottom, left_edge = (x + width / 2, y), (x + width / 2, y + head + inner + LAYER_GAP_PIXELS), x
         for part, text, wide in zip(parts, texts, widths, strict=True):
-            middle = left + wide / 2
+            middle = left_edge + wide / 2
             turn, begin, under = y + 9, y + head, bottom[1] - 9
             if part is None:
                 lines.append(
@@ -176,7 +178,7 @@ def _beside(node: DiagramNode, labels: Sequence[str], path: str) -> _SvgPart:
                 lines.append(_line([(middle, end), (middle, under), (bottom[0], under), bottom], head=False))
             if text:
                 lines.append(_text(text, middle + 5, turn + LINE_PIXELS, "note", anchor="start"))
-            left += wide + NEIGHBOUR_GAP_PIXELS
+            left_edge += wide + NEIGHBOUR_GAP_PIXELS
         return lines
 
     return _SvgPart(width, head + inner + LAYER_GAP_PIXELS, draw)
@@ -221,7 +223,7 @@ def _layered(node: DiagramNode, path: str) -> _SvgPart:
     def layer(name: str) -> int:
         # The order of a graph has no circles: it was checked.
         if name not in depth:
-            depth[name] = 1 + max((layer(other) for other in node.after.get(name, ())), default=-1)
+            depth[name] = 1 + max((layer(other_name) for other_name in node.after.get(name, ())), default=-1)
         return depth[name]
 
     rows: list[list[str]] = []
@@ -239,17 +241,19 @@ def _layered(node: DiagramNode, path: str) -> _SvgPart:
         boxes: list[str] = []
         place: dict[str, tuple[float, float, float]] = {}
         for row, wide, high in zip(rows, widths, heights, strict=True):
-            left = x + margin + (width - wide) / 2
+            left_edge = x + margin + (width - wide) / 2
             for name in row:
                 part = parts[name]
-                boxes += part.draw(left, y)
-                place[name] = (left + part.width / 2, y, y + part.height)
-                left += part.width + NEIGHBOUR_GAP_PIXELS
+                boxes += part.draw(left_edge, y)
+                place[name] = (left_edge + part.width / 2, y, y + part.height)
+                left_edge += part.width + NEIGHBOUR_GAP_PIXELS
             y += high + between
         arrows = [
-            _bent(place[other], place[name], margin * 4 / 3 if depth[name] - depth[other] > 1 else 0.0)
-            for name, others in node.after.items()
-            for other in sorted(others)
+            _bent(
+                place[other_name], place[name], margin * 4 / 3 if depth[name] - depth[other_name] > 1 else 0.0
+            )
+            for name, other_names in node.after.items()
+            for other_name in sorted(other_names)
         ]
         return arrows + boxes
 
@@ -281,6 +285,6 @@ def _measure(text: str) -> float:
     return CHARACTER_WIDTH * len(text) + 5.5 * wide
 
 
-def _short(text: str, most: int = MAX_LINE_CHARS) -> str:
+def _short(text: str, limit: int = MAX_LINE_CHARS) -> str:
     line = "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -43,7 +43,7 @@ class FlowApp:
         executions: Executions,
         *,
         owner: str | None = None,
-        created: int = 0,
+        created_at: int = 0,
         version: int = 0,
         id: str = "",
     ) -> None:
@@ -64,7 +64,7 @@ class FlowApp:
                 "uses": models_asked(flow),
             },
             owner=owner,
-            created=created,
+            created=created_at,
             id=id,
         )
 
@@ -74,8 +74,8 @@ class FlowApp:
             return AppOutput(value, execution.usage, execution.citations)
         if not isinstance(request, Chat):
             raise InvalidRequest(f"'{self.card.name}' is an app: it takes chat messages, or its input.")
-        given, history = as_input(self.flow, request.messages)
-        value, execution = await self._executions.call(self.flow, context, given, history)
+        input_value, history = as_input(self.flow, request.messages)
+        value, execution = await self._executions.call(self.flow, context, input_value, history)
         text = as_answer(value, self._executions.address)
         if not execution.spoken:
             await context.emit(Delta(text))
@@ -95,14 +95,14 @@ def as_answer(value: Any, address: str = "") -> str:
     ``address``: where the daemon is reached, which the links begin with.
     """
     if isinstance(value, list) and value and all(map(_is_made, value)):
-        return "\n\n".join(as_answer(one, address) for one in value)
+        return "\n\n".join(as_answer(item, address) for item in value)
     if not _is_made(value):
         return as_text(value)
     lines = [value["text"]] if isinstance(value.get("text"), str) and value["text"] else []
-    for made in value.get("artifacts") or ():
-        mark = "!" if str(made.get("media_type", "")).startswith("image/") else ""
-        name = str(made.get("name", "file")).replace("[", "(").replace("]", ")")
-        lines.append(f"{mark}[{name}]({address}{made['link']})")
+    for artifact in value.get("artifacts") or ():
+        mark = "!" if str(artifact.get("media_type", "")).startswith("image/") else ""
+        name = str(artifact.get("name", "file")).replace("[", "(").replace("]", ")")
+        lines.append(f"{mark}[{name}]({address}{artifact['link']})")
     return "\n\n".join(lines)
 
 
@@ -112,7 +112,7 @@ def _is_made(value: Any) -> bool:
         return False
     links = value.get("artifacts")
     if isinstance(links, list) and links:
-        return all(isinstance(made, dict) and isinstance(made.get("link"), str) for made in links)
+        return all(isinstance(link, dict) and isinstance(link.get("link"), str) for link in links)
     return isinstance(value.get("text"), str) and isinstance(value.get("segments"), list)
 
 
@@ -142,8 +142,8 @@ def as_input(flow: FlowSpec, messages: Sequence[Message]) -> tuple[Any, Sequence
     value: dict[str, Any] = {}
     if MESSAGES in properties:
         value[MESSAGES] = list(messages)
-    required = [name for name in schema.get("required") or properties if name != MESSAGES]
-    texts = [name for name in required if (properties.get(name) or {}).get("type") in ("string", None)]
+    required_names = [name for name in schema.get("required") or properties if name != MESSAGES]
+    texts = [name for name in required_names if (properties.get(name) or {}).get("type") in ("string", None)]
     if len(texts) == 1:
         value[texts[0]] = text
     elif texts:

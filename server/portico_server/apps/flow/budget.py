@@ -84,13 +84,13 @@ class ValueBudget:
 
     def fresh(self, key: str = "") -> ValueBudget:
         """The same limits for another run, which is the key's; without one it is in no key's account."""
-        made = ValueBudget()
-        made._max_value, made._max_run = self._max_value, self._max_run
-        made._sizes = JsonSizes(self._max_value)
-        made._bounded, made._all = bool(key), self._all
+        value_budget = ValueBudget()
+        value_budget._max_value, value_budget._max_run = self._max_value, self._max_run
+        value_budget._sizes = JsonSizes(self._max_value)
+        value_budget._bounded, value_budget._all = bool(key), self._all
         if key:
-            made._runs = self._all.setdefault(key, made._runs)
-        return made
+            value_budget._runs = self._all.setdefault(key, value_budget._runs)
+        return value_budget
 
     def release(self) -> None:
         """The run has ended: what it has put out is no longer in its key's account."""
@@ -102,18 +102,18 @@ class ValueBudget:
         await self._runs.give_way()
 
     @contextmanager
-    def workers(self, wanted: int, depth: int = 0) -> Iterator[int]:
-        """How many of ``wanted`` steps may be done at the same time within the block: as many as the key has room for,
-        and always one. ``depth``: how many flows are around that of the steps.
+    def workers(self, requested_count: int, depth: int = 0) -> Iterator[int]:
+        """How many of ``requested_count`` steps may be done at the same time within the block: as many as the
+        key has room for, and always one. ``depth``: how many flows are around that of the steps.
         """
         runs, weight = self._runs, (1 + depth) ** 2
         # The first is done in place of this step.
-        more = max(0, min(wanted - 1, (MAX_STEPS_AT_ONCE - runs.at_once) // weight))
-        runs.at_once += more * weight
+        extra_count = max(0, min(requested_count - 1, (MAX_STEPS_AT_ONCE - runs.at_once) // weight))
+        runs.at_once += extra_count * weight
         try:
-            yield 1 + more
+            yield 1 + extra_count
         finally:
-            runs.at_once -= more * weight
+            runs.at_once -= extra_count * weight
 
     async def compute(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``work``, which changes nothing, makes of values of the run. Where these turn out to be large it is done
@@ -167,11 +167,11 @@ class ValueBudget:
         self._count(size, at)
 
     def _count(self, size: int, at: str) -> None:
-        most = MAX_RUNS_PER_KEY * self._max_run
-        if self._bounded and self._runs.taken + size > most:
+        limit = MAX_RUNS_PER_KEY * self._max_run
+        if self._bounded and self._runs.taken + size > limit:
             raise TooMany(
                 f"{at}: the steps of all flows that this key has under way have put out more than "
-                f"{most // 2**20} MiB together. Wait for one to end, or cancel one.",
+                f"{limit // 2**20} MiB together. Wait for one to end, or cancel one.",
                 code="too_many_at_once",
                 param=at,
                 retry_after=5.0,

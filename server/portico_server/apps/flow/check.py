@@ -129,7 +129,7 @@ class _Checker:
         apart = [getattr(step.op, name) for name in inner if getattr(step.op, name, None) is not None]
         if step.on_error is not None and step.on_error.value is not None:
             apart.append(step.on_error.value)
-        return [item for item in mine if not any(item is other for other in apart)]
+        return [item for item in mine if not any(item is other_item for other_item in apart)]
 
     def _sees(self, step: FlowStep, expression: Expression, view: _View) -> None:
         """Every reference leads somewhere, and code stands where it can be waited for."""
@@ -148,13 +148,13 @@ class _Checker:
     def _may_be_code(self, step: FlowStep, expression: Expression) -> bool:
         if isinstance(step.op, spec.CodeStep) and expression is step.op.code:
             return True
-        held = [getattr(step, name, None) for name in CODE_MAY_STAND]
-        held += [getattr(step.op, name, None) for name in CODE_MAY_STAND]
+        field_values = [getattr(step, name, None) for name in CODE_MAY_STAND]
+        field_values += [getattr(step.op, name, None) for name in CODE_MAY_STAND]
         if isinstance(step.op, spec.SwitchStep):
-            held += [case.when for case in step.op.cases]
+            field_values += [case.when for case in step.op.cases]
         if step.on_error is not None:
-            held.append(step.on_error.value)
-        return any(expression is item for item in held)
+            field_values.append(step.on_error.value)
+        return any(expression is item for item in field_values)
 
     def _leads(self, reference: ReferenceExpression, view: _View) -> None:
         if reference.root in ("item", "index", "state") and not getattr(view, reference.root):
@@ -196,12 +196,12 @@ class _Checker:
         return "any"
 
     def _wants(self, step: FlowStep, field: str, expression: Expression, view: _View, *shapes: Shape) -> None:
-        found = self._shape(expression, view)
-        if found not in (*shapes, "any"):
+        found_shape = self._shape(expression, view)
+        if found_shape not in (*shapes, "any"):
             raise _wrong(
                 step,
                 field,
-                f"needs {' or '.join(_WORDS[shape] for shape in shapes)}, but gets {_WORDS[found]}",
+                f"needs {' or '.join(_WORDS[shape] for shape in shapes)}, but gets {_WORDS[found_shape]}",
                 "type_clash",
             )
 
@@ -309,7 +309,7 @@ class _Checker:
         names: dict[str, Shape] = {}
         steps = {child.name: child for child in op.steps}
         for name in op.order:
-            before = {other: names[other] for other in op.after[name]}
+            before = {other_name: names[other_name] for other_name in op.after[name]}
             names[name] = await self.step(steps[name], replace(view, names=_both(before, view.names)))
         inner = replace(view, names={**view.names, **names})
         self._sees(step, op.output, inner)
@@ -341,20 +341,20 @@ class _Checker:
         self._wants(step, "arguments", op.arguments, view, "object")
         schema = card.input_schema or {}
         properties = schema.get("properties") or {}
-        given: Any = None
+        arguments: Any = None
         if isinstance(op.arguments, Constant):
-            given = op.arguments.value
+            arguments = op.arguments.value
         elif isinstance(op.arguments, ObjectExpression):
-            given = op.arguments.fields
-        if not isinstance(given, Mapping):
+            arguments = op.arguments.fields
+        if not isinstance(arguments, Mapping):
             return
         for name in schema.get("required") or ():
-            if name not in given:
+            if name not in arguments:
                 raise _wrong(
                     step, "arguments", f"lacks '{name}', which the tool '{op.name}' needs", "missing_argument"
                 )
         if schema.get("additionalProperties") is False:
-            for name in given:
+            for name in arguments:
                 if name not in properties:
                     raise _wrong(
                         step,
@@ -396,14 +396,14 @@ def _of_value(value: Any) -> Shape:
 
 def _of_schema(schema: Mapping[str, Any] | None) -> Shape:
     kind = (schema or {}).get("type")
-    named: Mapping[Any, Shape] = {
+    shapes: Mapping[Any, Shape] = {
         "string": "text",
         "array": "list",
         "object": "object",
         "number": "number",
         "integer": "number",
     }
-    return named.get(kind, "any") if isinstance(kind, str) else "any"
+    return shapes.get(kind, "any") if isinstance(kind, str) else "any"
 
 
 def _wrong(step: FlowStep, field: str, reason: str, code: str, param: str | None = None) -> InvalidRequest:

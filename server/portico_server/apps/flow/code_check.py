@@ -40,14 +40,14 @@ def _schemas(flow: FlowSpec) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
 
 
 def _are_schemas(flow: FlowSpec) -> None:
-    seen: set[str] = set()
+    seen_schemas: set[str] = set()
     for at, schema in _schemas(flow):
-        if schema is None or repr(schema) in seen:
+        if schema is None or repr(schema) in seen_schemas:
             continue
         from portico_server.core.json_schema import require_schema
 
         require_schema(flow.name, schema, at)
-        seen.add(repr(schema))
+        seen_schemas.add(repr(schema))
 
 
 async def _runs(step: FlowStep, code: CodeExpression, evaluator: Evaluator) -> None:

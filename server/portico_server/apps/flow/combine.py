@@ -73,17 +73,17 @@ async def _diverter(
     host: StepHost, op: DiverterStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     names = [child.name for child in op.steps]
-    given = scope.value
-    if isinstance(given, dict) and set(names) == set(given):
-        given = [given[name] for name in names]
-    if not isinstance(given, list) or len(given) != len(names):
+    items_value = scope.value
+    if isinstance(items_value, dict) and set(names) == set(items_value):
+        items_value = [items_value[name] for name in names]
+    if not isinstance(items_value, list) or len(items_value) != len(names):
         raise InvalidRequest(
             f"A diverter hands one item to each of its {len(names)} steps: what flows in must be a list of "
             f"{len(names)}, or an object with the keys {', '.join(names)}.",
             code="type_clash",
             param=path,
         )
-    items = given
+    items = items_value
     do = host.collected if op.collect else host.step
 
     async def work(number: int) -> Any:
@@ -118,8 +118,8 @@ async def _warp(host: StepHost, op: WarpStep, step: FlowStep, scope: Scope, path
     return await host.budget.compute(host.budget.require, outputs, path)
 
 
-def _equals(expected: Expression, scope: Scope, value: Any) -> bool:
-    return same(expected.of(scope), value)
+def _equals(expression: Expression, scope: Scope, value: Any) -> bool:
+    return same(expression.of(scope), value)
 
 
 async def _switch(
@@ -144,10 +144,10 @@ async def _switch(
 async def _branch(
     host: StepHost, op: BranchStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    chosen = op.then if await host.truth(op.condition, scope) else op.otherwise
-    if chosen is None:
+    flow_step = op.then if await host.truth(op.condition, scope) else op.otherwise
+    if flow_step is None:
         return scope.value
-    return await host.step(chosen, Scope(scope, scope.value), f"{path}.{chosen.name}")
+    return await host.step(flow_step, Scope(scope, scope.value), f"{path}.{flow_step.name}")
 
 
 async def _loop(host: StepHost, op: LoopStep, step: FlowStep, scope: Scope, path: str, note: StepNote) -> Any:
@@ -176,19 +176,19 @@ async def _graph(
     host: StepHost, op: GraphStep, step: FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
     inner = Scope(scope, scope.value)
-    ended = {child.name: asyncio.Event() for child in op.steps}
+    events = {child.name: asyncio.Event() for child in op.steps}
     slots = asyncio.Semaphore(op.concurrency or len(op.steps))
     steps = {child.name: child for child in op.steps}
 
     async def work(number: int) -> None:
         child = steps[op.order[number]]  # none waits for a later one: few workers suffice
         for name in op.after[child.name]:
-            await ended[name].wait()
+            await events[name].wait()
         async with slots:
             inner.names[child.name] = await host.step(
                 child, Scope(inner, scope.value), f"{path}.{child.name}"
             )
-        ended[child.name].set()
+        events[child.name].set()
 
     await each_of(host, len(op.order), 0, work)
     return await host.value(op.output, inner)
@@ -207,7 +207,7 @@ async def _subflow(
     # A flow runs within ours: its steps stand in the same journal, and are found there.
     below = f"{path}.{app.flow.step.name}"
     context = deeper(host.context, op.app)
-    return await host.inner(app.flow, scope.value, context, below, aloud=step.at in host.voices)
+    return await host.inner(app.flow, scope.value, context, below, is_streamed=step.at in host.voices)
 
 
 COMBINATORS: Mapping[str, Combinator] = {

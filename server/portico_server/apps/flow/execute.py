@@ -47,10 +47,10 @@ MAX_RETRY_S: Final = 300.0
 class Execution:
     """One run of one flow. ``usage`` and ``citations`` are those of all its steps so far.
 
-    ``replays``: whether what the journal holds is taken from there. ``turn`` counts how often the run was told to do
-    steps again that had ended: what they do then is another effect, with another key. ``answered``: the functions of
-    clients that whoever follows the run executes; ``None`` for all that nobody serves. The others are asked of those
-    who serve them.
+    ``replays``: whether what the journal holds is taken from there. ``turn`` counts how often the run was
+    told to do steps again that had ended: what they do then is another effect, with another key.
+    ``answered_functions``: the functions of clients that whoever follows the run executes; ``None`` for all
+    that nobody serves. The others are asked of those who serve them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Execution:
         path: str = "",
         turn: int = 0,
         counts_usage: bool = False,
-        answered: frozenset[str] | None = None,
+        answered_functions: frozenset[str] | None = None,
         budget: ValueBudget | None = None,
     ) -> None:
         self.flow = flow
@@ -82,7 +82,7 @@ class Execution:
         """Whether a step has told the listener what the flow answers."""
         self._replays = replays and journal.resumed
         self._counts_usage = counts_usage
-        self.answered = answered
+        self.answered = answered_functions
         self._clock = Deadline()
         self.budget = budget or world.budget.fresh("" if context.caller.admin else context.caller.id)
         journal.redaction.add(flow.redact)
@@ -145,9 +145,9 @@ class Execution:
         """Do one step, or take its output from the journal; its output, or `SKIPPED`."""
         journal = self.journal
         if self._replays:
-            done = journal.find(path)
-            if done is not None:
-                return self._again(step, scope, done)
+            finished_step = journal.find(path)
+            if finished_step is not None:
+                return self._again(step, scope, finished_step)
         if step.when is not None and not await self.truth(step.when, scope):
             await journal.record(record.skipped(journal, step, path))
             return SKIPPED
@@ -172,13 +172,13 @@ class Execution:
             scope.state[step.save] = value
         return value
 
-    def _again(self, step: FlowStep, scope: Scope, done: StepRow) -> Any:
+    def _again(self, step: FlowStep, scope: Scope, step_row: StepRow) -> Any:
         """What a step was in an earlier attempt of this run."""
-        self._replay(done)
-        if done.status == "skipped":
+        self._replay(step_row)
+        if step_row.status == "skipped":
             return SKIPPED
-        value = orjson.loads(done.output or b"null")
-        if done.status == "failed" and step.on_error is not None and step.on_error.goto:
+        value = orjson.loads(step_row.output or b"null")
+        if step_row.status == "failed" and step.on_error is not None and step.on_error.goto:
             raise JumpToStep(step.on_error.goto, value)
         if step.save:
             scope.state[step.save] = value
@@ -187,18 +187,18 @@ class Execution:
     async def collected(self, step: FlowStep, scope: Scope, path: str) -> Any:
         """`step`, an error of which is its output: ``{"error": {...}}``."""
         if self._replays:
-            failed = self.journal.failure(path)
-            if failed is not None:
-                self._replay(failed)
-                return {"error": orjson.loads(failed.error or b"{}")}
+            failed_step = self.journal.failure(path)
+            if failed_step is not None:
+                self._replay(failed_step)
+                return {"error": orjson.loads(failed_step.error or b"{}")}
         try:
             return await self.step(step, scope, path)
         except PorticoError as error:
             return {"error": as_value(error)}
 
-    def _replay(self, done: StepRow) -> None:
+    def _replay(self, step_row: StepRow) -> None:
         """Count what a step has used in an earlier attempt."""
-        usage = step_usage(done)
+        usage = step_usage(step_row)
         self.usage += usage
         if self.journal.is_inner:
             self.journal.replayed += usage
@@ -207,17 +207,19 @@ class Execution:
         """The step, if an earlier attempt of this run has ended it."""
         return self.journal.find(path) if self._replays else None
 
-    async def inner(self, flow: FlowSpec, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
+    async def inner(
+        self, flow: FlowSpec, value: Any, context: Context, path: str, *, is_streamed: bool
+    ) -> Any:
         """The output of another flow that runs as a part of this one, its steps under ``path``."""
         part = Execution(
             flow,
             context,
             self.journal,
             self.world,
-            voices=flow.voices if aloud else frozenset(),
+            voices=flow.voices if is_streamed else frozenset(),
             replays=self._replays,
             turn=self.turn,
-            answered=frozenset(),  # it is deployed: who follows the run knows nothing of its functions
+            answered_functions=frozenset(),  # it is deployed: who follows the run knows nothing of its functions
             budget=self.budget,
         )
         try:
@@ -253,10 +255,10 @@ class Execution:
         key = ""
         if step.cache is not None:
             key = await self.world.cache_key(step, scope, self.context.caller)
-            kept = await self.world.cached(key)
-            if kept is not None:
+            cached_text = await self.world.cached(key)
+            if cached_text is not None:
                 note.hit = True
-                return note.keep(orjson.loads(kept))
+                return note.keep(orjson.loads(cached_text))
         value = await self._attempts(step, scope, path, note)
         if value is SKIPPED:
             return value
@@ -328,19 +330,19 @@ class Execution:
         await self.budget.give_way()
         instead: Any = None
         text: str | None = None
-        raised = error
+        portico_error = error
         if step.on_error is not None:
             try:
                 instead = note.keep(await self._instead(step, scope, error))
                 text = (note.text or b"null").decode()
             except PorticoError as worse:
-                raised = at_step(worse, note.path)
+                portico_error = at_step(worse, note.path)
         await self.spend(note.usage)
-        row = record.failed(self.journal, step, scope, note, started_at, as_value(raised), text)
+        row = record.failed(self.journal, step, scope, note, started_at, as_value(portico_error), text)
         await self.journal.record(row, settle=text is not None)
-        await self.context.emit(StepFinished(note.path, note.milliseconds, raised.message))
+        await self.context.emit(StepFinished(note.path, note.milliseconds, portico_error.message))
         if text is None:
-            raise raised from error
+            raise portico_error from error
         assert step.on_error is not None
         if step.on_error.goto:
             raise JumpToStep(step.on_error.goto, instead)
@@ -349,10 +351,10 @@ class Execution:
     async def _instead(self, step: FlowStep, scope: Scope, error: PorticoError) -> Any:
         """What an error becomes."""
         assert step.on_error is not None
-        found = {"error": as_value(error)}
+        error_scope = {"error": as_value(error)}
         if step.on_error.value is None:
-            return found
-        return await self.value(step.on_error.value, Scope(scope, found))
+            return error_scope
+        return await self.value(step.on_error.value, Scope(scope, error_scope))
 
     async def spend(self, usage: Usage) -> None:
         """Count tokens, and tell the run about them."""

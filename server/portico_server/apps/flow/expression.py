@@ -159,12 +159,12 @@ class ComparisonExpression:
             return test(bool(side.of(scope)) for side in self.sides)
         if self.operator == "$not":
             return not self.sides[0].of(scope)
-        left, right = self.sides[0].of(scope), self.sides[1].of(scope)
+        left_value, right = self.sides[0].of(scope), self.sides[1].of(scope)
         try:
-            return bool(OPERATORS[self.operator](left, right))
+            return bool(OPERATORS[self.operator](left_value, right))
         except TypeError:
             raise InvalidRequest(
-                f"{self.at}: {short(left)} and {short(right)} cannot be compared by {self.operator}.",
+                f"{self.at}: {short(left_value)} and {short(right)} cannot be compared by {self.operator}.",
                 code="type_clash",
                 param=self.at,
             ) from None
@@ -235,16 +235,16 @@ class ObjectExpression:
     fields: Mapping[str, Expression]
 
     def of(self, scope: Scope) -> dict[str, Any]:
-        made = {name: field.of(scope) for name, field in self.fields.items()}
-        return scope.budget.require(made, "an object")  # type: ignore[no-any-return]
+        value = {name: field.of(scope) for name, field in self.fields.items()}
+        return scope.budget.require(value, "an object")  # type: ignore[no-any-return]
 
     def parts(self) -> Iterator[Expression]:
         return iter(self.fields.values())
 
 
-def same(one: Any, other: Any) -> bool:
+def same(value: Any, other_value: Any) -> bool:
     """Whether two JSON values are the same: to Python, true is 1, to nobody else."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    return bool(value == other_value) and isinstance(value, bool) == isinstance(other_value, bool)
 
 
 OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -274,8 +274,8 @@ def arguments(args: Sequence[Expression], scope: Scope) -> list[Any]:
 
 def named_arguments(kwargs: Mapping[str, Expression], scope: Scope) -> dict[str, Any]:
     """The values of arguments by name."""
-    made = {name: part.of(scope) for name, part in kwargs.items()}
-    return scope.budget.require(made, "arguments")  # type: ignore[no-any-return]
+    new_arguments = {name: part.of(scope) for name, part in kwargs.items()}
+    return scope.budget.require(new_arguments, "arguments")  # type: ignore[no-any-return]
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
@@ -368,11 +368,11 @@ def _marked(value: Mapping[str, Any], at: str) -> Expression:
     )
 
 
-def _comparison(operator: str, given: Any, at: str) -> ComparisonExpression:
-    sides = [given] if operator == "$not" else given
-    wanted = {"$not": 1, "$and": None, "$or": None}.get(operator, 2)
-    if not isinstance(sides, list) or (wanted is not None and len(sides) != wanted):
-        raise InvalidRequest(f"{at}: {operator} takes a list of {wanted or 'conditions'}.", param=at)
+def _comparison(operator: str, operands: Any, at: str) -> ComparisonExpression:
+    sides = [operands] if operator == "$not" else operands
+    operand_count = {"$not": 1, "$and": None, "$or": None}.get(operator, 2)
+    if not isinstance(sides, list) or (operand_count is not None and len(sides) != operand_count):
+        raise InvalidRequest(f"{at}: {operator} takes a list of {operand_count or 'conditions'}.", param=at)
     return ComparisonExpression(operator, tuple(parse(side, f"{at}.{operator}") for side in sides), at)
 
 
@@ -386,17 +386,17 @@ def reference(text: Any, at: str, default: Any = MISSING) -> ReferenceExpression
             code="invalid_reference",
             param=at,
         )
-    root, rest = tokens[0], tokens[1:]
+    root, remaining_tokens = tokens[0], tokens[1:]
     step = ""
     if root == "steps":
-        if not rest or not rest[0].startswith("."):
+        if not remaining_tokens or not remaining_tokens[0].startswith("."):
             raise InvalidRequest(
                 f"{at}: 'steps' needs the name of a step, such as steps.outline.",
                 code="invalid_reference",
                 param=at,
             )
-        step, rest = rest[0][1:], rest[1:]
-    return ReferenceExpression(root, step, tuple(_key(token) for token in rest), at, default)
+        step, remaining_tokens = remaining_tokens[0][1:], remaining_tokens[1:]
+    return ReferenceExpression(root, step, tuple(_key(token) for token in remaining_tokens), at, default)
 
 
 def _key(token: str) -> Key:
@@ -411,14 +411,14 @@ def is_template(text: str) -> bool:
     """Whether braces in a text are meant as those of a template: not if they close and hold no name, as JSON does."""
     if text.count("{") > MAX_BRACES:
         return True  # which is refused, rather than looked through
-    found = list(_FIELD.finditer(text))
-    if any(match.group(1) for match in found) or all(len(match.group()) == 2 for match in found):
-        return bool(found)
+    matches = list(_FIELD.finditer(text))
+    if any(match.group(1) for match in matches) or all(len(match.group()) == 2 for match in matches):
+        return bool(matches)
     return text.count("{") != text.count("}")
 
 
-def template(text: Any, given: Any, at: str) -> TemplateExpression:
-    """Read text with ``{name}`` in it. Every name must be declared in ``given``, if there is one."""
+def template(text: Any, declared_names: Any, at: str) -> TemplateExpression:
+    """Read text with ``{name}`` in it. Every name must be declared in ``declared_names``, if there is one."""
     if not isinstance(text, str):
         raise InvalidRequest(f"{at}: a template is text, not {short(text)}.", param=at)
     if text.count("{") > MAX_BRACES:
@@ -428,9 +428,13 @@ def template(text: Any, given: Any, at: str) -> TemplateExpression:
             code="invalid_template",
             param=at,
         )
-    if given is not None and not isinstance(given, dict):
+    if declared_names is not None and not isinstance(declared_names, dict):
         raise InvalidRequest(f"{at}: '$with' names the variables of the template, as an object.", param=at)
-    variables = None if given is None else {name: parse(item, f"{at}.{name}") for name, item in given.items()}
+    variables = (
+        None
+        if declared_names is None
+        else {name: parse(item, f"{at}.{name}") for name, item in declared_names.items()}
+    )
     pieces: list[str] = []
     bare: list[str] = []  # of the text between two variables: joined at the end, as braces may be many
     end = 0

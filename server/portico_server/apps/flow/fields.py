@@ -33,9 +33,9 @@ class FlowFields(JsonObject):
 
     def options(self, key: str) -> Expression | None:
         """Options of a model. Those that are written as an object are checked now, all others when they are there."""
-        given = self._left.get(key)
-        if isinstance(given, dict) and not any(name.startswith("$") for name in given):
-            known_options(given, self.path(key))
+        options = self._left.get(key)
+        if isinstance(options, dict) and not any(name.startswith("$") for name in options):
+            known_options(options, self.path(key))
         return self.expression(key)
 
     def arguments(self) -> tuple[tuple[Expression, ...] | None, dict[str, Expression]]:

@@ -95,7 +95,7 @@ class Flows:
             agents,
         )
         self.journals = FlowJournals(database, runner, scheduler, rules)
-        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, shared=True, owned=True)
+        scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_FLOWS, is_shared=True, is_owned=True)
 
     async def read(self, spec: Any, caller: Principal) -> FlowSpec:
         """A flow from its JSON, checked as a whole. Raises `InvalidRequest` that names what is wrong first."""
@@ -121,23 +121,23 @@ class Flows:
         """The functions of clients that the flow needs and nobody serves the caller just now, by the steps that call
         them.
         """
-        found = []
+        found_names = []
         for step in every(flow.step):
             if isinstance(step.op, ClientStep) and not self.world.served.has(step.op.function, caller):
-                then = (
+                advice = (
                     "a call is refused"
                     if flow.durability == "off"
                     else f"a run in the background waits for it, {step.op.limit:g} s at most, and a call is refused"
                 )
-                found.append(
+                found_names.append(
                     f"The step '{step.name}' calls the function '{step.op.function}', which nobody serves just now: "
-                    f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then {then}."
+                    f"portico serve FILE.py:{flow.name} does, or client.serve(…). Until then {advice}."
                 )
             elif (
                 isinstance(step.op, AgentStep) and step.op.agent is not None and self.world.agents is not None
             ):
-                found += self.world.agents.inline_unserved(step.op.agent, caller)
-        return found
+                found_names += self.world.agents.inline_unserved(step.op.agent, caller)
+        return found_names
 
     async def refuse_unserved(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
         """Raise `Conflict` if a flow that is to be deployed has a function of a client that nobody serves just now."""
@@ -153,22 +153,26 @@ class Flows:
                 )
 
     def require_served(
-        self, flow: FlowSpec, caller: Principal, answered: frozenset[str] | None = frozenset()
+        self, flow: FlowSpec, caller: Principal, answered_functions: frozenset[str] | None = frozenset()
     ) -> None:
         """Raise `Unavailable` if a run would reach a function that nobody serves just now, before anything is done.
 
-        ``answered``: see `Execution`.
+        ``answered_functions``: see `Execution`.
         """
         for step in certain(flow.step):
             op = step.op
-            if isinstance(op, ClientStep) and answered is not None and op.function not in answered:
+            if (
+                isinstance(op, ClientStep)
+                and answered_functions is not None
+                and op.function not in answered_functions
+            ):
                 self.world.served.require(op.function, caller, app=flow.name)
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> FlowApp:
         """`portico_server.apps.deployed.Build` of flows."""
         flow = replace(read.flow({**spec, "name": name}), owner=row.owner)
-        created = int(row.created_at)
-        return FlowApp(flow, self, owner=row.owner, created=created, version=row.version, id=row.id)
+        created_at = int(row.created_at)
+        return FlowApp(flow, self, owner=row.owner, created_at=created_at, version=row.version, id=row.id)
 
     def execution(
         self,
@@ -176,11 +180,11 @@ class Flows:
         context: Context,
         *,
         counts_usage: bool = False,
-        answered: frozenset[str] | None = frozenset(),
+        answered_functions: frozenset[str] | None = frozenset(),
     ) -> Execution:
         """The execution of a flow within a run that keeps no journal on disk. ``counts_usage``: its usage is the run's.
 
-        ``answered``: see `Execution`.
+        ``answered_functions``: see `Execution`.
         """
         journal = self.journals.in_memory(context.run)
         around = AROUND.get()
@@ -189,10 +193,19 @@ class Flows:
         journal.nonce = new_id("call_") if above is None else above.nonce
         if around is None:
             self.journals.remember(context.run, journal)
-            return Execution(flow, context, journal, self.world, counts_usage=counts_usage, answered=answered)
+            return Execution(
+                flow,
+                context,
+                journal,
+                self.world,
+                counts_usage=counts_usage,
+                answered_functions=answered_functions,
+            )
         # It is called by a step of a flow: that one's journal is the run's, and it has the step as a whole.
         path, turn = around.place(flow.step.name), around.turn
-        return Execution(flow, context, journal, self.world, path=path, turn=turn, answered=answered)
+        return Execution(
+            flow, context, journal, self.world, path=path, turn=turn, answered_functions=answered_functions
+        )
 
     async def begin(
         self,
@@ -201,27 +214,27 @@ class Flows:
         caller: Principal,
         history: Sequence[Message] = (),
         *,
-        answered: frozenset[str] | None = frozenset(),
+        answered_functions: frozenset[str] | None = frozenset(),
     ) -> Run:
         """Begin a run of a flow that was checked. Raises `InvalidRequest` if the input is not as its schema says.
 
-        ``answered``: see `Execution`.
+        ``answered_functions``: see `Execution`.
         """
         if flow.input_schema is not None:
             await self.world.fits(flow.input_schema, value, "The input")
         # The execution itself knows the flow's limit, which stands still while somebody is asked.
         if flow.durability == "off":
-            self.require_served(flow, caller, answered)
+            self.require_served(flow, caller, answered_functions)
             return self._runner.begin(
                 KIND,
                 flow.name,
                 caller,
-                lambda context: self.execution(flow, context, counts_usage=True, answered=answered).run(
-                    value, history
-                ),
+                lambda context: self.execution(
+                    flow, context, counts_usage=True, answered_functions=answered_functions
+                ).run(value, history),
                 timeout=None if flow.timeout is not None else -1,
             )
-        payload = self._payload(flow, value, history, answered)
+        payload = self._payload(flow, value, history, answered_functions)
         meter = self._runner.meter(caller)
         try:
             with binding():
@@ -239,21 +252,21 @@ class Flows:
     async def _bind(self, flow: FlowSpec, caller: Principal) -> None:
         """Note what the names of a flow mean now. One that means nothing yet is bound when it is first used."""
         inline = [step.op.agent for step in every(flow.step) if isinstance(step.op, AgentStep)]
-        called = [
+        called_names = [
             name
             for agent in inline
             if agent is not None and self.world.agents is not None
             for name in self.world.agents.inline_names(agent)
         ]
-        for key in dict.fromkeys((*names(flow.step), *called)):
+        for key in dict.fromkeys((*names(flow.step), *called_names)):
             with suppress(PorticoError):
                 await self._registry.resolve(key, caller)
 
-    def _recordable(self, flow: FlowSpec, given: Any) -> None:
+    def _recordable(self, flow: FlowSpec, input_value: Any) -> None:
         """Raise `InvalidRequest` if an input must not be recorded, without which no run can be taken up again."""
         redaction = Redaction(self._rules)
         redaction.add(flow.redact)
-        if redaction.active and redaction.of(given) is not given:
+        if redaction.active and redaction.of(input_value) is not input_value:
             raise InvalidRequest(
                 f"The input of '{flow.name}' holds something that must not be recorded, and a durable run is taken up "
                 'from its recorded input. Give the flow "durability": "off", or let a step fetch what is secret.',
@@ -290,7 +303,7 @@ class Flows:
             row = await self._scheduler.adopt(run, KIND, flow.name, payload, full=flow.durability == "full")
         BOUND.set(self._scheduler.names(row))
         with self.journals.durable(flow.durability, run.id) as journal:
-            execution = Execution(flow, context, journal, self.world, answered=frozenset())
+            execution = Execution(flow, context, journal, self.world, answered_functions=frozenset())
             output = await execution.run(value, history)
         run.output = (output,)
         return output, execution
@@ -305,14 +318,14 @@ class Flows:
         history: Sequence[Message],
     ) -> tuple[Any, Execution]:
         """A flow that is called within a step of a durable run, by an agent perhaps: its steps stand below that."""
-        given = {"input": value, "history": list(history)}
-        place = await place_of_flow(around, outer, flow.name, flow.source, given)
+        arguments = {"input": value, "history": list(history)}
+        place = await place_of_flow(around, outer, flow.name, flow.source, arguments)
         journal = InnerJournal(outer, self._rules)
         path = f"{place}.{flow.step.name}"
         if outer.failure(around.path) is not None and outer.failure(path) is None:
             await outer.forget(place)  # the step could not use what it gave
         execution = Execution(
-            flow, context, journal, self.world, path=path, turn=around.turn, answered=frozenset()
+            flow, context, journal, self.world, path=path, turn=around.turn, answered_functions=frozenset()
         )
         output = await execution.run(value, history)
         outer.replayed += journal.replayed
@@ -323,27 +336,31 @@ class Flows:
     ) -> tuple[Any, Execution]:
         """A flow whose steps are those of the durable run that calls it."""
         row = await self._database.read(runs.get, run.id)
-        held = row.payload.get(CALLED) if row is not None else None
-        if held is None:
+        payload = row.payload.get(CALLED) if row is not None else None
+        if payload is None:
             if flow.input_schema is not None:
                 await self.world.fits(flow.input_schema, value, "The input")
-            held = self._payload(flow, value, history, frozenset())
+            payload = self._payload(flow, value, history, frozenset())
             await self._bind(flow, context.caller)
-            await self._database.write(runs.extend_payload, run.id, {CALLED: held})
-            done: Sequence[StepRow] = ()
+            await self._database.write(runs.extend_payload, run.id, {CALLED: payload})
+            step_rows: Sequence[StepRow] = ()
         else:
-            flow = await self._kept(held, context.caller.id)
-            done = await self._database.read(steps.finished, run.id)
-        with self.journals.durable(flow.durability, run.id, done) as journal:
-            execution = Execution(flow, context, journal, self.world, answered=frozenset())
-            return await execution.run(held["input"], held["history"]), execution
+            flow = await self._kept(payload, context.caller.id)
+            step_rows = await self._database.read(steps.finished, run.id)
+        with self.journals.durable(flow.durability, run.id, step_rows) as journal:
+            execution = Execution(flow, context, journal, self.world, answered_functions=frozenset())
+            return await execution.run(payload["input"], payload["history"]), execution
 
     def _payload(
-        self, flow: FlowSpec, value: Any, history: Sequence[Message], answered: frozenset[str] | None
+        self,
+        flow: FlowSpec,
+        value: Any,
+        history: Sequence[Message],
+        answered_functions: frozenset[str] | None,
     ) -> StartedFlow:
         """What a durable run is taken up with. Raises `InvalidRequest` if the rules forbid to record it."""
         self._recordable(flow, [value, *history])
-        functions = None if answered is None else sorted(answered)
+        functions = None if answered_functions is None else sorted(answered_functions)
         return StartedFlow(
             flow, flow=flow.source, owner=flow.owner, input=value, history=list(history), functions=functions
         )
@@ -353,10 +370,10 @@ class Flows:
         """Within it the turn of the agent ``name`` is the only step of a durable run: calls that an attempt before this
         one has recorded are not made again. What it gives is told what the turn has used.
         """
-        done = await self._database.read(steps.finished, context.run)
+        finished_steps = await self._database.read(steps.finished, context.run)
         budget = self.world.budget.fresh("" if context.caller.admin else context.caller.id)
         started_at, clock = time.time(), time.perf_counter()
-        with self.journals.durable("normal", context.run, done) as journal:
+        with self.journals.durable("normal", context.run, finished_steps) as journal:
 
             def ended(usage: Usage) -> None:
                 row = StepRow(
@@ -371,7 +388,7 @@ class Flows:
                     cached_tokens=usage.cached_tokens,
                     cost=usage.cost,
                 )
-                journal.add(row, told=False)
+                journal.add(row, is_announced=False)
 
             try:
                 with enclosed(EnclosingStep(name, journal=journal, take=budget.take)):
@@ -386,9 +403,9 @@ class Flows:
         flow = (
             payload.read if isinstance(payload, StartedFlow) else await self._kept(payload, context.caller.id)
         )
-        done = await self._database.read(steps.finished, context.run)
+        finished_steps = await self._database.read(steps.finished, context.run)
         functions = payload.get("functions")
-        with self.journals.durable(flow.durability, context.run, done) as journal:
+        with self.journals.durable(flow.durability, context.run, finished_steps) as journal:
             execution = Execution(
                 flow,
                 context,
@@ -396,7 +413,7 @@ class Flows:
                 self.world,
                 turn=payload.get("turn", 0),
                 counts_usage=True,
-                answered=None if functions is None else frozenset(functions),
+                answered_functions=None if functions is None else frozenset(functions),
             )
             return await execution.run(payload["input"], payload.get("history") or ())
 
@@ -428,11 +445,11 @@ class Flows:
             await self.world.fits(flow.input_schema, value, "The input")
         if new_input:
             self._recordable(flow, value)
-        kept: list[str] = []
+        kept_paths: list[str] = []
         if start:
             redone = set(await self._from(run_id, start))
-            kept = [step.path for step in await self.journals.steps(run_id) if step.path not in redone]
-        write = partial(steps.fork, source=run_id, paths=kept)
+            kept_paths = [step.path for step in await self.journals.steps(run_id) if step.path not in redone]
+        write = partial(steps.fork, source=run_id, paths=kept_paths)
         with binding(row.bound):
             run = await self._scheduler.begin(KIND, row.name, payload, caller, write=write)
         run.reported = None  # by the run that it is a copy of
@@ -449,20 +466,23 @@ class Flows:
     async def _from(self, run_id: str, start: str) -> list[str]:
         """The paths of a step, by path or by its end, and of all that ended after it began."""
         rows = await self._database.read(steps.of_run, run_id)
-        found = [row for row in rows if row.path == start or row.path.endswith(f".{start}")]
-        if not found:
-            known = [row.path for row in rows]
+        matching_rows = [row for row in rows if row.path == start or row.path.endswith(f".{start}")]
+        if not matching_rows:
+            step_paths = [row.path for row in rows]
             raise NotFound(
-                f"The run '{run_id}' has no step '{start}'.{nearest(start, known)}",
+                f"The run '{run_id}' has no step '{start}'.{nearest(start, step_paths)}",
                 code="step_not_found",
                 param="from",
             )
-        first = min(row.seq for row in found)
+        first = min(row.seq for row in matching_rows)
         return [
             row.path
             for row in rows
             if row.seq >= first
-            or any(_within(row.path, one.path) or _within(one.path, row.path) for one in found)
+            or any(
+                _within(row.path, row_found.path) or _within(row_found.path, row.path)
+                for row_found in matching_rows
+            )
         ]
 
 

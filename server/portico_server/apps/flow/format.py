@@ -42,16 +42,16 @@ async def formatted(form: OutputFormat, text: str, evaluator: Evaluator) -> Any:
         case "last":
             return _last(text)
         case "json":
-            chosen = _chosen(form.schema or {}, text)
-            return _json(text) if chosen is None else chosen
+            choice = _chosen(form.schema or {}, text)
+            return _json(text) if choice is None else choice
         case "yaml":
             return _yaml(text)
         case "regex":
             # In the sandbox, because an expression can be made to search for ever.
-            found = await evaluator.evaluate(_SEARCH, [form.pattern, text, form.group], {})
-            if found is None:
+            matched_text = await evaluator.evaluate(_SEARCH, [form.pattern, text, form.group], {})
+            if matched_text is None:
                 raise _failed(f"nothing in it matches {form.pattern!r}", text)
-            return found
+            return matched_text
 
 
 def _last(text: str) -> str:
@@ -76,15 +76,15 @@ def _chosen(schema: Mapping[str, Any], text: str) -> str | None:
 
 def _plain(text: str) -> str:
     """A word without its case and width, and without the marks and spaces around it."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return re.sub(r"^[\W_]+|[\W_]+$", "", folded)
+    folded_text = unicodedata.normalize("NFKC", text).casefold()
+    return re.sub(r"^[\W_]+|[\W_]+$", "", folded_text)
 
 
 def _json(text: str) -> Any:
     """The JSON in a text: the whole of it, a fenced block, or the first object or list."""
     if len(text) > MAX_JSON_CHARS:
         raise _failed(f"it is longer than {MAX_JSON_CHARS:,} characters", text)
-    blocks = (found.group(1) for found in islice(_FENCE.finditer(text), MAX_BLOCKS))
+    blocks = (match.group(1) for match in islice(_FENCE.finditer(text), MAX_BLOCKS))
     candidates = chain([text], blocks)
     for candidate in candidates:
         try:
@@ -126,11 +126,11 @@ def response_format(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     ``strict`` is set where OpenAI's strict mode can hold it: every property required, none beside them.
     """
     inner = schema if schema.get("type") == "object" else _around(schema)
-    closed = _closed(inner)
-    strict = _all_required(closed)
+    closed_schema = _closed(inner)
+    strict = _all_required(closed_schema)
     return {
         "type": "json_schema",
-        "json_schema": {"name": name, "schema": closed, "strict": strict},
+        "json_schema": {"name": name, "schema": closed_schema, "strict": strict},
     }
 
 
@@ -151,7 +151,7 @@ def _closed(schema: Any) -> Any:
         return [_closed(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {
+    closed_schema = {
         key: {name: _closed(part) for name, part in item.items()}
         if key in ("properties", "$defs") and isinstance(item, Mapping)
         else _closed(item)
@@ -159,9 +159,9 @@ def _closed(schema: Any) -> Any:
         else item
         for key, item in schema.items()
     }
-    if made.get("type") == "object" and "properties" in made:
-        made.setdefault("additionalProperties", False)
-    return made
+    if closed_schema.get("type") == "object" and "properties" in closed_schema:
+        closed_schema.setdefault("additionalProperties", False)
+    return closed_schema
 
 
 def _all_required(schema: Any) -> bool:

@@ -49,13 +49,13 @@ class ServedFunctions:
 
     def has(self, name: str, caller: Principal) -> bool:
         """Whether a client serves it to the caller just now."""
-        found = self._registry.get(f"tool/{name}", caller)
-        return found is not None and found.card.labels.get("source") == "client"
+        servable = self._registry.get(f"tool/{name}", caller)
+        return servable is not None and servable.card.labels.get("source") == "client"
 
     def require(self, name: str, caller: Principal, *, app: str = "NAME") -> None:
         """Raise `Unavailable`, for a caller who waits for the answer, if no client serves it just now."""
-        found = self._registry.get(f"tool/{name}", caller)
-        if found is None:
+        servable = self._registry.get(f"tool/{name}", caller)
+        if servable is None:
             raise Unavailable(
                 f"No client serves the function '{name}' now. Start one that does: portico serve FILE.py:{app}, or "
                 f"client.serve([{name}]). A durable flow that is begun with POST /api/apps/{app}/run waits for it.",
@@ -82,7 +82,7 @@ class ServedFunctions:
 
     async def _come(self, name: str, caller: Principal) -> Card:
         while True:
-            changed = self._tools_changed
+            event = self._tools_changed
             if self._registry.get(f"tool/{name}", caller) is not None:
                 card = (await self._registry.resolve(f"tool/{name}", caller)).card
                 if card.labels.get("source") != "client":
@@ -92,7 +92,7 @@ class ServedFunctions:
                         code="not_a_function",
                     )
                 return card
-            await changed.wait()
+            await event.wait()
 
 
 def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,13 +103,13 @@ def by_name(card: Card, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[
             f"The function '{card.name}' takes {', '.join(names) or 'nothing'}, but gets {len(args)} arguments.",
             code="type_clash",
         )
-    placed = dict(zip(names, args, strict=False))
-    twice = placed.keys() & kwargs.keys()
+    named_arguments = dict(zip(names, args, strict=False))
+    twice = named_arguments.keys() & kwargs.keys()
     if twice:
         raise InvalidRequest(
             f"The function '{card.name}' gets '{min(twice)}' twice, by place and by name.", code="type_clash"
         )
-    return {**placed, **kwargs}
+    return {**named_arguments, **kwargs}
 
 
 MAX_FLOW_DEPTH: Final = 32
@@ -171,19 +171,19 @@ class FlowServices:
 
     async def app(self, name: str, caller: Principal) -> HasFlow:
         """The app that the caller means by ``name``. Raises `NotFound` or `Forbidden`."""
-        found = await self.registry.resolve(name, caller)
-        flow = getattr(found, "flow", None)
-        return found if flow is not None else _Foreign()  # type: ignore[return-value]  # it has a flow
+        servable = await self.registry.resolve(name, caller)
+        flow = getattr(servable, "flow", None)
+        return servable if flow is not None else _Foreign()  # type: ignore[return-value]  # it has a flow
 
-    async def fits(self, schema: Mapping[str, Any], value: Any, what: str) -> None:
+    async def fits(self, schema: Mapping[str, Any], value: Any, subject: str) -> None:
         """Raise `InvalidRequest` if a value is not as its schema says."""
         # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
         from portico_server.core.json_schema import JsonSchema
 
-        fault = JsonSchema(what, schema).fault(value)
+        fault = JsonSchema(subject, schema).fault(value)
         if fault is not None:
             raise InvalidRequest(
-                f"{what} is not as its schema says: at {fault.path or 'the top'}, {fault.message}.",
+                f"{subject} is not as its schema says: at {fault.path or 'the top'}, {fault.message}.",
                 code="schema_mismatch",
                 param=fault.path or None,
             )
@@ -193,24 +193,26 @@ class FlowServices:
         behind each name, the version of each app, and all that it refers to.
         """
         # What a caller finds depends on the filters of its key, which a configuration may change.
-        seen: list[Any] = [caller.id, repr(caller.filters), step.source, scope.value]
+        key_parts: list[Any] = [caller.id, repr(caller.filters), step.source, scope.value]
         stack = [step]
         while stack:
             inner = stack.pop()
             stack.extend(children(inner))
             model = getattr(inner.op, "model", "")
-            seen.append(self.registry.aliases.get(model, model))
+            key_parts.append(self.registry.aliases.get(model, model))
             app = getattr(inner.op, "app", "") or getattr(inner.op, "name", "")
-            found = self.registry.get(app, caller) if app else None
-            seen.append((found.card.id, found.card.labels.get("version")) if found is not None else None)
+            servable = self.registry.get(app, caller) if app else None
+            key_parts.append(
+                (servable.card.id, servable.card.labels.get("version")) if servable is not None else None
+            )
             if getattr(inner.op, "history", None) is not None:
-                seen.append(scope.history)
+                key_parts.append(scope.history)
             for outer in expressions(inner):
                 for part in walk(outer):
                     if isinstance(part, ReferenceExpression):
                         # That of a step within leads nowhere yet; it follows from the others.
-                        seen.append([part.text, _quietly(part, scope)])
-        text = orjson.dumps(seen, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
+                        key_parts.append([part.text, _quietly(part, scope)])
+        text = orjson.dumps(key_parts, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS, default=repr)
         return hashlib.sha256(text).hexdigest()
 
     async def cached(self, key: str) -> str | None:
@@ -287,7 +289,9 @@ class StepHost(Protocol):
     async def swept(self, rows: Sequence[StepRow]) -> None:
         """Write down that many items of a step have ended well, and say so."""
 
-    async def inner(self, flow: FlowSpec, value: Any, context: Context, path: str, *, aloud: bool) -> Any:
+    async def inner(
+        self, flow: FlowSpec, value: Any, context: Context, path: str, *, is_streamed: bool
+    ) -> Any:
         """The output of another flow that runs as a part of this one, its steps under ``path``."""
 
     async def value(self, expression: Expression, scope: Scope) -> Any:

@@ -37,8 +37,8 @@ async def _by_model(
     messages: list[Message] = [
         {"role": "system", "content": builtin.system("route-intent", intents="\n".join(lines))}
     ]
-    for name, what in op.intents.items():
-        for example in what["examples"]:
+    for name, intent in op.intents.items():
+        for example in intent["examples"]:
             messages.append({"role": "user", "content": example})
             messages.append({"role": "assistant", "content": orjson.dumps({"intent": name}).decode()})
     messages += [*history, {"role": "user", "content": text}]
@@ -64,11 +64,13 @@ async def _by_model(
 def _named(op: spec.IntentStep, content: str) -> str:
     """The intent in a model's answer: as JSON, or by its bare name from engines that constrain nothing."""
     try:
-        found: Any = orjson.loads(content)
-        name = found.get("intent") if isinstance(found, dict) else found
+        payload: Any = orjson.loads(content)
+        name = payload.get("intent") if isinstance(payload, dict) else payload
     except orjson.JSONDecodeError:
         # The longest first: one name may be a part of another.
-        name = next((known for known in sorted(op.intents, key=len, reverse=True) if known in content), None)
+        name = next(
+            (intent for intent in sorted(op.intents, key=len, reverse=True) if intent in content), None
+        )
     if isinstance(name, str) and name in op.intents:
         return name
     if op.default:
@@ -83,20 +85,20 @@ async def _by_likeness(context: Context, op: spec.IntentStep, text: str) -> tupl
     """The intent with the example, or the description, that is nearest to the text."""
     owners: list[str] = []
     texts: list[str] = [text]
-    for name, what in op.intents.items():
-        for sample in (*what["examples"], what["description"] or name):
+    for name, intent in op.intents.items():
+        for sample in (*intent["examples"], intent["description"] or name):
             owners.append(name)
             texts.append(sample)
-    found = await context.call(op.embedding, Embed(tuple(texts)))
-    if not isinstance(found, Vectors):
+    vectors = await context.call(op.embedding, Embed(tuple(texts)))
+    if not isinstance(vectors, Vectors):
         raise InvalidRequest(f"'{op.embedding}' is not an embedding model.", param="embedding")
-    target, *known = [array("f", data) for data in found.data]
-    scores = [_cosine(target, vector) for vector in known]
+    target, *arrays = [array("f", data) for data in vectors.data]
+    scores = [_cosine(target, vector) for vector in arrays]
     best = max(range(len(scores)), key=scores.__getitem__)
-    return owners[best], found.usage
+    return owners[best], vectors.usage
 
 
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    dot = sum(a * b for a, b in zip(one, other, strict=True))
-    norm = math.sqrt(sum(a * a for a in one)) * math.sqrt(sum(b * b for b in other))
+def _cosine(vector: Sequence[float], other_vector: Sequence[float]) -> float:
+    dot = sum(a * b for a, b in zip(vector, other_vector, strict=True))
+    norm = math.sqrt(sum(a * a for a in vector)) * math.sqrt(sum(b * b for b in other_vector))
     return dot / norm if norm else 0.0

@@ -22,14 +22,16 @@ def join_outputs(
     objects). ``text``: with ``separator`` between them. ``zip``: the first items together, the second, and so on.
     Raises `InvalidRequest` if that is larger than ``budget``, before it is made.
     """
-    kept = [(name, output) for name, output in zip(names, outputs, strict=True) if output is not SKIPPED]
-    values = [output for _name, output in kept]
+    kept_outputs = [
+        (name, output) for name, output in zip(names, outputs, strict=True) if output is not SKIPPED
+    ]
+    values = [output for _name, output in kept_outputs]
     budget.require(values, path)
     match join:
         case "list":
             return values
         case "dict":
-            return dict(kept)
+            return dict(kept_outputs)
         case "text":
             return _text(separator, values, path, budget)
         case "sum":

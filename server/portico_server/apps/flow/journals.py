@@ -36,13 +36,15 @@ class FlowJournals:
         self._journals: OrderedDict[str, Journal] = OrderedDict()
 
     @contextmanager
-    def durable(self, durability: Durability, run_id: str, done: Sequence[StepRow] = ()) -> Iterator[Journal]:
+    def durable(
+        self, durability: Durability, run_id: str, step_rows: Sequence[StepRow] = ()
+    ) -> Iterator[Journal]:
         """The journal of a durable run while it lives."""
         journal = Journal(
             run_id,
             self._database,
             durability,
-            done,
+            step_rows,
             lambda: self._scheduler.fence,
             on_step=self._step_listener(run_id),
             rules=self._rules,
@@ -66,7 +68,7 @@ class FlowJournals:
         """Keep the journal of a run in memory, so that its steps can be looked at."""
         self._journals[run_id] = journal
         self._journals.move_to_end(run_id)
-        size = sum(kept.size for kept in self._journals.values())
+        size = sum(kept_journal.size for kept_journal in self._journals.values())
         while len(self._journals) > MAX_KEPT_JOURNALS or size > MAX_KEPT_CHARS:
             size -= self._journals.popitem(last=False)[1].size
 

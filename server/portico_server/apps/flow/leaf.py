@@ -91,31 +91,31 @@ async def ask(host: StepHost, model: str, request: Chat, step: spec.FlowStep, no
 
 
 async def _heard(
-    host: StepHost, asked: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
+    host: StepHost, asked_ask: Callable[[Listener], Awaitable[ChatReply]], step: spec.FlowStep, note: StepNote
 ) -> ChatReply:
     """A reply, whose events go to the listener of the flow if this step is its voice."""
-    aloud = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
+    is_streamed = step.at in host.voices and getattr(step.op, "format", spec.OutputFormat()).type == "text"
     spoke = False
 
     async def pass_on(event: Event) -> None:
         nonlocal spoke
         if isinstance(event, Delta):
-            if aloud:
+            if is_streamed:
                 spoke = note.spoke = True
                 await host.context.emit(event)
         elif isinstance(event, Cited | Claimed):
-            if aloud:
+            if is_streamed:
                 await host.context.emit(event)
         elif not isinstance(event, Usage):
             await host.context.emit(event)
 
-    reply = await asked(pass_on)
+    reply = await asked_ask(pass_on)
     note.usage += reply.usage
-    if aloud and not spoke and reply.content:
+    if is_streamed and not spoke and reply.content:
         await host.context.emit(Delta(reply.content))
         spoke = True
     host.spoken = host.spoken or spoke
-    if aloud and reply.citations:
+    if is_streamed and reply.citations:
         host.citations = reply.citations
         host.claims = reply.claims
     return reply
@@ -209,16 +209,16 @@ async def _intent(
 async def _embed(
     host: StepHost, op: spec.EmbedStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    given = await host.value(op.text, scope)
-    many = isinstance(given, list)
-    texts = tuple(as_text(item) for item in (given if many else [given]))
+    input_value = await host.value(op.text, scope)
+    many = isinstance(input_value, list)
+    texts = tuple(as_text(item) for item in (input_value if many else [input_value]))
     if not texts:
         return []
-    found = await host.context.call(op.model, Embed(texts))
-    if not isinstance(found, Vectors):
+    found_vectors = await host.context.call(op.model, Embed(texts))
+    if not isinstance(found_vectors, Vectors):
         raise InvalidRequest(f"'{op.model}' is not an embedding model.", param="model")
-    note.usage = found.usage
-    vectors = [list(array("f", data)) for data in found.data]
+    note.usage = found_vectors.usage
+    vectors = [list(array("f", data)) for data in found_vectors.data]
     return vectors if many else vectors[0]
 
 
@@ -263,25 +263,27 @@ async def _inline(
 async def _tool(
     host: StepHost, op: spec.ToolStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    given = await host.value(op.arguments, scope)
-    if not isinstance(given, dict):
+    given_arguments = await host.value(op.arguments, scope)
+    if not isinstance(given_arguments, dict):
         raise InvalidRequest(
             f"The tool '{op.name}' takes an object of arguments; something else flows in. Give 'arguments'.",
             code="type_clash",
         )
-    given = _with_files(host, op.name, given)
-    note.input = given
-    answer = await host.context.call(f"tool/{op.name}", ToolCall(given, key=host.key(note.path)))
+    given_arguments = _with_files(host, op.name, given_arguments)
+    note.input = given_arguments
+    answer = await host.context.call(f"tool/{op.name}", ToolCall(given_arguments, key=host.key(note.path)))
     return _result(op.name, answer)
 
 
-def _with_files(host: StepHost, tool: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def _with_files(host: StepHost, tool: str, given_arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments; a message with a recording in it, where the tool takes text, is the recording as a data URL."""
-    found = host.world.registry.get(f"tool/{tool}", host.context.caller)
-    properties = ((found.card.input_schema if found is not None else None) or {}).get("properties") or {}
+    servable = host.world.registry.get(f"tool/{tool}", host.context.caller)
+    properties = ((servable.card.input_schema if servable is not None else None) or {}).get(
+        "properties"
+    ) or {}
     return {
         name: _recording(value) if (properties.get(name) or {}).get("type") == "string" else value
-        for name, value in given.items()
+        for name, value in given_arguments.items()
     }
 
 
@@ -304,7 +306,8 @@ def _result(name: str, result: Result) -> Any:
     if not result.artifacts:
         return value
     links = [
-        {"name": made.name, "media_type": made.media_type, "link": made.link} for made in result.artifacts
+        {"name": artifact.name, "media_type": artifact.media_type, "link": artifact.link}
+        for artifact in result.artifacts
     ]
     return {**value, "artifacts": links} if isinstance(value, dict) else {"text": value, "artifacts": links}
 
@@ -312,17 +315,17 @@ def _result(name: str, result: Result) -> Any:
 async def _http(
     host: StepHost, op: spec.HttpStep, step: spec.FlowStep, scope: Scope, path: str, note: StepNote
 ) -> Any:
-    given: dict[str, Any] = {"url": as_text(await host.value(op.url, scope)), "method": op.method}
+    given_arguments: dict[str, Any] = {"url": as_text(await host.value(op.url, scope)), "method": op.method}
     headers = await host.budget.compute(_object, op.headers, scope, "headers")
     if op.method not in ("GET", "HEAD"):
         headers.setdefault("Idempotency-Key", host.key(note.path))
     if headers:
-        given["headers"] = headers
+        given_arguments["headers"] = headers
     if op.body is not None:
         body = await host.value(op.body, scope)
-        given["body" if isinstance(body, str) else "json"] = body
-    note.input = {"url": given["url"], "method": op.method}
-    answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given)))
+        given_arguments["body" if isinstance(body, str) else "json"] = body
+    note.input = {"url": given_arguments["url"], "method": op.method}
+    answer = _result("http_request", await host.context.call("tool/http_request", ToolCall(given_arguments)))
     status = answer["status"]
     if status >= 400:
         message = f"{op.method} {answer['url']} answered {status}: {answer['text'][:500]}"
@@ -352,9 +355,9 @@ async def _retrieve(
     note.input = {"stores": list(op.stores), "query": query}
     passages: list[Passage] = []
     for store in op.stores:
-        found = await host.context.call(f"store/{store}", search)
-        assert isinstance(found, SearchResult)
-        passages += found.passages
+        search_result = await host.context.call(f"store/{store}", search)
+        assert isinstance(search_result, SearchResult)
+        passages += search_result.passages
     if len(op.stores) > 1:
         passages.sort(key=lambda passage: -passage.score)
     return [{**asdict(passage), "rank": rank} for rank, passage in enumerate(passages[: op.top_k], 1)]
@@ -371,14 +374,14 @@ async def _rerank(
     texts = tuple(
         as_text(item["text"] if isinstance(item, dict) and "text" in item else item) for item in documents
     )
-    ranked = await host.context.call(
+    ranking = await host.context.call(
         op.model, Reranking(as_text(await host.value(op.query, scope)), texts, op.top_k)
     )
-    if not isinstance(ranked, Ranked):
+    if not isinstance(ranking, Ranked):
         raise InvalidRequest(f"'{op.model}' is not a rerank model.", param="model")
-    note.usage = ranked.usage
+    note.usage = ranking.usage
     out = []
-    for rank, (index, score) in enumerate(ranked.results, 1):
+    for rank, (index, score) in enumerate(ranking.results, 1):
         item = documents[index]
         out.append({**item, "score": score, "rank": rank} if isinstance(item, dict) else item)
     return out
@@ -432,21 +435,27 @@ async def _served(
     started_at = loop.time()
     with host.waiting():
         card = await host.world.served.function(op.function, host.context.caller, op.limit)
-    given = by_name(card, args, kwargs)
+    given_arguments = by_name(card, args, kwargs)
     if card.input_schema is not None:
-        await host.world.fits(card.input_schema, given, f"What the function '{op.function}' gets")
+        await host.world.fits(card.input_schema, given_arguments, f"What the function '{op.function}' gets")
     if card.labels.get("needs_approval"):
         question = NewQuestion(
-            "approval", op.function, f"Call the function '{op.function}'?", given, key=f"{key}/approval"
+            "approval",
+            op.function,
+            f"Call the function '{op.function}'?",
+            given_arguments,
+            key=f"{key}/approval",
         )
         answer = await host.ask(question)
         if not answer.accepted:
             raise InvalidRequest(f"It was refused. {answer.note}".rstrip(), code="refused")
         started_at = loop.time()
-    left = max(0.01, op.limit - (loop.time() - started_at))
+    remaining_s = max(0.01, op.limit - (loop.time() - started_at))
     title = f"Call of the function '{op.function}'."
     name = function_name(op.function, card.owner)
-    return NewQuestion("function", name, title, arguments=given, key=key, limit=left, served=True)
+    return NewQuestion(
+        "function", name, title, arguments=given_arguments, key=key, limit=remaining_s, served=True
+    )
 
 
 def _turned(host: StepHost, path: str) -> str:

@@ -47,17 +47,17 @@ class StepParser(Protocol):
 
     def steps(self, fields: FlowFields) -> tuple[FlowStep, ...]: ...
 
-    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> FlowStep | None: ...
+    def inner(self, fields: FlowFields, key: str, *, is_needed: bool = True) -> FlowStep | None: ...
 
 
 def _format(fields: FlowFields) -> OutputFormat:
-    given = fields.raw("format")
-    return OutputFormat() if given is None else format_of(given, fields.path("format"))
+    value = fields.raw("format")
+    return OutputFormat() if value is None else format_of(value, fields.path("format"))
 
 
-def format_of(given: Any, at: str) -> OutputFormat:
+def format_of(value: Any, at: str) -> OutputFormat:
     """A formatter: its word, or an object with ``type`` and what belongs to it."""
-    inner = FlowFields({"type": given} if isinstance(given, str) else given, at)
+    inner = FlowFields({"type": value} if isinstance(value, str) else value, at)
     kind = inner.text("type") or "json"
     if kind not in ("text", "json", "yaml", "regex", "last"):
         raise InvalidRequest(f"{at}.type is '{kind}'; it is one of text, json, yaml, regex, last.", param=at)
@@ -66,15 +66,15 @@ def format_of(given: Any, at: str) -> OutputFormat:
         if not pattern:
             raise InvalidRequest(f"{at} needs a 'pattern'.", param=f"{at}.pattern")
         require_python_pattern(pattern, f"{at}.pattern")
-    made = OutputFormat(
+    output_format = OutputFormat(
         type=kind,  # type: ignore[arg-type]  # it is one of them
         schema=inner.mapping("schema"),
         pattern=pattern,
-        group=inner.whole("group", 0, most=99),
-        attempts=inner.whole("attempts", 2, least=1, most=10),
+        group=inner.whole("group", 0, limit=99),
+        attempts=inner.whole("attempts", 2, minimum=1, limit=10),
     )
     inner.done()
-    return made
+    return output_format
 
 
 def _llm(_reader: StepParser, fields: FlowFields) -> Op:
@@ -91,12 +91,12 @@ def _llm(_reader: StepParser, fields: FlowFields) -> Op:
 
 
 def _intent(_reader: StepParser, fields: FlowFields) -> Op:
-    given = fields.mapping("intents") or {}
+    given_intents = fields.mapping("intents") or {}
     at = fields.path("intents")
-    if not given:
+    if not given_intents:
         raise InvalidRequest(f"{at} names at least one intent, as an object NAME: WHAT IT IS.", param=at)
     intents: dict[str, Mapping[str, Any]] = {}
-    for name, item in given.items():
+    for name, item in given_intents.items():
         inner = FlowFields({"description": item} if isinstance(item, str) else item, f"{at}.{name}")
         intents[name] = {"description": inner.text("description"), "examples": inner.texts("examples")}
         inner.done()
@@ -142,17 +142,17 @@ def _retrieve(_reader: StepParser, fields: FlowFields) -> Op:
             f"{fields.at} needs 'store', the name of a store, or 'stores'.", param=fields.path("store")
         )
     ranker = fields.text("ranker") or "auto"
-    known = ("auto", "lexical", "vector", "hybrid", "rrf")
-    if ranker not in known:
+    rankers = ("auto", "lexical", "vector", "hybrid", "rrf")
+    if ranker not in rankers:
         at = fields.path("ranker")
-        raise InvalidRequest(f"{at} is '{ranker}'; it is one of {', '.join(known)}.", param=at)
+        raise InvalidRequest(f"{at} is '{ranker}'; it is one of {', '.join(rankers)}.", param=at)
     return RetrieveStep(
         stores=stores,
         query=fields.expression("query", VALUE) or VALUE,
-        top_k=fields.whole("top_k", 10, least=1, most=1000),
+        top_k=fields.whole("top_k", 10, minimum=1, limit=1000),
         groups=fields.texts("groups"),
         ranker=ranker,  # type: ignore[arg-type]  # it is one of them
-        threshold=fields.number("threshold", 0.0, most=1.0) or 0.0,
+        threshold=fields.number("threshold", 0.0, maximum=1.0) or 0.0,
         filters=fields.expression("filters"),
     )
 
@@ -163,7 +163,7 @@ def _rerank(_reader: StepParser, fields: FlowFields) -> Op:
         raise InvalidRequest(
             f'{fields.at} needs \'query\', such as {{"$ref": "input"}}.', param=fields.path("query")
         )
-    top_k = fields.whole("top_k", 0, most=10_000)
+    top_k = fields.whole("top_k", 0, limit=10_000)
     return RerankStep(
         model=fields.needed("model", "the name of a rerank model"),
         query=query,
@@ -184,7 +184,7 @@ def _client(_reader: StepParser, fields: FlowFields) -> Op:
         function=fields.needed("function", "the name under which the client serves it"),
         args=(VALUE,) if args is None else args,
         kwargs=kwargs,
-        limit=fields.number("limit", 300.0, least=0.01, most=604_800) or 300.0,
+        limit=fields.number("limit", 300.0, minimum=0.01, maximum=604_800) or 300.0,
     )
 
 
@@ -192,13 +192,13 @@ def _approve(_reader: StepParser, fields: FlowFields) -> Op:
     return ApproveStep(
         message=fields.prompt("message") or VALUE,
         answer_schema=fields.mapping("answer_schema"),
-        limit=fields.number("limit", 86_400.0, least=0.01, most=31_536_000) or 86_400.0,
+        limit=fields.number("limit", 86_400.0, minimum=0.01, maximum=31_536_000) or 86_400.0,
     )
 
 
 def _subflow(reader: StepParser, fields: FlowFields) -> Op:
     app = fields.text("app")
-    step = reader.inner(fields, "step", needed=not app)
+    step = reader.inner(fields, "step", is_needed=not app)
     if app and step is not None:
         raise InvalidRequest(
             f"{fields.at} has both 'app' and 'step'; leave one out.", param=fields.path("step")
@@ -235,7 +235,7 @@ def _joined(reader: StepParser, fields: FlowFields) -> tuple[tuple[FlowStep, ...
         reader.steps(fields),
         join,  # type: ignore[return-value]  # it is one of them
         fields.text("separator", "\n"),
-        fields.whole("concurrency", 0, most=10_000),
+        fields.whole("concurrency", 0, limit=10_000),
         bool(fields.flag("collect")),
     )
 
@@ -254,7 +254,7 @@ def _warp(reader: StepParser, fields: FlowFields) -> Op:
     return WarpStep(
         step=step,
         over=fields.expression("over", VALUE) or VALUE,
-        concurrency=fields.whole("concurrency", 8, least=1, most=10_000),
+        concurrency=fields.whole("concurrency", 8, minimum=1, limit=10_000),
         collect=bool(fields.flag("collect")),
     )
 
@@ -266,7 +266,7 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
             f"{fields.at} needs 'cases', a list with at least one.", param=fields.path("cases")
         )
     cases: list[Case] = []
-    seen: list[Any] = []
+    seen_values: list[Any] = []
     for number, item in enumerate(items):
         inner = FlowFields(item, f"{fields.path('cases')}[{number}]")
         case = Case(
@@ -276,16 +276,18 @@ def _switch(reader: StepParser, fields: FlowFields) -> Op:
         if (case.equals is None) == (case.when is None):
             raise InvalidRequest(f"{inner.at} needs either 'equals' or 'when'.", param=inner.at)
         if isinstance(case.equals, expression.LiteralExpression):
-            if any(same(case.equals.value, other) for other in seen):
+            if any(same(case.equals.value, seen_value) for seen_value in seen_values):
                 raise InvalidRequest(
                     f"{inner.at} can never be reached: an earlier case has the same 'equals'.",
                     code="unreachable_step",
                     param=inner.at,
                 )
-            seen.append(case.equals.value)
+            seen_values.append(case.equals.value)
         cases.append(case)
     return SwitchStep(
-        fields.expression("on", VALUE) or VALUE, tuple(cases), reader.inner(fields, "default", needed=False)
+        fields.expression("on", VALUE) or VALUE,
+        tuple(cases),
+        reader.inner(fields, "default", is_needed=False),
     )
 
 
@@ -297,9 +299,9 @@ def _needed(reader: StepParser, fields: FlowFields) -> FlowStep:
 
 def _branch(reader: StepParser, fields: FlowFields) -> Op:
     condition = fields.expression("condition", VALUE) or VALUE
-    then = reader.inner(fields, "then")
-    assert then is not None
-    return BranchStep(condition, then, reader.inner(fields, "else", needed=False))
+    flow_step = reader.inner(fields, "then")
+    assert flow_step is not None
+    return BranchStep(condition, flow_step, reader.inner(fields, "else", is_needed=False))
 
 
 def _loop(reader: StepParser, fields: FlowFields) -> Op:
@@ -308,39 +310,39 @@ def _loop(reader: StepParser, fields: FlowFields) -> Op:
         raise InvalidRequest(
             f"{fields.at} needs 'limit': how many rounds at most.", code="loop_without_end", param=at
         )
-    exhausted = fields.text("exhausted") or "return"
-    if exhausted not in ("return", "fail"):
+    on_exhausted = fields.text("exhausted") or "return"
+    if on_exhausted not in ("return", "fail"):
         raise InvalidRequest(
             f"{fields.path('exhausted')} is 'return' or 'fail'.", param=fields.path("exhausted")
         )
     return LoopStep(
         step=_needed(reader, fields),
-        limit=fields.whole("limit", 1, least=1, most=1_000_000),
+        limit=fields.whole("limit", 1, minimum=1, limit=1_000_000),
         until=fields.expression("until"),
         state=fields.expression("state"),
-        exhausted=exhausted,  # type: ignore[arg-type]  # it is one of them
+        exhausted=on_exhausted,  # type: ignore[arg-type]  # it is one of them
     )
 
 
 def _graph(reader: StepParser, fields: FlowFields) -> Op:
-    given = fields.mapping("after") or {}
+    dependencies = fields.mapping("after") or {}
     steps = reader.steps(fields)
     names = [step.name for step in steps]
-    known = frozenset(names)
+    step_names = frozenset(names)
     after: dict[str, frozenset[str]] = {}
     for step in steps:
         at = f"{fields.path('after')}.{step.name}"
-        wanted = given.pop(step.name, [])
-        if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+        wanted_names = dependencies.pop(step.name, [])
+        if not isinstance(wanted_names, list) or not all(isinstance(name, str) for name in wanted_names):
             raise InvalidRequest(f"{at} must be a list of names of steps.", param=at)
-        for name in wanted:
+        for name in wanted_names:
             _known(name, names, at)
-        after[step.name] = frozenset(wanted) | (references(step) & known) - {step.name}
-    for name in given:
+        after[step.name] = frozenset(wanted_names) | (references(step) & step_names) - {step.name}
+    for name in dependencies:
         _known(name, names, fields.path("after"))
     order = _ordered(after, fields.at)
     output = fields.expression("output") or ReferenceExpression("steps", names[-1], (), fields.path("output"))
-    return GraphStep(steps, after, order, output, fields.whole("concurrency", 0, most=10_000))
+    return GraphStep(steps, after, order, output, fields.whole("concurrency", 0, limit=10_000))
 
 
 def _known(name: str, names: Sequence[str], at: str) -> None:

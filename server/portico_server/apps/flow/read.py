@@ -68,14 +68,14 @@ def flow(value: Any) -> FlowSpec:
             param="flow.step",
         )
     root = _root(step)
-    made = FlowSpec(
+    flow_spec = FlowSpec(
         name=name,
         title=fields.text("title"),
         description=fields.text("description"),
         input_schema=fields.mapping("input_schema"),
         output_schema=fields.mapping("output_schema"),
         durability=durability,  # type: ignore[arg-type]  # it is one of them
-        timeout=fields.number("timeout", None, least=0.001),
+        timeout=fields.number("timeout", None, minimum=0.001),
         redact=fields.texts("redact"),
         step=root,
         voices=voices(root),
@@ -83,7 +83,7 @@ def flow(value: Any) -> FlowSpec:
         source=value,
     )
     fields.done()
-    return made
+    return flow_spec
 
 
 def _root(value: Any) -> FlowStep:
@@ -138,7 +138,7 @@ class _FlowReader:
             input=fields.expression("input"),
             when=fields.expression("when"),
             retry=_retry(fields),
-            timeout=fields.number("timeout", None, least=0.001),
+            timeout=fields.number("timeout", None, minimum=0.001),
             cache=_cache(fields),
             on_error=_on_error(fields),
             save=fields.text("save"),
@@ -158,25 +158,25 @@ class _FlowReader:
             raise InvalidRequest(
                 f"{fields.at} needs 'steps', a list with at least one.", code="invalid_spec", param=at
             )
-        made: list[FlowStep] = []
-        seen: set[str] = set()
+        flow_steps: list[FlowStep] = []
+        seen_names: set[str] = set()
         for number, item in enumerate(items):
             step = self.step(item, f"{at}[{number}]", number + 1)
-            if step.name in seen:
+            if step.name in seen_names:
                 raise InvalidRequest(
                     f"{step.at}: the name '{step.name}' is used twice in the same {fields.at.rpartition('.')[2]}.",
                     code="duplicate_name",
                     param=f"{step.at}.name",
                 )
-            seen.add(step.name)
-            made.append(step)
-        return tuple(made)
+            seen_names.add(step.name)
+            flow_steps.append(step)
+        return tuple(flow_steps)
 
-    def inner(self, fields: FlowFields, key: str, *, needed: bool = True) -> FlowStep | None:
+    def inner(self, fields: FlowFields, key: str, *, is_needed: bool = True) -> FlowStep | None:
         """A single step under ``key``."""
         value = fields.raw(key)
         if value is None:
-            if not needed:
+            if not is_needed:
                 return None
             raise InvalidRequest(
                 f"{fields.at} needs '{key}', a step.", code="invalid_spec", param=fields.path(key)
@@ -185,16 +185,16 @@ class _FlowReader:
 
 
 def _retry(fields: FlowFields) -> RetryPolicy | None:
-    given = fields.raw("retry")
-    if given is None:
+    value = fields.raw("retry")
+    if value is None:
         return None
-    if isinstance(given, int) and not isinstance(given, bool):
-        given = {"times": given}
-    inner = FlowFields(given, fields.path("retry"))
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = {"times": value}
+    inner = FlowFields(value, fields.path("retry"))
     retry = RetryPolicy(
-        times=inner.whole("times", 3, least=0, most=100),
-        delay=inner.number("delay", 0.5, most=3600) or 0.0,
-        factor=inner.number("factor", 2.0, least=1, most=10) or 2.0,
+        times=inner.whole("times", 3, minimum=0, limit=100),
+        delay=inner.number("delay", 0.5, maximum=3600) or 0.0,
+        factor=inner.number("factor", 2.0, minimum=1, maximum=10) or 2.0,
         on=inner.texts("on"),
     )
     inner.done()
@@ -207,25 +207,25 @@ MAX_CACHE_S: Final = 30 * 86_400.0
 
 def _cache(fields: FlowFields) -> float | None:
     """The lifetime in seconds of what is kept; ``true`` is a day, `MAX_CACHE_S` the longest."""
-    given = fields.raw("cache")
-    if given is None or given is False:
+    value = fields.raw("cache")
+    if value is None or value is False:
         return None
-    if given is True:
+    if value is True:
         return 86_400.0
-    inner = FlowFields(given, fields.path("cache"))
-    ttl = inner.number("ttl", 86_400.0, least=1)
+    inner = FlowFields(value, fields.path("cache"))
+    ttl = inner.number("ttl", 86_400.0, minimum=1)
     inner.done()
     return min(ttl or MAX_CACHE_S, MAX_CACHE_S)
 
 
 def _on_error(fields: FlowFields) -> ErrorPolicy | None:
     at = fields.path("on_error")
-    given = fields.raw("on_error")
-    if given is None or given == "fail":
+    value = fields.raw("on_error")
+    if value is None or value == "fail":
         return None
-    inner = FlowFields(given, at)
-    found = ErrorPolicy(value=inner.expression("value"), goto=inner.text("goto"))
+    inner = FlowFields(value, at)
+    error_policy = ErrorPolicy(value=inner.expression("value"), goto=inner.text("goto"))
     inner.done()
-    if (found.value is None) == (not found.goto):
+    if (error_policy.value is None) == (not error_policy.goto):
         raise InvalidRequest(f'{at} is \'fail\', {{"value": …}} or {{"goto": STEP}}.', param=at)
-    return found
+    return error_policy

@@ -19,7 +19,7 @@ def completed(journal: Journal, step: FlowStep, scope: Scope, note: StepNote, st
     """A step that has ended well. Of a combinator, what happened stands with its steps."""
     if note.text is None:
         return _row(journal, step, note, "completed", started_at)
-    output, redacted = _redacted(journal, note.text.decode())
+    output, is_redacted = _redacted(journal, note.text.decode())
     if not journal.durable:
         output = cut(output)
     return _row(
@@ -30,7 +30,7 @@ def completed(journal: Journal, step: FlowStep, scope: Scope, note: StepNote, st
         started_at,
         _open_question(journal, scope, note),
         output,
-        redacted=redacted,
+        is_redacted=is_redacted,
     )
 
 
@@ -50,9 +50,9 @@ def swept(
     kind, next, durable, hides = step.kind, journal.next, journal.durable, journal.redaction.active
     rows = []
     for path, value, text in zip(paths, inputs, texts, strict=True):
-        output, redacted = text.decode(), False
+        output, is_redacted = text.decode(), False
         if hides:
-            output, redacted = _redacted(journal, output)
+            output, is_redacted = _redacted(journal, output)
             value = journal.redaction.of(value)
         if not durable:
             output = cut(output)
@@ -68,7 +68,7 @@ def swept(
                 None,
                 started_at,
                 milliseconds,
-                redacted=redacted,
+                redacted=is_redacted,
             )
         )
     return rows
@@ -89,12 +89,12 @@ def failed(
     instead: str | None,
 ) -> StepRow:
     """A step that has failed; ``instead`` is the JSON of what stands in place of its output, if anything does."""
-    why, redacted = _redacted(journal, orjson.dumps(error).decode())
+    why, is_redacted = _redacted(journal, orjson.dumps(error).decode())
     if instead is not None:
-        instead, more = _redacted(journal, instead)
-        redacted = redacted or more
+        instead, has_more = _redacted(journal, instead)
+        is_redacted = is_redacted or has_more
     waiting_for = _open_question(journal, scope, note)
-    return _row(journal, step, note, "failed", started_at, waiting_for, instead, why, redacted=redacted)
+    return _row(journal, step, note, "failed", started_at, waiting_for, instead, why, is_redacted=is_redacted)
 
 
 def _open_question(journal: Journal, scope: Scope, note: StepNote) -> str | None:
@@ -108,8 +108,8 @@ def _redacted(journal: Journal, text: str) -> tuple[str, bool]:
     if not journal.redaction.active:
         return text, False
     value = orjson.loads(text)
-    found = journal.redaction.of(value)
-    return (text, False) if found is value else (orjson.dumps(found).decode(), True)
+    redacted_value = journal.redaction.of(value)
+    return (text, False) if redacted_value is value else (orjson.dumps(redacted_value).decode(), True)
 
 
 def _row(
@@ -122,7 +122,7 @@ def _row(
     output: str | None = None,
     error: str | None = None,
     *,
-    redacted: bool = False,
+    is_redacted: bool = False,
 ) -> StepRow:
     usage = note.usage
     return StepRow(
@@ -141,5 +141,5 @@ def _row(
         usage.cached_tokens,
         note.hit,
         usage.cost,
-        redacted,
+        is_redacted,
     )

@@ -24,14 +24,14 @@ _ARGUMENTS: Final = {
 }
 
 
-def number(least: float = 0, most: float = 1e9) -> dict[str, Any]:
+def number(minimum: float = 0, maximum: float = 1e9) -> dict[str, Any]:
     """A number within bounds, both included."""
-    return {"type": "number", "minimum": least, "maximum": most}
+    return {"type": "number", "minimum": minimum, "maximum": maximum}
 
 
-def whole(least: int = 0, most: int = 10**9) -> dict[str, Any]:
+def whole(minimum: int = 0, limit: int = 10**9) -> dict[str, Any]:
     """A whole number within bounds, both included."""
-    return {"type": "integer", "minimum": least, "maximum": most}
+    return {"type": "integer", "minimum": minimum, "maximum": limit}
 
 
 def one_of(*words: str) -> dict[str, Any]:
@@ -39,12 +39,16 @@ def one_of(*words: str) -> dict[str, Any]:
     return {"type": "string", "enum": list(words)}
 
 
-def closed(fields: Mapping[str, Any], *required: str) -> dict[str, Any]:
+def closed(fields: Mapping[str, Any], *required_names: str) -> dict[str, Any]:
     """An object with these fields and no others."""
-    made: dict[str, Any] = {"type": "object", "properties": dict(fields), "additionalProperties": False}
-    if required:
-        made["required"] = list(required)
-    return made
+    object_schema: dict[str, Any] = {
+        "type": "object",
+        "properties": dict(fields),
+        "additionalProperties": False,
+    }
+    if required_names:
+        object_schema["required"] = list(required_names)
+    return object_schema
 
 
 _FORMATS: Final = ("text", "json", "yaml", "regex", "last")
@@ -238,13 +242,13 @@ def schema() -> dict[str, Any]:
         op: {
             "allOf": [{"$ref": "#/$defs/around"}],
             "properties": {"op": {"const": op}, **fields},
-            "required": ["op", *needed],
+            "required": ["op", *required_fields],
             **({"oneOf": [{"required": [field]} for field in EITHER[op]]} if op in EITHER else {}),
             "unevaluatedProperties": False,
         }
-        for op, (fields, needed) in OPS.items()
+        for op, (fields, required_fields) in OPS.items()
     }
-    whole = closed(
+    full_schema = closed(
         {
             "portico_flow": {"const": VERSION},
             "name": TEXT,
@@ -263,7 +267,7 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A flow of Portico",
-        **whole,
+        **full_schema,
         "$defs": {
             **_SHARED,
             "around": {"type": "object", "properties": dict(AROUND)},

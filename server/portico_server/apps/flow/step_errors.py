@@ -24,8 +24,8 @@ def at_step(error: PorticoError, path: str) -> PorticoError:
 
 def as_value(error: PorticoError) -> Mapping[str, Any]:
     """The error as a value: ``message``, ``type``, ``param``, ``code``."""
-    found: Mapping[str, Any] = error.body().to_json()["error"]
-    return found
+    error_document: Mapping[str, Any] = error.body().to_json()["error"]
+    return error_document
 
 
 def retryable(error: PorticoError, on: Sequence[str]) -> bool:

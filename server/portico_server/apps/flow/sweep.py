@@ -69,9 +69,9 @@ async def _batch(
 
 def item_scope(scope: Scope, item: Any, number: int) -> Scope:
     """The scope in which a step is done for one item."""
-    made = Scope(scope, item)
-    made.item, made.index = item, number
-    return made
+    new_scope = Scope(scope, item)
+    new_scope.item, new_scope.index = item, number
+    return new_scope
 
 
 async def _together(
@@ -90,14 +90,14 @@ async def _together(
         if ready is None:
             return None
         values, calls = ready
-        found = await host.world.evaluator.evaluate_all(code.source, calls)
-        texts = [as_json(output, place) for place, output in zip(places, found, strict=True)]
+        outputs = await host.world.evaluator.evaluate_all(code.source, calls)
+        texts = [as_json(output, place) for place, output in zip(places, outputs, strict=True)]
         host.budget.take(sum(map(len, texts)), places[0])
     except InvalidRequest:
         return None
-    spent = (time.perf_counter() - clock) * 1e3 / len(places)
-    await host.swept(record.swept(host.journal, step, places, values, texts, started_at, spent))
-    return [as_seen(output, text) for output, text in zip(found, texts, strict=True)]
+    elapsed_ms = (time.perf_counter() - clock) * 1e3 / len(places)
+    await host.swept(record.swept(host.journal, step, places, values, texts, started_at, elapsed_ms))
+    return [as_seen(output, text) for output, text in zip(outputs, texts, strict=True)]
 
 
 def _calls(

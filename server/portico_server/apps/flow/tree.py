@@ -41,8 +41,8 @@ def children(step: FlowStep) -> tuple[FlowStep, ...]:
             return (inner,)
         case SwitchStep(cases=cases, default=default):
             return (*(case.step for case in cases), *((default,) if default else ()))
-        case BranchStep(then=then, otherwise=otherwise):
-            return (then, *((otherwise,) if otherwise else ()))
+        case BranchStep(then=flow_step, otherwise=otherwise):
+            return (flow_step, *((otherwise,) if otherwise else ()))
         case SubflowStep(step=FlowStep() as inner):
             return (inner,)
     return ()
@@ -87,7 +87,7 @@ def certain(root: FlowStep) -> Iterator[FlowStep]:
 
 def expressions(step: FlowStep) -> list[Expression]:
     """The expressions that stand in a step itself, not in those below it."""
-    found: list[Expression] = [
+    found_expressions: list[Expression] = [
         item
         for item in (step.input, step.when, step.on_error.value if step.on_error else None)
         if item is not None
@@ -97,40 +97,40 @@ def expressions(step: FlowStep) -> list[Expression]:
         if isinstance(value, Case):
             continue
         if name == "cases":
-            found += [e for case in value for e in (case.equals, case.when) if e is not None]
+            found_expressions += [e for case in value for e in (case.equals, case.when) if e is not None]
         elif isinstance(value, tuple):
-            found += [item for item in value if hasattr(item, "of")]
+            found_expressions += [item for item in value if hasattr(item, "of")]
         elif name == "kwargs":
-            found += list(value.values())
+            found_expressions += list(value.values())
         elif hasattr(value, "of"):
-            found.append(value)
-    return found
+            found_expressions.append(value)
+    return found_expressions
 
 
 def references(step: FlowStep) -> set[str]:
     """The names of all steps that a step or those below it refer to."""
-    found = {
+    found_names = {
         part.step
         for outer in expressions(step)
         for part in walk(outer)
         if isinstance(part, ReferenceExpression) and part.root == "steps"
     }
     for child in children(step):
-        found |= references(child)
-    return found
+        found_names |= references(child)
+    return found_names
 
 
 def voices(root: FlowStep) -> frozenset[str]:
     """The places of the steps whose tokens are the flow's own answer: those marked ``stream``, else the last one."""
-    marked: set[str] = set()
+    marked_places: set[str] = set()
     stack = [root]
     while stack:
         step = stack.pop()
         if step.stream:
-            marked.add(step.at)
+            marked_places.add(step.at)
         stack.extend(children(step))
-    if marked:
-        return frozenset(marked)
+    if marked_places:
+        return frozenset(marked_places)
     last: set[str] = set()
     stack = [root]
     while stack:

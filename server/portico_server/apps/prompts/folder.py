@@ -36,13 +36,13 @@ def read_texts(files: Mapping[str, str]) -> list[PromptSpec]:
     JSON that is not LangChain's. Raises
     `InvalidRequest` that names the file, for what is wrong in it and for a name that two files have.
     """
-    found: dict[str, PromptSpec] = {}
+    prompt_specs: dict[str, PromptSpec] = {}
     for path, text in sorted(files.items()):
         for spec in _read(path, text):
-            if spec.name in found:
+            if spec.name in prompt_specs:
                 raise InvalidRequest(f"{path}: another file has a prompt '{spec.name}' too.", param="name")
-            found[spec.name] = spec
-    return list(found.values())
+            prompt_specs[spec.name] = spec
+    return list(prompt_specs.values())
 
 
 def read_folder(folder: Path) -> list[PromptSpec]:
@@ -115,13 +115,15 @@ def _texts(folder: Path) -> Iterable[tuple[str, str]]:
             count += 1
             if count > MAX_FILES:
                 raise InvalidRequest(f"{folder} has more than {MAX_FILES} files of prompts.", param="folder")
-            shown = path.relative_to(folder).as_posix()
+            shown_path = path.relative_to(folder).as_posix()
             if path.stat().st_size > MAX_PROMPT_CHARS:
-                raise InvalidRequest(f"{shown} is larger than {MAX_PROMPT_CHARS // 1024} KB.", param="folder")
+                raise InvalidRequest(
+                    f"{shown_path} is larger than {MAX_PROMPT_CHARS // 1024} KB.", param="folder"
+                )
             try:
-                yield shown, path.read_text(encoding="utf-8-sig")
+                yield shown_path, path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
-                raise InvalidRequest(f"{shown} cannot be read: {error}.", param="folder") from error
+                raise InvalidRequest(f"{shown_path} cannot be read: {error}.", param="folder") from error
 
 
 def _read(path: str, text: str) -> list[PromptSpec]:
@@ -136,20 +138,20 @@ def _read(path: str, text: str) -> list[PromptSpec]:
             )
         ]
     if suffix == ".json":
-        found = langchain(_yaml(text, path), path)
-        return [] if found is None else [_parsed({"name": stem, **found}, path)]
+        found_document = langchain(_yaml(text, path), path)
+        return [] if found_document is None else [_parsed({"name": stem, **found_document}, path)]
     if suffix == ".md":
         front = _FRONT.match(text)
         if front is None:
             return []
-        given = _yaml(front[1], path) or {}
-        if isinstance(given, dict):
-            given = {"name": stem, **given}
-            given.setdefault("messages", _sections(text[front.end() :]))
-        return [_parsed(given, path)]
+        front_matter = _yaml(front[1], path) or {}
+        if isinstance(front_matter, dict):
+            front_matter = {"name": stem, **front_matter}
+            front_matter.setdefault("messages", _sections(text[front.end() :]))
+        return [_parsed(front_matter, path)]
     document = _yaml(text, path)
-    if (found := langchain(document, path)) is not None:
-        return [_parsed({"name": stem, **found}, path)]
+    if (found_document := langchain(document, path)) is not None:
+        return [_parsed({"name": stem, **found_document}, path)]
     if isinstance(document, dict) and set(document) == {"prompts"}:
         document = document["prompts"]
     if isinstance(document, list):
@@ -157,9 +159,9 @@ def _read(path: str, text: str) -> list[PromptSpec]:
     return [_parsed({"name": stem, **document} if isinstance(document, dict) else document, path)]
 
 
-def _parsed(given: Any, at: str) -> PromptSpec:
+def _parsed(document: Any, at: str) -> PromptSpec:
     try:
-        return parse(given)
+        return parse(document)
     except InvalidRequest as error:
         raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=error.param) from error
 

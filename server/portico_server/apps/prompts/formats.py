@@ -41,13 +41,13 @@ def _yaml(value: Any) -> str:
 
 def _own(spec: PromptSpec) -> dict[str, Any]:
     """Our JSON without what says nothing."""
-    made = {key: value for key, value in spec.to_json().items() if value}
-    if "arguments" in made:
-        made["arguments"] = [
+    document = {key: value for key, value in spec.to_json().items() if value}
+    if "arguments" in document:
+        document["arguments"] = [
             {key: value for key, value in item.items() if value not in ("", None, False, [])}
-            for item in made["arguments"]
+            for item in document["arguments"]
         ]
-    return made
+    return document
 
 
 def _markdown(spec: PromptSpec) -> str:
@@ -60,24 +60,24 @@ def _markdown(spec: PromptSpec) -> str:
 def _turns(spec: PromptSpec) -> list[tuple[str, tuple[Piece, ...]]]:
     """The messages in the order in which they are sent, with the examples among them."""
     leading = [(turn.role, turn.template) for turn in spec.messages if turn.role == "system"]
-    rest = [(turn.role, turn.template) for turn in spec.messages if turn.role != "system"]
+    turns = [(turn.role, turn.template) for turn in spec.messages if turn.role != "system"]
     shots: list[tuple[str, tuple[Piece, ...]]] = []
-    for asked, answered in spec.examples:
-        shots += [("user", ((asked, False),)), ("assistant", ((answered, False),))]
-    return [*((str(role), cut) for role, cut in leading), *shots, *((str(role), cut) for role, cut in rest)]
+    for question, answer in spec.examples:
+        shots += [("user", ((question, False),)), ("assistant", ((answer, False),))]
+    return [*((str(role), cut) for role, cut in leading), *shots, *((str(role), cut) for role, cut in turns)]
 
 
-def _double(template: tuple[Piece, ...], escaped: Callable[[str], str]) -> str:
-    """A template with ``{{name}}`` in it; ``escaped`` is given the whole text between two names."""
+def _double(template: tuple[Piece, ...], escape: Callable[[str], str]) -> str:
+    """A template with ``{{name}}`` in it; ``escape`` is given the whole text between two names."""
     parts: list[str] = []
     for is_name, pieces in groupby(template, key=lambda piece: piece[1]):
         texts = [text for text, _is_name in pieces]
-        parts += [f"{{{{{text}}}}}" for text in texts] if is_name else [escaped("".join(texts))]
+        parts += [f"{{{{{text}}}}}" for text in texts] if is_name else [escape("".join(texts))]
     return "".join(parts)
 
 
 def _jinja(text: str) -> str:
-    text = re.sub(r"\{\{|\}\}|\{%|%\}|\{#|#\}", lambda found: f"{{{{ '{found[0]}' }}}}", text)
+    text = re.sub(r"\{\{|\}\}|\{%|%\}|\{#|#\}", lambda brace_match: f"{{{{ '{brace_match[0]}' }}}}", text)
     # Right before a name, a single brace would belong to that.
     return f"{text[:-1]}{{{{ '{{' }}}}" if text.endswith("{") else text
 

@@ -39,8 +39,8 @@ def _ours(text: str, at: str) -> tuple[str, list[str]]:
         inner = match["inner"]
         if inner is None:
             out.append("{{{{")  # an escaped pair of braces
-        elif quoted := _QUOTED.fullmatch(inner):
-            out.append(escape_braces(quoted["text"]))
+        elif quoted_match := _QUOTED.fullmatch(inner):
+            out.append(escape_braces(quoted_match["text"]))
         elif word := _WORD.fullmatch(inner):
             names.append(word[1])
             out.append(f"{{{word[1]}}}")
@@ -63,9 +63,9 @@ def prompty(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
     """A Prompty file as our JSON."""
     parts = _ROLE_LINE.split(body)
     turns = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-    declared = front.get("inputs")
+    declared_inputs = front.get("inputs")
     sample = front.get("sample")
-    inputs = declared if isinstance(declared, Mapping) else {}
+    inputs = declared_inputs if isinstance(declared_inputs, Mapping) else {}
     samples = sample if isinstance(sample, Mapping) else {}
     return _made(front, turns, at, {**{name: {} for name in samples}, **inputs})
 
@@ -74,55 +74,55 @@ def dotprompt(front: Mapping[str, Any], body: str, at: str) -> dict[str, Any]:
     """A Dotprompt file as our JSON."""
     parts = _ROLE_CALL.split(body)
     turns = [("user", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]
-    given = front.get("input")
-    taken = given if isinstance(given, Mapping) else {}
-    schema, defaults = taken.get("schema") or {}, taken.get("default") or {}
-    declared: dict[str, Any] = {}
-    for key, what in schema.items() if isinstance(schema, Mapping) else ():
-        kind, _, about = str(what).partition(",")
+    declared_input = front.get("input")
+    input_fields = declared_input if isinstance(declared_input, Mapping) else {}
+    schema, defaults = input_fields.get("schema") or {}, input_fields.get("default") or {}
+    declared_arguments: dict[str, Any] = {}
+    for key, description in schema.items() if isinstance(schema, Mapping) else ():
+        kind, _, about = str(description).partition(",")
         name = str(key).rstrip("?")
-        declared[name] = {
+        declared_arguments[name] = {
             "type": kind.strip(),
             "description": about.strip(),
             "optional": str(key).endswith("?"),
         }
     for name, value in defaults.items() if isinstance(defaults, Mapping) else ():
-        declared.setdefault(name, {})["default"] = value
-    return _made(front, turns, at, declared)
+        declared_arguments.setdefault(name, {})["default"] = value
+    return _made(front, turns, at, declared_arguments)
 
 
 def _made(
-    front: Mapping[str, Any], turns: Sequence[tuple[str, str]], at: str, declared: Mapping[str, Any]
+    front: Mapping[str, Any], turns: Sequence[tuple[str, str]], at: str, declared_arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
     messages: list[dict[str, str]] = []
-    used: list[str] = []
+    used_names: list[str] = []
     for role, text in turns:
         if not text.strip():
             continue
         if role.lower() not in _ROLES:
             raise InvalidRequest(f"{at} has the role '{role}', which no message has here.", param=at)
-        written, names = _ours(text.strip(), at)
-        used += names
-        messages.append({"role": _ROLES[role.lower()], "content": written})
+        content, names = _ours(text.strip(), at)
+        used_names += names
+        messages.append({"role": _ROLES[role.lower()], "content": content})
     return {
         **({"name": front["name"]} if front.get("name") else {}),
         "description": str(front.get("description") or ""),
-        "arguments": [_argument(name, declared.get(name)) for name in dict.fromkeys(used)],
+        "arguments": [_argument(name, declared_arguments.get(name)) for name in dict.fromkeys(used_names)],
         "messages": messages,
     }
 
 
 def _argument(name: str, about: Any) -> dict[str, Any]:
-    found = about if isinstance(about, Mapping) else {}
-    default = found.get("default")
+    fields = about if isinstance(about, Mapping) else {}
+    default = fields.get("default")
     return {
         "name": name,
-        "type": _TYPES.get(str(found.get("type")), "string"),
-        "description": str(found.get("description") or ""),
+        "type": _TYPES.get(str(fields.get("type")), "string"),
+        "description": str(fields.get("description") or ""),
         **(
             {"default": default}
             if default is not None
-            else {"required": not found.get("optional") and found.get("required") is not False}
+            else {"required": not fields.get("optional") and fields.get("required") is not False}
         ),
     }
 
@@ -141,13 +141,13 @@ def langchain(document: Any, at: str) -> dict[str, Any] | None:
             if isinstance(items, list)
             else [("user", _template(kwargs, at))]
         )
-        names = list(dict.fromkeys(name for _role, (_text, found) in turns for name in found))
+        names = list(dict.fromkeys(name for _role, (_text, names_of_turn) in turns for name in names_of_turn))
         partial = kwargs.get("partial_variables")
         defaults = partial if isinstance(partial, Mapping) else {}
         return {
             **({"name": document["name"]} if isinstance(document.get("name"), str) else {}),
             "arguments": [_argument(name, _typed(defaults.get(name))) for name in names],
-            "messages": [{"role": role, "content": text} for role, (text, _found) in turns],
+            "messages": [{"role": role, "content": text} for role, (text, _names) in turns],
         }
     return None
 
@@ -193,5 +193,5 @@ def _template(kwargs: Mapping[str, Any], at: str) -> tuple[str, list[str]]:
         raise InvalidRequest(
             f"{at} has templates of the form '{form}'.", code="unsupported_template", param=at
         )
-    found = re.findall(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}", text)
-    return text, list(dict.fromkeys(name for name in found if name))
+    matches = re.findall(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}", text)
+    return text, list(dict.fromkeys(name for name in matches if name))

@@ -29,18 +29,18 @@ class PromptLibrary:
     """Every version is kept; the newest is meant where none is named. Saving what is already there makes none.
 
     A name means the caller's own prompt, then a shared one, which an admin wrote; an admin reaches those of other keys
-    by their ids. A key writes its own with the scope ``chat``; ``reserved`` raises for names that no key may take.
+    by their ids. A key writes its own with the scope ``chat``; ``reserve`` raises for names that no key may take.
     """
 
     def __init__(
         self,
         database: Database,
-        reserved: Callable[[str, str | None], None] = lambda _name, _owner: None,
+        reserve: Callable[[str, str | None], None] = lambda _name, _owner: None,
         quota: StorageQuota | None = None,
     ) -> None:
         self._database = database
         self._quota = quota or StorageQuota()
-        self._reserved = reserved
+        self._reserved = reserve
         self._watchers: list[Callable[[], None]] = []
 
     def watch(self, watcher: Callable[[], None]) -> None:
@@ -51,26 +51,31 @@ class PromptLibrary:
         """Another daemon on the same database has saved or removed a prompt: each call reads it, watchers are told."""
         self._changed()
 
-    async def start(self, configured: Iterable[PromptSpec]) -> None:
+    async def start(self, prompt_specs: Iterable[PromptSpec]) -> None:
         """Keep those that come with Portico, and take over the prompts of the configuration file."""
         specs = await pools.DOCUMENTS.run(_shipped)
         if await self._database.write(rows.ship, specs, builtin.ORIGIN):
             self._changed()
-        for spec in configured:
+        for spec in prompt_specs:
             await self.save(spec, SYSTEM, origin="configuration")
 
-    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[StoredPrompt]:
-        """The newest version of each prompt that the caller means by a name; ``everyone``: for an admin, of all."""
-        found = await self._database.read(rows.newest, caller.id, everyone=everyone and caller.admin)
-        return [_prompt(row) for row in (found if everyone and caller.admin else as_meant(found, caller.id))]
+    async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[StoredPrompt]:
+        """The newest version of each prompt that the caller means by a name; ``include_all``: for an admin, of all."""
+        prompt_rows = await self._database.read(
+            rows.newest, caller.id, include_all=include_all and caller.admin
+        )
+        return [
+            _prompt(row)
+            for row in (prompt_rows if include_all and caller.admin else as_meant(prompt_rows, caller.id))
+        ]
 
     async def get(self, ref: str, caller: Principal, version: int | None = None) -> StoredPrompt:
         """One version by name or id, the newest without ``version``. Raises `NotFound`."""
         last = await self._meant(ref, caller)
         if last is None:
-            known = [prompt.name for prompt in await self.list(caller)]
+            prompt_names = [prompt.name for prompt in await self.list(caller)]
             raise NotFound(
-                f"There is no prompt '{ref[:200]}' here or you have no access to it.{nearest(ref, known)}",
+                f"There is no prompt '{ref[:200]}' here or you have no access to it.{nearest(ref, prompt_names)}",
                 code="prompt_not_found",
                 param="name",
             )
@@ -104,26 +109,28 @@ class PromptLibrary:
         """A new version, and whether it had to be made; an admin's is shared. Raises `Conflict` for a shared name."""
         await self._writable(spec.name, caller)
         await self._quota.admit(self._database, owner_of(caller), json_bytes(spec.to_json()))
-        row, made = await self._database.write(rows.save, spec.name, owner_of(caller), spec.to_json(), origin)
-        if made:
+        row, is_made = await self._database.write(
+            rows.save, spec.name, owner_of(caller), spec.to_json(), origin
+        )
+        if is_made:
             self._changed()
-        return _prompt(row), made
+        return _prompt(row), is_made
 
     async def take(
         self, specs: Sequence[PromptSpec], caller: Principal, *, origin: str, dry_run: bool = False
     ) -> ImportedPrompts:
         """Save several, or only say what that would do. Raises `Conflict` before any of them is saved."""
         before = {spec.name: await self._writable(spec.name, caller) for spec in specs}
-        added: dict[str, None] = {}
-        changed: dict[str, None] = {}
-        unchanged: dict[str, None] = {}
+        added_names: dict[str, None] = {}
+        changed_names: dict[str, None] = {}
+        unchanged_names: dict[str, None] = {}
         for spec in specs:
             last = before[spec.name]
             same = last is not None and last.spec == spec.to_json()
-            (unchanged if same else added if last is None else changed)[spec.name] = None
+            (unchanged_names if same else added_names if last is None else changed_names)[spec.name] = None
             if not dry_run:
                 await self.save(spec, caller, origin=origin)
-        return ImportedPrompts(tuple(added), tuple(changed), tuple(unchanged))
+        return ImportedPrompts(tuple(added_names), tuple(changed_names), tuple(unchanged_names))
 
     async def remove(self, ref: str, caller: Principal) -> None:
         """Forget a prompt with all its versions. Raises `NotFound`, and `Forbidden` for a shared one."""

@@ -150,18 +150,18 @@ class Sentences:
     def take(self, piece: str) -> list[str]:
         """The sentences that are whole now."""
         self._rest += piece
-        found, start = [], 0
+        sentences, start = [], 0
         for match in _SENTENCE.finditer(self._rest):
             if match.end() > start:
-                found.append(self._rest[start : match.end()])
+                sentences.append(self._rest[start : match.end()])
                 start = match.end()
         self._rest = self._rest[start:]
-        return found
+        return sentences
 
     def end(self) -> list[str]:
         """What is left."""
-        rest, self._rest = self._rest, ""
-        return [rest] if rest else []
+        remainder, self._rest = self._rest, ""
+        return [remainder] if remainder else []
 
 
 class Voices:
@@ -172,31 +172,31 @@ class Voices:
         self._runner = runner
         self._caller = caller
 
-    async def able(self, capability: str, named: str | None, param: str) -> str:
+    async def able(self, capability: str, model_name: str | None, param: str) -> str:
         """The name of a model. Raises `NotFound`, `InvalidRequest`, `Unavailable`."""
-        if named is None:
+        if model_name is None:
             cards = await self._registry.cards(self._caller, "model", "app")
-            found = next((card.name for card in cards if capability in card.capabilities), None)
-            if found is None:
+            found_model_name = next((card.name for card in cards if capability in card.capabilities), None)
+            if found_model_name is None:
                 raise Unavailable(
                     f"No model here does {capability}. Add one, as docs/audio.md says.",
                     code="no_such_model",
                     param=param,
                 )
-            return found
+            return found_model_name
         try:
-            card = (await self._registry.resolve(named, self._caller)).card
+            card = (await self._registry.resolve(model_name, self._caller)).card
         except (NotFound, Forbidden) as error:
             error.param = param
             raise
         if capability not in card.capabilities:
             can = ", ".join(sorted(card.capabilities)) or "nothing else"
             raise InvalidRequest(
-                f"The model '{named}' does not do {capability}; it does {can}.",
+                f"The model '{model_name}' does not do {capability}; it does {can}.",
                 code="unsupported_operation",
                 param=param,
             )
-        return named
+        return model_name
 
     async def heard(
         self, data: bytes, audio: Mapping[str, Any], tell: Callable[[str], Awaitable[None]]
@@ -204,12 +204,14 @@ class Voices:
         """What is said in a sound, by the ``audio.input`` of a session; ``tell`` is given each part of it as it comes,
         from a model that streams.
         """
-        wanted = audio["transcription"] or {}
-        model = await self.able("transcription", wanted.get("model"), "audio.input.transcription.model")
+        settings = audio["transcription"] or {}
+        model = await self.able("transcription", settings.get("model"), "audio.input.transcription.model")
         wav = await self._changed(as_wav, data, audio["format"]["type"])
         file = Attachment("file", "speech.wav", "audio/wav", wav)
-        asked = Transcribe(file, wanted.get("language") or "", wanted.get("prompt") or "", stream=True)
-        run = self._runner.start("audio/transcriptions", model, asked, self._caller)
+        transcribe = Transcribe(
+            file, settings.get("language") or "", settings.get("prompt") or "", stream=True
+        )
+        run = self._runner.start("audio/transcriptions", model, transcribe, self._caller)
         try:
             async with aclosing(run.log.follow()) as events:
                 async for _number, event in events:
@@ -218,20 +220,20 @@ class Voices:
         except BaseException:
             await run.leave()
             raise
-        found = await self._runner.wait(run)
-        if not isinstance(found, Transcription):
+        transcription = await self._runner.wait(run)
+        if not isinstance(transcription, Transcription):
             raise EngineFailed(f"'{model}' answered something that is not a transcript.")
-        return found
+        return transcription
 
     async def spoken(self, text: str, audio: Mapping[str, Any]) -> bytes:
         """A text said aloud, by the ``audio.output`` of a session and in its format."""
         model = await self.able("speech", audio["model"], "audio.output.model")
         voice = audio["voice"]["id"] if isinstance(audio["voice"], dict) else audio["voice"]
-        asked = Speak(text, voice or "", "pcm", audio["speed"])
-        found = await self._runner.call("audio/speech", model, asked, self._caller)
-        if not isinstance(found, Speech):
+        speak = Speak(text, voice or "", "pcm", audio["speed"])
+        speech = await self._runner.call("audio/speech", model, speak, self._caller)
+        if not isinstance(speech, Speech):
             raise EngineFailed(f"'{model}' answered something that is not a sound.")
-        return await self._changed(encoded, found.audio, audio["format"]["type"])
+        return await self._changed(encoded, speech.audio, audio["format"]["type"])
 
     async def _changed(self, change: Callable[[bytes, str], bytes], data: bytes, kind: str) -> bytes:
         """A sound in another form. Half an hour on the telephone takes a second."""

@@ -57,8 +57,8 @@ TOOL_KINDS: Final = ("function", "mcp")
 
 def _most_tokens(value: Any, path: str) -> None:
     if value != UNLIMITED:
-        wanted = f"a whole number of at least 1, or '{UNLIMITED}'"
-        fields.integer(1, wanted=wanted).check(value, path)
+        expectation = f"a whole number of at least 1, or '{UNLIMITED}'"
+        fields.integer(1, expectation=expectation).check(value, path)
 
 
 def _modalities(value: Any, path: str) -> None:
@@ -86,7 +86,7 @@ def _include(value: Any, path: str) -> None:
 
 
 def _noise(value: Any, path: str) -> None:
-    fields.closed({"type": fields.choice(*NOISE_LEVELS)}, required=("type",)).check(value, path)
+    fields.closed({"type": fields.choice(*NOISE_LEVELS)}, required_fields=("type",)).check(value, path)
     if not reduces_noise():
         wrong(
             path,
@@ -96,8 +96,8 @@ def _noise(value: Any, path: str) -> None:
 
 
 def _format(value: Any, path: str) -> None:
-    known = {"type": fields.choice(*RATES_HZ), "rate": fields.integer()}
-    fields.closed(known, required=("type",)).check(value, path)
+    body_fields = {"type": fields.choice(*RATES_HZ), "rate": fields.integer()}
+    fields.closed(body_fields, required_fields=("type",)).check(value, path)
     rate = RATES_HZ[value["type"]]
     if value.get("rate") not in (None, rate):
         wrong(f"{path}.rate", f"must be {rate} for {value['type']}")
@@ -105,7 +105,7 @@ def _format(value: Any, path: str) -> None:
 
 def _voice(value: Any, path: str) -> None:
     if not isinstance(value, str):
-        fields.closed({"id": fields.name()}, required=("id",)).check(value, path)
+        fields.closed({"id": fields.name()}, required_fields=("id",)).check(value, path)
 
 
 _ANSWERED: Final = {"create_response": fields.boolean(), "interrupt_response": fields.boolean()}
@@ -170,7 +170,7 @@ _SESSION: Final = fields.closed(
         "object": fields.text(),
         "expires_at": fields.anything(),
     },
-    required=("type",),
+    required_fields=("type",),
 )
 _WRITING: Final = fields.closed(
     {
@@ -181,7 +181,7 @@ _WRITING: Final = fields.closed(
         "object": fields.text(),
         "expires_at": fields.anything(),
     },
-    required=("type",),
+    required_fields=("type",),
 )
 _RESPONSE: Final = fields.closed(
     {
@@ -200,29 +200,29 @@ def _metadata(value: Any) -> None:
 
 
 def _begun(kind: str, model: str | None) -> Config:
-    heard = {
+    input_settings = {
         "format": {"type": PCM, "rate": RATES_HZ[PCM]},
         "noise_reduction": None,
         "transcription": None,
         "turn_detection": None,
     }
-    begun = {"type": kind, "id": new_id("sess_"), "expires_at": int(time.time()) + MAX_SESSION_S}
+    session = {"type": kind, "id": new_id("sess_"), "expires_at": int(time.time()) + MAX_SESSION_S}
     if kind == TRANSCRIPTION:
         if model is not None:
-            heard["transcription"] = {"model": model}
+            input_settings["transcription"] = {"model": model}
         return {
-            **begun,
+            **session,
             "object": "realtime.transcription_session",
-            "audio": {"input": heard},
+            "audio": {"input": input_settings},
             "include": None,
         }
     return {
-        **begun,
+        **session,
         "object": "realtime.session",
         "model": model,
         "output_modalities": ["text"],
         "audio": {
-            "input": heard,
+            "input": input_settings,
             "output": {
                 "format": {"type": PCM, "rate": RATES_HZ[PCM]},
                 "model": None,
@@ -253,113 +253,125 @@ def opened_to_write(model: str | None = None) -> Config:
     return _begun(TRANSCRIPTION, model)
 
 
-def require(given: Any, at: str = "session") -> None:
+def require(given_fields: Any, at: str = "session") -> None:
     """Raises `InvalidRequest` unless it is what a client may say of a session."""
-    writes = isinstance(given, dict) and given.get("type") == TRANSCRIPTION
-    (_WRITING if writes else _SESSION).check(given, at)
+    writes = isinstance(given_fields, dict) and given_fields.get("type") == TRANSCRIPTION
+    (_WRITING if writes else _SESSION).check(given_fields, at)
 
 
-def updated(config: Config, given: Any, at: str = "session") -> Config:
+def updated(config: Config, given_changes: Any, at: str = "session") -> Config:
     """The session with what a client changes of it; ``null`` takes a field back to what it was at first."""
-    require(given, at)
-    if given["type"] != config["type"]:
+    require(given_changes, at)
+    if given_changes["type"] != config["type"]:
         wrong(f"{at}.type", f"cannot be changed from '{config['type']}': open another session")
-    model = given.get("model")
+    model = given_changes.get("model")
     if model is not None and model != config["model"]:
         wrong(f"{at}.model", f"cannot be changed from '{config['model']}': open another session")
     first = _begun(config["type"], config.get("model"))
-    changes = {name: first[name] if value is None else value for name, value in given.items()}
-    made = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
-    made["audio"] = _audio(config["audio"], given.get("audio", {}), first["audio"])
-    if made["type"] == REALTIME:
-        _check_tools(made, at)
-    return made
+    changes = {name: first[name] if value is None else value for name, value in given_changes.items()}
+    new_config = {**config, **{name: value for name, value in changes.items() if name not in _TOLD}}
+    new_config["audio"] = _audio(config["audio"], given_changes.get("audio", {}), first["audio"])
+    if new_config["type"] == REALTIME:
+        _check_tools(new_config, at)
+    return new_config
 
 
 def transcription_of(session: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a client says of the model that writes down what is heard, in something that `require` let pass."""
-    heard = (session.get("audio") or {}).get("input") or {}
-    return heard.get("transcription") or {}
+    input_settings = (session.get("audio") or {}).get("input") or {}
+    return input_settings.get("transcription") or {}
 
 
 def detection_of(config: Config) -> Mapping[str, Any] | None:
     """How the turns of a session are found, as a whole ``server_vad``; ``None`` if its client says when they end."""
-    given: Mapping[str, Any] | None = config["audio"]["input"]["turn_detection"]
-    if given is not None and "eagerness" in given:
-        pause = PAUSES_MS.get(given["eagerness"], PAUSES_MS["medium"])
-        given = {**SERVER_VAD, **given, "silence_duration_ms": pause}
-    if given is not None and config["type"] == TRANSCRIPTION:  # nothing is answered
-        given = {**given, "create_response": False, "interrupt_response": False, "idle_timeout_ms": None}
-    return given
+    detection: Mapping[str, Any] | None = config["audio"]["input"]["turn_detection"]
+    if detection is not None and "eagerness" in detection:
+        pause = PAUSES_MS.get(detection["eagerness"], PAUSES_MS["medium"])
+        detection = {**SERVER_VAD, **detection, "silence_duration_ms": pause}
+    if detection is not None and config["type"] == TRANSCRIPTION:  # nothing is answered
+        detection = {
+            **detection,
+            "create_response": False,
+            "interrupt_response": False,
+            "idle_timeout_ms": None,
+        }
+    return detection
 
 
 def noise_of(config: Config) -> str | None:
     """Of what kind of microphone noise is to be taken out, if at all."""
-    given: Mapping[str, Any] | None = config["audio"]["input"]["noise_reduction"]
-    return None if given is None else str(given["type"])
+    noise_reduction: Mapping[str, Any] | None = config["audio"]["input"]["noise_reduction"]
+    return None if noise_reduction is None else str(noise_reduction["type"])
 
 
-def _audio(now: Config, given: Mapping[str, Any] | None, first: Config) -> Config:
+def _audio(now: Config, given_changes: Mapping[str, Any] | None, first: Config) -> Config:
     """What is said of sounds, with what a client changes of it."""
-    if given is None:
+    if given_changes is None:
         return first
-    made: Config = {}
-    for side, known in now.items():
-        changes = given.get(side, {})
+    config: Config = {}
+    for side, side_settings in now.items():
+        changes = given_changes.get(side, {})
         if changes is None:
-            made[side] = first[side]
+            config[side] = first[side]
             continue
-        made[side] = {**known, **{n: first[side][n] if v is None else v for n, v in changes.items()}}
-        detection = made[side].get("turn_detection")
+        config[side] = {
+            **side_settings,
+            **{n: first[side][n] if v is None else v for n, v in changes.items()},
+        }
+        detection = config[side].get("turn_detection")
         if detection is not None:
-            whole = SERVER_VAD if detection["type"] == SERVER_VAD["type"] else SEMANTIC_VAD
-            given = {name: value for name, value in detection.items() if value is not None}
-            made[side]["turn_detection"] = {**whole, **given}
-    return made
+            default_detection = SERVER_VAD if detection["type"] == SERVER_VAD["type"] else SEMANTIC_VAD
+            given_changes = {name: value for name, value in detection.items() if value is not None}
+            config[side]["turn_detection"] = {**default_detection, **given_changes}
+    return config
 
 
-def _check_tools(made: Mapping[str, Any], at: str) -> None:
+def _check_tools(new_fields: Mapping[str, Any], at: str) -> None:
     with inside(at):
-        tools.read(made)
+        tools.read(new_fields)
 
 
-def asked(config: Config, given: Any, at: str = "response") -> Config:
+def asked(config: Config, given_fields: Any, at: str = "response") -> Config:
     """What one response asks for: the session, with what the client says of this one."""
-    if given is None:
-        given = {}
-    _RESPONSE.check(given, at)
-    made = {**config, **{name: value for name, value in given.items() if value is not None}}
-    made["audio"] = _audio(config["audio"], given.get("audio") or {}, config["audio"])
-    _check_tools(made, at)
-    return made
+    if given_fields is None:
+        given_fields = {}
+    _RESPONSE.check(given_fields, at)
+    response_config = {**config, **{name: value for name, value in given_fields.items() if value is not None}}
+    response_config["audio"] = _audio(config["audio"], given_fields.get("audio") or {}, config["audio"])
+    _check_tools(response_config, at)
+    return response_config
 
 
-def named(config: Config, granted: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
+def named(config: Config, granted_config: Config) -> Iterator[tuple[str, Any, Sequence[Any]]]:
     """What a session names of the daemon's: where, the name, and what may stand there of what was granted."""
-    heard, known = (transcription_of(one).get("model") for one in (config, granted))
+    transcription_model, granted_model = (
+        transcription_of(settings).get("model") for settings in (config, granted_config)
+    )
     if config["type"] == TRANSCRIPTION:
-        yield "audio.input.transcription.model", heard, (known,)
+        yield "audio.input.transcription.model", transcription_model, (granted_model,)
         return
     for number, tool in enumerate(config["tools"]):
         if tool["type"] != "function":
-            yield f"tools[{number}]", tool, granted["tools"]
-    yield "prompt", config["prompt"], (None, granted["prompt"])
-    yield "audio.input.transcription.model", heard, (None, known)
-    spoken, known = (one["audio"]["output"]["model"] for one in (config, granted))
-    yield "audio.output.model", spoken, (None, known)
+            yield f"tools[{number}]", tool, granted_config["tools"]
+    yield "prompt", config["prompt"], (None, granted_config["prompt"])
+    yield "audio.input.transcription.model", transcription_model, (None, granted_model)
+    speech_model, granted_model = (
+        settings["audio"]["output"]["model"] for settings in (config, granted_config)
+    )
+    yield "audio.output.model", speech_model, (None, granted_model)
 
 
-def body_of(config: Config, given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The request for a response, in which ``given`` is the conversation."""
+def body_of(config: Config, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The request for a response, in which ``items`` is the conversation."""
     body: dict[str, Any] = {
         "model": config["model"],
-        "input": list(given),
+        "input": list(items),
         "store": False,
         "stream": True,
         "truncation": config["truncation"],
     }
     if config["instructions"]:
-        if given or config["prompt"]:
+        if items or config["prompt"]:
             body["instructions"] = config["instructions"]
         else:  # a model is always asked something
             body["input"] = [{"role": "developer", "content": config["instructions"]}]

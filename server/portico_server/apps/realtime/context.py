@@ -38,9 +38,9 @@ class SessionMemory:
         self._items_bytes = 0
         self._request_bytes = config_bytes
 
-    def count(self, more: int = 0) -> bool:
-        """Count what is held, and ``more`` bytes that are to come. Return whether there is room for them."""
-        return self._keep(self._request_bytes + self._items_bytes + len(self._buffer) + more)
+    def count(self, extra_bytes: int = 0) -> bool:
+        """Count what is held, and ``extra_bytes`` bytes that are to come. Return whether there is room for them."""
+        return self._keep(self._request_bytes + self._items_bytes + len(self._buffer) + extra_bytes)
 
     def keep_items(self, size: int) -> bool:
         """Count ``size`` bytes as the conversation. Return whether there is room for them."""
@@ -88,8 +88,8 @@ class SessionConfig:
     @property
     def input(self) -> Mapping[str, Any]:
         """How the client sends sound."""
-        heard: Mapping[str, Any] = self.current["audio"]["input"]
-        return heard
+        input_settings: Mapping[str, Any] = self.current["audio"]["input"]
+        return input_settings
 
     @property
     def detection(self) -> Mapping[str, Any]:
@@ -102,9 +102,9 @@ class SessionConfig:
         model: str | None = config.transcription_of(self.current).get("model")
         return model
 
-    def change(self, changed: Config, memory: SessionMemory) -> None:
+    def change(self, changed_config: Config, memory: SessionMemory) -> None:
         """Take another configuration, which ``memory`` counts. Raises `TooLarge` and `TooMany`."""
-        size = len(orjson.dumps(changed))
+        size = len(orjson.dumps(changed_config))
         if size > MAX_CONFIG_BYTES:
             raise TooLarge(
                 f"The session would have {size:,} bytes; at most {MAX_CONFIG_BYTES:,} are kept.",
@@ -113,14 +113,14 @@ class SessionConfig:
             )
         memory.hold(size - self.size, "session")
         self.size = size
-        self.current = changed
+        self.current = changed_config
 
-    def require_granted(self, made: Config, at: str) -> None:
+    def require_granted(self, new_config: Config, at: str) -> None:
         """Raises `Forbidden` for what is the daemon's and the client secret of this session does not have."""
         if self._granted is None:
             return
-        for path, name, granted in config.named(made, self._granted):
-            if name not in granted:
+        for path, name, granted_names in config.named(new_config, self._granted):
+            if name not in granted_names:
                 raise Forbidden(
                     "A session that was opened with a client secret has the tools of the daemon, the prompt "
                     "and the models that were named when the secret was made, as they were named there, and "
@@ -148,16 +148,16 @@ class SessionContext:
 
 def error_event(error: PorticoError, event_id: Any) -> dict[str, Any]:
     """An error as an event; ``event_id`` is that of the client's event that caused it, if it has one."""
-    known = error.body()
+    error_body = error.body()
     cause = event_id[:MAX_EVENT_ID_CHARS] if isinstance(event_id, str) else None
     return {
         "type": "error",
         "event_id": new_id("event_"),
         "error": {
-            "type": known.type,
-            "code": known.code,
-            "message": known.message,
-            "param": known.param,
+            "type": error_body.type,
+            "code": error_body.code,
+            "message": error_body.message,
+            "param": error_body.param,
             "event_id": cause,
         },
     }

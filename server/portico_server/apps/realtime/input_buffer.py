@@ -98,15 +98,19 @@ class NoiseFilter:
         import numpy as np
 
         data = self._rest + data
-        whole = len(data) - len(data) % (CLEAN_FRAME_MS * bytes_per_ms(self._kind))
-        self._rest = data[whole:]
-        if not whole:
+        whole_bytes = len(data) - len(data) % (CLEAN_FRAME_MS * bytes_per_ms(self._kind))
+        self._rest = data[whole_bytes:]
+        if not whole_bytes:
             return b""
-        heard = self._into.change(np.frombuffer(samples_of(data[:whole], self._kind), "<i2"))
-        frames = heard.reshape(-1, CLEAN_RATE_HZ * CLEAN_FRAME_MS // 1_000)
-        cleaned = b"".join(self._work.Process10ms(frame.tobytes()).audio for frame in frames)
-        made = self._back.change(np.frombuffer(cleaned, "<i2"))
-        return bytes(made.tobytes()) if self._kind == PCM else as_g711(made.astype(np.int32), self._kind)
+        ndarray = self._into.change(np.frombuffer(samples_of(data[:whole_bytes], self._kind), "<i2"))
+        frames = ndarray.reshape(-1, CLEAN_RATE_HZ * CLEAN_FRAME_MS // 1_000)
+        cleaned_audio = b"".join(self._work.Process10ms(frame.tobytes()).audio for frame in frames)
+        new_vectors = self._back.change(np.frombuffer(cleaned_audio, "<i2"))
+        return (
+            bytes(new_vectors.tobytes())
+            if self._kind == PCM
+            else as_g711(new_vectors.astype(np.int32), self._kind)
+        )
 
 
 class _Resampler:
@@ -117,9 +121,9 @@ class _Resampler:
 
         self._frame = rate_hz * CLEAN_FRAME_MS // 1_000
         before = 2 * rate_hz * _KERNEL_MS // 1_000
-        given = (np.arange(self._frame + before) - before) / rate_hz
-        wanted = np.arange(to_hz * CLEAN_FRAME_MS // 1_000) / to_hz - _KERNEL_MS / 1_000
-        apart = wanted[None, :] - given[:, None]
+        ndarray = (np.arange(self._frame + before) - before) / rate_hz
+        wanted_vectors = np.arange(to_hz * CLEAN_FRAME_MS // 1_000) / to_hz - _KERNEL_MS / 1_000
+        apart = wanted_vectors[None, :] - ndarray[:, None]
         band = 0.9 * min(rate_hz, to_hz)
         reach = _KERNEL_MS / 1_000
         window = np.where(np.abs(apart) < reach, np.cos(np.pi * apart / reach / 2) ** 2, 0)
@@ -131,11 +135,11 @@ class _Resampler:
         import numpy as np
 
         reach = len(self._last)
-        given = np.concatenate([self._last, samples.astype(np.float32)])
-        self._last = given[len(given) - reach :]
-        frames = np.lib.stride_tricks.sliding_window_view(given, reach + self._frame)[:: self._frame]
-        made: NDArray[np.int16] = np.rint(frames @ self._weights).clip(-32_768, 32_767).astype("<i2")
-        return made.reshape(-1)
+        ndarray = np.concatenate([self._last, samples.astype(np.float32)])
+        self._last = ndarray[len(ndarray) - reach :]
+        frames = np.lib.stride_tricks.sliding_window_view(ndarray, reach + self._frame)[:: self._frame]
+        nd_array: NDArray[np.int16] = np.rint(frames @ self._weights).clip(-32_768, 32_767).astype("<i2")
+        return nd_array.reshape(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,28 +181,28 @@ class TurnDetector:
         marks: list[TurnMark] = []
         data = self._rest + data
         frame = FRAME_MS * bytes_per_ms(kind)
-        whole = len(data) // frame * frame
-        self._rest = data[whole:]
+        whole_bytes = len(data) // frame * frame
+        self._rest = data[whole_bytes:]
         batch = BATCH_MS * bytes_per_ms(kind)
-        for start in range(0, whole, batch):
-            heard = narrowed(data[start : min(start + batch, whole)], kind)
-            for at in range(0, len(heard), FRAME_BYTES):
-                voiced = self._vad.is_speech(heard[at : at + FRAME_BYTES], 8_000)
+        for start in range(0, whole_bytes, batch):
+            narrow_audio = narrowed(data[start : min(start + batch, whole_bytes)], kind)
+            for at in range(0, len(narrow_audio), FRAME_BYTES):
+                is_voiced = self._vad.is_speech(narrow_audio[at : at + FRAME_BYTES], 8_000)
                 self.at_ms += FRAME_MS
-                if (mark := self._next(voiced)) is not None:
+                if (mark := self._next(is_voiced)) is not None:
                     marks.append(mark)
         return marks
 
-    def _next(self, voiced: bool) -> TurnMark | None:
+    def _next(self, is_voiced: bool) -> TurnMark | None:
         """What the frame that ends at ``at_ms`` means."""
         if not self.speaking:
-            self._voiced_ms = self._voiced_ms + FRAME_MS if voiced else 0
+            self._voiced_ms = self._voiced_ms + FRAME_MS if is_voiced else 0
             if self._voiced_ms < ONSET_MS:
                 return None
             self.speaking, self._turn_ms, self._silent_ms = True, ONSET_MS, 0
             return TurnMark(True, self.at_ms - ONSET_MS)
         self._turn_ms += FRAME_MS
-        self._silent_ms = 0 if voiced else self._silent_ms + FRAME_MS
+        self._silent_ms = 0 if is_voiced else self._silent_ms + FRAME_MS
         if self._silent_ms < self._silence_ms and self._turn_ms < MAX_TURN_MS:
             return None
         self.speaking, self._voiced_ms = False, 0

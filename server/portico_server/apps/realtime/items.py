@@ -20,7 +20,7 @@ ROOT: Final = "root"
 
 
 def _part(*kinds: str, **properties: BodyField) -> BodyField:
-    return fields.closed({"type": fields.choice(*kinds), **properties}, required=("type",))
+    return fields.closed({"type": fields.choice(*kinds), **properties}, required_fields=("type",))
 
 
 _TEXT: Final = fields.text()
@@ -48,15 +48,15 @@ _NEEDED: Final = {
 
 
 def _parts(role: str, value: Any, at: str) -> None:
-    known = _PARTS[role]
-    for number, one in enumerate(value):
+    body_fields = _PARTS[role]
+    for number, part in enumerate(value):
         path = f"{at}[{number}]"
-        kind = one.get("type") if isinstance(one, dict) else None
-        if isinstance(kind, str) and kind not in known:
-            not_one_of(f"{path}.type", kind, known)
-        known[kind if isinstance(kind, str) else next(iter(known))].check(one, path)
-        if one.get(_NEEDED[one["type"]]) is None:
-            missing(f"{path}.{_NEEDED[one['type']]}")
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(kind, str) and kind not in body_fields:
+            not_one_of(f"{path}.type", kind, body_fields)
+        body_fields[kind if isinstance(kind, str) else next(iter(body_fields))].check(part, path)
+        if part.get(_NEEDED[part["type"]]) is None:
+            missing(f"{path}.{_NEEDED[part['type']]}")
 
 
 _ANY_LIST: Final = fields.items(fields.anything(), "a list of content parts")
@@ -69,14 +69,15 @@ _COMMON: Final = {
 _ITEM: Final = fields.by_type(
     {
         "message": fields.closed(
-            {**_COMMON, "role": fields.choice(*_PARTS), "content": _ANY_LIST}, required=("role", "content")
+            {**_COMMON, "role": fields.choice(*_PARTS), "content": _ANY_LIST},
+            required_fields=("role", "content"),
         ),
         "function_call": fields.closed(
             {**_COMMON, "name": fields.name(), "call_id": fields.name(), "arguments": _TEXT},
-            required=("name", "arguments"),
+            required_fields=("name", "arguments"),
         ),
         "function_call_output": fields.closed(
-            {**_COMMON, "call_id": fields.name(), "output": _TEXT}, required=("call_id", "output")
+            {**_COMMON, "call_id": fields.name(), "output": _TEXT}, required_fields=("call_id", "output")
         ),
         "mcp_approval_response": fields.closed(
             {
@@ -85,7 +86,7 @@ _ITEM: Final = fields.by_type(
                 "approve": fields.boolean(),
                 "reason": _TEXT,
             },
-            required=("approval_request_id", "approve"),
+            required_fields=("approval_request_id", "approve"),
         ),
     }
 )
@@ -94,15 +95,15 @@ _ITEM: Final = fields.by_type(
 def read_item(value: Any, at: str) -> Item:
     """An item that a client sends, whole. Raises `InvalidRequest` with the path below ``at``."""
     _ITEM.check(value, at)
-    given = {name: found for name, found in value.items() if found is not None}
-    kind = given["type"]
+    given_fields = {name: field_value for name, field_value in value.items() if field_value is not None}
+    kind = given_fields["type"]
     if kind == "message":
-        _parts(given["role"], given["content"], f"{at}.content")
-    item_id = given.get("id") or new_id("item_")
+        _parts(given_fields["role"], given_fields["content"], f"{at}.content")
+    item_id = given_fields.get("id") or new_id("item_")
     if len(item_id) > MAX_ID_CHARS or item_id == ROOT:
         raise InvalidRequest(
             f"'{at}.id' must have at most {MAX_ID_CHARS} characters, and not be '{ROOT}'.", param=f"{at}.id"
         )
     if kind == "function_call":
-        given.setdefault("call_id", new_id("call_"))
-    return {**given, "id": item_id, "object": "realtime.item", "status": "completed"}
+        given_fields.setdefault("call_id", new_id("call_"))
+    return {**given_fields, "id": item_id, "object": "realtime.item", "status": "completed"}

@@ -16,24 +16,24 @@ NO_OUTPUT: Final = "There is no result yet."
 
 def to_input(items: Iterable[Item]) -> list[dict[str, Any]]:
     """The items as the input of a response: each output behind its call, and one for each call."""
-    listed = list(items)
-    outputs = {item["call_id"]: item for item in listed if item["type"] == "function_call_output"}
-    found: list[dict[str, Any]] = []
-    for item in listed:
+    item_list = list(items)
+    outputs = {item["call_id"]: item for item in item_list if item["type"] == "function_call_output"}
+    input_items: list[dict[str, Any]] = []
+    for item in item_list:
         kind = item["type"]
         if kind == "message":
             if item["content"]:
                 content = [_asked(part) for part in item["content"]]
-                found.append({"type": kind, "id": item["id"], "role": item["role"], "content": content})
+                input_items.append({"type": kind, "id": item["id"], "role": item["role"], "content": content})
         elif kind == "function_call" and item["status"] == "completed":
             call_id = item["call_id"]
-            said = outputs[call_id]["output"] if call_id in outputs else NO_OUTPUT
-            called = {"type": kind, "id": item["id"], "call_id": call_id, "name": item["name"]}
-            found.append({**called, "arguments": item["arguments"]})
-            found.append({"type": "function_call_output", "call_id": call_id, "output": said})
+            output_text = outputs[call_id]["output"] if call_id in outputs else NO_OUTPUT
+            call_item = {"type": kind, "id": item["id"], "call_id": call_id, "name": item["name"]}
+            input_items.append({**call_item, "arguments": item["arguments"]})
+            input_items.append({"type": "function_call_output", "call_id": call_id, "output": output_text})
         elif not kind.startswith("function_call"):
-            found.append(item)
-    return found
+            input_items.append(item)
+    return input_items
 
 
 def _asked(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,23 +43,23 @@ def _asked(part: Mapping[str, Any]) -> dict[str, Any]:
     return dict(part)
 
 
-def resolve_references(given: Sequence[Any], conversation: SessionItems, at: str) -> list[Item]:
+def resolve_references(references: Sequence[Any], conversation: SessionItems, at: str) -> list[Item]:
     """The ``input`` of a response: items, and references to those of the conversation by their ids."""
-    if len(given) > MAX_ITEMS:
-        wrong(at, f"has {len(given):,} items, more than {MAX_ITEMS:,}")
-    found = []
-    referred = 0
-    for number, one in enumerate(given):
+    if len(references) > MAX_ITEMS:
+        wrong(at, f"has {len(references):,} items, more than {MAX_ITEMS:,}")
+    resolved_items = []
+    referenced_bytes = 0
+    for number, reference in enumerate(references):
         path = f"{at}[{number}]"
-        if isinstance(one, dict) and one.get("type") == "item_reference":
-            _REFERENCE.check(one, path)
-            found.append(conversation.get(one["id"], f"{path}.id"))
-            referred += conversation.size(one["id"])
-            if referred > MAX_ITEMS_BYTES:
+        if isinstance(reference, dict) and reference.get("type") == "item_reference":
+            _REFERENCE.check(reference, path)
+            resolved_items.append(conversation.get(reference["id"], f"{path}.id"))
+            referenced_bytes += conversation.size(reference["id"])
+            if referenced_bytes > MAX_ITEMS_BYTES:
                 wrong(at, f"refers to more than {MAX_ITEMS_BYTES:,} bytes, each reference counted")
         else:
-            found.append(read_item(one, path))
-    return found
+            resolved_items.append(read_item(reference, path))
+    return resolved_items
 
 
-_REFERENCE: Final = fields.closed({"type": fields.text(), "id": fields.name()}, required=("id",))
+_REFERENCE: Final = fields.closed({"type": fields.text(), "id": fields.name()}, required_fields=("id",))

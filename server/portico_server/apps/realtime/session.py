@@ -142,21 +142,23 @@ class RealtimeSession:
             await asyncio.wait(tasks)
 
     async def _update(self, event: Mapping[str, Any]) -> None:
-        changed = config.updated(self._config.current, event["session"])
-        self._config.require_granted(changed, "session")
-        heard, before = changed["audio"]["input"], self._config.input
-        if heard["format"] != before["format"] and self._input.is_needed:
+        changed_config = config.updated(self._config.current, event["session"])
+        self._config.require_granted(changed_config, "session")
+        input_settings, before = changed_config["audio"]["input"], self._config.input
+        if input_settings["format"] != before["format"] and self._input.is_needed:
             wrong(
                 "session.audio.input.format",
                 "cannot be changed while sound is waiting: send input_audio_buffer.commit or input_audio_buffer.clear",
             )
-        named = config.transcription_of(changed).get("model")
-        if named is not None and named != self._config.transcription_model:
-            await self._transcriber.require_model(named)
-        self._config.change(changed, self._memory)
-        if any(heard[name] != before[name] for name in ("turn_detection", "format", "noise_reduction")):
+        model_name = config.transcription_of(changed_config).get("model")
+        if model_name is not None and model_name != self._config.transcription_model:
+            await self._transcriber.require_model(model_name)
+        self._config.change(changed_config, self._memory)
+        if any(
+            input_settings[name] != before[name] for name in ("turn_detection", "format", "noise_reduction")
+        ):
             await self._speech.configure()
-        if heard["turn_detection"] is None:
+        if input_settings["turn_detection"] is None:
             self._speech.forget_turn()
         await self._emit("session.updated", session=self._config.current)
 
@@ -196,9 +198,9 @@ class RealtimeSession:
         await self._emit("conversation.item.truncated", item_id=item["id"], content_index=0, audio_end_ms=end)
 
 
-def _event(*required: str, **properties: BodyField) -> BodyField:
+def _event(*required_fields: str, **properties: BodyField) -> BodyField:
     common = {"type": fields.text(), "event_id": BodyField(_event_id, {})}
-    return fields.closed({**common, **properties}, required=required)
+    return fields.closed({**common, **properties}, required_fields=required_fields)
 
 
 def _event_id(value: Any, path: str) -> None:

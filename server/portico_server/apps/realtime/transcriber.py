@@ -92,12 +92,12 @@ class Transcriber:
         )
 
     async def _write_down(self, item: Item, data: bytes, audio: Mapping[str, Any]) -> str | None:
-        told: list[str] = []
-        wanted = audio["transcription"] is not None or self._config.only_transcribes
+        deltas: list[str] = []
+        is_wanted = audio["transcription"] is not None or self._config.only_transcribes
 
         async def tell(delta: str) -> None:
-            if wanted:
-                told.append(delta)
+            if is_wanted:
+                deltas.append(delta)
                 await self._emit_part(item, delta)
 
         try:
@@ -114,8 +114,8 @@ class Transcriber:
             }
             await self._emit(f"{_TRANSCRIPTION}.failed", item_id=item["id"], content_index=0, error=failure)
             return None
-        if wanted:
-            if transcript.text and not told:
+        if is_wanted:
+            if transcript.text and not deltas:
                 await self._emit_part(item, transcript.text)
             await self.emit_transcript(item, transcript.text, duration_ms(data, audio["format"]["type"]))
         return transcript.text

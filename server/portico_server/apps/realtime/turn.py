@@ -20,7 +20,7 @@ class RealtimeTurn:
     says aloud is noted in the ``heard`` of the session.
     """
 
-    def __init__(self, asked: Config, context: SessionContext, *, aside: bool = False) -> None:
+    def __init__(self, config: Config, context: SessionContext, *, aside: bool = False) -> None:
         self.id = new_id("resp_")
         self.ended = False
         self.delivering = False
@@ -33,9 +33,9 @@ class RealtimeTurn:
         self._emit = context.emit
         self._heard = context.heard
         self._voices = context.voices
-        self._audio = asked["audio"]["output"]
-        self._aloud = asked["output_modalities"] == ["audio"]
-        self._items = TurnItems(self.id, conversation, self._emit, aloud=self._aloud)
+        self._audio = config["audio"]["output"]
+        self._aloud = config["output_modalities"] == ["audio"]
+        self._items = TurnItems(self.id, conversation, self._emit, is_spoken=self._aloud)
         self._sentences = Sentences()
         self._failure: Mapping[str, Any] | None = None
         self._response: dict[str, Any] = {
@@ -44,10 +44,10 @@ class RealtimeTurn:
             "status": "in_progress",
             "status_details": None,
             "conversation_id": None if conversation is None else conversation.id,
-            "output_modalities": asked["output_modalities"],
+            "output_modalities": config["output_modalities"],
             "audio": {"output": {name: self._audio[name] for name in ("format", "voice")}},
-            "max_output_tokens": asked["max_output_tokens"],
-            "metadata": asked.get("metadata"),
+            "max_output_tokens": config["max_output_tokens"],
+            "metadata": config.get("metadata"),
             "usage": None,
         }
 
@@ -125,21 +125,25 @@ class RealtimeTurn:
         length = duration_ms(sound, self._audio["format"]["type"])
         self.spoken_ms += length
         if self.conversation is not None and item_id in self.conversation:
-            ended = self._heard.setdefault(item_id, [])
-            ended.append(((ended[-1][0] if ended else 0) + length, sentence))
+            sentence_ends = self._heard.setdefault(item_id, [])
+            sentence_ends.append(((sentence_ends[-1][0] if sentence_ends else 0) + length, sentence))
 
     async def _arguments(self, event: Event) -> None:
         self._items.extend(event, event["delta"])
-        more = {"call_id": self._items.call_id(event), "delta": event["delta"]}
-        await self._items.emit(event["type"], event, **more)
+        event_fields = {"call_id": self._items.call_id(event), "delta": event["delta"]}
+        await self._items.emit(event["type"], event, **event_fields)
 
     async def _arguments_done(self, event: Event) -> None:
-        more = {"call_id": self._items.call_id(event), "name": event["name"], "arguments": event["arguments"]}
-        await self._items.emit(event["type"], event, **more)
+        event_fields = {
+            "call_id": self._items.call_id(event),
+            "name": event["name"],
+            "arguments": event["arguments"],
+        }
+        await self._items.emit(event["type"], event, **event_fields)
 
     async def _tool_arguments(self, event: Event) -> None:
-        more = {name: event[name] for name in ("delta", "arguments") if name in event}
-        await self._items.emit(event["type"], event, **more)
+        event_fields = {name: event[name] for name in ("delta", "arguments") if name in event}
+        await self._items.emit(event["type"], event, **event_fields)
 
     async def _tool(self, event: Event) -> None:
         if event in self._items:
@@ -169,14 +173,14 @@ class RealtimeTurn:
             details["reason"] = reason
         if self._failure is not None:
             details["error"] = self._failure
-        ended = {**self._response, "status": status, "output": self._items.output}
-        ended["status_details"] = None if status == "completed" else details
-        ended["usage"] = None if usage is None else _usage(usage)
-        await self._emit("response.done", response=ended)
+        response = {**self._response, "status": status, "output": self._items.output}
+        response["status_details"] = None if status == "completed" else details
+        response["usage"] = None if usage is None else _usage(usage)
+        await self._emit("response.done", response=response)
 
 
 def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
-    cached = usage["input_tokens_details"]["cached_tokens"]
+    cached_tokens = usage["input_tokens_details"]["cached_tokens"]
     return {
         "total_tokens": usage["total_tokens"],
         "input_tokens": usage["input_tokens"],
@@ -185,8 +189,8 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
             "text_tokens": usage["input_tokens"],
             "audio_tokens": 0,
             "image_tokens": 0,
-            "cached_tokens": cached,
-            "cached_tokens_details": {"text_tokens": cached, "audio_tokens": 0, "image_tokens": 0},
+            "cached_tokens": cached_tokens,
+            "cached_tokens_details": {"text_tokens": cached_tokens, "audio_tokens": 0, "image_tokens": 0},
         },
         "output_token_details": {"text_tokens": usage["output_tokens"], "audio_tokens": 0},
     }

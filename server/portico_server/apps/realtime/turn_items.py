@@ -16,17 +16,17 @@ _HIDDEN: Final = "reasoning"
 
 class TurnItems:
     """Sends the items of a response, and puts them into its ``conversation`` if it is in one. Their text is a
-    transcript if it is said ``aloud``.
+    transcript if it is said ``is_spoken``.
     """
 
     def __init__(
-        self, response_id: str, conversation: SessionItems | None, emit: Emit, *, aloud: bool
+        self, response_id: str, conversation: SessionItems | None, emit: Emit, *, is_spoken: bool
     ) -> None:
         self.output: list[Item] = []
         self._response_id = response_id
         self._conversation = conversation
         self._emit = emit
-        self._aloud = aloud
+        self._aloud = is_spoken
         self._places: dict[int, int] = {}
         """Where the items of the other API are in ``output``."""
         self._open: dict[str, list[str]] = {}
@@ -93,10 +93,10 @@ class TurnItems:
     def __contains__(self, event: Event) -> bool:
         return event["output_index"] in self._places
 
-    async def emit(self, kind: str, event: Event, **more: Any) -> None:
+    async def emit(self, kind: str, event: Event, **event_fields: Any) -> None:
         """Send an event about an item, if the client has that."""
         if event in self:
-            await self._emit(kind, **self.place(event), item_id=event["item_id"], **more)
+            await self._emit(kind, **self.place(event), item_id=event["item_id"], **event_fields)
 
     async def emit_part(self, event: Event) -> None:
         """Send that a part of a message begins or is whole."""

@@ -66,45 +66,45 @@ class RealtimeTurns:
 
     async def create(self, event: Mapping[str, Any]) -> None:
         """Begin the response that the client asks for. Raises `PorticoError`."""
-        asked = config.asked(self._config.current, event.get("response"))
-        self._config.require_granted(asked, "response")
+        response_config = config.asked(self._config.current, event.get("response"))
+        self._config.require_granted(response_config, "response")
         async with self.beginning:
-            aside = asked.get("conversation") == "none"
+            aside = response_config.get("conversation") == "none"
             self._require_no_other(aside)
             with config.inside("response"):
-                await self._require_speaker(asked)
+                await self._require_speaker(response_config)
             await self._transcriber.wait()  # a model is asked with what was said
             items = list(self._conversation)
-            if "input" in asked:
-                items = resolve_references(asked["input"], self._conversation, "response.input")
+            if "input" in response_config:
+                items = resolve_references(response_config["input"], self._conversation, "response.input")
             with config.inside("response"):
-                prepared = await self._prepare(asked, items)
+                response = await self._prepare(response_config, items)
             size = len(orjson.dumps(event.get("response")))
             self._context.memory.hold(size, "response")
-            turn = RealtimeTurn(asked, self._context, aside=aside)
+            turn = RealtimeTurn(response_config, self._context, aside=aside)
             await turn.begin()
-            self._start(turn, self._respond(turn, prepared), size)
+            self._start(turn, self._respond(turn, response), size)
 
     async def answer(self, listening: asyncio.Task[str | None] | None) -> None:
         """Begin the response to what somebody has said, or to silence. It is made once that is written down."""
-        asked = config.asked(self._config.current, None)
+        response_config = config.asked(self._config.current, None)
         self._require_no_other(aside=False)
-        turn = RealtimeTurn(asked, self._context)
+        turn = RealtimeTurn(response_config, self._context)
         await turn.begin()
-        self._start(turn, self._respond_to(turn, asked, listening))
+        self._start(turn, self._respond_to(turn, response_config, listening))
 
     async def cancel(self, event: Mapping[str, Any]) -> None:
         """Cancel the response that the client names, or the active one. Raises `InvalidRequest`."""
-        wanted = event.get("response_id")
+        response_id = event.get("response_id")
         turn = self.active
-        if wanted is not None:
-            turn = next((turn for turn in self._tasks if turn.id == wanted and not turn.ended), None)
+        if response_id is not None:
+            turn = next((turn for turn in self._tasks if turn.id == response_id and not turn.ended), None)
         if turn is None:
             raise InvalidRequest(
                 "There is no response that could be cancelled: none is being made"
-                + ("." if wanted is None else f" under the id '{wanted[:100]}'."),
+                + ("." if response_id is None else f" under the id '{response_id[:100]}'."),
                 code="response_cancel_not_active",
-                param=None if wanted is None else "response_id",
+                param=None if response_id is None else "response_id",
             )
         await self._cancel(turn, "client_cancelled")
 
@@ -140,12 +140,14 @@ class RealtimeTurns:
                 retry_after=1.0,
             )
 
-    async def _require_speaker(self, asked: Config) -> None:
-        if asked["output_modalities"] == ["audio"]:
-            await self._context.voices.able("speech", asked["audio"]["output"]["model"], "audio.output.model")
+    async def _require_speaker(self, asked_config: Config) -> None:
+        if asked_config["output_modalities"] == ["audio"]:
+            await self._context.voices.able(
+                "speech", asked_config["audio"]["output"]["model"], "audio.output.model"
+            )
 
-    async def _prepare(self, asked: Config, items: list[Item]) -> PreparedResponse:
-        return await self._responder.prepare(config.body_of(asked, to_input(items)), self._caller)
+    async def _prepare(self, asked_config: Config, items: list[Item]) -> PreparedResponse:
+        return await self._responder.prepare(config.body_of(asked_config, to_input(items)), self._caller)
 
     def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None], size: int = 0) -> None:
         """Make a response that has begun, and let go of ``size`` bytes that are held for it."""
@@ -161,23 +163,23 @@ class RealtimeTurns:
         task.add_done_callback(end)
 
     async def _respond_to(
-        self, turn: RealtimeTurn, asked: Config, listening: asyncio.Task[str | None] | None
+        self, turn: RealtimeTurn, asked_config: Config, listening: asyncio.Task[str | None] | None
     ) -> None:
         async with self._failing(turn):
             await self._transcriber.wait()
             if listening is not None and not listening.result():  # a cough, or it could not be written down
                 await turn.leave()
                 return
-            await self._require_speaker(asked)
-            prepared = await self._prepare(asked, list(self._conversation))
-            await self._deliver(turn, prepared)
+            await self._require_speaker(asked_config)
+            response = await self._prepare(asked_config, list(self._conversation))
+            await self._deliver(turn, response)
 
-    async def _respond(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
+    async def _respond(self, turn: RealtimeTurn, response: PreparedResponse) -> None:
         async with self._failing(turn):
-            await self._deliver(turn, prepared)
+            await self._deliver(turn, response)
 
-    async def _deliver(self, turn: RealtimeTurn, prepared: PreparedResponse) -> None:
-        async with aclosing(self._responder.stream(prepared, self._caller, lambda: True)) as batches:
+    async def _deliver(self, turn: RealtimeTurn, response: PreparedResponse) -> None:
+        async with aclosing(self._responder.stream(response, self._caller, lambda: True)) as batches:
             async for batch in batches:
                 await turn.take(batch)
                 if turn.cancelled_by:

@@ -70,8 +70,8 @@ class AnswerReader:
             return self.machine.arguments(piece.key, piece.arguments) if piece.arguments else []
         call.shown = True
         # Some models give no id, or one to all.
-        taken = any(other.id == call.id for other in self._calls.values() if other is not call)
-        if taken or not call.id:
+        is_taken = any(open_call.id == call.id for open_call in self._calls.values() if open_call is not call)
+        if is_taken or not call.id:
             call.id = new_id("call_")
         namespace, name = self.namespaces.get(call.name, ("", call.name))
         events = self.machine.call(piece.key, call.id, name, namespace)
@@ -80,8 +80,8 @@ class AnswerReader:
     @property
     def here(self) -> list[CalledTool]:
         """The calls that are to be done here, in order."""
-        found = sorted(self._calls.items())
-        return [CalledTool(call.id, call.name, call.arguments) for _key, call in found if not call.shown]
+        open_calls = sorted(self._calls.items())
+        return [CalledTool(call.id, call.name, call.arguments) for _key, call in open_calls if not call.shown]
 
     @property
     def asks_client(self) -> bool:

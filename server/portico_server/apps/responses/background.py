@@ -76,32 +76,32 @@ class BackgroundResponses:
         self._busy = busy
         self._turns = turns
         self._changed: dict[str, asyncio.Event] = {}
-        scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, shared=True, owned=True)
+        scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, is_shared=True, is_owned=True)
 
-    async def begin(self, prepared: PreparedResponse, caller: Principal) -> ResponseRow:
+    async def begin(self, response: PreparedResponse, caller: Principal) -> ResponseRow:
         """Write the request down and begin it; what this returns survives a crash."""
-        self._busy.require_free(prepared)
-        machine = prepared.machine
-        opening = machine.begin(queued=True)
+        self._busy.require_free(response)
+        machine = response.machine
+        opening = machine.begin(is_queued=True)
         machine.response["status"] = "queued"
-        ask = orjson.dumps(dict(prepared.ask.body)).decode()
-        row = row_of(prepared, caller, "", ask=ask)
+        ask = orjson.dumps(dict(response.ask.body)).decode()
+        row = row_of(response, caller, "", ask=ask)
         draft = {**machine.response, NUMBER: machine.number}
         row = replace(row, document=orjson.dumps(draft).decode())
-        events = _numbered(opening) if prepared.ask.stream else []
+        events = _numbered(opening) if response.ask.stream else []
 
         def write(connection: Any, new: runs.NewRun, *lease: Any) -> runs.RunRow:
-            started = runs.begin(connection, new, *lease)
+            run_row = runs.begin(connection, new, *lease)
             responses.begin(connection, replace(row, run_id=new.id))
             responses.append_events(connection, row.id, events)
-            return started
+            return run_row
 
         meter = self._runner.meter(caller)
         try:
-            with self._runner.admitted(prepared.ask.model, caller) as admission, binding():
-                await self._bind(prepared, caller)
+            with self._runner.admitted(response.ask.model, caller) as admission, binding():
+                await self._bind(response, caller)
                 run = await self._scheduler.begin(
-                    KIND, prepared.ask.model, {"response": row.id}, caller, write=write
+                    KIND, response.ask.model, {"response": row.id}, caller, write=write
                 )
                 admission.follow(run)
         except BaseException:
@@ -111,9 +111,9 @@ class BackgroundResponses:
         run.meter = meter
         return replace(row, run_id=run.id)
 
-    async def _bind(self, prepared: PreparedResponse, caller: Principal) -> None:
+    async def _bind(self, response: PreparedResponse, caller: Principal) -> None:
         """Note what the names of a request mean now. What means nothing yet is bound when it is first used."""
-        ask = prepared.ask
+        ask = response.ask
         keys = [ask.model]
         for tool in ask.tools:
             if isinstance(tool, FileSearchTool):
@@ -140,31 +140,31 @@ class BackgroundResponses:
     async def _made(self, row: ResponseRow, context: Context) -> None:
         draft: dict[str, Any] = orjson.loads(row.document)
         number, doing = draft.pop(NUMBER), draft.pop(DOING, None)
-        again = draft["status"] != "queued"
+        is_restarted = draft["status"] != "queued"
         draft["status"] = "in_progress"
         assert row.ask is not None
         mint = ItemIds(row.id)
         ask = read.read(orjson.loads(row.ask), mint)
         # Ids that an attempt before this one may have given are not given again.
-        mint.count += len(draft["output"]) + again * ATTEMPT_STRIDE_COUNT
+        mint.count += len(draft["output"]) + is_restarted * ATTEMPT_STRIDE_COUNT
         machine = EventBuilder(draft, mint, ask.include, output=draft["output"], number=number)
         try:
-            if again:
+            if is_restarted:
                 await self._database.write_soon(responses.rewind, row.id, number - 1)
-            prepared = await self._preparer.prepare(ask, row.id, mint, context.caller, machine=machine)
-            if again:
-                _require_repeatable(prepared.servable.card, row.id, doing)
+            response = await self._preparer.prepare(ask, row.id, mint, context.caller, machine=machine)
+            if is_restarted:
+                _require_repeatable(response.servable.card, row.id, doing)
             run = self._runner.get(context.run)
             if run is not None:
-                run.keeps_steps = _keeps_steps(prepared.servable.card)
-            with self._busy.alone(prepared):
-                work = ResponseWork(prepared, self._around, self._teller(prepared), self._noter(prepared))
+                run.keeps_steps = _keeps_steps(response.servable.card)
+            with self._busy.alone(response):
+                work = ResponseWork(response, self._around, self._teller(response), self._noter(response))
                 await work.note(None)
                 try:
-                    if _is_agent(prepared.servable.card):
-                        async with self._turns(prepared.servable.card.name, context) as ended:
+                    if _is_agent(response.servable.card):
+                        async with self._turns(response.servable.card.name, context) as end_turn:
                             await work.run(context)
-                            ended(work.usage)
+                            end_turn(work.usage)
                     else:
                         await work.run(context)
                 finally:
@@ -173,7 +173,7 @@ class BackgroundResponses:
                 number = machine.number
                 events = work.finish()
                 try:
-                    await self._finish(machine, events, prepared)
+                    await self._finish(machine, events, response)
                 except PorticoError:
                     machine.number = number  # nobody has seen those events
                     raise
@@ -181,9 +181,9 @@ class BackgroundResponses:
             await self._end(machine, machine.fail(error), stream=ask.stream)
             raise
 
-    def _teller(self, prepared: PreparedResponse) -> Emit:
+    def _teller(self, response: PreparedResponse) -> Emit:
         """Events are written before anybody sees them: so the next daemon knows all that was seen."""
-        response_id = prepared.machine.response["id"]
+        response_id = response.machine.response["id"]
 
         async def tell(events: Sequence[Event]) -> None:
             await self._database.write_soon(responses.append_events, response_id, _numbered(events))
@@ -192,10 +192,10 @@ class BackgroundResponses:
         async def keep_silent(_events: Sequence[Event]) -> None:
             """Nobody can ask for its events."""
 
-        return tell if prepared.ask.stream else keep_silent
+        return tell if response.ask.stream else keep_silent
 
-    def _noter(self, prepared: PreparedResponse) -> Note:
-        machine = prepared.machine
+    def _noter(self, response: PreparedResponse) -> Note:
+        machine = response.machine
 
         async def note(offer: OfferedTool | None) -> None:
             draft = {**machine.draft(), "status": "in_progress", NUMBER: machine.number}
@@ -210,12 +210,12 @@ class BackgroundResponses:
         return note
 
     async def _finish(
-        self, machine: EventBuilder, events: Sequence[Event], prepared: PreparedResponse
+        self, machine: EventBuilder, events: Sequence[Event], response: PreparedResponse
     ) -> None:
         """Write its end, and its items into its conversation. Raises what became of that."""
-        ask = prepared.ask
-        kept = await self._end(machine, events, stream=ask.stream, after=prepared.after)
-        require_kept(kept, ask.conversation)
+        ask = response.ask
+        outcome = await self._end(machine, events, stream=ask.stream, after=response.after)
+        require_kept(outcome, ask.conversation)
 
     async def _end(
         self, machine: EventBuilder, events: Sequence[Event], *, stream: bool, after: int | None = None
@@ -240,33 +240,33 @@ class BackgroundResponses:
         return self._followed(row, after)
 
     async def _followed(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
-        known = len(row.lost or ())
+        lost_count = len(row.lost or ())
         while True:
-            changed = self._changed.setdefault(row.id, asyncio.Event())
+            event = self._changed.setdefault(row.id, asyncio.Event())
             current = await self.settled(row)
-            found = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
-            if found:
+            numbered_events = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
+            if numbered_events:
                 # A response is taken up again after a crash: what follows ``after`` may not be what did before.
-                lost = await self._database.read(responses.lost_events, row.id)
-                _require_kept_events(lost[known:], after)
-                known = len(lost)
-                after = found[-1][0]
-                yield [data for _number, data in found]
+                lost_ranges = await self._database.read(responses.lost_events, row.id)
+                _require_kept_events(lost_ranges[lost_count:], after)
+                lost_count = len(lost_ranges)
+                after = numbered_events[-1][0]
+                yield [data for _number, data in numbered_events]
             elif current is None or current.status not in OPEN_STATUSES:
                 self._changed.pop(row.id, None)
                 return
             else:
                 try:
                     async with asyncio.timeout(POLL_INTERVAL_S):
-                        await changed.wait()
+                        await event.wait()
                 except TimeoutError:
                     continue
 
     def _wake_followers(self, response_id: str) -> None:
         """Whoever follows looks again."""
-        changed = self._changed.pop(response_id, None)
-        if changed is not None:
-            changed.set()
+        event = self._changed.pop(response_id, None)
+        if event is not None:
+            event.set()
 
     async def cancel(self, row: ResponseRow) -> None:
         """End one that has not ended."""
@@ -309,9 +309,9 @@ class BackgroundResponses:
         return await self._database.read(responses.get, row.id)
 
 
-def _require_kept_events(lost: Sequence[Sequence[int]], after: int) -> None:
+def _require_kept_events(lost_ranges: Sequence[Sequence[int]], after: int) -> None:
     """Raise `Conflict` if the event ``after`` is among those that a crash took and that were made again."""
-    for start, end in lost:
+    for start, end in lost_ranges:
         if start < after <= end:
             raise Conflict(
                 f"The daemon stopped after event {start}, and has made what followed again. Discard what came "
@@ -339,9 +339,9 @@ def _require_repeatable(card: Card, response_id: str, doing: str | None) -> None
     """Raise `EngineFailed` if what was cut off may have had an effect that must not be had twice."""
     if doing is None and (card.labels.get("app") != "flow" or _keeps_steps(card)):
         return
-    what = f"'{doing}' was running" if doing else f"the app '{card.name}' was at work"
+    activity = f"'{doing}' was running" if doing else f"the app '{card.name}' was at work"
     raise EngineFailed(
-        f"The daemon ended while {what}, which may have had an effect; the response '{response_id}' was not begun "
+        f"The daemon ended while {activity}, which may have had an effect; the response '{response_id}' was not begun "
         "again. Look what was done, and ask again.",
         code="effect_unknown",
     )

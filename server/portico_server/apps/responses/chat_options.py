@@ -18,16 +18,16 @@ def chat_options(
 ) -> dict[str, Any]:
     """The options of the chat, with the tools that the model may call; ``functions``: of those of the client, these."""
     choice = ask.choice
-    allowed = choice.allowed
+    allowed_tools = choice.allowed
     tools = [
         function_json(tool)
         for tool in (ask.functions if functions is None else functions)
-        if allowed is None or ("function", "", tool.name) in allowed
+        if allowed_tools is None or ("function", "", tool.name) in allowed_tools
     ]
-    wanted = [offer for offer in offers if _among(offer, choice, first=first)]
+    offered_tools = [offer for offer in offers if _among(offer, choice, first=first)]
     if choice.kind == "mcp" and first:  # a server without one of its tools: any of them, and nothing else
         tools = []
-    tools += [offer.to_json() for offer in wanted]
+    tools += [offer.to_json() for offer in offered_tools]
     options = dict(ask.options)
     if not tools:
         options.pop("parallel_tool_calls", None)
@@ -36,11 +36,11 @@ def chat_options(
     if choice.mode == "none" or not first:
         options["tool_choice"] = "none" if choice.mode == "none" else "auto"
     elif choice.kind == "function":
-        named = next((tool for tool in ask.functions if tool.name == choice.name), None)
-        name = choice.name if named is None else named.spoken
+        function_tool = next((tool for tool in ask.functions if tool.name == choice.name), None)
+        name = choice.name if function_tool is None else function_tool.spoken
         options["tool_choice"] = {"type": "function", "function": {"name": name}}
-    elif len(wanted) == 1 and choice.kind:
-        options["tool_choice"] = {"type": "function", "function": {"name": wanted[0].function}}
+    elif len(offered_tools) == 1 and choice.kind:
+        options["tool_choice"] = {"type": "function", "function": {"name": offered_tools[0].function}}
     elif choice.mode != "auto":
         options["tool_choice"] = choice.mode
     return options

@@ -17,10 +17,10 @@ def file_citations(
     ``all_of_them``: those that it does not point at too, behind its last character, as an app answers with them.
     """
     by_rank = {passage.rank: passage for passage in passages}
-    found = [(at, number) for at, numbers in marks(text) for number in numbers if number in by_rank]
+    citations = [(at, number) for at, numbers in marks(text) for number in numbers if number in by_rank]
     if all_of_them:
-        pointed = {number for _at, number in found}
-        found += [(len(text), number) for number in by_rank if number not in pointed]
+        cited_numbers = {number for _at, number in citations}
+        citations += [(len(text), number) for number in by_rank if number not in cited_numbers]
     return [
         {
             "type": "file_citation",
@@ -28,5 +28,5 @@ def file_citations(
             "file_id": by_rank[number].file_id,
             "filename": by_rank[number].filename,
         }
-        for at, number in found
+        for at, number in citations
     ]

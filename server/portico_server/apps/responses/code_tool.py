@@ -43,15 +43,15 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
     )
 
 
-async def place_of(bench: ToolContext, named: str, at: str, *, fresh: bool) -> Place:
+async def place_of(bench: ToolContext, container_id: str, at: str, *, fresh: bool) -> Place:
     """The container that a tool names, or the last one of the conversation if that is still there, or a new one.
 
     Raises `NotFound` for a name that means none.
     """
     containers, caller = bench.around.containers, bench.context.caller
-    if named:
+    if container_id:
         try:
-            await containers.skills(named, caller)
+            await containers.skills(container_id, caller)
         except NotFound as error:
             raise NotFound(error.message, code=error.code, param=at) from error
     elif not fresh and not bench.container:
@@ -62,9 +62,9 @@ async def place_of(bench: ToolContext, named: str, at: str, *, fresh: bool) -> P
                 bench.container = last
 
     async def place() -> str:
-        if not named and not bench.container:
+        if not container_id and not bench.container:
             bench.container = await containers.automatic(caller)
-        return named or bench.container
+        return container_id or bench.container
 
     return place
 
@@ -105,28 +105,28 @@ async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, st
     ]
     # Code that raised has run all the same; without an outcome it has not.
     status = "failed" if result.is_error and result.structured is None else "completed"
-    completed = machine.tell(index, "response.code_interpreter_call.completed")
-    done = machine.done(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
-    await bench.emit([completed, done])
+    completed_event = machine.tell(index, "response.code_interpreter_call.completed")
+    done_event = machine.done(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
+    await bench.emit([completed_event, done_event])
 
 
 async def uploaded(bench: ToolContext, file_ids: Sequence[str], at: str) -> list[dict[str, str]]:
     """Uploaded files as the tools that run code take them. Raises `NotFound`, `TooLarge`."""
-    found = []
+    files = []
     room = MAX_FILES_BYTES
     for number, file_id in enumerate(file_ids):
         name, data = await bench.around.uploads.read(
             file_id, bench.context.caller, limit=room, param=f"{at}[{number}]"
         )
         room -= len(data)
-        found.append({"name": name.rpartition("/")[2], "base64": base64.b64encode(data).decode()})
-    return found
+        files.append({"name": name.rpartition("/")[2], "base64": base64.b64encode(data).decode()})
+    return files
 
 
-def made_notes(text: str, made: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
+def made_notes(text: str, artifacts: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
     """The files that code made, as annotations of a text: where it names one, otherwise at the end."""
     notes = []
-    for artifact, container in made:
+    for artifact, container in artifacts:
         start = text.find(artifact.name)
         end = len(text) if start < 0 else start + len(artifact.name)
         notes.append(
@@ -143,7 +143,9 @@ def made_notes(text: str, made: Sequence[tuple[Artifact, str]]) -> list[dict[str
 
 
 def _logs(result: ToolResult) -> str:
-    known = result.structured
-    if known is None:
+    outcome = result.structured
+    if outcome is None:
         return result.text
-    return "\n".join(text for text in (known["output"].rstrip("\n"), known["value"], known["error"]) if text)
+    return "\n".join(
+        text for text in (outcome["output"].rstrip("\n"), outcome["value"], outcome["error"]) if text
+    )

@@ -51,12 +51,12 @@ def opened(content: str) -> CompactedConversation | None:
     if not content.startswith(SEAL):
         return None
     try:
-        found = orjson.loads(base64.urlsafe_b64decode(content.removeprefix(SEAL)))
+        document = orjson.loads(base64.urlsafe_b64decode(content.removeprefix(SEAL)))
     except (binascii.Error, ValueError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         return None
-    summary, items, keeps = found.get("summary"), found.get("items"), found.get("keeps")
+    summary, items, keeps = document.get("summary"), document.get("items"), document.get("keeps")
     if not (isinstance(summary, str) and isinstance(items, list) and isinstance(keeps, bool)):
         return None
     return CompactedConversation(summary, items, keeps)
@@ -70,12 +70,15 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     last = next((n for n in range(len(items) - 1, -1, -1) if items[n]["type"] == "compaction"), None)
     if last is None:
         return items
-    held = opened(items[last]["encrypted_content"])
-    if held is None:
+    compacted_conversation = opened(items[last]["encrypted_content"])
+    if compacted_conversation is None:
         return items[last + 1 :]
-    kept = requests_among(window(items[:last])) if held.keeps else []
-    alone = {**items[last], "encrypted_content": CompactedConversation(held.summary, keeps=True).sealed()}
-    return [*kept, alone, *held.items, *items[last + 1 :]]
+    kept_requests = requests_among(window(items[:last])) if compacted_conversation.keeps else []
+    sealed_item = {
+        **items[last],
+        "encrypted_content": CompactedConversation(compacted_conversation.summary, keeps=True).sealed(),
+    }
+    return [*kept_requests, sealed_item, *compacted_conversation.items, *items[last + 1 :]]
 
 
 def requests_among(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,7 +90,7 @@ def quoted(items: Sequence[dict[str, Any]], max_chars: int) -> str:
     """What the user wrote among items, the newest as far as there is room for so many characters: a small model writes
     poor notes, and these words cost nothing.
     """
-    found: list[str] = []
+    quoted_lines: list[str] = []
     for item in reversed(items):
         if item["type"] != "message" or item["role"] != "user":
             continue
@@ -96,38 +99,38 @@ def quoted(items: Sequence[dict[str, Any]], max_chars: int) -> str:
         if max_chars < 0:
             break
         if text:
-            found.append(f"- {text}")
-    return "\n".join(["The user wrote:", *reversed(found)]) if found else ""
+            quoted_lines.append(f"- {text}")
+    return "\n".join(["The user wrote:", *reversed(quoted_lines)]) if quoted_lines else ""
 
 
 def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
     """Where a conversation can be cut in two, so that no call is parted from what it gave: before a message of the
     user, and before the first of some calls.
     """
-    found = []
+    cut_points = []
     for number in range(1, len(items)):
         item, before = items[number], items[number - 1]
         calls = item["type"] == "function_call" and before["type"] not in ("function_call", "reasoning")
         if calls or (item["type"] == "message" and item["role"] != "assistant"):
-            found.append(number)
+            cut_points.append(number)
     # What begins with a summary alone would only be summed up once more.
-    return [number for number in found if number > 1 or items[0]["type"] != "compaction"]
+    return [number for number in cut_points if number > 1 or items[0]["type"] != "compaction"]
 
 
 def as_user_text(content: str) -> str:
     """A compaction item as the model reads it."""
-    held = opened(content)
-    return f"{_HEAD}\n{held.summary}\n{_TAIL}" if held is not None else ""
+    compacted_conversation = opened(content)
+    return f"{_HEAD}\n{compacted_conversation.summary}\n{_TAIL}" if compacted_conversation is not None else ""
 
 
 def joined(messages: Sequence[Message]) -> list[Message]:
     """Messages of the user that follow each other as one: many templates want turns."""
-    found: list[Message] = []
+    found_messages: list[Message] = []
     for message in messages:
-        last = found[-1] if found else {}
-        both = (last.get("content"), message.get("content"))
-        if last.get("role") == message["role"] == "user" and all(isinstance(text, str) for text in both):
-            found[-1] = {**last, "content": "\n\n".join(str(text) for text in both)}
+        last = found_messages[-1] if found_messages else {}
+        contents = (last.get("content"), message.get("content"))
+        if last.get("role") == message["role"] == "user" and all(isinstance(text, str) for text in contents):
+            found_messages[-1] = {**last, "content": "\n\n".join(str(text) for text in contents)}
         else:
-            found.append(message)
-    return found
+            found_messages.append(message)
+    return found_messages

@@ -71,18 +71,18 @@ class Compactor:
         body["max_tokens"] = min(LONG, max(SHORT, guess(messages) // 2))
         request = Relay("chat/completions", body)
         async with charged(self.context, self.servable, request) as spend:
-            relayed = await self.model.relay(request, self.context)
+            relay_response = await self.model.relay(request, self.context)
             parts: list[str] = []
             try:
-                async for chunk in relayed.chunks:
+                async for chunk in relay_response.chunks:
                     parts += [piece.text for piece in pieces(chunk) if isinstance(piece, TextPiece)]
             finally:
-                close = getattr(relayed.chunks, "aclose", None)
+                close = getattr(relay_response.chunks, "aclose", None)
                 if close is not None:
                     await close()
-                spend(relayed)
-        self.usage += relayed.usage
-        await self.context.emit(relayed.usage)
+                spend(relay_response)
+        self.usage += relay_response.usage
+        await self.context.emit(relay_response.usage)
         text = "".join(parts).strip()
         if not text:
             raise EngineFailed(
@@ -98,14 +98,14 @@ async def size_of(messages: Sequence[Message], name: str, context: Context) -> i
     so many.
     """
     try:
-        found = await context.call(name, Tokenize(messages=tuple(messages)))
+        tokenized = await context.call(name, Tokenize(messages=tuple(messages)))
     except PorticoError as error:
         if error.code not in ("tokens_unsupported", "string_above_max_length"):
             raise
         return guess(messages)
-    if not isinstance(found, TokenizedText):
+    if not isinstance(tokenized, TokenizedText):
         raise PorticoError(f"'{name}' answered a request for tokens with something else.")
-    return len(found.ids)
+    return len(tokenized.ids)
 
 
 def guess(messages: Sequence[Message]) -> int:

@@ -17,10 +17,10 @@ class ConversationLocks:
         self._names: set[str] = set()
 
     @contextmanager
-    def alone(self, prepared: PreparedResponse) -> Iterator[None]:
+    def alone(self, response: PreparedResponse) -> Iterator[None]:
         """Hold the conversation of a request, if it has one. Raises `Conflict` if it is held."""
-        name = prepared.ask.conversation if prepared.after is not None else ""
-        self.require_free(prepared)
+        name = response.ask.conversation if response.after is not None else ""
+        self.require_free(response)
         if name:
             self._names.add(name)
         try:
@@ -28,10 +28,10 @@ class ConversationLocks:
         finally:
             self._names.discard(name)
 
-    def require_free(self, prepared: PreparedResponse) -> None:
+    def require_free(self, response: PreparedResponse) -> None:
         """Raise `Conflict` if the conversation of a request is held."""
-        name = prepared.ask.conversation
-        if name in self._names and prepared.after is not None:
+        name = response.ask.conversation
+        if name in self._names and response.after is not None:
             raise Conflict(
                 f"Another response is being made in the conversation '{name}'. Try again when it is there.",
                 code="conversation_locked",
@@ -39,15 +39,15 @@ class ConversationLocks:
             )
 
 
-def require_kept(kept: SaveOutcome, name: str) -> None:
+def require_kept(save_outcome: SaveOutcome, name: str) -> None:
     """Raise what became of the conversation ``name``, if a response could not be put at the end."""
-    if kept == "gone":
+    if save_outcome == "gone":
         raise NotFound(
             f"The conversation '{name}' was removed while the response was made; it is not kept.",
             code="conversation_not_found",
             param="conversation",
         )
-    if kept == "changed":
+    if save_outcome == "changed":
         raise Conflict(
             f"The conversation '{name}' was changed while the response was made; it is not kept. Ask again.",
             code="conversation_changed",

@@ -47,11 +47,13 @@ class ConversationStore:
         """Begin one with the ``metadata`` and ``items`` of a request. Raises `InvalidRequest`."""
         _require_known(body, ("metadata", "items"))
         now = time.time()
-        checked = metadata(body.get("metadata") or {})
-        row = ConversationRow(new_id("conv_"), caller.id, checked, 0, now, now)
-        made = _read(body.get("items") or [])
-        await self._quota.admit(self._database, caller.id, sum(map(json_bytes, (checked, *made))))
-        await self._database.write(rows.add, row, made)
+        checked_metadata = metadata(body.get("metadata") or {})
+        row = ConversationRow(new_id("conv_"), caller.id, checked_metadata, 0, now, now)
+        new_items = _read(body.get("items") or [])
+        await self._quota.admit(
+            self._database, caller.id, sum(map(json_bytes, (checked_metadata, *new_items)))
+        )
+        await self._database.write(rows.add, row, new_items)
         return row
 
     async def get(self, conversation_id: str, caller: Principal) -> ConversationRow:
@@ -73,9 +75,9 @@ class ConversationStore:
         _require_known(body, ("metadata",))
         if body.get("metadata") is None:
             missing("metadata")
-        checked = metadata(body["metadata"])
-        await self._quota.admit(self._database, row.owner, json_bytes(checked))
-        await self._database.write(rows.describe, row.id, checked)
+        checked_metadata = metadata(body["metadata"])
+        await self._quota.admit(self._database, row.owner, json_bytes(checked_metadata))
+        await self._database.write(rows.describe, row.id, checked_metadata)
         return await self.get(conversation_id, caller)
 
     async def delete(self, conversation_id: str, caller: Principal) -> None:
@@ -89,31 +91,33 @@ class ConversationStore:
         _require_known(body, ("items",))
         if body.get("items") is None:
             missing("items")
-        made = _read(body["items"])
-        await self._quota.admit(self._database, row.owner, sum(map(json_bytes, made)))
-        if await self._database.write(rows.extend, row.id, made) == "gone":
+        new_items = _read(body["items"])
+        await self._quota.admit(self._database, row.owner, sum(map(json_bytes, new_items)))
+        if await self._database.write(rows.extend, row.id, new_items) == "gone":
             await self.get(conversation_id, caller)
-        return made
+        return new_items
 
     async def page(
         self, conversation_id: str, caller: Principal, *, after: str | None, limit: int, descending: bool
     ) -> ItemPage:
         """Up to ``limit`` items beyond ``after``. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
-        found = await self._database.read(rows.page, row.id, after=after, limit=limit, descending=descending)
-        if found is None:
+        item_page = await self._database.read(
+            rows.page, row.id, after=after, limit=limit, descending=descending
+        )
+        if item_page is None:
             raise _no_item(str(after), "after")
-        texts, more = found
-        return ItemPage([orjson.loads(text) for text in texts], more)
+        texts, has_more = item_page
+        return ItemPage([orjson.loads(text) for text in texts], has_more)
 
     async def item(self, conversation_id: str, item_id: str, caller: Principal) -> Item:
         """One item. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
-        found = await self._database.read(rows.item, row.id, item_id)
-        if found is None:
+        item_text = await self._database.read(rows.item, row.id, item_id)
+        if item_text is None:
             raise _no_item(item_id, "item_id")
-        made: Item = orjson.loads(found)
-        return made
+        item: Item = orjson.loads(item_text)
+        return item
 
     async def remove(self, conversation_id: str, item_id: str, caller: Principal) -> ConversationRow:
         """Take one item out. Raises `NotFound`."""
@@ -124,19 +128,19 @@ class ConversationStore:
 
 
 def _read(value: Any) -> list[Item]:
-    listed = json_values.items(value, "items", "a list of items")
-    if len(listed) > MAX_ADDED_ITEMS:
-        wrong("items", f"has {len(listed)} items; at most {MAX_ADDED_ITEMS} are taken at a time")
-    made = items.read(listed, ItemIds(), "items")
-    for number, item in enumerate(made):
+    item_list = json_values.items(value, "items", "a list of items")
+    if len(item_list) > MAX_ADDED_ITEMS:
+        wrong("items", f"has {len(item_list)} items; at most {MAX_ADDED_ITEMS} are taken at a time")
+    new_items = items.read(item_list, ItemIds(), "items")
+    for number, item in enumerate(new_items):
         if item["type"] == "item_reference":
             wrong(f"items[{number}].type", "is 'item_reference', which a conversation does not hold")
-    return made
+    return new_items
 
 
-def _require_known(body: Mapping[str, Any], known: Sequence[str]) -> None:
+def _require_known(body: Mapping[str, Any], known_names: Sequence[str]) -> None:
     for name in body:
-        if name not in known:
+        if name not in known_names:
             raise InvalidRequest(
                 f"Unknown parameter: '{name[:100]}'.", code="unknown_parameter", param=name[:100]
             )

@@ -67,10 +67,10 @@ class EventBuilder:
         """The response with what is whole of it, for who continues with it after a crash."""
         return {**self.response, "output": [item for item in self.output if item.get("status") not in OPEN]}
 
-    def begin(self, *, queued: bool = False) -> list[Event]:
+    def begin(self, *, is_queued: bool = False) -> list[Event]:
         """The first events."""
         events = []
-        if queued:
+        if is_queued:
             self.response["status"] = "queued"
             events += [self._whole("response.created"), self._whole("response.queued")]
             self.response["status"] = "in_progress"
@@ -139,9 +139,9 @@ class EventBuilder:
         """The message that is open, and the events that open it."""
         if isinstance(self._open, OpenMessage) and self._open.refusing == refusing:
             return self._open, []
-        settled = self.settle()
+        settled_events = self.settle()
         self._open = message = OpenMessage(self, self.annotate, refusing=refusing)
-        return message, [*settled, *message.begin()]
+        return message, [*settled_events, *message.begin()]
 
     def thought(self, piece: str) -> list[Event]:
         """A piece of what the model thinks before it answers."""
@@ -181,9 +181,9 @@ class EventBuilder:
         """Add fields to an item that has begun."""
         self.output[index] = {**self.output[index], **changes}
 
-    def tell(self, index: int, kind: str, **more: Any) -> Event:
+    def tell(self, index: int, kind: str, **event_fields: Any) -> Event:
         """An event about an item that has begun."""
-        return self._event(kind, **self._at(index), **more)
+        return self._event(kind, **self._at(index), **event_fields)
 
     def done(self, index: int, **changes: Any) -> Event:
         """An item is whole."""
@@ -197,9 +197,9 @@ class EventBuilder:
     def _whole(self, kind: str) -> Event:
         return self._event(kind, response=self.snapshot())
 
-    def _event(self, kind: str, **more: Any) -> Event:
+    def _event(self, kind: str, **event_fields: Any) -> Event:
         self.number += 1
-        return {"type": kind, "sequence_number": self.number - 1, **more}
+        return {"type": kind, "sequence_number": self.number - 1, **event_fields}
 
 
 def status_after(finish_reason: str) -> str:

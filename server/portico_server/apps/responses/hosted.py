@@ -60,13 +60,13 @@ async def use(bench: ToolContext, call: CalledTool) -> str | None:
     """Do what the model asks for; what goes wrong is told to it. A sentence if there is no such tool."""
     offer = bench.offers.get(call.name)
     if offer is None:
-        known = ", ".join(name for name in bench.offers if name not in bench.hidden) or "none"
-        return f"There is no tool '{call.name}'.{nearest(call.name, bench.offers)} Tools are: {known}."
+        tool_names = ", ".join(name for name in bench.offers if name not in bench.hidden) or "none"
+        return f"There is no tool '{call.name}'.{nearest(call.name, bench.offers)} Tools are: {tool_names}."
     await bench.context.emit(ToolCalled(call.id, call.name, call.arguments))
     await offer.use(call, _arguments(call.arguments))
     item = bench.machine.output[-1]
-    failed = item.get("status") == "failed"
-    await bench.context.emit(ToolReturned(call.id, call.name, str(item.get(MODEL_OUTPUT, "")), failed))
+    has_failed = item.get("status") == "failed"
+    await bench.context.emit(ToolReturned(call.id, call.name, str(item.get(MODEL_OUTPUT, "")), has_failed))
     return None
 
 

@@ -35,16 +35,16 @@ async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
             param=f"{at}.server_url",
         )
     cards = await bench.around.registry.cards(bench.context.caller, "tool")
-    offered = [card for card in cards if _is_of(card, tool) and _is_allowed(card, tool)]
-    for card in offered:
+    offered_cards = [card for card in cards if _is_of(card, tool) and _is_allowed(card, tool)]
+    for card in offered_cards:
         offer = _offer(bench, tool, card)
         bench.tools[tool.label, offer.name] = offer
         bench.offers.setdefault(offer.function, offer)
     if not any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in bench.before):
-        await _list(bench, tool, offered)
+        await _list(bench, tool, offered_cards)
 
 
-async def _list(bench: ToolContext, tool: McpTool, offered: Sequence[Card]) -> None:
+async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> None:
     """Tell the client once which tools a server has."""
     machine = bench.machine
     if any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in machine.output):
@@ -58,7 +58,7 @@ async def _list(bench: ToolContext, tool: McpTool, offered: Sequence[Card]) -> N
             "input_schema": dict(card.input_schema or NO_ARGUMENTS),
             "annotations": {"read_only": card.labels.get("read_only") is True},
         }
-        for card in offered
+        for card in cards
     ]
     error = None if tools else f"'{tool.label}' offers no tool that this key may call, or does not run now."
     events += [
@@ -72,11 +72,11 @@ async def _list(bench: ToolContext, tool: McpTool, offered: Sequence[Card]) -> N
 def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
     name = _there(card, tool.label)
 
-    async def use(made: CalledTool, _arguments: Mapping[str, Any]) -> None:
+    async def use(called_tool: CalledTool, _arguments: Mapping[str, Any]) -> None:
         if tool.asks(name):
-            await _request(bench, offer, made.arguments)
+            await _request(bench, offer, called_tool.arguments)
         else:
-            await call(bench, offer, made.arguments)
+            await call(bench, offer, called_tool.arguments)
 
     offer = OfferedTool(
         name if name not in bench.offers else card.name,
@@ -102,13 +102,18 @@ async def _request(bench: ToolContext, offer: OfferedTool, arguments: str) -> No
 
 
 async def call(
-    bench: ToolContext, offer: OfferedTool, arguments: str, *, approved: str | None = None
+    bench: ToolContext, offer: OfferedTool, arguments: str, *, approval_id: str | None = None
 ) -> None:
-    """Call a tool of a server, ``approved`` by that request if it had to be."""
+    """Call a tool of a server, ``approval_id`` by that request if it had to be."""
     machine = bench.machine
     item = {"id": machine.mint("mcp_"), "type": "mcp_call", "status": "in_progress", "name": offer.name}
-    more = {"server_label": offer.label, "approval_request_id": approved, "output": None, "error": None}
-    index, events = machine.add({**item, **more, "arguments": ""})
+    call_fields = {
+        "server_label": offer.label,
+        "approval_request_id": approval_id,
+        "output": None,
+        "error": None,
+    }
+    index, events = machine.add({**item, **call_fields, "arguments": ""})
     machine.change(index, arguments=arguments)
     events += [
         machine.tell(index, "response.mcp_call.in_progress"),
@@ -128,8 +133,8 @@ async def call(
         changes = {"status": "failed", "error": fault, MODEL_OUTPUT: f"The call failed: {text}"}
     else:
         changes = {"status": "completed", "output": text, MODEL_OUTPUT: text}
-    ended = machine.tell(index, f"response.mcp_call.{changes['status']}")
-    await bench.emit([ended, machine.done(index, **changes)])
+    end_event = machine.tell(index, f"response.mcp_call.{changes['status']}")
+    await bench.emit([end_event, machine.done(index, **changes)])
 
 
 def _is_of(card: Card, tool: McpTool) -> bool:

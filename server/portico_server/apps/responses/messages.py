@@ -36,22 +36,22 @@ Media = Mapping[str, str]
 def check_pairs(items: Sequence[Item]) -> None:
     """Every output has a call before it, every call an output: models refuse other conversations."""
     items = window(items)
-    called: dict[tuple[str, str], None] = {}
-    answered: set[tuple[str, str]] = set()
+    open_calls: dict[tuple[str, str], None] = {}
+    answered_calls: set[tuple[str, str]] = set()
     for item in items:
         kind, call_id = item["type"], item.get("call_id")
         if kind in CALLS and call_id:
-            called[CALLS[kind], call_id] = None
+            open_calls[CALLS[kind], call_id] = None
         elif kind in CALLS.values() and call_id:
-            if (kind, call_id) not in called:
+            if (kind, call_id) not in open_calls:
                 raise InvalidRequest(
                     f"No tool call found for {_said(kind)} with call_id {call_id}. Send the call "
                     "before it, or 'previous_response_id' of the response that made it.",
                     param="input",
                 )
-            answered.add((kind, call_id))
-    for kind, call_id in called:
-        if (kind, call_id) not in answered:
+            answered_calls.add((kind, call_id))
+    for kind, call_id in open_calls:
+        if (kind, call_id) not in answered_calls:
             raise InvalidRequest(
                 f"No tool output found for {_said(kind).removesuffix(' output')} {call_id}. "
                 f"Send a '{kind}' for each call.",
@@ -76,8 +76,8 @@ def messages_of(items: Sequence[Item], instructions: str = "", media: Media | No
     for item in items:
         writer.add(item)
     writer.settle()
-    compacted = any(item["type"] == "compaction" for item in items)
-    return joined(writer.messages) if compacted else writer.messages
+    is_compacted = any(item["type"] == "compaction" for item in items)
+    return joined(writer.messages) if is_compacted else writer.messages
 
 
 class _Writer:
@@ -135,8 +135,8 @@ class _Writer:
     def settle(self) -> None:
         """What the open calls gave."""
         for call_id in self._open:
-            given = self._outputs.get(call_id, "")
-            content = given if isinstance(given, str) else self._content(given)
+            output = self._outputs.get(call_id, "")
+            content = output if isinstance(output, str) else self._content(output)
             self.messages.append({"role": "tool", "tool_call_id": call_id, "content": content})
         self._open = []
 
@@ -213,8 +213,8 @@ def _client_call(item: Item) -> tuple[str, dict[str, Any]]:
     """The function that a call of a shell, or of a patch, is to a model, with its arguments."""
     if item["type"] == "apply_patch_call":
         return "apply_patch", item["operation"]
-    kept = {name: value for name, value in item["action"].items() if value is not None and name != "type"}
-    return item["type"].removesuffix("_call"), kept
+    action = {name: value for name, value in item["action"].items() if value is not None and name != "type"}
+    return item["type"].removesuffix("_call"), action
 
 
 def _output(item: Item) -> Any:
@@ -230,14 +230,14 @@ def _output(item: Item) -> Any:
     if item["type"] != "shell_call_output":
         return item["output"]
     texts = []
-    for one in item["output"]:
-        ended = one["outcome"]
+    for output_part in item["output"]:
+        outcome = output_part["outcome"]
         end = (
             "took too long and was ended"
-            if ended["type"] == "timeout"
-            else f"exit status {ended['exit_code']}"
+            if outcome["type"] == "timeout"
+            else f"exit status {outcome['exit_code']}"
         )
-        texts += [one["stdout"].rstrip("\n"), one["stderr"].rstrip("\n"), f"[{end}]"]
+        texts += [output_part["stdout"].rstrip("\n"), output_part["stderr"].rstrip("\n"), f"[{end}]"]
     return "\n".join(filter(None, texts))
 
 

@@ -29,7 +29,7 @@ class ItemEvents(Protocol):
     def add(self, item: Item) -> tuple[int, list[Event]]:
         """Begin an item: its index, and the event that says so."""
 
-    def tell(self, index: int, kind: str, **more: Any) -> Event:
+    def tell(self, index: int, kind: str, **event_fields: Any) -> Event:
         """An event about an item that has begun."""
 
     def done(self, index: int, **changes: Any) -> Event:
@@ -77,8 +77,8 @@ class OpenMessage:
         ``claims`` beside a delta without text, since clients skip fields that they do not know, but not events.
         """
         delta = self.text("")
-        [made] = to_json([claim])
-        self._claims.append(made)
+        [claim_document] = to_json([claim])
+        self._claims.append(claim_document)
         notes = [
             {
                 "type": "file_citation",
@@ -88,7 +88,7 @@ class OpenMessage:
             }
             for passage in claim.evidence
         ]
-        return [{**delta, "claims": [made]}, *self._add_notes(notes)]
+        return [{**delta, "claims": [claim_document]}, *self._add_notes(notes)]
 
     def refusal(self, piece: str) -> Event:
         """A piece of the sentence in which a model says no."""
@@ -109,8 +109,8 @@ class OpenMessage:
         events.append(self._items.done(self._index, content=[part], status=status or "completed"))
         return events
 
-    def _tell(self, kind: str, **more: Any) -> Event:
-        return self._items.tell(self._index, kind, content_index=0, **more)
+    def _tell(self, kind: str, **event_fields: Any) -> Event:
+        return self._items.tell(self._index, kind, content_index=0, **event_fields)
 
     def _part(self, text: str) -> dict[str, Any]:
         """The content of the message; ``claims``, which OpenAI does not have, only where sentences were checked."""
@@ -163,8 +163,8 @@ class OpenThought:
             self._items.done(self._index, content=[part], status=status or "completed"),
         ]
 
-    def _tell(self, kind: str, **more: Any) -> Event:
-        return self._items.tell(self._index, kind, content_index=0, **more)
+    def _tell(self, kind: str, **event_fields: Any) -> Event:
+        return self._items.tell(self._index, kind, content_index=0, **event_fields)
 
 
 class OpenCalls:
@@ -180,8 +180,8 @@ class OpenCalls:
         item: Item = {"id": self._items.mint("fc_"), "type": "function_call", "status": "in_progress"}
         if namespace:
             item["namespace"] = namespace
-        whole = {**item, "call_id": call_id, "name": name, "arguments": ""}
-        self._places[key], events = self._items.add(whole)
+        call_item = {**item, "call_id": call_id, "name": name, "arguments": ""}
+        self._places[key], events = self._items.add(call_item)
         self._arguments[key] = []
         return events
 

@@ -60,25 +60,25 @@ class Preparer:
         caller: Principal,
         *,
         machine: EventBuilder | None = None,
-        remembered: Mapping[str, Sequence[Item]] | None = None,
+        items: Mapping[str, Sequence[Item]] | None = None,
     ) -> PreparedResponse:
         """Raises `NotFound` for what is not there, `InvalidRequest` for what does not fit together.
 
-        ``machine`` is that of a response which was begun already; ``remembered`` are the items of responses that are
+        ``machine`` is that of a response which was begun already; ``items`` are the items of responses that are
         not stored. What is stored and continues one of these has them in its own input.
         """
         servable = await self._model(ask, caller)
-        inlined = ask.previous in remembered if remembered else False
-        if remembered and inlined:
-            row, session, known = None, "", list(remembered[ask.previous])
-            if len(known) > MAX_WHOLE_ITEMS or len(orjson.dumps(known)) > MAX_WHOLE_CHARS:
+        is_inlined = ask.previous in items if items else False
+        if items and is_inlined:
+            row, session, known_items = None, "", list(items[ask.previous])
+            if len(known_items) > MAX_WHOLE_ITEMS or len(orjson.dumps(known_items)) > MAX_WHOLE_CHARS:
                 raise _too_long(
                     f"The response '{ask.previous}' with those before it", "previous_response_id", _ANEW
                 )
         else:
-            row, session, known = await self._known(ask, servable.card, caller)
-        given = await self._resolved(ask.input, known, caller)
-        before = [*known, *given]
+            row, session, known_items = await self._known(ask, servable.card, caller)
+        input_items = await self._resolved(ask.input, known_items, caller)
+        before = [*known_items, *input_items]
         check_pairs(before)
         if not before and ask.prompt is None:
             raise InvalidRequest(
@@ -88,8 +88,8 @@ class Preparer:
         head = await self.head(ask, caller)
         if machine is None:
             machine = EventBuilder(skeleton(ask, response_id), mint, ask.include)
-        given_ask = ask if given == list(ask.input) else _with_input(ask, given)
-        if inlined:
+        given_ask = ask if input_items == list(ask.input) else _with_input(ask, input_items)
+        if is_inlined:
             given_ask = replace(_with_input(ask, before), previous="")
         after = None if row is None else row.last_seq
         return PreparedResponse(given_ask, servable, machine, before, head, media, session, after)
@@ -122,8 +122,8 @@ class Preparer:
         if not ask.conversation:
             return None, "", []
         keeps = _keeps_sessions(card)
-        found = await self.database.read(conversations.whole, ask.conversation)
-        if found is None or not caller.sees(found[0].owner):
+        conversation = await self.database.read(conversations.whole, ask.conversation)
+        if conversation is None or not caller.sees(conversation[0].owner):
             if keeps:  # a session of the app's own, as its owner calls it
                 return None, ask.conversation, []
             raise NotFound(
@@ -131,7 +131,7 @@ class Preparer:
                 code="conversation_not_found",
                 param="conversation",
             )
-        row, texts = found
+        row, texts = conversation
         if keeps:  # it remembers by itself; the items are also kept
             return row, f"{SESSION}{row.id}", []
         if texts is None:
@@ -163,18 +163,20 @@ class Preparer:
             )
         return [item for row in rows for item in row.items]
 
-    async def _resolved(self, given: Sequence[Item], known: Sequence[Item], caller: Principal) -> list[Item]:
+    async def _resolved(
+        self, given_items: Sequence[Item], items: Sequence[Item], caller: Principal
+    ) -> list[Item]:
         """The input with the items in the place of references to them."""
-        wanted = [item["id"] for item in given if item["type"] == "item_reference"]
-        if not wanted:
-            return list(given)
-        by_id = {item["id"]: item for item in (*known, *given) if item["type"] != "item_reference"}
-        missing = [item_id for item_id in wanted if item_id not in by_id]
+        referenced_ids = [item["id"] for item in given_items if item["type"] == "item_reference"]
+        if not referenced_ids:
+            return list(given_items)
+        by_id = {item["id"]: item for item in (*items, *given_items) if item["type"] != "item_reference"}
+        missing = [item_id for item_id in referenced_ids if item_id not in by_id]
         by_id.update(await self._items(missing, caller))
-        found = []
-        sizes = {item_id: len(orjson.dumps(by_id[item_id])) for item_id in set(wanted) & by_id.keys()}
+        resolved_items = []
+        sizes = {item_id: len(orjson.dumps(by_id[item_id])) for item_id in set(referenced_ids) & by_id.keys()}
         room = MAX_WHOLE_CHARS
-        for number, item in enumerate(given):
+        for number, item in enumerate(given_items):
             if item["type"] == "item_reference":
                 if item["id"] not in by_id:
                     raise NotFound(
@@ -188,13 +190,14 @@ class Preparer:
                 if room < 0:
                     raise _too_much("refers to by 'item_reference'")
                 item = by_id[item["id"]]
-            found.append(item)
-        return found
+            resolved_items.append(item)
+        return resolved_items
 
     async def _items(self, ids: Sequence[str], caller: Principal) -> dict[str, Item]:
         owner = None if caller.admin else caller.id
         rows = await self.database.read(
-            responses.several, [found for item_id in ids if (found := response_of(item_id)) is not None]
+            responses.several,
+            [response_id for item_id in ids if (response_id := response_of(item_id)) is not None],
         )
         texts = await self.database.read(conversations.find_items, list(ids), owner)
         if rows is None or texts is None:
@@ -216,18 +219,18 @@ class Preparer:
                 ask.prompt["id"], variables, caller, version=None if version is None else int(version)
             )
         except PorticoError as error:
-            misconfigured = InvalidRequest(
+            invalid_request = InvalidRequest(
                 error.message, code=error.code, param=f"prompt.{error.param or 'id'}"
             )
-            misconfigured.status, misconfigured.type = error.status, error.type
-            raise misconfigured from error
+            invalid_request.status, invalid_request.type = error.status, error.type
+            raise invalid_request from error
 
     async def _media(self, items: Iterable[Item], card: Card, caller: Principal) -> dict[str, str]:
         """The uploaded files that messages name, as ``data:`` addresses: images, and files for a model that is sent
         them as they are. The text of others is read when the model is asked.
         """
         kinds = ("input_image", "input_file") if FILES_CAPABILITY in card.capabilities else ("input_image",)
-        found: dict[str, str] = {}
+        data_urls: dict[str, str] = {}
         room = MAX_WHOLE_CHARS
         for item in items:
             if item["type"] not in ("message", "function_call_output"):
@@ -237,14 +240,14 @@ class Preparer:
                 file_id = part.get("file_id")
                 if part["type"] not in kinds or not file_id:
                     continue
-                if file_id not in found:
+                if file_id not in data_urls:
                     name, data = await self.uploads.read(file_id, caller, limit=room)
                     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-                    found[file_id] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-                room -= len(found[file_id])  # a model is sent it each time
+                    data_urls[file_id] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+                room -= len(data_urls[file_id])  # a model is sent it each time
                 if room < 0:
                     raise _too_much("names as 'file_id'")
-        return found
+        return data_urls
 
 
 _ANEW: Final = (
@@ -253,18 +256,19 @@ _ANEW: Final = (
 )
 
 
-def _too_long(what: str, param: str, hint: str) -> InvalidRequest:
+def _too_long(subject: str, param: str, hint: str) -> InvalidRequest:
     return InvalidRequest(
-        f"{what} is too long to be continued: it has more than "
+        f"{subject} is too long to be continued: it has more than "
         f"{MAX_WHOLE_ITEMS:,} items or {MAX_WHOLE_CHARS:,} characters. {hint}",
         code="context_length_exceeded",
         param=param,
     )
 
 
-def _too_much(what: str) -> InvalidRequest:
+def _too_much(subject: str) -> InvalidRequest:
     return InvalidRequest(
-        f"What 'input' {what} has more than {MAX_WHOLE_CHARS:,} characters together, each mention counted. Send less.",
+        f"What 'input' {subject} has more than {MAX_WHOLE_CHARS:,} characters together, each mention "
+        "counted. Send less.",
         code="context_length_exceeded",
         param="input",
     )
@@ -279,28 +283,28 @@ def _with_input(ask: ResponseRequest, items: Sequence[Item]) -> ResponseRequest:
 
 
 def row_of(
-    prepared: PreparedResponse,
+    response: PreparedResponse,
     caller: Principal,
     run_id: str,
     *,
     ask: str | None = None,
-    ended: float | None = None,
+    finished_at: float | None = None,
 ) -> ResponseRow:
     """The row that stands for a response as it is now."""
-    document = prepared.machine.document()
-    request = prepared.ask
-    named = request.conversation if prepared.after is not None else None
+    document = response.machine.document()
+    request = response.ask
+    conversation_id = request.conversation if response.after is not None else None
     return ResponseRow(
         id=document["id"],
         owner=caller.id,
         run_id=run_id,
         previous_id=request.previous or None,
-        conversation_id=named,
+        conversation_id=conversation_id,
         status=document["status"],
         background=request.background,
         input=orjson.dumps(list(request.input)).decode(),
         document=orjson.dumps(document).decode(),
         created_at=float(document["created_at"]),
-        finished_at=ended,
+        finished_at=finished_at,
         ask=ask,
     )

@@ -67,164 +67,166 @@ MAX_METADATA_ENTRIES: Final = 16
 
 def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     """The request; ids of items that have none are made by ``mint``."""
-    given = {name: value for name, value in body.items() if value is not None}
-    for name in given:
+    given_fields = {name: value for name, value in body.items() if value is not None}
+    for name in given_fields:
         if name not in _KNOWN:
             raise InvalidRequest(
                 f"Unknown parameter: '{name[:100]}'.{nearest(name, _KNOWN)}",
                 code="unknown_parameter",
                 param=name[:100],
             )
-    RESPONSE.check(given)
-    background = given.get("background", False)
-    compacts = _triggered(given)
-    for name in given:  # what is told again, and what is kept as it came
+    RESPONSE.check(given_fields)
+    background = given_fields.get("background", False)
+    compacts = _triggered(given_fields)
+    for name in given_fields:  # what is told again, and what is kept as it came
         if name in HINTS or name == "tool_choice" or background:
-            json_values.shallow(given[name], name)
-    options, echo = _options(given)
-    found, choice = tools.read(given)
-    sent = items.read(given["input"], mint) if "input" in given else []
-    for number, item in enumerate(sent):
+            json_values.shallow(given_fields[name], name)
+    options, echo = _options(given_fields)
+    declared_tools, choice = tools.read(given_fields)
+    input_items = items.read(given_fields["input"], mint) if "input" in given_fields else []
+    for number, item in enumerate(input_items):
         if item["type"] == "tool_search_output":
             tools.declared(item["tools"], f"input[{number}].tools")
-    store = given.get("store", True)
+    store = given_fields.get("store", True)
     if background and not store:
         wrong("background", "needs 'store': what is not kept cannot be answered later")
-    window = given.get("background_options", {}).get("completion_window")
-    if window in WINDOWS and (not background or given.get("stream")):
+    window = given_fields.get("background_options", {}).get("completion_window")
+    if window in WINDOWS and (not background or given_fields.get("stream")):
         wrong(
             "background_options.completion_window",
             f"is '{window}', which needs 'background' without 'stream'",
         )
     ask = ResponseRequest(
         body=body,
-        model=given["model"],
-        input=tuple(sent),
-        instructions=given.get("instructions", ""),
+        model=given_fields["model"],
+        input=tuple(input_items),
+        instructions=given_fields.get("instructions", ""),
         options=options,
-        tools=found,
+        tools=declared_tools,
         choice=choice,
-        most_calls=given.get("max_tool_calls"),
-        most_tokens=given.get("max_output_tokens"),
-        include=frozenset(given.get("include", ())),
-        previous=given.get("previous_response_id", ""),
-        conversation=_conversation(given.get("conversation", "")),
+        most_calls=given_fields.get("max_tool_calls"),
+        most_tokens=given_fields.get("max_output_tokens"),
+        include=frozenset(given_fields.get("include", ())),
+        previous=given_fields.get("previous_response_id", ""),
+        conversation=_conversation(given_fields.get("conversation", "")),
         prompt=echo["prompt"],
         store=store,
-        stream=given.get("stream", False),
+        stream=given_fields.get("stream", False),
         background=background,
-        truncate=given.get("truncation") == "auto",
+        truncate=given_fields.get("truncation") == "auto",
         compacts=compacts,
-        threshold=_threshold(given.get("context_management", [])),
+        threshold=_threshold(given_fields.get("context_management", [])),
         echo={
             **echo,
-            "tools": tools.as_shown(given.get("tools") or ()),
-            "tool_choice": given.get("tool_choice", "auto"),
+            "tools": tools.as_shown(given_fields.get("tools") or ()),
+            "tool_choice": given_fields.get("tool_choice", "auto"),
         },
     )
     if ask.previous and ask.conversation:
         wrong("conversation", "and 'previous_response_id' cannot be used together: send one of them")
-    if not (ask.input or "input" in given or ask.previous or ask.conversation or ask.prompt):
+    if not (ask.input or "input" in given_fields or ask.previous or ask.conversation or ask.prompt):
         missing("input")
     return ask
 
 
 def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     """The body of ``POST /v1/responses/compact``, which has fewer fields."""
-    known = {*HINTS, "model", "input", "instructions", "previous_response_id"}
+    known_fields = {*HINTS, "model", "input", "instructions", "previous_response_id"}
     for name, value in body.items():
-        if value is not None and name not in known:
+        if value is not None and name not in known_fields:
             raise InvalidRequest(
-                f"'{name[:100]}' is not a parameter of a compaction.{nearest(name, known)}",
+                f"'{name[:100]}' is not a parameter of a compaction.{nearest(name, known_fields)}",
                 code="unknown_parameter",
                 param=name[:100],
             )
     return replace(read({**body, "store": False}, mint), compacts=True, keeps=True)
 
 
-def _triggered(given: dict[str, Any]) -> bool:
+def _triggered(given_fields: dict[str, Any]) -> bool:
     """Whether the last item of the input asks for a compaction; it is taken out."""
-    listed = given.get("input")
-    if not isinstance(listed, list):
+    input_items = given_fields.get("input")
+    if not isinstance(input_items, list):
         return False
-    kinds = [one.get("type") if isinstance(one, dict) else None for one in listed]
+    kinds = [input_item.get("type") if isinstance(input_item, dict) else None for input_item in input_items]
     if "compaction_trigger" not in kinds:
         return False
     if kinds.index("compaction_trigger") != len(kinds) - 1:
         at = f"input[{kinds.index('compaction_trigger')}]"
         wrong(at, "asks for a compaction, and must be the last item")
-    given["input"] = listed[:-1]
+    given_fields["input"] = input_items[:-1]
     return True
 
 
 def _threshold(value: Any) -> int | None:
     """Above how many tokens a conversation is compacted; ``None`` for never."""
-    found: int | None = None
-    for number, one in enumerate(json_values.items(value, "context_management", "a list of objects")):
+    threshold: int | None = None
+    for number, strategy in enumerate(json_values.items(value, "context_management", "a list of objects")):
         at = f"context_management[{number}]"
-        if json_values.mapping(one, at).get("type") != "compaction":
-            not_one_of(f"{at}.type", one.get("type"), ("compaction",))
-        for name in one:
+        if json_values.mapping(strategy, at).get("type") != "compaction":
+            not_one_of(f"{at}.type", strategy.get("type"), ("compaction",))
+        for name in strategy:
             if name not in ("type", "compact_threshold"):
                 wrong(f"{at}.{name[:100]}", "is not known", code="unknown_parameter")
-        given = one.get("compact_threshold")
-        if given is None:
+        raw_threshold = strategy.get("compact_threshold")
+        if raw_threshold is None:
             missing(f"{at}.compact_threshold")
-        wanted = json_values.whole(given, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
-        found = wanted if found is None else min(found, wanted)
-    return found
+        new_threshold = json_values.whole(raw_threshold, f"{at}.compact_threshold", MIN_THRESHOLD_TOKENS)
+        threshold = new_threshold if threshold is None else min(threshold, new_threshold)
+    return threshold
 
 
-def _options(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _options(given_fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of the chat, and the fields of the response that tell the settings back."""
     options: dict[str, Any] = {
-        name: given[name] for name in given if name in PASSED or name in ("temperature", "top_p")
+        name: given_fields[name]
+        for name in given_fields
+        if name in PASSED or name in ("temperature", "top_p")
     }
-    logprobs = given.get("top_logprobs", 0)
-    if logprobs or "message.output_text.logprobs" in given.get("include", ()):
+    logprobs = given_fields.get("top_logprobs", 0)
+    if logprobs or "message.output_text.logprobs" in given_fields.get("include", ()):
         options["logprobs"] = True
         if logprobs:
             options["top_logprobs"] = logprobs
-    most = given.get("max_output_tokens")
-    if most is not None:
-        options["max_tokens"] = most
-    effort = given.get("reasoning", {}).get("effort")
+    max_output_tokens = given_fields.get("max_output_tokens")
+    if max_output_tokens is not None:
+        options["max_tokens"] = max_output_tokens
+    effort = given_fields.get("reasoning", {}).get("effort")
     if effort is not None:
         options["reasoning_effort"] = effort
-    parallel = given.get("parallel_tool_calls", True)
-    if "parallel_tool_calls" in given and given.get("tools"):
+    parallel = given_fields.get("parallel_tool_calls", True)
+    if "parallel_tool_calls" in given_fields and given_fields.get("tools"):
         options["parallel_tool_calls"] = parallel
-    text, form = _text(given.get("text", {}))
+    text, form = _text(given_fields.get("text", {}))
     if form is not None:
         options["response_format"] = form
     echo = {
-        "instructions": given.get("instructions"),
-        "metadata": given.get("metadata", {}),
+        "instructions": given_fields.get("instructions"),
+        "metadata": given_fields.get("metadata", {}),
         "temperature": options.get("temperature", 1.0),
         "top_p": options.get("top_p", 1.0),
         "presence_penalty": options.get("presence_penalty", 0.0),
         "frequency_penalty": options.get("frequency_penalty", 0.0),
         "top_logprobs": logprobs,
-        "max_output_tokens": most,
-        "max_tool_calls": given.get("max_tool_calls"),
+        "max_output_tokens": max_output_tokens,
+        "max_tool_calls": given_fields.get("max_tool_calls"),
         "reasoning": {"effort": effort, "summary": None},
         "parallel_tool_calls": parallel,
         "text": text,
-        "truncation": given.get("truncation", "disabled"),
-        "prompt": _prompt(given.get("prompt")),
-        "prompt_cache_key": given.get("prompt_cache_key"),
-        "safety_identifier": given.get("safety_identifier"),
-        "user": given.get("user"),
+        "truncation": given_fields.get("truncation", "disabled"),
+        "prompt": _prompt(given_fields.get("prompt")),
+        "prompt_cache_key": given_fields.get("prompt_cache_key"),
+        "safety_identifier": given_fields.get("safety_identifier"),
+        "user": given_fields.get("user"),
     }
     return options, echo
 
 
 def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """``text`` as it is told back, and the ``response_format`` of a chat if it asks for one."""
-    given = json_values.mapping(value, "text")
-    verbosity = json_values.one_of(given.get("verbosity") or "medium", "text.verbosity", VERBOSITIES)
+    given_fields = json_values.mapping(value, "text")
+    verbosity = json_values.one_of(given_fields.get("verbosity") or "medium", "text.verbosity", VERBOSITIES)
     form = json_values.mapping(
-        given.get("format") or {"type": "text"}, "text.format", "an object with a 'type'"
+        given_fields.get("format") or {"type": "text"}, "text.format", "an object with a 'type'"
     )
     kind = form.get("type")
     if kind not in FORMATS:
@@ -234,17 +236,17 @@ def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if kind == "json_object":
         return {"format": {"type": "json_object"}, "verbosity": verbosity}, {"type": "json_object"}
     schema = json_values.mapping(form.get("schema"), "text.format.schema", "a JSON Schema object")
-    named = json_values.needed(form, "name", "text.format")
-    fields.check_schema(named, schema, "text.format.schema")
-    wrapped = {
-        "name": named,
+    format_name = json_values.needed(form, "name", "text.format")
+    fields.check_schema(format_name, schema, "text.format.schema")
+    schema_fields = {
+        "name": format_name,
         "schema": json_values.shallow(schema, "text.format.schema"),
     }
     for name in ("description", "strict"):
         if form.get(name) is not None:
-            wrapped[name] = form[name]
-    text = {"format": {"type": "json_schema", "description": None, "strict": False, **wrapped}}
-    return {**text, "verbosity": verbosity}, {"type": "json_schema", "json_schema": wrapped}
+            schema_fields[name] = form[name]
+    text = {"format": {"type": "json_schema", "description": None, "strict": False, **schema_fields}}
+    return {**text, "verbosity": verbosity}, {"type": "json_schema", "json_schema": schema_fields}
 
 
 def include(value: Any) -> frozenset[str]:
@@ -268,34 +270,38 @@ def _conversation(value: Any) -> str:
 def _prompt(value: Any) -> Mapping[str, Any] | None:
     if value is None:
         return None
-    given = json_values.mapping(value, "prompt", "an object with an 'id'")
-    version = given.get("version")
+    given_fields = json_values.mapping(value, "prompt", "an object with an 'id'")
+    version = given_fields.get("version")
     if version is not None and not (isinstance(version, str) and whole_number(version, 9) is not None):
         wrong("prompt.version", "must be the number of a version, as a string")
-    variables = json_values.mapping(given.get("variables") or {}, "prompt.variables")
-    for name, one in variables.items():
-        if isinstance(one, dict) and one.get("type") != "input_text":
+    variables = json_values.mapping(given_fields.get("variables") or {}, "prompt.variables")
+    for name, variable in variables.items():
+        if isinstance(variable, dict) and variable.get("type") != "input_text":
             unsupported(f"prompt.variables.{name}", "must be a text: prompts here hold nothing else")
     json_values.shallow(variables, "prompt.variables")
-    return {"id": json_values.needed(given, "id", "prompt"), "version": version, "variables": variables}
+    return {
+        "id": json_values.needed(given_fields, "id", "prompt"),
+        "version": version,
+        "variables": variables,
+    }
 
 
 def _metadata(value: Any, path: str) -> None:
-    given = json_values.mapping(value, path)
-    if len(given) > MAX_METADATA_ENTRIES:
-        wrong(path, f"has {len(given)} entries; at most {MAX_METADATA_ENTRIES} are taken")
-    for name, one in given.items():
+    entries = json_values.mapping(value, path)
+    if len(entries) > MAX_METADATA_ENTRIES:
+        wrong(path, f"has {len(entries)} entries; at most {MAX_METADATA_ENTRIES} are taken")
+    for name, entry in entries.items():
         if len(name) > 64:
             wrong(path, "has a key of more than 64 characters")
-        if len(json_values.text(one, f"{path}.{name}")) > 512:
+        if len(json_values.text(entry, f"{path}.{name}")) > 512:
             wrong(f"{path}.{name}", "is longer than 512 characters")
 
 
 def metadata(value: Any) -> dict[str, str]:
     """Strings by strings. Raises `InvalidRequest` past the limits that OpenAI has."""
     _metadata(value, "metadata")
-    found: dict[str, str] = value
-    return found
+    entries: dict[str, str] = value
+    return entries
 
 
 def _word(*words: str) -> BodyField:

@@ -38,8 +38,12 @@ def spoken(namespace: str, name: str) -> str:
     """What a model calls a function of a namespace: at most 64 characters, of those that every engine takes."""
     if not namespace:
         return name
-    made = f"{namespace}__{name}"
-    return made if len(made) <= MAX_NAME_CHARS else f"{made[:57]}_{sha256(made.encode()).hexdigest()[:6]}"
+    joined_name = f"{namespace}__{name}"
+    return (
+        joined_name
+        if len(joined_name) <= MAX_NAME_CHARS
+        else f"{joined_name[:57]}_{sha256(joined_name.encode()).hexdigest()[:6]}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +247,10 @@ class ResponseRequest:
 
 def functions_of(tools: Iterable[Tool]) -> tuple[FunctionTool, ...]:
     """The functions among tools, those of namespaces included."""
-    found: list[FunctionTool] = []
+    function_tools: list[FunctionTool] = []
     for tool in tools:
         if isinstance(tool, FunctionTool):
-            found.append(tool)
+            function_tools.append(tool)
         elif isinstance(tool, NamespaceTool):
-            found += tool.functions
-    return tuple(found)
+            function_tools += tool.functions
+    return tuple(function_tools)

@@ -69,9 +69,9 @@ class Responder:
         self,
         body: Mapping[str, Any],
         caller: Principal,
-        remembered: Mapping[str, Sequence[Item]] | None = None,
+        items: Mapping[str, Sequence[Item]] | None = None,
     ) -> PreparedResponse:
-        """The request, ready to be answered. ``remembered``: the items of responses that it may continue with and that
+        """The request, ready to be answered. ``items``: the items of responses that it may continue with and that
         are not stored, by id. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`, `TooLarge`.
         """
         response_id = new_id("resp_")
@@ -79,166 +79,167 @@ class Responder:
         ask = read.read(body, mint)
         if ask.store:
             await self.require_room(caller)
-        return await self._preparer.prepare(ask, response_id, mint, caller, remembered=remembered)
+        return await self._preparer.prepare(ask, response_id, mint, caller, items=items)
 
     async def require_room(self, caller: Principal) -> None:
         """Raise `TooLarge` if a caller has no room for another response."""
         await self._quota.admit(self._database, caller.id)
 
-    async def prime(self, prepared: PreparedResponse, caller: Principal) -> AsyncGenerator[list[Event], None]:
+    async def prime(self, response: PreparedResponse, caller: Principal) -> AsyncGenerator[list[Event], None]:
         """The events of a response in which the model says nothing: a later one continues from it."""
-        with self._busy.alone(prepared):
-            events = prepared.machine.prime()
-            await self._keep(prepared, caller, "")
+        with self._busy.alone(response):
+            events = response.machine.prime()
+            await self._keep(response, caller, "")
             yield events
 
-    async def whole(self, prepared: PreparedResponse, caller: Principal) -> dict[str, Any]:
+    async def whole(self, response: PreparedResponse, caller: Principal) -> dict[str, Any]:
         """The whole response; cancelled with who waits for it. Raises what it failed with."""
-        machine = prepared.machine
-        with self._busy.alone(prepared):
-            model = self._lean(prepared)
+        machine = response.machine
+        with self._busy.alone(response):
+            model = self._lean(response)
             if model is not None:
-                async for _events in self._relayed(prepared, model, caller, stream=False):
+                async for _events in self._relayed(response, model, caller, stream=False):
                     pass
             else:
-                run, work = self._begin(prepared, caller, unheard)
+                run, work = self._begin(response, caller, unheard)
                 await self._runner.wait(run)
                 work.finish()
-                await self._keep(prepared, caller, run.id)
+                await self._keep(response, caller, run.id)
         return machine.snapshot()
 
     async def stream(
-        self, prepared: PreparedResponse, caller: Principal, started: Callable[[], bool]
+        self, response: PreparedResponse, caller: Principal, has_started: Callable[[], bool]
     ) -> AsyncGenerator[list[Event], None]:
         """Its events as they come. Closing this ends the work.
 
-        An error is raised as long as the client has been sent nothing (see ``started``); then it is the last events.
+        An error is raised as long as the client has been sent nothing (see ``has_started``); then it is the
+        last events.
         """
-        with self._busy.alone(prepared):
-            model = self._lean(prepared)
+        with self._busy.alone(response):
+            model = self._lean(response)
             if model is not None:
-                events = self._relayed(prepared, model, caller, stream=True)
+                events = self._relayed(response, model, caller, stream=True)
             else:
-                events = self._followed(prepared, caller)
-            held: list[Event] = prepared.machine.begin()
-            sent = False
+                events = self._followed(response, caller)
+            held_events: list[Event] = response.machine.begin()
+            has_sent = False
             try:
                 async for batch in events:
-                    yield [*held, *batch]
-                    held, sent = [], True
+                    yield [*held_events, *batch]
+                    held_events, has_sent = [], True
             except PorticoError as error:
-                if not (sent or started()):
+                if not (has_sent or has_started()):
                     raise
-                failed = prepared.machine.fail(error)
-                await self._keep_failed(prepared, caller)
-                yield [*held, *failed]
+                failure_events = response.machine.fail(error)
+                await self._keep_failed(response, caller)
+                yield [*held_events, *failure_events]
             finally:
                 await events.aclose()
 
     @staticmethod
-    def _lean(prepared: PreparedResponse) -> Relays | None:
+    def _lean(response: PreparedResponse) -> Relays | None:
         """The model, where its answer is all that there is to do: once over the engine's chunks, without a task."""
-        ask = prepared.ask
+        ask = response.ask
         approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
-        loads = any(item["type"] == "tool_search_output" for item in prepared.before)
+        loads = any(item["type"] == "tool_search_output" for item in response.before)
         compacts = ask.compacts or ask.threshold is not None
         works = ask.hosted or ask.truncate or approves or loads or compacts
-        return None if works else prepared.relayed()
+        return None if works else response.relayed()
 
     async def _relayed(
-        self, prepared: PreparedResponse, model: Relays, caller: Principal, *, stream: bool
+        self, response: PreparedResponse, model: Relays, caller: Principal, *, stream: bool
     ) -> AsyncGenerator[list[Event], None]:
-        ask, machine = prepared.ask, prepared.machine
-        body = {**chat_options(ask), "model": ask.model, "messages": prepared.messages()}
+        ask, machine = response.ask, response.machine
+        body = {**chat_options(ask), "model": ask.model, "messages": response.messages()}
         if stream:
             body |= {"stream": True, "stream_options": {"include_usage": True}}
         request = Relay("chat/completions", body)
         with named_as_input():
-            relayed = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
-        if relayed.answered_by:
-            machine.response["model"] = relayed.answered_by
+            relay_response = await self._runner.relay(model, ask.model, request, caller, kind=KIND)
+        if relay_response.answered_by:
+            machine.response["model"] = relay_response.answered_by
         hearing = AnswerReader(machine)
         try:
             if stream:
-                async for chunk in relayed.chunks:
+                async for chunk in relay_response.chunks:
                     events = _heard(hearing, pieces(chunk))
                     if events:
                         yield events
             else:
-                data = b"".join([chunk async for chunk in relayed.chunks])
+                data = b"".join([chunk async for chunk in relay_response.chunks])
                 _heard(hearing, whole(data))
         finally:
-            close = getattr(relayed.chunks, "aclose", None)
+            close = getattr(relay_response.chunks, "aclose", None)
             if close is not None:
                 await close()
         closing = machine.close(hearing.reason)
         number = machine.number
-        events = machine.end(hearing.reason, relayed.usage, hearing.thoughts)
+        events = machine.end(hearing.reason, relay_response.usage, hearing.thoughts)
         try:
-            kept = await self._kept(events, number, prepared, caller, "")
+            closing_events = await self._kept(events, number, response, caller, "")
         except PorticoError:
             yield closing
             raise
-        yield [*closing, *kept]  # one write, not two
+        yield [*closing, *closing_events]  # one write, not two
 
     async def _followed(
-        self, prepared: PreparedResponse, caller: Principal
+        self, response: PreparedResponse, caller: Principal
     ) -> AsyncGenerator[list[Event], None]:
         pipe = EventPipe()
-        run, work = self._begin(prepared, caller, pipe.put)
+        run, work = self._begin(response, caller, pipe.put)
         assert run.task is not None
         run.task.add_done_callback(pipe.close)
         try:
             async for batch in pipe.batches():
                 yield batch
             await self._runner.wait(run)
-            number = prepared.machine.number
-            yield await self._kept(work.finish(), number, prepared, caller, run.id)
+            number = response.machine.number
+            yield await self._kept(work.finish(), number, response, caller, run.id)
         finally:
             await run.leave()
 
-    def _begin(self, prepared: PreparedResponse, caller: Principal, emit: Emit) -> tuple[Run, ResponseWork]:
+    def _begin(self, response: PreparedResponse, caller: Principal, emit: Emit) -> tuple[Run, ResponseWork]:
         """Begin the work of a response in a run of its own."""
-        work = ResponseWork(prepared, self._around, emit)
+        work = ResponseWork(response, self._around, emit)
 
         async def done(context: Context) -> dict[str, str]:
             try:
                 await work.run(context)
             finally:
                 run.model = work.model
-            return {"response": prepared.machine.response["id"]}
+            return {"response": response.machine.response["id"]}
 
-        name = prepared.ask.model
+        name = response.ask.model
         with self._runner.admitted(name, caller) as admission:
             run = self._runner.begin(KIND, name, caller, done)
             admission.follow(run)
         return run, work
 
     async def _kept(
-        self, events: list[Event], number: int, prepared: PreparedResponse, caller: Principal, run_id: str
+        self, events: list[Event], number: int, response: PreparedResponse, caller: Principal, run_id: str
     ) -> list[Event]:
         """The last events, once the response is kept. An error that it was not takes their ``number``."""
         try:
-            await self._keep(prepared, caller, run_id)
+            await self._keep(response, caller, run_id)
         except PorticoError:
-            prepared.machine.number = number
+            response.machine.number = number
             raise
         return events
 
-    async def _keep(self, prepared: PreparedResponse, caller: Principal, run_id: str) -> None:
-        if prepared.ask.store:
-            row = row_of(prepared, caller, run_id, ended=time.time())
-            if prepared.after is None:
+    async def _keep(self, response: PreparedResponse, caller: Principal, run_id: str) -> None:
+        if response.ask.store:
+            row = row_of(response, caller, run_id, finished_at=time.time())
+            if response.after is None:
                 await responses.keep_soon(self._database, row)
             else:
-                kept = await self._database.write_soon(responses.keep, row, prepared.after)
-                require_kept(kept, prepared.ask.conversation)
+                outcome = await self._database.write_soon(responses.keep, row, response.after)
+                require_kept(outcome, response.ask.conversation)
             self._quota.count(caller.id, lambda: row.bytes)
 
-    async def _keep_failed(self, prepared: PreparedResponse, caller: Principal) -> None:
+    async def _keep_failed(self, response: PreparedResponse, caller: Principal) -> None:
         """Keep one that failed in the midst, its conversation left as it was: the client was told its id."""
-        if prepared.ask.store:
-            row = row_of(prepared, caller, "", ended=time.time())
+        if response.ask.store:
+            row = row_of(response, caller, "", finished_at=time.time())
             try:
                 await self._database.write_soon(responses.keep, row)
             except PorticoError as error:
@@ -260,40 +261,40 @@ class Responder:
 
     async def input_items(self, response_id: str, caller: Principal) -> list[Item]:
         """The items of a stored response's input, oldest first. Raises `NotFound`."""
-        found: list[Item] = orjson.loads((await self.get(response_id, caller)).input)
-        return found
+        items: list[Item] = orjson.loads((await self.get(response_id, caller)).input)
+        return items
 
     async def compact(self, body: Mapping[str, Any], caller: Principal) -> dict[str, Any]:
         """The conversation of a request as its user's messages and a compaction item; nothing is kept of it here."""
         response_id = new_id("resp_")
         mint = ItemIds(response_id)
         ask = read.compaction(body, mint)
-        prepared = await self._preparer.prepare(ask, response_id, mint, caller)
-        run, work = self._begin(prepared, caller, unheard)
+        response = await self._preparer.prepare(ask, response_id, mint, caller)
+        run, work = self._begin(response, caller, unheard)
         await self._runner.wait(run)
         return {
             "id": response_id,
             "object": "response.compaction",
-            "created_at": prepared.machine.response["created_at"],
+            "created_at": response.machine.response["created_at"],
             "model": ask.model,
-            "output": [*requests_among(window(prepared.before)), *prepared.machine.output],
+            "output": [*requests_among(window(response.before)), *response.machine.output],
             "usage": usage_of(work.usage),
         }
 
     async def count(self, body: Mapping[str, Any], caller: Principal) -> int:
         """How many tokens of the model the conversation and the functions of a request are."""
-        prepared = await self.prepare({**body, "store": False, "background": False}, caller)
-        name = prepared.ask.model
-        counted: list[Tokenize] = [Tokenize(messages=tuple(prepared.messages()))]
-        functions = [function_json(tool) for tool in prepared.ask.functions if not tool.deferred]
+        response = await self.prepare({**body, "store": False, "background": False}, caller)
+        name = response.ask.model
+        tokenizes: list[Tokenize] = [Tokenize(messages=tuple(response.messages()))]
+        functions = [function_json(tool) for tool in response.ask.functions if not tool.deferred]
         if functions:
-            counted.append(Tokenize(orjson.dumps(functions).decode(), special=False))
+            tokenizes.append(Tokenize(orjson.dumps(functions).decode(), special=False))
         total = 0
-        for one in counted:
-            found = await self._runner.call("tokenize", name, one, caller)
-            if not isinstance(found, TokenizedText):
+        for tokenize in tokenizes:
+            tokenized = await self._runner.call("tokenize", name, tokenize, caller)
+            if not isinstance(tokenized, TokenizedText):
                 raise PorticoError(f"'{name}' answered a request for tokens with something else.")
-            total += len(found.ids)
+            total += len(tokenized.ids)
         return total
 
     async def delete(self, response_id: str, caller: Principal) -> None:
@@ -317,5 +318,5 @@ class Responder:
         return await self.get(response_id, caller)
 
 
-def _heard(hearing: AnswerReader, found: Sequence[Piece]) -> list[Event]:
-    return [event for piece in found for event in hearing.hear(piece)]
+def _heard(hearing: AnswerReader, found_pieces: Sequence[Piece]) -> list[Event]:
+    return [event for piece in found_pieces for event in hearing.hear(piece)]

@@ -34,8 +34,8 @@ async def search_call(bench: ToolContext, tool: FileSearchTool, at: str) -> None
     async def use(_call: CalledTool, arguments: Mapping[str, Any]) -> None:
         await _search(bench, tool, filters, str(arguments.get("query") or "").strip())
 
-    described = f"Search in the documents of {', '.join(about)}. {CITE}"
-    bench.offers["file_search"] = OfferedTool("file_search", described, QUERY_ARGUMENTS, use, "file_search")
+    description = f"Search in the documents of {', '.join(about)}. {CITE}"
+    bench.offers["file_search"] = OfferedTool("file_search", description, QUERY_ARGUMENTS, use, "file_search")
 
 
 async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str) -> None:
@@ -50,16 +50,20 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
     try:
         if not query:
             raise InvalidRequest("It needs 'query', a text.")
-        asked = " ".join(query.casefold().split())
-        bench.repeated = asked in bench.searched
-        found = bench.searched[asked] if bench.repeated else await _found(bench, tool, filters, query)
-        bench.searched[asked] = found
+        normalized_query = " ".join(query.casefold().split())
+        bench.repeated = normalized_query in bench.searched
+        passages = (
+            bench.searched[normalized_query] if bench.repeated else await _found(bench, tool, filters, query)
+        )
+        bench.searched[normalized_query] = passages
     except PorticoError as error:
-        done = machine.done(index, status="failed", **{MODEL_OUTPUT: f"The search failed: {error.message}"})
-        await bench.emit([done])
+        done_event = machine.done(
+            index, status="failed", **{MODEL_OUTPUT: f"The search failed: {error.message}"}
+        )
+        await bench.emit([done_event])
         return
     if not bench.repeated:
-        bench.passages += found
+        bench.passages += passages
         await bench.context.emit(Cited(tuple(bench.passages)))
     results = [
         {
@@ -69,26 +73,26 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
             "text": passage.text,
             "attributes": dict(passage.attributes),
         }
-        for passage in found
+        for passage in passages
     ]
-    text = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in found)
-    text = cut(f"{text}\n\n{CITE}") if found else "Nothing was found."
+    text = "\n\n".join(f"[{p.rank}] {p.filename} {p.place.label()}\n{p.text}" for p in passages)
+    text = cut(f"{text}\n\n{CITE}") if passages else "Nothing was found."
     if bench.repeated:
         text = f"{text}\n\nThis was searched for before. Answer now."
-    completed = machine.tell(index, "response.file_search_call.completed")
-    done = machine.done(index, status="completed", results=results, **{MODEL_OUTPUT: text})
-    await bench.emit([completed, done])
+    completed_event = machine.tell(index, "response.file_search_call.completed")
+    done_event = machine.done(index, status="completed", results=results, **{MODEL_OUTPUT: text})
+    await bench.emit([completed_event, done_event])
 
 
 async def _found(
     bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
 ) -> Sequence[Passage]:
     """The best passages of all stores, numbered on from those that were found before."""
-    found: list[Passage] = []
+    passages: list[Passage] = []
     for store in tool.stores:
         result = await bench.context.call(f"store/{store}", tool.search(query, filters))
         assert isinstance(result, SearchResult)
-        found += result.passages
-    found.sort(key=lambda passage: -passage.score)
+        passages += result.passages
+    passages.sort(key=lambda passage: -passage.score)
     first = len(bench.passages) + 1
-    return [replace(passage, rank=rank) for rank, passage in enumerate(found[: tool.most], first)]
+    return [replace(passage, rank=rank) for rank, passage in enumerate(passages[: tool.most], first)]

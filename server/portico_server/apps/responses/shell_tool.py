@@ -77,8 +77,8 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
         _offer(bench, "shell", _with_skills(about, tool.skills), COMMANDS, ask)
         return
     await bench.around.registry.resolve("tool/shell", bench.context.caller)
-    named = f"{at}.environment.container_id"
-    place = bench.shell = await place_of(bench, tool.container, named, fresh=bool(tool.files))
+    param = f"{at}.environment.container_id"
+    place = bench.shell = await place_of(bench, tool.container, param, fresh=bool(tool.files))
     files = await uploaded(bench, tool.files, f"{at}.environment.file_ids")
     skills = [
         await _known(bench, skill, f"{at}.environment.skills[{n}]") for n, skill in enumerate(tool.skills)
@@ -90,14 +90,14 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
         await _run(bench, container, files, skills, _shell_item(bench, call, arguments, environment))
         files.clear()  # they are in the container now
 
-    shown = skills
+    shell_skills = skills
     if tool.container:  # it brings its own
-        shown = [
+        shell_skills = [
             ShellSkill(skill.id, skill.name, skill.description, f"/skills/{skill.name}")
             for skill in await bench.around.containers.skills(tool.container, bench.context.caller)
         ]
     about = "Run commands of a shell in a sandbox without network, one after the other; the folder stays."
-    _offer(bench, "shell", _with_skills(about, shown), COMMANDS, run)
+    _offer(bench, "shell", _with_skills(about, shell_skills), COMMANDS, run)
 
 
 async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
@@ -136,8 +136,10 @@ def local_shell_call(bench: ToolContext) -> None:
 
     async def ask(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         command = arguments.get("command")
-        given = command if isinstance(command, list) else ["bash", "-c", str(command or call.arguments)]
-        action: dict[str, Any] = {"type": "exec", "command": [str(one) for one in given], "env": {}}
+        command_words = (
+            command if isinstance(command, list) else ["bash", "-c", str(command or call.arguments)]
+        )
+        action: dict[str, Any] = {"type": "exec", "command": [str(word) for word in command_words], "env": {}}
         for name, kind in (("working_directory", str), ("timeout_ms", int)):
             if isinstance(arguments.get(name), kind):
                 action[name] = arguments[name]
@@ -166,8 +168,8 @@ def _shell_item(
 ) -> Item:
     # Some models write one command where a list of them should stand.
     commands = arguments.get("commands", arguments.get("command", call.arguments))
-    listed = commands if isinstance(commands, list) else [commands]
-    action: dict[str, Any] = {"commands": [str(one) for one in listed][:MAX_COMMANDS]}
+    command_list = commands if isinstance(commands, list) else [commands]
+    action: dict[str, Any] = {"commands": [str(command) for command in command_list][:MAX_COMMANDS]}
     for name in ("timeout_ms", "max_output_length"):
         value = arguments.get(name)
         action[name] = (
@@ -179,8 +181,11 @@ def _shell_item(
 
 def _patch_item(bench: ToolContext, call: CalledTool, arguments: Mapping[str, Any]) -> Item:
     kind = arguments.get("type")
-    known = ("create_file", "update_file", "delete_file")
-    operation = {"type": kind if kind in known else "update_file", "path": str(arguments.get("path") or "")}
+    operation_types = ("create_file", "update_file", "delete_file")
+    operation = {
+        "type": kind if kind in operation_types else "update_file",
+        "path": str(arguments.get("path") or ""),
+    }
     if operation["type"] != "delete_file":
         operation["diff"] = str(arguments.get("diff") or "")
     item = {"id": bench.machine.mint("apc_"), "type": "apply_patch_call", "call_id": bench.call_id(call)}
@@ -227,9 +232,14 @@ async def _run(
         ]
     result = await _called(bench, "shell", arguments, item["id"])
     bench.made += [(artifact, container) for artifact in result.artifacts]
-    done = {"id": machine.mint("sho_"), "type": "shell_call_output", "call_id": item["call_id"]}
+    output_item = {"id": machine.mint("sho_"), "type": "shell_call_output", "call_id": item["call_id"]}
     index, events = machine.add(
-        {**done, "status": "in_progress", "output": [], "max_output_length": action["max_output_length"]}
+        {
+            **output_item,
+            "status": "in_progress",
+            "output": [],
+            "max_output_length": action["max_output_length"],
+        }
     )
     outputs = _outputs(result)
     for number, output in enumerate(outputs):
@@ -266,9 +276,9 @@ async def _patch(bench: ToolContext, container: str, item: Item) -> None:
     machine = bench.machine
     await bench.emit(_begin(bench, item))
     result = await _called(bench, "apply_patch", {**item["operation"], "session": container}, item["id"])
-    done = {"id": machine.mint("apco_"), "type": "apply_patch_call_output", "call_id": item["call_id"]}
+    output_item = {"id": machine.mint("apco_"), "type": "apply_patch_call_output", "call_id": item["call_id"]}
     index, events = machine.add(
-        {**done, "status": "failed" if result.is_error else "completed", "output": result.text}
+        {**output_item, "status": "failed" if result.is_error else "completed", "output": result.text}
     )
     await bench.emit([*events, machine.done(index, **{MODEL_OUTPUT: cut(result.text)})])
 

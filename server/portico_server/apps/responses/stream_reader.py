@@ -54,12 +54,12 @@ Piece: TypeAlias = TextPiece | RefusalPiece | ThoughtPiece | CallPiece | EndPiec
 
 def pieces(chunk: bytes) -> list[Piece]:
     """The pieces in some frames of a stream; words that came together are one piece."""
-    found: list[Piece] = []
+    found_pieces: list[Piece] = []
     for line in chunk.split(b"\n"):
         if line[:5] != b"data:" or line[5:].strip() == b"[DONE]":
             continue
-        _read(orjson.loads(line[5:]), "delta", found)
-    return found
+        _read(orjson.loads(line[5:]), "delta", found_pieces)
+    return found_pieces
 
 
 def whole(data: bytes) -> list[Piece]:
@@ -68,42 +68,43 @@ def whole(data: bytes) -> list[Piece]:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise EngineFailed("The engine answered something that is not JSON.") from error
-    found: list[Piece] = []
-    _read(document, "message", found)
-    return found
+    found_pieces: list[Piece] = []
+    _read(document, "message", found_pieces)
+    return found_pieces
 
 
-def _read(document: Any, field: str, found: list[Piece]) -> None:
+def _read(document: Any, field: str, found_pieces: list[Piece]) -> None:
     for choice in document.get("choices") or ():
         if choice.get("index", 0) == 0:
-            _message(choice.get(field) or {}, choice.get("logprobs"), found)
+            _message(choice.get(field) or {}, choice.get("logprobs"), found_pieces)
             if reason := choice.get("finish_reason"):
-                found.append(EndPiece(reason))
+                found_pieces.append(EndPiece(reason))
     usage = document.get("usage")
     if usage:
         details = usage.get("completion_tokens_details") or {}
         if count := details.get("reasoning_tokens"):
-            found.append(CountPiece(count))
+            found_pieces.append(CountPiece(count))
 
 
-def _message(message: dict[str, Any], logprobs: Any, found: list[Piece]) -> None:
-    thought = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(thought, str) and thought:
-        found.append(ThoughtPiece(thought))
+def _message(message: dict[str, Any], logprobs: Any, found_pieces: list[Piece]) -> None:
+    thought_text = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(thought_text, str) and thought_text:
+        found_pieces.append(ThoughtPiece(thought_text))
     if content := message.get("content"):
-        known = _logprobs(logprobs["content"]) if logprobs and logprobs.get("content") else None
-        last = found[-1] if found else None
+        token_logprobs = _logprobs(logprobs["content"]) if logprobs and logprobs.get("content") else None
+        last = found_pieces[-1] if found_pieces else None
         if type(last) is TextPiece:
-            found[-1] = TextPiece(
-                last.text + content, (last.logprobs or []) + known if known else last.logprobs
+            found_pieces[-1] = TextPiece(
+                last.text + content,
+                (last.logprobs or []) + token_logprobs if token_logprobs else last.logprobs,
             )
         else:
-            found.append(TextPiece(content, known))
+            found_pieces.append(TextPiece(content, token_logprobs))
     if refusal := message.get("refusal"):
-        found.append(RefusalPiece(refusal))
+        found_pieces.append(RefusalPiece(refusal))
     for place, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
-        found.append(
+        found_pieces.append(
             CallPiece(
                 call.get("index", place),
                 call.get("id") or "",
@@ -116,15 +117,18 @@ def _message(message: dict[str, Any], logprobs: Any, found: list[Piece]) -> None
 def _logprobs(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Every field that a response's log probabilities have; some engines leave the bytes out."""
     return [
-        {**_logprob(token), "top_logprobs": [_logprob(other) for other in token.get("top_logprobs") or ()]}
+        {
+            **_logprob(token),
+            "top_logprobs": [_logprob(alternative) for alternative in token.get("top_logprobs") or ()],
+        }
         for token in tokens
     ]
 
 
 def _logprob(token: dict[str, Any]) -> dict[str, Any]:
-    known = token.get("bytes")
+    token_bytes = token.get("bytes")
     return {
         "token": token["token"],
-        "bytes": list(token["token"].encode()) if known is None else known,
+        "bytes": list(token["token"].encode()) if token_bytes is None else token_bytes,
         "logprob": token["logprob"],
     }

@@ -51,9 +51,9 @@ class TaskView:
     @property
     def state(self) -> TaskState:
         """What it is doing, or how it ended."""
-        ended = ENDED_STATES.get(self.response.status)
-        if ended is not None:
-            return ended
+        end_state = ENDED_STATES.get(self.response.status)
+        if end_state is not None:
+            return end_state
         if self.question is not None:
             return "input_required"
         return "submitted" if self.response.status == "queued" else "working"
@@ -128,8 +128,8 @@ class AgentTasks:
             "stream": True,
             "conversation": await self._conversation(app_of(card), context, caller),
         }
-        prepared = await self._responder.prepare(body, caller)
-        response = await self._responder.background.begin(prepared, caller)
+        prepared_response = await self._responder.prepare(body, caller)
+        response = await self._responder.background.begin(prepared_response, caller)
         messages = orjson.dumps([{**message, "contextId": context, "taskId": response.id}]).decode()
         row = AgentTaskRow(
             response.id, caller.id, app_of(card), context, response.run_id, messages, response.created_at
@@ -139,10 +139,10 @@ class AgentTasks:
 
     async def _conversation(self, app: str, context: str, caller: Principal) -> str:
         """The conversation in which an agent has the tasks of one context, made with the first of them."""
-        named = hashlib.sha256("\0".join((caller.id, app, context)).encode()).hexdigest()
+        context_hash = hashlib.sha256("\0".join((caller.id, app, context)).encode()).hexdigest()
         now = time.time()
         row = ConversationRow(
-            f"conv_{named[:32]}", caller.id, {"context": context[:MAX_CONTEXT_CHARS]}, 0, now, now
+            f"conv_{context_hash[:32]}", caller.id, {"context": context[:MAX_CONTEXT_CHARS]}, 0, now, now
         )
         await self._database.write(conversations.ensure, row)
         return row.id
@@ -160,15 +160,17 @@ class AgentTasks:
                 code="task_not_waiting",
                 param="message.taskId",
             )
-        accepted, value, note = _read(question, answer)
-        known = {**message, "contextId": task.row.context_id, "taskId": task.row.id}
-        if not await self._database.write(agent_tasks.add_message, task.row.id, known, MAX_MESSAGES):
+        is_accepted, value, note = _read(question, answer)
+        message_document = {**message, "contextId": task.row.context_id, "taskId": task.row.id}
+        if not await self._database.write(
+            agent_tasks.add_message, task.row.id, message_document, MAX_MESSAGES
+        ):
             raise Conflict(
                 f"The task '{task.row.id}' has {MAX_MESSAGES} messages, the most that are taken.",
                 code="too_many_messages",
                 param="message.taskId",
             )
-        await self._questions.answer(question.id, caller, accepted=accepted, value=value, note=note)
+        await self._questions.answer(question.id, caller, is_accepted=is_accepted, value=value, note=note)
         return await self.get(task.row.id, task.row.app, caller)
 
     async def get(self, task_id: str, app: str, caller: Principal) -> TaskView:
@@ -186,25 +188,31 @@ class AgentTasks:
         question = None
         if response.status in OPEN_STATUSES:
             pending = await self._questions.list(caller, status="pending", run_id=row.run_id)
-            question = next((one for one in reversed(pending.data) if one.kind in ANSWERABLE), None)
+            question = next(
+                (question_row for question_row in reversed(pending.data) if question_row.kind in ANSWERABLE),
+                None,
+            )
         return TaskView(row, response, question)
 
     async def list(
-        self, app: str, wanted: TaskFilter, limit: int, caller: Principal
+        self, app: str, task_filter: TaskFilter, limit: int, caller: Principal
     ) -> tuple[list[TaskView], int, tuple[float, str] | None]:
         """A page of tasks, the one changed last first; how many there are; where the next page begins."""
-        found, total, more = await self._database.read(agent_tasks.page, caller.id, app, wanted, limit)
-        kept = {
-            one.id: one for one in await self._database.read(responses.of_ids, [row.id for row, _ in found])
+        task_rows, total, has_more = await self._database.read(
+            agent_tasks.page, caller.id, app, task_filter, limit
+        )
+        response_rows = {
+            response_row.id: response_row
+            for response_row in await self._database.read(responses.of_ids, [row.id for row, _ in task_rows])
         }
         views = [
             await self._view(row, caller)
-            if kept[row.id].status in OPEN_STATUSES
-            else TaskView(row, kept[row.id])
-            for row, _moment in found
-            if row.id in kept  # it may have been forgotten since
+            if response_rows[row.id].status in OPEN_STATUSES
+            else TaskView(row, response_rows[row.id])
+            for row, _moment in task_rows
+            if row.id in response_rows  # it may have been forgotten since
         ]
-        last = found[-1] if more else None
+        last = task_rows[-1] if has_more else None
         return views, total, None if last is None else (last[1], last[0].id)
 
     async def cancel(self, task: TaskView, caller: Principal) -> TaskView:
@@ -227,8 +235,8 @@ class AgentTasks:
         try:
             while True:
                 coming = coming or asyncio.ensure_future(anext(frames))
-                done, _ = await asyncio.wait([coming], timeout=POLL_INTERVAL_S)
-                if done:
+                futures, _ = await asyncio.wait([coming], timeout=POLL_INTERVAL_S)
+                if futures:
                     try:
                         batch = coming.result()
                     except StopAsyncIteration:
@@ -252,9 +260,9 @@ class AgentTasks:
         last = task
         events = self.follow(task, caller)
         try:
-            async for found in events:
-                if isinstance(found, TaskView):
-                    last = found
+            async for event in events:
+                if isinstance(event, TaskView):
+                    last = event
         finally:
             await events.aclose()
         return last

@@ -43,40 +43,40 @@ def read_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
             not_one_of("tool_choice", value, ("none", "auto", "required"))
         mode: Any = value
         return ToolChoice(mode)
-    given = json_values.mapping(value, "tool_choice", "a string or an object with a 'type'")
-    kind = json_values.needed(given, "type", "tool_choice")
+    fields = json_values.mapping(value, "tool_choice", "a string or an object with a 'type'")
+    kind = json_values.needed(fields, "type", "tool_choice")
     if kind == "allowed_tools":
-        return _allowed(given, tools)
-    made = _forced(given, kind, "tool_choice")
-    if not any(_meant(made, tool) for tool in tools):
-        wrong("tool_choice", f"names {_described(made)}, which 'tools' does not list")
-    return made
+        return _allowed(fields, tools)
+    tool_choice = _forced(fields, kind, "tool_choice")
+    if not any(_meant(tool_choice, tool) for tool in tools):
+        wrong("tool_choice", f"names {_described(tool_choice)}, which 'tools' does not list")
+    return tool_choice
 
 
-def _allowed(given: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
-    mode = given.get("mode")
+def _allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
+    mode = fields.get("mode")
     if mode not in ("auto", "required"):
         not_one_of("tool_choice.mode", mode, ("auto", "required"))
-    allowed = set()
-    for number, one in enumerate(json_values.items(given.get("tools"), "tool_choice.tools")):
+    allowed_tools = set()
+    for number, reference in enumerate(json_values.items(fields.get("tools"), "tool_choice.tools")):
         at = f"tool_choice.tools[{number}]"
-        item = json_values.mapping(one, at, "an object with a 'type'")
+        item = json_values.mapping(reference, at, "an object with a 'type'")
         kind = json_values.needed(item, "type", at)
         if kind not in ("function", *HOSTED):
             continue  # one that is declared alone is not offered anyhow
-        made = _forced(item, kind, at)
-        if not any(_meant(made, tool) for tool in tools):
-            wrong(at, f"names {_described(made)}, which 'tools' does not list")
-        allowed.add((made.kind, made.label, made.name))
-    return ToolChoice(mode, allowed=frozenset(allowed))
+        tool_choice = _forced(item, kind, at)
+        if not any(_meant(tool_choice, tool) for tool in tools):
+            wrong(at, f"names {_described(tool_choice)}, which 'tools' does not list")
+        allowed_tools.add((tool_choice.kind, tool_choice.label, tool_choice.name))
+    return ToolChoice(mode, allowed=frozenset(allowed_tools))
 
 
-def _forced(given: Mapping[str, Any], kind: str, at: str) -> ToolChoice:
+def _forced(fields: Mapping[str, Any], kind: str, at: str) -> ToolChoice:
     if kind == "function":
-        return ToolChoice("required", kind, json_values.needed(given, "name", at))
+        return ToolChoice("required", kind, json_values.needed(fields, "name", at))
     if kind == "mcp":
-        name = json_values.text(given.get("name") or "", f"{at}.name")
-        return ToolChoice("required", kind, name, json_values.needed(given, "server_label", at))
+        name = json_values.text(fields.get("name") or "", f"{at}.name")
+        return ToolChoice("required", kind, name, json_values.needed(fields, "server_label", at))
     if kind not in HOSTED:
         unsupported(f"{at}.type", f"is '{kind}', which cannot be called here")
     return ToolChoice("required", kind)

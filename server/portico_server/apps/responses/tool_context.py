@@ -115,5 +115,5 @@ class ToolContext:
 
     def call_id(self, call: CalledTool) -> str:
         """The id of a call, another one if it has none or one that the conversation knows."""
-        known = {item.get("call_id") for item in (*self.before, *self.machine.output)}
-        return call.id if call.id and call.id not in known else new_id("call_")
+        known_ids = {item.get("call_id") for item in (*self.before, *self.machine.output)}
+        return call.id if call.id and call.id not in known_ids else new_id("call_")

@@ -44,17 +44,17 @@ async def search_call(bench: ToolContext) -> None:
 
 async def _take(bench: ToolContext) -> None:
     """The tools that the client's own search gave, in this conversation."""
-    known = {function.spoken for function in bench.functions}
+    known_names = {function.spoken for function in bench.functions}
     for number, item in enumerate(bench.before):
         if item["type"] != "tool_search_output" or item["execution"] != "client":
             continue
         at = f"input[{number}].tools"
-        found = tools.declared(item["tools"], at)
-        for function in functions_of(found):
-            if function.spoken not in known:
-                known.add(function.spoken)
+        declared_tools = tools.declared(item["tools"], at)
+        for function in functions_of(declared_tools):
+            if function.spoken not in known_names:
+                known_names.add(function.spoken)
                 bench.functions.append(function)
-        for place, tool in enumerate(found):
+        for place, tool in enumerate(declared_tools):
             if isinstance(tool, McpTool):
                 await mcp_tool.mcp_call(bench, tool, f"{at}[{place}]")
 
@@ -121,7 +121,7 @@ def _searcher(bench: ToolContext) -> Any:
         names = await _found(bench, query)
         for name in names:
             del bench.hidden[name]
-        given = _given(bench, names)
+        loaded_tools = _given(bench, names)
         output = {
             "id": machine.mint("tso_"),
             "type": "tool_search_output",
@@ -129,58 +129,64 @@ def _searcher(bench: ToolContext) -> Any:
             "call_id": None,
         }
         events = [machine.done(index, status="completed")]
-        index, added = machine.add({**output, "status": "in_progress", "tools": []})
-        done = machine.done(index, status="completed", tools=given, **{MODEL_OUTPUT: loaded_text(given)})
-        await bench.emit([*events, *added, done])
+        index, opening_events = machine.add({**output, "status": "in_progress", "tools": []})
+        done_event = machine.done(
+            index, status="completed", tools=loaded_tools, **{MODEL_OUTPUT: loaded_text(loaded_tools)}
+        )
+        await bench.emit([*events, *opening_events, done_event])
 
     return use
 
 
 async def _found(bench: ToolContext, query: str) -> list[str]:
     """What the model calls the tools that fit best, of those that it may call."""
-    allowed = bench.ask.choice.allowed
-    names = [name for name in bench.hidden if allowed is None or _is_allowed(bench, name, allowed)]
-    searched = [bench.hidden[name] for name in names]
-    places = await bench.around.tool_search.best(query, searched, bench.context, charge=True)
+    allowed_tools = bench.ask.choice.allowed
+    names = [
+        name for name in bench.hidden if allowed_tools is None or _is_allowed(bench, name, allowed_tools)
+    ]
+    searched_tools = [bench.hidden[name] for name in names]
+    places = await bench.around.tool_search.best(query, searched_tools, bench.context, charge=True)
     return [names[place] for place in places]
 
 
-def _is_allowed(bench: ToolContext, name: str, allowed: frozenset[tuple[str, str, str]]) -> bool:
+def _is_allowed(bench: ToolContext, name: str, allowed_tools: frozenset[tuple[str, str, str]]) -> bool:
     offer = bench.offers.get(name)
     if offer is not None:
         return any(
-            kind == offer.kind and label == offer.label and wanted in ("", offer.name)
-            for kind, label, wanted in allowed
+            kind == offer.kind and label == offer.label and tool_name in ("", offer.name)
+            for kind, label, tool_name in allowed_tools
         )
-    return any(("function", "", tool.name) in allowed for tool in bench.functions if tool.spoken == name)
+    return any(
+        ("function", "", tool.name) in allowed_tools for tool in bench.functions if tool.spoken == name
+    )
 
 
 def _given(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
     """The tools as a response shows what was found: functions, those of a namespace together, tools of a server."""
     functions = {tool.spoken: tool for tool in bench.functions}
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    shown_tools: dict[tuple[str, str], dict[str, Any]] = {}
     for name in names:
         function, offer = functions.get(name), bench.offers.get(name)
         if function is None and offer is not None:
-            held = found.setdefault(
+            shown_tool = shown_tools.setdefault(
                 ("mcp", offer.label),
                 {"type": "mcp", "server_label": offer.label, "allowed_tools": [], "defer_loading": True},
             )
-            held["allowed_tools"].append(offer.name)
+            shown_tool["allowed_tools"].append(offer.name)
         elif function is not None and function.namespace:
             about = next(
                 tool.description
                 for tool in bench.ask.tools
                 if isinstance(tool, NamespaceTool) and tool.name == function.namespace
             )
-            held = found.setdefault(
+            shown_tool = shown_tools.setdefault(
                 ("namespace", function.namespace),
                 {"type": "namespace", "name": function.namespace, "description": about, "tools": []},
             )
-            held["tools"].append(_shown(function))
+            shown_tool["tools"].append(_shown(function))
         elif function is not None:
-            found["function", name] = _shown(function)
-    return list(found.values())
+            shown_tools["function", name] = _shown(function)
+    return list(shown_tools.values())
 
 
 def _shown(function: FunctionTool) -> dict[str, Any]:

@@ -63,11 +63,11 @@ class PreparedResponse:
     def messages(self) -> list[Message]:
         """The conversation as it stands, with what was done for this response."""
         items = [*self.before, *self.machine.output]
-        spoken = messages_of(items, self.ask.instructions, self.media)
+        chat_messages = messages_of(items, self.ask.instructions, self.media)
         if not self.head:
-            return spoken
+            return chat_messages
         first = 1 if self.ask.instructions else 0
-        return [*spoken[:first], *self.head, *spoken[first:]]
+        return [*chat_messages[:first], *self.head, *chat_messages[first:]]
 
     def relayed(self) -> Relays | None:
         """The model itself, where the engine's own chunks can be had."""
@@ -122,17 +122,17 @@ class ResponseWork:
 
     async def run(self, context: Context) -> None:
         """Answer. Raises `PorticoError` if that fails."""
-        prepared = self.prepared
+        response = self.prepared
         self.context = context
-        card = prepared.servable.card
+        card = response.servable.card
         self.model = card.name if card.kind == "model" else ""
         self._bench = ToolContext(
-            prepared.ask, prepared.machine, context, self.around, self.emit, prepared.before
+            response.ask, response.machine, context, self.around, self.emit, response.before
         )
-        prepared.machine.annotate = self._notes
-        if prepared.ask.compacts or prepared.ask.threshold is not None:
+        response.machine.annotate = self._notes
+        if response.ask.compacts or response.ask.threshold is not None:
             await self._compact()
-        if prepared.ask.compacts:
+        if response.ask.compacts:
             return
         await hosted.grasp(self._bench)
         await self._approved()
@@ -168,10 +168,10 @@ class ResponseWork:
                     await self._ask(messages, options, hearing)
                 return hearing
             except PorticoError as error:
-                rest = shorter(messages) if self._may_shorten(error, attempt) else None
-                if rest is None:
+                shorter_messages = shorter(messages) if self._may_shorten(error, attempt) else None
+                if shorter_messages is None:
                     raise
-                messages = rest
+                messages = shorter_messages
         raise AssertionError("the last attempt returns or raises")
 
     def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
@@ -194,36 +194,36 @@ class ResponseWork:
         }
         request = Relay("chat/completions", body)
         async with charged(self.context, self.prepared.servable, request) as spend:
-            relayed = await model.relay(request, self.context)
-            if relayed.answered_by:
-                self.model = self.prepared.machine.response["model"] = relayed.answered_by
+            relay_response = await model.relay(request, self.context)
+            if relay_response.answered_by:
+                self.model = self.prepared.machine.response["model"] = relay_response.answered_by
             try:
-                async for chunk in relayed.chunks:
+                async for chunk in relay_response.chunks:
                     await self._say([event for piece in pieces(chunk) for event in hearing.hear(piece)])
             finally:
-                close = getattr(relayed.chunks, "aclose", None)
+                close = getattr(relay_response.chunks, "aclose", None)
                 if close is not None:
                     await close()
-                spend(relayed)  # also of an answer that was left
-                await self._spend(relayed.usage)
+                spend(relay_response)  # also of an answer that was left
+                await self._spend(relay_response.usage)
 
     async def _ask_app(
         self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader
     ) -> None:
         """Apps tell of their work by the events of a run; of these the words and passages are the client's."""
-        spoken = False
+        has_spoken = False
 
         async def listen(event: RunEvent) -> None:
-            nonlocal spoken
+            nonlocal has_spoken
             if isinstance(event, Delta):
-                spoken = spoken or bool(event.text)
+                has_spoken = has_spoken or bool(event.text)
                 if event.text:
                     await self._say(hearing.hear(TextPiece(event.text)))
             elif isinstance(event, Cited):
                 self._cited = event.passages
                 await self.context.emit(event)
             elif isinstance(event, Claimed):
-                spoken = True
+                has_spoken = True
                 await self._say(self.prepared.machine.claim(event.claim))
                 await self.context.emit(event)
             elif not isinstance(event, Usage):
@@ -236,7 +236,7 @@ class ResponseWork:
         if not isinstance(reply, ChatReply):
             raise PorticoError(f"'{name}' answered a conversation with something else.")
         self._cited = reply.citations or self._cited
-        if not spoken and reply.content:
+        if not has_spoken and reply.content:
             await self._say(hearing.hear(TextPiece(reply.content)))
         for key, call in enumerate(reply.tool_calls):
             await self._say(hearing.hear(CallPiece(key, call.id, call.name, call.arguments)))
@@ -251,27 +251,26 @@ class ResponseWork:
         """Let the model sum up what is before the last turn, if that and this turn are more than the client wants; or
         everything, if that is what it asks for.
         """
-        prepared, machine, ask = self.prepared, self.prepared.machine, self.prepared.ask
+        response, machine, ask = self.prepared, self.prepared.machine, self.prepared.ask
         if any(item["type"] == "compaction" for item in machine.output):
             return  # made before a crash
-        shown = list(window(prepared.before))
-        places = [len(shown)] if ask.compacts else cuts(shown)
+        shown_items = list(window(response.before))
+        places = [len(shown_items)] if ask.compacts else cuts(shown_items)
         if ask.threshold is not None and not ask.compacts:
-            size = await size_of(prepared.messages(), ask.model, self.context)
+            size = await size_of(response.messages(), ask.model, self.context)
             places = places if size > ask.threshold else []
-        model = prepared.relayed()
+        model = response.relayed()
         if not places or model is None:
             return
-        notes = Compactor(prepared.servable, model, ask, prepared.media, self.context)
-        summed = shown[: places[-1]]
-        summary = await notes.on(summed)
+        notes = Compactor(response.servable, model, ask, response.media, self.context)
+        summarised_items = shown_items[: places[-1]]
+        summary = await notes.on(summarised_items)
         if not ask.keeps:
-            summary = (
-                f"{summary}\n\n{quoted(summed, (ask.threshold or SHORT) // 2 * BYTES_PER_TOKEN)}".strip()
-            )
+            quotations = quoted(summarised_items, (ask.threshold or SHORT) // 2 * BYTES_PER_TOKEN)
+            summary = f"{summary}\n\n{quotations}".strip()
         self.usage += notes.usage
         self._noted = notes.usage.completion_tokens
-        behind = read_items(shown[places[-1] :], machine.mint)
+        behind = read_items(shown_items[places[-1] :], machine.mint)
         content = CompactedConversation(summary, behind, ask.keeps).sealed()
         item: Item = {"id": machine.mint("cmp_"), "type": "compaction", "encrypted_content": content}
         index, events = machine.add(item)
@@ -291,9 +290,9 @@ class ResponseWork:
             self._calls += 1
             offer = self._bench.offers.get(call.name)
             await self.note(offer)
-            refused = await hosted.use(self._bench, call)
-            if refused is not None:
-                self._decline(call.id, call.name, call.arguments, refused)
+            refusal = await hosted.use(self._bench, call)
+            if refusal is not None:
+                self._decline(call.id, call.name, call.arguments, refusal)
         await self.note(None)
 
     def _decline(self, call_id: str, name: str, arguments: str, reason: str) -> None:
@@ -309,7 +308,7 @@ class ResponseWork:
     async def _approved(self) -> None:
         """Call what the client has agreed to in this request."""
         requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
-        done = {i["approval_request_id"] for i in self._all() if i["type"] == "mcp_call"}
+        used_ids = {i["approval_request_id"] for i in self._all() if i["type"] == "mcp_call"}
         for number, item in enumerate(self.prepared.ask.input):
             if item["type"] != "mcp_approval_response":
                 continue
@@ -321,7 +320,7 @@ class ResponseWork:
                     "'previous_response_id' of the response that asked.",
                     param=at,
                 )
-            if not item["approve"] or request["id"] in done:
+            if not item["approve"] or request["id"] in used_ids:
                 continue
             offer = self._bench.tools.get((request["server_label"], request["name"]))
             if offer is None:
@@ -331,7 +330,7 @@ class ResponseWork:
                     param=at,
                 )
             await self.note(offer)
-            await mcp_tool.call(self._bench, offer, request["arguments"], approved=request["id"])
+            await mcp_tool.call(self._bench, offer, request["arguments"], approval_id=request["id"])
             await self.note(None)
 
     def _all(self) -> list[Item]:
@@ -343,23 +342,23 @@ class ResponseWork:
 
     def _left(self) -> int | None:
         """Tokens that the answer may still have."""
-        most = self.prepared.ask.most_tokens
-        spent = self.usage.completion_tokens - self._noted
-        return None if most is None else max(0, most - spent)
+        max_tokens = self.prepared.ask.most_tokens
+        spent_tokens = self.usage.completion_tokens - self._noted
+        return None if max_tokens is None else max(0, max_tokens - spent_tokens)
 
     def _options(self, offers: Mapping[str, OfferedTool], *, first: bool) -> dict[str, Any]:
         hidden = self._bench.hidden
-        shown = [offer for name, offer in offers.items() if name not in hidden]
+        offered_tools = [offer for name, offer in offers.items() if name not in hidden]
         functions = [tool for tool in self._bench.functions if tool.spoken not in hidden]
-        options = chat_options(self.prepared.ask, shown, functions, first=first)
-        left = self._left()
-        if left is not None:
-            options["max_tokens"] = max(1, left)
+        options = chat_options(self.prepared.ask, offered_tools, functions, first=first)
+        remaining_tokens = self._left()
+        if remaining_tokens is not None:
+            options["max_tokens"] = max(1, remaining_tokens)
         return options
 
     def _notes(self, text: str) -> list[dict[str, Any]]:
         """What a text stands on: passages that it points at, all that an app cites, files that code made."""
         notes = file_citations(text, self._bench.passages)
         notes += file_citations(text, self._cited, all_of_them=True)
-        made, self._bench.made = self._bench.made, []
-        return notes + made_notes(text, made)
+        artifacts, self._bench.made = self._bench.made, []
+        return notes + made_notes(text, artifacts)

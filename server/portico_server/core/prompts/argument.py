@@ -64,8 +64,8 @@ class PromptArgument:
             raise InvalidRequest(
                 f"{at} must be one of {', '.join(map(_shown, self.enum))}, not {_shown(value)}.", param=at
             )
-        found: Value = value
-        return found
+        found_value: Value = value
+        return found_value
 
     def read(self, text: str) -> Any:
         """What a text means for this type; the text itself if it means nothing, so that `check` can name it."""
@@ -82,40 +82,42 @@ class PromptArgument:
         return text
 
 
-def parse(given: Any, at: str) -> PromptArgument:
+def parse(value: Any, at: str) -> PromptArgument:
     """An argument from its JSON form, a mapping, or just its name. Raises `InvalidRequest` naming the place."""
-    given = {"name": given, "required": True} if isinstance(given, str) else given
-    if not isinstance(given, Mapping):
+    value = {"name": value, "required": True} if isinstance(value, str) else value
+    if not isinstance(value, Mapping):
         raise InvalidRequest(f"{at} must be a mapping with a 'name', or a name.", param=at)
-    for key in given:
+    for key in value:
         if key not in _FIELDS:
             raise InvalidRequest(
                 f"{at} has no field '{key}'.{nearest(str(key), _FIELDS)}", param=f"{at}.{key}"
             )
-    name = given.get("name")
-    kind: Any = given.get("type") or "string"
+    name = value.get("name")
+    kind: Any = value.get("type") or "string"
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidRequest(
             f"{at}.name must be a word of letters, digits and underscores, not {_shown(name)}.",
             param=f"{at}.name",
         )
     if kind not in get_args(ArgumentType):
-        known = ", ".join(get_args(ArgumentType))
-        raise InvalidRequest(f"{at}.type must be one of {known}, not {_shown(kind)}.", param=f"{at}.type")
-    description, required = given.get("description") or "", given.get("required") or False
-    if not isinstance(description, str) or not isinstance(required, bool):
+        argument_types = ", ".join(get_args(ArgumentType))
+        raise InvalidRequest(
+            f"{at}.type must be one of {argument_types}, not {_shown(kind)}.", param=f"{at}.type"
+        )
+    description, is_required = value.get("description") or "", value.get("required") or False
+    if not isinstance(description, str) or not isinstance(is_required, bool):
         field = "required" if isinstance(description, str) else "description"
         raise InvalidRequest(f"{at}.{field} is not of the right type.", param=f"{at}.{field}")
-    plain = PromptArgument(name, kind, description, required)
-    enum = given.get("enum") or ()
+    plain = PromptArgument(name, kind, description, is_required)
+    enum = value.get("enum") or ()
     if isinstance(enum, str) or not isinstance(enum, Sequence):
         raise InvalidRequest(f"{at}.enum must be a list.", param=f"{at}.enum")
     choices = tuple(plain.check(item, f"{at}.enum") for item in enum)
-    argument = PromptArgument(name, kind, description, required, None, choices)
-    default = given.get("default")
+    argument = PromptArgument(name, kind, description, is_required, None, choices)
+    default = value.get("default")
     if default is None:
         return argument
-    if required:
+    if is_required:
         raise InvalidRequest(
             f"{at} is required and has a default; it can be one of the two.", param=f"{at}.default"
         )

@@ -72,9 +72,11 @@ def _group(group: str) -> dict[str, PromptSpec]:
 
 def _specs(task: Mapping[str, Any]) -> Iterator[tuple[str, PromptSpec]]:
     for language, (suffix, remark) in LANGUAGES.items():
-        said = task[language]
+        task_texts = task[language]
         name = f"{task['name']}{suffix}"
-        turns = [{"role": role, "content": said[role]} for role in ("system", "user") if role in said]
+        turns = [
+            {"role": role, "content": task_texts[role]} for role in ("system", "user") if role in task_texts
+        ]
         yield (
             name,
             parse(
@@ -84,7 +86,7 @@ def _specs(task: Mapping[str, Any]) -> Iterator[tuple[str, PromptSpec]]:
                     "description": f"{task['description']}{remark}",
                     "arguments": task["arguments"],
                     "messages": turns,
-                    "cases": said["cases"],
+                    "cases": task_texts["cases"],
                 },
                 name,
             ),

@@ -67,7 +67,7 @@ class PromptSpec:
             "description": self.description,
             "arguments": [item.to_json() for item in self.arguments],
             "messages": [{"role": turn.role, "content": turn.text} for turn in self.messages],
-            "examples": [{"user": user, "assistant": answered} for user, answered in self.examples],
+            "examples": [{"user": user, "assistant": answer} for user, answer in self.examples],
             # Left out where there are none: what was kept before there were any is the same version.
             **(
                 {
@@ -81,26 +81,30 @@ class PromptSpec:
             ),
         }
 
-    def render(self, given: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
+    def render(self, arguments: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
         """The messages with the arguments in their places: first the system's, then the examples, then the others.
 
         ``as_text``: every argument is text, as MCP sends them, and read as its type. Raises `InvalidRequest` for one
         that is unknown, missing or of another type, naming it. An optional one without a default is empty.
         """
-        known = {item.name: item for item in self.arguments}
-        for name in given:
-            if name not in known:
-                takes = f" It takes {', '.join(known)}." if known else " It takes none."
+        prompt_arguments = {item.name: item for item in self.arguments}
+        for name in arguments:
+            if name not in prompt_arguments:
+                takes = f" It takes {', '.join(prompt_arguments)}." if prompt_arguments else " It takes none."
                 raise InvalidRequest(
-                    f"The prompt '{self.name}' has no argument '{str(name)[:80]}'.{nearest(str(name), known) or takes}",
+                    f"The prompt '{self.name}' has no argument "
+                    f"'{str(name)[:80]}'.{nearest(str(name), prompt_arguments) or takes}",
                     code="unknown_parameter",
                     param=f"arguments.{name}",
                 )
-        values = {name: _value(self.name, item, given, as_text=as_text) for name, item in known.items()}
-        found = (piece for turn in self.messages for piece in turn.template)
-        require_filled([values[text] if is_name else text for text, is_name in found])
+        values = {
+            name: _value(self.name, item, arguments, as_text=as_text)
+            for name, item in prompt_arguments.items()
+        }
+        found_pieces = (piece for turn in self.messages for piece in turn.template)
+        require_filled([values[text] if is_name else text for text, is_name in found_pieces])
         leading = [turn for turn in self.messages if turn.role == "system"]
-        rest = [turn for turn in self.messages if turn.role != "system"]
+        message_specs = [turn for turn in self.messages if turn.role != "system"]
         shots = [
             {"role": role, "content": text}
             for pair in self.examples
@@ -109,40 +113,40 @@ class PromptSpec:
         return (
             *({"role": turn.role, "content": fill(turn.template, values)} for turn in leading),
             *shots,
-            *({"role": turn.role, "content": fill(turn.template, values)} for turn in rest),
+            *({"role": turn.role, "content": fill(turn.template, values)} for turn in message_specs),
         )
 
 
-def parse(given: Any, at: str = "prompt") -> PromptSpec:
+def parse(value: Any, at: str = "prompt") -> PromptSpec:
     """A prompt from its JSON form. Raises `InvalidRequest` naming the place, such as ``prompts[2].messages[0]``.
 
     ``messages`` may be one text, which is the user's. Each placeholder must be a declared argument, and each argument
     must be used.
     """
-    if not isinstance(given, Mapping):
+    if not isinstance(value, Mapping):
         raise InvalidRequest(f"{at} must be a mapping with 'name' and 'messages'.", param=at)
-    for key in given:
+    for key in value:
         if key not in _FIELDS:
             raise InvalidRequest(
                 f"{at} has no field '{key}'.{nearest(str(key), _FIELDS)}", param=f"{at}.{key}"
             )
-    name = given.get("name")
+    name = value.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or has_dots(name):
         raise InvalidRequest(
             f"{at}.name must be letters, digits and _ . / -, at most 128 of them, no part dots alone, not "
             f"{str(name)[:80]!r}.",
             param=f"{at}.name",
         )
-    messages = given.get("messages")
+    messages = value.get("messages")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     spec = PromptSpec(
         name,
-        _text(given, "title", at),
-        _text(given, "description", at),
+        _text(value, "title", at),
+        _text(value, "description", at),
         tuple(
             arguments_.parse(item, f"{at}.arguments[{number}]")
-            for number, item in enumerate(_items(given.get("arguments"), f"{at}.arguments"))
+            for number, item in enumerate(_items(value.get("arguments"), f"{at}.arguments"))
         ),
         tuple(
             _turn(item, f"{at}.messages[{number}]")
@@ -150,11 +154,11 @@ def parse(given: Any, at: str = "prompt") -> PromptSpec:
         ),
         tuple(
             _example(item, f"{at}.examples[{number}]")
-            for number, item in enumerate(_items(given.get("examples"), f"{at}.examples"))
+            for number, item in enumerate(_items(value.get("examples"), f"{at}.examples"))
         ),
         tuple(
             _case(item, f"{at}.cases[{number}]")
-            for number, item in enumerate(_items(given.get("cases"), f"{at}.cases"))
+            for number, item in enumerate(_items(value.get("cases"), f"{at}.cases"))
         ),
     )
     _check(spec, at)
@@ -182,28 +186,28 @@ def _check(spec: PromptSpec, at: str) -> None:
             code="too_large",
             param=at,
         )
-    declared = [item.name for item in spec.arguments]
-    for number, name in enumerate(declared):
-        if name in declared[:number]:
+    declared_names = [item.name for item in spec.arguments]
+    for number, name in enumerate(declared_names):
+        if name in declared_names[:number]:
             raise InvalidRequest(
                 f"{at} declares the argument '{name}' twice.", param=f"{at}.arguments[{number}].name"
             )
-    used = {
+    used_names = {
         text: number
         for number, turn in enumerate(spec.messages)
         for text, is_name in turn.template
         if is_name
     }
-    for name, number in used.items():
-        if name not in declared:
+    for name, number in used_names.items():
+        if name not in declared_names:
             raise InvalidRequest(
                 f"{at}.messages[{number}] has {{{name}}}, which is not among its arguments. Declare it, or write "
-                f"{{{{{name}}}}} for the text itself.{nearest(name, declared)}",
+                f"{{{{{name}}}}} for the text itself.{nearest(name, declared_names)}",
                 code="undeclared_argument",
                 param=f"{at}.messages[{number}]",
             )
-    for number, name in enumerate(declared):
-        if name not in used:
+    for number, name in enumerate(declared_names):
+        if name not in used_names:
             raise InvalidRequest(
                 f"{at} declares the argument '{name}' and has no {{{name}}} in its messages.",
                 code="unused_argument",
@@ -211,9 +215,9 @@ def _check(spec: PromptSpec, at: str) -> None:
             )
 
 
-def _value(prompt: str, argument: PromptArgument, given: Mapping[str, Any], *, as_text: bool) -> str:
+def _value(prompt: str, argument: PromptArgument, arguments: Mapping[str, Any], *, as_text: bool) -> str:
     at = f"arguments.{argument.name}"
-    if given.get(argument.name) is None:
+    if arguments.get(argument.name) is None:
         if argument.required:
             raise InvalidRequest(
                 f"The prompt '{prompt}' needs the argument '{argument.name}'.",
@@ -222,18 +226,18 @@ def _value(prompt: str, argument: PromptArgument, given: Mapping[str, Any], *, a
             )
         value = argument.default
     else:
-        value = given[argument.name]
+        value = arguments[argument.name]
         value = argument.check(argument.read(value) if as_text and isinstance(value, str) else value, at)
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _turn(given: Any, at: str) -> PromptMessageSpec:
-    if not isinstance(given, Mapping) or set(given) - {"role", "content"}:
+def _turn(value: Any, at: str) -> PromptMessageSpec:
+    if not isinstance(value, Mapping) or set(value) - {"role", "content"}:
         raise InvalidRequest(f"{at} must be a mapping with 'role' and 'content' alone.", param=at)
-    role: Any = given.get("role")
-    text = given.get("content")
+    role: Any = value.get("role")
+    text = value.get("content")
     if role not in get_args(Role):
         raise InvalidRequest(
             f"{at}.role must be one of {', '.join(get_args(Role))}, not {str(role)[:80]!r}.",
@@ -252,18 +256,18 @@ def _turn(given: Any, at: str) -> PromptMessageSpec:
     return PromptMessageSpec(role, text, pieces(text, f"{at}.content"))
 
 
-def _example(given: Any, at: str) -> tuple[str, str]:
-    if isinstance(given, Mapping) and set(given) == {"user", "assistant"}:
-        user, answered = given["user"], given["assistant"]
-        if isinstance(user, str) and isinstance(answered, str):
-            return user, answered
+def _example(value: Any, at: str) -> tuple[str, str]:
+    if isinstance(value, Mapping) and set(value) == {"user", "assistant"}:
+        user, answer = value["user"], value["assistant"]
+        if isinstance(user, str) and isinstance(answer, str):
+            return user, answer
     raise InvalidRequest(f"{at} must be a mapping of two texts, 'user' and 'assistant'.", param=at)
 
 
-def _case(given: Any, at: str) -> PromptTrial:
-    if isinstance(given, Mapping) and set(given) <= {"arguments", "answer", "holds"}:
-        arguments, answer = given.get("arguments") or {}, given.get("answer")
-        holds = given.get("holds", answer)
+def _case(value: Any, at: str) -> PromptTrial:
+    if isinstance(value, Mapping) and set(value) <= {"arguments", "answer", "holds"}:
+        arguments, answer = value.get("arguments") or {}, value.get("answer")
+        holds = value.get("holds", answer)
         if isinstance(arguments, Mapping) and isinstance(answer, str) and isinstance(holds, str) and holds:
             return PromptTrial(dict(arguments), answer, holds)
     raise InvalidRequest(
@@ -272,18 +276,18 @@ def _case(given: Any, at: str) -> PromptTrial:
     )
 
 
-def _items(given: Any, at: str) -> Sequence[Any]:
-    if given is None:
+def _items(value: Any, at: str) -> Sequence[Any]:
+    if value is None:
         return ()
-    if isinstance(given, str) or not isinstance(given, Sequence):
+    if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidRequest(f"{at} must be a list.", param=at)
-    if len(given) > MAX_ITEMS:
-        raise InvalidRequest(f"{at} has {len(given)} items, more than {MAX_ITEMS}.", param=at)
-    return given
+    if len(value) > MAX_ITEMS:
+        raise InvalidRequest(f"{at} has {len(value)} items, more than {MAX_ITEMS}.", param=at)
+    return value
 
 
-def _text(given: Mapping[str, Any], key: str, at: str) -> str:
-    value = given.get(key) or ""
+def _text(fields: Mapping[str, Any], key: str, at: str) -> str:
+    value = fields.get(key) or ""
     if not isinstance(value, str):
         raise InvalidRequest(f"{at}.{key} must be a text.", param=f"{at}.{key}")
     return value.strip()

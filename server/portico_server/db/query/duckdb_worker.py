@@ -52,13 +52,15 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
     kinds = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
     if len(statements) != 1 or statements[0].type not in kinds:
         return {"error": "Only reading is allowed here: one SELECT (or WITH … SELECT)."}
-    found = connection.execute(query, request["parameters"])
-    columns = [item[0] for item in found.description or ()]
+    py_connection = connection.execute(query, request["parameters"])
+    columns = [item[0] for item in py_connection.description or ()]
     cut = request["cell"]
     rows: list[list[Any]] = []
     size = 0
     while (
-        len(rows) <= request["limit"] and size <= request["longest"] and (row := found.fetchone()) is not None
+        len(rows) <= request["limit"]
+        and size <= request["longest"]
+        and (row := py_connection.fetchone()) is not None
     ):
         rows.append([_cut(value, cut) for value in row])
         size += sum(len(value) if isinstance(value, str) else 8 for value in rows[-1])

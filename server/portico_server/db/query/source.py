@@ -36,7 +36,7 @@ _START_TIMEOUT_S: Final = 5.0
 
 async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
     """What the worker says to ``asked``, or `InvalidRequest` if that takes longer than ``timeout`` seconds or fails."""
-    started = asyncio.get_running_loop().time()
+    start_time = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(timeout + _START_TIMEOUT_S):
             output = await _run(worker, json.dumps({**request, "seconds": timeout}).encode())
@@ -44,7 +44,7 @@ async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[
         raise _failed(f"The query was stopped after {timeout:g} s.") from error
     except ValueError as error:
         raise _failed(f"The query cannot be run: {error}.") from error
-    if not output and asyncio.get_running_loop().time() - started >= timeout:
+    if not output and asyncio.get_running_loop().time() - start_time >= timeout:
         raise _failed(f"The query was stopped after {timeout:g} s.")
     if not output:
         raise _failed("The query ended its process: it took more memory than there is for it.")
@@ -91,12 +91,12 @@ class _FileSource:
         self._path = path.absolute()
 
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
-        found = await self._ask(query, parameters, limit, timeout)
-        return collected(found["columns"], found["rows"], limit)
+        result = await self._ask(query, parameters, limit, timeout)
+        return collected(result["columns"], result["rows"], limit)
 
     async def tables(self) -> list[TableInfo]:
-        found = await self._ask(None, (), MAX_COLUMNS, QUERY_TIMEOUT_S)
-        return list(described(map(tuple, found["rows"])))
+        result = await self._ask(None, (), MAX_COLUMNS, QUERY_TIMEOUT_S)
+        return list(described(map(tuple, result["rows"])))
 
     async def warning(self) -> str:
         return ""  # a file is opened for reading, without a way to others
@@ -237,15 +237,15 @@ class QuerySource(Protocol):
 
 def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> QueryRows:
     """As many rows of cells as were asked for and fit; takes one more, to know whether there is one."""
-    kept: list[tuple[Any, ...]] = []
+    kept_rows: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
         cells = tuple(row)
         size += sum(len(value) if isinstance(value, str) else 8 for value in cells)
-        if len(kept) == limit or size > MAX_QUERY_CHARS:
-            return QueryRows(tuple(columns), tuple(kept), truncated=True)
-        kept.append(cells)
-    return QueryRows(tuple(columns), tuple(kept), truncated=False)
+        if len(kept_rows) == limit or size > MAX_QUERY_CHARS:
+            return QueryRows(tuple(columns), tuple(kept_rows), truncated=True)
+        kept_rows.append(cells)
+    return QueryRows(tuple(columns), tuple(kept_rows), truncated=False)
 
 
 def finite(value: Any) -> Any:
@@ -257,11 +257,11 @@ def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
     """Tables of rows of (table, kind, column, type) that come in order."""
     name, kind = "", ""
     columns: list[tuple[str, str]] = []
-    for table, what, column, of in rows:
+    for table, table_kind, column, of in rows:
         if table != name:
             if name:
                 yield TableInfo(name, kind, tuple(columns))
-            name, kind, columns = table, what, []
+            name, kind, columns = table, table_kind, []
         columns.append((column, of))
     if name:
         yield TableInfo(name, kind, tuple(columns))
@@ -308,18 +308,18 @@ class PostgresSource:
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
         async with self._connected(timeout) as connection:
             # By itself first: what is not one whole statement must not come to be one inside of ours.
-            found = (await connection.prepare(query)).get_attributes()
-            if not found:
+            attributes = (await connection.prepare(query)).get_attributes()
+            if not attributes:
                 raise InvalidRequest("The query has no columns to read.", code="query_failed", param="query")
             cells = ", ".join(
-                _cell(f"c{n}", attribute.type.name) + f" as c{n}" for n, attribute in enumerate(found)
+                _cell(f"c{n}", attribute.type.name) + f" as c{n}" for n, attribute in enumerate(attributes)
             )
-            names = ", ".join(f"c{n}" for n in range(len(found)))
+            names = ", ".join(f"c{n}" for n in range(len(attributes)))
             bare = query.strip().rstrip(";")
-            bounded = f"select {cells} from (\n{bare}\n) as asked({names}) limit {limit + 1:d}"  # noqa: S608
-            rows = await connection.fetch(bounded, *parameters)
+            bounded_query = f"select {cells} from (\n{bare}\n) as asked({names}) limit {limit + 1:d}"  # noqa: S608
+            rows = await connection.fetch(bounded_query, *parameters)
             return collected(
-                [attribute.name for attribute in found], (map(finite, row) for row in rows), limit
+                [attribute.name for attribute in attributes], (map(finite, row) for row in rows), limit
             )
 
     async def tables(self) -> list[TableInfo]:
@@ -329,11 +329,11 @@ class PostgresSource:
     async def warning(self) -> str:
         """What the operator should know of the user in the address; empty where there is nothing. Raises as `read`."""
         async with self._connected(QUERY_TIMEOUT_S) as connection:
-            found = [row[0] for row in await connection.fetch(_POWERS)]
-            if not found:
+            found_powers = [row[0] for row in await connection.fetch(_POWERS)]
+            if not found_powers:
                 return ""
             user = await connection.fetchval("select current_user")
-        powers = "is a superuser" if user in found else f"has the role {found[0]}"
+        powers = "is a superuser" if user in found_powers else f"has the role {found_powers[0]}"
         return (
             f"The user '{user}' of {shown(self._url)} {powers}: a query can read the files of that server. Give the "
             "address of a user who may read these tables and nothing else."

@@ -19,7 +19,7 @@ BEST_METRICS = {"reinforcement": "eval_reward", "embedding": "eval_ndcg_10", "re
 
 
 def common_arguments(
-    order: TrainingOrder, micro_batch: int, accumulation: int, *, validated: bool
+    order: TrainingOrder, micro_batch: int, accumulation: int, *, is_validated: bool
 ) -> dict[str, Any]:
     """Arguments of every method's trainer."""
     recipe = order.recipe
@@ -46,7 +46,7 @@ def common_arguments(
         "save_strategy": "steps",
         "save_steps": interval,
         "save_total_limit": MAX_KEPT_CHECKPOINTS,
-        "eval_strategy": "steps" if validated else "no",
+        "eval_strategy": "steps" if is_validated else "no",
         "eval_steps": interval,
         "report_to": "none",
         "disable_tqdm": True,
@@ -56,7 +56,7 @@ def common_arguments(
     }
     if recipe["checkpointing"]:
         arguments["gradient_checkpointing_kwargs"] = {"use_reentrant": False}
-    if validated:
+    if is_validated:
         best = BEST_METRICS.get(order.method)
         arguments |= {
             "load_best_model_at_end": True,

@@ -104,14 +104,14 @@ def lora_of(order: TrainingOrder, model: Any) -> LoraConfig | None:
             target_modules="all-linear",
             bias="none",
         )
-    found = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
-    if not found:
+    layer_names = {name.rpartition(".")[2] for name, _ in model.named_modules()} & LORA_LAYERS
+    if not layer_names:
         raise ValueError(f"'{order.name}' has none of the layers that adapters are made for")
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=recipe["rank"],
         lora_alpha=recipe["alpha"],
         lora_dropout=recipe["dropout"],
-        target_modules=sorted(found),
+        target_modules=sorted(layer_names),
         bias="none",
     )

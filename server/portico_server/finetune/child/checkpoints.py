@@ -55,16 +55,16 @@ def complete_checkpoints(checkpoint: Path) -> dict[str, Any] | None:
 
 def step_of(checkpoint: Path) -> int:
     """The step after which it was made."""
-    found = _NAME.fullmatch(checkpoint.name)
-    return int(found[1]) if found else -1
+    match = _NAME.fullmatch(checkpoint.name)
+    return int(match[1]) if match else -1
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The last whole one, after deleting those that a killed process left half."""
-    found = []
+    paths = []
     for checkpoint in folder.glob("checkpoint-*"):
         if step_of(checkpoint) >= 0 and complete_checkpoints(checkpoint) is not None:
-            found.append(checkpoint)
+            paths.append(checkpoint)
         else:
             shutil.rmtree(checkpoint, ignore_errors=True)
-    return max(found, key=step_of, default=None)
+    return max(paths, key=step_of, default=None)

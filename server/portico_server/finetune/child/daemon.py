@@ -33,14 +33,14 @@ class TrainingOrder:
     @classmethod
     def read(cls, path: Path) -> TrainingOrder:
         """As the daemon wrote it."""
-        given = json.loads(path.read_text(encoding="utf-8"))
-        validation = given.get("validation")
+        document = json.loads(path.read_text(encoding="utf-8"))
+        validation = document.get("validation")
         return cls(
             **{
-                **{field.name: given[field.name] for field in fields(cls)},
-                "model": Path(given["model"]),
-                "folder": Path(given["folder"]),
-                "training": Path(given["training"]),
+                **{field.name: document[field.name] for field in fields(cls)},
+                "model": Path(document["model"]),
+                "folder": Path(document["folder"]),
+                "training": Path(document["training"]),
                 "validation": Path(validation) if validation else None,
             }
         )
@@ -112,9 +112,9 @@ class DaemonLink:
 
     def _listen(self) -> None:
         for line in sys.stdin:
-            given = json.loads(line)
-            if given["do"] == "pause":
+            command = json.loads(line)
+            if command["do"] == "pause":
                 self.paused.set()
-            elif given["do"] == "grades":
-                self._grades.put(given["rewards"])
+            elif command["do"] == "grades":
+                self._grades.put(command["rewards"])
         os._exit(1)  # with this one the others end

@@ -45,13 +45,13 @@ class ChatTemplate:
 
     def text(self, messages: list[Message], tools: list[Any] | None = None, *, answer: bool = False) -> str:
         """The conversation as the model reads it; ``answer``: up to where the model begins to answer."""
-        written: str = self._tokenizer.apply_chat_template(
+        text: str = self._tokenizer.apply_chat_template(
             [_plain(message) for message in messages],
             tools=tools or None,
             tokenize=False,
             add_generation_prompt=answer,
         )
-        return written
+        return text
 
     def ids(self, text: str) -> list[int]:
         """Special tokens are those that the text has: the template wrote them."""
@@ -61,18 +61,18 @@ class ChatTemplate:
     def completion(self, prompt: list[Message], answer: list[Message], tools: list[Any] | None) -> str:
         """What follows the prompt when ``answer`` is said, up to its end-of-turn token."""
         before = self.text(prompt, tools, answer=True)
-        whole = self.text([*prompt, *answer], tools)
-        begin = len(before) if whole.startswith(before) else len(_common(before, whole))
-        return whole[begin : begin + self._end(whole[begin:])]
+        full_text = self.text([*prompt, *answer], tools)
+        begin = len(before) if full_text.startswith(before) else len(_common(before, full_text))
+        return full_text[begin : begin + self._end(full_text[begin:])]
 
     def supervised(self, messages: list[Message], tools: list[Any] | None) -> Iterator[TokenizedExample]:
         """The examples of one conversation; those without anything to learn are left out."""
         turns = [place for place, message in enumerate(messages) if message.get("role") == "assistant"]
         if not turns:
             return
-        whole = self.text(messages[: turns[-1] + 1], tools)
+        full_text = self.text(messages[: turns[-1] + 1], tools)
         spans: list[tuple[int, int]] = []
-        alone: list[tuple[str, tuple[int, int]]] = []
+        single_turns: list[tuple[str, tuple[int, int]]] = []
         for place in turns:
             before = self.text(messages[:place], tools, answer=True)
             after = self.text(messages[: place + 1], tools)
@@ -80,13 +80,13 @@ class ChatTemplate:
             span = (begin, begin + self._end(after[begin:]))
             if messages[place].get("weight", 1) != 0:
                 spans.append(span)
-                alone.append((after[: span[1]], span))
-            if not whole.startswith(after[: span[1]]):
-                whole = ""
-        if whole and spans:
-            yield self._labelled(whole[: spans[-1][1]], spans)
+                single_turns.append((after[: span[1]], span))
+            if not full_text.startswith(after[: span[1]]):
+                full_text = ""
+        if full_text and spans:
+            yield self._labelled(full_text[: spans[-1][1]], spans)
         else:
-            for text, span in alone:
+            for text, span in single_turns:
                 yield self._labelled(text, [span])
 
     def _end(self, text: str) -> int:
@@ -96,11 +96,11 @@ class ChatTemplate:
         return len(text) if place < 0 else place + len(mark)
 
     def _labelled(self, text: str, spans: list[tuple[int, int]]) -> TokenizedExample:
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = encoded["input_ids"]
+        encoding = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = encoding["input_ids"]
         labels = [IGNORED_LABEL_CODE] * len(ids)
         current = 0
-        for place, (begin, end) in enumerate(encoded["offset_mapping"]):
+        for place, (begin, end) in enumerate(encoding["offset_mapping"]):
             while current < len(spans) and begin >= spans[current][1]:
                 current += 1
             # A character of several tokens has its place in each of them; an empty stretch is not a text.
@@ -111,20 +111,20 @@ class ChatTemplate:
 
 def _plain(message: Message) -> Message:
     """Without what is for the training alone, and with text parts as one text, as the daemon's engines take them."""
-    kept = {name: value for name, value in message.items() if name != "weight"}
-    content = kept.get("content")
+    fields = {name: value for name, value in message.items() if name != "weight"}
+    content = fields.get("content")
     if isinstance(content, list):
-        kept["content"] = "".join(part.get("text", "") for part in content)
-    return kept
+        fields["content"] = "".join(part.get("text", "") for part in content)
+    return fields
 
 
-def _common(one: str, other: str) -> str:
+def _common(text: str, other_text: str) -> str:
     end = 0
-    for left, right in zip(one, other, strict=False):
-        if left != right:
+    for char, right in zip(text, other_text, strict=False):
+        if char != right:
             break
         end += 1
-    return one[:end]
+    return text[:end]
 
 
 Row = dict[str, Any]
@@ -150,10 +150,10 @@ def preference_pairs(path: Path, template: ChatTemplate, longest: int) -> Datase
         for line in _lines(path):
             tools = line.get("tools")
             prompt = template.ids(template.text(line["prompt"], tools, answer=True))
-            chosen = template.ids(template.completion(line["prompt"], line["chosen"], tools))
-            rejected = template.ids(template.completion(line["prompt"], line["rejected"], tools))
+            chosen_ids = template.ids(template.completion(line["prompt"], line["chosen"], tools))
+            rejected_ids = template.ids(template.completion(line["prompt"], line["rejected"], tools))
             if len(prompt) < longest:
-                yield {"prompt_ids": prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+                yield {"prompt_ids": prompt, "chosen_ids": chosen_ids, "rejected_ids": rejected_ids}
 
     return _dataset(rows)
 
@@ -178,10 +178,10 @@ def longest_example(data: Dataset) -> Row:
 
 
 def _dataset(rows: Callable[[], Iterator[Row]]) -> Dataset:
-    found = list(rows())
-    if not found:
+    examples = list(rows())
+    if not examples:
         raise ValueError("no example has anything left to learn within the length that training takes")
-    return Dataset.from_list(found)
+    return Dataset.from_list(examples)
 
 
 def _lines(path: Path) -> Iterator[Row]:

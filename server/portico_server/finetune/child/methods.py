@@ -55,7 +55,7 @@ class TrainerFactory:
     def trainer(self, model: Any, lora: Any, micro_batch: int, accumulation: int) -> Any:
         """The method's own, ready to train ``model``."""
         make = {"supervised": self._supervised, "dpo": self._dpo, "reinforcement": self._reinforcement}
-        given = {
+        trainer_arguments = {
             "model": model,
             "train_dataset": self.training,
             "eval_dataset": self.validation,
@@ -63,12 +63,14 @@ class TrainerFactory:
             "peft_config": lora,
             "callbacks": [self.watch],
         }
-        return make[self.order.method](given, micro_batch, accumulation)
+        return make[self.order.method](trainer_arguments, micro_batch, accumulation)
 
     def _common(self, micro_batch: int, accumulation: int) -> dict[str, Any]:
-        return common_arguments(self.order, micro_batch, accumulation, validated=self.validation is not None)
+        return common_arguments(
+            self.order, micro_batch, accumulation, is_validated=self.validation is not None
+        )
 
-    def _supervised(self, given: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
+    def _supervised(self, trainer_arguments: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe
         arguments = SFTConfig(
             **self._common(micro_batch, accumulation),
@@ -76,16 +78,16 @@ class TrainerFactory:
             packing=recipe["packing"],
             eval_packing=False,
         )
-        return SFTTrainer(args=arguments, **given)
+        return SFTTrainer(args=arguments, **trainer_arguments)
 
-    def _dpo(self, given: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
+    def _dpo(self, trainer_arguments: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe
         arguments = DPOConfig(
             **self._common(micro_batch, accumulation), max_length=recipe["max_length"], beta=recipe["beta"]
         )
-        return Pairs(args=arguments, **given)
+        return Pairs(args=arguments, **trainer_arguments)
 
-    def _reinforcement(self, given: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
+    def _reinforcement(self, trainer_arguments: dict[str, Any], micro_batch: int, accumulation: int) -> Any:
         recipe = self.order.recipe
         group = recipe["group"]
         # All answers to a prompt are compared with each other, so they are of one step.
@@ -97,7 +99,7 @@ class TrainerFactory:
             beta=recipe["beta"],
             temperature=1.0,
         )
-        return Graded(args=arguments, reward_funcs=[self._reward], **given)
+        return Graded(args=arguments, reward_funcs=[self._reward], **trainer_arguments)
 
     def _reward(self, prompts: list[str], completions: list[str], item: list[str], **_: Any) -> list[float]:
         """What the daemon's grader says: to the first process, which alone is heard, of the answers of all of them."""

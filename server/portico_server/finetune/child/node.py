@@ -18,12 +18,12 @@ PORT_COUNT = 10_000
 
 def main() -> None:
     """Become the module; the processes that it starts end with it."""
-    known = {}
+    replacements = {}
     if "SLURM_JOB_ID" in os.environ:
         port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORT_COUNT  # another one for another job
         address = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-        known = {"{rank}": os.environ["SLURM_NODEID"], "{address}": address, "{port}": str(port)}
-    words = [known.get(word, word) for word in sys.argv[1:]]
+        replacements = {"{rank}": os.environ["SLURM_NODEID"], "{address}": address, "{port}": str(port)}
+    words = [replacements.get(word, word) for word in sys.argv[1:]]
     os.environ[STARTER_VARIABLE] = str(os.getpid())
     os.execv(sys.executable, [sys.executable, "-P", "-m", *words])  # noqa: S606  # no shell is wanted
 

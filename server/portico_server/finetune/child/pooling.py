@@ -14,22 +14,26 @@ def pooling_of(folder: Path) -> str:
     modules = folder / "modules.json"
     if not modules.is_file():
         return "mean"
-    found = "mean"
+    pooling = "mean"
     for module in json.loads(modules.read_text(encoding="utf-8")):
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
             place = folder / Path(str(module.get("path", ""))).name / "config.json"
             config = json.loads(place.read_text(encoding="utf-8"))
-            given = config.get("pooling_mode")
+            pooling_mode = config.get("pooling_mode")
             names = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last", "max_tokens": "max"}
-            on = [ours for theirs, ours in names.items() if config.get(f"pooling_mode_{theirs}") is True]
-            found = given if isinstance(given, str) else on[0] if len(on) == 1 else ""
-            found = "last" if found == "lasttoken" else found
+            on = [
+                pooling_name
+                for mode_suffix, pooling_name in names.items()
+                if config.get(f"pooling_mode_{mode_suffix}") is True
+            ]
+            pooling = pooling_mode if isinstance(pooling_mode, str) else on[0] if len(on) == 1 else ""
+            pooling = "last" if pooling == "lasttoken" else pooling
         elif kind not in ("Transformer", "Normalize"):
             raise ValueError(f"the model has a module '{kind}', which training does not compute")
-    if found not in ("mean", "cls", "last", "max"):
-        raise ValueError(f"the model's pooling {found!r} is not one that training computes")
-    return found
+    if pooling not in ("mean", "cls", "last", "max"):
+        raise ValueError(f"the model's pooling {pooling!r} is not one that training computes")
+    return pooling
 
 
 def prompt_of(folder: Path) -> str:

@@ -51,14 +51,14 @@ def read_rows(path: Path) -> list[Row]:
 
 def ranking_measures(relevant: Sequence[Sequence[bool]]) -> dict[str, float]:
     """nDCG@10 and recall@5, the mean over questions; each is a ranking, which says what answers its question."""
-    gains, found = [], []
+    gains, recalls = [], []
     for ranking in relevant:
-        every = sum(ranking)
-        best = sum(1 / math.log2(rank + 2) for rank in range(min(every, NDCG_RANK_COUNT)))
+        relevant_count = sum(ranking)
+        best = sum(1 / math.log2(rank + 2) for rank in range(min(relevant_count, NDCG_RANK_COUNT)))
         gain = sum(1 / math.log2(rank + 2) for rank, good in enumerate(ranking[:NDCG_RANK_COUNT]) if good)
         gains.append(gain / best)
-        found.append(sum(ranking[:RECALL_RANK_COUNT]) / every)
-    return {"ndcg_10": sum(gains) / len(gains), "recall_5": sum(found) / len(found)}
+        recalls.append(sum(ranking[:RECALL_RANK_COUNT]) / relevant_count)
+    return {"ndcg_10": sum(gains) / len(gains), "recall_5": sum(recalls) / len(recalls)}
 
 
 class _Embedding:
@@ -78,8 +78,8 @@ class _Embedding:
             [place != number and text in row["positives"] for place, text in enumerate(texts)]
             for number, row in enumerate(rows)
         ]
-        made = self._read([row["query"] for row in rows] + texts)
-        return {**made, "hidden": torch.tensor(hidden)}
+        batch = self._read([row["query"] for row in rows] + texts)
+        return {**batch, "hidden": torch.tensor(hidden)}
 
     def loss(self, model: Any, batch: dict[str, Any]) -> Any:
         hidden = batch.pop("hidden")
@@ -102,15 +102,15 @@ class _Embedding:
 
     def _all(self, model: Any, texts: list[str]) -> Any:
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        found: list[Any] = [None] * len(texts)
+        vectors: list[Any] = [None] * len(texts)
         for begin in range(0, len(order), MEASURE_BATCH_SIZE):
             places = order[begin : begin + MEASURE_BATCH_SIZE]
-            made = {
+            batch = {
                 name: value.to(model.device) for name, value in self._read([texts[p] for p in places]).items()
             }
-            for place, vector in zip(places, self._vectors(model, made), strict=True):
-                found[place] = vector.cpu()
-        return torch.stack(found)
+            for place, vector in zip(places, self._vectors(model, batch), strict=True):
+                vectors[place] = vector.cpu()
+        return torch.stack(vectors)
 
     def _read(self, texts: list[str]) -> dict[str, Any]:
         return dict(
@@ -135,8 +135,8 @@ class _Rerank:
     def batch(self, rows: list[Row]) -> dict[str, Any]:
         pairs = [(row["query"], text, 1.0) for row in rows for text in row["positives"][:1]]
         pairs += [(row["query"], text, 0.0) for row in rows for text in row["negatives"]]
-        made = self._read([query for query, _, _ in pairs], [text for _, text, _ in pairs])
-        return {**made, "right": torch.tensor([right for _, _, right in pairs])}
+        batch = self._read([query for query, _, _ in pairs], [text for _, text, _ in pairs])
+        return {**batch, "right": torch.tensor([right for _, _, right in pairs])}
 
     def loss(self, model: Any, batch: dict[str, Any]) -> Any:
         right = batch.pop("right")
@@ -147,9 +147,9 @@ class _Rerank:
         rankings = []
         for row in rows:
             texts = [*row["negatives"], *row["positives"]]
-            made = self._read([row["query"]] * len(texts), texts)
+            batch = self._read([row["query"]] * len(texts), texts)
             scores = self._scores(
-                model, {name: value.to(model.device) for name, value in made.items()}
+                model, {name: value.to(model.device) for name, value in batch.items()}
             ).tolist()
             order = sorted(range(len(texts)), key=lambda place: -scores[place])
             rankings.append([place >= len(row["negatives"]) for place in order])
@@ -169,8 +169,10 @@ class _Rerank:
 class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
     """Computes the loss of the method, and measures rankings in place of a loss on what is held back."""
 
-    def __init__(self, kind: Any, held_back: list[Row], monitor: watch.TrainingMonitor, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(
+        self, kind: Any, held_back: list[Row], monitor: watch.TrainingMonitor, **trainer_arguments: Any
+    ) -> None:
+        super().__init__(**trainer_arguments)
         self._kind, self._held_back, self._monitor = kind, held_back, monitor
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
@@ -181,14 +183,14 @@ class _RetrievalTrainer(Trainer):  # type: ignore[misc]  # transformers has no t
         """How good the model is now. All processes compute the same."""
         model = self.model_wrapped if self.is_fsdp_enabled else self.model
         with learning_nothing(model):
-            measured: dict[str, float] = self._kind.measure(model, self._held_back)
-        return measured
+            measures: dict[str, float] = self._kind.measure(model, self._held_back)
+        return measures
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        found = {f"eval_{key}": value for key, value in self.measure().items()}
-        self.log(found)
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
-        return found
+        measures = {f"eval_{key}": value for key, value in self.measure().items()}
+        self.log(measures)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, measures)
+        return measures
 
 
 @contextmanager
@@ -229,12 +231,12 @@ class RetrievalFactory:
         if self.order.recipe["device"] == "cuda":
             model.to("cuda")
         with learning_nothing(model):
-            found = self._kind.measure(model, self.held_back)
+            measures = self._kind.measure(model, self.held_back)
         if self._voice.first:
             draft = self._before.with_suffix(".new")
-            draft.write_text(json.dumps(found), encoding="utf-8")
+            draft.write_text(json.dumps(measures), encoding="utf-8")
             draft.replace(self._before)
-        words = f"nDCG@10 {found['ndcg_10']:.3f}, recall@5 {found['recall_5']:.3f}"
+        words = f"nDCG@10 {measures['ndcg_10']:.3f}, recall@5 {measures['recall_5']:.3f}"
         self._voice.send("say", level="info", message=f"The base on {len(self.held_back)} questions: {words}")
 
     def trial(self, model: Any) -> Callable[[int], None]:
@@ -253,7 +255,7 @@ class RetrievalFactory:
 
     def trainer(self, model: Any, lora: Any, micro_batch: int, accumulation: int) -> Any:
         """Ready to train ``model``."""
-        common = common_arguments(self.order, micro_batch, accumulation, validated=bool(self.held_back))
+        common = common_arguments(self.order, micro_batch, accumulation, is_validated=bool(self.held_back))
         return _RetrievalTrainer(
             self._kind,
             self.held_back,
@@ -271,12 +273,12 @@ class RetrievalFactory:
         order = self.order
         draft = order.adapter.with_suffix(".new")
         model = trainer.model
-        measured: dict[str, float] = {}
+        measures: dict[str, float] = {}
         if self.held_back:
             after = trainer.measure()
             before = json.loads(self._before.read_text(encoding="utf-8"))
-            measured = {**after, **{f"base_{key}": value for key, value in before.items()}}
-            measured["held_back_questions"] = float(len(self.held_back))
+            measures = {**after, **{f"base_{key}": value for key, value in before.items()}}
+            measures["held_back_questions"] = float(len(self.held_back))
         if isinstance(model, PeftModel):
             if trainer.is_world_process_zero():
                 model.merge_and_unload().to(dtype).save_pretrained(draft)
@@ -293,4 +295,4 @@ class RetrievalFactory:
                     there.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(path, there)
             checkpoints.finish(draft, order.adapter)
-        return measured
+        return measures

@@ -32,7 +32,7 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
         torch.set_num_threads(recipe["threads"])
     set_seed(recipe["seed"])
     order.checkpoints.mkdir(parents=True, exist_ok=True)
-    resumed = checkpoints.last_checkpoint(order.checkpoints)
+    path = checkpoints.last_checkpoint(order.checkpoints)
     voice.send("stage", stage="data", message="Reading the examples")
     bench = factory_of(order, voice)
     voice.send("stage", stage="model", message=f"Loading '{order.name}'")
@@ -43,18 +43,18 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
     micro_batch, accumulation = _confirmed(order, bench, model, lora, voice)
     trainer = bench.trainer(model, lora, micro_batch, accumulation)
     trainer.remove_callback(PrinterCallback)
-    if resumed is not None:
+    if path is not None:
         voice.send(
             "say",
             level="info",
-            message=f"Continuing from the checkpoint of step {checkpoints.step_of(resumed)}.",
+            message=f"Continuing from the checkpoint of step {checkpoints.step_of(path)}.",
         )
     voice.send("stage", stage="training", message=f"{recipe['steps']} steps")
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed is not None else None)
+    trainer.train(resume_from_checkpoint=str(path) if path is not None else None)
     if voice.paused.is_set() and trainer.state.global_step < trainer.state.max_steps:
         voice.send("paused", step=trainer.state.global_step)
         return
-    measured = (
+    measures = (
         bench.write(trainer, dtype_of(order))
         if isinstance(bench, RetrievalFactory)
         else _write(order, trainer)
@@ -62,7 +62,7 @@ def run(order: TrainingOrder, voice: DaemonLink) -> None:
     if trainer.is_world_process_zero():
         best = trainer.state.best_model_checkpoint
         step = checkpoints.step_of(Path(best)) if best else trainer.state.global_step
-        values = {**bench.watch.values, **measured}
+        values = {**bench.watch.values, **measures}
         result = {"step": step, "tokens": bench.watch.tokens, "values": values}
         draft = order.result.with_suffix(".new")
         draft.write_text(json.dumps(result), encoding="utf-8")
@@ -78,23 +78,23 @@ def _confirmed(order: TrainingOrder, bench: Any, model: Any, lora: Any, voice: D
         return micro_batch, accumulation
     if recipe["device"] == "cuda" and recipe["kind"] != "qlora":  # weights in four bits are there already
         model.to("cuda")
-    probed = get_peft_model(model, lora) if lora is not None else model
+    trial_model = get_peft_model(model, lora) if lora is not None else model
     if recipe["checkpointing"]:
-        probed.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        probed.enable_input_require_grads()
+        trial_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        trial_model.enable_input_require_grads()
     voice.send("stage", stage="memory", message="Measuring the memory that one step takes")
-    found = fits_memory(bench.trial(probed), micro_batch)
+    micro_batch_limit = fits_memory(bench.trial(trial_model), micro_batch)
     if lora is not None:
-        probed.unload()
-    if found < micro_batch:
-        accumulation = -(-micro_batch * accumulation // found)
+        trial_model.unload()
+    if micro_batch_limit < micro_batch:
+        accumulation = -(-micro_batch * accumulation // micro_batch_limit)
         voice.send(
             "say",
             level="warn",
-            message=f"{micro_batch} examples at once do not fit the memory: {found} at once, "
+            message=f"{micro_batch} examples at once do not fit the memory: {micro_batch_limit} at once, "
             f"{accumulation} times a step.",
         )
-    return found, accumulation
+    return micro_batch_limit, accumulation
 
 
 def _write(order: TrainingOrder, trainer: Any) -> dict[str, float]:

@@ -89,9 +89,9 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
             if isinstance(value, int | float) and not math.isfinite(value):
                 raise NotANumber(state.global_step)
         values = {
-            ours: float(logs[theirs])
-            for theirs, ours in METRIC_NAMES.items()
-            if isinstance(logs.get(theirs), int | float) and math.isfinite(logs[theirs])
+            metric_name: float(logs[log_name])
+            for log_name, metric_name in METRIC_NAMES.items()
+            if isinstance(logs.get(log_name), int | float) and math.isfinite(logs[log_name])
         }
         if not values or "train_runtime" in logs:
             return
@@ -104,11 +104,11 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
         """Tokens in a second since the last time, and the memory that is taken."""
         self.tokens = tokens
         now = time.monotonic()
-        measured: dict[str, float] = {"tokens": float(tokens), "memory_bytes": float(self._memory())}
+        values: dict[str, float] = {"tokens": float(tokens), "memory_bytes": float(self._memory())}
         if now > self._since and tokens > self._counted:
-            measured["tokens_per_second"] = (tokens - self._counted) / (now - self._since)
+            values["tokens_per_second"] = (tokens - self._counted) / (now - self._since)
         self._since, self._counted = now, tokens
-        return measured
+        return values
 
     def _memory(self) -> int:
         if torch.cuda.is_available():
@@ -117,9 +117,9 @@ class TrainingMonitor(TrainerCallback):  # type: ignore[misc]  # transformers ha
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if distributed.is_initialized():  # the first process alone hears of it; all stop after the same step
-            paused = torch.tensor(float(self._voice.paused.is_set()), device=args.device)
-            distributed.all_reduce(paused, distributed.ReduceOp.MAX)
-            if paused.item():
+            pause_flag = torch.tensor(float(self._voice.paused.is_set()), device=args.device)
+            distributed.all_reduce(pause_flag, distributed.ReduceOp.MAX)
+            if pause_flag.item():
                 self._voice.paused.set()
         if self._voice.paused.is_set():
             control.should_save = True

@@ -33,7 +33,7 @@ from portico_server.knowledge.store_claims import registry_keys
 class StoreHost(Protocol):
     """What the stores do for one that comes from elsewhere."""
 
-    def embedding(self, wanted: str | None) -> str: ...
+    def embedding(self, model_name: str | None) -> str: ...
 
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
         """Serve a store that is there now; ``model``: the one of which vectors are to be made, "" for none."""
@@ -95,12 +95,12 @@ class StoreArchives:
         finally:
             archive.close()
         if row.embedding_model or not model:
-            wanted = ""
+            embedding_model = ""
         else:
-            wanted = model if self._is_embedding(model) else self._host.embedding(None)
-        run = await self._host.serve_restored(row, wanted)
-        arrived = await self._database.read(rows.get, row.id)
-        return view(arrived or row, caller), run
+            embedding_model = model if self._is_embedding(model) else self._host.embedding(None)
+        run = await self._host.serve_restored(row, embedding_model)
+        store_row = await self._database.read(rows.get, row.id)
+        return view(store_row or row, caller), run
 
     async def _row(self, archive: StoreArchiveReader, name: str, caller: Principal) -> StoreRow:
         manifest = archive.manifest
@@ -109,7 +109,7 @@ class StoreArchives:
         owner = owner_of(caller)
         async with self._registry.claims.hold(owner, f"store/{name}"):  # or it fails before all of it is read
             pass
-        here = manifest.vectors and self._is_embedding(manifest.embedding_model)
+        is_here = manifest.vectors and self._is_embedding(manifest.embedding_model)
         now = time.time()
         return StoreRow(
             id=new_id("vs_"),
@@ -119,12 +119,12 @@ class StoreArchives:
             folder=None,
             app=manifest.app and await self._is_free(name, owner),
             answers=manifest.answers,
-            embedding_model=manifest.embedding_model if here else "",
+            embedding_model=manifest.embedding_model if is_here else "",
             metadata=manifest.metadata,
             expires_after_days=manifest.expires_after_days,
             last_active_at=now,
             created_at=now,
-            vector_weight=manifest.vector_weight if here else None,
+            vector_weight=manifest.vector_weight if is_here else None,
             claim=claim_of(owner, name),
             links=manifest.links,
             search=manifest.search,
@@ -140,5 +140,5 @@ class StoreArchives:
             return False
 
     def _is_embedding(self, model: str) -> bool:
-        found = self._registry.get(model) if model else None
-        return found is not None and "embeddings" in found.card.capabilities
+        servable = self._registry.get(model) if model else None
+        return servable is not None and "embeddings" in servable.card.capabilities

@@ -211,18 +211,18 @@ refused = refusal("imported")
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
-    found = value[name]
-    if not isinstance(found, str):
+    field_text = value[name]
+    if not isinstance(field_text, str):
         raise TypeError(f"'{name}' must be a string")
-    return found
+    return field_text
 
 
 def _answers(store: Mapping[str, Any]) -> str:
     """``auto`` where an older archive says nothing."""
-    found = store.get("answers", "auto")
-    if found not in ANSWERS:
+    answers = store.get("answers", "auto")
+    if answers not in ANSWERS:
         raise TypeError(f"'answers' must be one of {', '.join(ANSWERS)}")
-    return str(found)
+    return str(answers)
 
 
 def _maybe(value: Mapping[str, Any], name: str) -> str | None:
@@ -230,7 +230,7 @@ def _maybe(value: Mapping[str, Any], name: str) -> str | None:
 
 
 def _count(value: Mapping[str, Any], name: str) -> int:
-    found = value[name]
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**62:
+    count = value[name]
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**62:
         raise TypeError(f"'{name}' must be a whole number")
-    return found
+    return count

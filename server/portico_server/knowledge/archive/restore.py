@@ -68,93 +68,93 @@ class ArchiveRestore:
         self,
         archive: StoreArchiveReader,
         store: StoreRow,
-        known: Callable[[str], bool],
+        is_known_model: Callable[[str], bool],
         claim: Callable[[], AbstractAsyncContextManager[None]],
     ) -> StoreRow:
         """Let ``store``, a row that is not there yet, appear with all that the archive holds.
 
-        ``claim`` holds its names while it appears. ``known`` says whether an embedding model is here. Vectors of a
-        model that is not are left out, and those of the store's own are then made of ``next_embedding_model``. Raises
-        `InvalidRequest`, `Conflict`, `Unavailable`.
+        ``claim`` holds its names while it appears. ``is_known_model`` says whether an embedding model is
+        here. Vectors of a model that is not are left out, and those of the store's own are then made of
+        ``next_embedding_model``. Raises `InvalidRequest`, `Conflict`, `Unavailable`.
         """
-        written = _Written()
-        more = [
+        progress = _Written()
+        group_rows = [
             replace(
                 item,
                 store_id=store.id,
-                embedding_model=_group_model(item.embedding_model, known),
+                embedding_model=_group_model(item.embedding_model, is_known_model),
                 created_at=time.time(),
             )
             for item in archive.manifest.groups
         ]
         models = {
             DEFAULT_GROUP: store.embedding_model,
-            **{row.name: row.model(store.embedding_model) for row in more},
+            **{row.name: row.model(store.embedding_model) for row in group_rows},
         }
         await self._indexes.reserve(store.id)
         try:
-            await self._take_files(archive, store, written)
-            await self._take_chunks(archive, store, models, written)
+            await self._take_files(archive, store, progress)
+            await self._take_chunks(archive, store, models, progress)
             async with claim():
-                await self._finish(archive, store, more, written)
+                await self._finish(archive, store, group_rows, progress)
         except BaseException:
-            await asyncio.shield(self._give_up(store, written))
+            await asyncio.shield(self._give_up(store, progress))
             raise
-        await self._files.forget(written.digests)
+        await self._files.forget(progress.digests)
         return store
 
-    async def _take_files(self, archive: StoreArchiveReader, store: StoreRow, written: _Written) -> None:
+    async def _take_files(self, archive: StoreArchiveReader, store: StoreRow, progress: _Written) -> None:
         now = time.time()
         async for page in _pages(archive, archive.files()):
-            written.bytes += sum(item.bytes + item.usage_bytes for item in page)
-            await self._files.require_room(store.owner, written.bytes)
+            progress.bytes += sum(item.bytes + item.usage_bytes for item in page)
+            await self._files.require_room(store.owner, progress.bytes)
             for item in page:
-                if item.file_id in written.ids:
+                if item.file_id in progress.ids:
                     raise refused(f"it has the file '{item.filename}' twice")
-                if item.sha256 not in written.digests:
+                if item.sha256 not in progress.digests:
                     await self._take_blob(archive, item)
-                    written.digests.add(item.sha256)
-                file_id = written.ids[item.file_id] = new_id("file-")
+                    progress.digests.add(item.sha256)
+                file_id = progress.ids[item.file_id] = new_id("file-")
                 file = FileRow(
                     file_id, store.owner, item.filename, "assistants", item.bytes, item.sha256, now
                 )
                 row = replace(item, store_id=store.id, file_id=file_id, created_at=now)
-                written.files.append((file, row))
+                progress.files.append((file, row))
 
     async def _take_blob(self, archive: StoreArchiveReader, item: StoreFileRow) -> None:
         with await pools.UPLOADS.run(archive.blob, item.sha256) as blob:
-            received = await self._files.receive(_blocks(blob, item.filename))
-        if (received.sha256, received.bytes) != (item.sha256, item.bytes):
-            await self._files.drop(received)
+            file = await self._files.receive(_blocks(blob, item.filename))
+        if (file.sha256, file.bytes) != (item.sha256, item.bytes):
+            await self._files.drop(file)
             raise refused(f"the bytes of '{item.filename}' are not what was written")
-        await self._files.place_early(received)
+        await self._files.place_early(file)
 
     async def _take_chunks(
-        self, archive: StoreArchiveReader, store: StoreRow, models: dict[str, str], written: _Written
+        self, archive: StoreArchiveReader, store: StoreRow, models: dict[str, str], progress: _Written
     ) -> None:
         count = 0
         async for page in _pages(archive, archive.chunks()):
             for item in page:
-                if item.file_id not in written.ids or item.group not in models:
+                if item.file_id not in progress.ids or item.group not in models:
                     raise refused("a chunk belongs to a file or a group that is not in it")
-            batch = [replace(item, file_id=written.ids[item.file_id]) for item in page]
-            written.note(await self._database.write(archives.put_chunks, store.id, batch, models))
+            batch = [replace(item, file_id=progress.ids[item.file_id]) for item in page]
+            progress.note(await self._database.write(archives.put_chunks, store.id, batch, models))
             count += len(batch)
         if count != archive.manifest.chunks:
             raise refused(f"it holds {count:,} chunks, and its manifest says {archive.manifest.chunks:,}")
 
     async def _finish(
-        self, archive: StoreArchiveReader, store: StoreRow, more: Sequence[GroupRow], written: _Written
+        self, archive: StoreArchiveReader, store: StoreRow, group_rows: Sequence[GroupRow], progress: _Written
     ) -> None:
         states = [
-            (group, written.ids[file], error)
+            (group, progress.ids[file], error)
             for group, file, error in archive.manifest.group_files
-            if file in written.ids and group in {row.name for row in more}
+            if file in progress.ids and group in {row.name for row in group_rows}
         ]
 
         def finish(connection: Any) -> bool:
-            self._files.quota.require(connection, store.owner, written.bytes)
-            return archives.finish(connection, store, written.files, more, states, written.runs)
+            self._files.quota.require(connection, store.owner, progress.bytes)
+            return archives.finish(connection, store, progress.files, group_rows, states, progress.runs)
 
         if not await self._database.write(finish):
             raise Conflict(
@@ -163,15 +163,15 @@ class ArchiveRestore:
                 param="name",
             )
 
-    async def _give_up(self, store: StoreRow, written: _Written) -> None:
+    async def _give_up(self, store: StoreRow, progress: _Written) -> None:
         await self._database.write(archives.give_up, store.id)
-        await self._files.release(sorted(written.digests))
-        await self._files.forget(written.digests)
+        await self._files.release(sorted(progress.digests))
+        await self._files.forget(progress.digests)
         await self._indexes.drop(store.id)
 
 
-def _group_model(model: str | None, known: Callable[[str], bool]) -> str | None:
-    return model if not model or known(model) else ""
+def _group_model(model: str | None, is_known_model: Callable[[str], bool]) -> str | None:
+    return model if not model or is_known_model(model) else ""
 
 
 async def _pages(archive: StoreArchiveReader, items: Iterator[T]) -> AsyncIterator[list[T]]:

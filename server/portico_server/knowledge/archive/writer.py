@@ -55,9 +55,9 @@ class ArchiveWriter:
             self._archive.close()  # also when nobody listens any more
 
     async def _whole(self) -> Blocks:
-        more = await self._database.read(groups.of_store, self._store.id)
+        group_rows = await self._database.read(groups.of_store, self._store.id)
         model = self._store.embedding_model
-        self._models = {DEFAULT_GROUP: model, **{group.name: group.model(model) for group in more}}
+        self._models = {DEFAULT_GROUP: model, **{group.name: group.model(model) for group in group_rows}}
         states = await self._database.read(archives.group_states, self._store.id)
         entries: list[tuple[str, Blocks]] = [
             (FILES_NAME, self._file_lines()),
@@ -66,7 +66,7 @@ class ArchiveWriter:
         if self._vectors:
             entries.append((VECTORS_NAME, self._vector_data()))
         for name, blocks in entries:
-            async with aclosing(self._archive.entry(name, blocks, stored=name == VECTORS_NAME)) as pieces:
+            async with aclosing(self._archive.entry(name, blocks, is_stored=name == VECTORS_NAME)) as pieces:
                 async for piece in pieces:
                     yield piece
         for digest in self._blobs:
@@ -77,7 +77,7 @@ class ArchiveWriter:
             "format": ARCHIVE_FORMAT,
             "version": ARCHIVE_VERSION,
             "store": _described(self._store),
-            "groups": [_group(group) for group in more],
+            "groups": [_group(group) for group in group_rows],
             "group_files": [list(state) for state in states if state[1] in self._written],
             "files": len(self._written),
             "chunks": len(self._chunks),
@@ -108,11 +108,11 @@ class ArchiveWriter:
 
     async def _vector_data(self) -> Blocks:
         for i in range(0, len(self._chunks), PAGE_ROWS):
-            wanted = self._chunks[i : i + PAGE_ROWS]
-            page = await self._database.read(archives.chunk_page, wanted, self._models)
-            held = {item.id: item.data or b"" for item in page}
+            chunk_ids = self._chunks[i : i + PAGE_ROWS]
+            page = await self._database.read(archives.chunk_page, chunk_ids, self._models)
+            vector_data = {item.id: item.data or b"" for item in page}
             # A chunk that has gone since then keeps its place.
-            vectors = [held.get(chunk, b"") for chunk in wanted]
+            vectors = [vector_data.get(chunk, b"") for chunk in chunk_ids]
             yield b"".join(len(data).to_bytes(4, "little") + data for data in vectors)
 
     async def _bytes(self, digest: str) -> Blocks:

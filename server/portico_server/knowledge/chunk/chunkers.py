@@ -199,14 +199,14 @@ STRATEGIES = (
 """One line for each chunker. A new one is a file and a line here."""
 
 
-def _accept(held: Any) -> ChunkingStrategy:
-    if not isinstance(held, ChunkingStrategy):
-        raise InvalidRequest(f"a chunker must be a ChunkingStrategy, which {held!r} is not.")
-    return held
+def _accept(strategy: Any) -> ChunkingStrategy:
+    if not isinstance(strategy, ChunkingStrategy):
+        raise InvalidRequest(f"a chunker must be a ChunkingStrategy, which {strategy!r} is not.")
+    return strategy
 
 
 CHUNKERS = PluginTable(
-    "chunker", {item.name: item for item in STRATEGIES}, _accept, reserved=("auto", "static")
+    "chunker", {item.name: item for item in STRATEGIES}, _accept, reserved_names=("auto", "static")
 )
 """All by name, those of plugins too."""
 
@@ -266,29 +266,29 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
         overlap = _number(
             strategy, "overlap", "chunking_strategy.overlap", 0, size // 2, min(usual.overlap, size // 2)
         )
-        found = {"type": kind, "size": size, "overlap": overlap}
+        fields = {"type": kind, "size": size, "overlap": overlap}
         if usual.needs_model:
-            found |= _check_model_fields(usual, strategy, by_model=by_model)
-        _require_fields(strategy, kind, found)
-        return found
-    known = ("auto", "static", *CHUNKERS)
+            fields |= _check_model_fields(usual, strategy, by_model=by_model)
+        _require_fields(strategy, kind, fields)
+        return fields
+    strategies = ("auto", "static", *CHUNKERS)
     raise InvalidRequest(
-        f"There is no chunking strategy '{str(kind)[:40]}'. There are: {', '.join(known)}."
-        f"{nearest(str(kind), known)}",
+        f"There is no chunking strategy '{str(kind)[:40]}'. There are: {', '.join(strategies)}."
+        f"{nearest(str(kind), strategies)}",
         param="chunking_strategy.type",
     )
 
 
 def needs_model(strategy: Mapping[str, Any]) -> bool:
     """Whether a checked strategy needs a model for its chunks."""
-    known = CHUNKERS.get(strategy["type"])
-    return known is not None and known.needs_model
+    chunking_strategy = CHUNKERS.get(strategy["type"])
+    return chunking_strategy is not None and chunking_strategy.needs_model
 
 
 def is_late(strategy: Mapping[str, Any]) -> bool:
     """Whether the vectors of a checked strategy's chunks are made with the whole document in view."""
-    known = CHUNKERS.get(strategy["type"])
-    return known is not None and known.late
+    chunking_strategy = CHUNKERS.get(strategy["type"])
+    return chunking_strategy is not None and chunking_strategy.late
 
 
 def _check_model_fields(
@@ -348,12 +348,12 @@ def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str
 
 
 def _require_fields(
-    given: Mapping[str, Any], kind: str, known: Collection[str], at: str = "chunking_strategy"
+    fields: Mapping[str, Any], kind: str, known_fields: Collection[str], at: str = "chunking_strategy"
 ) -> None:
-    for name, value in given.items():
-        if name not in known and value not in (None, ""):
+    for name, value in fields.items():
+        if name not in known_fields and value not in (None, ""):
             raise InvalidRequest(
-                f"The chunking strategy '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known)}",
+                f"The chunking strategy '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known_fields)}",
                 code="unknown_parameter",
                 param=f"{at}.{str(name)[:80]}",
             )

@@ -49,19 +49,19 @@ def chunk_code(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """
     chunks: list[Part] = []
     for part in parts:
-        found: list[tuple[Span, str]] = []
-        held: list[_Definition] = []
+        spans: list[tuple[Span, str]] = []
+        definitions: list[_Definition] = []
         total = 0
         for unit in _fit(part.text, _definitions(part.text), size):
             wide = width(part.text[unit.span[0] : unit.span[1]])
-            if held and total + wide > size:
-                found.extend(_with_symbols(part.text, held, size, overlap))
-                held, total = [], 0
-            held.append(unit)
+            if definitions and total + wide > size:
+                spans.extend(_with_symbols(part.text, definitions, size, overlap))
+                definitions, total = [], 0
+            definitions.append(unit)
             total += wide
-        if held:
-            found.extend(_with_symbols(part.text, held, size, overlap))
-        for item, symbol in carve_each(part, found, indented=True):
+        if definitions:
+            spans.extend(_with_symbols(part.text, definitions, size, overlap))
+        for item, symbol in carve_each(part, spans, is_indented=True):
             chunks.append(Part(item.text, replace(item.place, symbol=symbol or None)))
     return chunks
 
@@ -129,11 +129,11 @@ def _statement_units(
 
 def _line_offsets(text: str) -> list[int]:
     """Where each line begins, by its number from 0, and the end."""
-    found = [0]
-    found.extend(match.end() for match in re.finditer("\n", text))
-    if found[-1] != len(text):
-        found.append(len(text))
-    return found
+    offsets = [0]
+    offsets.extend(match.end() for match in re.finditer("\n", text))
+    if offsets[-1] != len(text):
+        offsets.append(len(text))
+    return offsets
 
 
 def _blocks(text: str) -> Iterator[Span]:
@@ -156,18 +156,18 @@ _HUNK = re.compile(r"^@@ ", re.M)
 
 def chunk_diff(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Hunks packed up to ``size`` columns; a wider one is cut between lines."""
-    return chunk_units(parts, _hunks, size, overlap, within=split_lines, indented=True)
+    return chunk_units(parts, _hunks, size, overlap, within=split_lines, is_indented=True)
 
 
 def _hunks(text: str) -> Iterable[Span]:
     starts: list[int] = []
-    headed = False
+    is_headed = False
     for at, is_file in sorted(
         [(m.start(), True) for m in _FILE.finditer(text)] + [(m.start(), False) for m in _HUNK.finditer(text)]
     ):
-        if not headed:
+        if not is_headed:
             starts.append(at)
-        headed = is_file
+        is_headed = is_file
     return units_from(text, starts)
 
 
@@ -186,7 +186,7 @@ _ENTRY = re.compile(
 
 def chunk_log(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Entries packed up to ``size`` columns; lines, where no entry can be told."""
-    return chunk_units(parts, _entries, size, overlap, within=split_lines, indented=True)
+    return chunk_units(parts, _entries, size, overlap, within=split_lines, is_indented=True)
 
 
 def _entries(text: str) -> Iterable[Span]:

@@ -28,7 +28,7 @@ def _turns(text: str) -> Iterable[Span]:
 def chunk_subtitles(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Cues packed up to ``size`` columns, the last ones repeated."""
     chunks: list[Part] = []
-    for run in group_adjacent(parts, lambda one, other: one.place.heading == other.place.heading):
+    for run in group_adjacent(parts, lambda part, other_part: part.place.heading == other_part.place.heading):
         chunks.extend(chunk_runs(run, size, overlap))
     return chunks
 

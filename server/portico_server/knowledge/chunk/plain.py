@@ -124,7 +124,12 @@ def _windows(text: str, size: int, overlap: int) -> Iterator[Span]:
 def chunk_lines(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Lines packed up to ``size`` columns; a wider one is cut at a comma or a space."""
     return chunk_units(
-        parts, lambda text: split_lines(text, 0, len(text)), size, overlap, within=split_lines, indented=True
+        parts,
+        lambda text: split_lines(text, 0, len(text)),
+        size,
+        overlap,
+        within=split_lines,
+        is_indented=True,
     )
 
 
@@ -151,8 +156,8 @@ def _formula_units(text: str) -> Iterator[Span]:
         while at < len(formulas) and formulas[at][1] <= end:
             at += 1
         if at < len(formulas):
-            start, _stop, shown = formulas[at]
-            if start < end or (shown and not text[end:start].strip()):
+            start, _stop, is_shown = formulas[at]
+            if start < end or (is_shown and not text[end:start].strip()):
                 continue
         yield begin, end
         begin = end

@@ -50,8 +50,8 @@ def answer_text(answer: str, *, cut: bool) -> str:
 
 def answer_lines(answer: str) -> list[str]:
     """The lines of an answer without bullets and numbers, each once."""
-    found = (" ".join(_BULLET.sub("", line).split()) for line in answer.splitlines())
-    return list(dict.fromkeys(line for line in found if line))
+    clean_lines = (" ".join(_BULLET.sub("", line).split()) for line in answer.splitlines())
+    return list(dict.fromkeys(line for line in clean_lines if line))
 
 
 def _read_summary(answer: str, piece: Part) -> list[str]:
@@ -74,10 +74,10 @@ _KEYWORD_SEPARATOR = re.compile(r"\s*[,，、;；]\s*")
 
 def _read_keywords(answer: str, piece: Part) -> list[str]:
     """The terms in one text. Some models write them with commas though lines were asked for."""
-    found = [
+    keywords = [
         term.strip(" .。\"'") for line in answer_lines(answer) for term in _KEYWORD_SEPARATOR.split(line)
     ]
-    terms = list(dict.fromkeys(term for term in found if term))[:MAX_KEYWORDS]
+    terms = list(dict.fromkeys(term for term in keywords if term))[:MAX_KEYWORDS]
     return [", ".join(terms)] if terms else []
 
 
@@ -100,8 +100,8 @@ _PAIR = re.compile(
 
 def _read_questions(answer: str, piece: Part) -> list[str]:
     pairs = ((match["question"].strip(" *"), match["answer"].strip(" *")) for match in _PAIR.finditer(answer))
-    found = (f"Q: {question}\nA: {said}" for question, said in pairs if question and said)
-    return list(dict.fromkeys(found))[:MAX_QUESTIONS]
+    pairs_text = (f"Q: {question}\nA: {said}" for question, said in pairs if question and said)
+    return list(dict.fromkeys(pairs_text))[:MAX_QUESTIONS]
 
 
 QUESTIONS = ChunkPrompt(

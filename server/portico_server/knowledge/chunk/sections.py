@@ -41,62 +41,68 @@ def divide_markdown(part: Part, size: int, overlap: int) -> list[Part]:
     def prose(part: Part, span: Span) -> list[Part]:
         start, end = span
         text = part.text[start:end]
-        found = pack(text, markdown_blocks(text, size), size, overlap)
-        return carve(part, ((start + a, start + b) for a, b in found), indented=True)
+        spans = pack(text, markdown_blocks(text, size), size, overlap)
+        return carve(part, ((start + a, start + b) for a, b in spans), is_indented=True)
 
-    return around_tables(part, size, prose, ruled=True)
+    return around_tables(part, size, prose, is_ruled=True)
 
 
 def join_short_sections(parts: Iterable[Part], size: int) -> Iterator[Part]:
     """Sections that are too short to be found by themselves with the next one, under the headings they share."""
-    held: Part | None = None
+    held_part: Part | None = None
     for part in parts:
-        if held is None:
-            held = part
-        elif _can_join(held, part, size):
-            alone = "\n" not in held.text.strip() and bool(held.place.heading)
+        if held_part is None:
+            held_part = part
+        elif _can_join(held_part, part, size):
+            is_alone = "\n" not in held_part.text.strip() and bool(held_part.place.heading)
             # A title alone above its first section is part of that; otherwise the passage is about both.
-            heading = part.place.heading if alone else _shared_heading(held.place.heading, part.place.heading)
-            held = Part(held.text + part.text, replace(held.place, heading=heading, end=part.place.end))
+            heading = (
+                part.place.heading
+                if is_alone
+                else _shared_heading(held_part.place.heading, part.place.heading)
+            )
+            held_part = Part(
+                held_part.text + part.text, replace(held_part.place, heading=heading, end=part.place.end)
+            )
         else:
-            yield held
-            held = part
-    if held is not None:
-        yield held
+            yield held_part
+            held_part = part
+    if held_part is not None:
+        yield held_part
 
 
-def _can_join(held: Part, part: Part, size: int) -> bool:
-    if held.place.end != part.place.start or width(held.text) >= MIN_SECTION_COLUMNS:
+def _can_join(held_part: Part, part: Part, size: int) -> bool:
+    if held_part.place.end != part.place.start or width(held_part.text) >= MIN_SECTION_COLUMNS:
         return False
-    above, below = held.place.heading, part.place.heading
+    above, below = held_part.place.heading, part.place.heading
     if below[: len(above)] == above:
         return True  # a short beginning of the section that it opens
     beside = len(below) == len(above) and below[:-1] == above[:-1]
-    return beside and width(held.text) + width(part.text) <= size
+    return beside and width(held_part.text) + width(part.text) <= size
 
 
-def _shared_heading(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    shared = []
-    for a, b in zip(one, other, strict=False):
+def _shared_heading(heading: tuple[str, ...], other_heading: tuple[str, ...]) -> tuple[str, ...]:
+    shared_heading = []
+    for a, b in zip(heading, other_heading, strict=False):
         if a != b:
             break
-        shared.append(a)
-    return tuple(shared)
+        shared_heading.append(a)
+    return tuple(shared_heading)
 
 
 def markdown_blocks(text: str, size: int) -> Iterator[Span]:
     """Blocks between empty lines, code fences whole."""
     at = 0
-    while (opened := _FENCE.search(text, at)) is not None:
-        yield from _prose_blocks(text, at, opened.start(), size)
-        mark = opened.group(1)
+    while (opened_match := _FENCE.search(text, at)) is not None:
+        yield from _prose_blocks(text, at, opened_match.start(), size)
+        mark = opened_match.group(1)
         closing = re.compile(rf"^ {{0,3}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*$\n?", re.M)
-        closed = closing.search(text, text.find("\n", opened.end()) + 1 or len(text))
-        end = closed.end() if closed else len(text)
-        if width(text[opened.start() : end]) > size:
-            yield from cut_wide(text, split_lines(text, opened.start(), end), size)
+        match = closing.search(text, text.find("\n", opened_match.end()) + 1 or len(text))
+        end = match.end() if match else len(text)
+        if width(text[opened_match.start() : end]) > size:
+            yield from cut_wide(text, split_lines(text, opened_match.start(), end), size)
         else:
-            yield opened.start(), end
+            yield opened_match.start(), end
         at = end
     yield from _prose_blocks(text, at, len(text), size)
 
@@ -120,7 +126,8 @@ def chunk_sections(parts: Iterable[Part], size: int, overlap: int) -> list[Part]
     """Sections up to ``size`` columns, of HTML, Word or Markdown; a wider one is cut between paragraphs."""
     chunks: list[Part] = []
     for run in group_adjacent(
-        join_short_sections(parts, size), lambda one, other: one.place.heading == other.place.heading
+        join_short_sections(parts, size),
+        lambda part, other_part: part.place.heading == other_part.place.heading,
     ):
         if len(run) == 1:
             chunks.extend(chunk_units(run, paragraphs, size, overlap))
@@ -144,13 +151,13 @@ def chunk_outline(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     chunks: list[Part] = []
     for part in parts:
         text = part.text
-        found: list[tuple[Span, str]] = []
+        titled_spans: list[tuple[Span, str]] = []
         for start, end in units_from(text, (match.start() for match in _HEADING.finditer(text))):
             match = _HEADING.match(text, start)
             title = " ".join(match.group().split()) if match else ""
             inner = pack_units(text[start:end], paragraphs, size, overlap)
-            found.extend(((start + a, start + b), title) for a, b in inner)
-        chunks.extend(_with_heading(item, title) for item, title in carve_each(part, found))
+            titled_spans.extend(((start + a, start + b), title) for a, b in inner)
+        chunks.extend(_with_heading(item, title) for item, title in carve_each(part, titled_spans))
     return chunks
 
 
@@ -163,7 +170,9 @@ def _with_heading(item: Part, title: str) -> Part:
 def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Whole pages, never two in one chunk; one wider than ``size`` columns is cut between sentences."""
     chunks: list[Part] = []
-    for run in group_adjacent(parts, lambda one, other: one.place.page == other.place.page is not None):
+    for run in group_adjacent(
+        parts, lambda part, other_part: part.place.page == other_part.place.page is not None
+    ):
         chunks.extend(chunk_runs(run, size, overlap))
     return chunks
 
@@ -176,8 +185,8 @@ def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
         if width(title) > size // 4 or not part.text.startswith(title):
             title = ""
         free_columns = size - width(title) - 1 if title and width(part.text) > size else size
-        found = pack_units(part.text, lambda text: split_lines(text, 0, len(text)), free_columns, overlap)
-        chunks.extend(carve(part, found, above=title))
+        spans = pack_units(part.text, lambda text: split_lines(text, 0, len(text)), free_columns, overlap)
+        chunks.extend(carve(part, spans, above=title))
     return chunks
 
 

@@ -58,4 +58,4 @@ def chunk_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part
         units = cut_wide(part.text, sentences(part.text, *span), size)
         return carve(part, pack(part.text, units, size, overlap))
 
-    return [piece for part in parts for piece in around_tables(part, size, prose, ruled=False)]
+    return [piece for part in parts for piece in around_tables(part, size, prose, is_ruled=False)]

@@ -88,65 +88,69 @@ def reach(text: str, start: int, end: int, size: int) -> int:
 def pack(text: str, units: Iterable[Span], size: int, overlap: int) -> list[Span]:
     """Consecutive units together up to ``size`` columns; each pack repeats the last units, up to ``overlap``."""
     packs: list[Span] = []
-    held: list[tuple[Span, int]] = []
+    pending_spans: list[tuple[Span, int]] = []
     total = 0
     fresh = False  # whether the pack holds a unit that the one before it does not
     for unit in units:
         wide = width(text[unit[0] : unit[1]])
-        if held and fresh and total + wide > size:
-            packs.append((held[0][0][0], held[-1][0][1]))
-            held, total = _overlapping(held, min(overlap, max(0, size - wide)))
-        held.append((unit, wide))
+        if pending_spans and fresh and total + wide > size:
+            packs.append((pending_spans[0][0][0], pending_spans[-1][0][1]))
+            pending_spans, total = _overlapping(pending_spans, min(overlap, max(0, size - wide)))
+        pending_spans.append((unit, wide))
         total += wide
         fresh = True
-    if held and fresh:
-        packs.append((held[0][0][0], held[-1][0][1]))
+    if pending_spans and fresh:
+        packs.append((pending_spans[0][0][0], pending_spans[-1][0][1]))
     return packs
 
 
-def _overlapping(held: Sequence[tuple[Span, int]], overlap: int) -> tuple[list[tuple[Span, int]], int]:
-    kept: list[tuple[Span, int]] = []
+def _overlapping(
+    packed_spans: Sequence[tuple[Span, int]], overlap: int
+) -> tuple[list[tuple[Span, int]], int]:
+    kept_spans: list[tuple[Span, int]] = []
     total = 0
-    for item in reversed(held[1:]):
+    for item in reversed(packed_spans[1:]):
         if total + item[1] > overlap:
             break
-        kept.insert(0, item)
+        kept_spans.insert(0, item)
         total += item[1]
-    return kept, total
+    return kept_spans, total
 
 
-def strip(text: str, span: Span, *, indented: bool = False) -> Span:
-    """The span without white space at its ends; ``indented``: the spaces before its first line stay, as in code."""
+def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
+    """The span without white space at its ends; ``is_indented``: the spaces before its first line stay, as in code."""
     start, end = span
     while end > start and text[end - 1].isspace():
         end -= 1
     begin = start
     while begin < end and text[begin].isspace():
         begin += 1
-    if indented:
+    if is_indented:
         line = text.rfind("\n", 0, begin) + 1
         begin = max(line, start)
     return begin, end
 
 
-def carve(part: Part, spans: Iterable[Span], *, indented: bool = False, above: str = "") -> list[Part]:
+def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above: str = "") -> list[Part]:
     """The spans of a part as parts of their own: ``text[start:end]`` of the document, with page, heading and line.
 
     ``above`` is repeated over those that begin behind it: it stands in their text, their place is what is below.
     """
     text, place = part.text, part.place
     chunks: list[Part] = []
-    line, counted = place.line, 0
+    line, counted_offset = place.line, 0
     for span in spans:
-        start, end = strip(text, span, indented=indented)
+        start, end = strip(text, span, is_indented=is_indented)
         if start >= end:
             continue
         if line is not None:
             # Spans overlap, so that one may begin before the point up to which lines have been counted.
             line += (
-                text.count("\n", counted, start) if start >= counted else -text.count("\n", start, counted)
+                text.count("\n", counted_offset, start)
+                if start >= counted_offset
+                else -text.count("\n", start, counted_offset)
             )
-            counted = start
+            counted_offset = start
         content = text[start:end]
         if above and start >= len(above):
             content = f"{above}\n{content}"
@@ -157,14 +161,14 @@ def carve(part: Part, spans: Iterable[Span], *, indented: bool = False, above: s
 
 
 def carve_each(
-    part: Part, pairs: Iterable[tuple[Span, T]], *, indented: bool = False
+    part: Part, pairs: Iterable[tuple[Span, T]], *, is_indented: bool = False
 ) -> list[tuple[Part, T]]:
     """`carve` for spans that each have something that belongs to them. One call for all of a long part: lines are
     counted from the span before.
     """
-    kept = [(span, value) for span, value in pairs if part.text[span[0] : span[1]].strip()]
-    chunks = carve(part, (span for span, _ in kept), indented=indented)
-    return [(chunk, value) for chunk, (_, value) in zip(chunks, kept, strict=True)]
+    kept_pairs = [(span, value) for span, value in pairs if part.text[span[0] : span[1]].strip()]
+    chunks = carve(part, (span for span, _ in kept_pairs), is_indented=is_indented)
+    return [(chunk, value) for chunk, (_, value) in zip(chunks, kept_pairs, strict=True)]
 
 
 _RULED = re.compile(
@@ -183,21 +187,21 @@ _NUMBER = re.compile(r"[\d.,:/%€$£+() -]*\d[\d.,:/%€$£+() -]*")
 
 
 def around_tables(
-    part: Part, size: int, prose: Callable[[Part, Span], list[Part]], *, ruled: bool
+    part: Part, size: int, prose: Callable[[Part, Span], list[Part]], *, is_ruled: bool
 ) -> list[Part]:
     """Chunks of a part: ``prose`` cuts what stands around its tables, and those narrower than a chunk.
 
     A wider table is cut between rows, with its header above each piece, unless the header is wider than half a chunk.
-    ``ruled``: tables are those of Markdown, with a rule below the header; otherwise the first of several rows is the
+    ``is_ruled``: tables are those of Markdown, with a rule below the header; otherwise the first of several rows is the
     header where none of its cells is a number.
     """
     text, at = part.text, 0
     chunks: list[Part] = []
-    for match in (_RULED if ruled else _PLAIN).finditer(text):
+    for match in (_RULED if is_ruled else _PLAIN).finditer(text):
         head = match["head"].strip("\n")
         if width(match.group()) <= size or width(head) > size // 2:
             continue
-        if not ruled and any(_NUMBER.fullmatch(cell.strip()) for cell in head.split(" | ")):
+        if not is_ruled and any(_NUMBER.fullmatch(cell.strip()) for cell in head.split(" | ")):
             continue
         chunks.extend(prose(part, (at, match.start())))
         chunks.extend(_row_groups(part, match, head, size - width(head) - 1))

@@ -37,15 +37,15 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
     free_columns = size - width(header) - 1 if header else size
     rows = list(split_lines(part.text, first, len(part.text)))
     pieces = (piece for row in rows for piece in cut(part.text, row, free_columns))
-    found: list[Span] = pack(part.text, pieces, free_columns, 0) if together else list(pieces)
-    if header and found:
-        found[0] = (0, found[0][1])
+    spans: list[Span] = pack(part.text, pieces, free_columns, 0) if together else list(pieces)
+    if header and spans:
+        spans[0] = (0, spans[0][1])
     chunks = []
-    start, above, counted = part.place.start, 0, first
-    for item in carve(part, found, above=header):
+    start, above, counted_offset = part.place.start, 0, first
+    for item in carve(part, spans, above=header):
         begin, end = max(first, item.place.start - start), item.place.end - start
-        above += part.text.count("\n", counted, begin)
-        counted = begin
+        above += part.text.count("\n", counted_offset, begin)
+        counted_offset = begin
         last = above + part.text.count("\n", begin, end)
         place = item.place
         if place.row is not None:
@@ -101,21 +101,21 @@ def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
             1,
         ):  # a later segment of a long file: where it lies in it is not known
             units = cut_wide(text, split_lines(text, 0, len(text)), size)
-            chunks.extend(carve(part, pack(text, units, size, 0), indented=True))
+            chunks.extend(carve(part, pack(text, units, size, 0), is_indented=True))
             continue
-        found: list[tuple[Span, str]] = []
-        held: list[_JsonValue] = []
+        spans: list[tuple[Span, str]] = []
+        json_values: list[_JsonValue] = []
         total = 0
         for value in _json_values(text, size):
             wide = width(text[value.span[0] : value.span[1]])
-            if held and (total + wide > size or held[-1].path[:-1] != value.path[:-1]):
-                found.extend(_with_path(text, held, size))
-                held, total = [], 0
-            held.append(value)
+            if json_values and (total + wide > size or json_values[-1].path[:-1] != value.path[:-1]):
+                spans.extend(_with_path(text, json_values, size))
+                json_values, total = [], 0
+            json_values.append(value)
             total += wide
-        if held:
-            found.extend(_with_path(text, held, size))
-        for item, symbol in carve_each(part, found, indented=True):
+        if json_values:
+            spans.extend(_with_path(text, json_values, size))
+        for item, symbol in carve_each(part, spans, is_indented=True):
             chunks.append(Part(item.text, replace(item.place, symbol=symbol)))
     return chunks
 
@@ -128,8 +128,8 @@ def _with_path(text: str, values: list[_JsonValue], size: int) -> Iterator[tuple
             path = path[:-1]
     span = (values[0].span[0], values[-1].span[1])
     units = cut_wide(text, split_lines(text, *span), size)
-    for found in pack(text, units, size, 0):
-        yield found, "".join(path)
+    for found_span in pack(text, units, size, 0):
+        yield found_span, "".join(path)
 
 
 def _json_values(text: str, size: int) -> Iterator[_JsonValue]:
@@ -173,27 +173,27 @@ def _opening_bracket(text: str, start: int, end: int) -> int | None:
 def _members(text: str, start: int, end: int, bracket: str) -> Iterator[_JsonValue]:
     """The members at the first level between ``start`` and ``end``; with no ``bracket``, values one after the other."""
     depth = number = 0
-    begin, key, fresh, closed = start, "", True, False
+    begin, key, fresh, is_closed = start, "", True, False
     for match in _TOKEN.finditer(text, start, end):
         word = match.group()
-        if depth == 0 and not bracket and closed and word != ",":
+        if depth == 0 and not bracket and is_closed and word != ",":
             yield _JsonValue((begin, match.start()), (f"[{number}]",), begin)
-            begin, number, closed = match.start(), number + 1, False
+            begin, number, is_closed = match.start(), number + 1, False
         if word in "{[":
             depth += 1
         elif word in "}]":
             if depth == 0:
                 break
             depth -= 1
-            closed = depth == 0
-        elif depth == 0 and word == "," and (bracket or closed):
+            is_closed = depth == 0
+        elif depth == 0 and word == "," and (bracket or is_closed):
             yield _JsonValue((begin, match.end()), (key or f"[{number}]",), begin)
-            begin, number, key, fresh, closed = match.end(), number + 1, "", True, False
+            begin, number, key, fresh, is_closed = match.end(), number + 1, "", True, False
         elif depth == 0:
             if bracket == "{" and fresh:
                 key = _path_step(word)
                 fresh = False
-            closed = word not in ",:"
+            is_closed = word not in ",:"
     if begin < end and (text[begin:end].strip(" \t\n\r}],") or number == 0):
         yield _JsonValue((begin, end), (key or f"[{number}]",), begin)
     elif begin < end:

@@ -29,13 +29,13 @@ def chunk_topics(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def _topics(text: str) -> Iterable[Span]:
-    found = list(sentences(text))
-    words = [Counter(_words(text[start:end])) for start, end in found]
+    sentence_spans = list(sentences(text))
+    words = [Counter(_words(text[start:end])) for start, end in sentence_spans]
     alike = [
         _similarity(words[max(0, i - BLOCK_SENTENCES) : i], words[i : i + BLOCK_SENTENCES])
-        for i in range(1, len(found))
+        for i in range(1, len(sentence_spans))
     ]
-    return units_from(text, (found[i + 1][0] for i in _valleys(alike)))
+    return units_from(text, (sentence_spans[i + 1][0] for i in _valleys(alike)))
 
 
 def _words(text: str) -> Iterator[str]:
@@ -49,15 +49,15 @@ def _words(text: str) -> Iterator[str]:
 
 def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
     """The cosine of the words on both sides."""
-    one: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     other: Counter[str] = Counter()
     for item in before:
-        one.update(item)
+        counts.update(item)
     for item in after:
         other.update(item)
-    shared = sum(count * other[word] for word, count in one.items() if word in other)
-    norm = math.sqrt(sum(n * n for n in one.values()) * sum(n * n for n in other.values()))
-    return shared / norm if norm else 0.0
+    shared_weight = sum(count * other[word] for word, count in counts.items() if word in other)
+    norm = math.sqrt(sum(n * n for n in counts.values()) * sum(n * n for n in other.values()))
+    return shared_weight / norm if norm else 0.0
 
 
 def _valleys(alike: Sequence[float]) -> list[int]:
@@ -67,9 +67,11 @@ def _valleys(alike: Sequence[float]) -> list[int]:
         return []
     mean = sum(depths) / len(depths)
     spread = math.sqrt(sum((depth - mean) ** 2 for depth in depths) / len(depths))
-    least = max(mean + spread / 2, 0.1)
+    min_depth = max(mean + spread / 2, 0.1)
     return [
-        i for i, depth in enumerate(depths) if depth >= least and depth == max(depths[max(0, i - 2) : i + 3])
+        i
+        for i, depth in enumerate(depths)
+        if depth >= min_depth and depth == max(depths[max(0, i - 2) : i + 3])
     ]
 
 
@@ -83,16 +85,16 @@ def _rise(alike: Sequence[float], at: int, step: int) -> float:
 
 def split_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
     """Sentences with the white space behind them, so that those that stay together give the text as it was."""
-    found: list[Part] = []
+    found_parts: list[Part] = []
     for part in parts:
-        line, counted = part.place.line, 0
+        line, counted_offset = part.place.line, 0
         for start, end in cut_wide(part.text, sentences(part.text), size):
             text = part.text[start:end]
             if not text.strip():
                 continue
             if line is not None:
-                line += part.text.count("\n", counted, start)
-                counted = start
+                line += part.text.count("\n", counted_offset, start)
+                counted_offset = start
             place = replace(part.place, line=line, start=part.place.start + start, end=part.place.start + end)
-            found.append(Part(text, place))
-    return found
+            found_parts.append(Part(text, place))
+    return found_parts

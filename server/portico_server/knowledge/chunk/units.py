@@ -32,8 +32,8 @@ def units_from(text: str, starts: Iterable[int]) -> Iterator[Span]:
 def split_lines(text: str, start: int, end: int) -> Iterator[Span]:
     """Spans of lines, each with its line break."""
     while start < end:
-        found = text.find("\n", start, end)
-        stop = end if found < 0 else found + 1
+        newline = text.find("\n", start, end)
+        stop = end if newline < 0 else newline + 1
         yield start, stop
         start = stop
 
@@ -42,20 +42,20 @@ def pack_units(
     text: str, split: Split, size: int, overlap: int, *, within: Within = sentences, together: bool = True
 ) -> list[Span]:
     """Units packed up to ``size`` columns if they may stand ``together``, wider ones cut ``within``."""
-    found: list[Span] = []
-    held: list[Span] = []
+    found_spans: list[Span] = []
+    spans: list[Span] = []
     for unit in split(text):
         if width(text[unit[0] : unit[1]]) <= size:
             if together:
-                held.append(unit)
+                spans.append(unit)
             else:
-                found.append(unit)
+                found_spans.append(unit)
             continue
-        found.extend(pack(text, held, size, overlap))
-        held = []
-        found.extend(pack(text, cut_wide(text, within(text, *unit), size), size, overlap))
-    found.extend(pack(text, held, size, overlap))
-    return found
+        found_spans.extend(pack(text, spans, size, overlap))
+        spans = []
+        found_spans.extend(pack(text, cut_wide(text, within(text, *unit), size), size, overlap))
+    found_spans.extend(pack(text, spans, size, overlap))
+    return found_spans
 
 
 def chunk_units(
@@ -66,36 +66,38 @@ def chunk_units(
     *,
     within: Within = sentences,
     together: bool = True,
-    indented: bool = False,
+    is_indented: bool = False,
 ) -> list[Part]:
     """`spans` of every part, as chunks."""
     chunks: list[Part] = []
     for part in parts:
-        found = pack_units(part.text, split, size, overlap, within=within, together=together)
-        chunks.extend(carve(part, found, indented=indented))
+        spans = pack_units(part.text, split, size, overlap, within=within, together=together)
+        chunks.extend(carve(part, spans, is_indented=is_indented))
     return chunks
 
 
 def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Part]:
     """Chunks with what ``title`` finds in their text (or nothing) as the innermost heading."""
-    found = []
+    parts = []
     for chunk in chunks:
         name = title(chunk.text)
         place = replace(chunk.place, heading=(*chunk.place.heading, name)) if name else chunk.place
-        found.append(Part(chunk.text, place))
-    return found
+        parts.append(Part(chunk.text, place))
+    return parts
 
 
 def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
     """Parts that follow each other in the text, as long as each is the ``same`` as the one before it."""
-    held: list[Part] = []
+    held_parts: list[Part] = []
     for part in parts:
-        if held and not (0 <= part.place.start - held[-1].place.end <= 1 and same(held[-1], part)):
-            yield held
-            held = []
-        held.append(part)
-    if held:
-        yield held
+        if held_parts and not (
+            0 <= part.place.start - held_parts[-1].place.end <= 1 and same(held_parts[-1], part)
+        ):
+            yield held_parts
+            held_parts = []
+        held_parts.append(part)
+    if held_parts:
+        yield held_parts
 
 
 def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
@@ -112,10 +114,10 @@ def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
         pieces_of.append(part.text)
         length += len(part.text)
     text = "".join(pieces_of)
-    found = pack_units(text, lambda whole: units_from(whole, starts), size, overlap)
+    spans = pack_units(text, lambda full_text: units_from(full_text, starts), size, overlap)
     whole = Part(text, replace(run[0].place, line=None, end=run[0].place.start + length))
     chunks = []
-    for chunk in carve(whole, found):
+    for chunk in carve(whole, spans):
         at = chunk.place.start - run[0].place.start
         i = bisect_right(starts, at) - 1
         line = run[i].place.line

@@ -132,10 +132,10 @@ class LogReplayer(Generic[D]):
                 code="index_failed",
             ) from error
 
-    async def discard(self, found: D) -> None:
-        """Throw the index away, on disk too, if it is still ``found``, the one in which damage was met."""
+    async def discard(self, damaged_index: D) -> None:
+        """Throw the index away, on disk too, if it is still ``damaged_index``, the one in which damage was met."""
         async with self._lock:
-            if self.index is found:
+            if self.index is damaged_index:
                 await self._discard()
 
     async def _discard(self) -> None:
@@ -245,16 +245,16 @@ class LogReplayer(Generic[D]):
 
 def _join_runs(batch: Iterable[LogEntry]) -> Iterator[tuple[Op, int, int]]:
     """Changes as (op, first chunk, last chunk): those of one kind whose chunks follow each other count as one."""
-    held: tuple[Op, int, int] | None = None
+    joined_run: tuple[Op, int, int] | None = None
     for change in batch:
-        if held is not None and held[0] == change.op and change.first_chunk == held[2] + 1:
-            held = (change.op, held[1], change.last_chunk)
+        if joined_run is not None and joined_run[0] == change.op and change.first_chunk == joined_run[2] + 1:
+            joined_run = (change.op, joined_run[1], change.last_chunk)
             continue
-        if held is not None:
-            yield held
-        held = (change.op, change.first_chunk, change.last_chunk)
-    if held is not None:
-        yield held
+        if joined_run is not None:
+            yield joined_run
+        joined_run = (change.op, change.first_chunk, change.last_chunk)
+    if joined_run is not None:
+        yield joined_run
 
 
 def _delete_index(index: DerivedIndex | None, folder: Path) -> None:
@@ -310,11 +310,11 @@ class IndexHandle:
         self._task: asyncio.Task[None] | None = None
         self._graph: asyncio.Task[None] | None = None
 
-        async def texts(wanted: Sequence[int]) -> Sequence[Any]:
-            return await database.read(chunks.indexed_texts, wanted)
+        async def texts(chunk_ids: Sequence[int]) -> Sequence[Any]:
+            return await database.read(chunks.indexed_texts, chunk_ids)
 
-        async def embeddings(wanted: Sequence[int]) -> Sequence[Any]:
-            return await database.read(chunk_vectors.read_vectors, model, wanted)
+        async def embeddings(chunk_ids: Sequence[int]) -> Sequence[Any]:
+            return await database.read(chunk_vectors.read_vectors, model, chunk_ids)
 
         self._lexical = LogReplayer(
             database, store_id, group, folder / LEXICAL, partial(open_lexical, ahead=ahead), texts
@@ -402,7 +402,7 @@ class IndexHandle:
         vector: bytes,
         limit: int,
         files: Sequence[str] | None,
-        allowed: Sequence[tuple[int, int]] | None,
+        permitted_ranges: Sequence[tuple[int, int]] | None,
     ) -> FoundSides:
         """`search_words` and `search_vectors` in one thread, one after the other: a second way there and back costs
         more than two processors would save.
@@ -411,7 +411,7 @@ class IndexHandle:
         def both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
             words = lexical.search(text, limit, files)
             between = perf_counter()
-            return FoundSides(words, vectors.search(vector, limit, allowed), between)
+            return FoundSides(words, vectors.search(vector, limit, permitted_ranges), between)
 
         lexical = self._lexical.index
         vectors = self._vectors.index if self._vectors is not None else None
@@ -421,16 +421,16 @@ class IndexHandle:
             except DamagedIndex:
                 await self._lexical.discard(lexical)
         words = await self.search_words(text, limit, files)
-        return FoundSides(words, await self.search_vectors(vector, limit, allowed), perf_counter())
+        return FoundSides(words, await self.search_vectors(vector, limit, permitted_ranges), perf_counter())
 
     async def search_vectors(
-        self, vector: bytes, limit: int, allowed: Sequence[tuple[int, int]] | None
+        self, vector: bytes, limit: int, permitted_ranges: Sequence[tuple[int, int]] | None
     ) -> Ranking:
         """The nearest chunks; see `VectorIndex.search`."""
         index = self._vectors.index if self._vectors is not None else None
         if index is None:
             return []
-        return await pools.SEARCH.run(index.search, vector, limit, allowed)
+        return await pools.SEARCH.run(index.search, vector, limit, permitted_ranges)
 
     async def close(self) -> None:
         """End what is under way, save, and close the files."""
@@ -496,8 +496,8 @@ class IndexHandle:
 def _log_failure(task: asyncio.Task[None]) -> None:
     """Log what ended a task: its waiters may have left."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        known = isinstance(error, PorticoError)
-        logger.warning("%s: %s", task.get_name(), error, exc_info=None if known else error)
+        is_known = isinstance(error, PorticoError)
+        logger.warning("%s: %s", task.get_name(), error, exc_info=None if is_known else error)
 
 
 def _model_folder(model: str) -> str:

@@ -103,8 +103,8 @@ class LexicalIndex:
                 writer.add_document(document)
 
     def _terms(self, text: str) -> JoinedTerms:
-        known = self._ahead.take(text) if self._ahead is not None else None
-        return analyse(text).joined() if known is None else known
+        analysed_terms = self._ahead.take(text) if self._ahead is not None else None
+        return analyse(text).joined() if analysed_terms is None else analysed_terms
 
     def delete(self, first: int, last: int) -> None:
         """Remove the chunks ``first`` to ``last``; gone after the next `commit`."""
@@ -153,10 +153,10 @@ class LexicalIndex:
 
     def _read_mark(self) -> LogOffset:
         searcher = self._index.searcher()
-        found = searcher.search(Query.term_query(self._schema, "file", "", "basic"), limit=1).hits
-        if not found:
+        hits = searcher.search(Query.term_query(self._schema, "file", "", "basic"), limit=1).hits
+        if not hits:
             return LogOffset(ANALYSER_VERSION, seq=-1)
-        return LogOffset.from_json(str(searcher.doc(found[0][1]).get_first("mark")), ANALYSER_VERSION)
+        return LogOffset.from_json(str(searcher.doc(hits[0][1]).get_first("mark")), ANALYSER_VERSION)
 
     def search(self, text: str, limit: int, files: Sequence[str] | None = None) -> list[tuple[int, float]]:
         """The best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
@@ -176,10 +176,10 @@ class LexicalIndex:
                 last = hits[limit - 1][0]
                 hits = [hit for hit in hits if hit[0] >= last]
             chunks = searcher.fast_field_values("chunk", [address for _, address in hits])
-        found = [
+        scored_chunks = [
             (-float(hit[0]), int(chunk)) for chunk, hit in zip(chunks, hits, strict=True) if chunk is not None
         ]
-        return [(chunk, -negative) for negative, chunk in sorted(found)[:limit]]
+        return [(chunk, -negative) for negative, chunk in sorted(scored_chunks)[:limit]]
 
     def _query(self, searcher: tantivy.Searcher, terms: Terms, files: Sequence[str] | None) -> Query:
         fields = (
@@ -189,15 +189,15 @@ class LexicalIndex:
         )
         parts = [
             (Occur.Should, Query.boost_query(Query.term_query(self._schema, field, term, "freq"), weight))
-            for field, found, weight in fields
-            for term in found
+            for field, field_terms, weight in fields
+            for term in field_terms
         ]
         parts += name_clauses(searcher, self._schema, terms, GRAM_WEIGHT)
         query = Query.boolean_query(parts)
         if files is None:
             return query
-        allowed = Query.const_score_query(Query.term_set_query(self._schema, "file", list(files)), 0.0)
-        return Query.boolean_query([(Occur.Must, query), (Occur.Must, allowed)])
+        allowed_query = Query.const_score_query(Query.term_set_query(self._schema, "file", list(files)), 0.0)
+        return Query.boolean_query([(Occur.Must, query), (Occur.Must, allowed_query)])
 
 
 @lru_cache(HEADING_CACHE_SIZE)
@@ -265,11 +265,11 @@ def _intact(path: Path) -> bool:
             return False
         body = size - 8 - length
         file.seek(body)
-        expected = json.loads(file.read(length))["crc"]
+        expected_crc = json.loads(file.read(length))["crc"]
         file.seek(0)
         crc = 0
         while body > 0:
             piece = file.read(min(body, 1 << 20))
             crc = zlib.crc32(piece, crc)
             body -= len(piece)
-    return bool(crc == expected)
+    return bool(crc == expected_crc)

@@ -121,8 +121,8 @@ class IndexManager:
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, group)]:
                 await self._open.pop(key).close()
-        gone = self._folder / store_id if group is None else self._folder_of((store_id, group))
-        await pools.INDEX.run(shutil.rmtree, gone, True)
+        path = self._folder / store_id if group is None else self._folder_of((store_id, group))
+        await pools.INDEX.run(shutil.rmtree, path, True)
 
     async def reset(self, store_id: str) -> None:
         """Close and delete the indexes of a store that stays: the next search or `ready` builds them from SQL."""
@@ -139,10 +139,10 @@ class IndexManager:
         """Delete the indexes of stores that do not exist, and name them; ``store_ids`` are those that do."""
 
         def work() -> list[str]:
-            gone = [path for path in self._folder.glob("vs_*") if path.name not in store_ids]
-            for path in gone:
+            paths = [path for path in self._folder.glob("vs_*") if path.name not in store_ids]
+            for path in paths:
                 shutil.rmtree(path, ignore_errors=True)
-            return [path.name for path in gone]
+            return [path.name for path in paths]
 
         return await pools.INDEX.run(work)
 

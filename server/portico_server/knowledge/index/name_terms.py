@@ -47,15 +47,15 @@ def name_clauses(
     scale = log1p(searcher.num_docs) / log1p(total) if total else 0.0
     rare: dict[str, float] = {}
     for term in dict.fromkeys((*terms.words, *terms.grams)):
-        held = searcher.doc_freq("firsts", term)
-        if held:
-            rare[term] = scale * log1p((max(0, total - held) + 0.5) / (held + 0.5))
+        document_count = searcher.doc_freq("firsts", term)
+        if document_count:
+            rare[term] = scale * log1p((max(0, total - document_count) + 0.5) / (document_count + 0.5))
 
     def holds(term: str) -> Query:
         return Query.term_query(schema, "names", term, "basic")
 
     words = set(terms.words)
-    found = [
+    clauses = [
         (
             Occur.Should,
             Query.const_score_query(holds(term), NAME_WEIGHT * (1 if term in words else gram_weight) * count),
@@ -63,7 +63,7 @@ def name_clauses(
         for term, count in rare.items()
     ]
     if 1 < len(words) <= MAX_NAME_WORDS and words <= rare.keys():
-        whole = Query.boolean_query([(Occur.Must, holds(word)) for word in terms.words])
+        query = Query.boolean_query([(Occur.Must, holds(word)) for word in terms.words])
         counts = sum(rare[word] for word in words)
-        found.append((Occur.Should, Query.const_score_query(whole, (1 - NAME_WEIGHT) * counts)))
-    return found
+        clauses.append((Occur.Should, Query.const_score_query(query, (1 - NAME_WEIGHT) * counts)))
+    return clauses

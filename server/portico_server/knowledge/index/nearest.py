@@ -80,24 +80,24 @@ class ExactVectors:
 
     def delete(self, first: int, last: int) -> list[int]:
         """Remove the chunks ``first`` to ``last``; those that were there."""
-        gone = []
+        removed_chunks = []
         for chunk in range(first, last + 1):
             row = self._rows.pop(chunk, None)
             if row is not None:
                 self._ids[row] = -1
-                gone.append(chunk)
+                removed_chunks.append(chunk)
         if self._used > 1_000 and len(self._rows) < self._used * 3 // 4:
             self._ids, self._matrix = self.items()
             self._used = len(self._ids)
             self._rows = {chunk: row for row, chunk in enumerate(self._ids.tolist())}
-        return gone
+        return removed_chunks
 
-    def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored:
-        """The ``limit`` nearest as (id, cosine), best first; among the ids of ``allowed`` only, if given."""
+    def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
+        """The ``limit`` nearest as (id, cosine), best first; among the ids of ``ranges`` only, if given."""
         ids = self._ids[: self._used]
         matrix = self._matrix[: self._used]
-        if allowed is not None:
-            rows = np.flatnonzero(np.isin(ids, expand(allowed)))
+        if ranges is not None:
+            rows = np.flatnonzero(np.isin(ids, expand(ranges)))
         elif len(self._rows) < self._used:
             rows = np.flatnonzero(ids >= 0)
         else:
@@ -269,15 +269,15 @@ class HnswGraph:
 
     def delete(self, first: int, last: int) -> list[int]:
         """Remove the chunks ``first`` to ``last``; those that were there."""
-        gone = self.exact.delete(first, last)
-        self.unlink(gone)
-        return gone
+        removed_chunks = self.exact.delete(first, last)
+        self.unlink(removed_chunks)
+        return removed_chunks
 
     def link(self, ids: Sequence[int], data: Floats) -> None:
         """Put into the graph what ``exact`` has, or will have."""
-        needed = self._index.num_elements + len(ids)
-        if needed > self._index.max_elements:
-            self._index.resize(max(needed, self._index.max_elements * 3 // 2))
+        needed_size = self._index.num_elements + len(ids)
+        if needed_size > self._index.max_elements:
+            self._index.resize(max(needed_size, self._index.max_elements * 3 // 2))
         data = np.require(data, requirements="W")  # Voyager refuses arrays that are read-only
         for i in range(0, len(ids), _MAX_BATCH_VECTORS):
             end = i + _MAX_BATCH_VECTORS
@@ -298,18 +298,18 @@ class HnswGraph:
             self.link(ids[i : i + _MAX_BATCH_VECTORS].tolist(), widen(data[i : i + _MAX_BATCH_VECTORS]))
         return True
 
-    def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored:
-        """The nearest as (id, cosine), best first; among the ids of ``allowed`` only, if given."""
-        if allowed is None:
+    def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
+        """The nearest as (id, cosine), best first; among the ids of ``ranges`` only, if given."""
+        if ranges is None:
             return self._walk(vector, limit)
-        chunks = expand(allowed)
+        chunks = expand(ranges)
         if 2 * len(chunks) > len(self):
             # Most is allowed: of four times as many, enough remain.
-            wanted = set(chunks.tolist())
-            found = [item for item in self._walk(vector, 4 * limit) if item[0] in wanted][:limit]
-            if len(found) == limit:
-                return found
-        return self.exact.search(vector, limit, allowed)
+            wanted_chunks = set(chunks.tolist())
+            hits = [item for item in self._walk(vector, 4 * limit) if item[0] in wanted_chunks][:limit]
+            if len(hits) == limit:
+                return hits
+        return self.exact.search(vector, limit, ranges)
 
     def _walk(self, vector: Floats, limit: int) -> Scored:
         limit = min(limit, len(self))

@@ -43,7 +43,7 @@ class VectorSearch(Protocol):
 
     def delete(self, first: int, last: int) -> list[int]: ...
 
-    def search(self, vector: Floats, limit: int, allowed: Ranges | None = None) -> Scored: ...
+    def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored: ...
 
     def items(self) -> tuple[Ids, Floats | Halves]: ...
 
@@ -67,9 +67,9 @@ class VectorIndex:
         self._stop = threading.Event()
         self.has_names = False
         self.mark = LogOffset(VECTOR_INDEX_VERSION, seq=-1)
-        loaded = nearest.load_graph(folder, VECTOR_INDEX_VERSION)
-        if loaded is not None:
-            self._vectors, self.mark = loaded
+        loaded_graph = nearest.load_graph(folder, VECTOR_INDEX_VERSION)
+        if loaded_graph is not None:
+            self._vectors, self.mark = loaded_graph
 
     def __len__(self) -> int:
         return len(self._vectors) if self._vectors is not None else 0
@@ -99,11 +99,13 @@ class VectorIndex:
             self._unsaved += len(ids)
 
     def _fitting(self, dimensions: int) -> VectorSearch:
-        held = self._vectors
-        if held is not None and held.dimensions == dimensions:
-            return held
-        if held is not None:
-            logger.warning("vectors of %d numbers give way to new ones of %d", held.dimensions, dimensions)
+        vector_search = self._vectors
+        if vector_search is not None and vector_search.dimensions == dimensions:
+            return vector_search
+        if vector_search is not None:
+            logger.warning(
+                "vectors of %d numbers give way to new ones of %d", vector_search.dimensions, dimensions
+            )
         self._since_build = None
         self._vectors = fresh = ExactVectors(dimensions)
         return fresh
@@ -111,12 +113,12 @@ class VectorIndex:
     def delete(self, first: int, last: int) -> None:
         """Remove the vectors of the chunks ``first`` to ``last``."""
         with self._changing:
-            gone: list[int] = []
+            removed_chunks: list[int] = []
             if self._vectors is not None:
                 with self._using:
-                    gone = self._vectors.delete(first, last)
+                    removed_chunks = self._vectors.delete(first, last)
             if self._since_build is not None:
-                self._since_build.append((gone, None))
+                self._since_build.append((removed_chunks, None))
             self._unsaved += last - first + 1
 
     def commit(self, mark: LogOffset) -> None:
@@ -136,23 +138,23 @@ class VectorIndex:
     def rollback(self) -> None:
         """Nothing to forget: putting the same vectors in again changes nothing."""
 
-    def search(self, vector: bytes, limit: int, allowed: Ranges | None = None) -> Scored:
+    def search(self, vector: bytes, limit: int, ranges: Ranges | None = None) -> Scored:
         """The ``limit`` nearest chunks as (id, cosine), best first.
 
-        ``allowed``, runs of ids from first to last, restricts them. Raises `Conflict` if ``vector`` has another
+        ``ranges``, runs of ids from first to last, restricts them. Raises `Conflict` if ``vector`` has another
         length than those held.
         """
-        wanted = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
+        ndarray = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
         with self._using:
             if self._vectors is None or not len(self._vectors):
                 return []
-            if len(wanted) != self._vectors.dimensions:
+            if len(ndarray) != self._vectors.dimensions:
                 raise Conflict(
-                    f"The embedding model answers with {len(wanted)} numbers, the vectors of the store have "
+                    f"The embedding model answers with {len(ndarray)} numbers, the vectors of the store have "
                     f"{self._vectors.dimensions}: they were made with another model. Make the store again.",
                     code="dimensions_differ",
                 )
-            return self._vectors.search(wanted, limit, allowed)
+            return self._vectors.search(ndarray, limit, ranges)
 
     @property
     def wants_graph(self) -> bool:
@@ -173,24 +175,24 @@ class VectorIndex:
             ids, data = exact.items()
             self._since_build = []
         graph = nearest.HnswGraph(old.dimensions, exact=exact)
-        filled = graph.fill(ids, data, self._stop)
+        is_filled = graph.fill(ids, data, self._stop)
         with self._changing:
-            missed = self._missed()
-            if not filled or missed is None or self._vectors is not old:
+            missed_changes = self._missed()
+            if not is_filled or missed_changes is None or self._vectors is not old:
                 return  # stopped, or dropped meanwhile
-            for changed, vectors in missed:
+            for changed_chunks, vectors in missed_changes:
                 if vectors is None:
-                    graph.unlink(changed)
+                    graph.unlink(changed_chunks)
                 else:
-                    graph.link(changed, vectors)
+                    graph.link(changed_chunks, vectors)
             with self._using:
                 self._vectors = graph
         self.save()
 
     def _missed(self) -> list[tuple[list[int], Floats | None]] | None:
         """What changed since `build` began; ``None`` if all was dropped."""
-        missed, self._since_build = self._since_build, None
-        return missed
+        missed_changes, self._since_build = self._since_build, None
+        return missed_changes
 
     def save(self) -> None:
         """Put the graph on disk, if there is one; a disk that is full costs only time at the next start."""

@@ -95,23 +95,23 @@ def read_graph(
     for chunk, score in ranking[:MAX_HITS_ROWS]:
         graph.reached.setdefault(chunk, HITS_WEIGHT * score)
     graph.steps.append(list(graph.reached))
-    seen = set(question)
-    stepped: set[int] = set()
+    seen_terms = set(question)
+    visited_chunks: set[int] = set()
     while len(graph.steps) < MAX_HOPS_NUMBER:
-        fresh = (chunk for chunk in graph.reached if chunk not in stepped)
+        fresh = (chunk for chunk in graph.reached if chunk not in visited_chunks)
         frontier = sorted(
             fresh, key=lambda chunk: (-graph.reached[chunk] * (1 + prior.get(chunk, 0.0)), chunk)
         )
         frontier = frontier[:MAX_FRONTIER_ROWS]
         if not frontier:
             break
-        stepped.update(frontier)
+        visited_chunks.update(frontier)
         worth: dict[int, float] = {}
         for row in links.of_chunks(connection, frontier):
-            if row.term not in seen:
+            if row.term not in seen_terms:
                 surely = graph.reached[row.chunk_id] * _link_worth(row)
                 worth[row.term] = max(worth.get(row.term, 0.0), surely)
-        seen.update(worth)
+        seen_terms.update(worth)
         reach(graph, _naming(connection, list(worth), files), worth)
     return graph
 
@@ -120,48 +120,48 @@ def _naming(
     connection: Any, terms: Sequence[int], files: AbstractSet[str] | None
 ) -> dict[int, list[LinkRow]]:
     """The links of those terms that may link anything, by term; of ``files``, if given."""
-    found: dict[int, list[LinkRow]] = {}
+    link_rows: dict[int, list[LinkRow]] = {}
     if terms:
         for row in links.naming(connection, terms, with_files=files is not None):
             if files is None or row.file_id in files:
-                found.setdefault(row.term, []).append(row)
-    return found
+                link_rows.setdefault(row.term, []).append(row)
+    return link_rows
 
 
-def start(graph: LinkGraph, found: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
+def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
     """Begin with what the question names: rare terms count most, and those that are not a part of another."""
-    texts = {term: question[term] for term in found}
-    for term, rows in found.items():
+    texts = {term: question[term] for term in link_rows}
+    for term, rows in link_rows.items():
         text = texts[term]
         part = any(text in other and text != other for other in texts.values())
         graph.named[term] = term_worth(len(rows)) ** 1.5 * (PART_WEIGHT if part else 1.0)
     best = max(graph.named.values(), default=1.0)
     for term in sorted(graph.named, key=lambda term: (-graph.named[term], term)):
         graph.named[term] /= best
-        if len(graph.reached) + len(found[term]) > MAX_START_ROWS and graph.reached:
+        if len(graph.reached) + len(link_rows[term]) > MAX_START_ROWS and graph.reached:
             del graph.named[term]
             continue
-        graph.add(term, found[term])
-        for row in found[term]:
+        graph.add(term, link_rows[term])
+        for row in link_rows[term]:
             graph.reached[row.chunk_id] = max(graph.reached.get(row.chunk_id, 0.0), graph.named[term])
 
 
-def reach(graph: LinkGraph, found: Mapping[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
+def reach(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
     """Reach the passages that name what those before name, as many as there is room for, by the best terms first."""
-    values = {term: worth[term] * term_worth(len(rows)) for term, rows in found.items() if len(rows) > 1}
-    reached: dict[int, float] = {}
+    values = {term: worth[term] * term_worth(len(rows)) for term, rows in link_rows.items() if len(rows) > 1}
+    chunk_values: dict[int, float] = {}
     for term in sorted(values, key=lambda term: (-values[term], term)):
-        rows = found[term]
-        new = [row for row in rows if row.chunk_id not in graph.reached and row.chunk_id not in reached]
-        if len(reached) + len(new) > MAX_STEP_ROWS:
+        rows = link_rows[term]
+        new = [row for row in rows if row.chunk_id not in graph.reached and row.chunk_id not in chunk_values]
+        if len(chunk_values) + len(new) > MAX_STEP_ROWS:
             continue
         graph.add(term, rows)
         for row in rows:
             if row.chunk_id not in graph.reached:
                 surely = values[term] * _link_worth(row)
-                reached[row.chunk_id] = max(reached.get(row.chunk_id, 0.0), surely)
-    graph.reached |= reached
-    graph.steps.append(list(reached))
+                chunk_values[row.chunk_id] = max(chunk_values.get(row.chunk_id, 0.0), surely)
+    graph.reached |= chunk_values
+    graph.steps.append(list(chunk_values))
 
 
 def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
@@ -177,15 +177,17 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
     behind: dict[int, float] = {}  # the best of a chain that begins with a passage
     follows: dict[int, float] = {}  # … that begins with a passage of the next step that names a term
     for step in reversed(graph.steps):
-        here: dict[int, float] = {}
+        chain_values: dict[int, float] = {}
         for chunk in step:
-            more = 0.0
+            following_value = 0.0
             for row in graph.of.get(chunk, ()):
-                more = max(more, follows.get(row.term, 0.0) * worth[row.term] * _link_worth(row))
-            value = behind[chunk] = adds[chunk] + more
+                following_value = max(
+                    following_value, follows.get(row.term, 0.0) * worth[row.term] * _link_worth(row)
+                )
+            value = behind[chunk] = adds[chunk] + following_value
             for row in graph.of.get(chunk, ()):
-                here[row.term] = max(here.get(row.term, 0.0), value * _link_worth(row))
-        follows = here
+                chain_values[row.term] = max(chain_values.get(row.term, 0.0), value * _link_worth(row))
+        follows = chain_values
     totals: dict[int, float] = {}
     leads: dict[
         int, tuple[float, float]
@@ -199,16 +201,16 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
                     (graph.named.get(row.term, 0.0) for row in graph.of.get(chunk, ())), default=0.0
                 ) or (HITS_WEIGHT * prior.get(chunk, 0.0))
             for row in graph.of.get(chunk, ()) if number else ():
-                come, total = leads.get(row.term, (0.0, 0.0))
-                come *= worth[row.term] * _link_worth(row)
-                if come * (total + behind[chunk]) > surely * (before + behind[chunk]):
-                    surely, before = come, total
+                lead_value, total = leads.get(row.term, (0.0, 0.0))
+                lead_value *= worth[row.term] * _link_worth(row)
+                if lead_value * (total + behind[chunk]) > surely * (before + behind[chunk]):
+                    surely, before = lead_value, total
             totals[chunk] = surely * (before + behind[chunk])
             before += adds[chunk]
             for row in graph.of.get(chunk, ()):
                 on = surely * _link_worth(row)
-                known = next_leads.get(row.term, (0.0, 0.0))
-                if on * (before + 1) > known[0] * (known[1] + 1):
+                known_lead = next_leads.get(row.term, (0.0, 0.0))
+                if on * (before + 1) > known_lead[0] * (known_lead[1] + 1):
                     next_leads[row.term] = (on, before)
         leads = next_leads
     best = max(totals.values(), default=0.0)

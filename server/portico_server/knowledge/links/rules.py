@@ -65,9 +65,9 @@ class Term:
 
 
 def _key(store_id: str, text: str) -> int:
-    hashed = _hash_of(store_id).copy()
-    hashed.update(text.encode(errors="replace"))
-    return int.from_bytes(hashed.digest())
+    hash_state = _hash_of(store_id).copy()
+    hash_state.update(text.encode(errors="replace"))
+    return int.from_bytes(hash_state.digest())
 
 
 @lru_cache(1_000)
@@ -95,12 +95,12 @@ def new_links(store_id: str, source: LinkSource) -> tuple[NewLink, ...]:
 def terms(source: LinkSource) -> list[Term]:
     """What a passage names, each once, at most `MAX_TERMS_PER_CHUNK`: what it is about before what it mentions."""
     text = unicodedata.normalize("NFKC", source.text[:MAX_TEXT_CHARS])
-    found: dict[tuple[str, str], Term] = {}
+    found_terms: dict[tuple[str, str], Term] = {}
 
     def take(term: Term) -> None:
-        known = found.get((term.text, term.within))
-        if known is None or known.weight < term.weight:
-            found[term.text, term.within] = term
+        known_term = found_terms.get((term.text, term.within))
+        if known_term is None or known_term.weight < term.weight:
+            found_terms[term.text, term.within] = term
 
     if source.first and source.filename:
         take(Term(f"file {source.filename}", FILE, DEFINES_WEIGHT))
@@ -110,29 +110,29 @@ def terms(source: LinkSource) -> list[Term]:
     for finder in (_references, _files, _quoted, _code, _names, _chinese):
         for term in finder(text, source):
             take(term)
-    best = sorted(found.values(), key=lambda term: -term.weight)  # else in the order of the finders
+    best = sorted(found_terms.values(), key=lambda term: -term.weight)  # else in the order of the finders
     return best[:MAX_TERMS_PER_CHUNK]
 
 
 def question_terms(question: str, store_id: str) -> dict[int, str]:
     """What a question may name, by keys to look up: its names, and all short runs of its words, however written."""
     text = unicodedata.normalize("NFKC", question[:MAX_QUESTION_CHARS])
-    found: dict[str, None] = {}
+    found_terms: dict[str, None] = {}
     for finder in (_quoted, _code, _names, _chinese):
-        found.update((term.text, None) for term in finder(text, LinkSource(text)))
-    folded = fold(text)
-    words = _WORDS.findall(folded)
+        found_terms.update((term.text, None) for term in finder(text, LinkSource(text)))
+    folded_text = fold(text)
+    words = _WORDS.findall(folded_text)
     for size in (3, 2, 1, 4):
         for i in range(len(words) - size + 1):
             run = words[i : i + size]
             if run[0] not in ENGLISH_STOPWORDS and run[-1] not in ENGLISH_STOPWORDS:
-                found[" ".join(run)] = None
+                found_terms[" ".join(run)] = None
     # No name holds a character that runs are cut at.
-    pieces = [piece for run in HAN_RUN.findall(folded) for piece in _BREAK_CHAR.split(run)]
+    pieces = [piece for run in HAN_RUN.findall(folded_text) for piece in _BREAK_CHAR.split(run)]
     for size in (3, 4, 5, 6, 7, 8, 2):
         for piece in pieces:
-            found.update((piece[i : i + size], None) for i in range(len(piece) - size + 1))
-    return {_key(store_id, f"\0{text}"): text for text in list(found)[:MAX_QUESTION_TERMS]}
+            found_terms.update((piece[i : i + size], None) for i in range(len(piece) - size + 1))
+    return {_key(store_id, f"\0{text}"): text for text in list(found_terms)[:MAX_QUESTION_TERMS]}
 
 
 _NUMBERED = re.compile(r"(?:§\s*)?(\d+(?:\.\d+)+|\d+(?=[.、\s]))[.、]?\s*(?=\S)")
@@ -167,12 +167,12 @@ def _part(word: str, number: str) -> str:
     return f"{kind} {_number(number).lower().rstrip('.')}"
 
 
-def _number(written: str) -> str:
+def _number(number_text: str) -> str:
     """``12`` for 十二."""
-    if not written or written[0] not in "一二三四五六七八九十百":
-        return written
+    if not number_text or number_text[0] not in "一二三四五六七八九十百":
+        return number_text
     total, digit = 0, 0
-    for char in written:
+    for char in number_text:
         if char in _DIGITS:
             digit = _DIGITS[char]
         else:
@@ -184,10 +184,10 @@ def _number(written: str) -> str:
 def _of_heading(title: str, file_id: str) -> Iterator[Term]:
     """A heading: the number of its part, its own words as a name, the names in it."""
     title = unicodedata.normalize("NFKC", title)[:200]
-    numbered = _NUMBERED.match(title)
-    if numbered:
-        yield Term(f"section {numbered[1]}", REFERENCE, DEFINES_WEIGHT, file_id)
-        title = title[numbered.end() :]
+    match = _NUMBERED.match(title)
+    if match:
+        yield Term(f"section {match[1]}", REFERENCE, DEFINES_WEIGHT, file_id)
+        title = title[match.end() :]
     for pattern in (_PART_EN, _PART_ZH):
         if part := pattern.match(title):
             word, number = part.groups() if pattern is _PART_EN else part.groups()[::-1]
@@ -202,23 +202,23 @@ def _of_heading(title: str, file_id: str) -> Iterator[Term]:
 
 def _references(text: str, source: LinkSource) -> Iterator[Term]:
     """Captions, which define a part, references to parts, and footnotes; all of them within their file."""
-    here = source.file_id
+    file_id = source.file_id
     for match in _CAPTION.finditer(text):
         word, number = match[1] or match[3], match[2] or match[4]
-        yield Term(_part(word, number), REFERENCE, DEFINES_WEIGHT, here)
+        yield Term(_part(word, number), REFERENCE, DEFINES_WEIGHT, file_id)
     for match in _PART_EN.finditer(text):
         if match[2].isalpha() and match[1].lower() != "appendix":
             continue
-        yield Term(_part(match[1], match[2]), REFERENCE, NAME_WEIGHT, here)
+        yield Term(_part(match[1], match[2]), REFERENCE, NAME_WEIGHT, file_id)
     for match in _PART_SIGN.finditer(text):
-        yield Term(f"section {match[1]}", REFERENCE, NAME_WEIGHT, here)
+        yield Term(f"section {match[1]}", REFERENCE, NAME_WEIGHT, file_id)
     for match in _PART_ZH.finditer(text):
-        yield Term(_part(match[2], match[1]), REFERENCE, NAME_WEIGHT, here)
+        yield Term(_part(match[2], match[1]), REFERENCE, NAME_WEIGHT, file_id)
     for match in _FIGURE_ZH.finditer(text):
-        yield Term(_part(match[1], match[2]), REFERENCE, NAME_WEIGHT, here)
+        yield Term(_part(match[1], match[2]), REFERENCE, NAME_WEIGHT, file_id)
     for match in _FOOTNOTE.finditer(text):
         yield Term(
-            f"footnote {match[1].lower()}", REFERENCE, DEFINES_WEIGHT if match[2] else NAME_WEIGHT, here
+            f"footnote {match[1].lower()}", REFERENCE, DEFINES_WEIGHT if match[2] else NAME_WEIGHT, file_id
         )
 
 
@@ -290,7 +290,7 @@ def _names(text: str, source: LinkSource) -> Iterator[Term]:
         # A name that ends in a possessive ends there: "Mara Velling's Orlix" are two.
         run: list[str] = []
         # Any word may begin a sentence with a capital.
-        alone = (
+        is_alone = (
             len(words) == 1
             and _SENTENCE_START.search(text, max(0, match.start() - 3), match.start()) is not None
         )
@@ -301,7 +301,7 @@ def _names(text: str, source: LinkSource) -> Iterator[Term]:
             else:
                 run.append(word)
         for term in _name(run):
-            yield Term(term.text, NAME, WEAK_WEIGHT) if alone else term
+            yield Term(term.text, NAME, WEAK_WEIGHT) if is_alone else term
     for match in _MODEL.finditer(text):
         if not _PART_EN.match(match[1]) and match[1].split()[0].lower() not in _NOT_NAMES:
             yield Term(fold(match[1]), CODE)
@@ -371,13 +371,13 @@ def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
     del source
     if HAN_RUN.search(text) is None:
         return
-    ranked: list[dict[str, None]] = [{} for _ in range(4)]
+    ranked_runs: list[dict[str, None]] = [{} for _ in range(4)]
     for run in HAN_RUN.findall(fold(text)):
         for piece in _BREAK.split(run):
             if len(piece) >= 2:
-                _sort_runs(piece, ranked)
-    for rank, found in enumerate(ranked):
-        for name in found:
+                _sort_runs(piece, ranked_runs)
+    for rank, rank_names in enumerate(ranked_runs):
+        for name in rank_names:
             yield Term(name, NAME, NAME_WEIGHT if rank < 2 else WEAK_WEIGHT)
 
 
@@ -386,23 +386,23 @@ def short_names(names: Iterable[str]) -> list[str]:
     return [name[:2] for name in names if len(name) > 2 and name[0] in _FAMILY_NAMES and is_person(name[:3])]
 
 
-def _sort_runs(piece: str, ranked: Sequence[dict[str, None]]) -> None:
+def _sort_runs(piece: str, ranked_runs: Sequence[dict[str, None]]) -> None:
     """Note what may be names in a run without everyday words, by how much each looks like one."""
     start = 0
     for match in _INSTITUTION.finditer(piece):
         if match.end() - start >= 4:
-            ranked[0][piece[start : match.end()][-12:]] = None
+            ranked_runs[0][piece[start : match.end()][-12:]] = None
             start = match.end()
     for match in _PLACE.finditer(piece):
         if match.end() >= 3 and is_place(name := piece[match.end() - 3 : match.end()]):
-            ranked[0][name] = None
+            ranked_runs[0][name] = None
     for i, char in enumerate(piece):
         if char in _FAMILY_NAMES and len(piece) - i >= 2 and is_person(name := piece[i : i + 3]):
-            ranked[1][name] = None
+            ranked_runs[1][name] = None
     for rank, name in unknown_runs(piece):
-        ranked[rank][name] = None
+        ranked_runs[rank][name] = None
     if len(piece) <= 8 and piece not in CHINESE_STOPWORDS and not is_common(piece):
-        ranked[3][piece] = None
+        ranked_runs[3][piece] = None
 
 
 _NAME_TAGS = ("nr", "ns", "nt", "nz")
@@ -415,26 +415,28 @@ def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
     what it is; each with how little it looks like a name.
     """
     words = _dictionary()
-    tagged = rjieba.tag(piece)
+    tagged_words = rjieba.tag(piece)
     # By word: whether it is a name, or unknown; single characters may belong to one.
-    odd = [len(word) > 1 and (tag[:2] in _NAME_TAGS or not words.has_word(word)) for word, tag in tagged]
-    single = [len(word) == 1 and tag[:1] not in _EDGE_TAGS for word, tag in tagged]
-    found: list[tuple[int, str]] = []
+    odd = [
+        len(word) > 1 and (tag[:2] in _NAME_TAGS or not words.has_word(word)) for word, tag in tagged_words
+    ]
+    single = [len(word) == 1 and tag[:1] not in _EDGE_TAGS for word, tag in tagged_words]
+    runs: list[tuple[int, str]] = []
     at = 0
-    while at < len(tagged):
+    while at < len(tagged_words):
         end = at
-        while end < len(tagged) and (odd[end] or single[end]):
+        while end < len(tagged_words) and (odd[end] or single[end]):
             end += 1
-        name = "".join(word for word, _ in tagged[at:end])
+        name = "".join(word for word, _ in tagged_words[at:end])
         if end - at > 1 or (end > at and odd[at]):
             if 2 <= len(name) <= 8:
-                found.append((2, name))
-            if end < len(tagged) and 3 <= len(whole := name + tagged[end][0]) <= 8:
-                found.append((2, whole))
+                runs.append((2, name))
+            if end < len(tagged_words) and 3 <= len(longer_name := name + tagged_words[end][0]) <= 8:
+                runs.append((2, longer_name))
             if len(name) > 3:
-                found.append((3, name[:3]))
+                runs.append((3, name[:3]))
         at = max(end, at + 1)
-    return tuple(found)
+    return tuple(runs)
 
 
 @lru_cache(20_000)

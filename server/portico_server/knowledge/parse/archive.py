@@ -87,8 +87,8 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
         encoding = legacy_encoding(together)
     if encoding == "cp1252":
         raw = {}  # of the encodings of the West, that of the first PCs is what zip files have
-    decoded = {name: data.decode(encoding, "replace") for name, data in raw.items()}
-    return {item.filename: decoded.get(item.filename, item.filename) for item in archive.infolist()}
+    decoded_names = {name: data.decode(encoding, "replace") for name, data in raw.items()}
+    return {item.filename: decoded_names.get(item.filename, item.filename) for item in archive.infolist()}
 
 
 def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
@@ -99,7 +99,7 @@ def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
         _check_size(path, size)
         return True
 
-    for name, data in read_tar(file, MAX_UNPACKED_BYTES, _refused, wanted=wanted, lenient=True):
+    for name, data in read_tar(file, MAX_UNPACKED_BYTES, _refused, is_needed=wanted, lenient=True):
         yield from _document(_checked(name), data)
 
 

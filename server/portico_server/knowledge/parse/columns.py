@@ -34,17 +34,17 @@ class TextBox:
             box = TextBox(box.bottom, -box.right, box.top, -box.left)
         return box
 
-    def holds(self, other: TextBox) -> bool:
+    def holds(self, text_box: TextBox) -> bool:
         """Whether the middle of the other one is in it."""
         return (
-            2 * self.left <= other.left + other.right <= 2 * self.right
-            and 2 * self.bottom <= other.bottom + other.top <= 2 * self.top
+            2 * self.left <= text_box.left + text_box.right <= 2 * self.right
+            and 2 * self.bottom <= text_box.bottom + text_box.top <= 2 * self.top
         )
 
-    def is_level_with(self, other: TextBox) -> bool:
+    def is_level_with(self, text_box: TextBox) -> bool:
         """Whether both stand in one line."""
-        shared = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return 2 * shared > min(self.height, other.height)
+        shared_height = min(self.top, text_box.top) - max(self.bottom, text_box.bottom)
+        return 2 * shared_height > min(self.height, text_box.height)
 
 
 def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
@@ -61,22 +61,22 @@ def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
             continue
         for column in ([p for p in band if p.right <= gap], [p for p in band if p.left >= gap]):
             if column:
-                these = set(column)
+                text_boxes = set(column)
                 # As they stand in the file: so a third column is seen, too.
-                yield from regions([piece for piece in pieces if piece in these])
+                yield from regions([piece for piece in pieces if piece in text_boxes])
 
 
 def _gap(pieces: Sequence[TextBox]) -> float | None:
     """Where the columns part, from the left, if the text jumps from one to the other again and again."""
     jumps = [
-        (left, right)
-        for left, right in pairwise(pieces)
-        if left.is_level_with(right) and right.left - left.right > max(left.height, right.height)
+        (text_box, right)
+        for text_box, right in pairwise(pieces)
+        if text_box.is_level_with(right) and right.left - text_box.right > max(text_box.height, right.height)
     ]
     best: list[tuple[TextBox, TextBox]] = []
     for _, jump in jumps[:: len(jumps) // 100 + 1]:
-        here = [pair for pair in jumps if pair[0].right < jump.left <= pair[1].left]
-        best = max(best, here, key=len)
+        crossing_jumps = [pair for pair in jumps if pair[0].right < jump.left <= pair[1].left]
+        best = max(best, crossing_jumps, key=len)
     if len(best) < MIN_COLUMN_ROWS:
         return None
     gap = min(right.left for _, right in best) - 0.1
@@ -84,7 +84,7 @@ def _gap(pieces: Sequence[TextBox]) -> float | None:
         return None
     start, end = min(piece.left for piece in pieces), max(piece.right for piece in pieces)
     for lines in (
-        [_line(left, pieces, start, gap) for left, _ in best],
+        [_line(text_box, pieces, start, gap) for text_box, _ in best],
         [_line(right, pieces, gap, end) for _, right in best],
     ):
         whole = bounding_box(lines)
@@ -94,13 +94,13 @@ def _gap(pieces: Sequence[TextBox]) -> float | None:
     return gap
 
 
-def _line(piece: TextBox, pieces: Sequence[TextBox], left: float, right: float) -> TextBox:
+def _line(piece: TextBox, pieces: Sequence[TextBox], left_edge: float, right: float) -> TextBox:
     """The whole line of a column in which a piece stands."""
     return bounding_box(
         [
-            other
-            for other in pieces
-            if left <= other.left and other.right <= right and other.is_level_with(piece)
+            text_box
+            for text_box in pieces
+            if left_edge <= text_box.left and text_box.right <= right and text_box.is_level_with(piece)
         ]
     )
 

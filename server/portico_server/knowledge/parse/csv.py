@@ -51,10 +51,10 @@ def _line(cells: list[str]) -> str:
 def _delimiter(sample: str) -> str:
     """The one of ``, ; tab |`` that divides the first lines most evenly."""
     lines = [line for line in sample.splitlines()[:20] if line.strip()]
-    best, most = ",", 0
+    best, limit = ",", 0
     for mark in (",", "\t", ";", "|"):
         counts = [line.count(mark) for line in lines]
-        least = min(counts, default=0)
-        if least > most:
-            best, most = mark, least
+        minimum = min(counts, default=0)
+        if minimum > limit:
+            best, limit = mark, minimum
     return best

@@ -50,16 +50,16 @@ class _DocumentWalk:
     def read(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:
         form = document_format(source)
         shift = self.end
-        for found in form.reader()(source):
-            if isinstance(found, Part):
-                place = found.place
+        for part in form.reader()(source):
+            if isinstance(part, Part):
+                place = part.place
                 start, end = place.start + shift, place.end + shift
                 self.end = max(self.end, end + 1)
                 heading = (*source.heading, *place.heading)
-                yield form, Part(found.text, replace(place, heading=heading, start=start, end=end))
+                yield form, Part(part.text, replace(place, heading=heading, start=start, end=end))
                 continue
             begin = self.end
-            yield from self._inner(replace(found, heading=(*source.heading, *found.heading)), depth + 1)
+            yield from self._inner(replace(part, heading=(*source.heading, *part.heading)), depth + 1)
             shift += self.end - begin
 
     def _inner(self, source: SourceDocument, depth: int) -> Iterator[tuple[FileFormat, Part]]:

@@ -32,12 +32,12 @@ def read(source: SourceDocument) -> Iterator[Part]:
     about = titles.clean_title(document.core_properties.title, source.name)
     heading: list[tuple[int, str]] = []
     lines: list[str] = []
-    found = False
+    has_found = False
     for block in document.iter_inner_content():
         level = None if isinstance(block, Table) else _level(block)
         if not isinstance(block, Table) and level is not None and block.text.strip():
             if any(lines):
-                found = True
+                has_found = True
                 yield writer.part("\n".join(lines).strip(), heading=_path(about, heading))
             heading = [item for item in heading if item[0] < level]
             heading.append((level, " ".join(block.text.split())))
@@ -47,7 +47,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     text = "\n".join(lines).strip()
     if text:
         yield writer.part(text, heading=_path(about, heading))
-    elif not found:
+    elif not has_found:
         raise Unreadable("contains no text.")
 
 

@@ -44,8 +44,8 @@ def read(source: SourceDocument) -> Iterator[Part]:
     top = (title,) if title else ()
     yield writer.part(_clean("\n".join(about)), heading=top)
     for layout in drawing.layouts:
-        found = sorted(_texts(layout), key=lambda text: text[0])
-        for layer, texts in groupby(found, key=lambda text: text[0]):
+        sorted_texts = sorted(_texts(layout), key=lambda text: text[0])
+        for layer, texts in groupby(sorted_texts, key=lambda text: text[0]):
             heading = (*top, layout.name, layer) if layer else (*top, layout.name)
             lines = [text for _, _, text in sorted(texts, key=lambda text: text[1])]
             for run in _runs(lines):
@@ -94,9 +94,9 @@ def _properties(drawing: Any) -> Iterator[str]:
 
 
 def _layers(drawing: Any) -> Counter[str]:
-    found = Counter({layer.dxf.name: 0 for layer in drawing.layers})
-    found.update(_layer(entity) for layout in drawing.layouts for entity in layout)
-    return found
+    counts = Counter({layer.dxf.name: 0 for layer in drawing.layers})
+    counts.update(_layer(entity) for layout in drawing.layouts for entity in layout)
+    return counts
 
 
 def _layer(entity: Any) -> str:
@@ -112,11 +112,11 @@ def _blocks(drawing: Any) -> Counter[str]:
     )
 
 
-def _names(what: str, found: Counter[str]) -> Iterator[str]:
-    if found:
-        named = [f"{name} ({times})" for name, times in found.most_common(MAX_NAMES)]
-        more = f", and {len(found) - MAX_NAMES} more" if len(found) > MAX_NAMES else ""
-        yield f"{what}: {', '.join(named)}{more}"
+def _names(label: str, counts: Counter[str]) -> Iterator[str]:
+    if counts:
+        name_counts = [f"{name} ({times})" for name, times in counts.most_common(MAX_NAMES)]
+        more_text = f", and {len(counts) - MAX_NAMES} more" if len(counts) > MAX_NAMES else ""
+        yield f"{label}: {', '.join(name_counts)}{more_text}"
 
 
 def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
@@ -124,13 +124,13 @@ def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
     for entity in layout:
         kind = entity.dxftype()
         if kind == "INSERT":
-            said = _attributes(entity)
+            entity_text = _attributes(entity)
             layer = ""
         else:
-            said = _said(kind, entity)
+            entity_text = _said(kind, entity)
             layer = _layer(entity)
-        if said.strip():
-            yield layer, _place(entity), said.strip()
+        if entity_text.strip():
+            yield layer, _place(entity), entity_text.strip()
 
 
 def _said(kind: str, entity: Any) -> str:
@@ -159,23 +159,23 @@ def _attributes(block: Any) -> str:
 
 
 def _text_of(attribute: Any) -> str:
-    whole = attribute.plain_mtext() if attribute.has_embedded_mtext_entity else attribute.plain_text()
-    return str(whole)
+    text = attribute.plain_mtext() if attribute.has_embedded_mtext_entity else attribute.plain_text()
+    return str(text)
 
 
 def _dimension(entity: Any) -> str:
     kind = entity.dimtype
     name = _KINDS[kind] if kind < len(_KINDS) else "arc"
-    written = entity.dxf.get("text", "")
+    written_text = entity.dxf.get("text", "")
     try:
-        measured = entity.get_measurement()
-        value = _number(measured) if isinstance(measured, float) else ""
+        measurement = entity.get_measurement()
+        value = _number(measurement) if isinstance(measurement, float) else ""
     except (TypeError, ValueError, ArithmeticError):
         value = ""
-    if written.strip() and written not in ("<>", " "):
+    if written_text.strip() and written_text not in ("<>", " "):
         from ezdxf.tools.text import fast_plain_mtext
 
-        value = _line(str(fast_plain_mtext(written)).replace("<>", value))
+        value = _line(str(fast_plain_mtext(written_text)).replace("<>", value))
     return f"Dimension, {name}: {value}" if value else ""
 
 
@@ -198,14 +198,14 @@ def _place(entity: Any) -> tuple[float, float]:
 
 def _runs(lines: Iterable[str]) -> Iterator[str]:
     """Lines put together, up to what a passage may hold."""
-    held: list[str] = []
+    pending_lines: list[str] = []
     for line in lines:
-        if held and sum(map(len, held)) + len(line) > ROW_GROUP_CHARS:
-            yield "\n".join(held)
-            held = []
-        held.append(line)
-    if held:
-        yield "\n".join(held)
+        if pending_lines and sum(map(len, pending_lines)) + len(line) > ROW_GROUP_CHARS:
+            yield "\n".join(pending_lines)
+            pending_lines = []
+        pending_lines.append(line)
+    if pending_lines:
+        yield "\n".join(pending_lines)
 
 
 def _line(text: str) -> str:

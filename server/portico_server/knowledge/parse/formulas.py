@@ -26,23 +26,23 @@ def formula_text(node: Any) -> str:
         return f"{'' if not _formula_in(node, 'deg') else _grouped(node, 'deg')}√({_formula_in(node, 'e')})"
     if kind == "d":
         ends = [node.find(f"{MATH}dPr/{MATH}{end}") for end in ("begChr", "endChr")]
-        left, right = (
-            usual if each is None else each.get(f"{MATH}val", "")
-            for each, usual in zip(ends, "()", strict=True)
+        opening, right = (
+            usual if delimiter is None else delimiter.get(f"{MATH}val", "")
+            for delimiter, usual in zip(ends, "()", strict=True)
         )
-        return f"{left}{', '.join(formula_text(each) for each in node.findall(f'{MATH}e'))}{right}"
+        return f"{opening}{', '.join(formula_text(child) for child in node.findall(f'{MATH}e'))}{right}"
     if kind == "m":
         rows = node.findall(f"{MATH}mr")
-        return f"[{'; '.join(', '.join(formula_text(each) for each in row) for row in rows)}]"
-    return "".join(formula_text(each) for each in node if not str(each.tag).endswith("Pr"))
+        return f"[{'; '.join(', '.join(formula_text(child) for child in row) for row in rows)}]"
+    return "".join(formula_text(child) for child in node if not str(child.tag).endswith("Pr"))
 
 
 def _formula_in(node: Any, part: str) -> str:
-    found = node.find(f"{MATH}{part}")
-    return "" if found is None else formula_text(found).strip()
+    child = node.find(f"{MATH}{part}")
+    return "" if child is None else formula_text(child).strip()
 
 
 def _grouped(node: Any, part: str) -> str:
     """A part, in parentheses if it is more than one name or number."""
-    said = _formula_in(node, part)
-    return said if said.isalnum() else f"({said})"
+    formula = _formula_in(node, part)
+    return formula if formula.isalnum() else f"({formula})"

@@ -51,12 +51,12 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
     del data
     if root is None:
         raise Unreadable("contains no HTML that could be read.")
-    found = _Sections()
+    found_sections = _Sections()
     title = root.findtext(".//title")
     if title and title.strip():
-        found.title(" ".join(title.split()))
-    walk(root, found)
-    yield from found.sections()
+        found_sections.title(" ".join(title.split()))
+    walk(root, found_sections)
+    yield from found_sections.sections()
 
 
 class _Sections:

@@ -20,22 +20,22 @@ _BEGIN = re.compile(rb"From \S+.*\d{4}\s*$")
 def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
     """A message each, its subject the heading; documents that are attached follow theirs."""
     writer = PartWriter()
-    some = False
+    has_parts = False
     for raw in _messages(source):
         message = message_from_bytes(raw, policy=policy.default)
         if not message.keys():
             continue
-        some = True
+        has_parts = True
         assert isinstance(message, EmailMessage)
         subject = _header(message, "Subject") or "(no subject)"
-        attached = list(_attached(message))
+        source_documents = list(_attached(message))
         lines = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
-        lines += [f"Attachment: {item.name}" for item in attached]
+        lines += [f"Attachment: {item.name}" for item in source_documents]
         body = _body(message)
         yield writer.part("\n".join([*lines, "", body]).strip(), heading=(subject,))
-        for item in attached:
+        for item in source_documents:
             yield SourceDocument(item.name, item.content, (subject, item.name))
-    if not some:
+    if not has_parts:
         raise Unreadable("holds no message: no headers such as From and Date were found.")
 
 
@@ -75,7 +75,7 @@ def _body(message: EmailMessage) -> str:
     text = _content(part)
     if part.get_content_type() == "text/html" and text.strip():
         text = "\n\n".join(
-            found for _heading, found in html.sections(SourceDocument("body.html", text.encode()))
+            body_text for _heading, body_text in html.sections(SourceDocument("body.html", text.encode()))
         )
     return text.replace("\r\n", "\n").replace("\x00", "\ufffd").strip()
 

@@ -34,8 +34,8 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 front = False  # a rule at the top
             elif front:
                 front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
-                if stated := _TITLE.match(line):
-                    section.enter(0, clean_title(stated["title"]))
+                if match := _TITLE.match(line):
+                    section.enter(0, clean_title(match["title"]))
                 section.add(line)
                 continue
             mark = _FENCE.match(line)

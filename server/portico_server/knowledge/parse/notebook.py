@@ -25,7 +25,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
         raise Unreadable("is not a whole notebook: it is damaged or was cut short.") from error
     writer = PartWriter()
     path: list[tuple[int, str]] = []
-    some = False
+    has_parts = False
     for number, cell in enumerate(cells if isinstance(cells, list) else [], start=1):
         if not isinstance(cell, dict):
             continue
@@ -38,12 +38,12 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 path.append((level, match.group(2).strip("*_` ")))
         elif kind == "code" and text.strip():
             text = f"```{language}\n{text}\n```"
-            if printed := _printed(cell):
-                text += f"\n\n```\n{printed}\n```"
+            if output_text := _printed(cell):
+                text += f"\n\n```\n{output_text}\n```"
         if text.strip():
-            some = True
+            has_parts = True
             yield writer.part(text, cell=str(number), heading=tuple(title for _level, title in path))
-    if not some:
+    if not has_parts:
         raise Unreadable("has no cells with anything in them.")
 
 
@@ -53,14 +53,14 @@ def _joined(value: Any) -> str:
 
 def _printed(cell: dict[str, Any]) -> str:
     """The text that a cell printed or showed; pictures and pages of HTML are left out."""
-    found = []
+    outputs = []
     for output in cell.get("outputs") or []:
         if not isinstance(output, dict):
             continue
         if output.get("output_type") == "error":
-            found.append(f"{output.get('ename', 'Error')}: {output.get('evalue', '')}")
+            outputs.append(f"{output.get('ename', 'Error')}: {output.get('evalue', '')}")
             continue
         data = output.get("data")
         text = data.get("text/plain", "") if isinstance(data, dict) else output.get("text", "")
-        found.append(_joined(text))
-    return "\n".join(text.strip("\n") for text in found if text.strip())[:MAX_OUTPUT_CHARS]
+        outputs.append(_joined(text))
+    return "\n".join(text.strip("\n") for text in outputs if text.strip())[:MAX_OUTPUT_CHARS]

@@ -66,15 +66,15 @@ class _OcrJob:
 _turn = _OcrJob()
 
 
-def begin(heard: Callable[[], None], seconds: float = math.inf) -> None:
-    """A document begins, whose pictures may take so many ``seconds`` in all. ``heard`` is called after each of them:
-    whoever waits then knows that it continues.
+def begin(on_progress: Callable[[], None], seconds: float = math.inf) -> None:
+    """A document begins, whose pictures may take so many ``seconds`` in all. ``on_progress`` is called after
+    each of them: whoever waits then knows that it continues.
     """
     global _turn
-    _turn = _OcrJob(MAX_PICTURES, heard, seconds, seconds)
+    _turn = _OcrJob(MAX_PICTURES, on_progress, seconds, seconds)
 
 
-def passes_over(what: str = "") -> bool:
+def passes_over(subject: str = "") -> bool:
     """Whether a picture, such as ``page 7``, is left out, since those before have taken all that a document may take.
 
     It is counted then, and need not be drawn.
@@ -82,7 +82,7 @@ def passes_over(what: str = "") -> bool:
     if _turn.left and _turn.seconds > 0 and engine():
         return False
     _turn.left_out += 1
-    _turn.first = _turn.first or what
+    _turn.first = _turn.first or subject
     return True
 
 
@@ -111,18 +111,19 @@ def left_out() -> str:
 
 def engine() -> Literal["rapidocr", "tesseract", ""]:
     """What reads pictures in this process; empty if nothing does."""
-    wanted = {name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name}
-    readable = wanted & RAPIDOCR_LANGUAGES if _has_rapidocr() else set()
-    if readable != wanted and wanted & _installed():
+    wanted_languages = {name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name}
+    readable = wanted_languages & RAPIDOCR_LANGUAGES if _has_rapidocr() else set()
+    if readable != wanted_languages and wanted_languages & _installed():
         return "tesseract"
     return "rapidocr" if readable else ""
 
 
 def is_available(languages: str) -> bool:
     """Whether this installation can recognise text in ``languages``, such as ``chi_sim+eng``."""
-    wanted = {name for name in languages.split("+") if name}
-    return bool(wanted) and (
-        (_has_rapidocr() and bool(wanted & RAPIDOCR_LANGUAGES)) or shutil.which("tesseract") is not None
+    wanted_languages = {name for name in languages.split("+") if name}
+    return bool(wanted_languages) and (
+        (_has_rapidocr() and bool(wanted_languages & RAPIDOCR_LANGUAGES))
+        or shutil.which("tesseract") is not None
     )
 
 
@@ -179,8 +180,8 @@ def recognise(picture: bytes) -> str:
 
 def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
     """The text that tesseract recognises; empty if it fails or needs more than ``seconds``."""
-    wanted = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
-    languages = "+".join(name for name in wanted if name in _installed())
+    wanted_languages = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
+    languages = "+".join(name for name in wanted_languages if name in _installed())
     # Which way up a page lies is found out first, where the data for that is installed.
     layout = ("--psm", "1") if "osd" in _installed() else ()
     try:
@@ -348,8 +349,8 @@ def _text_of(page: Image.Image, deadline: float) -> str:
             result.txts or (), result.scores, corners[batch] @ turn.T, strict=True
         ):
             if text.strip() and score >= MIN_LINE_SCORE:
-                (left, bottom), (right, top) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-                lines.append((TextBox(left, bottom, right, top), text.strip()))
+                (left_edge, bottom), (right, top) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+                lines.append((TextBox(left_edge, bottom, right, top), text.strip()))
     return _in_order(lines)
 
 
@@ -391,12 +392,12 @@ def _in_order(lines: Sequence[tuple[TextBox, str]]) -> str:
     """The text of lines: column by column, from the upper edge down, with an empty line where there is a gap."""
     texts = dict(lines)
     rows: list[list[TextBox]] = []
-    for box in sorted(texts, key=lambda each: -each.bottom - each.top):
+    for box in sorted(texts, key=lambda text_box: -text_box.bottom - text_box.top):
         if rows and rows[-1][0].is_level_with(box):
             rows[-1].append(box)
         else:
             rows.append([box])
-    pieces = [box for row in rows for box in sorted(row, key=lambda each: each.left)]
+    pieces = [box for row in rows for box in sorted(row, key=lambda text_box: text_box.left)]
     text = ""
     for region in regions(pieces) if pieces else ():
         before: TextBox | None = None

@@ -44,13 +44,13 @@ def read(source: SourceDocument) -> Iterator[Part]:
         body = tree(archive, "content.xml", DOCUMENT_KIND).find(f"{_OFFICE}body")
         about = _about(archive, source.name)
     writer = PartWriter()
-    some = False
+    has_parts = False
     for inside in () if body is None else body:
         slides = inside.tag == f"{_OFFICE}presentation"
         for part in (_slides if slides else _sections)(inside, about, writer):
-            some = True
+            has_parts = True
             yield part
-    if not some:
+    if not has_parts:
         raise Unreadable("contains no text.")
 
 
@@ -95,7 +95,7 @@ def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
                 title = " ".join(lines_of_frame)
             else:
                 lines.extend(lines_of_frame)
-        notes = [line for found in page.iterchildren(f"{_SHOW}notes") for _, line in _lines(found) if line]
+        notes = [line for note in page.iterchildren(f"{_SHOW}notes") for _, line in _lines(note) if line]
         lines += ["", f"Notes: {chr(10).join(notes)}"] if notes else []
         text = "\n".join([*([title] if title else []), *lines]).strip()
         if text:
@@ -123,9 +123,9 @@ def _lines(node: Any) -> Iterator[tuple[int, str]]:
                 if any(cells):
                     yield 0, " | ".join(cells)
         elif item.tag == f"{_TEXT}list-item":
-            first, *others = list(_lines(item)) or [(0, "")]
+            first, *other_lines = list(_lines(item)) or [(0, "")]
             yield first[0], f"- {first[1]}" if first[1] and not first[0] else first[1]
-            yield from others
+            yield from other_lines
         else:
             yield from _lines(item)
 

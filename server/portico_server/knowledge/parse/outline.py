@@ -35,11 +35,11 @@ def _marked(text: TextIO, suffix: str) -> Iterator[Part]:
     section = SectionReader()
     for raw in text:
         line = raw.replace("\x00", "\ufffd")
-        found = _heading(line, suffix)
-        if found is not None or section.length > SEGMENT_CHARS:
+        heading = _heading(line, suffix)
+        if heading is not None or section.length > SEGMENT_CHARS:
             yield from section.flush()
-        if found is not None:
-            section.enter(*found)
+        if heading is not None:
+            section.enter(*heading)
         section.add(line)
     yield from section.flush()
 

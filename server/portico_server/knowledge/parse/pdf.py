@@ -36,9 +36,9 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
     boxes = list(regions(pieces))
     if len(boxes) < 2:
         return text
-    ordered = "\n".join(_text_in(page, box, pieces, quarters) for box in boxes)
+    ordered_text = "\n".join(_text_in(page, box, pieces, quarters) for box in boxes)
     # Letters that lie across each other would be lost, or stand there twice.
-    return ordered if len("".join(ordered.split())) == len("".join(text.split())) else text
+    return ordered_text if len("".join(ordered_text.split())) == len("".join(text.split())) else text
 
 
 def _pieces(page: pdfium.PdfTextPage, quarters: int) -> list[TextBox]:
@@ -51,15 +51,15 @@ def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox
     if not quarters:
         return _bounded_text(page, region)
     # PDFium ends no line there.
-    found = ""
+    column_text = ""
     before: TextBox | None = None
     for piece in pieces:
         if region.holds(piece):
             if before is not None:
-                found += " " if piece.is_level_with(before) else "\n"
-            found += _bounded_text(page, piece.turned(-quarters % 4)).strip()
+                column_text += " " if piece.is_level_with(before) else "\n"
+            column_text += _bounded_text(page, piece.turned(-quarters % 4)).strip()
             before = piece
-    return found
+    return column_text
 
 
 def _bounded_text(page: pdfium.PdfTextPage, box: TextBox) -> str:
@@ -71,7 +71,7 @@ def _lies(page: pdfium.PdfTextPage) -> int:
     letters = page.count_chars()
     angles = [raw.FPDFText_GetCharAngle(page, number) for number in range(0, letters, letters // 100 + 1)]
     quarters = Counter(round(-angle / (math.pi / 2)) % 4 for angle in angles if angle >= 0)
-    return max(quarters, key=lambda each: quarters[each], default=0)
+    return max(quarters, key=lambda quarter: quarters[quarter], default=0)
 
 
 MAX_BOOKMARKS = 10_000
@@ -105,7 +105,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
         raise Unreadable("is not a whole PDF: it is damaged or was cut short. Fetch it again.") from error
     writer = PartWriter()
     tables = PdfTables(source)
-    empty = scanned = 0
+    empty = scanned_pages = 0
     try:
         pages = len(document)
         document.init_forms()  # before any page is opened
@@ -115,7 +115,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
         for number in range(pages):
             heading = headings.get(number, heading)
             blocks, scan = _page(document, number, tables)
-            scanned += scan
+            scanned_pages += scan
             empty += not blocks
             for block in blocks:
                 yield writer.part(
@@ -125,12 +125,12 @@ def read(source: SourceDocument) -> Iterator[Part]:
         tables.close()
         document.close()
     if empty == pages:
-        raise Unreadable(_without_text(pages, scanned))
+        raise Unreadable(_without_text(pages, scanned_pages))
 
 
-def _without_text(pages: int, scanned: int) -> str:
+def _without_text(pages: int, scanned_pages: int) -> str:
     number = f"has no text on its {pages} page{'s' * (pages != 1)}"
-    if scanned:
+    if scanned_pages:
         return f"{number}, and none is recognised in the pictures there. {ocr.left_out()}".rstrip()
     return f"{number}: it holds pictures of pages, and nothing here reads them; {ocr.how_to_read()}"
 
@@ -152,7 +152,7 @@ def _title(document: pdfium.PdfDocument, name: str) -> str:
 
 def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
     """The path of bookmarks by the page, from 0, to which the first one of it leads."""
-    found: dict[int, tuple[str, ...]] = {}
+    headings: dict[int, tuple[str, ...]] = {}
     path: list[str] = []
     try:
         for mark in islice(document.get_toc(), MAX_BOOKMARKS):
@@ -161,12 +161,12 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
             page = None if place is None else place.get_index()
             if page is not None and page >= 0:
                 # Of several on one page, a chapter and its first section say the same: the deeper one says more.
-                before = found.get(page, ())
+                before = headings.get(page, ())
                 if before == tuple(path[: len(before)]):
-                    found[page] = tuple(path)
+                    headings[page] = tuple(path)
     except (pdfium.PdfiumError, UnicodeDecodeError):
         return {}  # the text is what counts; a broken outline costs only the headings
-    return found
+    return headings
 
 
 def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
@@ -175,9 +175,9 @@ def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple
         page = document[number]
         try:
             fields = list(_fields(page, document.formenv)) if document.formenv is not None else []
-            filled = [_PdfBlock("\n".join(["Filled in:", *fields]))] if fields else []
+            pdf_blocks = [_PdfBlock("\n".join(["Filled in:", *fields]))] if fields else []
             blocks, scan = _content(page, number, tables)
-            return [*blocks, *filled], scan
+            return [*blocks, *pdf_blocks], scan
         finally:
             page.close()
     except pdfium.PdfiumError as error:
@@ -192,9 +192,9 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
         text = tidy(raw_text)
         if text:
             quarters = _lies(textpage)
-            found = tables.on(number, page, quarters)
-            if found:
-                return _around(page, textpage, found, quarters), False
+            pdf_tables = tables.on(number, page, quarters)
+            if pdf_tables:
+                return _around(page, textpage, pdf_tables, quarters), False
             return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
     finally:
         textpage.close()
@@ -232,11 +232,13 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
                 continue
             kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
             if kind in _CHOSEN:
-                chosen = bool(raw.FPDFAnnot_IsChecked(form, annotation))
+                is_checked = bool(raw.FPDFAnnot_IsChecked(form, annotation))
                 if kind == raw.FPDF_FORMFIELD_RADIOBUTTON:
-                    value = _told(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation) if chosen else ""
+                    value = (
+                        _told(raw.FPDFAnnot_GetFormFieldExportValue, form, annotation) if is_checked else ""
+                    )
                 else:
-                    value = "yes" if chosen else "no"
+                    value = "yes" if is_checked else "no"
             elif (
                 kind in _WRITTEN
                 and not raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & raw.FPDF_FORMFLAG_TEXT_PASSWORD
@@ -267,25 +269,25 @@ def _around(
     page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable], quarters: int
 ) -> list[_PdfBlock]:
     """The tables of a page, and the text above, beside and below them."""
-    whole = TextBox(*page.get_mediabox()).turned(quarters)
+    text_box = TextBox(*page.get_mediabox()).turned(quarters)
     pieces = _pieces(textpage, quarters) if quarters else []
     blocks: list[_PdfBlock] = []
 
-    def take(left: float, bottom: float, right: float, top: float) -> None:
-        if right - left > 1 and top - bottom > 1:
-            text = tidy(_text_in(textpage, TextBox(left, bottom, right, top), pieces, quarters))
+    def take(left_edge: float, bottom: float, right: float, top: float) -> None:
+        if right - left_edge > 1 and top - bottom > 1:
+            text = tidy(_text_in(textpage, TextBox(left_edge, bottom, right, top), pieces, quarters))
             if text:
                 blocks.append(_PdfBlock(text))
 
-    above = whole.top
+    above = text_box.top
     for table in tables:
         box = table.box
-        take(whole.left, box.top, whole.right, above)
-        take(whole.left, box.bottom, box.left, box.top)
+        take(text_box.left, box.top, text_box.right, above)
+        take(text_box.left, box.bottom, box.left, box.top)
         blocks.extend(_PdfBlock(text, row) for row, text in group_rows(table.rows, ROW_GROUP_CHARS))
-        take(box.right, box.bottom, whole.right, box.top)
+        take(box.right, box.bottom, text_box.right, box.top)
         above = box.bottom
-    take(whole.left, whole.bottom, whole.right, above)
+    take(text_box.left, text_box.bottom, text_box.right, above)
     return blocks
 
 
@@ -307,11 +309,11 @@ def tidy(text: str) -> str:
     text = _HYPHEN.sub("", text)
     lines = text.split("\n")
     longest = max((len(line) for line in lines), default=0)
-    joined: list[str] = []
+    joined_lines: list[str] = []
     for line in lines:
-        full = joined and len(joined[-1].rsplit("\n", 1)[-1]) >= longest * 0.7
-        if full and re.search(_CJK + r"$", joined[-1]) and re.match(_CJK, line):
-            joined[-1] += line
+        full = joined_lines and len(joined_lines[-1].rsplit("\n", 1)[-1]) >= longest * 0.7
+        if full and re.search(_CJK + r"$", joined_lines[-1]) and re.match(_CJK, line):
+            joined_lines[-1] += line
         else:
-            joined.append(line)
-    return "\n".join(joined).strip()
+            joined_lines.append(line)
+    return "\n".join(joined_lines).strip()

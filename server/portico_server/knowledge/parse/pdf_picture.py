@@ -54,13 +54,17 @@ def _found(text: str, passage: str) -> Iterator[tuple[int, int]]:
     letters = [
         (place, letter) for place, letter in enumerate(text) if not letter.isspace() and letter != "\x00"
     ]
-    packed = "".join(letter for _, letter in letters)
-    wanted = "".join(passage.split())
-    if len(packed) != len(letters) or not wanted:
+    packed_letters = "".join(letter for _, letter in letters)
+    bare_passage = "".join(passage.split())
+    if len(packed_letters) != len(letters) or not bare_passage:
         return
-    pieces = [wanted] if wanted in packed else ["".join(line.split()) for line in passage.splitlines()]
+    pieces = (
+        [bare_passage]
+        if bare_passage in packed_letters
+        else ["".join(line.split()) for line in passage.splitlines()]
+    )
     for piece in pieces:
-        at = packed.find(piece) if piece == wanted or len(piece) >= MIN_MARKED_CHARS else -1
+        at = packed_letters.find(piece) if piece == bare_passage or len(piece) >= MIN_MARKED_CHARS else -1
         if at >= 0:
             begin, end = letters[at][0], letters[at + len(piece) - 1][0]
             yield begin, end - begin + 1

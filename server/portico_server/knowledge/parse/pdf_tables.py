@@ -52,9 +52,9 @@ class PdfTables:
         if not ruled(page):
             return []
         self._left -= 1
-        found = sorted(self._find(number, page, quarters), key=lambda table: -table.box.top)
-        apart = all(above.box.bottom >= below.box.top for above, below in pairwise(found))
-        return found if apart else []
+        pdf_tables = sorted(self._find(number, page, quarters), key=lambda table: -table.box.top)
+        apart = all(above.box.bottom >= below.box.top for above, below in pairwise(pdf_tables))
+        return pdf_tables if apart else []
 
     def close(self) -> None:
         if self._document is not None:
@@ -63,45 +63,46 @@ class PdfTables:
     def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
         import pdfplumber  # half a second: for documents with tables alone
 
-        whole = TextBox(*page.get_mediabox()).turned(quarters)
+        text_box = TextBox(*page.get_mediabox()).turned(quarters)
         try:
             if page.get_rotation() != 90 * quarters:
-                with pdfplumber.open(BytesIO(_page_alone(self._source, number, quarters))) as turned:
-                    return list(_tables_of(turned.pages[0], whole))
+                with pdfplumber.open(BytesIO(_page_alone(self._source, number, quarters))) as pdf:
+                    return list(_tables_of(pdf.pages[0], text_box))
             if self._document is None:
                 content = self._source.content
                 self._document = pdfplumber.open(BytesIO(content) if isinstance(content, bytes) else content)
             looked_at = self._document.pages[number]
-            found = list(_tables_of(looked_at, whole))
+            pdf_tables = list(_tables_of(looked_at, text_box))
             looked_at.close()
         except Exception:  # noqa: BLE001  # it raises what it likes at a page that PDFium reads well
             return []
-        return found
+        return pdf_tables
 
 
 def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
     """A document of one page of another, counted from 0, to be shown turned clockwise by so many quarters."""
-    document, alone = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
+    document, single_page = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
     try:
-        alone.import_pages(document, [number])
-        alone[0].set_rotation(90 * quarters)
-        written = BytesIO()
-        alone.save(written)
-        return written.getvalue()
+        single_page.import_pages(document, [number])
+        single_page[0].set_rotation(90 * quarters)
+        bytes_io = BytesIO()
+        single_page.save(bytes_io)
+        return bytes_io.getvalue()
     finally:
-        alone.close()
+        single_page.close()
         document.close()
 
 
-def _tables_of(page: Any, whole: TextBox) -> Iterator[PdfTable]:
-    """The tables of a page as pdfplumber shows it; ``whole`` is the page as its letters stand upright."""
+def _tables_of(page: Any, text_box: TextBox) -> Iterator[PdfTable]:
+    """The tables of a page as pdfplumber shows it; ``text_box`` is the page as its letters stand upright."""
     for table in page.find_tables():
         rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
         rows = [row for row in rows if row.strip(" |")]
         if len(rows) > 1 and "|" in rows[0]:
             x0, top, x1, bottom = table.bbox
             yield PdfTable(
-                TextBox(whole.left + x0, whole.top - bottom, whole.left + x1, whole.top - top), rows
+                TextBox(text_box.left + x0, text_box.top - bottom, text_box.left + x1, text_box.top - top),
+                rows,
             )
 
 
@@ -112,10 +113,10 @@ def ruled(page: pdfium.PdfPage) -> bool:
         for count, shape in enumerate(page.get_objects(filter=[raw.FPDF_PAGEOBJ_PATH], max_depth=3), start=1):
             if count > MAX_SHAPES:
                 return False
-            left, bottom, right, top = shape.get_bounds()
-            across += top - bottom <= MAX_LINE_POINTS < right - left
-            down += right - left <= MAX_LINE_POINTS < top - bottom
-            boxes += right - left > MAX_LINE_POINTS and top - bottom > MAX_LINE_POINTS
+            left_edge, bottom, right, top = shape.get_bounds()
+            across += top - bottom <= MAX_LINE_POINTS < right - left_edge
+            down += right - left_edge <= MAX_LINE_POINTS < top - bottom
+            boxes += right - left_edge > MAX_LINE_POINTS and top - bottom > MAX_LINE_POINTS
     except pdfium.PdfiumError:
         return False
     return (across >= 2 and down >= 2) or boxes >= 1
@@ -123,15 +124,15 @@ def ruled(page: pdfium.PdfPage) -> bool:
 
 def group_rows(rows: Sequence[str], size: int) -> Iterator[tuple[int, str]]:
     """Rows in groups of about ``size`` characters below the header, and the number of the first: the header is 1."""
-    header, held, first, length = rows[0], list[str](), 2, 0
+    header, pending_rows, first, length = rows[0], list[str](), 2, 0
     for number, row in enumerate(rows[1:], start=2):
-        if held and length + len(row) > size:
-            yield first, "\n".join([header, *held])
-            held, length = [], 0
-        first = first if held else number
-        held.append(row)
+        if pending_rows and length + len(row) > size:
+            yield first, "\n".join([header, *pending_rows])
+            pending_rows, length = [], 0
+        first = first if pending_rows else number
+        pending_rows.append(row)
         length += len(row)
-    yield first, "\n".join([header, *held])
+    yield first, "\n".join([header, *pending_rows])
 
 
 def _cell_text(value: str | None) -> str:

@@ -108,18 +108,18 @@ class ReaderPool:
         chunking: Mapping[str, Any] | None = None,
         context: Context | None = None,
         *,
-        indexed: bool = False,
+        is_indexed: bool = False,
     ) -> AsyncGenerator[list[Part], None]:
         """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` gives the format.
 
         With a ``context`` a picture is described by a model that sees, and a recording written down by one that
-        hears, if there is one. ``indexed``: the chunks are
+        hears, if there is one. ``is_indexed``: the chunks are
         about to be. Raises `Unreadable`. Close the iterator if you leave it early.
         """
         if context is not None and self._pictures is not None:
-            described = await self._pictures.describe(path, name, context)
-            if described is not None:
-                yield [described]
+            part = await self._pictures.describe(path, name, context)
+            if part is not None:
+                yield [part]
                 return
         if context is not None and self._recordings is not None:
             subtitles = await self._recordings.write_down(path, name, context)
@@ -128,21 +128,21 @@ class ReaderPool:
                     file.write(subtitles)
                     file.flush()
                     async with aclosing(
-                        self.read(Path(file.name), f"{name}.srt", chunking, indexed=indexed)
+                        self.read(Path(file.name), f"{name}.srt", chunking, is_indexed=is_indexed)
                     ) as runs:
                         async for run in runs:
                             yield run
                 return
         job = {
             "chunking": None if chunking is None else dict(chunking),
-            "terms": indexed and self._ahead is not None,
+            "terms": is_indexed and self._ahead is not None,
         }
-        found = (
+        found_answers = (
             self._elsewhere.answers(path, name, job, context)
-            if indexed and self._elsewhere is not None
+            if is_indexed and self._elsewhere is not None
             else self.answers(path, name, job)
         )
-        async with aclosing(found) as answers:
+        async with aclosing(found_answers) as answers:
             async for answer in answers:
                 if "parts" in answer:
                     self._keep(answer)
@@ -170,12 +170,12 @@ class ReaderPool:
         }
         async with self._slots.taken():
             process, line = await self._begin(orjson.dumps(job) + b"\n")
-            whole = False
+            is_whole = False
             try:
-                left = self._seconds
+                remaining_s = self._seconds
                 while True:
                     if line is None:
-                        line, left = await self._line(process, left)
+                        line, remaining_s = await self._line(process, remaining_s)
                     answer = orjson.loads(line) if line.endswith(b"\n") else None
                     line = None
                     if answer is None:
@@ -183,17 +183,17 @@ class ReaderPool:
                             raise _closing()
                         raise Unreadable(_exit_message(await process.wait(), self._memory))
                     if "going" in answer:
-                        left = self._seconds
+                        remaining_s = self._seconds
                         continue
-                    whole = "done" in answer or "error" in answer
+                    is_whole = "done" in answer or "error" in answer
                     if "error" in answer:
                         raise Unreadable(answer["message"], answer["error"])
                     yield answer
-                    if whole:
+                    if is_whole:
                         return
             finally:
                 self._busy.discard(process)
-                if whole and not self._closed:
+                if is_whole and not self._closed:
                     self._idle.append(process)
                 else:
                     await _kill(process)
@@ -256,13 +256,13 @@ class ReaderPool:
             start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which then stops us
         )
 
-    async def _line(self, process: asyncio.subprocess.Process, left: float) -> tuple[bytes, float]:
+    async def _line(self, process: asyncio.subprocess.Process, remaining_s: float) -> tuple[bytes, float]:
         """The next line and the seconds that are left, counting only those in which we waited."""
         assert process.stdout is not None
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            async with asyncio.timeout(left):
+            async with asyncio.timeout(remaining_s):
                 line = await process.stdout.readline()
         except TimeoutError as error:
             raise Unreadable(
@@ -270,7 +270,7 @@ class ReaderPool:
             ) from error
         except ValueError as error:
             raise Unreadable("gives more text at once than can be taken. Split it.") from error
-        return line, left - (clock() - began)
+        return line, remaining_s - (clock() - began)
 
 
 async def _send_job(process: asyncio.subprocess.Process, job: bytes) -> None:

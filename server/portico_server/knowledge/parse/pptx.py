@@ -28,7 +28,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
         writer = PartWriter()
-        some = False
+        has_parts = False
         about = titles.office_title(archive, source.name)
         for number, name in enumerate(_slides(archive), start=1):
             slide = tree(archive, name, DOCUMENT_KIND)
@@ -39,11 +39,11 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 lines = [*lines, "", f"Notes: {notes}"]
             text = "\n".join([*([title] if title else []), *lines]).strip()
             if text:
-                some = True
+                has_parts = True
                 yield writer.part(
                     text, page=number, heading=titles.heading_below(about, (title,) if title else ())
                 )
-    if not some:
+    if not has_parts:
         raise Unreadable("has no text on its slides.")
 
 
@@ -61,13 +61,13 @@ def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
     relations = f"{folder}/_rels/{file}.rels"
     if relations not in archive.NameToInfo:
         return {}
-    found = {}
+    found_relations = {}
     for item in tree(archive, relations, DOCUMENT_KIND):
         target = item.get("Target", "")
         target = target[1:] if target.startswith("/") else posixpath.normpath(posixpath.join(folder, target))
         if item.get("TargetMode") != "External":
-            found[item.get("Id", "")] = (item.get("Type", "").rpartition("/")[2], target)
-    return found
+            found_relations[item.get("Id", "")] = (item.get("Type", "").rpartition("/")[2], target)
+    return found_relations
 
 
 def _drop_fallbacks(slide: Any) -> None:
@@ -75,8 +75,8 @@ def _drop_fallbacks(slide: Any) -> None:
     for node in list(slide.iter(_ALTERNATIVES)):
         choices = list(node)
         if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
-            for other in choices[1:]:
-                node.remove(other)
+            for other_choice in choices[1:]:
+                node.remove(other_choice)
 
 
 def _text(slide: Any) -> tuple[str, list[str]]:

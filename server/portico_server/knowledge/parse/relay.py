@@ -46,11 +46,11 @@ class ReadingRelay:
     async def run(self) -> None:
         """Until nothing comes for `IDLE_EXIT_S` seconds, or ever."""
         try:
-            while (said := await self._next()) is not None:
+            while (message := await self._next()) is not None:
                 if self._readers is None:
-                    self._readers = ReaderPool(workers=1, **said)
-                elif "taken" not in said:  # one of a job that has ended
-                    await self._work(said, self._readers)
+                    self._readers = ReaderPool(workers=1, **message)
+                elif "taken" not in message:  # one of a job that has ended
+                    await self._work(message, self._readers)
         except (TimeoutError, EOFError):
             return
         finally:
@@ -65,8 +65,8 @@ class ReadingRelay:
         line = await self._lines.readline()
         if not line.endswith(b"\n"):
             return None
-        said: dict[str, Any] = orjson.loads(line)
-        return said
+        message: dict[str, Any] = orjson.loads(line)
+        return message
 
     async def _work(self, job: dict[str, Any], readers: ReaderPool) -> None:
         try:
@@ -94,11 +94,11 @@ class ReadingRelay:
             return
         self._send({"missing": True})
         with tempfile.NamedTemporaryFile(prefix="portico-") as file:
-            left = job["bytes"]
-            while left > 0:
+            remaining_bytes = job["bytes"]
+            while remaining_bytes > 0:
                 data = base64.b64decode((await self._expect())["data"])
-                left -= len(data)
-                if not data or left < 0:
+                remaining_bytes -= len(data)
+                if not data or remaining_bytes < 0:
                     raise Unreadable("has changed while it was sent to where it is read.", "server_error")
                 file.write(data)
             file.flush()
@@ -106,10 +106,10 @@ class ReadingRelay:
 
     async def _expect(self) -> dict[str, Any]:
         """The next line. Raises `EOFError` if there is nobody to work for any more."""
-        said = await self._line()
-        if said is None:
+        message = await self._line()
+        if message is None:
             raise EOFError
-        return said
+        return message
 
     def _send(self, message: dict[str, Any]) -> None:
         self._out.write(orjson.dumps(message) + b"\n")

@@ -35,7 +35,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             raise Unreadable("is not a whole spreadsheet: it is damaged or was cut short.") from error
         formulas = unsolved_formulas(file)
         writer = PartWriter()
-        some = False
+        has_parts = False
         for name in book.sheet_names:
             try:
                 sheet = book.get_sheet_by_name(name)
@@ -44,9 +44,9 @@ def read(source: SourceDocument) -> Iterator[Part]:
             if sheet.total_height * sheet.total_width > MAX_CELLS:
                 raise Unreadable(f"has more than {MAX_CELLS:,} cells in its sheet '{name}'. Split it.")
             for part in _groups(writer, sheet, name, formulas.get(name, {})):
-                some = True
+                has_parts = True
                 yield part
-    if not some:
+    if not has_parts:
         raise Unreadable("has no cells with anything in them.")
 
 
@@ -54,12 +54,12 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
     header = ""
     group: list[str] = []
     first = width = columns = 0
-    left, top = (sheet.start[1], sheet.start[0]) if sheet.start else (0, 0)
+    left_column, top = (sheet.start[1], sheet.start[0]) if sheet.start else (0, 0)
 
     def flush() -> Iterator[Part]:
         if group:
-            end = f"{letters(left + columns - 1)}{first + len(group) - 1}"
-            cells = f"{letters(left)}{first}:{end}"
+            end = f"{letters(left_column + columns - 1)}{first + len(group) - 1}"
+            cells = f"{letters(left_column)}{first}:{end}"
             yield writer.part("\n".join([header, *group]), row=first, sheet=name, cell=cells)
 
     row = top
@@ -67,7 +67,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
         row += 1
         line = " | ".join(
             shown(cell) or formulas.get((row - 1, column), "")
-            for column, cell in enumerate(cells, start=left)
+            for column, cell in enumerate(cells, start=left_column)
         )
         if not line.strip(" |"):
             # Rows of one group follow each other, so that the range can be told from the first and their number.
@@ -85,7 +85,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
         width += len(line)
         head = 0
     if header and head:
-        cell = f"{letters(left)}{head}:{letters(left + columns - 1)}{head}"
+        cell = f"{letters(left_column)}{head}:{letters(left_column + columns - 1)}{head}"
         yield writer.part(header, row=head, sheet=name, cell=cell)
     yield from flush()
 

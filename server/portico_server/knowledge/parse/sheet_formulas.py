@@ -64,13 +64,13 @@ def _formula_cells(archive: zipfile.ZipFile, path: str) -> FormulaCells:
     data = archive.read(path)
     if not _EMPTY.search(data):
         return {}
-    found: dict[tuple[int, int], str] = {}
+    formulas: dict[tuple[int, int], str] = {}
     for cell in etree.fromstring(data, _xml_parser()).iter(f"{_MAIN}c"):
         formula, value = cell.findtext(f"{_MAIN}f"), cell.findtext(f"{_MAIN}v")
         place = _CELL_NAME.fullmatch(cell.get("r", ""))
         if formula and not value and place:
-            found[int(place[2]) - 1, _column_number(place[1])] = f"={' '.join(formula.split())}"
-    return found
+            formulas[int(place[2]) - 1, _column_number(place[1])] = f"={' '.join(formula.split())}"
+    return formulas
 
 
 def _column_number(letters: str) -> int:
@@ -93,6 +93,6 @@ def letters(column: int) -> str:
     name = ""
     column += 1
     while column:
-        column, rest = divmod(column - 1, 26)
-        name = chr(65 + rest) + name
+        column, remainder = divmod(column - 1, 26)
+        name = chr(65 + remainder) + name
     return name

@@ -75,8 +75,8 @@ class StepInstance:
     def many(self, number: int) -> list[int]:
         """The instances that a value refers to, one or a list of them."""
         value = self.values[number] if number < len(self.values) else None
-        found = value if isinstance(value, list) else [value]
-        return [each for each in found if isinstance(each, InstanceNumber)]
+        items = value if isinstance(value, list) else [value]
+        return [item for item in items if isinstance(item, InstanceNumber)]
 
 
 @dataclass(slots=True)
@@ -89,12 +89,20 @@ class StepFile:
 
     def of(self, *kinds: str) -> Iterator[tuple[int, StepInstance]]:
         """The instances of these types, in their order."""
-        return ((number, each) for number, each in self.data.items() if each.kind in kinds)
+        return (
+            (number, step_instance)
+            for number, step_instance in self.data.items()
+            if step_instance.kind in kinds
+        )
 
     def get(self, number: int, *kinds: str) -> StepInstance | None:
         """An instance, if it is there and of one of these types."""
-        found = self.data.get(number)
-        return found if found is not None and (not kinds or found.kind in kinds) else None
+        step_instance = self.data.get(number)
+        return (
+            step_instance
+            if step_instance is not None and (not kinds or step_instance.kind in kinds)
+            else None
+        )
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
@@ -153,47 +161,47 @@ def parse(source: SourceDocument) -> StepFile:
     if b"/*" in data:
         data = _COMMENT.sub(_without_comment, data)
     encoding = encoding_of(source)
-    found = StepFile()
-    in_header, line, counted = True, 1, 0
+    step_file = StepFile()
+    in_header, line, counted_offset = True, 1, 0
     position = data[:_HEADER_BYTES].upper().find(b"HEADER")
     for match in _INSTANCE.finditer(data, max(0, position)):
-        line += data.count(b"\n", counted, match.start())
-        counted = match.start()
+        line += data.count(b"\n", counted_offset, match.start())
+        counted_offset = match.start()
         kind = (match[2] or b"").upper()
         if match[1] is None:
             if in_header and kind.startswith(b"FILE_"):
                 name = kind.decode()
-                found.header.setdefault(
+                step_file.header.setdefault(
                     name, StepInstance(name, _values(match[3].decode(encoding, "replace")), line)
                 )
             continue
         in_header = False
-        found.instances += 1
-        if found.instances > MAX_INSTANCES:
+        step_file.instances += 1
+        if step_file.instances > MAX_INSTANCES:
             raise Unreadable(f"has more than {MAX_INSTANCES:,} instances, the most that are read.")
         body = match[3]
         is_unit = not kind and b"_UNIT" in body[:500]
         if kind in _KEPT or is_unit or (kind.startswith(b"IFC") and _ROOT.match(data, match.start(3) - 1)):
-            if len(found.data) >= MAX_KEPT_INSTANCES:
+            if len(step_file.data) >= MAX_KEPT_INSTANCES:
                 raise Unreadable(f"has more than {MAX_KEPT_INSTANCES:,} products, elements and properties.")
             values = _values(body.decode(encoding, "replace"))
-            found.data[int(match[1])] = StepInstance(kind.decode("ascii"), values, line)
-    if not found.instances:
+            step_file.data[int(match[1])] = StepInstance(kind.decode("ascii"), values, line)
+    if not step_file.instances:
         raise Unreadable("has no data: nothing is described in it.")
-    return found
+    return step_file
 
 
 def _without_comment(match: re.Match[bytes]) -> bytes:
     """A text as it is; a comment as its line breaks."""
-    said = match[0]
-    return said if said.startswith(b"'") else b" " + b"\n" * said.count(b"\n")
+    matched_text = match[0]
+    return matched_text if matched_text.startswith(b"'") else b" " + b"\n" * matched_text.count(b"\n")
 
 
 def _values(body: str) -> list[Value]:
     """The values of an instance, from behind its opening parenthesis."""
     top: list[Value] = []
     open_lists: list[list[Value]] = [top]
-    typed: list[bool] = []
+    typed_flags: list[bool] = []
     name = ""
     for match in _TOKEN.finditer(body):
         text, number, enumeration, figure, word, mark = match.groups()
@@ -203,14 +211,14 @@ def _values(body: str) -> list[Value]:
             inner: list[Value] = []
             open_lists[-1].append(inner)
             open_lists.append(inner)
-            typed.append(bool(name))
+            typed_flags.append(bool(name))
             name = ""
         elif mark == ")":
             if len(open_lists) == 1:
                 break
-            closed = open_lists.pop()
-            if typed.pop() and len(closed) == 1:
-                open_lists[-1][-1] = closed[0]
+            closed_list = open_lists.pop()
+            if typed_flags.pop() and len(closed_list) == 1:
+                open_lists[-1][-1] = closed_list[0]
         elif mark in ("$", "*"):
             open_lists[-1].append(None)
         elif number:
@@ -218,8 +226,8 @@ def _values(body: str) -> list[Value]:
         elif word:
             name = word
         elif mark is None:
-            said = _decoded(text) if text is not None else enumeration or figure or ""
-            open_lists[-1].append(said)
+            value = _decoded(text) if text is not None else enumeration or figure or ""
+            open_lists[-1].append(value)
     return top
 
 
@@ -235,60 +243,62 @@ def _decoded(text: str) -> str:
 
 
 def _character(match: re.Match[str]) -> str:
-    wide, wider, byte, shifted, backslash, quote = match.groups()
+    wide, wider, byte, shifted_char, backslash, quote = match.groups()
     if wide is not None:
         return bytes.fromhex(wide).decode("utf-16-be", "replace")
     if wider is not None:
         return bytes.fromhex(wider).decode("utf-32-be", "replace")
     if byte:
         return chr(int(byte, 16))
-    if shifted:
-        return chr((ord(shifted) + 128) % 256)
+    if shifted_char:
+        return chr((ord(shifted_char) + 128) % 256)
     return "\\" if backslash else "'" if quote else " "
 
 
 def _schema(file: StepFile) -> str:
-    named = file.header.get("FILE_SCHEMA")
-    return ", ".join(_said(named.values)).upper() if named else ""
+    step_instance = file.header.get("FILE_SCHEMA")
+    return ", ".join(_said(step_instance.values)).upper() if step_instance else ""
 
 
-def _about(file: StepFile, schema: str, units: Sequence[str], counted: Sequence[str]) -> Iterator[str]:
+def _about(file: StepFile, schema: str, units: Sequence[str], counted_lines: Sequence[str]) -> Iterator[str]:
     """What the header says, the units, and how much there is."""
     yield f"{'Building model in IFC' if schema.startswith('IFC') else 'Model in STEP'} ({schema.partition(' ')[0]})"
     name, about = file.header.get("FILE_NAME"), file.header.get("FILE_DESCRIPTION")
-    told = [("Description", _said(about.values[:1]) if about else [])]
+    labelled_values = [("Description", _said(about.values[:1]) if about else [])]
     if name is not None:
         labels = ("Name", "Date", "Author", "Organisation", "Written by", "Exported from", "Authorised by")
-        told += [(label, _said([value])) for label, value in zip(labels, name.values, strict=False)]
-    yield from (f"{label}: {', '.join(said)}" for label, said in told if said)
+        labelled_values += [
+            (label, _said([value])) for label, value in zip(labels, name.values, strict=False)
+        ]
+    yield from (f"{label}: {', '.join(values)}" for label, values in labelled_values if values)
     if units:
         yield f"Units: {', '.join(units)}"
-    yield from counted
+    yield from counted_lines
 
 
 def _said(values: Sequence[Value]) -> list[str]:
     """The texts in values, without empty ones."""
-    found: list[str] = []
+    texts: list[str] = []
     for value in values:
         if isinstance(value, list):
-            found += _said(value)
+            texts += _said(value)
         elif isinstance(value, str) and value.strip():
-            found.append(" ".join(value.split()))
-    return found
+            texts.append(" ".join(value.split()))
+    return texts
 
 
 def _units(file: StepFile) -> list[str]:
     """The units of lengths, angles and masses, as a file in STEP or IFC names them."""
-    found: dict[str, None] = {}
-    for each in file.data.values():
-        said = [one.lower() for one in _said(each.values)]
-        if each.kind == "IFCSIUNIT" and len(said) >= 2:
-            found[f"{said[0].removesuffix('unit')} in {''.join(said[1:])}"] = None
-        elif each.kind == "IFCCONVERSIONBASEDUNIT" and len(said) >= 2:
-            found[f"{said[0].removesuffix('unit')} in {said[1]}"] = None
-        elif not each.kind and said and (said[-1] in _SI or said[0] in _CONVERTED):
-            found["".join(said) if said[-1] in _SI else said[0]] = None
-    return list(islice(found, MAX_NAMES))
+    units: dict[str, None] = {}
+    for step_instance in file.data.values():
+        unit_words = [unit_word.lower() for unit_word in _said(step_instance.values)]
+        if step_instance.kind == "IFCSIUNIT" and len(unit_words) >= 2:
+            units[f"{unit_words[0].removesuffix('unit')} in {''.join(unit_words[1:])}"] = None
+        elif step_instance.kind == "IFCCONVERSIONBASEDUNIT" and len(unit_words) >= 2:
+            units[f"{unit_words[0].removesuffix('unit')} in {unit_words[1]}"] = None
+        elif not step_instance.kind and unit_words and (unit_words[-1] in _SI or unit_words[0] in _CONVERTED):
+            units["".join(unit_words) if unit_words[-1] in _SI else unit_words[0]] = None
+    return list(islice(units, MAX_NAMES))
 
 
 _SI: Final = ("metre", "radian", "steradian", "gram", "second", "kelvin", "degree_celsius")
@@ -297,16 +307,16 @@ _CONVERTED: Final = ("inch", "foot", "degree", "pound", "mile", "yard")
 
 def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
     """Lines put together, up to what a passage may hold, each time below ``head``."""
-    held: list[str] = []
+    pending_lines: list[str] = []
     width = 0
     for line in lines:
-        if held and width + len(line) > ROW_GROUP_CHARS:
-            yield "\n".join([head, *held])
-            held, width = [], 0
-        held.append(line)
+        if pending_lines and width + len(line) > ROW_GROUP_CHARS:
+            yield "\n".join([head, *pending_lines])
+            pending_lines, width = [], 0
+        pending_lines.append(line)
         width += len(line)
-    if held:
-        yield "\n".join([head, *held])
+    if pending_lines:
+        yield "\n".join([head, *pending_lines])
 
 
 class _Assembly:
@@ -316,46 +326,52 @@ class _Assembly:
         self._file = file
         self._products: dict[int, StepInstance] = {}
         """By the number of a definition."""
-        for number, each in file.of("PRODUCT_DEFINITION"):
-            formation = file.get(each.one(2))
+        for number, step_instance in file.of("PRODUCT_DEFINITION"):
+            formation = file.get(step_instance.one(2))
             product = file.get(formation.one(2), "PRODUCT") if formation is not None else None
             if product is not None:
                 self._products[number] = product
         self._parts: dict[int, Counter[int]] = defaultdict(Counter)
         self._wholes: dict[int, Counter[int]] = defaultdict(Counter)
-        for _number, each in file.of("NEXT_ASSEMBLY_USAGE_OCCURRENCE"):
-            whole, part = each.one(3), each.one(4)
-            if whole in self._products and part in self._products:
-                self._parts[whole][part] += 1
-                self._wholes[part][whole] += 1
+        for _number, step_instance in file.of("NEXT_ASSEMBLY_USAGE_OCCURRENCE"):
+            assembly, part = step_instance.one(3), step_instance.one(4)
+            if assembly in self._products and part in self._products:
+                self._parts[assembly][part] += 1
+                self._wholes[part][assembly] += 1
 
     @property
     def counted(self) -> list[str]:
         tops = [
-            self._name(each) for each in self._products if each in self._parts and each not in self._wholes
+            self._name(product)
+            for product in self._products
+            if product in self._parts and product not in self._wholes
         ]
-        found = [f"Products: {sum(1 for _each in self._file.of('PRODUCT'))}"]
+        lines = [f"Products: {sum(1 for _each in self._file.of('PRODUCT'))}"]
         if tops:
-            found.append(f"Assemblies: {len(self._parts)}")
-            found.append(f"Uppermost: {', '.join(tops[:MAX_NAMES])}")
-        return found
+            lines.append(f"Assemblies: {len(self._parts)}")
+            lines.append(f"Uppermost: {', '.join(tops[:MAX_NAMES])}")
+        return lines
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
         """Each assembly with what it consists of; then the products that belong to none."""
-        for whole, parts in self._parts.items():
+        for assembly, parts in self._parts.items():
             lines = [f"{times} × {self._name(part)}" for part, times in parts.items()]
-            place = self._above(whole)
-            used = [self._name(each) for each in islice(self._wholes.get(whole, ()), MAX_NAMES)]
-            head = f"Assembly {self._name(whole)}" + (f", part of {', '.join(used)}" if used else "")
+            place = self._above(assembly)
+            parent_names = [
+                self._name(parent) for parent in islice(self._wholes.get(assembly, ()), MAX_NAMES)
+            ]
+            head = f"Assembly {self._name(assembly)}" + (
+                f", part of {', '.join(parent_names)}" if parent_names else ""
+            )
             for run in _runs(f"{head}, consists of:", lines):
-                yield writer.part(run, line=self._products[whole].line, heading=place)
-        alone = {
+                yield writer.part(run, line=self._products[assembly].line, heading=place)
+        step_instances = {
             id(product): product
             for number, product in self._products.items()
             if number not in self._parts and number not in self._wholes
         }
-        lines = [_product(product) for product in alone.values()]
-        first = next(iter(alone.values()), None)
+        lines = [_product(product) for product in step_instances.values()]
+        first = next(iter(step_instances.values()), None)
         for run in _runs("Products:", lines):
             yield writer.part(run, line=first.line if first else None)
 
@@ -364,23 +380,23 @@ class _Assembly:
 
     def _above(self, definition: int) -> tuple[str, ...]:
         """The names of the assemblies above one and its own, outermost first; a circle is walked once."""
-        path, seen = [definition], {definition}
+        path, seen_parts = [definition], {definition}
         while len(path) < MAX_HEADINGS:
-            above = next((each for each in self._wholes.get(path[-1], ()) if each not in seen), 0)
+            above = next((parent for parent in self._wholes.get(path[-1], ()) if parent not in seen_parts), 0)
             if not above:
                 break
             path.append(above)
-            seen.add(above)
-        return tuple(self._products[each].text(1) or self._products[each].text(0) for each in reversed(path))
+            seen_parts.add(above)
+        return tuple(self._products[part].text(1) or self._products[part].text(0) for part in reversed(path))
 
 
 def _product(product: StepInstance) -> str:
     """Its name, with its number and description where they say something else."""
     number, name, about = product.text(0), product.text(1), product.text(2)
-    said = name or number or "(without a name)"
-    if number and number != said:
-        said += f" ({number})"
-    return f"{said}: {about}" if about and about not in (name, number) else said
+    product_name = name or number or "(without a name)"
+    if number and number != product_name:
+        product_name += f" ({number})"
+    return f"{product_name}: {about}" if about and about not in (name, number) else product_name
 
 
 _SPACES: Final = {
@@ -404,24 +420,28 @@ class _Building:
         self._sets: dict[int, list[int]] = defaultdict(list)
         self._types: dict[int, int] = {}
         self._materials: dict[int, list[str]] = defaultdict(list)
-        for _number, each in file.of("IFCRELAGGREGATES", "IFCRELNESTS"):
-            self._above.update(dict.fromkeys(each.many(5), each.one(4)))
-        for _number, each in file.of("IFCRELCONTAINEDINSPATIALSTRUCTURE"):
-            self._above.update(dict.fromkeys(each.many(4), each.one(5)))
-        for _number, each in file.of("IFCRELDEFINESBYPROPERTIES"):
-            for element in each.many(4):
-                self._sets[element] += each.many(5)
-        for _number, each in file.of("IFCRELDEFINESBYTYPE"):
-            self._types.update(dict.fromkeys(each.many(4), each.one(5)))
-        for _number, each in file.of("IFCRELASSOCIATESMATERIAL"):
-            if (material := file.get(each.one(5), "IFCMATERIAL")) is not None:
-                for element in each.many(4):
+        for _number, step_instance in file.of("IFCRELAGGREGATES", "IFCRELNESTS"):
+            self._above.update(dict.fromkeys(step_instance.many(5), step_instance.one(4)))
+        for _number, step_instance in file.of("IFCRELCONTAINEDINSPATIALSTRUCTURE"):
+            self._above.update(dict.fromkeys(step_instance.many(4), step_instance.one(5)))
+        for _number, step_instance in file.of("IFCRELDEFINESBYPROPERTIES"):
+            for element in step_instance.many(4):
+                self._sets[element] += step_instance.many(5)
+        for _number, step_instance in file.of("IFCRELDEFINESBYTYPE"):
+            self._types.update(dict.fromkeys(step_instance.many(4), step_instance.one(5)))
+        for _number, step_instance in file.of("IFCRELASSOCIATESMATERIAL"):
+            if (material := file.get(step_instance.one(5), "IFCMATERIAL")) is not None:
+                for element in step_instance.many(4):
                     self._materials[element].append(material.text(0))
         self._elements: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         """By the space that they are in, and by type."""
-        for number, each in file.data.items():
-            if each.kind not in _SPACES and each.is_rooted and not _NO_ELEMENT.match(each.kind):
-                self._elements[self._space(number)][each.kind].append(number)
+        for number, step_instance in file.data.items():
+            if (
+                step_instance.kind not in _SPACES
+                and step_instance.is_rooted
+                and not _NO_ELEMENT.match(step_instance.kind)
+            ):
+                self._elements[self._space(number)][step_instance.kind].append(number)
 
     @property
     def units(self) -> list[str]:
@@ -429,15 +449,19 @@ class _Building:
 
     @property
     def counted(self) -> list[str]:
-        spaces = Counter(_SPACES[each.kind] for each in self._file.data.values() if each.kind in _SPACES)
+        spaces = Counter(
+            _SPACES[step_instance.kind]
+            for step_instance in self._file.data.values()
+            if step_instance.kind in _SPACES
+        )
         kinds = Counter[str]()
         for elements in self._elements.values():
             kinds.update({kind: len(numbers) for kind, numbers in elements.items()})
-        found = [f"{what}s: {times}" for what, times in spaces.items() if what != "Project"]
+        lines = [f"{space_kind}s: {times}" for space_kind, times in spaces.items() if space_kind != "Project"]
         if kinds:
-            said = [f"{_kind(kind)} ({times})" for kind, times in kinds.most_common(MAX_NAMES)]
-            found.append(f"Elements: {', '.join(said)}")
-        return found
+            element_counts = [f"{_kind(kind)} ({times})" for kind, times in kinds.most_common(MAX_NAMES)]
+            lines.append(f"Elements: {', '.join(element_counts)}")
+        return lines
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
         """Each space with what it has; then its elements by type, and of these each property set as a table."""
@@ -449,10 +473,10 @@ class _Building:
                 for kind, numbers in elements.items()
             ]
             about = (3, 5, 6) if space.kind == "IFCPROJECT" else (3, 7)
-            more = [text for at in about if (text := space.text(at)) and text != space.text(2)]
+            extra_texts = [text for at in about if (text := space.text(at)) and text != space.text(2)]
             elevation = space.text(9) if space.kind == "IFCBUILDINGSTOREY" else ""
             head = f"{_SPACES[space.kind]} {space.text(2) or '(without a name)'}"
-            head += f": {', '.join(more)}" if more else ""
+            head += f": {', '.join(extra_texts)}" if extra_texts else ""
             head += f", elevation {_figure(elevation)}" if elevation else ""
             yield from (
                 writer.part(run, line=space.line, heading=path) for run in (*_runs(head, lines),) or (head,)
@@ -492,13 +516,17 @@ class _Building:
             yield "Type", {"Type": kind.text(2)}
         if number in self._materials:
             yield "Material", {"Material": ", ".join(self._materials[number])}
-        for each in [*(kind.many(5) if kind is not None else []), *self._sets.get(number, ())]:
-            group = self._file.get(each, "IFCPROPERTYSET", "IFCELEMENTQUANTITY")
+        for set_number in [*(kind.many(5) if kind is not None else []), *self._sets.get(number, ())]:
+            group = self._file.get(set_number, "IFCPROPERTYSET", "IFCELEMENTQUANTITY")
             if group is None:
                 continue
             at = 4 if group.kind == "IFCPROPERTYSET" else 5
-            found = [self._file.get(one) for one in group.many(at)]
-            values = {one.text(0): _value(one) for one in found if one is not None and one.text(0)}
+            step_instances = [self._file.get(property_number) for property_number in group.many(at)]
+            values = {
+                step_instance.text(0): _value(step_instance)
+                for step_instance in step_instances
+                if step_instance is not None and step_instance.text(0)
+            }
             if values:
                 yield group.text(2) or "Properties", values
 
@@ -517,19 +545,21 @@ class _Building:
         while number and number not in path and len(path) < MAX_HEADINGS - 2:
             path.append(number)
             number = self._above.get(number, 0)
-        return tuple(self._title(each) for each in reversed(path) if each in self._file.data)
+        return tuple(self._title(step) for step in reversed(path) if step in self._file.data)
 
     def _named(self, numbers: Sequence[int]) -> list[str]:
         """Names of elements, each once with how often it is there."""
-        found = Counter(self._title(number) for number in numbers)
-        named = [
-            f"{times} × {name}" if times > 1 else name for name, times in islice(found.items(), MAX_NAMES)
+        counts = Counter(self._title(number) for number in numbers)
+        shown_names = [
+            f"{times} × {name}" if times > 1 else name for name, times in islice(counts.items(), MAX_NAMES)
         ]
-        return [*named, f"and {len(found) - MAX_NAMES} more"] if len(found) > MAX_NAMES else named
+        return (
+            [*shown_names, f"and {len(counts) - MAX_NAMES} more"] if len(counts) > MAX_NAMES else shown_names
+        )
 
     def _title(self, number: int) -> str:
-        each = self._file.data[number]
-        return each.text(2) or f"{_kind(each.kind)} #{number}"
+        step_instance = self._file.data[number]
+        return step_instance.text(2) or f"{_kind(step_instance.kind)} #{number}"
 
     def _line(self, number: int) -> int:
         return self._file.data[number].line
@@ -543,11 +573,11 @@ def _kind(kind: str) -> str:
 def _value(instance: StepInstance) -> str:
     """What a property or a quantity comes to."""
     at = {"IFCPROPERTYSINGLEVALUE": 2}.get(instance.kind, 3 if instance.kind.startswith("IFCQUANTITY") else 2)
-    said = [_figure(each) for each in _said(instance.values[at : at + 1])]
+    figures = [_figure(value) for value in _said(instance.values[at : at + 1])]
     if instance.kind == "IFCPROPERTYBOUNDEDVALUE":
-        said = [_figure(each) for each in reversed(_said(instance.values[2:4]))]
-        return " to ".join(said)
-    return ", ".join({"T": "yes", "F": "no", "U": "unknown"}.get(each, each) for each in said)
+        figures = [_figure(value) for value in reversed(_said(instance.values[2:4]))]
+        return " to ".join(figures)
+    return ", ".join({"T": "yes", "F": "no", "U": "unknown"}.get(figure, figure) for figure in figures)
 
 
 def _figure(text: str) -> str:

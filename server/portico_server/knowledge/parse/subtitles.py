@@ -17,25 +17,25 @@ _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 def read(source: SourceDocument) -> Iterator[Part]:
     """Cues in the order of the file. ``line`` is that of their time; who speaks stands before what is said."""
     writer = PartWriter()
-    some = False
+    has_parts = False
     with open_text(source) as text:
         began: float | None = None
         at = 0
-        spoken: list[str] = []
+        spoken_lines: list[str] = []
         for number, raw in enumerate(text, start=1):
             line = raw.strip().replace("\x00", "")
             if (cue := _CUE.match(line)) is not None:
                 hours, minutes, seconds, fraction = cue.groups()[:4]
                 began = int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{fraction}")
-                at, spoken = number, []
+                at, spoken_lines = number, []
             elif line and began is not None:
-                spoken.append(_MARK.sub("", _VOICE.sub(r"\1: ", line)).strip())
-            elif not line and began is not None and any(spoken):
-                some = True
-                yield writer.part(" ".join(spoken), line=at, seconds=began)
-                began, spoken = None, []
-        if began is not None and any(spoken):
-            some = True
-            yield writer.part(" ".join(spoken), line=at, seconds=began)
-    if not some:
+                spoken_lines.append(_MARK.sub("", _VOICE.sub(r"\1: ", line)).strip())
+            elif not line and began is not None and any(spoken_lines):
+                has_parts = True
+                yield writer.part(" ".join(spoken_lines), line=at, seconds=began)
+                began, spoken_lines = None, []
+        if began is not None and any(spoken_lines):
+            has_parts = True
+            yield writer.part(" ".join(spoken_lines), line=at, seconds=began)
+    if not has_parts:
         raise Unreadable("holds no cues: no line such as '00:01:02,000 --> 00:01:04,000' was found.")

@@ -37,24 +37,24 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def segments(source: SourceDocument) -> Iterator[str]:
     """The whole text in pieces of about `SEGMENT_CHARS` characters, line breaks as ``\\n``."""
     with open_text(source) as text:
-        rest = ""
+        remainder = ""
         while block := text.read(SEGMENT_CHARS):
-            rest += block.replace("\x00", "\ufffd")
-            if len(rest) >= SEGMENT_CHARS:
-                cut = _cut(rest)
-                yield rest[:cut]
-                rest = rest[cut:]
-        if rest:
-            yield rest
+            remainder += block.replace("\x00", "\ufffd")
+            if len(remainder) >= SEGMENT_CHARS:
+                cut = _cut(remainder)
+                yield remainder[:cut]
+                remainder = remainder[cut:]
+        if remainder:
+            yield remainder
 
 
 def _cut(text: str) -> int:
     """Where to cut: after the last paragraph, else line, else sentence, else word, in the second half."""
     half = len(text) // 2
     for mark in ("\n\n", "\n", "。", ". ", " "):
-        found = text.rfind(mark, half)
-        if found >= 0:
-            return found + len(mark)
+        position = text.rfind(mark, half)
+        if position >= 0:
+            return position + len(mark)
     return len(text)
 
 
@@ -109,8 +109,8 @@ def legacy_encoding(sample: bytes) -> str:
     """
     pairs = _PAIR.findall(sample)
     high = sum(byte >= 0x80 for byte in sample[:20_000])
-    paired = sum(len([b for b in pair if b >= 0x80]) for pair in _PAIR.findall(sample[:20_000]))
-    if not pairs or high > paired * 1.2 + 4:
+    paired_bytes = sum(len([b for b in pair if b >= 0x80]) for pair in _PAIR.findall(sample[:20_000]))
+    if not pairs or high > paired_bytes * 1.2 + 4:
         return "cp1252"
     if sum(p[0] in (0xA4, 0xA5) and p[1] >= 0xA1 for p in pairs) >= len(pairs) * 0.25:
         return "euc_jp"

@@ -18,5 +18,5 @@ def read(source: SourceDocument) -> Iterator[Part]:
         yield from text.read(source)
         return
     with text.open_text(source) as file:
-        whole = file.read().replace("\x00", "\ufffd")
-    yield Part(whole, Place(line=1, start=0, end=len(whole)))
+        full_text = file.read().replace("\x00", "\ufffd")
+    yield Part(full_text, Place(line=1, start=0, end=len(full_text)))

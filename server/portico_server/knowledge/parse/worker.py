@@ -54,15 +54,15 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs = os.fdopen(os.dup(0), "rb", buffering=0)
-    rest = b""
+    remainder = b""
     while True:
-        while b"\n" not in rest:
+        while b"\n" not in remainder:
             ready, _, _ = select.select([jobs], [], [], IDLE_EXIT_S)
             data = jobs.read(65_536) if ready else b""
             if not data:
                 return
-            rest += data
-        line, _, rest = rest.partition(b"\n")
+            remainder += data
+        line, _, remainder = remainder.partition(b"\n")
         work(orjson.loads(line), out)
 
 
@@ -80,16 +80,16 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
         if "page" in job:
             send(out, {"picture": picture(source, job["page"], job["passage"]), "done": True})
             return
-        held: dict[str, Any] | None = None
-        analysed = 0
+        pending_batch: dict[str, Any] | None = None
+        analysed_chars = 0
         for parts in batches(source, job["chunking"]):
-            if held is not None:
-                send(out, held)
-            held = {"parts": [[part.text, place(part)] for part in parts]}
-            if job["terms"] and analysed < MAX_ANALYSED_CHARS:
-                held["terms"] = terms(parts)
-                analysed += sum(len(part.text) for part in parts)
-        send(out, {**(held or {}), "done": True})
+            if pending_batch is not None:
+                send(out, pending_batch)
+            pending_batch = {"parts": [[part.text, place(part)] for part in parts]}
+            if job["terms"] and analysed_chars < MAX_ANALYSED_CHARS:
+                pending_batch["terms"] = terms(parts)
+                analysed_chars += sum(len(part.text) for part in parts)
+        send(out, {**(pending_batch or {}), "done": True})
     except Unreadable as error:
         send(out, {"error": error.code, "message": error.message})
     except (MemoryError, RecursionError):
@@ -118,35 +118,35 @@ def picture(source: SourceDocument, page: int, passage: str) -> str:
 
 def limit_process(memory: int, seconds: float) -> None:
     """Bound what the next job may take. The processor time is a second line: the parent watches the clock."""
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 5, resource.RLIM_INFINITY))
+    used_seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    resource.setrlimit(resource.RLIMIT_CPU, (int(used_seconds + seconds) + 5, resource.RLIM_INFINITY))
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory, resource.RLIM_INFINITY))
 
 
 def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
     """Parts, or chunks of them, in runs of about `BATCH_CHARS` characters that have one format."""
-    allowed = max(MAX_TEXT_CHARS, 2 * source.size)
-    held: list[Part] = []
+    allowed_chars = max(MAX_TEXT_CHARS, 2 * source.size)
+    parts: list[Part] = []
     kind = TEXT
     length = total = 0
-    some = False
+    has_text = False
 
     def finished() -> list[Part]:
-        return held if chunking is None else chunk_parts(held, chunking, kind.chunker)
+        return parts if chunking is None else chunk_parts(parts, chunking, kind.chunker)
 
     for form, part in documents(source):
-        some = some or bool(part.text.strip())
+        has_text = has_text or bool(part.text.strip())
         total += len(part.text)
-        if total > allowed:
-            raise Unreadable(f"unpacks to more than {allowed:,} characters of text. Split it.")
-        if held and (length >= BATCH_CHARS or form is not kind):
+        if total > allowed_chars:
+            raise Unreadable(f"unpacks to more than {allowed_chars:,} characters of text. Split it.")
+        if parts and (length >= BATCH_CHARS or form is not kind):
             yield finished()
-            held, length = [], 0
+            parts, length = [], 0
         kind = form
-        held.append(part)
+        parts.append(part)
         length += len(part.text)
-    if not some:
+    if not has_text:
         raise Unreadable("is empty: there is nothing in it to index.")
     yield finished()
 

@@ -188,7 +188,7 @@ class DocumentWorkers:
         if not self._waiting:
             self._failure = None
         self._waiting += 1
-        told = ""
+        known_words = ""
         try:
             while True:
                 if self._closed:
@@ -203,11 +203,11 @@ class DocumentWorkers:
                     self._begin(self._launch(), self._launching)
                 elif self._failure is not None and not self._busy and not self._launching:
                     raise WorkersUnavailable(self._failure.message, code=self._failure.code)
-                changed = self._changed
-                if context is not None and self._words not in ("", told):
-                    told = self._words
-                    await context.emit(Progressed("queued", f"a worker that reads documents {told}"))
-                await changed.wait()
+                event = self._changed
+                if context is not None and self._words not in ("", known_words):
+                    known_words = self._words
+                    await context.emit(Progressed("queued", f"a worker that reads documents {known_words}"))
+                await event.wait()
         finally:
             self._waiting -= 1
 
@@ -220,12 +220,12 @@ class DocumentWorkers:
             await asyncio.shield(worker.process.stop(0))
         self._notify()
 
-    def _begin(self, work: Coroutine[Any, Any, None], held: set[asyncio.Task[None]]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work, name=NAME)
-        held.add(task)
+        tasks.add(task)
 
         def ended(_task: asyncio.Task[None]) -> None:
-            held.discard(task)
+            tasks.discard(task)
             self._notify()
 
         task.add_done_callback(ended)

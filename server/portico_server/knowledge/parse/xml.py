@@ -29,11 +29,11 @@ def read(source: SourceDocument) -> Iterator[Part]:
         yield from text.read(source)
         return
     writer = PartWriter()
-    some = False
+    has_parts = False
     for path, steps, line, lines in _groups(root):
-        some = True
+        has_parts = True
         yield writer.part("\n".join(lines), line=line, heading=path, symbol=f"/{'/'.join(steps)}")
-    if not some:
+    if not has_parts:
         yield from text.read(source)
 
 
@@ -44,9 +44,9 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, 
     path: list[str] = []
     steps: list[str] = []
     before: list[Counter[str]] = [Counter()]
-    held: list[str] = []
+    pending_texts: list[str] = []
     place: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
+    shared_path: tuple[str, ...] = ()
     first = width = 0
     for event, node in etree.iterwalk(root, events=("start", "end")):
         if not isinstance(node.tag, str):
@@ -67,24 +67,25 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, 
             content, above = " ".join((node.tail or "").split()), tuple(path)
         if not content:
             continue
-        if held and (above != place or width + len(content) > PART_CHARS):
-            yield place, shared, first, held
-            held, width = [], 0
-        if not held:
-            place, first, shared = above, node.sourceline or 1, tuple(steps[: len(above)])
-        shared = tuple(
-            step for step, _ in takewhile(lambda pair: pair[0] == pair[1], zip(shared, steps, strict=False))
+        if pending_texts and (above != place or width + len(content) > PART_CHARS):
+            yield place, shared_path, first, pending_texts
+            pending_texts, width = [], 0
+        if not pending_texts:
+            place, first, shared_path = above, node.sourceline or 1, tuple(steps[: len(above)])
+        shared_path = tuple(
+            step
+            for step, _ in takewhile(lambda pair: pair[0] == pair[1], zip(shared_path, steps, strict=False))
         )
-        held.append(content)
+        pending_texts.append(content)
         width += len(content)
-    if held:
-        yield place, shared, first, held
+    if pending_texts:
+        yield place, shared_path, first, pending_texts
 
 
 def _text_of(node: Any, name: str) -> str:
     """What an element says by itself: its attributes and its text."""
     attributes = " ".join(f'{local_name(key)}="{value}"' for key, value in node.attrib.items())
-    own = " ".join((node.text or "").split())
-    if not attributes and not own:
+    own_text = " ".join((node.text or "").split())
+    if not attributes and not own_text:
         return ""
-    return f"{name}{f' ({attributes})' if attributes else ''}: {own}".rstrip(": ")
+    return f"{name}{f' ({attributes})' if attributes else ''}: {own_text}".rstrip(": ")

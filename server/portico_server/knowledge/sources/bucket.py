@@ -63,7 +63,7 @@ class BucketSource:
 
     async def scan(self) -> Walk:
         await self._notes.load()
-        found = Walk()
+        walk = Walk()
         self._digests = self._notes.digests()
         self._tags.clear()
         token = ""
@@ -71,7 +71,7 @@ class BucketSource:
             while True:
                 objects, token = await self._page(session, token)
                 for item in objects:
-                    self._see(found, item)
+                    self._see(walk, item)
                 if len(self._tags) > self._limits.files:
                     raise fetch.source_too_large(
                         f"{self._address} holds more than {self._limits.files:,} files. Follow a prefix of it, or "
@@ -80,23 +80,23 @@ class BucketSource:
                 if not token:
                     break
         self._notes.keep(self._tags)
-        return found
+        return walk
 
-    async def digest(self, seen: SourceEntry) -> str | None:
-        return self._digests.get(self._tags.get(seen.at, ""))
+    async def digest(self, source_entry: SourceEntry) -> str | None:
+        return self._digests.get(self._tags.get(source_entry.at, ""))
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session(self._endpoint.trusted) as session:
 
-            async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
-                return await self._take(session, seen)
+            async def one(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+                return await self._take(session, source_entry)
 
-            taken = await fetch.fetch_all(self._files, wanted, one)
+            fetched_files = await fetch.fetch_all(self._files, entries, one)
         await self._notes.save()
-        return taken
+        return fetched_files
 
-    async def _take(self, session: FetchSession, seen: SourceEntry) -> FetchResult:
-        path = f"/{self._bucket}/{seen.at}"
+    async def _take(self, session: FetchSession, source_entry: SourceEntry) -> FetchResult:
+        path = f"/{self._bucket}/{source_entry.at}"
         async with self._endpoint.open(session, path, {}, self._limits.seconds) as came:
             if came.status == 404:
                 return FetchFailure("gone while looking")
@@ -105,13 +105,15 @@ class BucketSource:
                 return FetchFailure(
                     is_answer(came.status), detail=f"{is_answer(came.status)} ({code})" if code else ""
                 )
-            taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
-            tag = came.headers.get("etag", self._tags.get(seen.at, ""))
-        if isinstance(taken, FetchFailure):
-            self._notes.note(seen.at, ETagEntry(seen.name, tag, refused=taken.reason))
+            fetched_file = await fetch.receive_document(
+                self._files, came, source_entry.name, self._limits.bytes
+            )
+            tag = came.headers.get("etag", self._tags.get(source_entry.at, ""))
+        if isinstance(fetched_file, FetchFailure):
+            self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, refused=fetched_file.reason))
         else:
-            self._notes.note(seen.at, ETagEntry(seen.name, tag, sha256=taken.sha256))
-        return taken
+            self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, sha256=fetched_file.sha256))
+        return fetched_file
 
     async def _page(self, session: FetchSession, token: str) -> tuple[list[dict[str, str]], str]:
         from portico_server.knowledge.sources import listing
@@ -143,10 +145,10 @@ class BucketSource:
             "AuthorizationHeaderMalformed": "It lies in another region: see s3_region.",
             "RequestTimeTooSkewed": "The clock of this machine is wrong.",
         }.get(code, "What was indexed is kept; sync again when it is back.")
-        what = is_answer(came.status) + (f" ({code})" if code else "")
-        return Unavailable(f"The bucket {self._address} {what}. {todo}", code="source_unreadable")
+        problem = is_answer(came.status) + (f" ({code})" if code else "")
+        return Unavailable(f"The bucket {self._address} {problem}. {todo}", code="source_unreadable")
 
-    def _see(self, found: Walk, item: Mapping[str, str]) -> None:
+    def _see(self, walk: Walk, item: Mapping[str, str]) -> None:
         key = unquote_plus(item.get("Key", ""))
         name = name_on_disk(key.removeprefix(self._prefix))
         if not name or name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
@@ -167,17 +169,17 @@ class BucketSource:
         if not why and note.refused and tag and note.tag == tag:
             why = note.refused
         if why:
-            found.skip(name, why)
+            walk.skip(name, why)
         else:
-            found.files[name] = SourceEntry(name, key, size, _state(item.get("LastModified", ""), tag))
+            walk.files[name] = SourceEntry(name, key, size, _state(item.get("LastModified", ""), tag))
 
 
-def _state(modified: str, tag: str) -> int:
+def _state(modified_at: str, tag: str) -> int:
     """The time of an object's last change in nanoseconds. Such times are often whole seconds: within one, the entity
     tag distinguishes one state from another.
     """
     try:
-        seconds = int(datetime.fromisoformat(modified).timestamp())
+        seconds = int(datetime.fromisoformat(modified_at).timestamp())
     except ValueError:
         seconds = 0
     return seconds * 1_000_000_000 + zlib.crc32(tag.encode()) % 1_000_000_000

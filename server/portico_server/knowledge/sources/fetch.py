@@ -31,34 +31,34 @@ FetchOne = Callable[[SourceEntry, StoreFileRow | None], Awaitable[FetchResult]]
 
 
 async def fetch_all(
-    files: FileStorage, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]], one: FetchOne
+    files: FileStorage, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]], fetch_one: FetchOne
 ) -> list[FetchResult]:
-    """Each of ``wanted`` by ``one``, `MAX_CONCURRENT_FETCHES` at a time, in their order.
+    """Each of ``entries`` by ``fetch_one``, `MAX_CONCURRENT_FETCHES` at a time, in their order.
 
     What goes wrong with one of them is its own reason. Raises `Unavailable` if our own disk is to blame.
     """
     slots = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
-    taken: dict[int, FetchResult] = {}
+    fetch_results: dict[int, FetchResult] = {}
 
-    async def take(number: int, seen: SourceEntry, old: StoreFileRow | None) -> None:
+    async def take(number: int, seen_source_entry: SourceEntry, old: StoreFileRow | None) -> None:
         async with slots:
             try:
-                taken[number] = await one(seen, old)
+                fetch_results[number] = await fetch_one(seen_source_entry, old)
             except Unavailable:
                 raise
             except PorticoError as error:
-                taken[number] = FetchFailure("could not be fetched", detail=error.message)
+                fetch_results[number] = FetchFailure("could not be fetched", detail=error.message)
 
     try:
         async with asyncio.TaskGroup() as tasks:
-            for number, (seen, old) in enumerate(wanted):
-                tasks.create_task(take(number, seen, old), name=f"take {number}")
+            for number, (source_entry, old) in enumerate(entries):
+                tasks.create_task(take(number, source_entry, old), name=f"take {number}")
     except BaseException as error:
-        await drop_received(files, taken.values())
+        await drop_received(files, fetch_results.values())
         if isinstance(error, BaseExceptionGroup):
             raise error.exceptions[0] from None
         raise
-    return [taken[number] for number in range(len(wanted))]
+    return [fetch_results[number] for number in range(len(entries))]
 
 
 def unreadable(address: str, reason: str) -> Unavailable:
@@ -74,9 +74,9 @@ def source_too_large(reason: str) -> InvalidRequest:
     return InvalidRequest(reason, code="source_too_large", param="source")
 
 
-async def drop_received(files: FileStorage, taken: Iterable[FetchResult]) -> None:
+async def drop_received(files: FileStorage, fetch_results: Iterable[FetchResult]) -> None:
     """Delete the bytes that were received before something went wrong."""
-    for item in taken:
+    for item in fetch_results:
         if isinstance(item, ReceivedFile):
             await asyncio.shield(files.drop(item))
 
@@ -90,24 +90,24 @@ async def receive_document(
     if length is not None and length > max_bytes:
         return too_large
     try:
-        received = await files.receive(came.body, durable=False)
+        file = await files.receive(came.body, durable=False)
     except TooLarge:
         return too_large
-    empty_or_unknown = not received.bytes or format_of(name) is None
-    if empty_or_unknown and (why := await pools.DOCUMENTS.run(no_text, received.path)):
-        await files.drop(received)
+    empty_or_unknown = not file.bytes or format_of(name) is None
+    if empty_or_unknown and (why := await pools.DOCUMENTS.run(no_text, file.path)):
+        await files.drop(file)
         return FetchFailure(why, gone=True)
-    return received
+    return file
 
 
-async def read_body(body: AsyncIterator[bytes], most: int) -> bytes:
-    """A whole body in memory. Raises `InvalidRequest` if it has more than ``most`` bytes."""
+async def read_body(body: AsyncIterator[bytes], limit: int) -> bytes:
+    """A whole body in memory. Raises `InvalidRequest` if it has more than ``limit`` bytes."""
     data = bytearray()
     async for block in body:
         data += block
-        if len(data) > most:
+        if len(data) > limit:
             raise source_too_large(
-                f"The list of what is to be followed has more than {most // MB_BYTES} MB; follow parts of it."
+                f"The list of what is to be followed has more than {limit // MB_BYTES} MB; follow parts of it."
             )
     return bytes(data)
 
@@ -162,9 +162,9 @@ class ETagCache:
             self._notes[at] = note
             self._changed = True
 
-    def keep(self, those: Collection[str]) -> None:
+    def keep(self, kept_paths: Collection[str]) -> None:
         """Forget all others."""
-        for at in (self._notes or {}).keys() - set(those):
+        for at in (self._notes or {}).keys() - set(kept_paths):
             assert self._notes is not None
             del self._notes[at]
             self._changed = True
@@ -177,8 +177,8 @@ class ETagCache:
 
     def _read(self) -> dict[str, ETagEntry]:
         try:
-            found = json.loads(self._path.read_bytes())
-            return {at: ETagEntry(**values) for at, values in found.items()}
+            notes = json.loads(self._path.read_bytes())
+            return {at: ETagEntry(**values) for at, values in notes.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -22,10 +22,9 @@ class _WalkLimits(TypedDict):
 
 
 class FolderSource:
-    """A `portico_server.knowledge.sources.source.StoreSource`. Larger files than ``max_bytes`` are left out, and unless
-    wanted
-    ``pictures`` and ``recordings``. With ``touched`` a look is at what has changed since the last one, as far as that
-    is known.
+    """A `portico_server.knowledge.sources.source.StoreSource`. Larger files than ``max_bytes`` are left out,
+    and unless wanted ``pictures`` and ``recordings``. With ``changed_paths`` a look is at what has changed
+    since the last one, as far as that is known.
     """
 
     def __init__(
@@ -36,10 +35,10 @@ class FolderSource:
         max_bytes: int,
         pictures: bool = True,
         recordings: bool = False,
-        touched: ChangedPaths | None = None,
+        changed_paths: ChangedPaths | None = None,
     ) -> None:
         self._root = root
-        self._changed_paths = touched
+        self._changed_paths = changed_paths
         self._files = files
         self._max_bytes = max_bytes
         self._pictures = pictures
@@ -61,28 +60,32 @@ class FolderSource:
         if self._changed_paths is None:
             return walk(self._root, **limits)
         paths = self._changed_paths.take()
-        found = glance(self._root, paths, **limits) if paths is not None else None
-        if found is None:
-            found = walk(self._root, **limits)
-            self._changed_paths.linked = found.linked
-        return found
+        found_walk = glance(self._root, paths, **limits) if paths is not None else None
+        if found_walk is None:
+            found_walk = walk(self._root, **limits)
+            self._changed_paths.linked = found_walk.linked
+        return found_walk
 
-    async def digest(self, seen: SourceEntry) -> str | None:
+    async def digest(self, source_entry: SourceEntry) -> str | None:
         try:
-            return await pools.FILES.run(_digest, Path(seen.at))
+            return await pools.FILES.run(_digest, Path(source_entry.at))
         except OSError:
             return None  # gone or unreadable since the walk
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        same = {seen.name for seen, old in wanted if old is not None and await self._is_same(seen, old)}
-        paths = [Path(seen.at) for seen, _ in wanted if seen.name not in same]
-        copied = iter(await self._files.copy(paths) if paths else ())
-        taken = [Unchanged() if seen.name in same else next(copied) for seen, _ in wanted]
-        return [FetchFailure(item) if isinstance(item, str) else item for item in taken]
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        same = {
+            source_entry.name
+            for source_entry, old in entries
+            if old is not None and await self._is_same(source_entry, old)
+        }
+        paths = [Path(source_entry.at) for source_entry, _ in entries if source_entry.name not in same]
+        copies = iter(await self._files.copy(paths) if paths else ())
+        results = [Unchanged() if source_entry.name in same else next(copies) for source_entry, _ in entries]
+        return [FetchFailure(item) if isinstance(item, str) else item for item in results]
 
-    async def _is_same(self, seen: SourceEntry, old: StoreFileRow) -> bool:
+    async def _is_same(self, source_entry: SourceEntry, old: StoreFileRow) -> bool:
         """Whether a touched file has the bytes that we keep."""
-        return self._files.holds(old.sha256, old.bytes) and await self.digest(seen) == old.sha256
+        return self._files.holds(old.sha256, old.bytes) and await self.digest(source_entry) == old.sha256
 
 
 def _digest(path: Path) -> str:

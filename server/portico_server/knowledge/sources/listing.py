@@ -45,7 +45,7 @@ class Member:
 def members(data: bytes) -> list[Member]:
     """What is in the answer to ``PROPFIND``. Raises `ValueError` if it is not one."""
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
-    found: list[Member] = []
+    found_members: list[Member] = []
     try:
         for _event, node in etree.iterparse(
             io.BytesIO(data), events=("end",), tag="{DAV:}response", **options
@@ -53,38 +53,43 @@ def members(data: bytes) -> list[Member]:
             if node.getroottree().docinfo.doctype:
                 raise ValueError("it declares a document type")
             if (member := _member(node)) is not None:
-                found.append(member)
+                found_members.append(member)
             node.clear()
             while (before := node.getprevious()) is not None:
                 node.getparent().remove(before)
     except etree.XMLSyntaxError as error:
         raise ValueError("the answer is not XML") from error
-    if not found:
+    if not found_members:
         raise ValueError("the answer names nothing")
-    return found
+    return found_members
 
 
 def _member(response: etree._Element) -> Member | None:
     """One of them; ``None`` where the server says nothing of it but an error."""
     href = (response.findtext("{DAV:}href") or "").strip()
-    told = [
-        each
-        for each in response.iterfind("{DAV:}propstat")
-        if " 200" in (each.findtext("{DAV:}status") or " 200")
+    properties = [
+        status_block
+        for status_block in response.iterfind("{DAV:}propstat")
+        if " 200" in (status_block.findtext("{DAV:}status") or " 200")
     ]
-    if not href or not told:
+    if not href or not properties:
         return None
-    known = {
-        _name(node): (node.text or "").strip() for each in told for node in each.iterfind("{DAV:}prop/*")
+    values = {
+        _name(node): (node.text or "").strip()
+        for status_block in properties
+        for node in status_block.iterfind("{DAV:}prop/*")
     }
-    folder = any(each.find("{DAV:}prop/{DAV:}resourcetype/{DAV:}collection") is not None for each in told)
-    size = known.get("getcontentlength", "")
+    folder = any(
+        status_block.find("{DAV:}prop/{DAV:}resourcetype/{DAV:}collection") is not None
+        for status_block in properties
+    )
+    size = values.get("getcontentlength", "")
     return Member(
         href,
         folder,
         whole_number(size) or 0,
-        known.get("getlastmodified", ""),
-        known.get("getetag", ""),
+        values.get("getlastmodified", ""),
+        values.get("getetag", ""),
     )
 
 
@@ -111,12 +116,12 @@ class ListedFeed:
     pages: tuple[str, ...]
 
 
-def listed(data: bytes, url: str, most: int) -> Sitemap | ListedFeed | None:
+def listed(data: bytes, url: str, limit: int) -> Sitemap | ListedFeed | None:
     """What a sitemap, an index of sitemaps or a feed (RSS, Atom) at ``url`` lists; ``None`` for anything else.
 
-    It is read entry by entry until ``most`` addresses are known, which takes no more memory than these.
+    It is read entry by entry until ``limit`` addresses are known, which takes no more memory than these.
     """
-    found: dict[str, None] = {}
+    addresses: dict[str, None] = {}
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
     events = etree.iterparse(io.BytesIO(data), events=("start", "end"), **options)
     kind = ""
@@ -129,15 +134,15 @@ def listed(data: bytes, url: str, most: int) -> Sitemap | ListedFeed | None:
                 continue
             link = _location(node) if kind in _SITEMAPS else _link(node)
             if address := plain_address(link, url):
-                found[address] = None
+                addresses[address] = None
             node.clear()
             while (before := node.getprevious()) is not None:
                 node.getparent().remove(before)
-            if len(found) == most:
+            if len(addresses) == limit:
                 break
     except etree.XMLSyntaxError:
         return None
-    pages = tuple(found)
+    pages = tuple(addresses)
     if kind == "sitemapindex":
         return Sitemap((), pages)
     return Sitemap(pages) if kind in _SITEMAPS else ListedFeed(tuple(page for page in pages if page != url))
@@ -195,21 +200,21 @@ def _is(node: etree._Element, name: str) -> bool:
 
 def lines(data: bytes) -> list[str] | None:
     """The addresses of a list, one in a line beside comments after ``#``; ``None`` if there is anything else in it."""
-    found = []
+    addresses = []
     for line in data.decode("utf-8", "replace").splitlines():
         line = line.strip()
         if line and not line.startswith("#"):
             if not line.startswith(("http://", "https://")) or " " in line:
                 return None
             if address := plain_address(line, line):
-                found.append(address)
-    return found or None
+                addresses.append(address)
+    return addresses or None
 
 
 def index(data: bytes, charset: str | None, url: str) -> list[str]:
     """What the links of a directory index at ``url`` lead to below it, folders with a ``/`` at their end."""
     root = parse(data, charset or declared_charset(data) or "utf-8")
-    found: dict[str, None] = {}
+    targets: dict[str, None] = {}
     for node in () if root is None else root.iter("a"):
         href = (node.get("href") or "").strip()
         if not href or "?" in href:  # columns to sort by
@@ -221,8 +226,8 @@ def index(data: bytes, charset: str | None, url: str) -> list[str]:
             continue
         below = target.startswith(url) and name and "/" not in name.rstrip("/")
         if below and not name.startswith("."):
-            found[target] = None
-    return list(found)
+            targets[target] = None
+    return list(targets)
 
 
 def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
@@ -237,17 +242,17 @@ def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
         raise ValueError("no XML") from error
     if not _is(root, "ListBucketResult"):
         raise ValueError("no list of objects")
-    found, more, token = [], False, ""
+    found_objects, has_more, token = [], False, ""
     for node in root:
         if _is(node, "Contents"):
-            found.append({_name(child): child.text or "" for child in node if len(child) == 0})
+            found_objects.append({_name(child): child.text or "" for child in node if len(child) == 0})
         elif _is(node, "IsTruncated"):
-            more = node.text == "true"
+            has_more = node.text == "true"
         elif _is(node, "NextContinuationToken"):
             token = node.text or ""
-    if more and not token:
+    if has_more and not token:
         raise ValueError("no token for its next page")
-    return found, token if more else ""
+    return found_objects, token if has_more else ""
 
 
 def refusal(data: bytes) -> str:

@@ -113,7 +113,7 @@ class MailSource:
 
     async def scan(self) -> Walk:
         await self._notes.load()
-        found = Walk()
+        walk = Walk()
         try:
             async with self._opened() as (call, folder):
                 if folder.messages > self._limits.files:
@@ -121,44 +121,46 @@ class MailSource:
                         f"The {self.address} holds more than {self._limits.files:,} messages. Follow a smaller one, or "
                         "raise the setting source_max_files.",
                     )
-                listed = await call(LIST_TIMEOUT_S, lambda: folder.listed(self._limits.files))
-                at = {item.uid: f"{folder.validity}.{item.uid}" for item in listed}
+                mail_messages = await call(LIST_TIMEOUT_S, lambda: folder.listed(self._limits.files))
+                at = {item.uid: f"{folder.validity}.{item.uid}" for item in mail_messages}
                 new = [uid for uid, key in at.items() if not self._notes.of(key).name]
                 for begin in range(0, len(new), MAX_SUBJECTS_PER_CALL):
-                    some = new[begin : begin + MAX_SUBJECTS_PER_CALL]
-                    subjects = await call(LIST_TIMEOUT_S, partial(folder.subjects, some))
-                    for uid in some:
+                    uid_batch = new[begin : begin + MAX_SUBJECTS_PER_CALL]
+                    subjects = await call(LIST_TIMEOUT_S, partial(folder.subjects, uid_batch))
+                    for uid in uid_batch:
                         self._notes.note(at[uid], ETagEntry(_name(subjects.get(uid, ""), uid)))
         except (imaplib.IMAP4.error, OSError) as error:
             raise fetch.unreadable(self.address, _reason(error)) from error
-        for item in listed:
-            self._see(found, item, at[item.uid])
+        for item in mail_messages:
+            self._see(walk, item, at[item.uid])
         self._notes.keep(at.values())
         await self._notes.save()
-        return found
+        return walk
 
-    async def digest(self, seen: SourceEntry) -> str | None:
-        return self._notes.of(seen.at).sha256 or None
+    async def digest(self, source_entry: SourceEntry) -> str | None:
+        return self._notes.of(source_entry.at).sha256 or None
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        taken: list[FetchResult] = []
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        fetch_results: list[FetchResult] = []
         try:
             async with self._opened() as (call, folder):
-                for seen, _old in wanted:
-                    taken.append(await self._take(call, folder, seen))
+                for source_entry, _old in entries:
+                    fetch_results.append(await self._take(call, folder, source_entry))
         except (imaplib.IMAP4.error, OSError) as error:
-            if not taken:
+            if not fetch_results:
                 raise fetch.unreadable(self.address, _reason(error)) from error
             detail = f"The connection was lost: {_reason(error)}"
-            taken += [FetchFailure("could not be fetched", detail=detail)] * (len(wanted) - len(taken))
+            fetch_results += [FetchFailure("could not be fetched", detail=detail)] * (
+                len(entries) - len(fetch_results)
+            )
         except BaseException:
-            await fetch.drop_received(self._files, taken)
+            await fetch.drop_received(self._files, fetch_results)
             raise
         await self._notes.save()
-        return taken
+        return fetch_results
 
-    async def _take(self, call: _MailCall, folder: _Mailbox, seen: SourceEntry) -> FetchResult:
-        validity, _, uid = seen.at.partition(".")
+    async def _take(self, call: _MailCall, folder: _Mailbox, source_entry: SourceEntry) -> FetchResult:
+        validity, _, uid = source_entry.at.partition(".")
         if int(validity) != folder.validity:
             return FetchFailure("gone while looking")  # the numbers mean other messages now
         data = await call(self._limits.seconds, lambda: folder.message(int(uid), self._max_bytes + 1))
@@ -167,12 +169,12 @@ class MailSource:
         if len(data) > self._max_bytes:
             return FetchFailure(_too_large(self._max_bytes), gone=True)
         came = FetchedResponse(self._address.written(), 200, {}, "", _pieces(data))
-        taken = await fetch.receive_document(self._files, came, seen.name, self._max_bytes)
-        if not isinstance(taken, FetchFailure):
-            self._notes.note(seen.at, ETagEntry(seen.name, sha256=taken.sha256))
-        return taken
+        fetched_file = await fetch.receive_document(self._files, came, source_entry.name, self._max_bytes)
+        if not isinstance(fetched_file, FetchFailure):
+            self._notes.note(source_entry.at, ETagEntry(source_entry.name, sha256=fetched_file.sha256))
+        return fetched_file
 
-    def _see(self, found: Walk, item: MailMessage, at: str) -> None:
+    def _see(self, walk: Walk, item: MailMessage, at: str) -> None:
         name = self._notes.of(at).name
         if item.deleted:
             return  # whoever reads the mail has deleted it
@@ -180,10 +182,10 @@ class MailSource:
         if not why and item.size > self._max_bytes:
             why = _too_large(self._max_bytes)
         if why:
-            found.skip(name, why)
+            walk.skip(name, why)
         else:
             state = int.from_bytes(hashlib.sha256(at.encode()).digest()[:7])
-            found.files[name] = SourceEntry(name, at, item.size, state)
+            walk.files[name] = SourceEntry(name, at, item.size, state)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[_MailCall, _Mailbox]]:
@@ -196,7 +198,7 @@ class MailSource:
                 self.address, f"it wants a login: set source_logins to {where.netloc}=USER:PASSWORD"
             )
         addresses = await self._fetcher.addresses(where.checked)
-        if where.scheme == "imap" and not all(ip_address(each).is_loopback for each in addresses):
+        if where.scheme == "imap" and not all(ip_address(address).is_loopback for address in addresses):
             raise InvalidRequest(
                 f"'{where.written()}' is not encrypted: follow imaps://HOST/FOLDER.",
                 code="insecure_url",
@@ -260,24 +262,26 @@ class _Line:
 
     def open(self) -> socket.socket:
         """Connect. Raises `OSError`."""
-        found: socket.socket | None = None
+        connection: socket.socket | None = None
         for address in self._addresses:
             try:
-                found = socket.create_connection((address, self._port), CONNECT_TIMEOUT_S)
+                connection = socket.create_connection((address, self._port), CONNECT_TIMEOUT_S)
                 break
             except OSError:
                 if self._is_cut or address == self._addresses[-1]:
                     raise
-        assert found is not None, "there is an address, or resolving it would have failed"
-        found.settimeout(SILENCE_TIMEOUT_S)
-        self._socket = found
+        assert connection is not None, "there is an address, or resolving it would have failed"
+        connection.settimeout(SILENCE_TIMEOUT_S)
+        self._socket = connection
         if self._host:
             context = ssl.create_default_context()
-            encrypted = context.wrap_socket(found, server_hostname=self._host, do_handshake_on_connect=False)
-            self._socket = encrypted
+            ssl_socket = context.wrap_socket(
+                connection, server_hostname=self._host, do_handshake_on_connect=False
+            )
+            self._socket = ssl_socket
             if self._is_cut:
                 raise TimeoutError
-            encrypted.do_handshake()
+            ssl_socket.do_handshake()
         if self._is_cut:
             raise TimeoutError
         self.input = self._socket.makefile("rb")
@@ -326,46 +330,48 @@ class _Mailbox(imaplib.IMAP4):
         if not self.validity:
             raise self.error("the server does not say whether its numbers are the same as before")
 
-    def listed(self, most: int) -> list[MailMessage]:
-        """At most ``most`` messages, the oldest first."""
-        found: dict[int, MailMessage] = {}
+    def listed(self, limit: int) -> list[MailMessage]:
+        """At most ``limit`` messages, the oldest first."""
+        mail_messages: dict[int, MailMessage] = {}
         if self.messages:
             for text, _data in self._fetched("1:*", "(FLAGS RFC822.SIZE)", MAX_LIST_BYTES):
                 uid, size = _UID.search(text), _SIZE.search(text)
                 if uid and size:
                     number = int(uid[1])
-                    found[number] = MailMessage(number, int(size[1]), _DELETED.search(text) is not None)
-        return [found[uid] for uid in sorted(found)][:most]
+                    mail_messages[number] = MailMessage(
+                        number, int(size[1]), _DELETED.search(text) is not None
+                    )
+        return [mail_messages[uid] for uid in sorted(mail_messages)][:limit]
 
     def subjects(self, uids: Sequence[int]) -> dict[int, str]:
         """The subjects of messages, as far as they have one."""
-        what = f"(BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.{SUBJECT_BYTES}>)"
-        found = {}
-        for text, data in self._fetched(",".join(map(str, uids)), what, MAX_LIST_BYTES):
+        message_part = f"(BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.{SUBJECT_BYTES}>)"
+        subjects = {}
+        for text, data in self._fetched(",".join(map(str, uids)), message_part, MAX_LIST_BYTES):
             if uid := _UID.search(text):
-                found[int(uid[1])] = _subject(data)
-        return found
+                subjects[int(uid[1])] = _subject(data)
+        return subjects
 
-    def message(self, uid: int, most: int) -> bytes | None:
-        """The first ``most`` bytes of a message; ``None`` if it is gone."""
-        for text, data in self._fetched(str(uid), f"(BODY.PEEK[]<0.{most}>)", most + MAX_LINE_BYTES):
-            if (seen := _UID.search(text)) and int(seen[1]) == uid:
+    def message(self, uid: int, limit: int) -> bytes | None:
+        """The first ``limit`` bytes of a message; ``None`` if it is gone."""
+        for text, data in self._fetched(str(uid), f"(BODY.PEEK[]<0.{limit}>)", limit + MAX_LINE_BYTES):
+            if (match := _UID.search(text)) and int(match[1]) == uid:
                 return data
         return None
 
-    def _fetched(self, uids: str, what: str, most: int) -> Iterator[tuple[bytes, bytes]]:
+    def _fetched(self, uids: str, message_part: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
         """Of each message what is said of it, and the literal that came with that."""
-        self._left = most
-        kind, answers = self.uid("FETCH", uids, what)
+        self._left = limit
+        kind, answers = self.uid("FETCH", uids, message_part)
         if kind != "OK":
             raise self.error(f"the server refuses to fetch: {answers[-1:]!r:.200}")
         text = data = b""
         for answer in answers:
-            said = answer[0] if isinstance(answer, tuple) else answer or b""
-            if _ENTRY.match(said) and text:
+            description = answer[0] if isinstance(answer, tuple) else answer or b""
+            if _ENTRY.match(description) and text:
                 yield text, data
                 text = data = b""
-            text += b" " + said if text else said
+            text += b" " + description if text else description
             if isinstance(answer, tuple):
                 data = answer[1]
         if text:
@@ -401,8 +407,8 @@ def _quoted(folder: str) -> str:
     pieces = []
     for piece in re.split(r"([^\x20-\x7e]+)", folder.replace("&", "&-")):
         if piece and not piece.isascii():
-            encoded = base64.b64encode(piece.encode("utf-16-be")).decode().rstrip("=")
-            piece = f"&{encoded.replace('/', ',')}-"
+            encoded_piece = base64.b64encode(piece.encode("utf-16-be")).decode().rstrip("=")
+            piece = f"&{encoded_piece.replace('/', ',')}-"
         pieces.append(piece.replace("\\", "\\\\").replace('"', '\\"'))
     return f'"{"".join(pieces)}"'
 
@@ -425,16 +431,16 @@ def _name(subject: str, uid: int) -> str:
     return name_on_disk(f"{title} ({uid}).eml")
 
 
-def _too_large(most: int) -> str:
-    return f"larger than {most // MB_BYTES} MB"
+def _too_large(limit: int) -> str:
+    return f"larger than {limit // MB_BYTES} MB"
 
 
 def _reason(error: Exception) -> str:
     """Why it failed, in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not valid ({error.verify_message})"
-    said = error.args[0] if error.args else ""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(error)
+    server_reason = error.args[0] if error.args else ""
+    text = server_reason.decode("utf-8", "replace") if isinstance(server_reason, bytes) else str(error)
     return " ".join(text.split())[:300] or type(error).__name__
 
 

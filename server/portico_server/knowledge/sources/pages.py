@@ -46,11 +46,11 @@ class ListedAddresses:
 
 
 class PageLister:
-    """Asks through ``session`` for lists of at most ``most`` addresses."""
+    """Asks through ``session`` for lists of at most ``limit`` addresses."""
 
-    def __init__(self, session: FetchSession, most: int) -> None:
+    def __init__(self, session: FetchSession, limit: int) -> None:
         self._session = session
-        self._most = most
+        self._most = limit
 
     async def listed(self, address: str) -> ListedAddresses:
         """An address that ends in ``/`` is a directory index; of others, what lists nothing is the document itself.
@@ -69,13 +69,13 @@ class PageLister:
                 return ListedAddresses([address], base)
             data = head + await read_body(came.body, MAX_PAGE_BYTES - len(head))
         data = await self._plain(data, address)
-        found = await pools.DOCUMENTS.run(listing.listed, data, address, self._limit)
-        if isinstance(found, listing.ListedFeed):
-            return ListedAddresses(self._counted(list(found.pages)), base, latest=True)
-        if found is not None:
-            return ListedAddresses(await self._mapped(address, found), base)
-        listed = await pools.DOCUMENTS.run(listing.lines, data)
-        return ListedAddresses([address] if listed is None else self._counted(listed), base)
+        listing_result = await pools.DOCUMENTS.run(listing.listed, data, address, self._limit)
+        if isinstance(listing_result, listing.ListedFeed):
+            return ListedAddresses(self._counted(list(listing_result.pages)), base, latest=True)
+        if listing_result is not None:
+            return ListedAddresses(await self._mapped(address, listing_result), base)
+        address_lines = await pools.DOCUMENTS.run(listing.lines, data)
+        return ListedAddresses([address] if address_lines is None else self._counted(address_lines), base)
 
     @property
     def _limit(self) -> int:
@@ -87,34 +87,34 @@ class PageLister:
         from portico_server.knowledge.sources import listing
 
         pages: dict[str, None] = dict.fromkeys(self._counted(list(top.pages)))
-        pending, seen = list(top.further), {address, *top.further}
+        pending, seen_addresses = list(top.further), {address, *top.further}
         while pending:
-            if len(seen) > MAX_SITEMAPS:
+            if len(seen_addresses) > MAX_SITEMAPS:
                 raise _too_many(f"{MAX_SITEMAPS:,} sitemaps", address)
             url = pending.pop(0)
             async with self._session.open(url, seconds=PAGE_TIMEOUT_S) as came:
                 _require(came, url)
                 data = await read_body(came.body, MAX_PAGE_BYTES)
             plain = await self._plain(data, url)
-            found = await pools.DOCUMENTS.run(listing.listed, plain, url, self._limit)
-            if not isinstance(found, listing.Sitemap):
+            listing_result = await pools.DOCUMENTS.run(listing.listed, plain, url, self._limit)
+            if not isinstance(listing_result, listing.Sitemap):
                 raise Unavailable(
                     f"{_shortened(url)} was expected to be a sitemap and is none. What was indexed is kept.",
                     code="source_unreadable",
                 )
-            pages.update(dict.fromkeys(found.pages))
+            pages.update(dict.fromkeys(listing_result.pages))
             self._counted(list(pages))
-            pending += [further for further in found.further if further not in seen]
-            seen.update(found.further)
+            pending += [further for further in listing_result.further if further not in seen_addresses]
+            seen_addresses.update(listing_result.further)
         return self._counted(list(pages))
 
     async def _index(self, address: str) -> ListedAddresses:
         """Everything below a directory index."""
         from portico_server.knowledge.sources import listing
 
-        listed = ListedAddresses([], address)
+        listed_addresses = ListedAddresses([], address)
         pending = [(address, 0)]
-        seen = {address}
+        seen_addresses = {address}
         while pending:
             url, depth = pending.pop()
             try:
@@ -131,16 +131,16 @@ class PageLister:
             except PorticoError:
                 if url == address:
                     raise
-                listed.unknown.append(unquote(url.removeprefix(address)))
+                listed_addresses.unknown.append(unquote(url.removeprefix(address)))
                 continue
             for target in await pools.DOCUMENTS.run(listing.index, data, None, url):
                 if not target.endswith("/"):
-                    listed.addresses.append(target)
-                elif target not in seen and depth < MAX_INDEX_DEPTH:
-                    seen.add(target)
+                    listed_addresses.addresses.append(target)
+                elif target not in seen_addresses and depth < MAX_INDEX_DEPTH:
+                    seen_addresses.add(target)
                     pending.append((target, depth + 1))
-            self._counted([*seen, *listed.addresses])
-        return listed
+            self._counted([*seen_addresses, *listed_addresses.addresses])
+        return listed_addresses
 
     async def _plain(self, data: bytes, url: str) -> bytes:
         from portico_server.knowledge.sources import listing
@@ -160,8 +160,8 @@ class PageLister:
 
 def is_answer(status: int) -> str:
     """A status that is not a success, in words."""
-    known = {item.value: item.phrase for item in http.HTTPStatus}
-    return f"answers {status} {known.get(status, '')}".strip()
+    status_phrases = {item.value: item.phrase for item in http.HTTPStatus}
+    return f"answers {status} {status_phrases.get(status, '')}".strip()
 
 
 def _require(came: FetchedResponse, url: str) -> None:
@@ -179,9 +179,10 @@ def _may_list(came: FetchedResponse, head: bytes) -> bool:
     return came.media_type == "text/plain" and head.lstrip().startswith((b"http://", b"https://", b"#"))
 
 
-def _too_many(what: str, address: str) -> InvalidRequest:
+def _too_many(limit_text: str, address: str) -> InvalidRequest:
     return source_too_large(
-        f"{_shortened(address)} lists more than {what}. Follow a part of it, or raise the setting source_max_files.",
+        f"{_shortened(address)} lists more than {limit_text}. Follow a part of it, or raise the setting "
+        "source_max_files.",
     )
 
 

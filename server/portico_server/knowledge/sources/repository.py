@@ -71,37 +71,39 @@ class GitSource:
         self._digests = self._notes.digests()
         async with self._fetching:
             await self._fetch()
-            listed = await git.run(self._folder, "ls-tree", "-r", "-l", "-z", LOCAL_REF)
-        found = Walk()
+            listing_output = await git.run(self._folder, "ls-tree", "-r", "-l", "-z", LOCAL_REF)
+        walk = Walk()
         below = f"{self._address.folder}/" if self._address.folder else ""
         entries = [
-            line.partition("\t") for line in listed.decode("utf-8", "surrogateescape").split("\0") if line
+            line.partition("\t")
+            for line in listing_output.decode("utf-8", "surrogateescape").split("\0")
+            if line
         ]
-        for what, _tab, path in entries:
+        for description, _tab, path in entries:
             if path.startswith(below):
-                self._see(found, what.split(), path.removeprefix(below))
-        if below and not any(path.startswith(below) for _what, _tab, path in entries):
+                self._see(walk, description.split(), path.removeprefix(below))
+        if below and not any(path.startswith(below) for _description, _tab, path in entries):
             raise self._refused(f"there is no folder '{self._address.folder}' in it")
-        if len(found.files) > self._limits.files:
+        if len(walk.files) > self._limits.files:
             raise fetch.source_too_large(
                 f"{self._address.url} holds more than {self._limits.files:,} files. Follow a folder of it with "
                 "#subdirectory=FOLDER, or raise the setting source_max_files.",
             )
-        self._notes.keep({seen.at for seen in found.files.values()})
-        return found
+        self._notes.keep({source_entry.at for source_entry in walk.files.values()})
+        return walk
 
-    async def digest(self, seen: SourceEntry) -> str | None:
-        return self._digests.get(seen.at)
+    async def digest(self, source_entry: SourceEntry) -> str | None:
+        return self._digests.get(source_entry.at)
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        taken: list[FetchResult] = []
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+        fetch_results: list[FetchResult] = []
         objects = _Objects(await git.start(self._folder, "cat-file", "--batch"))
         try:
             async with asyncio.timeout(git.FETCH_TIMEOUT_S):
-                for seen, _old in wanted:
-                    taken.append(await self._take(objects, seen))
+                for source_entry, _old in entries:
+                    fetch_results.append(await self._take(objects, source_entry))
         except BaseException as error:
-            await fetch.drop_received(self._files, taken)
+            await fetch.drop_received(self._files, fetch_results)
             if isinstance(error, (EOFError, ConnectionError, TimeoutError)):
                 raise Unavailable(
                     f"What was fetched of the {self.address} cannot be read. Sync again.",
@@ -111,16 +113,18 @@ class GitSource:
         finally:
             await objects.close()
         await self._notes.save()
-        return taken
+        return fetch_results
 
-    async def _take(self, objects: _Objects, seen: SourceEntry) -> FetchResult:
-        body = objects.read(seen.at)
+    async def _take(self, objects: _Objects, source_entry: SourceEntry) -> FetchResult:
+        body = objects.read(source_entry.at)
         came = FetchedResponse(self._address.url, 200, {}, "", body)
-        taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
-        refused = taken.reason if isinstance(taken, FetchFailure) else ""
-        sha256 = taken.sha256 if isinstance(taken, ReceivedFile) else ""
-        self._notes.note(seen.at, ETagEntry(seen.name, seen.at, sha256=sha256, refused=refused))
-        return taken
+        fetched_file = await fetch.receive_document(self._files, came, source_entry.name, self._limits.bytes)
+        refusal = fetched_file.reason if isinstance(fetched_file, FetchFailure) else ""
+        sha256 = fetched_file.sha256 if isinstance(fetched_file, ReceivedFile) else ""
+        self._notes.note(
+            source_entry.at, ETagEntry(source_entry.name, source_entry.at, sha256=sha256, refused=refusal)
+        )
+        return fetched_file
 
     async def _fetch(self) -> None:
         await pools.FILES.run(self._prepare)
@@ -129,9 +133,9 @@ class GitSource:
         try:
             if not (self._folder / "HEAD").exists():
                 await git.run(self._folder, "init", "--bare", "--quiet", "--template=")
-            wanted = f"+{self._address.ref or 'HEAD'}:{LOCAL_REF}"
+            refspec = f"+{self._address.ref or 'HEAD'}:{LOCAL_REF}"
             options = ("--depth", "1", "--no-tags", "--quiet", "--no-write-fetch-head", "--update-shallow")
-            await git.run(self._folder, "fetch", *options, "--", url, wanted, environment=environment)
+            await git.run(self._folder, "fetch", *options, "--", url, refspec, environment=environment)
         except PorticoError as error:
             if error.code == "git_missing":
                 raise
@@ -154,16 +158,16 @@ class GitSource:
             reason = f"it has no branch, tag or commit '{self._address.ref or 'HEAD'}'"
         return fetch.unreadable(self.address, reason)
 
-    def _see(self, found: Walk, what: Sequence[str], path: str) -> None:
-        mode, _type, made, size = what
+    def _see(self, walk: Walk, fields: Sequence[str], path: str) -> None:
+        mode, _type, object_id, size = fields
         parts = path.split("/")
         if any(part.startswith(".") or part in IGNORED_FOLDERS for part in parts):
             return  # hidden, or a folder of packages, as in a folder
         name = name_on_disk(path)
         if mode in (_LINK, _SUBMODULE):
-            found.skip(name, "a link" if mode == _LINK else "another repository")
+            walk.skip(name, "a link" if mode == _LINK else "another repository")
             return
-        note = self._notes.of(made)
+        note = self._notes.of(object_id)
         why = unfit_reason(
             name,
             int(size),
@@ -172,11 +176,11 @@ class GitSource:
             recordings=self._limits.recordings,
         )
         why = why or ("" if int(size) else EMPTY_FILE)
-        why = why or ("unusable name" if name in found.files else note.refused)
+        why = why or ("unusable name" if name in walk.files else note.refused)
         if why:
-            found.skip(name, why)
+            walk.skip(name, why)
         else:
-            found.files[name] = SourceEntry(name, made, int(size), int(made[:15], 16))
+            walk.files[name] = SourceEntry(name, object_id, int(size), int(object_id[:15], 16))
 
 
 class _Objects:
@@ -187,20 +191,20 @@ class _Objects:
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
         """Of the object ``name``, to the end. Raises `EOFError` if Git does not have it."""
-        asked, answers = self._process.stdin, self._process.stdout
-        assert asked is not None, "started with pipes"
+        stream_writer, answers = self._process.stdin, self._process.stdout
+        assert stream_writer is not None, "started with pipes"
         assert answers is not None, "started with pipes"
-        asked.write(f"{name}\n".encode())
-        await asked.drain()
+        stream_writer.write(f"{name}\n".encode())
+        await stream_writer.drain()
         head = (await answers.readline()).split()
         if len(head) != 3:
             raise EOFError(name)
-        left = int(head[2])
-        while left:
-            block = await answers.read(min(left, READ_BYTES))
+        remaining_bytes = int(head[2])
+        while remaining_bytes:
+            block = await answers.read(min(remaining_bytes, READ_BYTES))
             if not block:
                 raise EOFError(name)
-            left -= len(block)
+            remaining_bytes -= len(block)
             yield block
         await answers.readexactly(1)  # a line break follows
 

@@ -41,10 +41,10 @@ class StoreSource(Protocol):
         """What is there now. Raises a `PorticoError` if that cannot be known: then nothing counts as gone."""
         ...
 
-    async def digest(self, seen: SourceEntry) -> str | None:
+    async def digest(self, source_entry: SourceEntry) -> str | None:
         """The SHA-256 of a file if that can be told without taking it, else ``None``."""
         ...
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         """The bytes of files, beside what is kept of each, in their order."""
         ...

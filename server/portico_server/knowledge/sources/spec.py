@@ -63,31 +63,31 @@ def followed_source(row: StoreRow) -> str:
     return f"the folder {row.folder}" if row.source is None else source_of(row.source).title
 
 
-def source_of(kept: Mapping[str, Any]) -> SourceSpec:
+def source_of(saved_source: Mapping[str, Any]) -> SourceSpec:
     """From the row of a store."""
-    return SourceSpec(kept["kind"], tuple(kept["addresses"]))
+    return SourceSpec(saved_source["kind"], tuple(saved_source["addresses"]))
 
 
-def parse_source(given: str | Sequence[str], param: str = "source") -> SourceSpec:
+def parse_source(value: str | Sequence[str], param: str = "source") -> SourceSpec:
     """Read ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``,
     ``imaps://HOST[:PORT]/FOLDER``, an ``http(s)://`` address, or a list of the last. Raises `InvalidRequest`.
     """
-    if isinstance(given, str) and given.strip().startswith(GIT):
-        return SourceSpec("git", (GitAddress.parse(given, param).written(),))
-    if isinstance(given, str) and given.strip().startswith(WEBDAV):
-        return SourceSpec("webdav", (_webdav(given, param),))
-    if isinstance(given, str) and given.strip().partition("://")[0] in IMAP_PORTS:
-        return SourceSpec("imap", (MailAddress.parse(given, param).written(),))
-    if isinstance(given, str):
-        address = _address(given, param)
+    if isinstance(value, str) and value.strip().startswith(GIT):
+        return SourceSpec("git", (GitAddress.parse(value, param).written(),))
+    if isinstance(value, str) and value.strip().startswith(WEBDAV):
+        return SourceSpec("webdav", (_webdav(value, param),))
+    if isinstance(value, str) and value.strip().partition("://")[0] in IMAP_PORTS:
+        return SourceSpec("imap", (MailAddress.parse(value, param).written(),))
+    if isinstance(value, str):
+        address = _address(value, param)
         if address.startswith("s3://"):
             return SourceSpec("s3", (_bucket(address, param),))
         return SourceSpec("web", (address,))
-    if not 0 < len(given) <= MAX_ADDRESSES:
+    if not 0 < len(value) <= MAX_ADDRESSES:
         raise _invalid(
-            f"A list of 1 to {MAX_ADDRESSES:,} addresses was expected, not of {len(given):,}.", param
+            f"A list of 1 to {MAX_ADDRESSES:,} addresses was expected, not of {len(value):,}.", param
         )
-    addresses = tuple(dict.fromkeys(_address(item, param) for item in given))
+    addresses = tuple(dict.fromkeys(_address(item, param) for item in value))
     for address in addresses:
         if address.startswith("s3://"):
             raise _invalid(f"'{address[:80]}' cannot be in a list: a store follows one bucket.", param)
@@ -108,8 +108,8 @@ class GitAddress:
     def parse(cls, text: str, param: str = "source") -> GitAddress:
         """Read the form of pip. Raises `InvalidRequest`."""
         address, _, fragment = text.strip().removeprefix(GIT).partition("#")
-        scheme, mark, rest = address.partition("://")
-        host, slash, path = rest.partition("/")
+        scheme, mark, remainder = address.partition("://")
+        host, slash, path = remainder.partition("/")
         path, _, ref = path.partition("@")  # behind the host: a user before it is refused below
         url = _address(f"{scheme}{mark}{host}{slash}{path}", param)
         name, _, folder = fragment.partition("=")
@@ -193,10 +193,10 @@ def _is_folder(path: str) -> bool:
     return path.isprintable() and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
-def _webdav(given: str, param: str) -> str:
-    url = _address(given.strip().removeprefix(WEBDAV), param, ("http", "https"))
+def _webdav(address: str, param: str) -> str:
+    url = _address(address.strip().removeprefix(WEBDAV), param, ("http", "https"))
     if urlsplit(url).query:
-        raise _invalid(f"'{given[:80]}' is not a folder: webdav+https://HOST/PATH was expected.", param)
+        raise _invalid(f"'{address[:80]}' is not a folder: webdav+https://HOST/PATH was expected.", param)
     return f"{WEBDAV}{url.rstrip('/')}/"
 
 

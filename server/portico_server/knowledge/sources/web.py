@@ -71,63 +71,71 @@ class WebSource:
 
     async def scan(self) -> Walk:
         await self._notes.load()
-        found = Walk()
+        walk = Walk()
         async with self._fetcher.session() as session:
             if self._spec.kind == "pages":
                 addresses = {url: _path(url, "") for url in self._spec.addresses}
             else:
-                listed = await PageLister(session, self._limits.files).listed(self._spec.addresses[0])
-                found.unknown += [_plain(folder) for folder in listed.unknown]
-                for folder in listed.unknown:
-                    found.skip(_plain(folder), "not permitted")
-                addresses = {url: _path(url, listed.base) for url in listed.addresses}
-                found.keeps_removed = listed.latest
+                listed_addresses = await PageLister(session, self._limits.files).listed(
+                    self._spec.addresses[0]
+                )
+                walk.unknown += [_plain(folder) for folder in listed_addresses.unknown]
+                for folder in listed_addresses.unknown:
+                    walk.skip(_plain(folder), "not permitted")
+                addresses = {url: _path(url, listed_addresses.base) for url in listed_addresses.addresses}
+                walk.keeps_removed = listed_addresses.latest
             await self._ask_kinds(session, addresses)
         for url, path in addresses.items():
-            self._see(found, url, path)
+            self._see(walk, url, path)
         self._notes.keep(addresses)
         await self._notes.save()
-        return found
+        return walk
 
-    async def digest(self, seen: SourceEntry) -> str | None:
-        note = self._notes.of(seen.at)
+    async def digest(self, source_entry: SourceEntry) -> str | None:
+        note = self._notes.of(source_entry.at)
         if not note.sha256 or not _conditions(note):
             return None
         try:
             async with (
                 self._fetcher.session() as session,
-                session.open(seen.at, _conditions(note), seconds=KIND_TIMEOUT_S) as came,
+                session.open(source_entry.at, _conditions(note), seconds=KIND_TIMEOUT_S) as came,
             ):
                 return note.sha256 if came.status == 304 else None
         except PorticoError:
             return None  # it cannot be told
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session() as session:
 
-            async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
-                return await self._take(session, seen, old)
+            async def one(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+                return await self._take(session, source_entry, old)
 
-            taken = await fetch.fetch_all(self._files, wanted, one)
+            fetched_files = await fetch.fetch_all(self._files, entries, one)
         await self._notes.save()
-        return taken
+        return fetched_files
 
-    async def _take(self, session: FetchSession, seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
-        note = self._notes.of(seen.at)
-        held = old is not None and note.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
-        conditions = _conditions(note) if held or note.refused else {}
-        async with session.open(seen.at, conditions, seconds=self._limits.seconds) as came:
+    async def _take(
+        self, session: FetchSession, source_entry: SourceEntry, old: StoreFileRow | None
+    ) -> FetchResult:
+        note = self._notes.of(source_entry.at)
+        is_held = old is not None and note.sha256 == old.sha256 and self._files.holds(old.sha256, old.bytes)
+        conditions = _conditions(note) if is_held or note.refused else {}
+        async with session.open(source_entry.at, conditions, seconds=self._limits.seconds) as came:
             if came.status == 304 and conditions:
                 return FetchFailure(note.refused, gone=True) if note.refused else Unchanged()
             if came.status != 200:
                 return FetchFailure(is_answer(came.status), gone=came.status in (404, 410))
-            taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
+            fetched_file = await fetch.receive_document(
+                self._files, came, source_entry.name, self._limits.bytes
+            )
             tag, date = came.headers.get("etag", ""), came.headers.get("last-modified", "")
-        if isinstance(taken, FetchFailure):
-            self._notes.note(seen.at, ETagEntry(seen.name, tag, date, refused=taken.reason))
+        if isinstance(fetched_file, FetchFailure):
+            self._notes.note(
+                source_entry.at, ETagEntry(source_entry.name, tag, date, refused=fetched_file.reason)
+            )
         else:
-            self._notes.note(seen.at, ETagEntry(seen.name, tag, date, taken.sha256))
-        return taken
+            self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, date, fetched_file.sha256))
+        return fetched_file
 
     async def _ask_kinds(self, session: FetchSession, addresses: dict[str, str]) -> None:
         """Find out what those are whose addresses do not tell, once for each."""
@@ -144,7 +152,7 @@ class WebSource:
                 if not self._notes.of(url).name and not _tells(path):
                     tasks.create_task(ask(url, path), name=f"kind of {url[:80]}")
 
-    def _see(self, found: Walk, url: str, path: str) -> None:
+    def _see(self, walk: Walk, url: str, path: str) -> None:
         name = self._notes.of(url).name or (path if _tells(path) else _named(path, "text/html"))
         why = unfit_reason(
             name,
@@ -153,18 +161,18 @@ class WebSource:
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        if not why and name in found.files:
+        if not why and name in walk.files:
             why = "another address has the same name"
         if why:
-            found.skip(name, why)
+            walk.skip(name, why)
         else:
-            found.files[name] = SourceEntry(name, url, 0, None)
+            walk.files[name] = SourceEntry(name, url, 0, None)
 
 
 def _conditions(note: ETagEntry) -> dict[str, str]:
     """Headers of a request that is answered by 304 if nothing has changed since."""
-    found = {"If-None-Match": note.tag, "If-Modified-Since": "" if note.tag else note.date}
-    return {name: value for name, value in found.items() if value}
+    headers = {"If-None-Match": note.tag, "If-Modified-Since": "" if note.tag else note.date}
+    return {name: value for name, value in headers.items() if value}
 
 
 def _path(url: str, base: str) -> str:

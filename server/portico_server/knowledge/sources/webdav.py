@@ -77,22 +77,22 @@ class WebDavSource:
     async def scan(self) -> Walk:
         await self._notes.load()
         self._fetcher.check(self._root, secure=bool(self._headers))
-        found = Walk()
+        walk = Walk()
         self._tags.clear()
-        pending, seen = [(self._root, 0)], {_path(self._root)}
+        pending, seen_paths = [(self._root, 0)], {_path(self._root)}
         try:
             async with asyncio.timeout(SCAN_TIMEOUT_S), self._fetcher.session() as session:
                 while pending:
                     url, depth = pending.pop()
-                    for at, member in await self._listed(session, url, found):
+                    for at, member in await self._listed(session, url, walk):
                         if not member.folder:
-                            self._see(found, at, member)
+                            self._see(walk, at, member)
                         elif depth == MAX_FOLDER_DEPTH:
-                            self._skip(found, at, "too many levels of folders")
-                        elif _path(at) not in seen and not _is_hidden(self._name(at)):
-                            seen.add(_path(at))
+                            self._skip(walk, at, "too many levels of folders")
+                        elif _path(at) not in seen_paths and not _is_hidden(self._name(at)):
+                            seen_paths.add(_path(at))
                             pending.append((at, depth + 1))
-                    if len(seen) > MAX_FOLDERS:
+                    if len(seen_paths) > MAX_FOLDERS:
                         raise self._too_large(f"{MAX_FOLDERS:,} folders", "")
                     if len(self._tags) > self._limits.files:
                         raise self._too_large(
@@ -102,51 +102,55 @@ class WebDavSource:
             raise fetch.unreadable(self.address, f"its lists took more than {SCAN_TIMEOUT_S:g} s") from error
         self._notes.keep(self._tags)
         await self._notes.save()
-        return found
+        return walk
 
-    async def digest(self, seen: SourceEntry) -> str | None:
-        note = self._notes.of(seen.at)
-        return note.sha256 if note.sha256 and note.tag and note.tag == self._tags.get(seen.at) else None
+    async def digest(self, source_entry: SourceEntry) -> str | None:
+        note = self._notes.of(source_entry.at)
+        return (
+            note.sha256 if note.sha256 and note.tag and note.tag == self._tags.get(source_entry.at) else None
+        )
 
-    async def take(self, wanted: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
+    async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session() as session:
 
-            async def one(seen: SourceEntry, old: StoreFileRow | None) -> FetchResult:
-                return await self._take(session, seen)
+            async def one(source_entry: SourceEntry, old: StoreFileRow | None) -> FetchResult:
+                return await self._take(session, source_entry)
 
-            taken = await fetch.fetch_all(self._files, wanted, one)
+            fetched_files = await fetch.fetch_all(self._files, entries, one)
         await self._notes.save()
-        return taken
+        return fetched_files
 
-    async def _take(self, session: FetchSession, seen: SourceEntry) -> FetchResult:
-        async with session.open(seen.at, self._headers, seconds=self._limits.seconds) as came:
+    async def _take(self, session: FetchSession, source_entry: SourceEntry) -> FetchResult:
+        async with session.open(source_entry.at, self._headers, seconds=self._limits.seconds) as came:
             if came.status != 200:
                 return FetchFailure(is_answer(came.status), gone=came.status in (404, 410))
-            taken = await fetch.receive_document(self._files, came, seen.name, self._limits.bytes)
-        tag = self._tags.get(seen.at, "")
-        if isinstance(taken, FetchFailure):
-            self._notes.note(seen.at, ETagEntry(seen.name, tag, refused=taken.reason))
+            fetched_file = await fetch.receive_document(
+                self._files, came, source_entry.name, self._limits.bytes
+            )
+        tag = self._tags.get(source_entry.at, "")
+        if isinstance(fetched_file, FetchFailure):
+            self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, refused=fetched_file.reason))
         else:
-            self._notes.note(seen.at, ETagEntry(seen.name, tag, sha256=taken.sha256))
-        return taken
+            self._notes.note(source_entry.at, ETagEntry(source_entry.name, tag, sha256=fetched_file.sha256))
+        return fetched_file
 
-    async def _listed(self, session: FetchSession, url: str, found: Walk) -> list[tuple[str, Member]]:
+    async def _listed(self, session: FetchSession, url: str, walk: Walk) -> list[tuple[str, Member]]:
         """What lies directly in a folder, by address. Of a folder that does not open, what was known stays."""
         try:
-            listed = await self._asked(session, url)
+            members = await self._asked(session, url)
         except InvalidRequest:
             raise
         except PorticoError:
             if url == self._root:
                 raise
-            self._skip(found, url, "not permitted")
+            self._skip(walk, url, "not permitted")
             return []
         within = []
-        for member in listed:
+        for member in members:
             if at := _below(url, member):
                 within.append((at, member))
             else:
-                found.skip(name_on_disk(member.href[:200]), "outside of what is followed")
+                walk.skip(name_on_disk(member.href[:200]), "outside of what is followed")
         return within
 
     async def _asked(self, session: FetchSession, url: str) -> list[Member]:
@@ -163,11 +167,11 @@ class WebDavSource:
                 raise fetch.unreadable(self.address, self._reason(came.status))
             data = await fetch.read_body(came.body, listing.MAX_LIST_BYTES)
         try:
-            listed = await pools.DOCUMENTS.run(listing.members, data)
+            members = await pools.DOCUMENTS.run(listing.members, data)
         except ValueError as error:
             raise fetch.unreadable(self.address, f"it does not answer as WebDAV does: {error}") from error
-        others = [member for member in listed if not _is_same(url, member.href)]
-        if url == self._root and any(_is_same(url, item.href) and not item.folder for item in listed):
+        others = [member for member in members if not _is_same(url, member.href)]
+        if url == self._root and any(_is_same(url, item.href) and not item.folder for item in members):
             raise fetch.unreadable(
                 self.address, f"it is a file, not a folder: follow {self._root.rstrip('/')}"
             )
@@ -181,7 +185,7 @@ class WebDavSource:
             return "there is no WebDAV at that address"
         return f"it {is_answer(status)}"
 
-    def _see(self, found: Walk, at: str, member: Member) -> None:
+    def _see(self, walk: Walk, at: str, member: Member) -> None:
         name = self._name(at)
         if _is_hidden(name):
             return  # as in a folder
@@ -194,26 +198,26 @@ class WebDavSource:
             pictures=self._limits.pictures,
             recordings=self._limits.recordings,
         )
-        if not why and name in found.files:
+        if not why and name in walk.files:
             why = "unusable name"
         if not why and note.refused and member.tag and note.tag == member.tag:
             why = note.refused
         if why:
-            found.skip(name, why)
+            walk.skip(name, why)
         else:
-            found.files[name] = SourceEntry(name, at, member.size, _state(member))
+            walk.files[name] = SourceEntry(name, at, member.size, _state(member))
 
-    def _skip(self, found: Walk, at: str, why: str) -> None:
+    def _skip(self, walk: Walk, at: str, why: str) -> None:
         """Leave out a folder: what was known of it stays."""
-        found.skip(self._name(at), why)
-        found.unknown.append(self._name(at))
+        walk.skip(self._name(at), why)
+        walk.unknown.append(self._name(at))
 
     def _name(self, at: str) -> str:
         return name_on_disk(_path(at).removeprefix(_path(self._root)).strip("/"))
 
-    def _too_large(self, what: str, how: str) -> InvalidRequest:
+    def _too_large(self, limit_text: str, how: str) -> InvalidRequest:
         return fetch.source_too_large(
-            f"{self._root} holds more than {what}. Follow a folder of it{how}.",
+            f"{self._root} holds more than {limit_text}. Follow a folder of it{how}.",
         )
 
 

@@ -85,12 +85,12 @@ def prepare_gguf_adapter(source: Path, base: GgufBase) -> Path:
     if source.is_file():
         check_gguf_adapter(source, base)
         return source
-    converted = source / f"{base.key}.gguf"
+    path = source / f"{base.key}.gguf"
     adapter = peft.read_peft(source)
     _fits(source, _renamed(adapter, base), base)
-    if not converted.is_file():
-        convert_peft(adapter, base, converted)
-    return converted
+    if not path.is_file():
+        convert_peft(adapter, base, path)
+    return path
 
 
 def check_gguf_adapter(path: Path, base: GgufBase) -> None:
@@ -107,8 +107,8 @@ def check_gguf_adapter(path: Path, base: GgufBase) -> None:
         target, _, side = name.rpartition(".lora_")
         if side not in ("a", "b") or not target:
             raise _bad(path, f"has a tensor '{name[:120]}' that is not half of a LoRA pair")
-        other = shapes.get(f"{target}.lora_{'b' if side == 'a' else 'a'}")
-        if len(shape) != 2 or other is None or len(other) != 2:
+        other_shape = shapes.get(f"{target}.lora_{'b' if side == 'a' else 'a'}")
+        if len(shape) != 2 or other_shape is None or len(other_shape) != 2:
             raise _bad(path, f"has only one of the two matrices of '{target}'")
     pairs = {
         name.removesuffix(".lora_a"): (shape[0], shapes[f"{name[:-1]}b"][1])
@@ -225,8 +225,8 @@ def _fits(source: Path, pairs: Mapping[str, tuple[int, int]], base: GgufBase) ->
         if shape is None and base.file.split_count > 1:
             continue  # in another part of the model; llama.cpp looks there
         if shape is None:
-            tied = " The model uses its embedding for that." if name == "output.weight" else ""
-            raise _bad(source, f"adapts '{name}', which the base model does not have.{tied}".rstrip("."))
+            tied_note = " The model uses its embedding for that." if name == "output.weight" else ""
+            raise _bad(source, f"adapts '{name}', which the base model does not have.{tied_note}".rstrip("."))
         if shape[:2] != (inputs, outputs):
             raise _bad(
                 source,
@@ -244,5 +244,5 @@ def _padded(length: int) -> int:
     return -(-length // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-def _bad(source: Path, what: str) -> InvalidRequest:
-    return InvalidRequest(f"The adapter {source} {what}.", code="adapter_invalid", param="path")
+def _bad(source: Path, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The adapter {source} {problem}.", code="adapter_invalid", param="path")

@@ -98,8 +98,8 @@ def pack_floats(array: Array, dtype: str) -> bytes:
     if dtype == "F16":
         return array.astype("<f2").tobytes()
     bits = np.ascontiguousarray(array, "<f4").view(np.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return (rounded >> 16).astype("<u2").tobytes()
+    ndarray = bits + 0x7FFF + ((bits >> 16) & 1)
+    return (ndarray >> 16).astype("<u2").tobytes()
 
 
 def read_safetensors(path: Path) -> Safetensors:
@@ -140,22 +140,22 @@ def read_safetensors(path: Path) -> Safetensors:
 def _tensor(path: Path, name: str, value: Any, begin: int, size: int) -> Tensor:
     try:
         dtype, shape, (start, end) = str(value["dtype"]), tuple(value["shape"]), value["data_offsets"]
-        whole = all(isinstance(number, int) and number >= 0 for number in (*shape, start, end))
+        is_whole = all(isinstance(number, int) and number >= 0 for number in (*shape, start, end))
     except (KeyError, TypeError, ValueError) as error:
         raise _invalid_file(
             path, f"describes the tensor '{name[:80]}' in a way that is not understood"
         ) from error
     width = FLOAT_WIDTHS.get(dtype) or _OTHER_WIDTHS.get(dtype)
-    if not whole or len(shape) > 8 or width is None:
+    if not is_whole or len(shape) > 8 or width is None:
         raise _invalid_file(path, f"describes the tensor '{name[:80]}' in a way that is not understood")
-    found = Tensor(dtype, shape, begin + start, begin + end)
-    if found.end > size or end - start != found.elements * width:
+    tensor = Tensor(dtype, shape, begin + start, begin + end)
+    if tensor.end > size or end - start != tensor.elements * width:
         raise _invalid_file(path, f"has the tensor '{name[:80]}' cut short or of another size than it says")
-    return found
+    return tensor
 
 
-def _invalid_file(path: Path, what: str) -> InvalidRequest:
-    return InvalidRequest(f"The file {path} {what}.", code="model_file_invalid", param="path")
+def _invalid_file(path: Path, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The file {path} {problem}.", code="model_file_invalid", param="path")
 
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -299,21 +299,21 @@ def _only_lora(folder: Path, config: Mapping[str, Any]) -> None:
 
 def _modules(folder: Path, file: Safetensors) -> dict[str, dict[str, str]]:
     """Adapted modules, each with the names of its two tensors."""
-    found: dict[str, dict[str, str]] = {}
+    modules: dict[str, dict[str, str]] = {}
     for name in file.tensors:
         match = _KEY.fullmatch(name)
         if match is None:
             if "magnitude" in name:
-                what = "of DoRA"
+                problem = "of DoRA"
             elif "embedding" in name or "embed_tokens" in name:
-                what = "of an adapted embedding, which is not taken"
+                problem = "of an adapted embedding, which is not taken"
             else:
-                what = "that is not half of a LoRA pair"
-            raise _invalid_adapter(folder, f"has a tensor '{name[:120]}' {what}")
-        found.setdefault(match["module"], {})[match["side"]] = name
-    if not found:
+                problem = "that is not half of a LoRA pair"
+            raise _invalid_adapter(folder, f"has a tensor '{name[:120]}' {problem}")
+        modules.setdefault(match["module"], {})[match["side"]] = name
+    if not modules:
         raise _invalid_adapter(folder, "has no tensors")
-    return found
+    return modules
 
 
 def _pair(
@@ -336,10 +336,10 @@ def _pair(
 
 
 def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, float]:
-    given = config.get(field) or {}
-    if not isinstance(given, dict):
+    patterns = config.get(field) or {}
+    if not isinstance(patterns, dict):
         raise _invalid_adapter(folder, f"has a '{field}' that is not a JSON object")
-    for name, value in given.items():
+    for name, value in patterns.items():
         if not _PATTERN.fullmatch(name):
             raise _invalid_adapter(
                 folder, f"has the pattern '{name[:80]}' in '{field}': only names of layers are taken"
@@ -348,7 +348,7 @@ def _patterns(folder: Path, config: Mapping[str, Any], field: str) -> dict[str, 
             raise _invalid_adapter(
                 folder, f"has {value!r} for '{name[:80]}' in '{field}'; expected a number above 0"
             )
-    return given
+    return patterns
 
 
 def _own(patterns: Mapping[str, float], module: str, usual: float) -> float:
@@ -364,5 +364,5 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _invalid_adapter(folder: Path, what: str) -> InvalidRequest:
-    return InvalidRequest(f"The adapter {folder} {what}.", code="adapter_invalid", param="path")
+def _invalid_adapter(folder: Path, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The adapter {folder} {problem}.", code="adapter_invalid", param="path")

@@ -44,16 +44,16 @@ class AdaptedModel:
         find: FindDeployment,
         *,
         owner: str | None,
-        created: float,
-        configured: bool,
+        created_at: float,
+        is_configured: bool,
     ) -> None:
         self.adapter = adapter
         self.base = base
         self.facts = facts
-        self.configured = configured
+        self.configured = is_configured
         self._find = find
         self._owner = owner
-        self._created = created
+        self._created = created_at
         self._base_card: Card | None = None
         self._card = self._make_card(None)
 
@@ -80,13 +80,13 @@ class AdaptedModel:
         return self._card
 
     def _make_card(self, base: Card | None) -> Card:
-        known = base.labels if base is not None else {}
-        kept = ("engine", "context_length", "parameters")
+        base_labels = base.labels if base is not None else {}
+        kept_labels = ("engine", "context_length", "parameters")
         labels = {
             "base": self.base,
             "adapter": self.facts.get("kind"),
             "scale": self.adapter.scale,
-            **{label: known[label] for label in kept if label in known},
+            **{label: base_labels[label] for label in kept_labels if label in base_labels},
         }
         return Card(
             self.name,

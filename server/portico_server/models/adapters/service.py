@@ -72,21 +72,27 @@ class AdapterService:
         if not await pools.MODELS.run(is_complete, self._folder, facts):
             logger.error("the files of the adapter %s are not in %s any more", row.name, adapter.path)
         return AdaptedModel(
-            adapter, row.base, facts, self._find, owner=row.owner, created=row.created_at, configured=False
+            adapter,
+            row.base,
+            facts,
+            self._find,
+            owner=row.owner,
+            created_at=row.created_at,
+            is_configured=False,
         )
 
     async def refresh(self) -> None:
         """Take over adapters that other daemons on the same database added, scaled or removed."""
         before = {name: model for name, model in self._models.items() if not model.configured}
-        listed = {row.name: row for row in await self._database.read(adapters.list_adapters)}
+        adapter_rows = {row.name: row for row in await self._database.read(adapters.list_adapters)}
         for name, model in before.items():
-            row = listed.get(name)
+            row = adapter_rows.get(name)
             if row is not None and (row.base, row.spec["scale"]) == (model.base, model.adapter.scale):
                 continue
             if self._models.get(name) is model:
                 self._leave(model)
                 await self._detach(model)
-        for name, row in listed.items():
+        for name, row in adapter_rows.items():
             if name in self._models:
                 continue
             model = await self._read(row)
@@ -115,14 +121,14 @@ class AdapterService:
         return name in self._models
 
     def _model(self, name: str) -> AdaptedModel:
-        found = self._models.get(name) or self._models.get(self._registry.aliases.get(name, ""))
-        if found is None:
+        adapted_model = self._models.get(name) or self._models.get(self._registry.aliases.get(name, ""))
+        if adapted_model is None:
             raise NotFound(
                 f"There is no adapter '{name}'.{nearest(name, self._models)}",
                 code="adapter_not_found",
                 param="name",
             )
-        return found
+        return adapted_model
 
     async def configure(self, base: str, specs: tuple[AdapterSpec, ...]) -> None:
         """Give a model these adapters, in addition to those that were added to it.
@@ -138,17 +144,17 @@ class AdapterService:
         for spec in specs:
             self._check_free(spec.name)
             async with self._files:
-                taken = await self._take_in(Path(spec.path), deployment)
-            adapter = AdapterScale(spec.name, taken.path, float(spec.scale))
+                stored_adapter = await self._take_in(Path(spec.path), deployment)
+            adapter = AdapterScale(spec.name, stored_adapter.path, float(spec.scale))
             self._enter(
                 AdaptedModel(
                     adapter,
                     base,
-                    taken.facts,
+                    stored_adapter.facts,
                     self._find,
                     owner=None,
-                    created=time.time(),
-                    configured=True,
+                    created_at=time.time(),
+                    is_configured=True,
                 )
             )
 
@@ -170,23 +176,23 @@ class AdapterService:
             async with self._registry.claims.hold(owner, name):  # a store's chat app may have it
                 pass
             async with self._files:
-                taken = await self._take_in(path, deployment)
-                self._coming.append(taken.path)
-            adapter = AdapterScale(name, taken.path, float(scale))
+                stored_adapter = await self._take_in(path, deployment)
+                self._coming.append(stored_adapter.path)
+            adapter = AdapterScale(name, stored_adapter.path, float(scale))
             model = AdaptedModel(
                 adapter,
                 base,
-                taken.facts,
+                stored_adapter.facts,
                 self._find,
                 owner=owner,
-                created=time.time(),
-                configured=False,
+                created_at=time.time(),
+                is_configured=False,
             )
             try:
                 await deployment.try_adapter(adapter)
                 await self._attach(deployment, model)
             finally:
-                self._coming.remove(taken.path)
+                self._coming.remove(stored_adapter.path)
                 await self._forget_files(model)
         logger.info("the adapter %s of %s is there", name, base)
         return model.info()
@@ -265,53 +271,53 @@ class AdapterService:
 
     async def _take_in(self, path: Path, deployment: Deployment) -> StoredAdapter:
         kind = deployment.process.launch.kind
-        scripted = isinstance(kind, TriesAdapters) and kind.adapter_format == "script"
-        return await pools.MODELS.run(store_adapter, path, self._folder, scripted=scripted)
+        is_scripted = isinstance(kind, TriesAdapters) and kind.adapter_format == "script"
+        return await pools.MODELS.run(store_adapter, path, self._folder, is_scripted=is_scripted)
 
     async def _forget_files(self, model: AdaptedModel) -> None:
         """Delete its files, unless an adapter has them."""
         async with self._files:
-            held = [*self._coming, *(other.path for other in self._models.values())]
+            paths = [*self._coming, *(adapted_model.path for adapted_model in self._models.values())]
             if self._database.postgres is not None:  # other daemons have theirs in the same folder
-                listed = await self._database.read(adapters.list_adapters)
-                held += [adapter_folder(self._folder, row.spec["facts"]) for row in listed]
-            if model.path not in held:
+                adapter_rows = await self._database.read(adapters.list_adapters)
+                paths += [adapter_folder(self._folder, row.spec["facts"]) for row in adapter_rows]
+            if model.path not in paths:
                 await pools.MODELS.run(delete_adapter, self._folder, model.facts)
 
     def _base(self, name: str) -> Deployment:
         """The model, if its engine takes adapters."""
-        found = self._find(name)
-        if found is None:
+        deployment = self._find(name)
+        if deployment is None:
             raise NotFound(
                 f"There is no model '{name}' that an adapter could be added to.",
                 code="model_not_found",
                 param="base",
             )
-        kind = found.process.launch.kind
+        kind = deployment.process.launch.kind
         if not isinstance(kind, TriesAdapters):
             raise InvalidRequest(
-                f"The engine '{kind.name}' of '{found.spec.name}' takes no adapters. "
+                f"The engine '{kind.name}' of '{deployment.spec.name}' takes no adapters. "
                 + (
                     "What runs elsewhere has to be given them there; add the result as a model of its own."
-                    if "hosted" in found.card.capabilities
+                    if "hosted" in deployment.card.capabilities
                     else f"Chat models on {engines_that(TriesAdapters)} do."
                 ),
                 code="adapters_unsupported",
                 param="base",
             )
-        if "chat" not in found.card.capabilities:
+        if "chat" not in deployment.card.capabilities:
             raise InvalidRequest(
-                f"'{found.spec.name}' is not a chat model; only those take adapters.",
+                f"'{deployment.spec.name}' is not a chat model; only those take adapters.",
                 code="adapters_unsupported",
                 param="base",
             )
-        return found
+        return deployment
 
     def _check_free(self, name: str) -> None:
-        taken = self._models.get(name) or self._registry.get(name)
-        if taken is not None:
+        servable = self._models.get(name) or self._registry.get(name)
+        if servable is not None:
             raise Conflict(
-                f"The name '{name}' is taken by a {taken.card.kind}. Remove that first, or choose another name.",
+                f"The name '{name}' is taken by a {servable.card.kind}. Remove that first, or choose another name.",
                 code="name_taken",
                 param="name",
             )
@@ -320,9 +326,9 @@ class AdapterService:
     def list(self, base: str | None = None) -> list[AdapterInfo]:
         """All of them, or those of one model, by name. Raises `NotFound`."""
         if base is not None:
-            found = self._find(base)
-            base = found.spec.name if found is not None else base
-            if found is None and not self.of(base):
+            deployment = self._find(base)
+            base = deployment.spec.name if deployment is not None else base
+            if deployment is None and not self.of(base):
                 raise NotFound(f"There is no model '{base}'.", code="model_not_found", param="base")
         models = sorted(self._models.values(), key=lambda model: model.name)
         return [model.info() for model in models if base in (None, model.base)]

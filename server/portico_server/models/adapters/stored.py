@@ -31,11 +31,11 @@ class StoredAdapter:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def store_adapter(source: Path, folder: Path, *, scripted: bool) -> StoredAdapter:
+def store_adapter(source: Path, folder: Path, *, is_scripted: bool) -> StoredAdapter:
     """Check what is at ``source``, and copy it below ``folder`` unless the same is there.
 
-    A PEFT folder, a GGUF file, or the script of a fake model if ``scripted``. Raises `InvalidRequest`, `NotFound`, or
-    `Unavailable` if it cannot be copied.
+    A PEFT folder, a GGUF file, or the script of a fake model if ``is_scripted``. Raises `InvalidRequest`,
+    `NotFound`, or `Unavailable` if it cannot be copied.
     """
     if source.is_dir():
         adapter = peft.read_peft(source)
@@ -55,10 +55,10 @@ def store_adapter(source: Path, folder: Path, *, scripted: bool) -> StoredAdapte
             )
         facts = {"kind": "gguf", "alpha": header.values.get("adapter.lora.alpha")}
         files = {_GGUF: source}
-    elif scripted and source.suffix in (".yaml", ".yml"):
+    elif is_scripted and source.suffix in (".yaml", ".yml"):
         facts, files = {"kind": "script"}, {_SCRIPT: source}
     else:
-        raise _unknown(source, scripted=scripted)
+        raise _unknown(source, is_scripted=is_scripted)
     try:
         return _keep(files, folder, facts)
     except OSError as error:
@@ -130,20 +130,21 @@ def _digest(files: Mapping[str, Path]) -> tuple[str, int]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as given, target.open("wb") as copy:
-        shutil.copyfileobj(given, copy, _CHUNK_BYTES)
+    with source.open("rb") as buffered_reader, target.open("wb") as copy:
+        shutil.copyfileobj(buffered_reader, copy, _CHUNK_BYTES)
         copy.flush()
         os.fsync(copy.fileno())
 
 
-def _unknown(source: Path, *, scripted: bool) -> PorticoError:
+def _unknown(source: Path, *, is_scripted: bool) -> PorticoError:
     if not source.exists():
         return NotFound(f"There is no adapter at {source}.", code="adapter_not_found", param="path")
-    pickled = source.suffix in (".bin", ".pt", ".pth", ".pkl")
-    what = " It is a pickle, which can run code and is never opened." if pickled else ""
-    script = ", or the YAML script of a fake model's adapter" if scripted else ""
+    is_pickled = source.suffix in (".bin", ".pt", ".pth", ".pkl")
+    pickle_note = " It is a pickle, which can run code and is never opened." if is_pickled else ""
+    script = ", or the YAML script of a fake model's adapter" if is_scripted else ""
     return InvalidRequest(
-        f"{source} is not an adapter.{what} Give the folder that PEFT wrote, with {peft.CONFIG} and {peft.WEIGHTS}, "
+        f"{source} is not an adapter.{pickle_note} Give the folder that PEFT wrote, with {peft.CONFIG} "
+        f"and {peft.WEIGHTS}, "
         f"or a .gguf file{script}.",
         code="adapter_invalid",
         param="path",

@@ -29,8 +29,8 @@ def check_adapter(
     """
     if adapter.path.suffix == ".gguf":
         raise _bad(adapter, f"is a GGUF file, but '{engine}' takes the folder that PEFT wrote")
-    found = peft.read_peft(adapter.path)
-    if found.patterned and not patterns:
+    peft_adapter = peft.read_peft(adapter.path)
+    if peft_adapter.patterned and not patterns:
         raise _bad(
             adapter,
             f"has another rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' would ignore. "
@@ -38,7 +38,7 @@ def check_adapter(
         )
     shapes = _shapes(base) if base is not None else {}
     layers = max((_layer(name) for name in shapes), default=-1)
-    for pair in found.pairs:
+    for pair in peft_adapter.pairs:
         if 0 <= layers < _layer(pair.module):
             raise _bad(
                 adapter,
@@ -51,15 +51,15 @@ def check_adapter(
                 f"does not fit: '{pair.module}' has {pair.inputs} inputs and {pair.outputs} outputs in it, {shape[1]} "
                 f"and {shape[0]} in the base model. It was trained on another one",
             )
-    return found
+    return peft_adapter
 
 
 def scale_adapter(adapter: AdapterScale) -> Path:
     """A PEFT folder with the adapter's effect multiplied by its scale: the same weights under another alpha."""
     if adapter.scale == 1.0:
         return adapter.path
-    made = adapter.path / f"scaled-{adapter.scale:g}"
-    if not made.is_dir():
+    path = adapter.path / f"scaled-{adapter.scale:g}"
+    if not path.is_dir():
         config = orjson.loads((adapter.path / peft.CONFIG).read_bytes())
         draft = adapter.path / f".{uuid4().hex}.new"
         try:
@@ -67,28 +67,28 @@ def scale_adapter(adapter: AdapterScale) -> Path:
             config["lora_alpha"] *= adapter.scale
             (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
             os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
-            draft.rename(made)
+            draft.rename(path)
         except OSError:
-            if not made.is_dir():
+            if not path.is_dir():
                 raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    return made
+    return path
 
 
 def usable_adapters(
     name: str, adapters: Sequence[AdapterScale], looks: Callable[[AdapterScale], object]
 ) -> list[AdapterScale]:
     """Those that ``looks`` raises nothing about; the others are logged."""
-    found = []
+    adapter_scales = []
     for adapter in adapters:
         try:
             looks(adapter)
         except PorticoError as error:
             logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
         else:
-            found.append(adapter)
-    return found
+            adapter_scales.append(adapter)
+    return adapter_scales
 
 
 def linear_layers(base: Path) -> list[str]:
@@ -105,8 +105,8 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 
 def _layer(module: str) -> int:
     """The number of the layer that a module or a tensor is in; -1 for one outside."""
-    found = _LAYER.search(module)
-    return int(found[1]) if found else -1
+    match = _LAYER.search(module)
+    return int(match[1]) if match else -1
 
 
 def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
@@ -121,5 +121,5 @@ def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _bad(adapter: AdapterScale, what: str) -> InvalidRequest:
-    return InvalidRequest(f"The adapter '{adapter.name}' {what}.", code="adapter_invalid", param="path")
+def _bad(adapter: AdapterScale, problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The adapter '{adapter.name}' {problem}.", code="adapter_invalid", param="path")

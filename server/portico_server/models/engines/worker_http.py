@@ -29,11 +29,11 @@ def application(key: str) -> web.Application:
 
     An empty ``key`` lets all in.
     """
-    expected = f"Bearer {key}"
+    expected_header = f"Bearer {key}"
 
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if key and not hmac.compare_digest(request.headers.get("Authorization", ""), expected):
+        if key and not hmac.compare_digest(request.headers.get("Authorization", ""), expected_header):
             return failure(401, "This engine answers to its daemon alone.", "authentication_error")
         try:
             return await handler(request)
@@ -75,10 +75,10 @@ async def body_of(request: web.Request) -> dict[str, object]:
     return body
 
 
-def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, announced: bool = True) -> None:
+def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, is_announced: bool = True) -> None:
     """Serve until the process is ended.
 
-    ``announced``: tell the daemon the port; otherwise print the base URL, for people.
+    ``is_announced``: tell the daemon the port; otherwise print the base URL, for people.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
 
@@ -89,7 +89,7 @@ def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, annou
         site = web.TCPSite(runner, host, port)
         await site.start()
         where = runner.addresses[0][1]
-        if announced:
+        if is_announced:
             worker_link.announce(where)
         else:
             print(f"http://127.0.0.1:{where}/v1", flush=True)

@@ -39,7 +39,7 @@ async def build_environment(
         )
         return asdict(receipts[0])
 
-    ways = ways_of(recipe, own=bool(index) or await _is_set_up(place), large=large)
+    ways = ways_of(recipe, is_own=bool(index) or await _is_set_up(place), large=large)
     packages = PackageSet(
         name=recipe.name,
         what=f"The environment of the engine '{recipe.name}'",
@@ -52,16 +52,18 @@ async def build_environment(
     return receipts[0]
 
 
-def ways_of(recipe: EnvironmentRecipe, *, own: bool, large: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def ways_of(
+    recipe: EnvironmentRecipe, *, is_own: bool, large: bool
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """uv's arguments in the order in which they are tried, each with what is told of it."""
-    locked = ("--requirement", str(recipe.lock), "--require-hashes", "--only-binary", ":all:")
+    locked_arguments = ("--requirement", str(recipe.lock), "--require-hashes", "--only-binary", ":all:")
     if not recipe.torch:
-        return (("", locked),)
+        return (("", locked_arguments),)
     ways: list[tuple[str, tuple[str, ...]]] = [
-        ("PyTorch's own index is asked", (*locked, "--torch-backend", recipe.torch))
+        ("PyTorch's own index is asked", (*locked_arguments, "--torch-backend", recipe.torch))
     ]
-    if own:
-        ways.insert(0, ("Your own package indexes are asked", locked))
+    if is_own:
+        ways.insert(0, ("Your own package indexes are asked", locked_arguments))
     if large and recipe.ordinary is not None:
         words = f"The ordinary build of PyTorch is taken, {recipe.larger:g} GB more, as the small one is out of reach"
         ordinary = ("--requirement", str(recipe.ordinary), "--require-hashes", "--only-binary", ":all:")

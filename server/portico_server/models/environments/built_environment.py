@@ -70,13 +70,13 @@ def find_interpreter(distribution: str) -> Path | None:
 def require_built(folder: Path, recipe: EnvironmentRecipe) -> Path:
     """The interpreter of a whole environment, or of the user's own. Raises `Unavailable` with the command that makes
     it."""
-    built = inspect_environment(folder, recipe)
-    if built.state in ("ready", "outdated"):
+    environment = inspect_environment(folder, recipe)
+    if environment.state in ("ready", "outdated"):
         return python_in(folder)
-    if built.state == "absent":
-        found = find_interpreter(recipe.distribution)
-        if found is not None:
-            return found
+    if environment.state == "absent":
+        path = find_interpreter(recipe.distribution)
+        if path is not None:
+            return path
         reason = recipe.unsuited()
         if reason:
             raise Unavailable(
@@ -93,7 +93,7 @@ def require_built(folder: Path, recipe: EnvironmentRecipe) -> Path:
             code="engine_not_installed",
         )
     raise Unavailable(
-        f"The environment of the engine '{recipe.name}' is broken: {built.problem}. Run "
+        f"The environment of the engine '{recipe.name}' is broken: {environment.problem}. Run "
         f"'portico engines install {recipe.name} --rebuild'.",
         code="engine_broken",
     )

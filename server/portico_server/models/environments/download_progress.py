@@ -18,10 +18,10 @@ class DownloadProgress:
 
     def hear(self, words: str) -> tuple[int, int] | None:
         """Bytes that are here, and bytes of all that was begun, after these words; ``None`` if they are of neither."""
-        if found := _BEGUN.fullmatch(words):
-            self._sizes[found[1]] = int(float(found[2]) * _UNITS[found[3]])
-        elif (found := _ENDED.fullmatch(words)) and found[1] in self._sizes:
-            self._here.add(found[1])
+        if match := _BEGUN.fullmatch(words):
+            self._sizes[match[1]] = int(float(match[2]) * _UNITS[match[3]])
+        elif (match := _ENDED.fullmatch(words)) and match[1] in self._sizes:
+            self._here.add(match[1])
         else:
             return None
         return sum(self._sizes[name] for name in self._here), sum(self._sizes.values())

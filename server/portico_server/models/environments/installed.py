@@ -58,30 +58,34 @@ class Environments:
     def get(self, name: str) -> Engine:
         """One of them. Raises `NotFound`."""
         recipe = self._recipe(name)
-        built = inspect_environment(self._folder / name, recipe)
+        environment = inspect_environment(self._folder / name, recipe)
         if name in self._working:
             return Engine(name, "building", recipe.version, gigabytes=recipe.gigabytes)
-        if built.state == "absent":
+        if environment.state == "absent":
             return Engine(
                 name, "absent", recipe.version, gigabytes=recipe.gigabytes, problem=recipe.unsuited()
             )
-        return self._present(recipe, built)
+        return self._present(recipe, environment)
 
-    def _present(self, recipe: EnvironmentRecipe, built: BuiltEnvironment) -> Engine:
-        receipt = built.receipt
+    def _present(self, recipe: EnvironmentRecipe, environment: BuiltEnvironment) -> Engine:
+        receipt = environment.receipt
         path = str(self._folder / recipe.name)
         if receipt is None:
             return Engine(
-                recipe.name, built.state, gigabytes=recipe.gigabytes, path=path, problem=built.problem
+                recipe.name,
+                environment.state,
+                gigabytes=recipe.gigabytes,
+                path=path,
+                problem=environment.problem,
             )
-        problem = built.problem
-        if built.state == "outdated":
+        problem = environment.problem
+        if environment.state == "outdated":
             problem = (
                 f"{recipe.version} is pinned now; 'portico engines install {recipe.name} --rebuild' takes it"
             )
         return Engine(
             recipe.name,
-            built.state,
+            environment.state,
             receipt.version,
             receipt.python,
             receipt.packages,
@@ -118,8 +122,8 @@ class Environments:
         recipe = self._recipes.get(name)
         if recipe is None or not self._on_demand or self._offline or recipe.unsuited():
             return
-        built = await pools.MODELS.run(inspect_environment, self._folder / name, recipe)
-        if built.state != "absent":
+        environment = await pools.MODELS.run(inspect_environment, self._folder / name, recipe)
+        if environment.state != "absent":
             return
         report(Progressed("environment", f"building the engine {name}, about {recipe.gigabytes:g} GB"))
         run_id = await self._scheduler.ensure(BUILD_RUN_KIND, name, {"name": name, "rebuild": False})
@@ -133,9 +137,9 @@ class Environments:
             )
         async for _number, event in run.log.follow():
             match event:
-                case Progressed(stage=stage, message=words) as told:
+                case Progressed(stage=stage, message=words) as progress:
                     words = f"{stage}: {words}" if words else stage
-                    report(replace(told, stage="environment", message=words))
+                    report(replace(progress, stage="environment", message=words))
                 case Failed(error=error):
                     raise Unavailable(
                         f"The engine '{name}' could not be built: {error.message}", code=error.code
@@ -144,8 +148,8 @@ class Environments:
     async def _install(self, payload: Mapping[str, Any], context: Context) -> Any:
         recipe = self._recipe(payload["name"])
         place = self._folder / recipe.name
-        built = await pools.MODELS.run(inspect_environment, place, recipe)
-        if built.state == "ready" and not payload.get("rebuild"):
+        environment = await pools.MODELS.run(inspect_environment, place, recipe)
+        if environment.state == "ready" and not payload.get("rebuild"):
             return {"name": recipe.name, "path": str(place), "built": False}
         if self._offline:
             raise Unavailable(
@@ -154,10 +158,10 @@ class Environments:
                 code="offline",
             )
 
-        fetched = DownloadProgress()
+        download_progress = DownloadProgress()
 
         async def report(stage: str, words: str) -> None:
-            sizes = fetched.hear(words)
+            sizes = download_progress.hear(words)
             await context.emit(
                 Progressed(stage, words, *sizes, "bytes") if sizes else Progressed(stage, words)
             )
@@ -186,26 +190,30 @@ class Environments:
         recipe = self._recipe(name)
         place = self._folder / name
         reason = recipe.unsuited()
-        found = [Finding("machine", not reason, reason or "its packages fit this machine")]
-        built = await pools.MODELS.run(inspect_environment, place, recipe)
-        if built.state == "absent":
+        found_findings = [Finding("machine", not reason, reason or "its packages fit this machine")]
+        environment = await pools.MODELS.run(inspect_environment, place, recipe)
+        if environment.state == "absent":
             return [
-                *found,
+                *found_findings,
                 Finding(
                     "environment",
                     False,
                     "not installed" + ("" if reason else f": 'portico engines install {name}'"),
                 ),
             ]
-        whole = built.state in ("ready", "outdated")
-        found.append(Finding("environment", whole, built.problem or str(place)))
-        found.append(
-            Finding("version", built.state != "outdated", self._present(recipe, built).problem or "as pinned")
+        is_whole = environment.state in ("ready", "outdated")
+        found_findings.append(Finding("environment", is_whole, environment.problem or str(place)))
+        found_findings.append(
+            Finding(
+                "version",
+                environment.state != "outdated",
+                self._present(recipe, environment).problem or "as pinned",
+            )
         )
-        if whole:
+        if is_whole:
             wrong = await findings(place)
-            found.append(Finding("packages", not wrong, wrong or "they fit each other"))
-        return found
+            found_findings.append(Finding("packages", not wrong, wrong or "they fit each other"))
+        return found_findings
 
     def _recipe(self, name: str) -> EnvironmentRecipe:
         recipe = self._recipes.get(name)

@@ -49,8 +49,8 @@ class EnvironmentRecipe:
     @property
     def version(self) -> str:
         """Of the engine, as pinned; empty for a pin that is a file."""
-        found = re.search(rf"^{re.escape(self.distribution)}==(\S+)", self._text(), re.MULTILINE)
-        return found.group(1) if found else ""
+        match = re.search(rf"^{re.escape(self.distribution)}==(\S+)", self._text(), re.MULTILINE)
+        return match.group(1) if match else ""
 
     @property
     def packages(self) -> int:

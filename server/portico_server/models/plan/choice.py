@@ -32,23 +32,23 @@ def plan_model(
     ``engine``: the one that was asked for. ``beside``: what a GGUF file is loaded with. ``servers``: engines for
     safetensors on a GPU, the preferred one first.
     """
-    given = parameters or {}
+    options = parameters or {}
     if isinstance(model, Gguf):
-        return plan_on_llamacpp(model, hardware, given, name or model.name, budget, beside)
-    planning = GpuPlanning(model, hardware, given, name or model.name, budget)
+        return plan_on_llamacpp(model, hardware, options, name or model.name, budget, beside)
+    planning = GpuPlanning(model, hardware, options, name or model.name, budget)
     if engine in servers:
         return planning.asked_for(engine, servers)
     if engine != "transformers" and needs_gpu_server(model, hardware):
         return planning.best(servers)
     if model.quantisation:
         return planning.refused(*next(iter(servers.items())))
-    return _transformers(model, hardware, given, name or model.name, budget)
+    return _transformers(model, hardware, options, name or model.name, budget)
 
 
 def needs_gpu_server(model: ModelWeights, hardware: Hardware) -> bool:
     """Whether safetensors run on one of the engines for GPUs, unless another one was asked for."""
-    ours = model.ranks or model.draws or bool(model.sound)
-    return not ours and any(not gpu.shared for gpu in hardware.gpus)
+    is_ours = model.ranks or model.draws or bool(model.sound)
+    return not is_ours and any(not gpu.shared for gpu in hardware.gpus)
 
 
 def plan_other_engines(
@@ -63,19 +63,23 @@ def plan_other_engines(
 def _transformers(
     model: ModelWeights, hardware: Hardware, parameters: Mapping[str, Any], name: str, budget: int | None
 ) -> PlanOutcome:
-    settled = transformers.plan_transformers(model, hardware, parameters, budget)
-    fits = settled.total <= settled.available
+    transformers_plan = transformers.plan_transformers(model, hardware, parameters, budget)
+    fits = transformers_plan.total <= transformers_plan.available
     estimate = MemoryEstimate(
-        settled.device, settled.weights, settled.cache, settled.other, settled.available
+        transformers_plan.device,
+        transformers_plan.weights,
+        transformers_plan.cache,
+        transformers_plan.other,
+        transformers_plan.available,
     )
     sentence = f"It takes about {gb(estimate.total)} of the {gb(estimate.available)} that models may have."
     return PlanOutcome(
         model=name,
         hardware=describe(hardware),
         engine="transformers",
-        parameters=settled.parameters,
+        parameters=transformers_plan.parameters,
         estimate=estimate,
         fits=fits,
-        reasons=(*transformers.transformers_reasons(model, hardware, settled), sentence),
+        reasons=(*transformers.transformers_reasons(model, hardware, transformers_plan), sentence),
         nearest="" if fits else nearest_gguf_of(model, hardware),
     )

@@ -24,12 +24,12 @@ def plan_on_llamacpp(
     beside: CompanionFiles,
 ) -> PlanOutcome:
     """The plan for a GGUF file. ``beside``: what it is loaded with; ``budget``: bytes, as in `choice.plan_model`."""
-    settled = llamacpp.plan_gguf(
+    cpp_plan = llamacpp.plan_gguf(
         file, hardware, parameters, embedding=llamacpp.is_embedding_model(file), beside=beside
     )
     metal = next((gpu for gpu in hardware.gpus if gpu.shared), None)
     available = llamacpp.memory_allowance(hardware) if budget is None else budget
-    need = llamacpp.memory_need(file, settled)
+    need = llamacpp.memory_need(file, cpp_plan)
     estimate = MemoryEstimate(
         "gpu" if metal else "cpu", need.weights, need.cache, need.compute + need.process, available
     )
@@ -38,40 +38,43 @@ def plan_on_llamacpp(
         model=name,
         hardware=describe(hardware),
         engine="llamacpp",
-        parameters=llamacpp.chosen_parameters(settled),
+        parameters=llamacpp.chosen_parameters(cpp_plan),
         estimate=estimate,
         fits=fits,
-        reasons=tuple(_gguf_reasons(file, hardware, settled, estimate, metal)),
-        nearest="" if fits else _nearest_gguf(file, hardware, parameters, settled, estimate),
+        reasons=tuple(_gguf_reasons(file, hardware, cpp_plan, estimate, metal)),
+        nearest="" if fits else _nearest_gguf(file, hardware, parameters, cpp_plan, estimate),
     )
 
 
 def _gguf_reasons(
     file: Gguf,
     hardware: Hardware,
-    settled: llamacpp.LlamaCppPlan,
+    cpp_plan: llamacpp.LlamaCppPlan,
     estimate: MemoryEstimate,
     metal: Gpu | None,
 ) -> list[str]:
     billions = f", {file.parameters / 1e9:.2g} billion parameters" if file.parameters else ""
     reasons = [f"A GGUF file is for llama.cpp ({file.quantisation or file.architecture}{billions})."]
-    if settled.embedding:
+    if cpp_plan.embedding:
         reasons.append("It is an embedding model: a text is one batch of its context at most.")
-    calls = "call" if settled.slots == 1 else "calls"
-    trained = file.context_length
-    less = f"; it was trained for {trained:,}" if trained > settled.context_length else ""
+    calls = "call" if cpp_plan.slots == 1 else "calls"
+    trained_tokens = file.context_length
+    shorter_note = (
+        f"; it was trained for {trained_tokens:,}" if trained_tokens > cpp_plan.context_length else ""
+    )
     reasons.append(
-        f"{settled.slots} {calls} at a time with {settled.context_length:,} tokens each{less}: a key-value cache of "
+        f"{cpp_plan.slots} {calls} at a time with {cpp_plan.context_length:,} tokens each{shorter_note}: "
+        "a key-value cache of "
         f"{gb(estimate.cache)}."
     )
-    if settled.projector:
-        reasons.append(f"It sees with {Path(settled.projector).name}, which is loaded with it.")
-    if settled.draft:
-        reasons.append(f"{Path(settled.draft).name} guesses ahead for it, and has a cache of its own.")
+    if cpp_plan.projector:
+        reasons.append(f"It sees with {Path(cpp_plan.projector).name}, which is loaded with it.")
+    if cpp_plan.draft:
+        reasons.append(f"{Path(cpp_plan.draft).name} guesses ahead for it, and has a cache of its own.")
     if metal is not None:
         reasons.append(f"All layers go to the GPU ({metal.name}), which shares the machine's memory.")
     else:
-        threads = f"{settled.threads} thread{'s' if settled.threads > 1 else ''}"
+        threads = f"{cpp_plan.threads} thread{'s' if cpp_plan.threads > 1 else ''}"
         cores = f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
         reasons.append(f"It computes on the CPU with {threads} on {cores}.")
     if hardware.gpus and metal is None:
@@ -95,17 +98,17 @@ def _nearest_gguf(
     embedding = llamacpp.is_embedding_model(file)
     for context in (8_192, 4_096, llamacpp.MIN_CONTEXT_TOKENS):
         smaller = {**parameters, "slots": 1, "context_length": context}
-        settled = llamacpp.plan_gguf(file, hardware, smaller, embedding=embedding)
+        cpp_plan = llamacpp.plan_gguf(file, hardware, smaller, embedding=embedding)
         if (
             context < now.context_length * now.slots
-            and llamacpp.memory_need(file, settled).total <= estimate.available
+            and llamacpp.memory_need(file, cpp_plan).total <= estimate.available
         ):
-            return f"It fits with context_length {settled.context_length} and slots 1."
+            return f"It fits with context_length {cpp_plan.context_length} and slots 1."
     quarter = int(file.parameters * Q4_BITS / 8)
     if quarter and quarter < file.file_size * 0.9:
-        settled = llamacpp.plan_gguf(
+        cpp_plan = llamacpp.plan_gguf(
             file, hardware, {"slots": 1, "context_length": 4_096}, embedding=embedding
         )
-        if llamacpp.memory_need(replace(file, file_size=quarter), settled).total <= estimate.available:
+        if llamacpp.memory_need(replace(file, file_size=quarter), cpp_plan).total <= estimate.available:
             return f"A Q4_K_M file of the same model, about {gb(quarter)}, fits."
     return recommended(hardware)

@@ -49,28 +49,32 @@ class GpuPlanning:
         first = next(iter(servers))
         if fitting is not None and fitting.engine == first:
             return fitting
-        made = self.on(first, servers[first])
-        if fitting is None or made.fits:
-            return made
+        plan_outcome = self.on(first, servers[first])
+        if fitting is None or plan_outcome.fits:
+            return plan_outcome
         better = (
             f"{servers[fitting.engine].title} takes it where {servers[first].title} does not. On "
-            f"{servers[first].title}: {made.reasons[-1][0].lower()}{made.reasons[-1][1:]}"
+            f"{servers[first].title}: {plan_outcome.reasons[-1][0].lower()}{plan_outcome.reasons[-1][1:]}"
         )
         return replace(fitting, reasons=(fitting.reasons[0], better, *fitting.reasons[1:]))
 
     def asked_for(self, engine: str, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
         """On the engine that was named."""
         if not self.gpus:
-            own = servers[engine].cpu_build
-            return self._on_cpu(engine, servers[engine]) if own else self.refused(engine, servers[engine])
-        made = self.on(engine, servers[engine])
-        others = {other: traits for other, traits in servers.items() if other != engine}
-        if made.fits or (elsewhere := self._fitting(others)) is None:
-            return made
-        small = others[elsewhere.engine].cache_parameter
+            is_own = servers[engine].cpu_build
+            return self._on_cpu(engine, servers[engine]) if is_own else self.refused(engine, servers[engine])
+        plan_outcome = self.on(engine, servers[engine])
+        gpu_traits = {
+            other_servers: traits for other_servers, traits in servers.items() if other_servers != engine
+        }
+        if plan_outcome.fits or (elsewhere := self._fitting(gpu_traits)) is None:
+            return plan_outcome
+        small = gpu_traits[elsewhere.engine].cache_parameter
         value = elsewhere.parameters.get(small) if small not in self.parameters else None
         way = f" with {small} {value}" if value else ""
-        return replace(made, nearest=f"It fits on the engine {elsewhere.engine}{way}. {made.nearest}")
+        return replace(
+            plan_outcome, nearest=f"It fits on the engine {elsewhere.engine}{way}. {plan_outcome.nearest}"
+        )
 
     def _fitting(self, servers: Mapping[str, GpuTraits]) -> PlanOutcome | None:
         plans = (self.on(engine, traits) for engine, traits in servers.items() if self._may(traits))
@@ -80,54 +84,54 @@ class GpuPlanning:
         """Whether an engine may be chosen for the model, if it fits there."""
         if traits.share_covers != "all" and "memory_share" in self.parameters:
             return False  # which was said of all that an engine takes
-        known = self.model.quantisation in ("", *traits.weights)
-        return not traits.architectures or (known and self.model.architecture in traits.architectures)
+        is_known = self.model.quantisation in ("", *traits.weights)
+        return not traits.architectures or (is_known and self.model.architecture in traits.architectures)
 
     def on(self, engine: str, traits: GpuTraits) -> PlanOutcome:
         """What it takes of the GPUs on one engine."""
-        model, gpus, given = self.model, self.gpus, self.parameters
+        model, gpus, options = self.model, self.gpus, self.parameters
         memory = min(gpu.memory_bytes for gpu in gpus)
-        need = _GpuNeed.of(model, memory, min(gpu.capability for gpu in gpus), given, traits)
-        asked = given.get("context_length")
-        trained = model.context_length or 4_096
-        wanted = asked or min(trained, FULL_CONTEXT_TOKENS)
+        need = _GpuNeed.of(model, memory, min(gpu.capability for gpu in gpus), options, traits)
+        requested_tokens = options.get("context_length")
+        trained_tokens = model.context_length or 4_096
+        wanted_tokens = requested_tokens or min(trained_tokens, FULL_CONTEXT_TOKENS)
         counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
-        if "tensor_parallel" in given:
-            counts = [given["tensor_parallel"]]
+        if "tensor_parallel" in options:
+            counts = [options["tensor_parallel"]]
         # Groups of GPUs share the layers: each holds a part of the weights and of the cache.
-        groups = given.get("pipeline_parallel", 1)
-        count = next((n for n in counts if need.tokens(n * groups) >= wanted), counts[-1])
+        groups = options.get("pipeline_parallel", 1)
+        count = next((n for n in counts if need.tokens(n * groups) >= wanted_tokens), counts[-1])
         split = count * groups
-        least = asked or min(trained, MIN_CONTEXT_TOKENS)
-        if 0 <= need.tokens(split) < least <= need.smaller.tokens(split):
+        min_tokens = requested_tokens or min(trained_tokens, MIN_CONTEXT_TOKENS)
+        if 0 <= need.tokens(split) < min_tokens <= need.smaller.tokens(split):
             need = need.smaller
         tokens = need.tokens(split)
-        context = asked or min(trained, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
-        calls = min(given.get("max_sequences", MAX_PARALLEL_CALLS), MAX_PARALLEL_CALLS)
-        copies = given.get("data_parallel", 1)
+        context = requested_tokens or min(trained_tokens, max(tokens // 256 * 256, MIN_CONTEXT_TOKENS))
+        calls = min(options.get("max_sequences", MAX_PARALLEL_CALLS), MAX_PARALLEL_CALLS)
+        copies = options.get("data_parallel", 1)
         estimate = need.estimate(context, calls, split)
-        chosen: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": need.dtype}
-        chosen |= {key: given[key] for key in _SETTINGS if key in given}
+        settings: dict[str, Any] = {"context_length": context, "tensor_parallel": count, "dtype": need.dtype}
+        settings |= {key: options[key] for key in _SETTINGS if key in options}
         if need.cache_setting is not None:
-            chosen[traits.cache_parameter] = need.cache_setting
-        chosen["memory_share"] = given.get("memory_share", need.share(estimate, split))
-        decided = _why_not(need, gpus, split * copies, estimate, tokens, context, asked)
+            settings[traits.cache_parameter] = need.cache_setting
+        settings["memory_share"] = options.get("memory_share", need.share(estimate, split))
+        problem = _why_not(need, gpus, split * copies, estimate, tokens, context, requested_tokens)
         return PlanOutcome(
             model=self.name,
             hardware=describe(self.hardware),
             engine=engine,
-            parameters=chosen,
+            parameters=settings,
             estimate=estimate,
-            fits=not decided,
-            reasons=(*_gpu_reasons(need, gpus, chosen, estimate, split), *filter(None, (decided,))),
-            nearest=self._nearest(need, estimate, asked, tokens, split, copies) if decided else "",
+            fits=not problem,
+            reasons=(*_gpu_reasons(need, gpus, settings, estimate, split), *filter(None, (problem,))),
+            nearest=self._nearest(need, estimate, requested_tokens, tokens, split, copies) if problem else "",
         )
 
     def _nearest(
         self,
         need: _GpuNeed,
         estimate: MemoryEstimate,
-        asked: int | None,
+        requested_tokens: int | None,
         tokens: int,
         split: int,
         copies: int,
@@ -137,7 +141,7 @@ class GpuPlanning:
             return (
                 "Give smaller 'tensor_parallel', 'pipeline_parallel' and 'data_parallel', or leave them out."
             )
-        if need.able and asked and tokens >= MIN_CONTEXT_TOKENS:
+        if need.able and requested_tokens and tokens >= MIN_CONTEXT_TOKENS:
             return f"It fits with context_length {tokens // 256 * 256}."
         room = estimate.available - GPU_OVERHEAD_BYTES
         computes_fp8 = need.capability >= FP8_MIN_CAPABILITY_NUMBER and "fp8" in need.traits.online
@@ -243,7 +247,7 @@ class _GpuNeed:
         elif dtype == "half":
             dtype = "float16"
         online = str(parameters.get("quantization", ""))
-        kept = 1.0 if model.quantisation else traits.online.get(online, 1.0)
+        kept_share = 1.0 if model.quantisation else traits.online.get(online, 1.0)
         return cls(
             model,
             traits,
@@ -251,7 +255,7 @@ class _GpuNeed:
             capability,
             dtype,
             model.quantisation or online,
-            int(model.running_bytes(dtype) * kept),
+            int(model.running_bytes(dtype) * kept_share),
             traits.cache_factors.get(parameters.get(traits.cache_parameter, ""), 1.0),
             traits.cache_parameter not in parameters,
             parameters.get("memory_share"),
@@ -278,37 +282,39 @@ class _GpuNeed:
         """Bytes that the engine may have of each GPU."""
         if self.set_share is None:
             return int(self.memory * GPU_SHARE)
-        given = int(self.set_share * self.memory)
+        budget = int(self.set_share * self.memory)
         if self.traits.share_covers == "all":
-            return given
+            return budget
         if self.traits.share_covers == "free":
-            held = self.weights // split
-            given = held + int(self.set_share * max(0, self.memory - held))
-        return min(int(self.memory * USABLE_GPU_SHARE), given + GPU_OVERHEAD_BYTES)
+            weight_bytes = self.weights // split
+            budget = weight_bytes + int(self.set_share * max(0, self.memory - weight_bytes))
+        return min(int(self.memory * USABLE_GPU_SHARE), budget + GPU_OVERHEAD_BYTES)
 
     def estimate(self, context: int, calls: int, split: int) -> MemoryEstimate:
         """With a cache for so many ``calls`` of a full context, as far as there is room; for one at least."""
-        held, budget = self.weights // split, self.budget(split)
-        room = max(0, budget - GPU_OVERHEAD_BYTES - held)
+        weight_bytes, budget = self.weights // split, self.budget(split)
+        room = max(0, budget - GPU_OVERHEAD_BYTES - weight_bytes)
         call = self.call(context, split)
-        return MemoryEstimate("gpu", held, max(min(room, calls * call), call), GPU_OVERHEAD_BYTES, budget)
+        return MemoryEstimate(
+            "gpu", weight_bytes, max(min(room, calls * call), call), GPU_OVERHEAD_BYTES, budget
+        )
 
     def share(self, estimate: MemoryEstimate, split: int) -> float:
         """The part of the memory to ask the engine for."""
-        wanted, whole = estimate.total, self.memory
+        wanted_bytes, total_bytes = estimate.total, self.memory
         if self.traits.share_covers == "static":
-            wanted -= estimate.other
+            wanted_bytes -= estimate.other
         elif self.traits.share_covers == "free":
-            wanted, whole = estimate.cache, max(1, self.memory - self.weights // split)
-        return round(min(GPU_SHARE, max(0.1, -(-wanted * 20 // whole) / 20)), 2)
+            wanted_bytes, total_bytes = estimate.cache, max(1, self.memory - self.weights // split)
+        return round(min(GPU_SHARE, max(0.1, -(-wanted_bytes * 20 // total_bytes) / 20)), 2)
 
     def call(self, tokens: int, split: int) -> int:
         """Bytes of cache of one call on one of ``split`` GPUs: heads are shared out, but not cut."""
         if self.model.encoder:
             return 0
         heads = max(1, self.model.kv_heads)
-        kept = self.model.cache_bytes(tokens, windows=self.traits.frees_windows)
-        return int(kept * self.cache_factor * max(1, heads // split) / heads)
+        cache_bytes = self.model.cache_bytes(tokens, windows=self.traits.frees_windows)
+        return int(cache_bytes * self.cache_factor * max(1, heads // split) / heads)
 
     def tokens(self, split: int) -> int:
         """Tokens of context that one call can have beside the weights on each of ``split`` GPUs; -1 for none."""
@@ -329,13 +335,15 @@ def _why_not(
     estimate: MemoryEstimate,
     tokens: int,
     context: int,
-    asked: int | None,
+    requested_tokens: int | None,
 ) -> str:
     """The reason that decided against it; empty if it fits."""
     if not need.able:
         weights_need = need.needs > need.traits.min_capability
-        what = f"{need.quantisation} weights need" if weights_need else f"{need.traits.title} needs"
-        return f"{what} compute capability {need.needs}, but the {gpus[0].name} has {gpus[0].capability}."
+        requirement = f"{need.quantisation} weights need" if weights_need else f"{need.traits.title} needs"
+        return (
+            f"{requirement} compute capability {need.needs}, but the {gpus[0].name} has {gpus[0].capability}."
+        )
     if count > len(gpus):
         return f"It is set to {count} GPUs, and there {'is 1' if len(gpus) == 1 else f'are {len(gpus)}'}."
     if tokens < 0:
@@ -343,10 +351,11 @@ def _why_not(
             f"The weights alone take {gb(estimate.weights)} of each GPU and the engine {gb(estimate.other)} more, "
             f"of {gb(estimate.available)} that it may have."
         )
-    if tokens < (asked or min(need.model.context_length or 4_096, MIN_CONTEXT_TOKENS)):
-        left = estimate.available - estimate.weights - estimate.other
+    if tokens < (requested_tokens or min(need.model.context_length or 4_096, MIN_CONTEXT_TOKENS)):
+        remaining_bytes = estimate.available - estimate.weights - estimate.other
         return (
-            f"A call of {context:,} tokens needs {gb(estimate.cache)} of cache, and {gb(left)} are left beside the "
+            f"A call of {context:,} tokens needs {gb(estimate.cache)} of cache, and {gb(remaining_bytes)} "
+            "are left beside the "
             f"weights, for {tokens:,} tokens."
         )
     return ""
@@ -356,7 +365,7 @@ _COVERED = {"all": "", "static": " for weights and cache", "free": " of what the
 
 
 def _gpu_reasons(
-    need: _GpuNeed, gpus: tuple[Gpu, ...], chosen: Mapping[str, Any], estimate: MemoryEstimate, split: int
+    need: _GpuNeed, gpus: tuple[Gpu, ...], settings: Mapping[str, Any], estimate: MemoryEstimate, split: int
 ) -> list[str]:
     model = need.model
     reasons = [
@@ -369,13 +378,13 @@ def _gpu_reasons(
     elif len(gpus) > 1:
         free = "other one stays" if len(gpus) == 2 else f"other {len(gpus) - 1} stay"
         reasons.append(f"One GPU is enough; the {free} free for further models.")
-    if chosen["dtype"] == "float16" != model.dtype and 0 < need.capability < 8.0:
+    if settings["dtype"] == "float16" != model.dtype and 0 < need.capability < 8.0:
         reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
-    elif not model.quantisation and chosen["dtype"] != model.dtype:
-        reasons.append(f"The files are {model.dtype}; it runs as {chosen['dtype']}.")
+    elif not model.quantisation and settings["dtype"] != model.dtype:
+        reasons.append(f"The files are {model.dtype}; it runs as {settings['dtype']}.")
     if need.quantisation == "fp8" and 0 < need.capability < FP8_MIN_CAPABILITY_NUMBER:
-        reasons.append(f"The {gpus[0].name} keeps weights in FP8 and computes in {chosen['dtype']}.")
-    context = chosen["context_length"]
+        reasons.append(f"The {gpus[0].name} keeps weights in FP8 and computes in {settings['dtype']}.")
+    context = settings["context_length"]
     call = need.call(context, split)
     if need.cache_setting is not None:
         parameter = need.traits.cache_parameter
@@ -383,16 +392,17 @@ def _gpu_reasons(
             f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} keeps them in 8."
         )
     if call:
-        less = f", fewer than the {model.context_length:,} it was trained for"
+        shorter_note = f", fewer than the {model.context_length:,} it was trained for"
         usual = min(context, USUAL_CALL_TOKENS)
         reasons.append(
-            f"{context:,} tokens of context{less if context < model.context_length else ''}; a key-value cache of "
+            f"{context:,} tokens of context{shorter_note if context < model.context_length else ''}; a "
+            "key-value cache of "
             f"{gb(estimate.cache)} holds {estimate.cache // call:,} with a full context, or "
             f"{estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
         )
     where = "each GPU" if split > 1 else "the GPU"
     reasons.append(
         f"It takes about {gb(estimate.total)} of {where}'s {gb(int(gpus[0].memory_bytes))}, a share of "
-        f"{chosen['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
+        f"{settings['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
     )
     return reasons

@@ -51,25 +51,25 @@ def find_companions(name: str, parameters: Mapping[str, Any], path: Path, file: 
     )
 
 
-def _projector(name: str, given: str | None, path: Path, file: Gguf) -> Path | None:
-    if given == NO_PROJECTOR:
+def _projector(name: str, projector: str | None, path: Path, file: Gguf) -> Path | None:
+    if projector == NO_PROJECTOR:
         return None
-    if given is not None:
-        found = Path(given).expanduser()
-        header = _header(found, name, "mmproj")
+    if projector is not None:
+        found_path = Path(projector).expanduser()
+        header = _header(found_path, name, "mmproj")
         if header.architecture != "clip":
             raise InvalidRequest(
-                f"{found} is not a projector (its architecture is '{header.architecture}', not 'clip'), so "
+                f"{found_path} is not a projector (its architecture is '{header.architecture}', not 'clip'), so "
                 f"'{name}' cannot see with it. Projectors are called mmproj-….gguf.",
                 param="parameters.mmproj",
             )
         if not _sees(header, file):
             raise InvalidRequest(
-                f"The projector {found} is for a model of another width than '{name}', which has "
+                f"The projector {found_path} is for a model of another width than '{name}', which has "
                 f"{file.embedding_length}. Take the one that was published with the model.",
                 param="parameters.mmproj",
             )
-        return found
+        return found_path
     for candidate in sorted(path.parent.glob("*mmproj*.gguf")):
         try:
             if candidate != path and _sees(read_gguf(candidate), file):
@@ -109,13 +109,13 @@ def _header(path: Path, name: str, key: str) -> Gguf:
         ) from error
 
 
-def _template(name: str, given: str | None) -> str:
-    if given is None:
+def _template(name: str, template: str | None) -> str:
+    if template is None:
         return ""
-    path = Path(given).expanduser()
+    path = Path(template).expanduser()
     try:
-        with path.open("rb") as opened:
-            text = opened.read(MAX_TEMPLATE_BYTES + 1).decode("utf-8")
+        with path.open("rb") as buffered_reader:
+            text = buffered_reader.read(MAX_TEMPLATE_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
             f"The template {path} of the model '{name}' cannot be read: {error}.",
@@ -218,9 +218,13 @@ def plan_gguf(
     beside: CompanionFiles = CompanionFiles(),  # noqa: B008  # frozen
 ) -> LlamaCppPlan:
     """What fits: the model's own context for each slot, less of it or fewer slots where memory is short."""
-    trained = int((file.context_length or 4_096) * (parameters.get("rope_scale") or 1))
-    asked = parameters.get("context_length")
-    wanted = min(asked or trained, trained) if embedding else (asked or trained)
+    trained_tokens = int((file.context_length or 4_096) * (parameters.get("rope_scale") or 1))
+    requested_tokens = parameters.get("context_length")
+    wanted_tokens = (
+        min(requested_tokens or trained_tokens, trained_tokens)
+        if embedding
+        else (requested_tokens or trained_tokens)
+    )
     cache_type = parameters.get("cache_type") or "f16"
     draft = beside.draft_file
     draft_per_token = draft.kv_bytes_per_token if draft is not None else 0  # always in 16 bits
@@ -228,31 +232,31 @@ def plan_gguf(
     slots = parameters.get("slots") or DEFAULT_SLOTS
     extra = beside.projector_bytes + (draft.file_size if draft is not None else 0)
     # A cache much larger than the model, or than two good contexts, would be paid for by everyone and filled by few.
-    usual = 2 * min(wanted, FULL_SLOT_TOKENS) * per_token
+    usual = 2 * min(wanted_tokens, FULL_SLOT_TOKENS) * per_token
     fair = max(CACHE_FLOOR, hardware.memory_bytes * CACHE_FLOOR_SHARE, file.file_size, usual)
-    fixed = slots * _fixed_bytes(file, cache_type)
-    left = (
+    fixed_bytes = slots * _fixed_bytes(file, cache_type)
+    remaining_bytes = (
         memory_allowance(hardware)
         - file.file_size
         - extra
-        - fixed
+        - fixed_bytes
         - PROCESS_BYTES
         - BATCH_TOKENS * _width(file) * 4
     )
-    room = max(0, min(hardware.memory_bytes * CACHE_MEMORY_SHARE, fair, left))
+    room = max(0, min(hardware.memory_bytes * CACHE_MEMORY_SHARE, fair, remaining_bytes))
     tokens = int(room) // per_token
-    if asked is None:
+    if requested_tokens is None:
         if parameters.get("slots") is None:
-            while slots > 1 and tokens // slots < min(wanted, FULL_SLOT_TOKENS):
+            while slots > 1 and tokens // slots < min(wanted_tokens, FULL_SLOT_TOKENS):
                 slots //= 2
-        wanted = min(wanted, max(MIN_CONTEXT_TOKENS, tokens // slots // 256 * 256))
+        wanted_tokens = min(wanted_tokens, max(MIN_CONTEXT_TOKENS, tokens // slots // 256 * 256))
     if embedding:
         # A text is one batch, and its compute buffer grows with it.
-        wanted = min(wanted, FULL_SLOT_TOKENS)
+        wanted_tokens = min(wanted_tokens, FULL_SLOT_TOKENS)
     return LlamaCppPlan(
         embedding=embedding,
         slots=slots,
-        context_length=wanted,
+        context_length=wanted_tokens,
         threads=parameters.get("threads") or hardware.cores,
         prompts_mb=0
         if embedding
@@ -275,12 +279,12 @@ def plan_gguf(
     )
 
 
-def chosen_parameters(settled: LlamaCppPlan) -> dict[str, Any]:
+def chosen_parameters(cpp_plan: LlamaCppPlan) -> dict[str, Any]:
     """A plan's parameters by their names, for a person: those that are always of interest, and what is not usual."""
-    always = {"context_length": settled.context_length, "slots": settled.slots, "threads": settled.threads}
+    always = {"context_length": cpp_plan.context_length, "slots": cpp_plan.slots, "threads": cpp_plan.threads}
     usual = LlamaCppPlan(False, 0, 0, 0)
     unusual = {
-        name: getattr(settled, field)
+        name: getattr(cpp_plan, field)
         for name, field in (
             ("cache_type", "cache_type"),
             ("flash_attention", "flash_attention"),
@@ -293,15 +297,15 @@ def chosen_parameters(settled: LlamaCppPlan) -> dict[str, Any]:
             ("rope_base", "rope_base"),
             ("rope_original_context", "rope_original_context"),
         )
-        if getattr(settled, field) != getattr(usual, field)
+        if getattr(cpp_plan, field) != getattr(usual, field)
     }
     return {**always, **unusual}
 
 
 def memory_allowance(hardware: Hardware) -> int:
     """Bytes that models may have on a machine: what its GPU sees of the memory, where they share it."""
-    shared = [gpu.memory_bytes for gpu in hardware.gpus if gpu.shared]
-    return min([int(hardware.memory_bytes * MEMORY_SHARE), *shared])
+    shared_memory = [gpu.memory_bytes for gpu in hardware.gpus if gpu.shared]
+    return min([int(hardware.memory_bytes * MEMORY_SHARE), *shared_memory])
 
 
 def _fixed_bytes(file: Gguf, cache_type: str) -> int:
@@ -331,16 +335,16 @@ class LlamaCppMemory:
         return self.weights + self.cache + self.compute + self.process
 
 
-def memory_need(file: Gguf, settled: LlamaCppPlan) -> LlamaCppMemory:
+def memory_need(file: Gguf, cpp_plan: LlamaCppPlan) -> LlamaCppMemory:
     """How much memory a plan takes."""
-    tokens = settled.slots * settled.context_length
-    batch = settled.context_length if settled.embedding else BATCH_TOKENS
+    tokens = cpp_plan.slots * cpp_plan.context_length
+    batch = cpp_plan.context_length if cpp_plan.embedding else BATCH_TOKENS
     return LlamaCppMemory(
-        weights=file.file_size + settled.beside_bytes,
-        cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[settled.cache_type])
-        + settled.slots * _fixed_bytes(file, settled.cache_type)
-        + tokens * settled.draft_per_token,
+        weights=file.file_size + cpp_plan.beside_bytes,
+        cache=int(tokens * file.kv_bytes_per_token * CACHE_TYPES[cpp_plan.cache_type])
+        + cpp_plan.slots * _fixed_bytes(file, cpp_plan.cache_type)
+        + tokens * cpp_plan.draft_per_token,
         compute=batch * _width(file) * 4,
         process=PROCESS_BYTES,
-        prompts=settled.prompts_mb * MB_BYTES,
+        prompts=cpp_plan.prompts_mb * MB_BYTES,
     )

@@ -25,14 +25,14 @@ def machine_presets() -> Mapping[str, Hardware]:
 
 def machine_preset(name: str) -> Hardware:
     """One machine. Raises `InvalidRequest` with the names."""
-    found = machine_presets().get(name) or _described(name)
-    if found is None:
+    hardware = machine_presets().get(name) or _described(name)
+    if hardware is None:
         raise InvalidRequest(
             f"There is no hardware '{name}' to plan for.{nearest(name, machine_presets())} There is "
             f"{', '.join(machine_presets())}; or describe it, such as '2 x A100 80GB, 512 GB, 64 cores'.",
             param="hardware",
         )
-    return found
+    return hardware
 
 
 MAX_GPUS_COUNT = 64
@@ -89,10 +89,10 @@ def _described(text: str) -> Hardware | None:
     if not parts or (len(parts) == 1 and parts[0].islower() and parts[0].isalnum() and not _known(parts[0])):
         return None  # the name of a machine, with a typing error perhaps
     for part in parts:
-        if found := _MEMORY.fullmatch(part):
-            memory_gb = float(found[1])
-        elif found := _CORES.fullmatch(part):
-            cores = int(found[1])
+        if match := _MEMORY.fullmatch(part):
+            memory_gb = float(match[1])
+        elif match := _CORES.fullmatch(part):
+            cores = int(match[1])
         else:
             count, size = _COUNT.match(part), _SIZE.search(part)
             bare = _SIZE.sub("", part[count.end() if count else 0 :])
@@ -107,22 +107,22 @@ def _described(text: str) -> Hardware | None:
 
 
 def _gpus(count: int, name: str, size_gb: float) -> tuple[Gpu, ...]:
-    known = _known_gpus().get(_plain(name))
-    if known is None or not 1 <= count <= MAX_GPUS_COUNT:
+    gpu = _known_gpus().get(_plain(name))
+    if gpu is None or not 1 <= count <= MAX_GPUS_COUNT:
         names = [one.name for one in _known_gpus().values()]
-        close = nearest(name, names) if known is None else ""
+        close = nearest(name, names) if gpu is None else ""
         raise InvalidRequest(
             f"'{count} x {name[:80]}' is not a GPU to plan for.{close} 1 to {MAX_GPUS_COUNT} of these are: "
             f"{', '.join(names)}.",
             param="hardware",
         )
-    if size_gb and size_gb not in known.sizes:
+    if size_gb and size_gb not in gpu.sizes:
         raise InvalidRequest(
-            f"An {known.name} has {' or '.join(f'{size:g}' for size in known.sizes)} GB, not {size_gb:g}.",
+            f"An {gpu.name} has {' or '.join(f'{size:g}' for size in gpu.sizes)} GB, not {size_gb:g}.",
             param="hardware",
         )
-    usable = known.sizes[size_gb or next(iter(known.sizes))]
-    return (Gpu(f"NVIDIA {known.name}", int(usable * _GIB), capability=known.capability),) * count
+    usable = gpu.sizes[size_gb or next(iter(gpu.sizes))]
+    return (Gpu(f"NVIDIA {gpu.name}", int(usable * _GIB), capability=gpu.capability),) * count
 
 
 def _hardware(row: Mapping[str, Any]) -> Hardware:

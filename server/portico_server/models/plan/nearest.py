@@ -19,11 +19,13 @@ def nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
 
 def recommended(hardware: Hardware) -> str:
     """A sentence about the model that is recommended for a machine."""
-    accelerated = any(gpu.shared for gpu in hardware.gpus)
-    found = recommend(hardware, accelerated=accelerated)
-    if found is None:
+    is_accelerated = any(gpu.shared for gpu in hardware.gpus)
+    recommendation = recommend(hardware, is_accelerated=is_accelerated)
+    if recommendation is None:
         return "No model of the list fits; SmolLM2-135M, which comes with Portico, needs half a gigabyte."
-    return f"What fits here is {found.name} ({found.size_gb:g} GB): {found.source}."
+    return (
+        f"What fits here is {recommendation.name} ({recommendation.size_gb:g} GB): {recommendation.source}."
+    )
 
 
 def gb(size: int) -> str:

@@ -19,7 +19,7 @@ _NAMES = {b"F32": "float32", b"F16": "float16", b"BF16": "bfloat16"}
 
 def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: bytes) -> ModelWeights:
     """From the ``model_index.json``, the bytes of all weights, and the beginning of the largest file of them."""
-    found = _FORMAT.search(header)
+    match = _FORMAT.search(header)
     return ModelWeights(
         name=name,
         architecture=str(index.get("_class_name", "")),
@@ -28,7 +28,7 @@ def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: byt
         heads=0,
         kv_heads=0,
         cache_per_token=0,
-        dtype=_NAMES.get(found[1], "float8_e4m3fn") if found else "float32",
+        dtype=_NAMES.get(match[1], "float8_e4m3fn") if match else "float32",
         draws=True,
     )
 
@@ -36,8 +36,10 @@ def pipeline_weights(name: str, index: Mapping[str, Any], size: int, header: byt
 def read_pipeline(path: Path, name: str, index: Mapping[str, Any]) -> ModelWeights:
     """The same for a folder. Raises `InvalidRequest`. Blocks."""
     names = (item.relative_to(path).as_posix() for item in path.glob("*/*"))
-    chosen = choose_files((PIPELINE_INDEX, *names), "", path).files
-    files = {path / file: (path / file).stat().st_size for file in chosen if file.endswith(".safetensors")}
+    chosen_files = choose_files((PIPELINE_INDEX, *names), "", path).files
+    files = {
+        path / file: (path / file).stat().st_size for file in chosen_files if file.endswith(".safetensors")
+    }
     with max(files, key=lambda item: files[item]).open("rb") as file:
         header = file.read(HEADER_BYTES)
     return pipeline_weights(name, index, sum(files.values()), header)

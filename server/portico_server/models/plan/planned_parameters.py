@@ -26,14 +26,16 @@ def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engi
     if not isinstance(model, ModelWeights):
         return spec
     servers = {engine.name: engine.gpu_traits}
-    made = plan_model(model, hardware, spec.parameters, name=spec.name, engine=engine.name, servers=servers)
-    if not made.fits:
+    plan_outcome = plan_model(
+        model, hardware, spec.parameters, name=spec.name, engine=engine.name, servers=servers
+    )
+    if not plan_outcome.fits:
         raise InvalidRequest(
-            f"'{spec.name}' does not fit {made.hardware}. {made.reasons[-1]} {made.nearest}",
+            f"'{spec.name}' does not fit {plan_outcome.hardware}. {plan_outcome.reasons[-1]} {plan_outcome.nearest}",
             code="does_not_fit",
             param="source",
         )
-    return replace(spec, parameters={**made.parameters, **spec.parameters})
+    return replace(spec, parameters={**plan_outcome.parameters, **spec.parameters})
 
 
 def gpu_engine(spec: ModelSpec, path: Path, hardware: Hardware, engines: Sequence[PlansGpus]) -> str:

@@ -83,21 +83,27 @@ class Planner:
         """The plan for a model whose headers are known. Blocks. An engine refuses parameters that it does not have."""
         if isinstance(model, Gguf):
             self._choose(spec, path).describe(spec, None)
-            loaded = CompanionFiles()
+            companion_files = CompanionFiles()
             if path is not None:
-                loaded = llamacpp.find_companions(spec.name, spec.parameters, path, model)
+                companion_files = llamacpp.find_companions(spec.name, spec.parameters, path, model)
             return plan_model(
-                model, machine, spec.parameters, name=spec.name, budget=budget, beside=loaded, servers={}
+                model,
+                machine,
+                spec.parameters,
+                name=spec.name,
+                budget=budget,
+                beside=companion_files,
+                servers={},
             )
         engines = {engine.name: engine for engine in self._gpu_engines()}
         fitting = {name: engine for name, engine in engines.items() if takes(engine, spec, path)}
         if spec.engine == "auto" and fitting:
             engines = fitting
         elif spec.engine in (*engines, "auto"):
-            wanted = next(iter(engines)) if needs_gpu_server(model, machine) else "transformers"
-            chosen = wanted if spec.engine == "auto" else spec.engine
-            self._choose(replace(spec, engine=chosen), path).describe(spec, None)
-        made = plan_model(
+            usual_engine = next(iter(engines)) if needs_gpu_server(model, machine) else "transformers"
+            engine_name = usual_engine if spec.engine == "auto" else spec.engine
+            self._choose(replace(spec, engine=engine_name), path).describe(spec, None)
+        plan_outcome = plan_model(
             model,
             machine,
             spec.parameters,
@@ -106,5 +112,5 @@ class Planner:
             engine=spec.engine,
             servers={name: engine.gpu_traits for name, engine in engines.items()},
         )
-        self._choose(replace(spec, engine=made.engine), path).describe(spec, None)
-        return made
+        self._choose(replace(spec, engine=plan_outcome.engine), path).describe(spec, None)
+        return plan_outcome

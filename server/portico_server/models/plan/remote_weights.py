@@ -22,28 +22,32 @@ READ_STEPS_BYTES = (1 * MB_BYTES, 8 * MB_BYTES, 32 * MB_BYTES, 96 * MB_BYTES)
 
 async def read_remote_weights(source: ModelSource, name: str, settings: Settings) -> Gguf | ModelWeights:
     """What a repository's model says about itself. Raises as a fetch does."""
-    async with list_repository(source, settings.models / source.folder, settings) as found:
-        size = sum(item.size for item in found.expected.values())
-        path = found.choice.path
+    async with list_repository(source, settings.models / source.folder, settings) as listed_file:
+        size = sum(item.size for item in listed_file.expected.values())
+        path = listed_file.choice.path
         if path.endswith(".gguf"):
-            whole = found.listing.files[path].size
-            return replace(await _header(found, path, whole), file_size=size)
-        weights = {file: item.size for file, item in found.expected.items() if file.endswith(".safetensors")}
-        if PIPELINE_INDEX in found.expected:
-            index = parse_config(await get_range(found.remote(PIPELINE_INDEX), 0, MAX_CONFIG_BYTES + 1), name)
+            file_bytes = listed_file.listing.files[path].size
+            return replace(await _header(listed_file, path, file_bytes), file_size=size)
+        weights = {
+            file: item.size for file, item in listed_file.expected.items() if file.endswith(".safetensors")
+        }
+        if PIPELINE_INDEX in listed_file.expected:
+            index = parse_config(
+                await get_range(listed_file.remote(PIPELINE_INDEX), 0, MAX_CONFIG_BYTES + 1), name
+            )
             largest = max(weights, key=lambda file: weights[file])
-            header = await get_range(found.remote(largest), 0, HEADER_BYTES)
+            header = await get_range(listed_file.remote(largest), 0, HEADER_BYTES)
             return pipeline_weights(name, index, sum(weights.values()), header)
-        if "config.json" not in found.listing.files:
+        if "config.json" not in listed_file.listing.files:
             raise InvalidRequest(f"'{source}' has no config.json beside its weights.", param="source")
-        data = await get_range(found.remote("config.json"), 0, MAX_CONFIG_BYTES + 1)
+        data = await get_range(listed_file.remote("config.json"), 0, MAX_CONFIG_BYTES + 1)
         return weights_from_config(name, parse_config(data, name), sum(weights.values()))
 
 
-async def _header(found: ListedFile, path: str, size: int) -> Gguf:
+async def _header(listed_file: ListedFile, path: str, size: int) -> Gguf:
     data = b""
     for step in READ_STEPS_BYTES:
-        data += await get_range(found.remote(path), len(data), step)
+        data += await get_range(listed_file.remote(path), len(data), step)
         try:
             return read_header(data, Path(path), size)
         except InvalidRequest as error:

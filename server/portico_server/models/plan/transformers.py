@@ -74,8 +74,8 @@ def plan_transformers(
     gpu = hardware.gpus[0] if hardware.gpus and parameters.get("device") != "cpu" else None
     share = int(hardware.memory_bytes * MEMORY_SHARE) if budget is None else budget
     available = share if gpu is None else gpu.memory_bytes
-    trained = model.context_length or 2_048
-    context = parameters.get("context_length") or trained
+    trained_tokens = model.context_length or 2_048
+    context = parameters.get("context_length") or trained_tokens
     cache = (
         0
         if model.encoder or model.ranks or model.draws
@@ -85,16 +85,17 @@ def plan_transformers(
 
     def sized(dtype: str) -> TransformersPlan:
         weights = int(model.size * _WIDTHS.get(dtype, wide) / wide)
-        other = PROCESS_BYTES + int(weights * CPU_WORK_SHARE) if gpu is None else GPU_OVERHEAD_BYTES
-        other += min(IMAGE_BYTES, weights) if model.draws else SOUND_BYTES if model.sound else 0
-        kept = cache * _WIDTHS.get(dtype, 2) // 2
+        other_bytes = PROCESS_BYTES + int(weights * CPU_WORK_SHARE) if gpu is None else GPU_OVERHEAD_BYTES
+        other_bytes += min(IMAGE_BYTES, weights) if model.draws else SOUND_BYTES if model.sound else 0
+        cache_bytes = cache * _WIDTHS.get(dtype, 2) // 2
         return TransformersPlan(
-            "cpu" if gpu is None else "gpu", dtype, hardware.cores, context, weights, kept, other, available,
+            "cpu" if gpu is None else "gpu", dtype, hardware.cores, context, weights,
+            cache_bytes, other_bytes, available,
             shared=gpu is not None and gpu.shared, draws=model.draws, sound=bool(model.sound),
         )  # fmt: skip
 
-    if asked := parameters.get("dtype"):
-        return sized(str(asked))
+    if asked_dtype := parameters.get("dtype"):
+        return sized(str(asked_dtype))
     if gpu is not None:
         if model.sound == "speech":
             return sized("float32")  # small, and rounding is heard
@@ -111,7 +112,9 @@ def _width(model: ModelWeights) -> int:
     return _WIDTHS.get(model.dtype, 2)
 
 
-def transformers_reasons(model: ModelWeights, hardware: Hardware, settled: TransformersPlan) -> list[str]:
+def transformers_reasons(
+    model: ModelWeights, hardware: Hardware, transformers_plan: TransformersPlan
+) -> list[str]:
     """Why, a sentence each, without the last one about memory."""
     nvidia = any(not gpu.shared for gpu in hardware.gpus)
     if model.draws:
@@ -125,16 +128,21 @@ def transformers_reasons(model: ModelWeights, hardware: Hardware, settled: Trans
         first = f"Safetensors ({model.architecture}) on transformers, as asked for."
     else:
         first = f"Safetensors ({model.architecture}) without an NVIDIA GPU, which vLLM needs, run on transformers."
-    found = [first]
+    reasons = [first]
     unit = "picture" if model.draws else "call"
-    if settled.device == "gpu":
-        found.append(f"It computes on the {hardware.gpus[0].name} in {settled.dtype}, one {unit} at a time.")
+    if transformers_plan.device == "gpu":
+        reasons.append(
+            f"It computes on the {hardware.gpus[0].name} in {transformers_plan.dtype}, one {unit} at a time."
+        )
     else:
-        threads = f"{settled.threads} thread{'s' if settled.threads > 1 else ''}"
-        found.append(f"It computes on the CPU with {threads} in {settled.dtype}, one {unit} at a time.")
+        threads = f"{transformers_plan.threads} thread{'s' if transformers_plan.threads > 1 else ''}"
+        reasons.append(
+            f"It computes on the CPU with {threads} in {transformers_plan.dtype}, one {unit} at a time."
+        )
     if not (model.encoder or model.ranks or model.draws or model.sound):
-        found.append(
-            f"{settled.context_length:,} tokens of context. A GGUF of the same model on llama.cpp answers several "
+        reasons.append(
+            f"{transformers_plan.context_length:,} tokens of context. A GGUF of the same model on "
+            "llama.cpp answers several "
             "times faster and takes less memory."
         )
-    return found
+    return reasons

@@ -98,9 +98,9 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
 
     Raises `InvalidRequest` if it describes no model.
     """
-    heard = _sound(name, config, size)
-    if heard is not None:
-        return heard
+    model_weights = _sound(name, config, size)
+    if model_weights is not None:
+        return model_weights
     text = config.get("text_config")  # of a model that sees: its language part decides
     inner = {**config, **text} if isinstance(text, Mapping) else config
     layers, heads = (
@@ -117,7 +117,7 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     kv_heads = _number(inner, "num_key_value_heads") or heads
     width = _number(inner, "head_dim") or (hidden // heads if heads else 0)
     context = _number(inner, "max_position_embeddings", "n_positions")
-    for what, number, limit in (
+    for quantity, number, limit in (
         ("layers", layers, MAX_LAYERS),
         ("numbers in a hidden state", hidden, MAX_WIDTH),
         ("heads", max(heads, kv_heads), MAX_WIDTH),
@@ -126,7 +126,7 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     ):
         if number > limit:
             raise InvalidRequest(
-                f"The config.json of '{name}' speaks of {number:,} {what}; no model has more than {limit:,}. It is "
+                f"The config.json of '{name}' speaks of {number:,} {quantity}; no model has more than {limit:,}. It is "
                 "damaged: fetch it again, or correct it.",
                 code="model_file_invalid",
                 param="source",
@@ -135,8 +135,8 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     per_layer = latent + _number(inner, "qk_rope_head_dim") if latent else 2 * kv_heads * width
     full, local, states = _layer_counts(inner, layers)
     wide = 2 * (_number(inner, "num_global_key_value_heads") or kv_heads) * _number(inner, "global_head_dim")
-    quantised = config.get("quantization_config")
-    method = str(quantised.get("quant_method", "")) if isinstance(quantised, Mapping) else ""
+    quantization = config.get("quantization_config")
+    method = str(quantization.get("quant_method", "")) if isinstance(quantization, Mapping) else ""
     kind = str(inner.get("model_type", ""))
     return ModelWeights(
         name=name,
@@ -161,10 +161,10 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
 def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int]:
     """How many layers keep every token, how many a window, and how many a state of fixed size."""
     # The last layers of some models use the cache of earlier ones.
-    own = max(0, layers - _number(config, "num_kv_shared_layers"))
+    own_layers = max(0, layers - _number(config, "num_kv_shared_layers"))
     kinds = config.get("layer_types") or config.get("layers_block_type")
     if isinstance(kinds, list) and kinds:
-        texts = [str(kind) for kind in kinds[:own]]
+        texts = [str(kind) for kind in kinds[:own_layers]]
         local = sum("sliding" in kind or "chunked" in kind for kind in texts)
         full = sum("full" in kind or kind in ("attention", "hybrid") for kind in texts)
         return full, local, len(texts) - full - local
@@ -174,16 +174,16 @@ def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int
     kind = str(config.get("model_type", ""))
     period = _number(config, "attn_layer_period", "full_attention_interval")
     if period or (kind in _EVERY_NTH_FULL and not config.get("sliding_window")):
-        full = own // (period or _EVERY_NTH_FULL.get(kind, 1))
-        return full, 0, own - full
+        full = own_layers // (period or _EVERY_NTH_FULL.get(kind, 1))
+        return full, 0, own_layers - full
     if not _number(config, "sliding_window") or config.get("use_sliding_window") is False:
-        return own, 0, 0
-    every = _number(config, "sliding_window_pattern", "_sliding_window_pattern") or _EVERY_NTH_FULL.get(
+        return own_layers, 0, 0
+    interval = _number(config, "sliding_window_pattern", "_sliding_window_pattern") or _EVERY_NTH_FULL.get(
         kind, 0
     )
-    if every > 1:
-        return own // every, own - own // every, 0
-    return (0, own, 0) if kind in _WINDOW_ALONE else (own, 0, 0)
+    if interval > 1:
+        return own_layers // interval, own_layers - own_layers // interval, 0
+    return (0, own_layers, 0) if kind in _WINDOW_ALONE else (own_layers, 0, 0)
 
 
 def _state_bytes(config: Mapping[str, Any]) -> int:
@@ -191,8 +191,8 @@ def _state_bytes(config: Mapping[str, Any]) -> int:
     heads = _number(config, "linear_num_value_heads")
     if heads:
         value, key = _number(config, "linear_value_head_dim"), _number(config, "linear_key_head_dim")
-        mixed = 2 * _number(config, "linear_num_key_heads") * key + heads * value
-        return heads * value * key * 4 + mixed * (_number(config, "linear_conv_kernel_dim") or 4) * 2
+        mixed_width = 2 * _number(config, "linear_num_key_heads") * key + heads * value
+        return heads * value * key * 4 + mixed_width * (_number(config, "linear_conv_kernel_dim") or 4) * 2
     inner = _number(config, "mamba_n_heads", "mamba_num_heads") * _number(
         config, "mamba_d_head", "mamba_head_dim"
     )

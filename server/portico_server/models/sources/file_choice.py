@@ -40,29 +40,31 @@ class FileChoice:
     files: tuple[str, ...]
 
 
-def choose_files(names: Iterable[str], wanted: str, source: object) -> FileChoice:
-    """Pick a model from file names: ``wanted``, else the parts of one that draws, else the preferred GGUF, else all
-    of the safetensors.
+def choose_files(names: Iterable[str], wanted_file: str, source: object) -> FileChoice:
+    """Pick a model from file names: ``wanted_file``, else the parts of one that draws, else the preferred
+    GGUF, else all of the safetensors.
 
     Raises `NotFound` with the nearest names, or `InvalidRequest` when nothing there can be opened.
     """
-    known = sorted(name for name in names if _relative(name))
-    if wanted:
-        if wanted not in known:
-            hint = nearest(wanted, known) or _some(known)
-            raise NotFound(f"'{source}': there is no file '{wanted}' there.{hint}", param="source")
-        return FileChoice(wanted, _shards(wanted, known, source))
-    if PIPELINE_INDEX in known:
-        return FileChoice(".", _parts(known, source))
-    models = [name for name in known if _is_model(name)]
+    known_files = sorted(name for name in names if _relative(name))
+    if wanted_file:
+        if wanted_file not in known_files:
+            hint = nearest(wanted_file, known_files) or _some(known_files)
+            raise NotFound(f"'{source}': there is no file '{wanted_file}' there.{hint}", param="source")
+        return FileChoice(wanted_file, _shards(wanted_file, known_files, source))
+    if PIPELINE_INDEX in known_files:
+        return FileChoice(".", _parts(known_files, source))
+    models = [name for name in known_files if _is_model(name)]
     if models:
         best = min(models, key=lambda name: (_rank(name), name))
-        return FileChoice(best, _shards(best, known, source))
-    weights = [name for name in known if name.endswith(".safetensors") and "/" not in name]
+        return FileChoice(best, _shards(best, known_files, source))
+    weights = [name for name in known_files if name.endswith(".safetensors") and "/" not in name]
     if weights:
-        return FileChoice(".", _folder(known, weights))
-    pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in known)
-    reason = " Its pickled weights can run code when they are opened, so they never are." if pickled else ""
+        return FileChoice(".", _folder(known_files, weights))
+    is_pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in known_files)
+    reason = (
+        " Its pickled weights can run code when they are opened, so they never are." if is_pickled else ""
+    )
     raise InvalidRequest(
         f"'{source}' holds neither a GGUF nor a safetensors model.{reason} "
         "Look for a repository of the same model whose name ends in '-GGUF'.",
@@ -82,13 +84,14 @@ def _is_model(name: str) -> bool:
 
 
 def _rank(name: str) -> int:
-    found = {item.upper() for item in _QUANTISATION.findall(name.removesuffix(".gguf"))}
+    quantisations = {item.upper() for item in _QUANTISATION.findall(name.removesuffix(".gguf"))}
     return min(
-        (QUANTISATIONS.index(item) for item in found if item in QUANTISATIONS), default=len(QUANTISATIONS)
+        (QUANTISATIONS.index(item) for item in quantisations if item in QUANTISATIONS),
+        default=len(QUANTISATIONS),
     )
 
 
-def _shards(name: str, known: list[str], source: object) -> tuple[str, ...]:
+def _shards(name: str, known_files: list[str], source: object) -> tuple[str, ...]:
     shard = SHARD.match(name)
     if shard is None:
         return (name,)
@@ -96,7 +99,7 @@ def _shards(name: str, known: list[str], source: object) -> tuple[str, ...]:
         f"{shard['stem']}-{number:05d}-of-{shard['count']}{name[-5:]}"
         for number in range(1, int(shard["count"]) + 1)
     )
-    missing = [part for part in parts if part not in known]
+    missing = [part for part in parts if part not in known_files]
     if missing:
         raise NotFound(
             f"'{source}' is split into {len(parts)} files, but '{missing[0]}' is not there.", param="source"
@@ -104,48 +107,48 @@ def _shards(name: str, known: list[str], source: object) -> tuple[str, ...]:
     return parts
 
 
-def _folder(known: list[str], weights: list[str]) -> tuple[str, ...]:
+def _folder(known_files: list[str], weights: list[str]) -> tuple[str, ...]:
     # Some repositories carry the same weights a second time in their vendor's own layout.
     plain = [name for name in weights if not name.startswith("consolidated")]
-    rest = [
+    other_files = [
         name
-        for name in known
+        for name in known_files
         if ("/" not in name and name.endswith(_CONFIGURATION) and not name.startswith("consolidated"))
         or _MODULE.match(name)
     ]
-    return tuple(sorted({*(plain or weights), *rest}))
+    return tuple(sorted({*(plain or weights), *other_files}))
 
 
-def _parts(known: list[str], source: object) -> tuple[str, ...]:
+def _parts(known_files: list[str], source: object) -> tuple[str, ...]:
     """The parts of a model, without what the same weights are in other formats and under other names."""
     folders: dict[str, list[str]] = {}
-    for name in known:
+    for name in known_files:
         folder, slash, file = name.partition("/")
         if slash and "/" not in file:
             folders.setdefault(folder, []).append(file)
-    kept = [PIPELINE_INDEX]
+    kept_files = [PIPELINE_INDEX]
     for folder, files in folders.items():
         if not any(file.endswith(".json") for file in files):
             continue  # pictures for the page of the model
-        kept += [f"{folder}/{file}" for file in files if file.endswith(_CONFIGURATION)]
-        kept += [f"{folder}/{file}" for file in _one_variant(files)]
-    if not any(name.endswith(".safetensors") for name in kept):
+        kept_files += [f"{folder}/{file}" for file in files if file.endswith(_CONFIGURATION)]
+        kept_files += [f"{folder}/{file}" for file in _one_variant(files)]
+    if not any(name.endswith(".safetensors") for name in kept_files):
         raise InvalidRequest(
             f"'{source}' holds a model in parts, but none of its weights are safetensors. Pickled weights can run code "
             "when they are opened, so they never are. Look for another repository of the same model.",
             code="model_file_invalid",
             param="source",
         )
-    return tuple(sorted(kept))
+    return tuple(sorted(kept_files))
 
 
 def _one_variant(files: list[str]) -> list[str]:
-    found = [(file, match) for file in files if (match := _PLAIN.fullmatch(file)) is not None]
+    variant_matches = [(file, match) for file in files if (match := _PLAIN.fullmatch(file)) is not None]
     for variant in _VARIANTS:
-        chosen = [file for file, match in found if (match["variant"] or "") == variant]
-        if chosen:
-            return chosen
-    return [file for file, _match in found]
+        variant_files = [file for file, match in variant_matches if (match["variant"] or "") == variant]
+        if variant_files:
+            return variant_files
+    return [file for file, _match in variant_matches]
 
 
 def _relative(name: str) -> bool:
@@ -160,6 +163,6 @@ def _relative(name: str) -> bool:
     )
 
 
-def _some(known: list[str]) -> str:
-    models = [name for name in known if name.endswith((".gguf", ".safetensors"))]
+def _some(known_files: list[str]) -> str:
+    models = [name for name in known_files if name.endswith((".gguf", ".safetensors"))]
     return f" There are {', '.join(models[:5])}." if models else ""

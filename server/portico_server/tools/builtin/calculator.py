@@ -28,11 +28,11 @@ def tool(light: LightSandbox) -> Tool:
                 f"'{expression}' cannot be calculated: numbers, operators and functions of math were expected.",
                 is_error=True,
             )
-        done = await light.run(f"{_MATH}\n({expression}\n)")
-        if done.error is not None or done.value is None:
-            reason = (done.error or "it has no value").rpartition("\n")[2]
+        evaluated_code = await light.run(f"{_MATH}\n({expression}\n)")
+        if evaluated_code.error is not None or evaluated_code.value is None:
+            reason = (evaluated_code.error or "it has no value").rpartition("\n")[2]
             return ToolResult(f"'{expression}' cannot be calculated: {reason}.", is_error=True)
-        return ToolResult(done.value, {"value": done.value})
+        return ToolResult(evaluated_code.value, {"value": evaluated_code.value})
 
     return Tool(
         name="calculator",

@@ -41,8 +41,8 @@ def tool(
         folders = await skills.folders(arguments.get("skills") or (), context.caller)
         cell = Cell(code, files, folders)
         session = arguments.get("session")
-        outcome, made = await containers.run(session, cell, context)
-        return _result(outcome, session, made)
+        outcome, new_artifacts = await containers.run(session, cell, context)
+        return _result(outcome, session, new_artifacts)
 
     return Tool(
         name="code_interpreter",
@@ -127,11 +127,11 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 
 
 async def brought(
-    given: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
+    file_items: Sequence[Mapping[str, Any]], artifacts: ArtifactStore, context: Context
 ) -> dict[str, bytes]:
     """Name to content. Raises `InvalidRequest` that names the file, `NotFound` for an artifact."""
     files: dict[str, bytes] = {}
-    for number, item in enumerate(given):
+    for number, item in enumerate(file_items):
         where = f"arguments.files[{number}]"
         if not re.match(_NAME, item["name"]):
             raise InvalidRequest(f"'{item['name'][:80]}' is not a plain file name.", param=f"{where}.name")
@@ -156,17 +156,17 @@ async def brought(
     return files
 
 
-def _result(outcome: CellOutcome, session: str | None, kept: tuple[Artifact, ...]) -> ToolResult:
+def _result(outcome: CellOutcome, session: str | None, artifacts: tuple[Artifact, ...]) -> ToolResult:
     parts = [outcome.output.rstrip("\n"), outcome.value or "", outcome.error or "", *outcome.notes]
-    parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in kept]
+    parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in artifacts]
     text = "\n".join(part for part in parts if part)
-    structured = {
+    structured_content = {
         "output": outcome.output,
         "value": outcome.value,
         "error": outcome.error,
         "notes": list(outcome.notes),
         "session": session,
-        "artifacts": [asdict(item) for item in kept],
+        "artifacts": [asdict(item) for item in artifacts],
     }
     text = text or "Done. Nothing was printed and the last line has no value."
-    return ToolResult(text, structured, is_error=outcome.error is not None, artifacts=kept)
+    return ToolResult(text, structured_content, is_error=outcome.error is not None, artifacts=artifacts)

@@ -62,8 +62,10 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
         name, data = await files.read(file_id, context.caller, limit=BYTES, param=at)
         return attach(field, name.rpartition("/")[2], data, at)
 
-    async def bytes_of(one: GeneratedImage) -> bytes:
-        return one.data or await fetching.read_whole(fetcher, one.url, limit=BYTES, seconds=FETCH_TIMEOUT_S)
+    async def bytes_of(generated_image: GeneratedImage) -> bytes:
+        return generated_image.data or await fetching.read_whole(
+            fetcher, generated_image.url, limit=BYTES, seconds=FETCH_TIMEOUT_S
+        )
 
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         try:
@@ -83,21 +85,21 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
                 "image_edits" if images else "image",
                 arguments.get("model") or "",
                 context.caller,
-                what="changes pictures" if images else "draws",
+                task_name="changes pictures" if images else "draws",
                 example=EXAMPLE,
                 usual="default-image",
             )
             options = {field: arguments[field] for field in _OPTIONS if arguments.get(field) is not None}
             request = Draw(arguments["prompt"], arguments.get("n") or 1, size, tuple(images), mask, options)
-            drawn = await context.call(name, request)
-            if not isinstance(drawn, GeneratedImages):
+            generated_images = await context.call(name, request)
+            if not isinstance(generated_images, GeneratedImages):
                 raise EngineFailed(f"'{name}' answered something that is not pictures.")
-            made = [await bytes_of(one) for one in drawn.images]
+            image_data = [await bytes_of(generated_image) for generated_image in generated_images.images]
         except PorticoError as error:
             if error.status >= 500:
                 raise
             return ToolResult(error.message, is_error=True)
-        return await _kept(arguments["prompt"], name, drawn, made, artifacts, context)
+        return await _kept(arguments["prompt"], name, generated_images, image_data, artifacts, context)
 
     return Tool(
         name="draw",
@@ -117,30 +119,35 @@ def tool(registry: Registry, artifacts: ArtifactStore, files: PictureFiles, fetc
 async def _kept(
     prompt: str,
     model: str,
-    drawn: GeneratedImages,
+    generated_images: GeneratedImages,
     data: list[bytes],
     artifacts: ArtifactStore,
     context: Context,
 ) -> ToolResult:
     stem = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-")[:40].strip("-") or "picture"
-    made, sizes = [], []
-    for number, one in enumerate(data, 1):
-        known = measure_image(one)
-        kind = known.media_type if known is not None else "application/octet-stream"
-        sizes.append((known.width, known.height) if known is not None else (None, None))
-        made.append(NewArtifact(f"{stem}-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, one))
-    kept = await artifacts.keep(made, context)
-    shown = [
+    new_artifacts, sizes = [], []
+    for number, image in enumerate(data, 1):
+        image_header = measure_image(image)
+        kind = image_header.media_type if image_header is not None else "application/octet-stream"
+        sizes.append((image_header.width, image_header.height) if image_header is not None else (None, None))
+        new_artifacts.append(NewArtifact(f"{stem}-{number}.{media.SUFFIXES.get(kind, 'bin')}", kind, image))
+    kept_artifacts = await artifacts.keep(new_artifacts, context)
+    pictures = [
         {
             **asdict(item),
             "width": width,
             "height": height,
-            **({"revised_prompt": one.revised_prompt} if one.revised_prompt else {}),
+            **({"revised_prompt": generated_image.revised_prompt} if generated_image.revised_prompt else {}),
         }
-        for item, (width, height), one in zip(kept, sizes, drawn.images, strict=True)
+        for item, (width, height), generated_image in zip(
+            kept_artifacts, sizes, generated_images.images, strict=True
+        )
     ]
-    lines = [f"Made {one['name']} ({one['width']} × {one['height']} pixels): {one['link']}" for one in shown]
-    return ToolResult("\n".join(lines), {"model": model, "pictures": shown}, artifacts=kept)
+    lines = [
+        f"Made {picture['name']} ({picture['width']} × {picture['height']} pixels): {picture['link']}"
+        for picture in pictures
+    ]
+    return ToolResult("\n".join(lines), {"model": model, "pictures": pictures}, artifacts=kept_artifacts)
 
 
 _ID: Final = {"type": "string", "minLength": 1, "maxLength": 100}

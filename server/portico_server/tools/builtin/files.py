@@ -81,14 +81,15 @@ def _work(arguments: Mapping[str, Any], folders: Folders) -> ToolResult:
 
 def _listed(path: Path, folders: Folders) -> ToolResult:
     entries = sorted(path.iterdir(), key=lambda entry: entry.name)
-    found = []
+    found_entries = []
     for entry in entries[:_ENTRIES]:
         folder = entry.is_dir()
         size = 0 if folder else entry.lstat().st_size
-        found.append({"path": f"{folders.name(path)}/{entry.name}", "folder": folder, "bytes": size})
+        found_entries.append({"path": f"{folders.name(path)}/{entry.name}", "folder": folder, "bytes": size})
     lines = [
-        f"{item['path']}/" if item["folder"] else f"{item['path']} ({item['bytes']} bytes)" for item in found
+        f"{item['path']}/" if item["folder"] else f"{item['path']} ({item['bytes']} bytes)"
+        for item in found_entries
     ]
     if len(entries) > _ENTRIES:
         lines.append(f"[{len(entries) - _ENTRIES} more]")
-    return ToolResult("\n".join(lines) or "The folder is empty.", {"entries": found})
+    return ToolResult("\n".join(lines) or "The folder is empty.", {"entries": found_entries})

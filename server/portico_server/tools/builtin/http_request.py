@@ -77,19 +77,21 @@ async def _work(arguments: Mapping[str, Any], policy: AddressPolicy) -> ToolResu
         body = json.dumps(arguments["json"]).encode()
         headers.setdefault("Content-Type", "application/json")
     try:
-        got = await fetch(
+        fetched_page = await fetch(
             FetchRequest(arguments["url"], arguments.get("method", "GET"), headers, body), policy
         )
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
-    text = got.text
-    truncated = got.truncated or len(text) > MAX_BODY_CHARS
-    structured = {
-        "url": got.url,
-        "status": got.status,
-        "headers": dict(got.headers),
+    text = fetched_page.text
+    is_truncated = fetched_page.truncated or len(text) > MAX_BODY_CHARS
+    structured_content = {
+        "url": fetched_page.url,
+        "status": fetched_page.status,
+        "headers": dict(fetched_page.headers),
         "text": text[:MAX_BODY_CHARS],
-        "truncated": truncated,
+        "truncated": is_truncated,
     }
-    cut = "\n[cut off here]" if truncated else ""
-    return ToolResult(f"{got.status} {got.url}\n\n{text[:MAX_BODY_CHARS]}{cut}", structured)
+    cut = "\n[cut off here]" if is_truncated else ""
+    return ToolResult(
+        f"{fetched_page.status} {fetched_page.url}\n\n{text[:MAX_BODY_CHARS]}{cut}", structured_content
+    )

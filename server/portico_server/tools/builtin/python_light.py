@@ -28,8 +28,10 @@ def tool(light: LightSandbox) -> Tool:
     """``python_light``: code in the embedded interpreter."""
 
     async def work(arguments: Mapping[str, Any], _context: Context) -> ToolResult:
-        done = await light.run(arguments["code"])
-        return ToolResult(done.text, as_json(done), is_error=done.error is not None)
+        evaluated_code = await light.run(arguments["code"])
+        return ToolResult(
+            evaluated_code.text, as_json(evaluated_code), is_error=evaluated_code.error is not None
+        )
 
     return Tool(
         name="python_light",

@@ -20,10 +20,10 @@ def tool(skills: SkillLibrary) -> Tool:
     async def work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
         ref = arguments.get("skill")
         if ref is None:
-            found = (await skills.list(context.caller))[:MAX_LISTED]
-            lines = [f"- {row.name}: {row.description}" for row in found]
-            listed = [{"name": row.name, "description": row.description} for row in found]
-            return ToolResult("\n".join(lines) or "There are no skills.", {"skills": listed})
+            skill_rows = (await skills.list(context.caller))[:MAX_LISTED]
+            lines = [f"- {row.name}: {row.description}" for row in skill_rows]
+            listed_skills = [{"name": row.name, "description": row.description} for row in skill_rows]
+            return ToolResult("\n".join(lines) or "There are no skills.", {"skills": listed_skills})
         skill, path, data = await skills.read(ref, context.caller, arguments.get("path"))
         files = [at for at, _size, _digest in skill.version.files]
         about = {"skill": skill.name, "version": skill.version.version, "path": path, "files": files}

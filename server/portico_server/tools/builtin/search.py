@@ -43,6 +43,8 @@ def tool(_registry: Registry) -> Tool:
 
 async def _work(arguments: Mapping[str, Any], context: Context) -> ToolResult:
     search = Search(arguments["query"], max_num_results=int(arguments.get("max_num_results", 10)))
-    found = await context.call(f"store/{arguments['store']}", search)
-    assert isinstance(found, SearchResult)
-    return ToolResult(to_text(found.passages) or "Nothing was found.", {"passages": to_json(found.passages)})
+    search_result = await context.call(f"store/{arguments['store']}", search)
+    assert isinstance(search_result, SearchResult)
+    return ToolResult(
+        to_text(search_result.passages) or "Nothing was found.", {"passages": to_json(search_result.passages)}
+    )

@@ -46,23 +46,28 @@ def tool(
             commands=tuple(arguments["commands"]),
             seconds=arguments["timeout_ms"] / 1_000 if "timeout_ms" in arguments else None,
         )
-        outcome, made = await containers.run(arguments.get("session"), cell, context)
-        most = arguments.get("max_output_length")
-        results = [_cut(result, most) for result in outcome.results]
+        outcome, new_artifacts = await containers.run(arguments.get("session"), cell, context)
+        max_chars = arguments.get("max_output_length")
+        results = [_cut(result, max_chars) for result in outcome.results]
         parts = [_as_text(result) for result in results]
         parts += [outcome.error or "", *outcome.notes]
-        parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in made]
-        structured = {
+        parts += [f"Made {item.name} ({item.bytes} bytes): {item.link}" for item in new_artifacts]
+        structured_content = {
             "results": [
-                {"stdout": one.stdout, "stderr": one.stderr, "exit_code": one.exit_code} for one in results
+                {
+                    "stdout": command_result.stdout,
+                    "stderr": command_result.stderr,
+                    "exit_code": command_result.exit_code,
+                }
+                for command_result in results
             ],
             "notes": list(outcome.notes),
-            "artifacts": [asdict(item) for item in made],
+            "artifacts": [asdict(item) for item in new_artifacts],
         }
         text = "\n".join(filter(None, parts))
         if outcome.error is not None and not results:
             return ToolResult(text, is_error=True)
-        return ToolResult(text, structured, artifacts=made)
+        return ToolResult(text, structured_content, artifacts=new_artifacts)
 
     return Tool(
         name="shell",
@@ -138,10 +143,10 @@ def patch_tool(containers: ContainerService) -> Tool:
         if kind == "create_file":
             text = await pools.FILES.run(patch.created, diff)
         else:
-            found, _ = await containers.run(session, Cell("", fetch=path), context)
-            if found.error is not None or not found.products:
-                return _told(found, "", path)
-            before = found.products[0].data.decode("utf-8", "surrogateescape")
+            cell_outcome, _ = await containers.run(session, Cell("", fetch=path), context)
+            if cell_outcome.error is not None or not cell_outcome.products:
+                return _told(cell_outcome, "", path)
+            before = cell_outcome.products[0].data.decode("utf-8", "surrogateescape")
             text = await pools.FILES.run(patch.patched, before, diff)
         data = text.encode("utf-8", "surrogateescape")
         outcome, _ = await containers.run(session, Cell("", {path: data}), context, source="assistant")
@@ -172,12 +177,12 @@ def patch_tool(containers: ContainerService) -> Tool:
     )
 
 
-def _cut(result: CommandResult, most: int | None) -> CommandResult:
+def _cut(result: CommandResult, limit: int | None) -> CommandResult:
     """As much of what a command wrote as was asked for, its errors last."""
-    if most is None:
+    if limit is None:
         return result
-    out = result.stdout[:most]
-    return CommandResult(out, result.stderr[: most - len(out)], result.exit_code)
+    out = result.stdout[:limit]
+    return CommandResult(out, result.stderr[: limit - len(out)], result.exit_code)
 
 
 def _as_text(result: CommandResult) -> str:
@@ -185,21 +190,21 @@ def _as_text(result: CommandResult) -> str:
     return "\n".join(filter(None, (result.stdout.rstrip("\n"), result.stderr.rstrip("\n"), f"[{end}]")))
 
 
-def _told(outcome: CellOutcome, done: str, path: str) -> ToolResult:
+def _told(outcome: CellOutcome, done_text: str, path: str) -> ToolResult:
     if outcome.error is not None:
         missing = "FileNotFoundError" in outcome.error
         reason = f"there is no file '{path}' in the working folder" if missing else outcome.error
         return ToolResult(f"The patch does not apply: {reason}.", is_error=True)
-    return ToolResult(done)
+    return ToolResult(done_text)
 
 
 def _plain(path: str) -> str:
     """A path within the working folder. Raises `InvalidRequest` for any other."""
-    found = path.removeprefix("/work/").removeprefix("./")
-    if not is_path(found):
+    relative_path = path.removeprefix("/work/").removeprefix("./")
+    if not is_path(relative_path):
         raise InvalidRequest(
             f"'{path[:80]}' is not the path of a file in the working folder: relative, without '..'.",
             code="invalid_path",
             param="arguments.path",
         )
-    return found
+    return relative_path

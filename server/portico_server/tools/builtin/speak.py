@@ -38,21 +38,21 @@ def tool(registry: Registry, artifacts: ArtifactStore) -> Tool:
                 "speech",
                 arguments.get("model") or "",
                 context.caller,
-                what="speaks",
+                task_name="speaks",
                 example=EXAMPLE,
             )
-            spoken = await context.call(model, _request(arguments))
+            speech = await context.call(model, _request(arguments))
         except PorticoError as error:
             if error.status >= 500:
                 raise
             return ToolResult(error.message, is_error=True)
-        if not isinstance(spoken, Speech):
+        if not isinstance(speech, Speech):
             raise EngineFailed(f"'{model}' answered something that is not a sound.")
-        kind = spoken.media_type.partition(";")[0].strip()
+        kind = speech.media_type.partition(";")[0].strip()
         ending = _ENDINGS.get(kind) or (mimetypes.guess_extension(kind) or ".bin").removeprefix(".")
-        [kept] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, spoken.audio)], context)
-        text = f"Made {kept.name} ({kept.bytes} bytes): {kept.link}"
-        return ToolResult(text, {"model": model, "artifact": asdict(kept)}, artifacts=(kept,))
+        [artifact] = await artifacts.keep([NewArtifact(f"speech.{ending}", kind, speech.audio)], context)
+        text = f"Made {artifact.name} ({artifact.bytes} bytes): {artifact.link}"
+        return ToolResult(text, {"model": model, "artifact": asdict(artifact)}, artifacts=(artifact,))
 
     return Tool(
         name="speak",

@@ -76,5 +76,5 @@ def schema_tool(folders: Folders) -> Tool:
     )
 
 
-def _opened(folders: Folders, given: str) -> QuerySource:
-    return open_file(folders.find(given))
+def _opened(folders: Folders, path: str) -> QuerySource:
+    return open_file(folders.find(path))

@@ -51,25 +51,25 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
                 "transcription",
                 arguments.get("model") or "",
                 context.caller,
-                what="transcribes",
+                task_name="transcribes",
                 example=EXAMPLE,
             )
-            found = await context.call(model, await _request(arguments, files, context))
+            transcription = await context.call(model, await _request(arguments, files, context))
         except PorticoError as error:
             if error.status >= 500:
                 raise
             return ToolResult(error.message, is_error=True)
-        if not isinstance(found, Transcription):
+        if not isinstance(transcription, Transcription):
             raise EngineFailed(f"'{model}' answered something that is not a transcript.")
-        structured = {
+        structured_content = {
             "model": model,
-            "text": found.text,
-            "language": found.language or None,
-            "duration": found.duration,
-            "segments": _shown(found.segments),
-            "words": _shown(found.words),
+            "text": transcription.text,
+            "language": transcription.language or None,
+            "duration": transcription.duration,
+            "segments": _shown(transcription.segments),
+            "words": _shown(transcription.words),
         }
-        return ToolResult(found.text or "Nothing is said in it.", structured)
+        return ToolResult(transcription.text or "Nothing is said in it.", structured_content)
 
     return Tool(
         name="transcribe",
@@ -119,11 +119,11 @@ def tool(registry: Registry, files: PictureFiles) -> Tool:
 
 def _decoded(url: str) -> tuple[str, bytes]:
     """The name and the bytes of a recording in a data URL. Raises `InvalidRequest`."""
-    found = _DATA_URL.match(url)
+    match = _DATA_URL.match(url)
     try:
-        if found is None:
+        if match is None:
             raise ValueError
-        return f"recording.{found['format']}", base64.b64decode(url[found.end() :], validate=True)
+        return f"recording.{match['format']}", base64.b64decode(url[match.end() :], validate=True)
     except ValueError as error:
         raise InvalidRequest(
             "The recording is not a data URL of a sound in base64: data:audio/wav;base64,….",
@@ -132,16 +132,16 @@ def _decoded(url: str) -> tuple[str, bytes]:
 
 
 def _shown(stretches: Sequence[Stretch]) -> list[dict[str, Any]]:
-    return [asdict(one) for one in stretches]
+    return [asdict(stretch) for stretch in stretches]
 
 
 async def _request(arguments: Mapping[str, Any], files: PictureFiles, context: Context) -> Transcribe:
-    given = arguments["file"]
-    if given.startswith("data:"):
-        name, data = _decoded(given)
+    source = arguments["file"]
+    if source.startswith("data:"):
+        name, data = _decoded(source)
     else:
-        found = _ID.search(given)
-        name, data = await files.read(found[0] if found else given, context.caller, limit=MAX_SOUND_BYTES)
+        match = _ID.search(source)
+        name, data = await files.read(match[0] if match else source, context.caller, limit=MAX_SOUND_BYTES)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return Transcribe(
         Attachment("file", name.rpartition("/")[2], kind, data),

@@ -88,35 +88,43 @@ async def _work(arguments: Mapping[str, Any], policy: AddressPolicy, caller: str
 
     ask = client.FetchRequest(arguments["url"], headers={"Accept": "text/html, text/*;q=0.9, */*;q=0.5"})
     try:
-        got = await client.fetch(ask, policy)
+        fetched_page = await client.fetch(ask, policy)
     except PorticoError as error:
         return ToolResult(error.message, is_error=True)
-    if got.media_type in ("text/html", "application/xhtml+xml"):
-        page = await pools.DOCUMENTS.run_for(caller, readable.read, got.data, got.charset, got.url)
-    elif got.media_type.startswith("text/") or got.media_type in _TEXTS or got.media_type.endswith("+json"):
-        page = readable.ReadablePage("", got.text)
+    if fetched_page.media_type in ("text/html", "application/xhtml+xml"):
+        page = await pools.DOCUMENTS.run_for(
+            caller, readable.read, fetched_page.data, fetched_page.charset, fetched_page.url
+        )
+    elif (
+        fetched_page.media_type.startswith("text/")
+        or fetched_page.media_type in _TEXTS
+        or fetched_page.media_type.endswith("+json")
+    ):
+        page = readable.ReadablePage("", fetched_page.text)
     else:
         return ToolResult(
-            f"{got.url} is {got.media_type}, {len(got.data)} bytes, which cannot be read as text.",
+            f"{fetched_page.url} is {fetched_page.media_type}, {len(fetched_page.data)} bytes, which "
+            "cannot be read as text.",
             is_error=True,
         )
-    if got.status >= 400:
+    if fetched_page.status >= 400:
         return ToolResult(
-            f"{got.url} answered with status {got.status}.\n\n{page.text[:2_000]}", is_error=True
+            f"{fetched_page.url} answered with status {fetched_page.status}.\n\n{page.text[:2_000]}",
+            is_error=True,
         )
     start = int(arguments.get("start", 0))
     part = page.text[start : start + int(arguments.get("max_chars", CHARACTERS))]
     following = start + len(part) if start + len(part) < len(page.text) else None
-    head = f"{page.title}\n{got.url}\n\n" if page.title and not start else f"{got.url}\n\n"
+    head = f"{page.title}\n{fetched_page.url}\n\n" if page.title and not start else f"{fetched_page.url}\n\n"
     tail = f"\n\n[{len(page.text)} characters in all; continue with start={following}]" if following else ""
-    cut = "\n\n[The page was longer than is fetched; its end is missing.]" if got.truncated else ""
+    cut = "\n\n[The page was longer than is fetched; its end is missing.]" if fetched_page.truncated else ""
     return ToolResult(
         head + (part or "There is no text here.") + tail + cut,
         {
-            "url": got.url,
-            "status": got.status,
+            "url": fetched_page.url,
+            "status": fetched_page.status,
             "title": page.title,
-            "media_type": got.media_type,
+            "media_type": fetched_page.media_type,
             "text": part,
             "start": start,
             "next_start": following,

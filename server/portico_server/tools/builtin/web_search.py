@@ -138,33 +138,37 @@ async def _work(
         )
     if provider.header and not choice.key:
         return ToolResult(f"'{choice.provider}' needs the setting 'web_search_key'.", is_error=True)
-    given: dict[str, Any] = {provider.query: query, **(provider.fixed or {})}
+    parameters: dict[str, Any] = {provider.query: query, **(provider.fixed or {})}
     if provider.count:
-        given[provider.count] = count
+        parameters[provider.count] = count
     headers = {provider.header: provider.key_form.format(key=choice.key)} if provider.header else {}
     if provider.posts:
         headers["Content-Type"] = "application/json"
-        ask = FetchRequest(address, "POST", headers, json.dumps(given).encode())
+        ask = FetchRequest(address, "POST", headers, json.dumps(parameters).encode())
     else:
-        ask = FetchRequest(f"{address}{'&' if '?' in address else '?'}{urlencode(given)}", "GET", headers)
-    got = await fetch(ask, policy)
-    if got.status >= 400:
+        ask = FetchRequest(
+            f"{address}{'&' if '?' in address else '?'}{urlencode(parameters)}", "GET", headers
+        )
+    fetched_page = await fetch(ask, policy)
+    if fetched_page.status >= 400:
         return ToolResult(
-            f"The search of '{choice.provider}' answered with status {got.status}: {got.text[:300]}",
+            f"The search of '{choice.provider}' answered with status {fetched_page.status}: {fetched_page.text[:300]}",
             is_error=True,
         )
     read: Callable[..., list[dict[str, str]]] = _from_json if provider.rows else _from_page
-    results = (await pools.DOCUMENTS.run_for(caller, read, provider, got.data, got.url))[:count]
+    results = (await pools.DOCUMENTS.run_for(caller, read, provider, fetched_page.data, fetched_page.url))[
+        :count
+    ]
     lines = [f"[{n}] {row['title']}\n{row['url']}\n{row['text']}" for n, row in enumerate(results, 1)]
     return ToolResult("\n\n".join(lines) or "Nothing was found.", {"results": results})
 
 
 def _from_json(provider: SearchProvider, data: bytes, _url: str) -> list[dict[str, str]]:
     try:
-        found = json.loads(data)
+        document = json.loads(data)
         for key in provider.rows:
-            found = found.get(key) or {}
-        rows = [row for row in found if isinstance(row, dict)]
+            document = document.get(key) or {}
+        rows = [row for row in document if isinstance(row, dict)]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise PorticoError(
             "The search service answered with something that is not its JSON form. For SearXNG, the operator "

@@ -113,9 +113,9 @@ def opened(policy: AddressPolicy, *, keep: bool = False) -> aiohttp.ClientSessio
 
 @asynccontextmanager
 async def answered(
-    session: aiohttp.ClientSession, ask: FetchRequest, policy: AddressPolicy, *, signed: bool = False
+    session: aiohttp.ClientSession, ask: FetchRequest, policy: AddressPolicy, *, is_signed: bool = False
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The answer at the end of the redirects. ``signed``: the first one, to a URL that is sent exactly as it is."""
+    """The answer at the end of the redirects. ``is_signed``: the first one, to a URL that is sent exactly as it is."""
     for name, value in ask.headers.items():
         if is_unsafe(value):
             raise InvalidRequest(
@@ -124,12 +124,12 @@ async def answered(
                 param="headers",
             )
     for _hop in range(policy.redirects + 1):
-        url = checked(ask.url, policy, exact=signed)
+        url = checked(ask.url, policy, exact=is_signed)
         async with session.request(
             ask.method, url, headers=ask.headers, data=ask.body, allow_redirects=False
         ) as response:
             location = response.headers.get("Location")
-            if signed or response.status not in _REDIRECTS or location is None:
+            if is_signed or response.status not in _REDIRECTS or location is None:
                 yield response
                 return
             ask = _redirected(ask, url, location, response.status)
@@ -148,8 +148,8 @@ def _redirected(ask: FetchRequest, url: URL, location: str, status: int) -> Fetc
     if not target.is_absolute() or target.origin() != url.origin():
         headers = {name: value for name, value in headers.items() if name.lower() in _KEPT_ACROSS_ORIGINS}
     if status == 303 or (status in (301, 302) and ask.method == "POST"):
-        dropped = {name: value for name, value in headers.items() if name.lower() != "content-type"}
-        return FetchRequest(str(target), "HEAD" if ask.method == "HEAD" else "GET", dropped)
+        kept_headers = {name: value for name, value in headers.items() if name.lower() != "content-type"}
+        return FetchRequest(str(target), "HEAD" if ask.method == "HEAD" else "GET", kept_headers)
     return replace(ask, url=str(target), headers=headers)
 
 
@@ -189,10 +189,10 @@ async def addresses(text: str, policy: AddressPolicy) -> list[str]:
     """The IP addresses behind a URL, for who connects to them without us. Raises `InvalidRequest`, `FetchFailed`."""
     url = checked(text, policy)
     try:
-        found = await _Checked(policy).resolve(url.host or "", url.port or 0)
+        address_infos = await _Checked(policy).resolve(url.host or "", url.port or 0)
     except OSError as error:
         raise failed(text, error) from error
-    return list(dict.fromkeys(each["host"] for each in found))
+    return list(dict.fromkeys(address_info["host"] for address_info in address_infos))
 
 
 def _is_literal(host: str) -> bool:
@@ -206,7 +206,7 @@ class _Checked(AbstractResolver):
         self._policy = policy
 
     async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        found = [
+        address_infos = [
             ResolveResult(
                 hostname=host,
                 host=address[0],
@@ -217,9 +217,11 @@ class _Checked(AbstractResolver):
             )
             for kind, protocol, address in await pools.resolve(host, port, family)
         ]
-        if not self._policy.trusts(host, port) and not all(is_public(each["host"]) for each in found):
+        if not self._policy.trusts(host, port) and not all(
+            is_public(address_info["host"]) for address_info in address_infos
+        ):
             raise _refused(host)
-        return found
+        return address_infos
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -27,12 +27,12 @@ class OutwardFetcher:
         self._policy = policy
 
     @asynccontextmanager
-    async def session(self, trusted: Collection[str] = ()) -> AsyncIterator[FetchSession]:
+    async def session(self, trusted_hosts: Collection[str] = ()) -> AsyncIterator[FetchSession]:
         from portico_server.tools.fetch import client
 
-        policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted))
-        async with client.opened(policy, keep=True) as opened:
-            yield _OpenedSession(opened, policy)
+        policy = replace(self._policy, hosts=self._policy.hosts | frozenset(trusted_hosts))
+        async with client.opened(policy, keep=True) as client_session:
+            yield _OpenedSession(client_session, policy)
 
     def check(self, url: str, *, secure: bool = False) -> None:
         from portico_server.tools.fetch import client
@@ -58,7 +58,7 @@ class _OpenedSession:
         *,
         seconds: float,
         method: str = "GET",
-        signed: bool = False,
+        is_signed: bool = False,
         body: bytes | None = None,
     ) -> AsyncIterator[FetchedResponse]:
         import aiohttp
@@ -68,7 +68,7 @@ class _OpenedSession:
         ask = client.FetchRequest(url, method, dict(headers or {}), body)
         try:
             async with asyncio.timeout(seconds):
-                async with client.answered(self._session, ask, self._policy, signed=signed) as response:
+                async with client.answered(self._session, ask, self._policy, is_signed=is_signed) as response:
                     yield FetchedResponse(
                         url=str(response.url),
                         status=response.status,

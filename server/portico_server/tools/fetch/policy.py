@@ -55,10 +55,10 @@ class AddressPolicy:
 def is_public(address: str) -> bool:
     """Whether this IP address is one of the public internet, also when it is wrapped in another one."""
     try:
-        given = ip_address(address.partition("%")[0])
+        ip = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    return all(_is_public(each) for each in _unwrapped(given))
+    return all(_is_public(ip_version) for ip_version in _unwrapped(ip))
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -36,9 +36,9 @@ def read(data: bytes, charset: str | None, url: str) -> ReadablePage:
         return ReadablePage("", "")
     title = " ".join((root.findtext(".//title") or "").split())
     base = root.find(".//base")
-    found = _ReadableText(urljoin(url, base.get("href", "")) if base is not None else url)
-    walk(root, found)
-    return ReadablePage(title, found.text())
+    readable_text = _ReadableText(urljoin(url, base.get("href", "")) if base is not None else url)
+    walk(root, readable_text)
+    return ReadablePage(title, readable_text.text())
 
 
 class _ReadableText:

@@ -86,8 +86,8 @@ class _Parts:
         """Whether there are more than `MAX_PARTS` with this piece."""
         outside, quote, text = _TEXTS.sub(r"\1", self._open + piece).partition('"')
         self._count += outside.count("{") + outside.count("[") + outside.count(",")
-        escaped = (len(text) - len(text.rstrip("\\"))) % 2
-        self._open = quote + "\\" * escaped
+        escape_count = (len(text) - len(text.rstrip("\\"))) % 2
+        self._open = quote + "\\" * escape_count
         return self._count > MAX_PARTS
 
 
@@ -121,24 +121,24 @@ class _Decoder(codecs.IncrementalDecoder):
         self._head = self._tail = ""
 
     def decode(self, data: bytes, final: bool = False) -> str:  # type: ignore[override]  # any buffer of bytes
-        kept = []
-        first, *more = self._text.decode(data, final).split("\n")
-        kept.append(self._bounded(first))
-        for line in more:
-            kept.append(self._instead() if self._length > MAX_LINE_CHARS else "\n")
+        kept_lines = []
+        first, *more_lines = self._text.decode(data, final).split("\n")
+        kept_lines.append(self._bounded(first))
+        for line in more_lines:
+            kept_lines.append(self._instead() if self._length > MAX_LINE_CHARS else "\n")
             self._begin()
-            kept.append(self._bounded(line))
-        return "".join(kept)
+            kept_lines.append(self._bounded(line))
+        return "".join(kept_lines)
 
     def _instead(self) -> str:
         """The error in the place of the answer that was dropped, if it was one."""
         answer = _ANSWER.match(self._head)
         last = _LAST_ID.search(self._tail) if answer is not None else None
-        found = (answer and answer[1]) or (last and last[1])
-        if not found:
+        request_id = (answer and answer[1]) or (last and last[1])
+        if not request_id:
             return ""
         error = {"code": _TOO_LARGE_CODE, "message": "The answer is too large."}
-        return json.dumps({"jsonrpc": "2.0", "id": int(found), "error": error}) + "\n"
+        return json.dumps({"jsonrpc": "2.0", "id": int(request_id), "error": error}) + "\n"
 
     def _bounded(self, piece: str) -> str:
         self._head += piece[: MAX_ENVELOPE_CHARS - len(self._head)]
@@ -301,13 +301,13 @@ class ServerConnection:
             ]
             try:
                 clock = asyncio.get_running_loop().time
-                listed = clock()
+                listed_at = clock()
                 while True:
                     await self._wake.wait()
-                    if not await self._stays(listed + RELIST_INTERVAL_S - clock()):
+                    if not await self._stays(listed_at + RELIST_INTERVAL_S - clock()):
                         break
                     self._wake.clear()
-                    listed = clock()
+                    listed_at = clock()
                     self._offer(self, await _tools(client))
             finally:
                 self._client = None
@@ -414,21 +414,21 @@ class ServerConnection:
         async def work(client: Client) -> list[McpResource]:
             if client.server_capabilities.resources is None:
                 return []
-            listed = await _pages(client.list_resources, lambda page: page.resources)
+            resources = await _pages(client.list_resources, lambda page: page.resources)
             try:
                 templates = await _pages(client.list_resource_templates, lambda page: page.resource_templates)
             except MCPError as error:
                 if error.error.code != types.METHOD_NOT_FOUND:
                     raise
                 templates = []  # a server need not have them
-            return [resource_of(one) for one in (*listed, *templates)]
+            return [resource_of(resource) for resource in (*resources, *templates)]
 
         return await self._ask(work)
 
     async def read(self, uri: str) -> list[McpContent]:
         """What stands at an address. Raises `PorticoError`."""
-        found = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
-        return contents_of(found)
+        resource_result = await self._ask(lambda client: client.read_resource(uri, cache_mode="bypass"))
+        return contents_of(resource_result)
 
     async def prompts(self) -> list[McpPrompt]:
         """The prompts of the server, the first `MAX_OFFERED`. Raises `PorticoError`."""
@@ -436,7 +436,9 @@ class ServerConnection:
         async def work(client: Client) -> list[McpPrompt]:
             if client.server_capabilities.prompts is None:
                 return []
-            return [prompt_of(one) for one in await _pages(client.list_prompts, lambda page: page.prompts)]
+            return [
+                prompt_of(prompt) for prompt in await _pages(client.list_prompts, lambda page: page.prompts)
+            ]
 
         return await self._ask(work)
 
@@ -444,10 +446,10 @@ class ServerConnection:
         """A prompt filled in. Raises `PorticoError`."""
         return messages_of(await self._ask(lambda client: client.get_prompt(name, dict(arguments))))
 
-    async def _ask(self, work: Callable[[Client], Awaitable[T]], what: str = "request") -> T:
+    async def _ask(self, work: Callable[[Client], Awaitable[T]], action: str = "request") -> T:
         """Ask the server something. Raises `Conflict` and `InvalidRequest` that say what is wrong with it.
 
-        ``what``: the word for what is asked.
+        ``action``: the word for what is asked.
         """
         try:
             async with asyncio.timeout(RESTART_WAIT_SECONDS):
@@ -459,14 +461,14 @@ class ServerConnection:
                 client = self._client
                 if client is None:  # it ended while others had their turn
                     raise self._trouble(f"is not running: {self.error or 'it is being started again'}")
-                found = await work(client)
+                result = await work(client)
             self.reached_at = time.time()
-            return found
+            return result
         except MCPError as error:
             if error.error.code == types.CONNECTION_CLOSED:
-                self.lost(f"It ended in the middle of a {what}.")
+                self.lost(f"It ended in the middle of a {action}.")
                 raise self._trouble(
-                    f"ended in the middle of the {what}; it is being started again"
+                    f"ended in the middle of the {action}; it is being started again"
                 ) from error
             if error.error.code == _TOO_LARGE_CODE:
                 raise self._trouble(
@@ -476,7 +478,7 @@ class ServerConnection:
             if error.error.code == types.REQUEST_TIMEOUT:
                 raise self._trouble(f"did not answer within {self.spec.timeout:g} s") from error
             raise InvalidRequest(
-                f"The MCP server '{self.spec.name}' refused the {what}: {plain(error.error.message)[:1_000]}",
+                f"The MCP server '{self.spec.name}' refused the {action}: {plain(error.error.message)[:1_000]}",
                 code=_REFUSED,
             ) from error
         except _BROKEN as error:
@@ -500,8 +502,8 @@ class ServerConnection:
                 ) from None
             yield
 
-    def _trouble(self, what: str) -> Conflict:
-        return Conflict(f"The MCP server '{self.spec.name}' {what}.", code=_FAILED)
+    def _trouble(self, problem: str) -> Conflict:
+        return Conflict(f"The MCP server '{self.spec.name}' {problem}.", code=_FAILED)
 
 
 async def _tools(client: Client) -> list[types.Tool]:
@@ -513,22 +515,22 @@ async def _tools(client: Client) -> list[types.Tool]:
 
 async def _pages(ask: Callable[..., Awaitable[Any]], rows: Callable[[Any], Sequence[T]]) -> list[T]:
     """The rows of all pages of a list, the first `MAX_OFFERED`."""
-    found: list[T] = []
+    ts: list[T] = []
     cursor: str | None = None
     for _page in range(_PAGES):
         page = await ask(cursor=cursor, cache_mode="bypass")
-        found += rows(page)
+        ts += rows(page)
         cursor = page.next_cursor
-        if cursor is None or len(found) >= MAX_OFFERED:
+        if cursor is None or len(ts) >= MAX_OFFERED:
             break
-    return found[:MAX_OFFERED]
+    return ts[:MAX_OFFERED]
 
 
 @asynccontextmanager
-async def _watched(transport: Any, ended: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
+async def _watched(transport: Any, on_end: Callable[[], None]) -> AsyncIterator[tuple[Any, Any]]:
     """A transport that says when the other side has closed it."""
     async with transport as (reading, writing):
-        yield _Reading(reading, ended), writing
+        yield _Reading(reading, on_end), writing
 
 
 class _Reading:
@@ -536,9 +538,9 @@ class _Reading:
     the package works on whatever has come at once.
     """
 
-    def __init__(self, stream: Any, ended: Callable[[], None]) -> None:
+    def __init__(self, stream: Any, on_end: Callable[[], None]) -> None:
         self._stream = stream
-        self._ended = ended
+        self._ended = on_end
         self._clock = asyncio.get_running_loop().time
         self._room = RateBucket(MESSAGES_AT_ONCE, MESSAGES_AT_ONCE / MESSAGES_PER_SECOND, self._clock())
 
@@ -574,8 +576,8 @@ class _Reading:
         return self
 
     async def __aexit__(self, *exit: Any) -> bool | None:
-        left: bool | None = await self._stream.__aexit__(*exit)
-        return left
+        has_left: bool | None = await self._stream.__aexit__(*exit)
+        return has_left
 
 
 class _BoundedBody(httpx2.AsyncByteStream):
@@ -624,10 +626,10 @@ async def _bounded(log: Path) -> None:
 
 def cut(log: Path) -> bool:
     """Empty a log that is too long; whether it was."""
-    grown = log.exists() and log.stat().st_size > LOG_BYTES
-    if grown:
+    has_grown = log.exists() and log.stat().st_size > LOG_BYTES
+    if has_grown:
         os.truncate(log, 0)
-    return grown
+    return has_grown
 
 
 def _language() -> dict[str, str]:

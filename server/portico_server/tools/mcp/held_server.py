@@ -36,10 +36,10 @@ class HeldServer:
         runner: Runner,
         log: Path,
         *,
-        configured: bool,
+        is_configured: bool,
     ) -> None:
         self.spec = spec
-        self.configured = configured
+        self.configured = is_configured
         self.log = log
         self.connection: ServerConnection | None = None
         self.task: asyncio.Task[None] | None = None
@@ -68,37 +68,39 @@ class HeldServer:
             raise Conflict(f"The MCP server '{self.spec.name}' is not running.", code="mcp_server_failed")
         return self.connection
 
-    def offer(self, found: Sequence[types.Tool]) -> None:
+    def offer(self, tools: Sequence[types.Tool]) -> None:
         """Put its tools into the registry, and take those out that it no longer has."""
         for name in self.names:
             self._toolbox.remove(name)
         self.names = {}
-        for tool in found:
+        for tool in tools:
             if self.spec.offers(tool.name):
                 self._add(tool)
 
-    def _add(self, found: types.Tool) -> None:
+    def _add(self, found_tool: types.Tool) -> None:
         from portico_server.tools.mcp.translate import name_of, tool_of
 
         spec = self.spec
 
         async def work(call: ToolCall, context: Context) -> ToolResult:
             assert self.connection is not None
-            return await self.connection.call(found.name, call, context)
+            return await self.connection.call(found_tool.name, call, context)
 
         for prefix in dict.fromkeys((spec.prefix, f"{spec.name}_")):
-            name = name_of(prefix, found.name)
-            tool = tool_of(found, name, f"mcp:{spec.name}", spec.timeout + 30, work)
+            name = name_of(prefix, found_tool.name)
+            tool = tool_of(found_tool, name, f"mcp:{spec.name}", spec.timeout + 30, work)
             if tool is None:
-                logger.warning("the tool %s of the MCP server %s has no valid schema", found.name, spec.name)
+                logger.warning(
+                    "the tool %s of the MCP server %s has no valid schema", found_tool.name, spec.name
+                )
                 return
             try:
                 self._toolbox.add(tool, spec.approval)
             except Conflict:
                 continue  # somebody else has the plain name: the server's own goes before it
-            self.names[name] = found.name
+            self.names[name] = found_tool.name
             return
-        logger.warning("the name of the tool %s of the MCP server %s is taken", found.name, spec.name)
+        logger.warning("the name of the tool %s of the MCP server %s is taken", found_tool.name, spec.name)
 
 
 def _connection_class() -> type[ServerConnection]:

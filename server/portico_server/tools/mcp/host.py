@@ -50,35 +50,35 @@ class McpHost:
         self._begun = asyncio.Event()
         """Set once all servers of the start are being started."""
 
-    async def start(self, configured: Iterable[ServerSpec]) -> None:
+    async def start(self, server_specs: Iterable[ServerSpec]) -> None:
         """Read what there is to hold. Nothing is started before `run`."""
         for row in await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE):
-            self._held[row.name] = self._new(parse(row.spec), configured=False)
-        for spec in configured:
-            self._held[spec.name] = self._new(spec, configured=True)
+            self._held[row.name] = self._new(parse(row.spec), is_configured=False)
+        for spec in server_specs:
+            self._held[spec.name] = self._new(spec, is_configured=True)
 
     async def refresh(self) -> None:
         """Take over what other daemons on the same database added or removed."""
-        before = {name: held for name, held in self._held.items() if not held.configured}
-        found = await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE)
-        listed = {row.name: parse(row.spec) for row in found}
-        for name, held in before.items():
-            if listed.get(name) != held.spec and self._held.get(name) is held:
+        before = {name: held_server for name, held_server in self._held.items() if not held_server.configured}
+        spec_rows = await self._database.read(rows.list_specs, rows.MCP_SERVERS_TABLE)
+        server_specs = {row.name: parse(row.spec) for row in spec_rows}
+        for name, server in before.items():
+            if server_specs.get(name) != server.spec and self._held.get(name) is server:
                 del self._held[name]
-                await self._end(held)
-                held.offer(())
-        for name, spec in listed.items():
+                await self._end(server)
+                server.offer(())
+        for name, spec in server_specs.items():
             if name not in self._held:
-                held = self._held[name] = self._new(spec, configured=False)
+                server = self._held[name] = self._new(spec, is_configured=False)
                 if self._open:
-                    await held.begin()
+                    await server.begin()
 
     async def run(self) -> None:
         """Hold all servers until cancelled, then end them."""
         self._open = True
         try:
-            for held in tuple(self._held.values()):
-                await held.begin()
+            for server in tuple(self._held.values()):
+                await server.begin()
             self._begun.set()
             await asyncio.get_running_loop().create_future()
         finally:
@@ -94,24 +94,24 @@ class McpHost:
         if not key.startswith("tool/") or not self._held:
             return
         await self._begun.wait()
-        for held in tuple(self._held.values()):
-            await held.tried()
+        for server in tuple(self._held.values()):
+            await server.tried()
 
     async def add(self, spec: ServerSpec, owner: str | None) -> McpServer:
         """Hold a server from now on, and wait until its first start has gone well or not."""
         if spec.name in self._held:
             raise Conflict(f"There is an MCP server '{spec.name}' already; remove it first.", param="name")
-        held = self._held[spec.name] = self._new(spec, configured=False)
+        server = self._held[spec.name] = self._new(spec, is_configured=False)
         await self._database.write(rows.put_spec, rows.MCP_SERVERS_TABLE, spec.name, owner, spec.to_json())
         if self._open:
-            await held.begin()
-            await held.tried()
-        return _info(held)
+            await server.begin()
+            await server.tried()
+        return _info(server)
 
     def spec(self, name: str) -> ServerSpec | None:
         """What was said of a server."""
-        held = self._held.get(name)
-        return held.spec if held is not None else None
+        server = self._held.get(name)
+        return server.spec if server is not None else None
 
     async def put(self, spec: ServerSpec) -> None:
         """Hold a server for the daemon, in the place of the one of this name."""
@@ -122,30 +122,30 @@ class McpHost:
 
     async def remove(self, name: str) -> None:
         """End a server and forget it."""
-        held = self._find(name)
-        if held.configured:
+        server = self._find(name)
+        if server.configured:
             raise Conflict(
                 f"'{name}' stands in the configuration file; take it out there and start the daemon again."
             )
         del self._held[name]
         await self._database.write(rows.remove_spec, rows.MCP_SERVERS_TABLE, name)
-        await self._end(held)
-        held.offer(())
+        await self._end(server)
+        server.offer(())
 
     async def restart(self, name: str) -> McpServer:
         """Begin a new life of a server at once, whatever it is doing."""
-        held = self._find(name)
-        if held.connection is not None:
-            held.connection.restart()
-        return _info(held)
+        server = self._find(name)
+        if server.connection is not None:
+            server.connection.restart()
+        return _info(server)
 
     def every(self) -> list[McpServer]:
         """All of them, by name."""
-        return [_info(held) for _name, held in sorted(self._held.items())]
+        return [_info(server) for _name, server in sorted(self._held.items())]
 
     def addresses(self) -> dict[str, str]:
         """The URLs of all of them, by their names; empty for those that are commands."""
-        return {name: held.spec.url for name, held in self._held.items()}
+        return {name: server.spec.url for name, server in self._held.items()}
 
     def get(self, name: str) -> McpServer:
         """One of them. Raises `NotFound`."""
@@ -171,34 +171,36 @@ class McpHost:
         """A prompt of a server, filled in. Raises `PorticoError`."""
         return await self._find(name).connected().prompt(prompt, arguments)
 
-    def _new(self, spec: ServerSpec, *, configured: bool) -> HeldServer:
+    def _new(self, spec: ServerSpec, *, is_configured: bool) -> HeldServer:
         log = self._logs / f"mcp-{spec.name}.log"
-        return HeldServer(spec, self._toolbox, self._artifacts, self._runner, log, configured=configured)
+        return HeldServer(
+            spec, self._toolbox, self._artifacts, self._runner, log, is_configured=is_configured
+        )
 
     def _find(self, name: str) -> HeldServer:
-        held = self._held.get(name)
-        if held is None:
+        server = self._held.get(name)
+        if server is None:
             raise NotFound(
                 f"There is no MCP server '{name}' here.{nearest(name, self._held)}",
                 code="mcp_server_not_found",
             )
-        return held
+        return server
 
     async def _end(self, *ending: HeldServer) -> None:
-        tasks = [held.task for held in ending if held.task is not None]
-        for held in ending:
-            if held.connection is not None:
-                held.connection.stop()
+        tasks = [server.task for server in ending if server.task is not None]
+        for held_server in ending:
+            if held_server.connection is not None:
+                held_server.connection.stop()
         if tasks:
-            _done, late = await asyncio.wait(tasks, timeout=SHUTDOWN_TIMEOUT_S)
+            _tasks, late = await asyncio.wait(tasks, timeout=SHUTDOWN_TIMEOUT_S)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=SHUTDOWN_TIMEOUT_S)
 
 
-def _info(held: HeldServer) -> McpServer:
-    spec, connection = held.spec, held.connection
+def _info(server: HeldServer) -> McpServer:
+    spec, connection = server.spec, server.connection
     return McpServer(
         name=spec.name,
         command=spec.command,
@@ -207,9 +209,9 @@ def _info(held: HeldServer) -> McpServer:
         headers=tuple(sorted(spec.headers)),
         state="stopped" if connection is None else connection.state,
         error=None if connection is None else connection.error,
-        tools=tuple(sorted(held.names)),
+        tools=tuple(sorted(server.names)),
         restarts=0 if connection is None else connection.restarts,
-        configured=held.configured,
+        configured=server.configured,
         card=McpCard() if connection is None else connection.card,
         reached_at=None if connection is None else connection.reached_at,
     )

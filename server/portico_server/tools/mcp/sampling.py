@@ -59,8 +59,8 @@ class KeyTurns:
     async def turn(self, key: str) -> AsyncIterator[None]:
         """Around a request of a key."""
         # What the server asks may come back to it: that is let in before those who wait for the end of it.
-        mine = key == self.key and (self._asking or not self._queue)
-        if self._inside and not mine:
+        is_own_turn = key == self.key and (self._asking or not self._queue)
+        if self._inside and not is_own_turn:
             let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._queue.append((key, let_in))
             try:
@@ -93,10 +93,10 @@ class KeyTurns:
         self._inside -= 1
         if self._inside:
             return
-        waiting = [one for one in self._queue if not one[1].done()]
-        self.key = waiting[0][0] if waiting else ""
-        self._queue = deque(one for one in waiting if one[0] != self.key)
-        for key, let_in in waiting:
+        waiting_turns = [waiting_turn for waiting_turn in self._queue if not waiting_turn[1].done()]
+        self.key = waiting_turns[0][0] if waiting_turns else ""
+        self._queue = deque(waiting_turn for waiting_turn in waiting_turns if waiting_turn[0] != self.key)
+        for key, let_in in waiting_turns:
             if key == self.key:
                 self._inside += 1
                 let_in.set_result(None)
@@ -107,14 +107,14 @@ class Sampler:
     key whose request the server works on.
     """
 
-    def __init__(self, server: str, allowed: SamplingSpec, runner: Runner) -> None:
+    def __init__(self, server: str, sampling_spec: SamplingSpec, runner: Runner) -> None:
         self._server = server
-        self._allowed = allowed
+        self._allowed = sampling_spec
         self._runner = runner
-        model = allowed.model
+        model = sampling_spec.model
         self._caller = Principal(f"mcp:{server}", frozenset({"chat", f"apps:{model}:call"}))
         self._turns = KeyTurns()
-        self._calls = RateBucket(allowed.calls, HOUR_S, asyncio.get_running_loop().time())
+        self._calls = RateBucket(sampling_spec.calls, HOUR_S, asyncio.get_running_loop().time())
 
     def turn(self, key: str) -> AbstractAsyncContextManager[None]:
         """Around a request to the server for a key, whose turn it has to be."""
@@ -150,13 +150,13 @@ def chat_of(params: types.CreateMessageRequestParams, most: int) -> Chat:
     """A request for a message as a chat, for an answer of at most ``most`` tokens. Raises `InvalidRequest` for one that
     is larger than a client's may be.
     """
-    for given, limit, noun in (
+    for items, limit, noun in (
         (params.messages, MAX_MESSAGES, "messages"),
         (params.tools, MAX_TOOLS, "tools"),
         (params.stop_sequences, MAX_STOP_SEQUENCES, "stop sequences"),
     ):
-        if given is not None and len(given) > limit:
-            raise InvalidRequest(f"The request has {len(given):,} {noun}; at most {limit:,} are taken.")
+        if items is not None and len(items) > limit:
+            raise InvalidRequest(f"The request has {len(items):,} {noun}; at most {limit:,} are taken.")
     messages: list[Message] = []
     if params.system_prompt:
         messages.append({"role": "system", "content": params.system_prompt})
@@ -229,16 +229,16 @@ def _call(block: types.ToolUseContent) -> dict[str, Any]:
 
 
 def _function(tool: types.Tool) -> dict[str, Any]:
-    described = {"description": tool.description} if tool.description else {}
+    description_field = {"description": tool.description} if tool.description else {}
     return {
         "type": "function",
-        "function": {"name": tool.name, **described, "parameters": dict(tool.input_schema)},
+        "function": {"name": tool.name, **description_field, "parameters": dict(tool.input_schema)},
     }
 
 
 def _object(arguments: str) -> dict[str, Any]:
     try:
-        found = json.loads(arguments or "{}")
+        document = json.loads(arguments or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

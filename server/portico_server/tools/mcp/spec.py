@@ -47,10 +47,12 @@ class ServerSpec(ToolEntry):
 
 def parse(item: Mapping[str, Any], at: str = "mcp") -> ServerSpec:
     """A spec from JSON or YAML. Raises `InvalidRequest` that names the field under ``at``."""
-    known = [each.name for each in fields(ServerSpec)]
+    known_fields = [field.name for field in fields(ServerSpec)]
     for key in item:
-        if key not in known:
-            raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), known)}", param=f"{at}.{key}")
+        if key not in known_fields:
+            raise InvalidRequest(
+                f"{at} has no field '{key}'.{nearest(str(key), known_fields)}", param=f"{at}.{key}"
+            )
     name = item.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise InvalidRequest(
@@ -102,21 +104,21 @@ def _sampling(item: Any, at: str) -> SamplingSpec | None:
     if not isinstance(model, str) or not model:
         raise InvalidRequest(f"{at}.model is missing: name the model that may be asked.", param=f"{at}.model")
     numbers: dict[str, int] = {}
-    for key, most in _LIMITS.items():
+    for key, limit in _LIMITS.items():
         value = item.get(key)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= limit:
             raise InvalidRequest(
-                f"{at}.{key} is {value!r}, but must be a whole number from 1 to {most}.", param=f"{at}.{key}"
+                f"{at}.{key} is {value!r}, but must be a whole number from 1 to {limit}.", param=f"{at}.{key}"
             )
         numbers[key] = value
     return SamplingSpec(model, **numbers)
 
 
 def _pairs(item: Mapping[str, Any], key: str, at: str) -> dict[str, str]:
-    found = pairs(item, key, at)
-    named = all(isinstance(name, str) and name for name in item.get(key) or ())
-    if not named or any("\0" in f"{name}{each}" for name, each in found.items()):
+    values = pairs(item, key, at)
+    is_named = all(isinstance(name, str) and name for name in item.get(key) or ())
+    if not is_named or any("\0" in f"{name}{value}" for name, value in values.items()):
         raise wrong(at, key, "a mapping of names to texts")
-    return found
+    return values

@@ -47,22 +47,22 @@ def name_of(prefix: str, tool: str) -> str:
     return name if name.strip(".") else "_"
 
 
-def tool_of(found: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
+def tool_of(tool: types.Tool, name: str, source: str, timeout: float, work: Keyed) -> Tool | None:
     """A server's tool as ours; ``None`` if its schema is none. Its words are text, whatever they ask of a reader."""
     try:
-        for schema in (found.input_schema, found.output_schema):
+        for schema in (tool.input_schema, tool.output_schema):
             if schema is not None:
                 require_schema(name, schema, "schema", lenient=True)
     except InvalidRequest:
         return None
-    notes = found.annotations or types.ToolAnnotations()
+    notes = tool.annotations or types.ToolAnnotations()
     read_only = notes.read_only_hint is True
     return Tool(
         name=name,
-        title=_short(found.title or notes.title or found.name),
-        description=plain(found.description or found.title or found.name)[:_MAX_DESCRIPTION_CHARS],
-        input_schema=found.input_schema,
-        output_schema=found.output_schema,
+        title=_short(tool.title or notes.title or tool.name),
+        description=plain(tool.description or tool.title or tool.name)[:_MAX_DESCRIPTION_CHARS],
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
         keyed=work,
         read_only=read_only,
         destructive=not read_only and notes.destructive_hint is not False,
@@ -80,9 +80,9 @@ def plain(text: str) -> str:
 
 def made_in(result: types.CallToolResult) -> list[NewArtifact]:
     """The first `MAX_FILES` pictures, sounds and files of a result; what is not base64 is left out."""
-    found: list[NewArtifact] = []
+    artifacts: list[NewArtifact] = []
     for number, block in enumerate(result.content, 1):
-        if len(found) >= MAX_FILES:
+        if len(artifacts) >= MAX_FILES:
             break
         match block:
             case (
@@ -90,18 +90,18 @@ def made_in(result: types.CallToolResult) -> list[NewArtifact]:
             ):
                 name = f"{block.type}-{number}{mimetypes.guess_extension(kind) or ''}"
             case types.EmbeddedResource(
-                resource=types.BlobResourceContents(uri=uri, mime_type=given, blob=text)
+                resource=types.BlobResourceContents(uri=uri, mime_type=media_type, blob=text)
             ):
                 name = _file_of(uri) or f"file-{number}"
-                kind = given or mimetypes.guess_type(name)[0] or "application/octet-stream"
+                kind = media_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
             case _:
                 continue
         try:
             data = base64.b64decode(text, validate=True)
         except binascii.Error:
             continue
-        found.append(NewArtifact(name, kind, data))
-    return found
+        artifacts.append(NewArtifact(name, kind, data))
+    return artifacts
 
 
 def _file_of(uri: str) -> str:
@@ -110,13 +110,13 @@ def _file_of(uri: str) -> str:
     return plain(path.rpartition("/")[2])[:150].strip(". ")
 
 
-def result_of(result: types.CallToolResult, kept: tuple[Artifact, ...]) -> ToolResult:
-    """A server's result as ours; what is not a text is named with its type and size, and ``kept``."""
+def result_of(result: types.CallToolResult, artifacts: tuple[Artifact, ...]) -> ToolResult:
+    """A server's result as ours; what is not a text is named with its type and size, and ``artifacts``."""
     text = "\n".join(_text(block) for block in result.content)
-    structured: Any = result.structured_content
-    if not isinstance(structured, dict):
-        structured = None
-    return ToolResult(text, structured, is_error=result.is_error is True, artifacts=kept)
+    structured_content: Any = result.structured_content
+    if not isinstance(structured_content, dict):
+        structured_content = None
+    return ToolResult(text, structured_content, is_error=result.is_error is True, artifacts=artifacts)
 
 
 def _text(block: types.ContentBlock) -> str:
@@ -150,69 +150,78 @@ def card_of(client: Client) -> McpCard:
     )
 
 
-def _capabilities(found: types.ServerCapabilities) -> Iterator[str]:
+def _capabilities(server_capabilities: types.ServerCapabilities) -> Iterator[str]:
     """Their names, each followed by those that it has within."""
-    for name, value in found.model_dump(mode="json", by_alias=True, exclude_none=True).items():
+    for name, value in server_capabilities.model_dump(mode="json", by_alias=True, exclude_none=True).items():
         yield _short(name)
         if isinstance(value, dict):
             yield from (_short(f"{name}.{inner}") for inner, holds in value.items() if holds is not False)
 
 
-def resource_of(found: types.Resource | types.ResourceTemplate) -> McpResource:
+def resource_of(listed_resource: types.Resource | types.ResourceTemplate) -> McpResource:
     """A server's resource, or a template of addresses of some, as ours."""
-    template = isinstance(found, types.ResourceTemplate)
+    template = isinstance(listed_resource, types.ResourceTemplate)
     return McpResource(
-        uri=found.uri_template if isinstance(found, types.ResourceTemplate) else str(found.uri),
-        name=_short(found.name),
-        title=_short(found.title),
-        description=plain(found.description or "")[:_MAX_DESCRIPTION_CHARS],
-        mime_type=_short(found.mime_type),
-        size=None if isinstance(found, types.ResourceTemplate) else found.size,
+        uri=listed_resource.uri_template
+        if isinstance(listed_resource, types.ResourceTemplate)
+        else str(listed_resource.uri),
+        name=_short(listed_resource.name),
+        title=_short(listed_resource.title),
+        description=plain(listed_resource.description or "")[:_MAX_DESCRIPTION_CHARS],
+        mime_type=_short(listed_resource.mime_type),
+        size=None if isinstance(listed_resource, types.ResourceTemplate) else listed_resource.size,
         template=template,
     )
 
 
-def contents_of(found: types.ReadResourceResult) -> list[McpContent]:
+def contents_of(resource_result: types.ReadResourceResult) -> list[McpContent]:
     """What stands in a resource. Raises `TooLarge`."""
     contents = [
         McpContent(
-            uri=str(one.uri),
-            mime_type=_short(one.mime_type),
-            text=one.text if isinstance(one, types.TextResourceContents) else None,
-            data=one.blob if isinstance(one, types.BlobResourceContents) else None,
+            uri=str(content.uri),
+            mime_type=_short(content.mime_type),
+            text=content.text if isinstance(content, types.TextResourceContents) else None,
+            data=content.blob if isinstance(content, types.BlobResourceContents) else None,
         )
-        for one in found.contents
+        for content in resource_result.contents
     ]
-    _require_size(sum(len(one.text or one.data or "") for one in contents))
+    _require_size(sum(len(mcp_content.text or mcp_content.data or "") for mcp_content in contents))
     return contents
 
 
-def prompt_of(found: types.Prompt) -> McpPrompt:
+def prompt_of(prompt: types.Prompt) -> McpPrompt:
     """A server's prompt as ours."""
     return McpPrompt(
-        name=found.name,
-        title=_short(found.title),
-        description=plain(found.description or "")[:_MAX_DESCRIPTION_CHARS],
+        name=prompt.name,
+        title=_short(prompt.title),
+        description=plain(prompt.description or "")[:_MAX_DESCRIPTION_CHARS],
         arguments=tuple(
-            McpArgument(one.name, _short(one.title), _short(one.description), one.required is True)
-            for one in found.arguments or ()
+            McpArgument(
+                prompt_argument.name,
+                _short(prompt_argument.title),
+                _short(prompt_argument.description),
+                prompt_argument.required is True,
+            )
+            for prompt_argument in prompt.arguments or ()
         ),
     )
 
 
-def messages_of(found: types.GetPromptResult) -> list[McpPromptMessage]:
+def messages_of(prompt_result: types.GetPromptResult) -> list[McpPromptMessage]:
     """The messages of a prompt that was filled in. Raises `TooLarge`."""
-    messages = [_message(one) for one in found.messages]
-    _require_size(sum(len(one.text) + len(one.data or "") for one in messages))
+    messages = [_message(prompt_message) for prompt_message in prompt_result.messages]
+    _require_size(
+        sum(len(prompt_message.text) + len(prompt_message.data or "") for prompt_message in messages)
+    )
     return messages
 
 
-def _message(found: types.PromptMessage) -> McpPromptMessage:
-    match found.content:
+def _message(prompt_message: types.PromptMessage) -> McpPromptMessage:
+    match prompt_message.content:
         case types.ImageContent(mime_type=kind, data=data) | types.AudioContent(mime_type=kind, data=data):
-            return McpPromptMessage(found.role, _text(found.content), kind, data)
+            return McpPromptMessage(prompt_message.role, _text(prompt_message.content), kind, data)
         case content:
-            return McpPromptMessage(found.role, _text(content), "text/plain", None)
+            return McpPromptMessage(prompt_message.role, _text(content), "text/plain", None)
 
 
 def _require_size(chars: int) -> None:

@@ -71,29 +71,31 @@ def _tree(root: int) -> Iterator[int]:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    child_ids: list[int] = []
     try:
         for task in Path("/proc", str(pid), "task").iterdir():
-            found += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+            child_ids += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/task", str(os.getpid()), "children").exists():
-            return found  # it has just ended
+            return child_ids  # it has just ended
         import psutil  # only where /proc lists no children
 
         try:
             return [child.pid for child in psutil.Process(pid).children()]
         except psutil.Error:
-            return found
-    return found
+            return child_ids
+    return child_ids
 
 
 def _memory(pid: int) -> int:
     """Resident bytes without what is shared with files: the libraries, and the folders, which have their own limit."""
     try:
-        _size, resident, shared, *_rest = Path("/proc", str(pid), "statm").read_text(encoding="ascii").split()
+        _size, resident, shared_pages, *_counts = (
+            Path("/proc", str(pid), "statm").read_text(encoding="ascii").split()
+        )
     except (OSError, ValueError):
         return 0
-    return (int(resident) - int(shared)) * _PAGE
+    return (int(resident) - int(shared_pages)) * _PAGE
 
 
 def _inodes(pid: int, name: str) -> int:

@@ -94,9 +94,9 @@ def _open_to_kernels(draft: Path) -> None:
 
 def _drop_others(place: Path) -> None:
     """Delete what was made of other packages, or for another Python."""
-    for other in place.parent.glob("notebook-*"):
-        if other != place:
-            shutil.rmtree(other, ignore_errors=True)
+    for path in place.parent.glob("notebook-*"):
+        if path != place:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _fingerprint() -> str:

@@ -67,16 +67,16 @@ class LightSandbox:
         from pydantic_monty import CollectString, MontyError
 
         pool = self._pool or await self._start()
-        printed = CollectString(MAX_OUTPUT_BYTES)
+        collect_string = CollectString(MAX_OUTPUT_BYTES)
         try:
             async with self._slots.taken(), pool.checkout(limits=_limits()) as session:
-                value = await session.feed_run(_text(code), print_callback=printed)
+                value = await session.feed_run(_text(code), print_callback=collect_string)
         except MontyError as error:
-            return EvaluatedCode(printed.output, error=_explain(error))
+            return EvaluatedCode(collect_string.output, error=_explain(error))
         except (ValueError, OverflowError, RecursionError) as error:
             # The value came out of the interpreter but has no form here: an integer of a million digits, a circle.
-            return EvaluatedCode(printed.output, error=f"The value cannot be shown: {error}")
-        return EvaluatedCode(printed.output, value=_shown(value))
+            return EvaluatedCode(collect_string.output, error=f"The value cannot be shown: {error}")
+        return EvaluatedCode(collect_string.output, value=_shown(value))
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """`portico_server.core.interfaces.Evaluator`: call the function or lambda that ``source`` is."""
@@ -87,14 +87,14 @@ class LightSandbox:
     ) -> list[Any]:
         """The same for several calls in one interpreter."""
         # What crosses into the interpreter costs more than a small function: no more goes than is needed.
-        given: list[Any]
+        inputs: list[Any]
         if any(kwargs for _args, kwargs in calls):
-            how, given = "*portico_call[0], **portico_call[1]", [[list(a), dict(k)] for a, k in calls]
+            how, inputs = "*portico_call[0], **portico_call[1]", [[list(a), dict(k)] for a, k in calls]
         elif all(len(args) == 1 for args, _kwargs in calls):
-            how, given = "portico_call", [args[0] for args, _kwargs in calls]
+            how, inputs = "portico_call", [args[0] for args, _kwargs in calls]
         else:
-            how, given = "*portico_call", [list(args) for args, _kwargs in calls]
-        values: list[Any] = await self._feed(calling_all(source, how), {"portico_calls": given})
+            how, inputs = "*portico_call", [list(args) for args, _kwargs in calls]
+        values: list[Any] = await self._feed(calling_all(source, how), {"portico_calls": inputs})
         return values
 
     async def check(self, source: str) -> None:

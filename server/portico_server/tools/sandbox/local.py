@@ -136,8 +136,8 @@ class SkillShelf:
             digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
             if self._laid.get(name) == (digest, size):
                 continue
-            kept = sum(bytes for at, (_digest, bytes) in self._laid.items() if at != name)
-            if kept + size > MAX_SKILLS_BYTES:
+            kept_bytes = sum(bytes for at, (_digest, bytes) in self._laid.items() if at != name)
+            if kept_bytes + size > MAX_SKILLS_BYTES:
                 raise TooLarge(
                     f"The skills of one notebook may have {MAX_SKILLS_BYTES // MB} MB. Use fewer, or another session.",
                     code="skills_too_large",
@@ -204,18 +204,18 @@ class LocalKernel:
             await pools.FILES.run(self._skills.lay, cell.skills)
         number = next(self._cells)
         files = {name: base64.b64encode(data).decode() for name, data in cell.files.items()}
-        asked: dict[str, Any] = {"id": number, "code": cell.code, "files": files}
+        request: dict[str, Any] = {"id": number, "code": cell.code, "files": files}
         limit = self._limits.seconds
         if cell.commands:
             seconds = limit if cell.seconds is None else min(cell.seconds, limit)
-            asked |= {"commands": cell.commands, "seconds": seconds}
+            request |= {"commands": cell.commands, "seconds": seconds}
             limit += COMMANDS_GRACE_S  # they are ended by the worker, one by one
-        for what, name in (("fetch", cell.fetch), ("remove", cell.remove)):
+        for field_name, name in (("fetch", cell.fetch), ("remove", cell.remove)):
             if name:
-                asked[what] = name
+                request[field_name] = name
         try:
             async with asyncio.timeout(limit):
-                await self._send(asked)
+                await self._send(request)
                 return await self._answer(number)
         except TimeoutError:
             return await self._interrupt(number, f"stopped after {limit:g} s, the most a cell may take")
@@ -275,21 +275,21 @@ class LocalKernel:
 
     async def _watch(self) -> None:
         """End the kernel as soon as all its processes together hold more than it may."""
-        ended = asyncio.ensure_future(self._process.wait())  # once: each wait leaves a trace until the end
+        task = asyncio.ensure_future(self._process.wait())  # once: each wait leaves a trace until the end
         try:
-            while not (await asyncio.wait([ended], timeout=WATCH_INTERVAL_S))[0]:
+            while not (await asyncio.wait([task], timeout=WATCH_INTERVAL_S))[0]:
                 await self._look()
         finally:
-            ended.cancel()
+            task.cancel()
 
     async def _look(self) -> None:
         limits = self._limits
-        held = await pools.FILES.run(take, self._process.pid)
-        if held.memory > limits.memory + _SPARE:
+        census = await pools.FILES.run(take, self._process.pid)
+        if census.memory > limits.memory + _SPARE:
             self._break(f"held more than {limits.memory // MB} MB of memory")
-        elif held.processes > limits.processes + 8:  # ours are among them
+        elif census.processes > limits.processes + 8:  # ours are among them
             self._break(f"had more than {limits.processes} processes")
-        elif held.inodes > limits.inodes:
+        elif census.inodes > limits.inodes:
             self._break(f"made more than {limits.inodes} files")
 
     def _break(self, why: str) -> None:
@@ -307,13 +307,13 @@ class LocalKernel:
             await self._process.stdin.drain()
 
     async def _exit_reason(self) -> str:
-        ended, why = self._process.returncode, self._broken
+        exit_status, why = self._process.returncode, self._broken
         self._break("did not start")
         assert self._process.stderr is not None
         words = (await self._process.stderr.read(64 * 1024)).decode("utf-8", "replace").strip()
         if message := words.rpartition("\n")[2][:500]:
             return message
-        return f"it {why}" if why else f"it ended without a word (status {ended})"
+        return f"it {why}" if why else f"it ended without a word (status {exit_status})"
 
 
 @contextlib.contextmanager
@@ -346,8 +346,8 @@ def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
     """An answer whose every part is what it should be, or is left out."""
 
     def text(name: str) -> str | None:
-        found = message.get(name)
-        return found[: limits.output + 100] if isinstance(found, str) else None
+        field_value = message.get(name)
+        return field_value[: limits.output + 100] if isinstance(field_value, str) else None
 
     notes = message.get("notes")
     return CellOutcome(
@@ -363,8 +363,8 @@ def _outcome(message: Mapping[str, Any], limits: SandboxLimits) -> CellOutcome:
 
 def _results(items: Any, limits: SandboxLimits) -> Iterator[CommandResult]:
     for item in items[:MAX_COMMANDS] if isinstance(items, list) else ():
-        found = item if isinstance(item, dict) else {}
-        out, errors, code = (found.get(name) for name in ("stdout", "stderr", "exit_code"))
+        fields = item if isinstance(item, dict) else {}
+        out, errors, code = (fields.get(name) for name in ("stdout", "stderr", "exit_code"))
         yield CommandResult(
             out[: limits.output] if isinstance(out, str) else "",
             errors[: limits.output] if isinstance(errors, str) else "",
@@ -373,8 +373,8 @@ def _results(items: Any, limits: SandboxLimits) -> Iterator[CommandResult]:
 
 
 def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:
-    found: list[Product] = []
-    left = limits.artifacts
+    products: list[Product] = []
+    remaining_bytes = limits.artifacts
     for item in items[: limits.artifact_count] if isinstance(items, list) else ():
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             continue
@@ -382,10 +382,10 @@ def _products(items: Any, limits: SandboxLimits) -> Sequence[Product]:
             data = base64.b64decode(item.get("data", ""), validate=True)
         except (TypeError, ValueError, binascii.Error):
             continue
-        left -= len(data)
-        if left >= 0:
-            found.append(Product(_plain(item["name"]), data, next(_paths([item["name"]]), "")))
-    return found
+        remaining_bytes -= len(data)
+        if remaining_bytes >= 0:
+            products.append(Product(_plain(item["name"]), data, next(_paths([item["name"]]), "")))
+    return products
 
 
 def _paths(items: Any) -> Iterator[str]:
@@ -397,5 +397,5 @@ def _paths(items: Any) -> Iterator[str]:
 def _plain(name: str) -> str:
     """A file name without a folder, in characters that mislead nobody."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    kept = "".join(character for character in last if character.isprintable())[:150].strip(". ")
-    return kept or "file"
+    clean_name = "".join(character for character in last if character.isprintable())[:150].strip(". ")
+    return clean_name or "file"

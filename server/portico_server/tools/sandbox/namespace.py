@@ -161,7 +161,7 @@ def missing() -> str | None:
 def _try() -> str:
     """What bubblewrap complains of when it is asked for the namespaces we need; empty if it is content."""
     try:
-        done = subprocess.run(
+        completed_process = subprocess.run(
             ["bwrap", *_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"],
             capture_output=True,
             text=True,
@@ -171,7 +171,11 @@ def _try() -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return "" if done.returncode == 0 else done.stderr.strip() or f"exit status {done.returncode}"
+    return (
+        ""
+        if completed_process.returncode == 0
+        else completed_process.stderr.strip() or f"exit status {completed_process.returncode}"
+    )
 
 
 def _refusal(complaint: str) -> str | None:
@@ -267,8 +271,8 @@ def _system() -> list[str]:
         "--dir",
         "/opt",
     ]  # open to all, which those that bubblewrap makes by itself are not
-    for kept in ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives"):
-        options += ["--ro-bind-try", kept, kept]
+    for system_path in ("/etc/ld.so.cache", "/etc/fonts", "/etc/alternatives"):
+        options += ["--ro-bind-try", system_path, system_path]
     base = Path(sys.base_prefix).resolve()
     # Python may live anywhere, but a folder that would lay open the machine is none.
     if not base.is_relative_to("/usr") and len(base.parts) > 2:

@@ -35,16 +35,16 @@ class _Session:
 
 
 class Notebooks:
-    """At most ``most`` kernels at once, those of sessions that were not used for ``idle`` seconds ended.
+    """At most ``limit`` kernels at once, those of sessions that were not used for ``idle`` seconds ended.
 
     A session belongs to its caller: another caller's session of the same name is another session. One caller has at
     most half of all, unless ``whole`` says otherwise.
     """
 
-    def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, most: int, idle: float) -> None:
+    def __init__(self, sandbox: Sandbox, limits: SandboxLimits, *, limit: int, idle: float) -> None:
         self._sandbox = sandbox
         self._limits = limits
-        self._most = most
+        self._most = limit
         self._idle = idle
         self._sessions: dict[tuple[str, str], _Session] = {}
         self._single: Counter[str] = Counter()
@@ -70,7 +70,7 @@ class Notebooks:
         cell: Cell,
         report: Report,
         *,
-        whole: bool = False,
+        is_whole: bool = False,
         around: Around | None = None,
     ) -> CellOutcome:
         """Run a cell in a session of this caller, or without a name in a kernel that is gone afterwards.
@@ -86,8 +86,8 @@ class Notebooks:
             self._culler = asyncio.create_task(self._cull(), name="idle notebooks")
         try:
             if session is None:
-                return await self._once(caller, cell, whole)
-            return await self._in_session((caller, session), cell, whole, around)
+                return await self._once(caller, cell, is_whole)
+            return await self._in_session((caller, session), cell, is_whole, around)
         finally:
             self._refill()
 
@@ -98,8 +98,8 @@ class Notebooks:
 
     async def revoke(self, caller: str) -> None:
         """End every session of a caller whose key was revoked, with what its code left running."""
-        own = [key for key in self._sessions if key[0] == caller]
-        await asyncio.gather(*map(self._end, own))
+        caller_keys = [key for key in self._sessions if key[0] == caller]
+        await asyncio.gather(*map(self._end, caller_keys))
 
     async def close(self) -> None:
         """End every kernel."""
@@ -114,8 +114,8 @@ class Notebooks:
                 await session.kernel.stop()
         self._sessions.clear()
 
-    async def _once(self, caller: str, cell: Cell, whole: bool) -> CellOutcome:
-        await self._evict(caller, whole)
+    async def _once(self, caller: str, cell: Cell, is_whole: bool) -> CellOutcome:
+        await self._evict(caller, is_whole)
         self._single[caller] += 1
         try:
             kernel = await self._take()
@@ -129,10 +129,10 @@ class Notebooks:
                 del self._single[caller]
 
     async def _in_session(
-        self, key: tuple[str, str], cell: Cell, whole: bool, around: Around | None
+        self, key: tuple[str, str], cell: Cell, is_whole: bool, around: Around | None
     ) -> CellOutcome:
         if key not in self._sessions:
-            await self._evict(key[0], whole)
+            await self._evict(key[0], is_whole)
         session = self._sessions.setdefault(key, _Session(self._now()))
         async with session.lock:
             if session.kernel is None or not session.kernel.alive:
@@ -154,27 +154,27 @@ class Notebooks:
                     await session.kernel.stop()
                     self._sessions.pop(key, None)
 
-    async def _evict(self, caller: str, whole: bool) -> None:
+    async def _evict(self, caller: str, is_whole: bool) -> None:
         """Room for one kernel more of this caller, if need be that of a session which rests now: of its own if there is
         one, and of all such the one that was used least recently.
         """
-        share = self._most if whole else max(1, self._most // 2)
+        share = self._most if is_whole else max(1, self._most // 2)
         while True:
-            own = [key for key in self._sessions if key[0] == caller]
-            at_share = len(own) + self._single[caller] >= share
+            caller_keys = [key for key in self._sessions if key[0] == caller]
+            at_share = len(caller_keys) + self._single[caller] >= share
             if not at_share and len(self._sessions) + self._single.total() < self._most:
                 return
-            resting = [key for key in own if not self._sessions[key].lock.locked()]
+            resting = [key for key in caller_keys if not self._sessions[key].lock.locked()]
             if not resting and not at_share:
                 resting = [key for key, session in self._sessions.items() if not session.lock.locked()]
             if not resting:
-                which = (
+                subject = (
                     f"The {share} notebooks that one key may have"
                     if at_share
                     else f"All {self._most} notebooks"
                 )
                 raise TooMany(
-                    f"{which} are busy. Try again when one has finished, or raise the setting 'notebooks'.",
+                    f"{subject} are busy. Try again when one has finished, or raise the setting 'notebooks'.",
                     code="notebooks_busy",
                     retry_after=5,
                 )

@@ -69,12 +69,12 @@ def _lines(diff: str) -> list[str]:
 
 
 def _hunks(lines: Sequence[str]) -> list[_Hunk]:
-    found: list[_Hunk] = []
+    hunks: list[_Hunk] = []
     hunk = _Hunk()
     for line in lines:
         if line.startswith("@@"):
             if hunk.before or hunk.after:
-                found.append(hunk)
+                hunks.append(hunk)
                 hunk = _Hunk()
             anchor = line[2:].strip()
             # The numbers of a unified diff are a guess of the model's: what is around a hunk says where it belongs.
@@ -93,12 +93,12 @@ def _hunks(lines: Sequence[str]) -> list[_Hunk]:
             hunk.after.append(line[1:])
         else:
             raise _invalid(f"a line of the diff begins with neither ' ', '-', '+' nor '@@': '{line[:80]}'")
-    found.append(hunk)
-    if not any(one.before or one.after for one in found):
+    hunks.append(hunk)
+    if not any(one.before or one.after for one in hunks):
         raise _invalid("the diff changes nothing")
-    if len(found) > MAX_HUNKS:
+    if len(hunks) > MAX_HUNKS:
         raise _invalid(f"the diff has more than {MAX_HUNKS:,} hunks")
-    return found
+    return hunks
 
 
 class _Search:
@@ -107,21 +107,25 @@ class _Search:
     def __init__(self) -> None:
         self._left = MAX_COMPARED_LINES
 
-    def find(self, wanted: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False) -> int:
+    def find(
+        self, wanted_lines: Sequence[str], lines: Sequence[str], start: int, *, anchor: bool = False
+    ) -> int:
         """Where these lines stand from ``start`` on: exactly, else but for white space at the ends."""
         for same in (str, str.rstrip, str.strip):
-            folded = [same(line) for line in wanted]
-            for at in range(start, len(lines) - len(wanted) + 1):
-                if self._is_there(folded, lines, at, same):
+            folded_lines = [same(line) for line in wanted_lines]
+            for at in range(start, len(lines) - len(wanted_lines) + 1):
+                if self._is_there(folded_lines, lines, at, same):
                     return at
         if anchor and start:
-            return self.find(wanted, lines, 0, anchor=True)
-        raise _invalid("these lines of the diff are not in the file:\n" + "\n".join(wanted[:20])[:2_000])
+            return self.find(wanted_lines, lines, 0, anchor=True)
+        raise _invalid(
+            "these lines of the diff are not in the file:\n" + "\n".join(wanted_lines[:20])[:2_000]
+        )
 
     def _is_there(
-        self, folded: Sequence[str], lines: Sequence[str], at: int, same: Callable[[str], str]
+        self, folded_lines: Sequence[str], lines: Sequence[str], at: int, same: Callable[[str], str]
     ) -> bool:
-        for place, line in enumerate(folded, at):
+        for place, line in enumerate(folded_lines, at):
             self._left -= 1
             if self._left < 0:
                 raise _invalid(
@@ -132,5 +136,5 @@ class _Search:
         return True
 
 
-def _invalid(what: str) -> InvalidRequest:
-    return InvalidRequest(f"The patch does not apply: {what}.", code="invalid_patch", param="diff")
+def _invalid(problem: str) -> InvalidRequest:
+    return InvalidRequest(f"The patch does not apply: {problem}.", code="invalid_patch", param="diff")

@@ -52,10 +52,10 @@ class Printed:
         """What was printed since the last time, and how many bytes were left out."""
         with self._lock:
             self._drain()
-            kept, dropped = bytes(self._kept), self._dropped
+            kept_output, dropped_bytes = bytes(self._kept), self._dropped
             self._kept.clear()
             self._dropped = 0
-        return kept, dropped
+        return kept_output, dropped_bytes
 
     def add(self, text: str) -> None:
         with self._lock:
@@ -79,16 +79,16 @@ class Printed:
             self._keep(data)
 
     def _keep(self, data: bytes) -> None:
-        left = max(0, self._limit - len(self._kept))
-        self._kept += data[:left]
-        self._dropped += len(data) - len(data[:left])
+        remaining_bytes = max(0, self._limit - len(self._kept))
+        self._kept += data[:remaining_bytes]
+        self._dropped += len(data) - len(data[:remaining_bytes])
 
 
 class Shell:
     """One IPython shell, and what its cells display."""
 
-    def __init__(self, printed: Printed) -> None:
-        self._printed = printed
+    def __init__(self, output: Printed) -> None:
+        self._printed = output
         self.value: str | None = None
         self.error: str | None = None
         self.pictures: list[bytes] = []
@@ -141,9 +141,9 @@ class Shell:
 
     def _picture(self, data: dict[str, Any]) -> bool:
         for kind in ("image/png", "image/jpeg"):
-            found = data.get(kind)
-            if found is not None:
-                self.pictures.append(found if isinstance(found, bytes) else base64.b64decode(found))
+            image = data.get(kind)
+            if image is not None:
+                self.pictures.append(image if isinstance(image, bytes) else base64.b64decode(image))
                 return True
         return False
 
@@ -193,7 +193,7 @@ class Folder:
         """Write files, base64 by name. A link, a pipe or a device under such a name makes way, and so does what is no
         folder where one is needed. Raises `OSError` for those that cannot be written, once the others are.
         """
-        failed = []
+        problems = []
         for name, data in files.items():
             path = WORK / name
             try:
@@ -203,10 +203,10 @@ class Folder:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(base64.b64decode(data))
             except OSError as error:
-                failed.append(f"'{name}' could not be written: {error.strerror}.")
+                problems.append(f"'{name}' could not be written: {error.strerror}.")
         self._known = dict(self._look())
-        if failed:
-            raise OSError(" ".join(failed))
+        if problems:
+            raise OSError(" ".join(problems))
 
     @staticmethod
     def _make_way(path: Path, stays: Callable[[int], bool]) -> None:
@@ -221,19 +221,19 @@ class Folder:
         """
         products: list[dict[str, str]] = []
         notes: list[str] = []
-        left = self._limit
+        remaining_bytes = self._limit
         now = dict(self._look())
-        changed = [name for name in sorted(now) if self._known.get(name) != now[name]]
+        changed_names = [name for name in sorted(now) if self._known.get(name) != now[name]]
         self.gone = [name for name in self._known if name not in now and not (WORK / name).exists()]
         self._known = now
         for number, data in enumerate(pictures, 1):
             kind = "png" if data.startswith(b"\x89PNG") else "jpg"
-            left = self._give(f"figure-{number}.{kind}", data, left, products, notes)
-        for name in changed:
+            remaining_bytes = self._give(f"figure-{number}.{kind}", data, remaining_bytes, products, notes)
+        for name in changed_names:
             size = now[name][1]
-            found = self._read(WORK / name) if size <= left else None
-            whole = found if found is not None and len(found) == size else None
-            left = self._give(name, whole, left, products, notes)
+            content = self._read(WORK / name) if size <= remaining_bytes else None
+            complete_content = content if content is not None and len(content) == size else None
+            remaining_bytes = self._give(name, complete_content, remaining_bytes, products, notes)
         return products, notes
 
     def _read(self, path: Path) -> bytes | None:
@@ -259,23 +259,28 @@ class Folder:
         (WORK / name).unlink()
 
     def _give(
-        self, name: str, data: bytes | None, left: int, products: list[dict[str, str]], notes: list[str]
+        self,
+        name: str,
+        data: bytes | None,
+        remaining_bytes: int,
+        products: list[dict[str, str]],
+        notes: list[str],
     ) -> int:
-        if data is None or len(data) > left or len(products) >= self._count:
+        if data is None or len(data) > remaining_bytes or len(products) >= self._count:
             notes.append(
                 f"'{name}' was left out: a cell may hand over {self._count} files of {self._limit} bytes."
             )
-            return left
+            return remaining_bytes
         products.append({"name": name, "data": base64.b64encode(data).decode()})
-        return left - len(data)
+        return remaining_bytes - len(data)
 
     def _look(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        seen = 0
+        file_count = 0
         for folder, folders, files in os.walk(WORK):
             folders[:] = [name for name in folders if not name.startswith((".", "__"))]
             for name in files:
-                seen += 1
-                if seen > 2_000:
+                file_count += 1
+                if file_count > 2_000:
                     return
                 path = Path(folder, name)
                 try:
@@ -298,9 +303,9 @@ class Commands:
         return [self._one(command, deadline) for command in commands]
 
     def _one(self, command: str, deadline: float) -> dict[str, Any]:
-        kept = {"stdout": bytearray(), "stderr": bytearray()}
+        outputs = {"stdout": bytearray(), "stderr": bytearray()}
         if time.monotonic() >= deadline:
-            return self._told(kept, None)
+            return self._told(outputs, None)
         shell = "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
         process = subprocess.Popen(
             [shell, "-c", command],
@@ -311,7 +316,7 @@ class Commands:
             start_new_session=True,
         )
         try:
-            code = self._watch(process, kept, deadline)
+            code = self._watch(process, outputs, deadline)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what it has left behind, too
@@ -319,21 +324,21 @@ class Commands:
             for stream in (process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
-        return self._told(kept, code)
+        return self._told(outputs, code)
 
-    def _watch(self, process: Any, kept: dict[str, bytearray], deadline: float) -> int | None:
+    def _watch(self, process: Any, outputs: dict[str, bytearray], deadline: float) -> int | None:
         names = {process.stdout.fileno(): "stdout", process.stderr.fileno(): "stderr"}
         while names:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
                 return None
             # A look now and then at the shell itself: what it has left behind may hold its streams for ever.
-            ready, _, _ = select.select(list(names), [], [], min(left, 0.1))
+            ready, _, _ = select.select(list(names), [], [], min(remaining_s, 0.1))
             for stream in ready:
                 data = os.read(stream, 65_536)
                 if data:
-                    held = kept[names[stream]]
-                    held += data[: max(0, self._most - len(held))]
+                    output = outputs[names[stream]]
+                    output += data[: max(0, self._most - len(output))]
                 else:
                     del names[stream]
             if not ready and process.poll() is not None:
@@ -344,8 +349,8 @@ class Commands:
             return None
 
     @staticmethod
-    def _told(kept: dict[str, bytearray], code: int | None) -> dict[str, Any]:
-        texts = {name: bytes(data).decode("utf-8", "replace") for name, data in kept.items()}
+    def _told(outputs: dict[str, bytearray], code: int | None) -> dict[str, Any]:
+        texts = {name: bytes(data).decode("utf-8", "replace") for name, data in outputs.items()}
         return {**texts, "exit_code": code}
 
 
@@ -356,9 +361,9 @@ class Voice:
         # Both get numbers that no cell is given, and are closed in whatever a cell starts.
         self._in = os.fdopen(os.dup(0), "rb")
         self._out = os.dup(1)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
+        null_descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null_descriptor, 0)
+        os.close(null_descriptor)
         self._cells: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.unwanted: Any = None
         """The last cell that was interrupted."""
@@ -405,15 +410,15 @@ def limit(first: dict[str, Any]) -> None:
         "1000", encoding="ascii"
     )  # if memory runs out, it is us who go
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    held = pages * resource.getpagesize()
-    for what, most in (
+    held_bytes = pages * resource.getpagesize()
+    for resource_kind, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, int(first["disk"])),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_NPROC, int(first["processes"])),
-        (resource.RLIMIT_AS, held + int(first["memory"])),
+        (resource.RLIMIT_AS, held_bytes + int(first["memory"])),
     ):
-        resource.setrlimit(what, (most, most))
+        resource.setrlimit(resource_kind, (most, most))
 
 
 def clean(text: str | None, most: int) -> str | None:
@@ -435,7 +440,7 @@ def go_deaf() -> None:
         return
 
 
-def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int) -> None:
+def work(voice: Voice, shell: Shell, output: Printed, folder: Folder, most: int) -> None:
     """One cell."""
     cell = voice.cell()
     notes: list[str] = []
@@ -472,13 +477,13 @@ def work(voice: Voice, shell: Shell, printed: Printed, folder: Folder, most: int
             stream.flush()
         except (OSError, ValueError, AttributeError):
             notes.append("Standard output was closed; reset the session to see what is printed.")
-    kept, dropped = printed.take()
-    if dropped:
-        notes.append(f"{dropped} more bytes were printed and left out.")
+    kept_output, dropped_bytes = output.take()
+    if dropped_bytes:
+        notes.append(f"{dropped_bytes} more bytes were printed and left out.")
     voice.say(
         {
             "id": cell.get("id"),
-            "output": clean(kept.decode("utf-8", "replace"), most),
+            "output": clean(kept_output.decode("utf-8", "replace"), most),
             "value": clean(shell.value, most),
             "error": clean(shell.error, most),
             "products": products,
@@ -493,18 +498,18 @@ def main() -> None:
     """Serve cells until standard input ends."""
     voice = Voice()
     first = voice.first
-    printed = Printed(int(first["output"]))
+    output = Printed(int(first["output"]))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]  # as Python opens them
     if FONTS.is_dir():
         shutil.copytree(FONTS, os.environ["MPLCONFIGDIR"], dirs_exist_ok=True)
-    shell = Shell(printed)
+    shell = Shell(output)
     folder = Folder(int(first["artifacts"]), int(first["artifact_count"]))
     limit(first)
     voice.listen()
     voice.say({"ready": True})
     while True:
-        work(voice, shell, printed, folder, int(first["output"]))
+        work(voice, shell, output, folder, int(first["output"]))
 
 
 if __name__ == "__main__":

@@ -88,19 +88,19 @@ class SkillFolder:
     def archive(self) -> bytes:
         """A zip archive with the folder in it: the same files give the same bytes."""
         buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as zip_file:
             for path, data in sorted(self.files.items()):
                 entry = zipfile.ZipInfo(f"{self.name}/{path}", (1980, 1, 1, 0, 0, 0))
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o100644 << 16
-                packed.writestr(entry, data)
+                zip_file.writestr(entry, data)
         return buffer.getvalue()
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:
     """The files of an archive that this daemon has packed, by their paths within the skill."""
-    with zipfile.ZipFile(io.BytesIO(data)) as packed:
-        return {name.partition("/")[2]: packed.read(name) for name in packed.namelist()}
+    with zipfile.ZipFile(io.BytesIO(data)) as zip_file:
+        return {name.partition("/")[2]: zip_file.read(name) for name in zip_file.namelist()}
 
 
 def read_archive(data: bytes) -> SkillFolder:
@@ -135,9 +135,9 @@ def read_folder(folder: Path) -> SkillFolder:
     return read_files(files)
 
 
-def read_files(given: Mapping[str, bytes]) -> SkillFolder:
+def read_files(given_files: Mapping[str, bytes]) -> SkillFolder:
     """The skill of files by their paths, with or without its folder. Raises `InvalidRequest`, `TooLarge`."""
-    files = {path.removeprefix("./"): data for path, data in given.items() if not _is_noise(path)}
+    files = {path.removeprefix("./"): data for path, data in given_files.items() if not _is_noise(path)}
     if len(files) > MAX_FILES:
         raise _wrong(f"it has more than {MAX_FILES} files")
     if sum(map(len, files.values())) > MAX_SKILL_BYTES:
@@ -194,40 +194,43 @@ def _checked(value: Mapping[str, Any]) -> dict[str, Any]:
         raise _wrong(
             f"the name '{name}' may have small letters, digits and single hyphens between them, and nothing else"
         )
-    made: dict[str, Any] = {"name": name, "description": _text(value, "description", MAX_DESCRIPTION_CHARS)}
-    for field, most in (
+    frontmatter: dict[str, Any] = {
+        "name": name,
+        "description": _text(value, "description", MAX_DESCRIPTION_CHARS),
+    }
+    for field, limit in (
         ("license", MAX_DESCRIPTION_CHARS),
         ("compatibility", MAX_COMPATIBILITY_CHARS),
         ("allowed-tools", MAX_DESCRIPTION_CHARS),
     ):
         if value.get(field) is not None:
-            made[field] = _text(value, field, most)
+            frontmatter[field] = _text(value, field, limit)
     metadata = value.get("metadata")
     if metadata is not None:
         if not isinstance(metadata, dict) or len(metadata) > MAX_METADATA:
             raise _wrong(f"'metadata' must be at most {MAX_METADATA} texts by their names")
-        for key, one in metadata.items():
+        for key, metadata_value in metadata.items():
             if (
-                isinstance(one, dict | list)
-                or one is None
-                or max(len(key), len(str(one))) > MAX_DESCRIPTION_CHARS
+                isinstance(metadata_value, dict | list)
+                or metadata_value is None
+                or max(len(key), len(str(metadata_value))) > MAX_DESCRIPTION_CHARS
             ):
                 raise _wrong(
                     f"'metadata.{key[:80]}' must be a text of at most {MAX_DESCRIPTION_CHARS} characters"
                 )
-        made["metadata"] = {
+        frontmatter["metadata"] = {
             key: str(one).lower() if isinstance(one, bool) else str(one) for key, one in metadata.items()
         }
-    return made
+    return frontmatter
 
 
-def _text(value: Mapping[str, Any], field: str, most: int) -> str:
-    found = value.get(field)
-    if not isinstance(found, str) or not found.strip() or len(found) > most:
+def _text(value: Mapping[str, Any], field: str, limit: int) -> str:
+    field_text = value.get(field)
+    if not isinstance(field_text, str) or not field_text.strip() or len(field_text) > limit:
         raise _wrong(
-            f"'{field}' in the front matter of {SKILL_FILE} must be a text of 1 to {most} characters"
+            f"'{field}' in the front matter of {SKILL_FILE} must be a text of 1 to {limit} characters"
         )
-    return found.strip()
+    return field_text.strip()
 
 
 def _is_noise(path: str) -> bool:
@@ -301,8 +304,8 @@ def _from_tar(data: bytes) -> dict[str, bytes]:
     return files
 
 
-def _wrong(what: str) -> InvalidRequest:
-    return InvalidRequest(f"This is not a skill: {what}.", code="invalid_skill", param="files")
+def _wrong(problem: str) -> InvalidRequest:
+    return InvalidRequest(f"This is not a skill: {problem}.", code="invalid_skill", param="files")
 
 
 def _too_large() -> TooLarge:

@@ -97,46 +97,48 @@ def as_text(skill: StoredSkill, path: str, data: bytes) -> str:
         return (
             f"'{path}' is not text: {len(data)} bytes. It is at /skills/{skill.name}/{path} where code runs."
         )
-    others = [at for at, _size, _digest in skill.version.files if at != SKILL_FILE]
-    if path != SKILL_FILE or not others:
+    other_paths = [at for at, _size, _digest in skill.version.files if at != SKILL_FILE]
+    if path != SKILL_FILE or not other_paths:
         return text
-    return f"{text.rstrip()}\n\nFiles of this skill: {', '.join(others)}"
+    return f"{text.rstrip()}\n\nFiles of this skill: {', '.join(other_paths)}"
 
 
 class SkillLibrary:
     """A version once made never changes; the default version is meant where none is named.
 
     A name means the caller's own skill, then a shared one, which an admin made; an admin reaches those of other keys by
-    their ids. A key makes its own with the scope ``chat``; ``reserved`` raises for names that no key may take.
+    their ids. A key makes its own with the scope ``chat``; ``reserve`` raises for names that no key may take.
     """
 
     def __init__(
         self,
         database: Database,
         quota: StorageQuota,
-        reserved: Callable[[str, str | None], None] = lambda _name, _owner: None,
+        reserve: Callable[[str, str | None], None] = lambda _name, _owner: None,
     ) -> None:
         self._database = database
         self._quota = quota
-        self._reserved = reserved
+        self._reserved = reserve
 
-    async def start(self, configured: Iterable[SkillFolder]) -> None:
+    async def start(self, skill_folders: Iterable[SkillFolder]) -> None:
         """Take over the skills of the configuration file."""
-        for folder in configured:
+        for folder in skill_folders:
             await self.save(folder, SYSTEM, origin=FROM_FILE)
 
-    async def list(self, caller: Principal, *, everyone: bool = False) -> Sequence[SkillRow]:
-        """Those that the caller means by a name; ``everyone``: for an admin, all there are."""
-        found = await self._database.read(rows.visible, caller.id, everyone=everyone and caller.admin)
-        return found if everyone and caller.admin else as_meant(found, caller.id)
+    async def list(self, caller: Principal, *, include_all: bool = False) -> Sequence[SkillRow]:
+        """Those that the caller means by a name; ``include_all``: for an admin, all there are."""
+        skill_rows = await self._database.read(
+            rows.visible, caller.id, include_all=include_all and caller.admin
+        )
+        return skill_rows if include_all and caller.admin else as_meant(skill_rows, caller.id)
 
     async def get(self, ref: str, caller: Principal) -> SkillRow:
         """One by name or id. Raises `NotFound`."""
         row = await meant(f"skill/{ref}", ref, lambda known_as: self._found(known_as, caller))
         if row is None:
-            known = [skill.name for skill in await self.list(caller)]
+            skill_names = [skill.name for skill in await self.list(caller)]
             raise NotFound(
-                f"There is no skill '{ref[:80]}' here or you have no access to it.{nearest(ref, known)}",
+                f"There is no skill '{ref[:80]}' here or you have no access to it.{nearest(ref, skill_names)}",
                 code="skill_not_found",
                 param="skill_id",
             )
@@ -148,20 +150,20 @@ class SkillLibrary:
             return row if row is not None and caller.sees(row.owner) else None
         return await self._database.read(own_or_shared, rows.named, ref, caller.id)
 
-    async def version(self, ref: str, caller: Principal, wanted: str = "default") -> StoredSkill:
+    async def version(self, ref: str, caller: Principal, version: str = "default") -> StoredSkill:
         """A version by its number, ``latest`` or ``default``. Raises `NotFound`."""
         row = await self.get(ref, caller)
-        number = {"default": row.default_version, "latest": row.latest_version}.get(wanted)
+        number = {"default": row.default_version, "latest": row.latest_version}.get(version)
         if number is None:
-            number = whole_number(wanted, 9)
-        found = None if number is None else await self._database.read(rows.version, row.id, number)
-        if found is None:
+            number = whole_number(version, 9)
+        version_row = None if number is None else await self._database.read(rows.version, row.id, number)
+        if version_row is None:
             raise NotFound(
-                f"The skill '{row.name}' has no version '{wanted[:80]}'; its latest is {row.latest_version}.",
+                f"The skill '{row.name}' has no version '{version[:80]}'; its latest is {row.latest_version}.",
                 code="skill_version_not_found",
                 param="version",
             )
-        return StoredSkill(row, found)
+        return StoredSkill(row, version_row)
 
     async def versions(
         self, ref: str, caller: Principal, *, after: str | None = None, limit: int = 20, order: Order = "desc"
@@ -170,10 +172,17 @@ class SkillLibrary:
         row = await self.get(ref, caller)
         last = None
         if after is not None:
-            every = await self._database.read(
+            row_page = await self._database.read(
                 rows.versions, row.id, after=None, limit=BOUNDS.versions, order="asc"
             )
-            last = next((one.version for one in every.data if after in (one.id, str(one.version))), None)
+            last = next(
+                (
+                    version_row.version
+                    for version_row in row_page.data
+                    if after in (version_row.id, str(version_row.version))
+                ),
+                None,
+            )
             if last is None:
                 raise NotFound(f"There is no version '{after[:80]}' to begin after.", param="after")
         return await self._database.read(rows.versions, row.id, after=last, limit=limit, order=order)
@@ -190,22 +199,26 @@ class SkillLibrary:
         return await pools.FILES.run(unpacked, await self.archive(skill))
 
     async def folders(
-        self, given: Sequence[str | Mapping[str, Any]], caller: Principal
+        self, skill_refs: Sequence[str | Mapping[str, Any]], caller: Principal
     ) -> Mapping[str, Mapping[str, bytes]]:
         """The files of several skills by the names of these, as `SKILLS_SCHEMA` has them.
 
         Raises `NotFound`, and `InvalidRequest` for an archive that is none.
         """
-        found: dict[str, Mapping[str, bytes]] = {}
-        for one in given:
-            if not isinstance(one, str) and "archive" in one:
-                sent = await pools.FILES.run(inline, one["archive"])
-                found[sent.name] = sent.files
+        files_by_skill: dict[str, Mapping[str, bytes]] = {}
+        for skill_ref in skill_refs:
+            if not isinstance(skill_ref, str) and "archive" in skill_ref:
+                skill_folder = await pools.FILES.run(inline, skill_ref["archive"])
+                files_by_skill[skill_folder.name] = skill_folder.files
                 continue
-            ref, version = (one, "default") if isinstance(one, str) else (one["skill"], one["version"])
+            ref, version = (
+                (skill_ref, "default")
+                if isinstance(skill_ref, str)
+                else (skill_ref["skill"], skill_ref["version"])
+            )
             skill = await self.version(ref, caller, version)
-            found[skill.name] = await self.files(skill)
-        return found
+            files_by_skill[skill.name] = await self.files(skill)
+        return files_by_skill
 
     async def read(
         self, ref: str, caller: Principal, path: str | None = None
@@ -216,11 +229,11 @@ class SkillLibrary:
         """
         skill = await self.version(ref, caller)
         path = path or SKILL_FILE
-        known = [at for at, _size, _digest in skill.version.files]
-        if path not in known:
+        file_paths = [at for at, _size, _digest in skill.version.files]
+        if path not in file_paths:
             raise NotFound(
-                f"The skill '{skill.name}' has no file '{path[:200]}'.{nearest(path, known)} Its files are: "
-                f"{', '.join(known[:50])}.",
+                f"The skill '{skill.name}' has no file '{path[:200]}'.{nearest(path, file_paths)} Its files are: "
+                f"{', '.join(file_paths[:50])}.",
                 code="skill_file_not_found",
                 param="path",
             )
@@ -245,11 +258,11 @@ class SkillLibrary:
         caller.require("chat")
         owner = owner_of(caller)
         self._reserved(folder.name, owner)
-        made, data = await pools.FILES.run(_made, folder, new_id("skill_"), 1)
+        version_row, data = await pools.FILES.run(_made, folder, new_id("skill_"), 1)
 
         def write(connection: Any) -> SkillRow:
             self._quota.require(connection, owner, len(data))
-            return rows.create(connection, folder.name, owner, made, data, origin, BOUNDS)
+            return rows.create(connection, folder.name, owner, version_row, data, origin, BOUNDS)
 
         return await self._database.write(write)
 
@@ -264,14 +277,14 @@ class SkillLibrary:
                 code="invalid_skill",
                 param="files",
             )
-        made, data = await pools.FILES.run(_made, folder, row.id, row.latest_version + 1)
+        version_row, data = await pools.FILES.run(_made, folder, row.id, row.latest_version + 1)
 
         def write(connection: Any) -> None:
             self._quota.require(connection, row.owner, len(data))
-            rows.add_version(connection, row, made, data, BOUNDS, default=default)
+            rows.add_version(connection, row, version_row, data, BOUNDS, default=default)
 
         await self._database.write(write)
-        return await self.version(row.id, caller, str(made.version))
+        return await self.version(row.id, caller, str(version_row.version))
 
     async def save(
         self, folder: SkillFolder, caller: Principal, *, origin: str = ""
@@ -288,16 +301,16 @@ class SkillLibrary:
     async def same(self, folder: SkillFolder, row: SkillRow) -> bool:
         """Whether the default version of a skill has these very files."""
         last = await self._database.read(rows.version, row.id, row.default_version)
-        return last is not None and [tuple(one) for one in last.files] == folder.sizes
+        return last is not None and [tuple(file) for file in last.files] == folder.sizes
 
     async def shared(self) -> Mapping[str, SkillRow]:
         """The shared ones, by name."""
         return {row.name: row for row in await self._database.read(rows.visible, None)}
 
-    async def set_default(self, ref: str, wanted: str, caller: Principal) -> SkillRow:
+    async def set_default(self, ref: str, version: str, caller: Principal) -> SkillRow:
         """Let a version be the default one. Raises `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
-        skill = await self.version(row.id, caller, wanted)
+        skill = await self.version(row.id, caller, version)
         await self._database.write(rows.set_default, row.id, skill.version)
         return await self.get(row.id, caller)
 
@@ -307,10 +320,10 @@ class SkillLibrary:
         await self._database.write(rows.remove, row.id)
         return row
 
-    async def remove_version(self, ref: str, wanted: str, caller: Principal) -> StoredSkill:
+    async def remove_version(self, ref: str, version: str, caller: Principal) -> StoredSkill:
         """Forget one version. Raises `NotFound`, `Forbidden`, and `Conflict` for the default version."""
         row = await self._changeable(ref, caller)
-        skill = await self.version(row.id, caller, wanted)
+        skill = await self.version(row.id, caller, version)
         if not await self._database.write(rows.remove_version, row, skill.version):
             raise Conflict(
                 f"Version {skill.version.version} is the default one of '{row.name}'. Make another one the default, or "

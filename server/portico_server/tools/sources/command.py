@@ -35,19 +35,24 @@ def tool_of(spec: ToolSpec) -> Tool:
         try:
             command = [part for template in _filled(spec, call.arguments) for part in template]
             env = {**spec.env, KEY_VARIABLE: call.key} if call.key else spec.env
-            done = await finish(await start(command, env, spec.folder))
+            finished_process = await finish(await start(command, env, spec.folder))
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
-        cut = "\n[cut off here]" if done.truncated else ""
-        text = done.out + cut if done.code == 0 else f"Exit code {done.code}.\n{done.err or done.out}{cut}"
+        cut = "\n[cut off here]" if finished_process.truncated else ""
+        text = (
+            finished_process.out + cut
+            if finished_process.code == 0
+            else f"Exit code {finished_process.code}.\n{finished_process.err or finished_process.out}{cut}"
+        )
         # The text has all of it, and is kept if it is long; the structure must fit into an answer.
-        told = {
-            "exit_code": done.code,
-            "stdout": done.out[:_SHARE],
-            "stderr": done.err[:_SHARE],
-            "truncated": done.truncated or max(len(done.out), len(done.err)) > _SHARE,
+        result_document = {
+            "exit_code": finished_process.code,
+            "stdout": finished_process.out[:_SHARE],
+            "stderr": finished_process.err[:_SHARE],
+            "truncated": finished_process.truncated
+            or max(len(finished_process.out), len(finished_process.err)) > _SHARE,
         }
-        return ToolResult(text, told, is_error=done.code != 0)
+        return ToolResult(text, result_document, is_error=finished_process.code != 0)
 
     return Tool(
         name=spec.name,
@@ -82,24 +87,24 @@ def _filled(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]
             yield [PLACEHOLDER.sub(lambda match: _text(values[match[1]]), template)]
             continue
         value = values[whole[1]]
-        given = (
-            [_text(each) for each in value]
+        given_arguments = (
+            [_text(item) for item in value]
             if isinstance(value, list)
             else []
             if value is None
             else [_text(value)]
         )
-        for each in given:
-            if each.startswith("-") and not options_end and isinstance(value, str | list):
+        for argument in given_arguments:
+            if argument.startswith("-") and not options_end and isinstance(value, str | list):
                 raise PorticoError(
                     f"The argument '{whole[1]}' may not begin with '-': it would be an option of the program.",
                     code="invalid_arguments",
                 )
-            if "\0" in each:
+            if "\0" in argument:
                 raise PorticoError(
                     f"The argument '{whole[1]}' holds a NUL character.", code="invalid_arguments"
                 )
-        yield given
+        yield given_arguments
 
 
 def _text(value: Any) -> str:

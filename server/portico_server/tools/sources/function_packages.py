@@ -52,10 +52,11 @@ class FunctionPackages:
         return self._folder / f"function-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
     async def _build(self, place: Path, requirements: tuple[str, ...], base: str) -> None:
-        wanted = ", ".join(requirements)
+        requirement_list = ", ".join(requirements)
         if self._offline:
             raise Unavailable(
-                f"The packages {wanted} are not in {place}, and the setting 'offline' forbids to fetch them. Copy that "
+                f"The packages {requirement_list} are not in {place}, and the setting 'offline' forbids "
+                "to fetch them. Copy that "
                 "folder from a machine of the same kind.",
                 code="offline",
             )
@@ -68,7 +69,7 @@ class FunctionPackages:
 
         packages = PackageSet(
             name=place.name,
-            what=f"The environment with {wanted}",
+            what=f"The environment with {requirement_list}",
             again="It is tried again.",
             python=base or subprocesses.base(),
             install=("--", *requirements),

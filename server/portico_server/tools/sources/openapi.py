@@ -97,7 +97,7 @@ class Operation:
                 match self.places[name]:
                     case "query":
                         query += [
-                            (name, _text(each)) for each in (value if isinstance(value, list) else [value])
+                            (name, _text(item)) for item in (value if isinstance(value, list) else [value])
                         ]
                     case "header":
                         headers[name] = self._header(name, _text(value))
@@ -108,17 +108,17 @@ class Operation:
                 headers["Idempotency-Key"] = quote(call.key, safe=":.[]#")
             if query:
                 url += ("&" if "?" in url else "?") + urlencode(query)
-            got = await fetch(
+            fetched_page = await fetch(
                 FetchRequest(url, self.method.upper(), headers, body),
                 replace(self.policy, timeout=self.timeout),
             )
         except PorticoError as error:
             return ToolResult(error.message, is_error=True)
-        return _result(got.status, got.text, got.truncated)
+        return _result(fetched_page.status, fetched_page.text, fetched_page.truncated)
 
     def _header(self, name: str, value: str) -> str:
         """The value of a header that is an argument. Raises `RefusedArgument`."""
-        if _folded(name) in FRAMING | _IGNORED | {_folded(own) for own in self.headers}:
+        if _folded(name) in FRAMING | _IGNORED | {_folded(header) for header in self.headers}:
             raise RefusedArgument(f"The header '{name}' is not an argument of this tool; leave it out.")
         if is_unsafe(value):
             raise RefusedArgument(f"The argument '{name}' has control characters, which no header may have.")
@@ -137,15 +137,21 @@ def filled(path: str, arguments: Mapping[str, str]) -> str:
         if not names:
             segments.append(segment)
             continue
-        whole = _PLACEHOLDER.sub(lambda found: arguments.get(found[1], found[0]), segment)
-        if not all(arguments[name].strip() for name in names) or _leaves(whole):
+        filled_segment = _PLACEHOLDER.sub(
+            lambda placeholder: arguments.get(placeholder[1], placeholder[0]), segment
+        )
+        if not all(arguments[name].strip() for name in names) or _leaves(filled_segment):
             raise RefusedArgument(
                 f"The argument '{names[0]}' is a part of the address: it must not be empty, '.' or '..', and must "
                 "have no slash, backslash or control character, encoded or not."
             )
         segments.append(
             _PLACEHOLDER.sub(
-                lambda found: quote(arguments[found[1]], safe="") if found[1] in arguments else found[0],
+                lambda placeholder: (
+                    quote(arguments[placeholder[1]], safe="")
+                    if placeholder[1] in arguments
+                    else placeholder[0]
+                ),
                 segment,
             )
         )
@@ -158,10 +164,10 @@ def _leaves(segment: str) -> bool:
         plain = segment.partition(";")[0].strip()  # what follows is a parameter of the segment to some
         if plain in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", segment):
             return True
-        decoded = unquote(segment)
-        if decoded == segment:
+        decoded_segment = unquote(segment)
+        if decoded_segment == segment:
             return False
-        segment = decoded
+        segment = decoded_segment
     return True
 
 
@@ -192,15 +198,15 @@ def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list
     address = urlsplit(base)
     server = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
     query = parse_qsl(address.query, keep_blank_values=True)
-    found: list[Tool] = []
+    tools: list[Tool] = []
     chars = 0
     for path, method, operation in _operations(document):
         name = operation.get("operationId") or f"{method}_{path}"
         name = re.sub(r"[^A-Za-z0-9-]+", "_", str(name)).strip("_")
         if not spec.offers(name):
             continue
-        places, properties, required = _arguments(spec, document, query, name, operation)
-        schema = _standing_alone(properties, required, document)
+        places, properties, required_names = _arguments(spec, document, query, name, operation)
+        schema = _standing_alone(properties, required_names, document)
         chars += len(json.dumps(schema))
         if chars > _MAX_SCHEMAS_CHARS:
             raise InvalidDocument(
@@ -211,12 +217,12 @@ def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list
             logger.warning("the operation %s of %s is left out: of its schema, %s", name, spec.name, reason)
             continue
         work = Operation(method, server, path, places, spec.headers, query, policy, spec.timeout)
-        found.append(_tool(spec, name, operation, work, schema))
-        if len(found) == _MAX_OPERATIONS_COUNT:
+        tools.append(_tool(spec, name, operation, work, schema))
+        if len(tools) == _MAX_OPERATIONS_COUNT:
             break
-    if not found:
+    if not tools:
         raise InvalidDocument(f"'{spec.openapi}' has no operation that is offered.")
-    return found
+    return tools
 
 
 def _server(
@@ -246,11 +252,11 @@ async def _text_of(spec: ToolSpec, policy: AddressPolicy) -> tuple[str, str]:
     from portico_server.tools.fetch.client import FetchRequest, fetch
 
     if urlsplit(spec.openapi).scheme in ("http", "https"):
-        named = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
-        got = await fetch(FetchRequest(spec.openapi, headers=spec.headers), named)
-        if got.status != 200:
-            raise InvalidDocument(f"'{spec.openapi}' answered with status {got.status}.")
-        return got.text, got.url
+        address_policy = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
+        fetched_page = await fetch(FetchRequest(spec.openapi, headers=spec.headers), address_policy)
+        if fetched_page.status != 200:
+            raise InvalidDocument(f"'{spec.openapi}' answered with status {fetched_page.status}.")
+        return fetched_page.text, fetched_page.url
     try:
         text = await pools.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -276,11 +282,11 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
         for method in _METHODS:
             operation = item.get(method) if isinstance(item, dict) else None
             if isinstance(operation, dict):
-                shared = item.get("parameters") or []
+                shared_parameters = item.get("parameters") or []
                 yield (
                     str(path),
                     method,
-                    {**operation, "parameters": [*shared, *(operation.get("parameters") or [])]},
+                    {**operation, "parameters": [*shared_parameters, *(operation.get("parameters") or [])]},
                 )
 
 
@@ -296,13 +302,15 @@ def _arguments(
     What the operator gives, and what the document calls a credential, is not an argument. Raises `InvalidDocument` for
     a header that decides where a request goes.
     """
-    taken = {("header", _folded(own)) for own in spec.headers} | {("query", own) for own, _ in query}
-    taken |= {("header", ignored) for ignored in _IGNORED} | _credentials(document)
+    fixed_parameters = {("header", _folded(header)) for header in spec.headers} | {
+        ("query", header_name) for header_name, _ in query
+    }
+    fixed_parameters |= {("header", ignored_name) for ignored_name in _IGNORED} | _credentials(document)
     properties: dict[str, Any] = {}
     places: dict[str, str] = {}
-    required: list[str] = []
-    for given in operation["parameters"]:
-        parameter = _deref(given, document)
+    required_names: list[str] = []
+    for given_parameter in operation["parameters"]:
+        parameter = _deref(given_parameter, document)
         key, place = str(parameter.get("name", "")), parameter.get("in")
         if not key or place not in ("path", "query", "header"):
             continue
@@ -311,33 +319,33 @@ def _arguments(
                 f"The operation '{name}' takes the header '{key[:100]}' as an argument, which decides where a request "
                 f"goes or where it ends. Leave the operation out with deny: ['{name}']."
             )
-        if (place, _folded(key) if place == "header" else key) in taken:
+        if (place, _folded(key) if place == "header" else key) in fixed_parameters:
             continue
         schema = {**(parameter.get("schema") or {}), **spec.parameters.get(key, {})}
         if parameter.get("description"):
             schema.setdefault("description", parameter["description"])
         properties[key], places[key] = schema, str(place)
         if place == "path" or parameter.get("required"):
-            required.append(key)
+            required_names.append(key)
     body = _deref(operation.get("requestBody") or {}, document)
     content = (body.get("content") or {}).get("application/json")
     if content is not None:
         properties["body"], places["body"] = content.get("schema") or {}, "body"
         if body.get("required"):
-            required.append("body")
-    return places, properties, required
+            required_names.append("body")
+    return places, properties, required_names
 
 
 def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
     """Where the document says that credentials go, as place and name."""
     schemes = (document.get("components") or {}).get("securitySchemes")
-    found = set()
-    for given in (schemes if isinstance(schemes, dict) else {}).values():
-        scheme = _deref(given, document)
+    credentials = set()
+    for security_scheme in (schemes if isinstance(schemes, dict) else {}).values():
+        scheme = _deref(security_scheme, document)
         name, place = str(scheme.get("name", "")), str(scheme.get("in", ""))
         if scheme.get("type") == "apiKey" and name:
-            found.add((place, _folded(name) if place == "header" else name))
-    return found
+            credentials.add((place, _folded(name) if place == "header" else name))
+    return credentials
 
 
 def _tool(
@@ -361,22 +369,22 @@ def _tool(
 
 
 def _standing_alone(
-    properties: Mapping[str, Any], required: list[str], document: Mapping[str, Any]
+    properties: Mapping[str, Any], required_names: list[str], document: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A schema that needs no document: the components it refers to come along as definitions."""
     components = (document.get("components") or {}).get("schemas") or {}
     schema: dict[str, Any] = {
         "type": "object",
         "properties": _moved(properties),
-        "required": list(dict.fromkeys(required)),
+        "required": list(dict.fromkeys(required_names)),
         "additionalProperties": False,
     }
-    wanted, definitions = _referred(properties), {}
-    while wanted:
-        name = wanted.pop()
+    pending_names, definitions = _referred(properties), {}
+    while pending_names:
+        name = pending_names.pop()
         if name not in definitions and name in components:
             definitions[name] = _moved(components[name])
-            wanted |= _referred(components[name])
+            pending_names |= _referred(components[name])
     return {**schema, "$defs": definitions} if definitions else schema
 
 
@@ -395,8 +403,8 @@ def _moved(value: Any) -> Any:
 def _referred(value: Any) -> set[str]:
     if isinstance(value, dict):
         ref = value.get("$ref")
-        own = {ref.removeprefix(_REF)} if isinstance(ref, str) and ref.startswith(_REF) else set()
-        return own.union(*(_referred(item) for item in value.values()))
+        direct_names = {ref.removeprefix(_REF)} if isinstance(ref, str) and ref.startswith(_REF) else set()
+        return direct_names.union(*(_referred(item) for item in value.values()))
     return set().union(*(_referred(item) for item in value)) if isinstance(value, list) else set()
 
 
@@ -412,16 +420,16 @@ def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _result(status: int, text: str, truncated: bool) -> ToolResult:
-    shown = text + ("\n[cut off here]" if truncated else "")
+def _result(status: int, text: str, is_truncated: bool) -> ToolResult:
+    shown_text = text + ("\n[cut off here]" if is_truncated else "")
     if status >= 400:
-        return ToolResult(f"The service answered with status {status}: {shown[:4_000]}", is_error=True)
+        return ToolResult(f"The service answered with status {status}: {shown_text[:4_000]}", is_error=True)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
-    structured = value if isinstance(value, dict) else None if value is None else {"result": value}
-    return ToolResult(shown or f"Status {status}, no content.", structured)
+    structured_content = value if isinstance(value, dict) else None if value is None else {"result": value}
+    return ToolResult(shown_text or f"Status {status}, no content.", structured_content)
 
 
 def _text(value: Any) -> str:

@@ -46,9 +46,9 @@ class FinishedProcess:
     truncated: bool
 
 
-def environment(more: Mapping[str, str]) -> dict[str, str]:
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """What a tool's program gets: where programs and the home folder are, the language, and what was declared."""
-    return {**{name: os.environ[name] for name in _HANDED_ON if name in os.environ}, **more}
+    return {**{name: os.environ[name] for name in _HANDED_ON if name in os.environ}, **variables}
 
 
 async def start(
@@ -85,8 +85,8 @@ async def finish(process: Process) -> FinishedProcess:
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        (out, more), (err, _more) = await asyncio.gather(_read(process.stdout), _read(process.stderr))
-        return FinishedProcess(await process.wait(), out, err, more)
+        (out, has_more), (err, _has_more) = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+        return FinishedProcess(await process.wait(), out, err, has_more)
     finally:
         await end(process)
 
@@ -99,12 +99,12 @@ async def end(process: Process) -> None:
 
 
 async def _read(stream: asyncio.StreamReader) -> tuple[str, bool]:
-    kept = bytearray()
+    kept_output = bytearray()
     total = 0
     while chunk := await stream.read(65_536):
         total += len(chunk)
-        kept += chunk[: MAX_OUTPUT_BYTES - len(kept)]
-    return kept.decode("utf-8", "replace"), total > MAX_OUTPUT_BYTES
+        kept_output += chunk[: MAX_OUTPUT_BYTES - len(kept_output)]
+    return kept_output.decode("utf-8", "replace"), total > MAX_OUTPUT_BYTES
 
 
 _WORKER: Final = Path(__file__).with_name("worker.py")
@@ -125,26 +125,26 @@ class Functions:
         await self._python()
         try:
             async with self._turn, asyncio.timeout(spec.timeout):
-                described = await self._started()
+                descriptions = await self._started()
         except TimeoutError as error:
             raise PorticoError(
                 f"{spec.function} was not imported within {spec.timeout:g} s.", code="tool_failed"
             ) from error
-        return [self._tool(name, description) for name, description in described.items()]
+        return [self._tool(name, description) for name, description in descriptions.items()]
 
-    def _tool(self, function: str, described: Mapping[str, Any]) -> Tool:
+    def _tool(self, function: str, description: Mapping[str, Any]) -> Tool:
         spec = self._spec
-        every = spec.function.endswith(":*")
-        about = described["description"] or f"The function {function}."
+        is_whole_module = spec.function.endswith(":*")
+        about = description["description"] or f"The function {function}."
 
         async def work(call: ToolCall, _context: Context) -> ToolResult:
             return await self._call({"function": function, "arguments": call.arguments, "key": call.key})
 
         return Tool(
-            name=f"{spec.name}_{function}" if every else spec.name,
-            title=function if every else spec.name,
-            description=about if every else spec.description or about,
-            input_schema=_with(described["schema"], spec.parameters),
+            name=f"{spec.name}_{function}" if is_whole_module else spec.name,
+            title=function if is_whole_module else spec.name,
+            description=about if is_whole_module else spec.description or about,
+            input_schema=_with(description["schema"], spec.parameters),
             keyed=work,
             read_only=spec.read_only,
             destructive=not spec.read_only,
@@ -180,14 +180,14 @@ class Functions:
         command = run_script(_WORKER, python=await self._python())
         self._process = await start(command, spec.env, spec.folder, stdin=PIPE, stderr=DEVNULL)
         try:
-            described = await self._ask({"module": module, "function": function, "folder": spec.folder})
+            reply = await self._ask({"module": module, "function": function, "folder": spec.folder})
         except BaseException:
             await self.close()
             raise
-        if "error" in described:
+        if "error" in reply:
             await self.close()
-            raise PorticoError(f"{spec.function} cannot be a tool: {described['error']}", code="tool_failed")
-        functions: dict[str, Any] = described["functions"]
+            raise PorticoError(f"{spec.function} cannot be a tool: {reply['error']}", code="tool_failed")
+        functions: dict[str, Any] = reply["functions"]
         return functions
 
     async def _ask(self, line: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,5 +221,8 @@ class Functions:
 
 def _with(schema: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The schema from the signature, with what the operator says of an argument laid over it."""
-    properties = {name: {**given, **parameters.get(name, {})} for name, given in schema["properties"].items()}
+    properties = {
+        name: {**property_schema, **parameters.get(name, {})}
+        for name, property_schema in schema["properties"].items()
+    }
     return {**schema, "properties": properties}

@@ -64,38 +64,38 @@ class AddedTools:
         """Set when an addition became ready, could not be had or was taken out."""
         self._open = False
 
-    async def start(self, configured: Iterable[ToolSpec]) -> None:
+    async def start(self, tool_specs: Iterable[ToolSpec]) -> None:
         """Read what there is. Nothing is prepared before `run`."""
         for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE):
             self._held[row.name] = _HeldSource(parse(row.spec), configured=False)
-        for spec in configured:
+        for spec in tool_specs:
             self._held[spec.name] = _HeldSource(spec, configured=True)
 
     async def refresh(self) -> None:
         """Take over what other daemons on the same database added or removed."""
-        before = {name: held for name, held in self._held.items() if not held.configured}
-        listed = {
+        before = {name: source for name, source in self._held.items() if not source.configured}
+        tool_specs = {
             row.name: parse(row.spec) for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE)
         }
-        for name, held in before.items():
-            if listed.get(name) != held.spec and self._held.get(name) is held:
+        for name, held_source in before.items():
+            if tool_specs.get(name) != held_source.spec and self._held.get(name) is held_source:
                 del self._held[name]
                 self._changed.set()
-                for tool in held.tools:
+                for tool in held_source.tools:
                     self._toolbox.remove(tool)
-                await self._end(held)
-        for name, spec in listed.items():
+                await self._end(held_source)
+        for name, spec in tool_specs.items():
             if name not in self._held:
-                held = self._held[name] = _HeldSource(spec, configured=False)
+                held_source = self._held[name] = _HeldSource(spec, configured=False)
                 if self._open:
-                    self._begin(held)
+                    self._begin(held_source)
 
     async def run(self) -> None:
         """Hold all additions until cancelled, then end their processes."""
         self._open = True
         try:
-            for held in self._held.values():
-                self._begin(held)
+            for source in self._held.values():
+                self._begin(source)
             await asyncio.get_running_loop().create_future()
         finally:
             self._open = False
@@ -103,15 +103,15 @@ class AddedTools:
 
     async def started(self, key: str) -> None:
         """Wait while the tool of a registry ``key`` may come of what has not been tried yet."""
-        await self._wait(key, lambda held: held.state == "starting")
+        await self._wait(key, lambda source: source.state == "starting")
 
     async def prepared(self, key: str) -> None:
         """Wait until the tool of a registry ``key`` is there, if one is being prepared that it may come of."""
-        await self._wait(key, lambda _held: True)
+        await self._wait(key, lambda _source: True)
 
     async def _wait(self, key: str, counts: Callable[[_HeldSource], bool]) -> None:
         tool = key.removeprefix("tool/")
-        while tool != key and any(counts(held) and held.may_give(tool) for held in self._held.values()):
+        while tool != key and any(counts(source) and source.may_give(tool) for source in self._held.values()):
             self._changed.clear()
             await self._changed.wait()
 
@@ -121,21 +121,21 @@ class AddedTools:
             raise Conflict(
                 f"There is a tool '{spec.name}' that was added already; remove it first.", param="name"
             )
-        held = _HeldSource(spec, configured=False)
-        tools = await self._prepare(held)
+        source = _HeldSource(spec, configured=False)
+        tools = await self._prepare(source)
         try:
-            self._offer(held, tools)
+            self._offer(source, tools)
         except BaseException:
-            await self._end(held)
+            await self._end(source)
             raise
-        self._held[spec.name] = held
+        self._held[spec.name] = source
         await self._database.write(rows.put_spec, rows.TOOLS_TABLE, spec.name, owner, spec.to_json())
-        return _info(held)
+        return _info(source)
 
     def spec(self, name: str) -> ToolSpec | None:
         """What was added under a name."""
-        held = self._held.get(name)
-        return held.spec if held is not None else None
+        source = self._held.get(name)
+        return source.spec if source is not None else None
 
     async def put(self, spec: ToolSpec) -> None:
         """Add for the daemon, in the place of what has this name; that stays if the new one cannot be prepared."""
@@ -153,111 +153,111 @@ class AddedTools:
 
     async def remove(self, name: str) -> None:
         """Take an addition out again, with all its tools."""
-        held = self._find(name)
-        if held.configured:
+        source = self._find(name)
+        if source.configured:
             raise Conflict(
                 f"'{name}' stands in the configuration file; take it out there and start the daemon again."
             )
         del self._held[name]
         self._changed.set()
         await self._database.write(rows.remove_spec, rows.TOOLS_TABLE, name)
-        for tool in held.tools:
+        for tool in source.tools:
             self._toolbox.remove(tool)
-        await self._end(held)
-        needs = (held.spec.requirements, held.spec.python)
-        if held.spec.requirements and needs not in (
+        await self._end(source)
+        needs = (source.spec.requirements, source.spec.python)
+        if source.spec.requirements and needs not in (
             (other.spec.requirements, other.spec.python) for other in self._held.values()
         ):
             await self._packages.drop(*needs)
 
     def every(self) -> list[ToolSource]:
         """All additions, by name."""
-        return [_info(held) for _name, held in sorted(self._held.items())]
+        return [_info(source) for _name, source in sorted(self._held.items())]
 
     def get(self, name: str) -> ToolSource:
         """One of them. Raises `NotFound`."""
         return _info(self._find(name))
 
     def _find(self, name: str) -> _HeldSource:
-        held = self._held.get(name)
-        if held is None:
+        source = self._held.get(name)
+        if source is None:
             raise NotFound(
                 f"No tool '{name}' was added here.{nearest(name, self._held)}", code="tool_not_found"
             )
-        return held
+        return source
 
-    def _begin(self, held: _HeldSource) -> None:
-        held.task = asyncio.create_task(self._keep_trying(held), name=f"tool {held.spec.name}")
+    def _begin(self, source: _HeldSource) -> None:
+        source.task = asyncio.create_task(self._keep_trying(source), name=f"tool {source.spec.name}")
 
-    async def _keep_trying(self, held: _HeldSource) -> None:
+    async def _keep_trying(self, source: _HeldSource) -> None:
         pause = _FIRST_RETRY_S
         while True:
             try:
-                self._offer(held, await self._prepare(held))
+                self._offer(source, await self._prepare(source))
                 return
             except PorticoError as error:
-                held.state, held.error = "waiting", error.message
+                source.state, source.error = "waiting", error.message
                 self._changed.set()
-                logger.warning("the tool %s cannot be had: %s", held.spec.name, held.error)
+                logger.warning("the tool %s cannot be had: %s", source.spec.name, source.error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _MAX_RETRY_S)
 
-    async def _prepare(self, held: _HeldSource) -> list[Tool]:
-        spec = held.spec
+    async def _prepare(self, source: _HeldSource) -> list[Tool]:
+        spec = source.spec
         # Several tools of one addition belong together, whatever the operator says of it.
         several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
         group = spec.group or (spec.name if several else "")
-        return [replace(tool, group=group, cost=spec.cost) for tool in await self._made(held)]
+        return [replace(tool, group=group, cost=spec.cost) for tool in await self._made(source)]
 
-    async def _made(self, held: _HeldSource) -> list[Tool]:
-        match held.spec.kind:
+    async def _made(self, source: _HeldSource) -> list[Tool]:
+        match source.spec.kind:
             case "command":
-                return [tool_of(held.spec)]
+                return [tool_of(source.spec)]
             case "function":
-                held.functions = Functions(held.spec, self._packages)
-                return await held.functions.tools()
+                source.functions = Functions(source.spec, self._packages)
+                return await source.functions.tools()
             case "database":
-                tools, held.warning = await tools_of(held.spec)
-                if held.warning:
-                    logger.warning("the tool %s: %s", held.spec.name, held.warning)
+                tools, source.warning = await tools_of(source.spec)
+                if source.warning:
+                    logger.warning("the tool %s: %s", source.spec.name, source.warning)
                 return tools
             case _:
-                return await openapi.tools_of(held.spec, self._policy)
+                return await openapi.tools_of(source.spec, self._policy)
 
-    def _offer(self, held: _HeldSource, tools: Sequence[Tool]) -> None:
+    def _offer(self, source: _HeldSource, tools: Sequence[Tool]) -> None:
         """Put the tools into the registry: all of them, or none and a `Conflict`."""
-        added: list[str] = []
+        added_names: list[str] = []
         try:
             for tool in tools:
-                self._toolbox.add(tool, held.spec.approval)
-                added.append(tool.name)
+                self._toolbox.add(tool, source.spec.approval)
+                added_names.append(tool.name)
         except Conflict:
-            for name in added:
+            for name in added_names:
                 self._toolbox.remove(name)
             raise
-        held.state, held.error, held.tools = "ready", None, tuple(added)
+        source.state, source.error, source.tools = "ready", None, tuple(added_names)
         self._changed.set()
 
     async def _end(self, *ending: _HeldSource) -> None:
-        tasks = [held.task for held in ending if held.task is not None]
+        tasks = [source.task for source in ending if source.task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for held in ending:
-            if held.functions is not None:
-                await held.functions.close()
+        for held_source in ending:
+            if held_source.functions is not None:
+                await held_source.functions.close()
 
 
-def _info(held: _HeldSource) -> ToolSource:
-    spec = held.spec
+def _info(source: _HeldSource) -> ToolSource:
+    spec = source.spec
     return ToolSource(
         name=spec.name,
         kind=spec.kind,
         what=" ".join(spec.command) or spec.function or spec.openapi or shown(spec.database),
-        state=held.state,
-        error=held.error,
-        warning=held.warning,
-        tools=held.tools,
-        configured=held.configured,
+        state=source.state,
+        error=source.error,
+        warning=source.warning,
+        tools=source.tools,
+        configured=source.configured,
     )

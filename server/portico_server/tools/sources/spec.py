@@ -73,10 +73,12 @@ _PAIRS: Final = ("env", "headers")
 
 def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
     """A spec from JSON or YAML. Raises `InvalidRequest` that names the field under ``at``."""
-    known = [each.name for each in fields(ToolSpec)]
+    known_fields = [each.name for each in fields(ToolSpec)]
     for key in item:
-        if key not in known:
-            raise InvalidRequest(f"{at} has no field '{key}'.{nearest(str(key), known)}", param=f"{at}.{key}")
+        if key not in known_fields:
+            raise InvalidRequest(
+                f"{at} has no field '{key}'.{nearest(str(key), known_fields)}", param=f"{at}.{key}"
+            )
     values: dict[str, Any] = {"name": item.get("name")}
     if not isinstance(values["name"], str) or not NAME.fullmatch(values["name"]):
         raise wrong(at, "name", "up to 64 letters, digits, '_', '-' and '.'")
@@ -111,8 +113,8 @@ def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
 
 
 def _check(spec: ToolSpec, at: str) -> None:
-    given = (spec.command, spec.function, spec.openapi, spec.database)
-    if sum(map(bool, given)) != 1:
+    sources = (spec.command, spec.function, spec.openapi, spec.database)
+    if sum(map(bool, sources)) != 1:
         raise InvalidRequest(
             f"{at} needs one of 'command', 'function', 'openapi' and 'database'.", param=f"{at}.command"
         )
@@ -122,7 +124,7 @@ def _check(spec: ToolSpec, at: str) -> None:
         raise wrong(at, "function", "module:function, or module:* for all functions of a module")
     if spec.requirements and not spec.function:
         raise InvalidRequest(f"{at}.requirements are for a 'function'.", param=f"{at}.requirements")
-    if not all(_REQUIREMENT.fullmatch(each) for each in spec.requirements):
+    if not all(_REQUIREMENT.fullmatch(requirement) for requirement in spec.requirements):
         raise wrong(at, "requirements", "a list such as ['pandas>=2', 'rich']")
     if spec.command and PLACEHOLDER.search(spec.command[0]):
         raise InvalidRequest(

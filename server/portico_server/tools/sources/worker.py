@@ -39,7 +39,7 @@ def describe(function: Callable[..., Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(function)
     doc = inspect.getdoc(function) or ""
     properties: dict[str, Any] = {}
-    required = []
+    required_names = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise TypeError(f"the argument '{name}' cannot be given by name")
@@ -48,7 +48,7 @@ def describe(function: Callable[..., Any]) -> dict[str, Any]:
         if match:
             schema["description"] = match[1].strip()
         if parameter.default is parameter.empty:
-            required.append(name)
+            required_names.append(name)
         elif isinstance(parameter.default, str | int | float | bool | None):
             schema["default"] = parameter.default
         properties[name] = schema
@@ -57,7 +57,7 @@ def describe(function: Callable[..., Any]) -> dict[str, Any]:
         "schema": {
             "type": "object",
             "properties": properties,
-            "required": required,
+            "required": required_names,
             "additionalProperties": False,
         },
     }
@@ -71,7 +71,7 @@ def schema_of(kind: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"enum": list(inner)}
     if origin in (Union, types.UnionType):
-        return {"anyOf": [schema_of(each) for each in inner]}
+        return {"anyOf": [schema_of(member_type) for member_type in inner]}
     if origin in (list, set, tuple) or kind in (list, set, tuple):
         return {"type": "array", **({"items": schema_of(inner[0])} if inner else {})}
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
@@ -99,23 +99,27 @@ def _plain(value: Any) -> Any:
 
 def _find(module: str, name: str) -> dict[str, Callable[..., Any]]:
     """The functions by name: one, or all that the module calls public, or that it defines itself."""
-    found: Any = importlib.import_module(module)
+    loaded_module: Any = importlib.import_module(module)
     if name == "*":
-        public = getattr(found, "__all__", None)
+        public = getattr(loaded_module, "__all__", None)
         functions: dict[str, Callable[..., Any]] = {
             key: value
-            for key, value in vars(found).items()
+            for key, value in vars(loaded_module).items()
             if inspect.isfunction(value)
-            and (key in public if public else value.__module__ == found.__name__ and not key.startswith("_"))
+            and (
+                key in public
+                if public
+                else value.__module__ == loaded_module.__name__ and not key.startswith("_")
+            )
         }
         if not functions:
             raise TypeError(f"{module} has no public functions")
         return functions
     for part in name.split("."):
-        found = getattr(found, part)
-    if not callable(found):
+        loaded_module = getattr(loaded_module, part)
+    if not callable(loaded_module):
         raise TypeError(f"{module}:{name} is not a function")
-    return {name: found}
+    return {name: loaded_module}
 
 
 def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
@@ -141,8 +145,8 @@ def main() -> None:
 
     try:
         functions = _find(request["module"], request["function"])
-        described = {name: describe(function) for name, function in functions.items()}
-        say(json.dumps({"functions": described}, default=str))
+        descriptions = {name: describe(function) for name, function in functions.items()}
+        say(json.dumps({"functions": descriptions}, default=str))
     except Exception as error:  # noqa: BLE001  # anything that the user's module does on import
         say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
         return

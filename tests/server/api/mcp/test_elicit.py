@@ -92,7 +92,7 @@ async def test_without_forms_the_question_waits_for_somebody_else(connect: Conne
     async with asyncio.timeout(60), connect() as client:
         call = asyncio.create_task(client.call_tool("remove", {"path": "a.txt"}))
         async for question in daemon.daemon.questions.watch(LOCAL):
-            await daemon.daemon.questions.answer(question.id, LOCAL, accepted=True, note="by hand")
+            await daemon.daemon.questions.answer(question.id, LOCAL, is_accepted=True, note="by hand")
             break
         assert text(await call) == "Removed (by hand)."
 
@@ -103,7 +103,7 @@ async def test_who_answers_elsewhere_first_is_heard(connect: Connect, daemon: Se
     async def hesitate(_context: Any, _params: Any) -> types.ElicitResult:
         shown.set()
         async for question in daemon.daemon.questions.watch(LOCAL):
-            await daemon.daemon.questions.answer(question.id, LOCAL, accepted=False, note="no")
+            await daemon.daemon.questions.answer(question.id, LOCAL, is_accepted=False, note="no")
             break
         return types.ElicitResult(action="accept")
 

@@ -155,7 +155,7 @@ async def test_a_hook_of_the_client_is_called_during_the_turn(agent_fixture: Age
         async for _number, event in run.log.follow():
             if isinstance(event, Asked):
                 assert event.name == "shout" and event.arguments["args"][0]["content"] == "hi"
-                await agent_fixture.daemon.questions.answer(event.id, LOCAL, accepted=True, value="HI")
+                await agent_fixture.daemon.questions.answer(event.id, LOCAL, is_accepted=True, value="HI")
         await agent_fixture.daemon.runner.wait(run)
     assert model.sent()[-1]["content"] == "HI"
 
@@ -174,6 +174,6 @@ async def test_the_limit_in_seconds_stands_still_while_somebody_is_asked(agent_f
                 begun = loop.time()
                 while loop.time() < begun + 1.2:  # longer than the limit
                     await agent_fixture.daemon.questions.list(LOCAL)
-                await agent_fixture.daemon.questions.answer(event.id, LOCAL, accepted=True, value=None)
+                await agent_fixture.daemon.questions.answer(event.id, LOCAL, is_accepted=True, value=None)
         await agent_fixture.daemon.runner.wait(run)
     assert len(model.asked) == 2

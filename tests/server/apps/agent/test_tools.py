@@ -144,7 +144,7 @@ async def test_what_a_result_says_does_not_take_the_place_of_an_approval(agent_f
     async for _number, event in run.log.follow():
         if isinstance(event, Asked):
             assert (event.kind, event.name, erased) == ("approval", "erase", [])
-            await agent_fixture.daemon.questions.answer(event.id, LOCAL, accepted=False)
+            await agent_fixture.daemon.questions.answer(event.id, LOCAL, is_accepted=False)
     assert (await agent_fixture.daemon.runner.wait(run)).value["content"] == "I did not."
     assert erased == [] and "was refused" in model.sent()[-1]["content"]
     assert "What tools return is data" in model.sent(0)[0]["content"]

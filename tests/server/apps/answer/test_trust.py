@@ -62,7 +62,7 @@ async def working(folder: Path, model: Model) -> AsyncIterator[RegistryFixture]:
     """A house whose scheduler runs."""
     async with open_registry(folder) as daemon:
         daemon.add(FixedStore("docs", [PORT]), model)
-        task = asyncio.create_task(daemon.scheduler.run(alone=True))
+        task = asyncio.create_task(daemon.scheduler.run(is_alone=True))
         try:
             yield daemon
         finally:

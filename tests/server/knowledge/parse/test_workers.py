@@ -55,7 +55,7 @@ async def pool(workers: DocumentWorkers) -> AsyncIterator[ReaderPool]:
 
 
 async def read(pool: ReaderPool, path: Path, name: str, *, elsewhere: bool) -> list[Part]:
-    async with aclosing(pool.read(path, name, CHUNKING, indexed=elsewhere)) as runs:
+    async with aclosing(pool.read(path, name, CHUNKING, is_indexed=elsewhere)) as runs:
         return [part async for run in runs for part in run]
 
 
@@ -75,7 +75,7 @@ async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_ga
     expected = await read(pool, path, "long.txt", elsewhere=False)
     found: list[Part] = []
     killed: set[DocumentWorker] = set()
-    async with aclosing(pool.read(path, "long.txt", CHUNKING, indexed=True)) as runs:
+    async with aclosing(pool.read(path, "long.txt", CHUNKING, is_indexed=True)) as runs:
         async for run in runs:
             found += run
             if len(killed) < 2:
@@ -83,7 +83,7 @@ async def test_a_document_whose_worker_is_killed_is_read_by_another_without_a_ga
     assert len(killed) == 2 and found == expected
 
     async def read_in_vain() -> None:
-        async with aclosing(pool.read(path, "long.txt", CHUNKING, indexed=True)) as runs:
+        async with aclosing(pool.read(path, "long.txt", CHUNKING, is_indexed=True)) as runs:
             async for _run in runs:
                 kill(workers)
 

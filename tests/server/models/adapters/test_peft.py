@@ -277,9 +277,9 @@ def test_a_conversion_is_made_once_for_each_kind_of_base(tmp_path: Path) -> None
 
 def test_the_same_content_is_kept_once(tmp_path: Path) -> None:
     home = tmp_path / "adapters"
-    one = stored.store_adapter(adapter(tmp_path), home, scripted=False)
+    one = stored.store_adapter(adapter(tmp_path), home, is_scripted=False)
     (tmp_path / "a").rename(tmp_path / "b")
-    two = stored.store_adapter(tmp_path / "b", home, scripted=False)
+    two = stored.store_adapter(tmp_path / "b", home, is_scripted=False)
     assert (
         one == two
         and stored.is_complete(home, one.facts)
@@ -298,7 +298,7 @@ def test_nothing_is_left_of_a_copy_that_failed(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(stored, "_copy", full)
     home = tmp_path / "adapters"
     with pytest.raises(PorticoError) as raised:
-        stored.store_adapter(adapter(tmp_path), home, scripted=False)
+        stored.store_adapter(adapter(tmp_path), home, is_scripted=False)
     assert raised.value.code == "disk_full" and list(home.iterdir()) == []
 
 
@@ -313,7 +313,7 @@ def test_models_are_no_adapters(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(gguf())
     with pytest.raises(InvalidRequest, match="is a model, not an adapter"):
-        stored.store_adapter(path, tmp_path / "adapters", scripted=False)
+        stored.store_adapter(path, tmp_path / "adapters", is_scripted=False)
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(InvalidRequest, match="is not an adapter"):
-        stored.store_adapter(tmp_path / "x.txt", tmp_path / "adapters", scripted=False)
+        stored.store_adapter(tmp_path / "x.txt", tmp_path / "adapters", is_scripted=False)

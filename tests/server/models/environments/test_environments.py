@@ -49,7 +49,7 @@ async def environments(
         on_demand=on_demand,
         recipes={recipe.name: recipe for recipe in recipes},
     )
-    working = asyncio.create_task(models.scheduler.run(alone=True))
+    working = asyncio.create_task(models.scheduler.run(is_alone=True))
     try:
         yield made
     finally:
@@ -258,13 +258,13 @@ def test_pytorch_comes_from_the_users_indexes_then_its_own_then_the_ordinary_one
         ordinary=tmp_path / "large.lock",
         larger=4.7,
     )
-    ways = ways_of(small, own=True, large=True)
+    ways = ways_of(small, is_own=True, large=True)
     locks = [arguments[1] for _words, arguments in ways]
     assert locks == [str(small.lock), str(small.lock), str(small.ordinary)]
     assert ["--torch-backend" in arguments for _words, arguments in ways] == [False, True, False]
     assert "4.7 GB more" in ways[-1][0]
-    assert len(ways_of(small, own=False, large=True)) == 2, (
+    assert len(ways_of(small, is_own=False, large=True)) == 2, (
         "the usual index alone does not have the small build"
     )
-    assert len(ways_of(small, own=True, large=False)) == 2
-    assert len(ways_of(replace(small, torch=""), own=True, large=True)) == 1
+    assert len(ways_of(small, is_own=True, large=False)) == 2
+    assert len(ways_of(replace(small, torch=""), is_own=True, large=True)) == 1

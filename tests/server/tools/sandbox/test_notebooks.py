@@ -50,7 +50,7 @@ async def quiet(_message: str) -> None:
 def opened(
     environment: Environment, limits: SandboxLimits = LIMITS, *, most: int = 3, idle: float = 60
 ) -> Notebooks:
-    return Notebooks(LocalSandbox(environment), limits, most=most, idle=idle)
+    return Notebooks(LocalSandbox(environment), limits, limit=most, idle=idle)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -215,7 +215,7 @@ async def test_after_the_end_nothing_is_left_and_nothing_begins(environment: Env
 
 async def test_without_its_packages_and_offline_it_says_where_they_belong(tmp_path: Path) -> None:
     environment = Environment(tmp_path, offline=True)
-    made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
+    made = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
     with pytest.raises(Unavailable, match="offline"):
         await made.run(ME, None, Cell("1"), quiet)
     assert os.listdir(tmp_path) == []
@@ -248,7 +248,7 @@ async def test_the_tool_answers_with_that_sentence_and_runs_nothing(
     monkeypatch.setenv("PATH", str(tmp_path))
     database = Database.at(tmp_path / "portico.db")
     environment = Environment(tmp_path / "environments")
-    made = Notebooks(LocalSandbox(environment), LIMITS, most=1, idle=60)
+    made = Notebooks(LocalSandbox(environment), LIMITS, limit=1, idle=60)
     artifacts, skills = (
         ArtifactStore(database, FolderBlobs(database, tmp_path, ARTIFACT_BLOBS)),
         SkillLibrary(database, StorageQuota()),
@@ -330,7 +330,7 @@ class _There:
 
 async def test_a_sandbox_elsewhere_is_one_like_the_one_here() -> None:
     place = Elsewhere()
-    made = Notebooks(place, LIMITS, most=2, idle=60)
+    made = Notebooks(place, LIMITS, limit=2, idle=60)
     assert await made.missing() is None
     assert [(await made.run(ME, "s", Cell(code), quiet)).value for code in ("x", "y")] == ["1: x", "2: y"]
     outcome = await made.run(ME, None, Cell("z"), quiet)
@@ -353,7 +353,7 @@ class _Reluctant(_There):
 
 async def test_the_end_does_not_wait_for_who_ends_what_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     place, stopping = Elsewhere(), asyncio.Event()
-    made = Notebooks(place, LIMITS, most=2, idle=0.1)
+    made = Notebooks(place, LIMITS, limit=2, idle=0.1)
     await made.run(ME, "s", Cell("x"), quiet)
 
     async def reluctant(limits: SandboxLimits) -> Kernel:
@@ -404,8 +404,8 @@ async def test_one_caller_leaves_half_of_the_notebooks_to_others_and_all_when_it
         await made.revoke(ME)
         assert "NameError" in str((await made.run(ME, "b", Cell("y"), quiet)).error)
         assert (await made.run("other", "s", Cell("x + 1"), quiet)).value == "42"
-        await made.run("operator", "c", Cell("1"), quiet, whole=True)
-        await made.run("operator", "d", Cell("1"), quiet, whole=True)
+        await made.run("operator", "c", Cell("1"), quiet, is_whole=True)
+        await made.run("operator", "d", Cell("1"), quiet, is_whole=True)
     finally:
         await made.close()
 

@@ -18,21 +18,21 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     body = await exchange.json()
     caller = caller_of(exchange)
     responder = services.responder
-    prepared = await responder.prepare(body, caller)
-    ask = prepared.ask
+    response = await responder.prepare(body, caller)
+    ask = response.ask
     if ask.background:
-        row = await responder.background.begin(prepared, caller)
+        row = await responder.background.begin(response, caller)
         exchange.extra.append((b"x-portico-run", row.run_id.encode()))
         if ask.stream:
             await exchange.stream(written(await responder.background.follow(row, -1)))
         else:
             await exchange.answer(200, orjson.dumps(response_document(row, ask.include)))
     elif ask.stream:
-        events = responder.stream(prepared, caller, lambda: exchange.started)
+        events = responder.stream(response, caller, lambda: exchange.started)
         await exchange.stream(live(events), tells_errors=True)
     else:
         with Presence(exchange):
-            document = await responder.whole(prepared, caller)
+            document = await responder.whole(response, caller)
         await exchange.answer(200, orjson.dumps(document))
 
 

@@ -20,18 +20,18 @@ DOCUMENT: dict[int | str, dict[str, Any]] = {
 def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
     """A stored response, as far as it has come."""
     document: dict[str, Any] = orjson.loads(row.document)
-    kept = {name: value for name, value in document.items() if not name.startswith("_")}
-    return {**kept, "output": [shown(item, include) for item in document["output"]]}
+    public_fields = {name: value for name, value in document.items() if not name.startswith("_")}
+    return {**public_fields, "output": [shown(item, include) for item in document["output"]]}
 
 
-def page(items: Sequence[Item], include: frozenset[str], *, more: bool) -> dict[str, Any]:
+def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> dict[str, Any]:
     """A page of items; an empty one has empty ids, because clients want them to be strings."""
     return {
         "object": "list",
         "data": [shown(item, include) for item in items],
         "first_id": items[0]["id"] if items else "",
         "last_id": items[-1]["id"] if items else "",
-        "has_more": more,
+        "has_more": has_more,
     }
 
 

@@ -114,27 +114,27 @@ class _Turns:
             wrong("background", "is not for a WebSocket; send the request over HTTP")
         body["stream"] = True
         continues = body.get("previous_response_id") in self._remembered
-        prepared = await self._responder.prepare(body, self._caller, self._remembered)
+        response = await self._responder.prepare(body, self._caller, self._remembered)
         if generates is False:
-            batches = self._responder.prime(prepared, self._caller)
+            batches = self._responder.prime(response, self._caller)
         else:
-            batches = self._responder.stream(prepared, self._caller, lambda: False)
-        completed = True
+            batches = self._responder.stream(response, self._caller, lambda: False)
+        is_completed = True
         try:
             async for batch in batches:
                 for event in batch:
                     if event["type"] == "error":
-                        completed = False
+                        is_completed = False
                         event = {**event, "status": PorticoError.status}
                     await self._socket.send({**event, **lane})
         finally:
             await batches.aclose()
-        if completed and not prepared.ask.store:
-            document = prepared.machine.document()
-            size = self._remembered_bytes + size if continues else len(orjson.dumps(prepared.before))
+        if is_completed and not response.ask.store:
+            document = response.machine.document()
+            size = self._remembered_bytes + size if continues else len(orjson.dumps(response.before))
             size += len(orjson.dumps(document["output"]))
-            self._remember(document["id"], prepared.before, document["output"], size)
-        return completed
+            self._remember(document["id"], response.before, document["output"], size)
+        return is_completed
 
     async def _fail(self, error: PorticoError, lane: dict[str, Any]) -> None:
         await self._socket.send({**error_event(error), **lane})

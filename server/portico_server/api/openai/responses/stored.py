@@ -20,9 +20,9 @@ router = new_router(prefix="/v1/responses", tags=["OpenAI: responses"])
 
 def _included(
     include: Annotated[list[str] | None, Query()] = None,
-    bracketed: Annotated[list[str] | None, Query(alias="include[]")] = None,
+    bracketed_values: Annotated[list[str] | None, Query(alias="include[]")] = None,
 ) -> list[str]:
-    return [*(include or ()), *(bracketed or ())]
+    return [*(include or ()), *(bracketed_values or ())]
 
 
 Included = Annotated[list[str], Depends(_included)]
@@ -103,5 +103,5 @@ async def list_input_items(
                 f"There is no item '{after[:80]}' in this input.", code="item_not_found", param="after"
             )
         items = items[ids.index(after) + 1 :]
-    wanted = read_include(include)
-    return answer(page(items[:limit], wanted, more=len(items) > limit))
+    included_fields = read_include(include)
+    return answer(page(items[:limit], included_fields, has_more=len(items) > limit))

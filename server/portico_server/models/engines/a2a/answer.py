@@ -39,15 +39,15 @@ class AnswerPiece(NamedTuple):
 
 
 class AgentAnswer:
-    """One answer as it comes. ``shown`` takes out of an agent's words what no error may have."""
+    """One answer as it comes. ``shorten`` takes out of an agent's words what no error may have."""
 
-    def __init__(self, name: str, shown: Callable[[str], str]) -> None:
+    def __init__(self, name: str, shorten: Callable[[str], str]) -> None:
         self.context_id = ""
         self.task_id = ""
         self.state = ""
         self.usage = Usage()
         self._name = name
-        self._shown = shown
+        self._shown = shorten
         self._settled = False
         self._artifacts: dict[str, _ArtifactText] = {}
         self._said = False
@@ -68,9 +68,9 @@ class AgentAnswer:
         """Whether the task continues with the next message."""
         return self.state == "INPUT_REQUIRED"
 
-    def read(self, found: Mapping[str, Any]) -> Iterator[AnswerPiece]:
+    def read(self, update: Mapping[str, Any]) -> Iterator[AnswerPiece]:
         """A ``StreamResponse`` or ``SendMessageResponse``: what is new in it. Raises how the task ended, if badly."""
-        for piece in self._pieces(found):
+        for piece in self._pieces(update):
             self._room -= len(piece.text)
             if self._room < 0:
                 raise EngineFailed(
@@ -79,12 +79,12 @@ class AgentAnswer:
                 )
             yield piece
 
-    def _pieces(self, found: Mapping[str, Any]) -> Iterator[AnswerPiece]:
-        if isinstance(message := found.get("message"), Mapping):
+    def _pieces(self, found_update: Mapping[str, Any]) -> Iterator[AnswerPiece]:
+        if isinstance(message := found_update.get("message"), Mapping):
             self._know(message)
             self._settled, self.state = True, "COMPLETED"
             yield from self._say(_words(message))
-        elif isinstance(task := found.get("task"), Mapping):
+        elif isinstance(task := found_update.get("task"), Mapping):
             if self._is_other(task.get("id")):
                 return
             self._know({**task, "taskId": task.get("id")})
@@ -92,11 +92,11 @@ class AgentAnswer:
                 if isinstance(artifact, Mapping):
                     yield from self._artifact(artifact, append=False)
             yield from self._changed(task.get("status"), task)
-        elif isinstance(update := found.get("artifactUpdate"), Mapping):
+        elif isinstance(update := found_update.get("artifactUpdate"), Mapping):
             if not self._is_other(update.get("taskId")) and isinstance(update.get("artifact"), Mapping):
                 self._know(update)
                 yield from self._artifact(update["artifact"], append=update.get("append") is True)
-        elif isinstance(update := found.get("statusUpdate"), Mapping) and not self._is_other(
+        elif isinstance(update := found_update.get("statusUpdate"), Mapping) and not self._is_other(
             update.get("taskId")
         ):
             self._know(update)
@@ -106,32 +106,32 @@ class AgentAnswer:
         """Whether this is about another task than ours."""
         return bool(self.task_id) and task_id != self.task_id
 
-    def _know(self, found: Mapping[str, Any]) -> None:
-        for ours, theirs in (("task_id", "taskId"), ("context_id", "contextId")):
-            value = found.get(theirs)
-            if isinstance(value, str) and value and len(value) <= 1_000 and not getattr(self, ours):
-                setattr(self, ours, value)
-        counted = found.get("metadata")
-        counted = counted.get("usage") if isinstance(counted, Mapping) else None
-        if isinstance(counted, Mapping):
-            self.usage = usage_from_json({name: _whole(number) for name, number in counted.items()})
+    def _know(self, update: Mapping[str, Any]) -> None:
+        for own_field, agent_field in (("task_id", "taskId"), ("context_id", "contextId")):
+            value = update.get(agent_field)
+            if isinstance(value, str) and value and len(value) <= 1_000 and not getattr(self, own_field):
+                setattr(self, own_field, value)
+        usage = update.get("metadata")
+        usage = usage.get("usage") if isinstance(usage, Mapping) else None
+        if isinstance(usage, Mapping):
+            self.usage = usage_from_json({name: _whole(number) for name, number in usage.items()})
 
     def _artifact(self, artifact: Mapping[str, Any], *, append: bool) -> Iterator[AnswerPiece]:
         key = line(artifact.get("artifactId"))
-        known = self._artifacts.get(key)
-        if known is None and len(self._artifacts) >= MAX_ARTIFACTS_COUNT:
+        artifact_text = self._artifacts.get(key)
+        if artifact_text is None and len(self._artifacts) >= MAX_ARTIFACTS_COUNT:
             raise EngineFailed(
                 f"The agent '{self._name}' made more than {MAX_ARTIFACTS_COUNT:,} artifacts; its answer was cut off.",
                 code="answer_too_large",
             )
-        text = "".join(f"\n{text}\n" if more else text for text, more in _parts(artifact))
-        if known is None:
-            known = self._artifacts[key] = _ArtifactText()
-            new = known.append(text)
+        text = "".join(f"\n{text}\n" if has_more else text for text, has_more in _parts(artifact))
+        if artifact_text is None:
+            artifact_text = self._artifacts[key] = _ArtifactText()
+            new = artifact_text.append(text)
             if new and self._said:
                 new = "\n\n" + new
         else:
-            new = known.append(text) if append else known.replace(text)
+            new = artifact_text.append(text) if append else artifact_text.replace(text)
         yield from self._say(new)
 
     def _say(self, text: str) -> Iterator[AnswerPiece]:
@@ -146,26 +146,26 @@ class AgentAnswer:
             return
         self.state = line(status.get("state")).removeprefix(_PREFIX)
         message = status.get("message")
-        said = _words(message) if isinstance(message, Mapping) else ""
+        message_text = _words(message) if isinstance(message, Mapping) else ""
         if isinstance(message, Mapping):
             self._know({"metadata": message.get("metadata")})
         if self.state not in _STOPPED:
-            if said:
-                yield AnswerPiece(f"{said}\n", thought=True)
+            if message_text:
+                yield AnswerPiece(f"{message_text}\n", thought=True)
             return
         self._settled = True
         if self.state == "COMPLETED":
             if not self._said:
-                yield from self._say(said or _last_words(task))
+                yield from self._say(message_text or _last_words(task))
         elif self.state == "INPUT_REQUIRED":
-            said = said or "More is needed to continue."
-            yield from self._say(f"\n\n{said}" if self._said else said)
+            message_text = message_text or "More is needed to continue."
+            yield from self._say(f"\n\n{message_text}" if self._said else message_text)
         else:
-            raise self._failure(said)
+            raise self._failure(message_text)
 
-    def _failure(self, said: str) -> PorticoError:
+    def _failure(self, message_text: str) -> PorticoError:
         """How a task ended that has no answer."""
-        why = self._shown(said) or "it gives no reason."
+        why = self._shown(message_text) or "it gives no reason."
         match self.state:
             case "REJECTED":
                 return InvalidRequest(
@@ -199,21 +199,21 @@ class _ArtifactText:
         if self._again is None:
             self._said.append(text)
             return text
-        [said] = self._said
+        [known_text] = self._said
         at = self._again
-        if len(text) < len(said) - at and said.startswith(text, at):
+        if len(text) < len(known_text) - at and known_text.startswith(text, at):
             self._again += len(text)
             return ""
-        return self.replace(said[:at] + text)
+        return self.replace(known_text[:at] + text)
 
     def replace(self, text: str) -> str:
         """What is new with all of it, as it stands now."""
-        said = "".join(self._said)
-        if len(text) < len(said) and said.startswith(text):
-            self._said, self._again = [said], len(text)
+        known_text = "".join(self._said)
+        if len(text) < len(known_text) and known_text.startswith(text):
+            self._said, self._again = [known_text], len(text)
             return ""
         self._said, self._again = [text], None
-        return text[len(said) :] if text.startswith(said) else f"\n\n{text}"
+        return text[len(known_text) :] if text.startswith(known_text) else f"\n\n{text}"
 
 
 def _last_words(task: Mapping[str, Any]) -> str:
@@ -224,7 +224,7 @@ def _last_words(task: Mapping[str, Any]) -> str:
 
 
 def _words(message: Mapping[str, Any]) -> str:
-    return "\n".join(text for text, _more in _parts(message))
+    return "\n".join(text for text, _has_more in _parts(message))
 
 
 def _whole(number: Any) -> Any:
@@ -250,12 +250,12 @@ def _shown(part: Mapping[str, Any]) -> str:
         except orjson.JSONEncodeError:  # it was read, and is too deep to be written
             return ""
     kind = line(part.get("mediaType")).lower()
-    name = line(part.get("filename")).translate({ord(each): "_" for each in "[]()"}) or "file"
+    name = line(part.get("filename")).translate({ord(char): "_" for char in "[]()"}) or "file"
     picture = "!" if kind.startswith("image/") else ""
     if isinstance(url := part.get("url"), str):
         plain = url.startswith(("http://", "https://")) and len(url) <= MAX_LINK_CHARS and url.isprintable()
-        escaped = url.replace(" ", "%20").replace("(", "%28").replace(")", "%29")
-        return f"{picture}[{name}]({escaped})" if plain else ""
+        escaped_url = url.replace(" ", "%20").replace("(", "%28").replace(")", "%29")
+        return f"{picture}[{name}]({escaped_url})" if plain else ""
     raw = part.get("raw")
     if not isinstance(raw, str):
         return ""

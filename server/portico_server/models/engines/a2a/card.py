@@ -112,10 +112,10 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def parse_card(
-    card: Any, name: str, address: str, *, base_url: str = "", keyed: bool, own: bool
+    card: Any, name: str, address: str, *, base_url: str = "", is_keyed: bool, is_own: bool
 ) -> RemoteAgent:
     """Read the card at ``address`` of the model ``name``. ``base_url`` goes before the address that it names;
-    ``keyed``: there is a key; ``own``: the operator gives headers of his own, which may hold one.
+    ``is_keyed``: there is a key; ``is_own``: the operator gives headers of his own, which may hold one.
 
     Raises `EngineFailed` for what is not a card, and for an agent that cannot be called.
     """
@@ -139,48 +139,48 @@ def parse_card(
         line(card.get("name")),
         text_of(card.get("description"), MAX_DESCRIPTION_CHARS),
         line(card.get("version")),
-        _checked(base_url or where, name, address, trusted=bool(base_url)).rstrip("/"),
+        _checked(base_url or where, name, address, is_trusted=bool(base_url)).rstrip("/"),
         binding,
         tenant,
         capabilities.get("streaming") is True,
         _modes(card, "Input"),
         _modes(card, "Output"),
-        tuple(_skill(one) for one in _mappings(card.get("skills"))[:MAX_SKILLS_COUNT]),
-        _key_header(card, name, keyed=keyed, own=own),
+        tuple(_skill(skill) for skill in _mappings(card.get("skills"))[:MAX_SKILLS_COUNT]),
+        _key_header(card, name, is_keyed=is_keyed, is_own=is_own),
     )
 
 
-def _interface(found: Sequence[Any], name: str) -> tuple[str, Binding, str]:
+def _interface(interfaces: Sequence[Any], name: str) -> tuple[str, Binding, str]:
     """The first interface that is spoken here: its address, binding and tenant."""
-    offered = []
-    for one in _mappings(found):
-        binding, version = one.get("protocolBinding"), str(one.get("protocolVersion") or "")
-        offered.append(f"{line(binding)} {line(version)}".strip())
-        for known in _BINDINGS:
-            if binding == known and version.partition(".")[0] == "1":
-                return str(one.get("url") or ""), known, line(one.get("tenant"))
+    offered_bindings = []
+    for interface in _mappings(interfaces):
+        binding, version = interface.get("protocolBinding"), str(interface.get("protocolVersion") or "")
+        offered_bindings.append(f"{line(binding)} {line(version)}".strip())
+        for supported_binding in _BINDINGS:
+            if binding == supported_binding and version.partition(".")[0] == "1":
+                return str(interface.get("url") or ""), supported_binding, line(interface.get("tenant"))
     raise EngineFailed(
-        f"The agent '{name}' speaks {', '.join(offered[:8]) or 'nothing'}; only A2A {VERSION} over "
+        f"The agent '{name}' speaks {', '.join(offered_bindings[:8]) or 'nothing'}; only A2A {VERSION} over "
         f"{' or '.join(_BINDINGS)} is spoken here.",
         code="agent_unsupported",
     )
 
 
-def _checked(url: str, name: str, address: str, *, trusted: bool) -> str:
+def _checked(url: str, name: str, address: str, *, is_trusted: bool) -> str:
     """The address of messages. Only the operator may name another server than that of the card: messages, and the key,
     would go wherever a card says, into the daemon's own network too.
     """
     try:
         if not (url.isascii() and url.isprintable()) or " " in url:
             raise ValueError("not an address as requests have it")
-        found = origin(url)
+        card_origin = origin(url)
     except ValueError as error:
         raise EngineFailed(
             f"The card of '{name}' names '{line(url)}' as its address, which is not an http(s) URL. The parameter "
             "'base_url' of the model goes before it.",
             code="invalid_agent_card",
         ) from error
-    if not trusted and found != origin(address):
+    if not is_trusted and card_origin != origin(address):
         raise EngineFailed(
             f"The card of '{name}' at {address} names another server as its address: {line(url)}. If that is right, "
             "give the model the parameter 'base_url' with the address to which messages go.",
@@ -189,24 +189,30 @@ def _checked(url: str, name: str, address: str, *, trusted: bool) -> str:
     return url
 
 
-def _key_header(card: Mapping[str, Any], name: str, *, keyed: bool, own: bool) -> str:
+def _key_header(card: Mapping[str, Any], name: str, *, is_keyed: bool, is_own: bool) -> str:
     """The header that carries the key, by the first requirement that can be met."""
-    wanted = [_mapping(one.get("schemes")) for one in _mappings(card.get("securityRequirements"))]
-    if own and not keyed:
+    requirements = [
+        _mapping(requirement.get("schemes")) for requirement in _mappings(card.get("securityRequirements"))
+    ]
+    if is_own and not is_keyed:
         return ""
-    if not wanted or {} in wanted:
-        return "Authorization" if keyed else ""
+    if not requirements or {} in requirements:
+        return "Authorization" if is_keyed else ""
     schemes = _mapping(card.get("securitySchemes"))
-    known = [[_header_of(_mapping(schemes.get(each))) for each in one] for one in wanted]
-    for headers in known:
+    header_lists = [
+        [_header_of(_mapping(schemes.get(scheme))) for scheme in requirement] for requirement in requirements
+    ]
+    for headers in header_lists:
         if len(headers) == 1 and headers[0]:
-            if not keyed:
+            if not is_keyed:
                 raise EngineFailed(
                     f"The agent '{name}' wants a key: give the model an 'api_key'.",
                     code="missing_provider_key",
                 )
             return headers[0]
-    kinds = sorted({_kind(_mapping(schemes.get(each))) for one in wanted for each in one})
+    kinds = sorted(
+        {_kind(_mapping(schemes.get(scheme))) for requirement in requirements for scheme in requirement}
+    )
     raise EngineFailed(
         f"The agent '{name}' wants {', '.join(kinds)}, which is not done here: a bearer token or a key in one header "
         "is. If you have such a token, leave 'api_key' out and give the parameter 'headers'.",
@@ -241,19 +247,21 @@ def _kind(scheme: Mapping[str, Any]) -> str:
     )
 
 
-def _modes(card: Mapping[str, Any], which: str) -> tuple[str, ...]:
+def _modes(card: Mapping[str, Any], direction: str) -> tuple[str, ...]:
     """The media types of all that it does, in lower case and without parameters."""
-    given = [card.get(f"default{which}Modes")]
-    given += [
-        skill.get(f"{which.lower()}Modes") for skill in _mappings(card.get("skills"))[:MAX_SKILLS_COUNT]
+    mode_lists = [card.get(f"default{direction}Modes")]
+    mode_lists += [
+        skill.get(f"{direction.lower()}Modes") for skill in _mappings(card.get("skills"))[:MAX_SKILLS_COUNT]
     ]
-    found: dict[str, None] = {}
-    for modes in given:
+    modes_found: dict[str, None] = {}
+    for modes in mode_lists:
         for mode in modes if isinstance(modes, list) else ():
-            if isinstance(mode, str) and len(found) < MAX_MODES_COUNT:
+            if isinstance(mode, str) and len(modes_found) < MAX_MODES_COUNT:
                 word = line(mode).partition(";")[0].strip().lower()
-                found[f"{word}/plain" if word == "text" else word if "/" in word else f"{word}/*"] = None
-    return tuple(found)
+                modes_found[f"{word}/plain" if word == "text" else word if "/" in word else f"{word}/*"] = (
+                    None
+                )
+    return tuple(modes_found)
 
 
 def _skill(skill: Mapping[str, Any]) -> Mapping[str, str]:
@@ -269,12 +277,12 @@ def line(value: Any) -> str:
     return text_of(value, MAX_WORD_CHARS).replace("\n", " ")
 
 
-def text_of(value: Any, most: int) -> str:
+def text_of(value: Any, limit: int) -> str:
     """A text of others: printable, at most so many characters; empty if it is not one."""
     if not isinstance(value, str):
         return ""
-    shown = "".join(each for each in value[: most + 1] if each.isprintable() or each == "\n").strip()
-    return shown if len(shown) <= most else f"{shown[:most]}…"
+    shown_text = "".join(char for char in value[: limit + 1] if char.isprintable() or char == "\n").strip()
+    return shown_text if len(shown_text) <= limit else f"{shown_text[:limit]}…"
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -286,4 +294,4 @@ def _mappings(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _only_mappings(values: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-    return (one for one in values[:1_000] if isinstance(one, Mapping))
+    return (value for value in values[:1_000] if isinstance(value, Mapping))

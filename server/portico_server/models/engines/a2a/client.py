@@ -68,15 +68,15 @@ _REFUSABLE: Final = {
 
 
 class AgentClient:
-    """A `EngineClient` for chats. ``changed`` hears of a card that says something new."""
+    """A `EngineClient` for chats. ``on_change`` hears of a card that says something new."""
 
     def __init__(
-        self, link: AgentLink, name: str, agent: RemoteAgent, changed: Callable[[RemoteAgent], None]
+        self, link: AgentLink, name: str, agent: RemoteAgent, on_change: Callable[[RemoteAgent], None]
     ) -> None:
         self._link = link
         self._name = name
         self._agent = agent
-        self._changed = changed
+        self._changed = on_change
         self._contexts = AgentContexts()
         self._card_due = asyncio.get_running_loop().time() + CARD_AGE_S
         self._reading = asyncio.Lock()
@@ -96,14 +96,15 @@ class AgentClient:
         pieces = self._converse(request.caller, turns, answer, deadline)
         if not request.stream:
             async with aclosing(pieces):
-                found = [piece async for piece in pieces]
+                pieces_read = [piece async for piece in pieces]
             delta = {
                 name: text
-                for name, thought in (("content", False), ("reasoning_content", True))
-                if (text := "".join(piece.text for piece in found if piece.thought is thought)) or not thought
+                for name, is_thought in (("content", False), ("reasoning_content", True))
+                if (text := "".join(piece.text for piece in pieces_read if piece.thought is is_thought))
+                or not is_thought
             }
-            whole = [ChoicePiece(0, delta), ChoicePiece(0, {}, None, "stop")]
-            document = envelope.document(whole, 1, answer.usage)
+            choice_pieces = [ChoicePiece(0, delta), ChoicePiece(0, {}, None, "stop")]
+            document = envelope.document(choice_pieces, 1, answer.usage)
             return RelayResponse("application/json", single_chunk(document), answer.usage)
         try:
             first = await anext(pieces, None)
@@ -112,9 +113,11 @@ class AgentClient:
             raise
         options = request.body.get("stream_options")
         wants_usage = isinstance(options, Mapping) and options.get("include_usage") is True
-        relayed = RelayResponse("text/event-stream", single_chunk(b""))
-        relayed.chunks = self._frames(first, pieces, answer, envelope, relayed, wants_usage=wants_usage)
-        return relayed
+        relay_response = RelayResponse("text/event-stream", single_chunk(b""))
+        relay_response.chunks = self._frames(
+            first, pieces, answer, envelope, relay_response, wants_usage=wants_usage
+        )
+        return relay_response
 
     def _check(self, request: Relay) -> None:
         if request.operation != "chat/completions":
@@ -125,12 +128,12 @@ class AgentClient:
             )
         body = request.body
         form = body.get("response_format")
-        refused = {param: why for param, why in _REFUSABLE.items() if body.get(param)}
+        refusals = {param: why for param, why in _REFUSABLE.items() if body.get(param)}
         if isinstance(form, Mapping) and form.get("type") not in (None, "text"):
-            refused["response_format"] = "the form of its answers is its own"
+            refusals["response_format"] = "the form of its answers is its own"
         if body.get("n") not in (None, 1):
-            refused["n"] = "it answers once"
-        for param, why in refused.items():
+            refusals["n"] = "it answers once"
+        for param, why in refusals.items():
             raise InvalidRequest(
                 f"'{self._name}' is an agent elsewhere, so it takes no '{param}': {why}.",
                 code="unsupported_parameter",
@@ -144,15 +147,15 @@ class AgentClient:
             return
         async with self._reading:
             try:
-                found = await self._link.read_card(deadline)
+                remote_agent = await self._link.read_card(deadline)
             except PorticoError as error:
                 logger.warning("the card of %s is not renewed: %s", self._name, error.message)
                 self._card_due = loop.time() + CARD_RETRY_S
                 return
             self._card_due = loop.time() + CARD_AGE_S
-            if found != self._agent:
-                self._agent = found
-                self._changed(found)
+            if remote_agent != self._agent:
+                self._agent = remote_agent
+                self._changed(remote_agent)
 
     async def _frames(
         self,
@@ -160,25 +163,25 @@ class AgentClient:
         pieces: AsyncGenerator[AnswerPiece, None],
         answer: AgentAnswer,
         envelope: ResponseEnvelope,
-        relayed: RelayResponse,
+        relay_response: RelayResponse,
         *,
         wants_usage: bool,
     ) -> AsyncIterator[bytes]:
         try:
             yield envelope.opening(0)
             while first is not None:
-                relayed.usage = answer.usage
+                relay_response.usage = answer.usage
                 yield envelope.chunk(
                     ChoicePiece(0, {"reasoning_content" if first.thought else "content": first.text})
                 )
                 first = await anext(pieces, None)
-            relayed.usage = answer.usage
+            relay_response.usage = answer.usage
             yield envelope.chunk(ChoicePiece(0, {}, None, "stop"))
             if wants_usage:
                 yield envelope.usage(answer.usage)
             yield DONE
         except PorticoError as error:
-            relayed.usage = answer.usage
+            relay_response.usage = answer.usage
             yield frame(error)
             raise
         finally:
@@ -189,23 +192,23 @@ class AgentClient:
     ) -> AsyncGenerator[AnswerPiece, None]:
         """The answer to what is new in a chat; where the agent has forgotten the conversation, it is told all of it."""
         context = self._contexts.take(caller, turns.known)
-        said: list[str] = []
+        texts: list[str] = []
         try:
             async for piece in self._ask(turns, context, answer, deadline):
                 if not piece.thought:
-                    said.append(piece.text)
+                    texts.append(piece.text)
                 yield piece
         except AgentRefused:
             if context is None or answer.state:
                 raise
             async for piece in self._ask(turns, None, answer, deadline):
                 if not piece.thought:
-                    said.append(piece.text)
+                    texts.append(piece.text)
                 yield piece
         if answer.context_id:
             task_id = answer.task_id if answer.asks else ""
-            known = AgentContext(answer.context_id, task_id, turns.instructed)
-            self._contexts.put(caller, turns.with_answer("".join(said)), known)
+            agent_context = AgentContext(answer.context_id, task_id, turns.instructed)
+            self._contexts.put(caller, turns.with_answer("".join(texts)), agent_context)
 
     async def _ask(
         self, turns: ChatTurns, context: AgentContext | None, answer: AgentAnswer, deadline: float | None
@@ -267,9 +270,9 @@ class AgentClient:
     ) -> AsyncGenerator[AnswerPiece, None]:
         """What becomes of a task whose answer is not complete: looked at again and again, or streamed again."""
         loop = asyncio.get_running_loop()
-        lost, pause = 0, FIRST_POLL_S
+        lost_count, pause = 0, FIRST_POLL_S
         while not answer.settled():
-            if not agent.streaming or lost:
+            if not agent.streaming or lost_count:
                 # Nothing announces that an agent which does not stream is ready, or is there again.
                 if deadline is not None and loop.time() + pause >= deadline:
                     raise deadline_exceeded(self._name)
@@ -277,9 +280,9 @@ class AgentClient:
                 pause = min(MAX_POLL_S, pause * 1.5)
             soon = loop.time() + CALL_TIMEOUT_S
             try:
-                asked = {"id": answer.task_id, "historyLength": 1}
+                request = {"id": answer.task_id, "historyLength": 1}
                 until = soon if deadline is None else min(soon, deadline)
-                task = await self._link.call(agent, "GetTask", asked, until)
+                task = await self._link.call(agent, "GetTask", request, until)
                 for piece in answer.read({"task": task}):
                     yield piece
                 if answer.settled() or not agent.streaming:
@@ -288,14 +291,14 @@ class AgentClient:
                     async for piece in pieces:
                         yield piece
             except CONNECTION_ERRORS as error:
-                if lost >= MAX_LOST_COUNT or (deadline is not None and loop.time() >= deadline):
+                if lost_count >= MAX_LOST_COUNT or (deadline is not None and loop.time() >= deadline):
                     raise self._link.explain(error) from error
             if answer.settled():
                 return
-            lost += 1  # a stream that ends before its task counts as well
-            if lost > MAX_LOST_COUNT:
+            lost_count += 1  # a stream that ends before its task counts as well
+            if lost_count > MAX_LOST_COUNT:
                 raise EngineFailed(
-                    f"The agent '{self._name}' broke off {lost} times while it worked at the task.",
+                    f"The agent '{self._name}' broke off {lost_count} times while it worked at the task.",
                     code="upstream_unreachable",
                 )
 

@@ -27,8 +27,8 @@ PARAMETERS: Final[Mapping[str, str]] = {
 
 def find_source(spec: ModelSpec) -> AgentSource:
     """Settle everything. Raises `InvalidRequest` that names the parameter."""
-    given = spec.parameters
-    unknown = sorted(given.keys() - PARAMETERS.keys())
+    parameters = spec.parameters
+    unknown = sorted(parameters.keys() - PARAMETERS.keys())
     if unknown:
         raise InvalidRequest(
             f"An agent has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} It has "
@@ -43,19 +43,19 @@ def find_source(spec: ModelSpec) -> AgentSource:
         raise InvalidRequest(
             f"The engine 'a2a' takes a2a+https://HOST[/PATH], not '{spec.source}'.", param="source"
         )
-    headers = given.get("headers") or {}
+    headers = parameters.get("headers") or {}
     if not isinstance(headers, dict) or not all(
         isinstance(value, str) and value.isprintable() for value in headers.values()
     ):
         raise InvalidRequest(
             f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
         )
-    url = given.get("base_url")
+    url = parameters.get("base_url")
     if url is not None and (not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https")):
         raise InvalidRequest(
             f"The address of '{spec.name}' must be an http(s) URL, not '{url}'.", param="parameters.base_url"
         )
-    idle = given.get("stall_timeout")
+    idle = parameters.get("stall_timeout")
     if idle is not None and (not isinstance(idle, int | float) or isinstance(idle, bool) or idle <= 0):
         raise InvalidRequest(
             f"The parameter 'stall_timeout' of '{spec.name}' must be a number above 0.",
@@ -86,9 +86,9 @@ class A2a:
         link = AgentLink(site.transport, find_source(spec))
         agent = await link.read_card(asyncio.get_running_loop().time() + site.load_timeout)
 
-        def changed(found: RemoteAgent) -> None:
+        def changed(remote_agent: RemoteAgent) -> None:
             if site.described is not None:
-                site.described(describe_agent(found))
+                site.described(describe_agent(remote_agent))
 
         client = AgentClient(link, spec.name, agent, changed)
         return RunningEngine(client, describe_agent(agent), remembers=True)

@@ -119,8 +119,8 @@ class AgentLink:
             self._name,
             address,
             base_url=source.base_url,
-            keyed=bool(source.key),
-            own=bool(source.headers),
+            is_keyed=bool(source.key),
+            is_own=bool(source.headers),
         )
 
     async def call(
@@ -142,11 +142,11 @@ class AgentLink:
         async with aclosing(
             _closable(read_frames(response, deadline=deadline, idle=self._source.idle))
         ) as frames:
-            async for some in frames:
-                size += len(some)
+            async for frame in frames:
+                size += len(frame)
                 if size > MAX_ANSWER_BYTES:
                     raise self._too_much(MAX_ANSWER_BYTES)
-                for event in some.split(b"\n\n"):
+                for event in frame.split(b"\n\n"):
                     if data := event_data(event):
                         yield self._result(agent, self._parse(data))
 
@@ -176,12 +176,12 @@ class AgentLink:
         headers["Accept"] = "text/event-stream" if streams else _ACCEPTED[agent.binding]
         if agent.binding == "JSONRPC":
             verb, url = "POST", agent.url
-            given = {**params, "tenant": agent.tenant} if agent.tenant else params
+            arguments = {**params, "tenant": agent.tenant} if agent.tenant else params
             body: dict[str, Any] = {
                 "jsonrpc": "2.0",
                 "id": str(uuid.uuid4()),
                 "method": method,
-                "params": given,
+                "params": arguments,
             }
         else:
             headers["Content-Type"] = "application/a2a+json"
@@ -199,10 +199,10 @@ class AgentLink:
         return response
 
     def _headers(self, header: str) -> dict[str, str]:
-        found = {"A2A-Version": VERSION, **self._source.headers}
+        headers = {"A2A-Version": VERSION, **self._source.headers}
         if header and self._source.key:
-            found[header] = f"Bearer {self._source.key}" if header == "Authorization" else self._source.key
-        return found
+            headers[header] = f"Bearer {self._source.key}" if header == "Authorization" else self._source.key
+        return headers
 
     async def _open(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], deadline: float | None
@@ -212,14 +212,14 @@ class AgentLink:
         with trace.at(agent_depth.next_hop()):
             return await self._transport.send(method, route, body, deadline=deadline)
 
-    async def _whole(self, response: aiohttp.ClientResponse, deadline: float | None, most: int) -> bytes:
+    async def _whole(self, response: aiohttp.ClientResponse, deadline: float | None, limit: int) -> bytes:
         data = bytearray()
         pieces = _closable(read_pieces(response, deadline=deadline, idle=self._source.idle))
         async with aclosing(pieces):
-            async for some in pieces:
-                data += some
-                if len(data) > most:
-                    raise self._too_much(most)
+            async for piece in pieces:
+                data += piece
+                if len(data) > limit:
+                    raise self._too_much(limit)
         return bytes(data)
 
     def _parse(self, data: bytes) -> Any:
@@ -232,9 +232,9 @@ class AgentLink:
                 f"The agent '{self._name}' sent something that is not JSON.", code="invalid_agent_answer"
             ) from error
 
-    def _too_much(self, most: int) -> EngineFailed:
+    def _too_much(self, limit: int) -> EngineFailed:
         return EngineFailed(
-            f"The agent '{self._name}' sent more than {most >> 20} MB, or more than {MAX_VALUES_COUNT:,} values at "
+            f"The agent '{self._name}' sent more than {limit >> 20} MB, or more than {MAX_VALUES_COUNT:,} values at "
             "once; it was cut off.",
             code="answer_too_large",
         )
@@ -243,9 +243,9 @@ class AgentLink:
         if isinstance(document, Mapping):
             if isinstance(document.get("error"), Mapping):
                 self._raise_refusal(document["error"])
-            found = document if agent.binding == "HTTP+JSON" else document.get("result")
-            if isinstance(found, Mapping):
-                return found
+            result = document if agent.binding == "HTTP+JSON" else document.get("result")
+            if isinstance(result, Mapping):
+                return result
         raise EngineFailed(
             f"The agent '{self._name}' sent something that the protocol does not have.",
             code="invalid_agent_answer",
@@ -270,8 +270,10 @@ class AgentLink:
         error = error if isinstance(error, Mapping) else {"message": error}
         why = self.shown(error.get("message")) or f"status {status} and no reason."
         if status in (401, 403):
-            what = "wants a key, or refuses the one that the model has" if status == 401 else "forbids this"
-            raise EngineFailed(f"The agent '{self._name}' {what}: {why}", code="agent_key_refused")
+            problem = (
+                "wants a key, or refuses the one that the model has" if status == 401 else "forbids this"
+            )
+            raise EngineFailed(f"The agent '{self._name}' {problem}: {why}", code="agent_key_refused")
         if status == 429:
             raise TooMany(
                 f"The agent '{self._name}' has too many calls: {why}",
@@ -304,10 +306,10 @@ class AgentLink:
 
     def shown(self, text: Any) -> str:
         """Words of the agent for an error, without the key, should it repeat that."""
-        said = text_of(text, MAX_MESSAGE_CHARS)
+        shown_text = text_of(text, MAX_MESSAGE_CHARS)
         for secret in (self._source.key, *self._source.headers.values()):
-            said = said.replace(secret, "…") if len(secret) > 3 else said
-        return said
+            shown_text = shown_text.replace(secret, "…") if len(secret) > 3 else shown_text
+        return shown_text
 
 
 def _closable(items: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

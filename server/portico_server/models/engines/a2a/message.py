@@ -51,18 +51,18 @@ class AgentContexts:
     def __init__(self) -> None:
         self._held: OrderedDict[str, OrderedDict[bytes, AgentContext]] = OrderedDict()
 
-    def take(self, caller: str, said: bytes) -> AgentContext | None:
+    def take(self, caller: str, digest: bytes) -> AgentContext | None:
         """The context in which all of this was said, which nobody else gets then."""
-        return self._held.get(caller, OrderedDict()).pop(said, None)
+        return self._held.get(caller, OrderedDict()).pop(digest, None)
 
-    def put(self, caller: str, said: bytes, context: AgentContext) -> None:
+    def put(self, caller: str, digest: bytes, context: AgentContext) -> None:
         """Remember it for the next message."""
-        held = self._held.setdefault(caller, OrderedDict())
+        agent_contexts = self._held.setdefault(caller, OrderedDict())
         self._held.move_to_end(caller)
-        held[said] = context
-        held.move_to_end(said)
-        if len(held) > MAX_CONVERSATIONS_COUNT:
-            held.popitem(last=False)
+        agent_contexts[digest] = context
+        agent_contexts.move_to_end(digest)
+        if len(agent_contexts) > MAX_CONVERSATIONS_COUNT:
+            agent_contexts.popitem(last=False)
         if len(self._held) > MAX_CALLERS_COUNT:
             self._held.popitem(last=False)
 
@@ -78,14 +78,18 @@ class ChatTurns:
     @classmethod
     def of(cls, messages: Any) -> ChatTurns:
         """Raises `InvalidRequest` where there is nothing to send."""
-        given = [one for one in messages if isinstance(one, Mapping)] if isinstance(messages, list) else []
-        turns = [one for one in given if one.get("role") not in _INSTRUCTING]
-        last = max((n for n, one in enumerate(turns, 1) if one.get("role") == "assistant"), default=0)
+        message_list = (
+            [message for message in messages if isinstance(message, Mapping)]
+            if isinstance(messages, list)
+            else []
+        )
+        turns = [message for message in message_list if message.get("role") not in _INSTRUCTING]
+        last = max((n for n, message in enumerate(turns, 1) if message.get("role") == "assistant"), default=0)
         if last == len(turns) and turns:  # it is to continue its own words
             last = 0
-        if not given:
+        if not message_list:
             raise InvalidRequest("'messages' must have a message.", param="messages")
-        instructions = tuple(one for one in given if one.get("role") in _INSTRUCTING)
+        instructions = tuple(message for message in message_list if message.get("role") in _INSTRUCTING)
         return cls(instructions, tuple(turns[:last]), tuple(turns[last:]))
 
     @property
@@ -106,24 +110,24 @@ class ChatTurns:
         """What is sent: what is new in a ``context`` that knows the rest, otherwise everything."""
         before: list[str] = []
         if self.instructions and (context is None or context.instructions != self.instructed):
-            before += ["Instructions:", *(_text(one) for one in self.instructions), ""]
+            before += ["Instructions:", *(_text(instruction) for instruction in self.instructions), ""]
         if context is None and self.earlier:
             before += ["The conversation so far:", *map(_told, self.earlier), "", "User:"]
-        found: list[dict[str, Any]] = [{"text": "\n".join(before)}] if before else []
+        parts: list[dict[str, Any]] = [{"text": "\n".join(before)}] if before else []
         for number, message in enumerate(self.earlier if context is None else ()):
             if message.get("role") == "user":
-                shown = _content(message.get("content"), agent, f"messages[{number}].content")
-                found += [part for part in shown if "text" not in part]
+                content_parts = _content(message.get("content"), agent, f"messages[{number}].content")
+                parts += [part for part in content_parts if "text" not in part]
         for number, message in enumerate(self.new):
             if message.get("role") == "user":
-                found += _content(message.get("content"), agent, f"messages[{number}].content")
+                parts += _content(message.get("content"), agent, f"messages[{number}].content")
             else:
-                found.append({"text": _told(message)})
-        if not found:
+                parts.append({"text": _told(message)})
+        if not parts:
             raise InvalidRequest("There is no text, file or picture to send to the agent.", param="messages")
         if agent.inputs and not agent.reads("text/plain") and agent.reads("application/json"):
-            found = [_as_data(part) for part in found]
-        return found
+            parts = [_as_data(part) for part in parts]
+        return parts
 
 
 def _as_data(part: dict[str, Any]) -> dict[str, Any]:
@@ -136,15 +140,15 @@ def _as_data(part: dict[str, Any]) -> dict[str, Any]:
 
 def _digest(messages: Sequence[Mapping[str, Any]]) -> bytes:
     """What was said, whether it is written as a text or as parts."""
-    found = blake2b(digest_size=16)
+    digest = blake2b(digest_size=16)
     for message in messages:
-        more = [
+        other_parts = [
             part for part in _listed(message.get("content")) if part.get("type") not in ("text", "refusal")
         ]
         calls = message.get("tool_calls")
-        said = [message.get("role"), " ".join(_text(message).split()), more, calls or []]
-        found.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
-    return found.digest()
+        summary = [message.get("role"), " ".join(_text(message).split()), other_parts, calls or []]
+        digest.update(orjson.dumps(summary, option=orjson.OPT_SORT_KEYS))
+    return digest.digest()
 
 
 def _told(message: Mapping[str, Any]) -> str:
@@ -167,7 +171,11 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _listed(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+    return (
+        [value_item for value_item in value if isinstance(value_item, Mapping)]
+        if isinstance(value, list)
+        else []
+    )
 
 
 def _content(content: Any, agent: RemoteAgent, at: str) -> Iterator[dict[str, Any]]:
@@ -176,15 +184,15 @@ def _content(content: Any, agent: RemoteAgent, at: str) -> Iterator[dict[str, An
             yield {"text": content}
         return
     for number, part in enumerate(_listed(content)):
-        made = _part(part, f"{at}[{number}]")
-        kind = made.get("mediaType") or ""
-        if "text" not in made and kind and not agent.reads(kind):
+        new_part = _part(part, f"{at}[{number}]")
+        kind = new_part.get("mediaType") or ""
+        if "text" not in new_part and kind and not agent.reads(kind):
             raise InvalidRequest(
                 f"The agent does not read '{kind}'; it reads {', '.join(agent.inputs)}.",
                 code="content_type_not_supported",
                 param=f"{at}[{number}]",
             )
-        yield made
+        yield new_part
 
 
 def _part(part: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -192,8 +200,8 @@ def _part(part: Mapping[str, Any], at: str) -> dict[str, Any]:
         case "text" | "refusal":
             return {"text": str(part.get("text") or part.get("refusal") or "")}
         case "image_url":
-            found = part.get("image_url")
-            url = found.get("url") if isinstance(found, Mapping) else found
+            image_url = part.get("image_url")
+            url = image_url.get("url") if isinstance(image_url, Mapping) else image_url
             if not isinstance(url, str) or not url:
                 raise InvalidRequest(f"'{at}' has no address of a picture.", param=at)
             if url.startswith("data:"):

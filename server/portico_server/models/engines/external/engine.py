@@ -92,11 +92,11 @@ class GpuServer(ABC):
         if not sizes:
             return GpuShare()
         spec = fill_parameters(spec, path, machine, self)
-        held = self.held_bytes(spec, path, min(sizes))
+        held_bytes = self.held_bytes(spec, path, min(sizes))
         count = math.prod(
             spec.parameters.get(f"{kind}_parallel", 1) for kind in ("tensor", "pipeline", "data")
         )
-        return GpuShare(count, held) if held else GpuShare()
+        return GpuShare(count, held_bytes) if held_bytes else GpuShare()
 
     def start_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
         """What must be free of a GPU with ``gpu_bytes`` for the server to start. Blocks."""

@@ -56,8 +56,8 @@ class GpuWatchdog:
             return await self._inner.relay(request, deadline)
         except (UpstreamFailed, Unavailable) as error:
             full = _FULL.search(error.message) is not None
-            lost = full or _LOST.search(error.message) is not None
-            if self._reports_lost_gpu and not (lost and isinstance(error, UpstreamFailed)):
+            is_lost = full or _LOST.search(error.message) is not None
+            if self._reports_lost_gpu and not (is_lost and isinstance(error, UpstreamFailed)):
                 raise
             if not await self._well():
                 logger.warning("the engine of %s is ended: %s", self._name, error.message)

@@ -115,17 +115,20 @@ def fill_parsers(
 
     ``tools`` and ``thoughts``: what the engine calls the formats that it knows, if not as vLLM does. Blocks.
     """
-    given = dict(spec.parameters)
-    found = output_format(path, given.get("chat_template"))
+    parameters = dict(spec.parameters)
+    written_format = output_format(path, parameters.get("chat_template"))
     for key, name in (
-        ("tool_call_parser", found.tools if tools is None else tools.get(found.tools)),
-        ("reasoning_parser", found.thoughts if thoughts is None else thoughts.get(found.thoughts)),
+        ("tool_call_parser", written_format.tools if tools is None else tools.get(written_format.tools)),
+        (
+            "reasoning_parser",
+            written_format.thoughts if thoughts is None else thoughts.get(written_format.thoughts),
+        ),
     ):
-        if key not in given and name:
-            given[key] = name
-        elif given.get(key) == NO_PARSER:
-            del given[key]
-    return replace(spec, parameters=given)
+        if key not in parameters and name:
+            parameters[key] = name
+        elif parameters.get(key) == NO_PARSER:
+            del parameters[key]
+    return replace(spec, parameters=parameters)
 
 
 def output_format(path: Path | None, template_file: str | None = None) -> WrittenFormat:
@@ -134,7 +137,11 @@ def output_format(path: Path | None, template_file: str | None = None) -> Writte
         return WrittenFormat()
     config = _object(path / "config.json", MAX_TEMPLATE_BYTES)
     inner = config.get("text_config")
-    kinds = [str(one.get("model_type", "")) for one in (config, inner) if isinstance(one, Mapping)]
+    kinds = [
+        str(config_part.get("model_type", ""))
+        for config_part in (config, inner)
+        if isinstance(config_part, Mapping)
+    ]
     return recognise(chat_template(path, template_file), kinds, mistral=(path / "tekken.json").is_file())
 
 
@@ -177,11 +184,15 @@ def chat_template(path: Path, template_file: str | None = None) -> str:
         with own.open("rb") as file:
             return file.read(MAX_TEMPLATE_BYTES).decode("utf-8", "replace")
     except OSError:
-        found = _object(path / "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES).get("chat_template")
-    if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, Mapping)}
-        found = named.get("tool_use") or named.get("default")
-    return found if isinstance(found, str) else ""
+        template = _object(path / "tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES).get("chat_template")
+    if isinstance(template, list):
+        named_templates = {
+            template_entry.get("name"): template_entry.get("template")
+            for template_entry in template
+            if isinstance(template_entry, Mapping)
+        }
+        template = named_templates.get("tool_use") or named_templates.get("default")
+    return template if isinstance(template, str) else ""
 
 
 def _object(path: Path, limit: int) -> Mapping[str, Any]:
@@ -189,7 +200,7 @@ def _object(path: Path, limit: int) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
-        found = orjson.loads(data) if len(data) <= limit else {}
+        document = orjson.loads(data) if len(data) <= limit else {}
     except (OSError, orjson.JSONDecodeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

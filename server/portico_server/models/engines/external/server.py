@@ -46,22 +46,22 @@ MakeClient: TypeAlias = Callable[[ServerProcess, ModelDescription], EngineClient
 
 def engine_interpreter(engine: str, spec: ModelSpec, site: LaunchContext) -> Path:
     """The parameter ``python``, or the engine's environment. Raises `InvalidRequest`, `Unavailable`."""
-    given = spec.parameters.get("python")
-    if given is None:
+    python_path = spec.parameters.get("python")
+    if python_path is None:
         recipe = RECIPES.get(engine)
-        found = require_built(site.environments / engine, recipe) if recipe else find_interpreter(engine)
-        if found is None:
+        found_path = require_built(site.environments / engine, recipe) if recipe else find_interpreter(engine)
+        if found_path is None:
             raise Unavailable(
                 f"The engine '{engine}' has no environment of Portico's: give '{spec.name}' the parameter 'python' "
                 "with the path of an interpreter that has it, or put its command on the PATH of the daemon.",
                 code="engine_not_installed",
             )
-        return found
-    path = Path(str(given)).expanduser()
+        return found_path
+    path = Path(str(python_path)).expanduser()
     if not path.is_absolute() or not path.is_file() or not path.name.startswith("python"):
         raise InvalidRequest(
             f"The parameter 'python' of '{spec.name}' must be the absolute path of an interpreter; there is none "
-            f"at {given}.",
+            f"at {python_path}.",
             param="parameters.python",
         )
     return path
@@ -91,11 +91,11 @@ MAX_COUNT = 1 << 31
 
 def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
     """What the profile and the folder's configuration say. Reads small files only."""
-    known = profile_of(spec.source)
+    model_profile = profile_of(spec.source)
     facts = _configuration(path)
     task: Task = "chat"
-    if known is not None:
-        task = known.task
+    if model_profile is not None:
+        task = model_profile.task
     if path is not None and (path / "modules.json").is_file():
         task = "embedding"  # a sentence-transformers folder
     if _hears(path):
@@ -103,9 +103,9 @@ def describe_folder(spec: ModelSpec, path: Path | None) -> ModelDescription:
     if spec.task != "auto":
         task = cast("Task", spec.task) if spec.task in ("embedding", "transcription") else "chat"
     context = spec.parameters.get("context_length") or facts.get("max_position_embeddings")
-    if context is None and known is not None:
-        context = known.context_length
-    dimensions = facts.get("hidden_size") or (known.dimensions if known else None)
+    if context is None and model_profile is not None:
+        context = model_profile.context_length
+    dimensions = facts.get("hidden_size") or (model_profile.dimensions if model_profile else None)
     return ModelDescription(
         task,
         context,
@@ -123,11 +123,11 @@ def _hears(path: Path | None) -> bool:
 
 def _configuration(path: Path | None) -> dict[str, int]:
     """The numbers in a model's configuration that can be counts; others say nothing that could be true."""
-    found = _document(path)
-    inner = found.get("text_config")
+    document = _document(path)
+    inner = document.get("text_config")
     return {
         key: value
-        for key, value in (inner if isinstance(inner, dict) else found).items()
+        for key, value in (inner if isinstance(inner, dict) else document).items()
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_COUNT
     }
 
@@ -140,18 +140,18 @@ def _document(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         with (path / "config.json").open("rb") as file:
-            found = json.loads(file.read(MAX_CONFIG_BYTES + 1)[:MAX_CONFIG_BYTES])
+            document = json.loads(file.read(MAX_CONFIG_BYTES + 1)[:MAX_CONFIG_BYTES])
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def check_free(
-    spec: ModelSpec, machine: Hardware, numbers: Sequence[int], needed: Callable[[Gpu], float]
+    spec: ModelSpec, machine: Hardware, numbers: Sequence[int], needed_bytes: Callable[[Gpu], float]
 ) -> None:
     """Raise `Unavailable` if other programs hold what the engine needs of a GPU: it would fail after a minute.
 
-    ``numbers`` are those of the GPUs that it may use, ``needed`` returns bytes. Blocks.
+    ``numbers`` are those of the GPUs that it may use, ``needed_bytes`` returns bytes. Blocks.
     """
     # psutil is imported by now or may be; this module is imported before it.
     from portico_server.models.hardware import free_gpu_memory
@@ -159,12 +159,14 @@ def check_free(
     own = [gpu for gpu in machine.gpus if not gpu.shared]
     free = free_gpu_memory() if own else ()
     for number in numbers or range(min(1, len(own))):
-        if number >= len(free) or number >= len(own) or free[number] >= needed(own[number]):
+        if number >= len(free) or number >= len(own) or free[number] >= needed_bytes(own[number]):
             continue
-        left, whole = free[number] / gpus.GB, own[number].memory_bytes / gpus.GB
+        free_gb, total_gb = free[number] / gpus.GB, own[number].memory_bytes / gpus.GB
         raise Unavailable(
-            f"'{spec.name}' needs {needed(own[number]) / gpus.GB:.1f} GB of GPU {number} ({own[number].name}), which "
-            f"has {left:.1f} of {whole:.1f} GB free: other programs hold the rest (nvidia-smi names them). End them, "
+            f"'{spec.name}' needs {needed_bytes(own[number]) / gpus.GB:.1f} GB of GPU {number} "
+            f"({own[number].name}), which "
+            f"has {free_gb:.1f} of {total_gb:.1f} GB free: other programs hold the rest (nvidia-smi names "
+            "them). End them, "
             "or give the model a smaller 'memory_share'.",
             code="gpu_memory_in_use",
         )
@@ -205,8 +207,10 @@ async def start_server(
     child = await _child(python, program, spec, site, advice)
     try:
         deadline = asyncio.get_running_loop().time() + site.load_timeout
-        listed = await site.transport.get(EngineRoute(child.endpoint(spec.name), "models"), deadline=deadline)
-        description = _served(describe_folder(spec, path), orjson.loads(listed))
+        listing = await site.transport.get(
+            EngineRoute(child.endpoint(spec.name), "models"), deadline=deadline
+        )
+        description = _served(describe_folder(spec, path), orjson.loads(listing))
     except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
         await child.stop()
         raise EngineFailed(f"The engine of '{spec.name}' started but does not answer: {error}.") from error
@@ -252,10 +256,10 @@ async def _child(
         raise EngineFailed(f"{error.message} {wise}", code=error.code) from error
 
 
-def _served(known: ModelDescription, listed: Any) -> ModelDescription:
+def _served(model_description: ModelDescription, listing: Any) -> ModelDescription:
     """What the server says about its model, over what its files say."""
-    models = listed.get("data") if isinstance(listed, dict) else None
+    models = listing.get("data") if isinstance(listing, dict) else None
     length = models[0].get("max_model_len") if models else None
     if not isinstance(length, int):
-        return known
-    return replace(known, context_length=length)
+        return model_description
+    return replace(model_description, context_length=length)

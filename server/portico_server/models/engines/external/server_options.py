@@ -101,11 +101,12 @@ def option_arguments(
 
     Raises `InvalidRequest` that names the parameter.
     """
-    known = {**options, **COMMON_OPTIONS}
+    server_options = {**options, **COMMON_OPTIONS}
     for key in parameters:
-        if key not in known:
+        if key not in server_options:
             raise InvalidRequest(
-                f"The engine '{engine}' has no parameter '{key}'.{nearest(key, known)} It has {', '.join(known)}.",
+                f"The engine '{engine}' has no parameter '{key}'.{nearest(key, server_options)} It has "
+                f"{', '.join(server_options)}.",
                 param=f"parameters.{key}",
             )
     line: list[str] = []
@@ -119,12 +120,14 @@ def option_arguments(
                 param=f"parameters.{key}",
             )
         line += [option.flag] if option.kind == "flag" else [option.flag, str(value)]
-    more = parameters.get("arguments") or []
-    if not isinstance(more, list | tuple) or not all(isinstance(part, str) for part in more):
+    extra_arguments = parameters.get("arguments") or []
+    if not isinstance(extra_arguments, list | tuple) or not all(
+        isinstance(part, str) for part in extra_arguments
+    ):
         raise InvalidRequest(
             f"The parameter 'arguments' of '{name}' must be a list of texts.", param="parameters.arguments"
         )
-    for part in more:
+    for part in extra_arguments:
         flag = part.partition("=")[0]
         if part.startswith("-") and not _is_number(part) and flag not in FREE_ARGUMENTS:
             raise InvalidRequest(
@@ -134,7 +137,7 @@ def option_arguments(
                 code="argument_refused",
                 param="parameters.arguments",
             )
-    return [*line, *more]
+    return [*line, *extra_arguments]
 
 
 def _is_number(text: str) -> bool:

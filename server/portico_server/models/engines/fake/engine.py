@@ -52,7 +52,9 @@ class Fake:
         script = _script(spec)
         scripts: dict[str, Script] = {}
         adapters = usable_adapters(
-            spec.name, site.adapters, lambda one: scripts.update({one.name: load_script(str(one.path))})
+            spec.name,
+            site.adapters,
+            lambda adapter: scripts.update({adapter.name: load_script(str(adapter.path))}),
         )
         child = await ServerProcess.start(
             "portico_server.models.engines.fake.worker",
@@ -64,9 +66,11 @@ class Fake:
             name=spec.name,
         )
         client = Passthrough(Upstream(site.transport, child.endpoint(spec.name), spec.name, child.explain))
-        described = self.describe(spec, path)
-        tokenizer = VllmTokenizer(site.transport, child, spec.name, described.context_length)
-        return RunningEngine(FixedAdapterClient(client, spec.name, adapters), described, child, tokenizer)
+        model_description = self.describe(spec, path)
+        tokenizer = VllmTokenizer(site.transport, child, spec.name, model_description.context_length)
+        return RunningEngine(
+            FixedAdapterClient(client, spec.name, adapters), model_description, child, tokenizer
+        )
 
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
@@ -89,6 +93,6 @@ def _script(spec: ModelSpec) -> Script:
             f"dimensions, vision and edits.",
             param="parameters",
         )
-    given: Any = spec.parameters.get("script") or parse_source(spec.source).location
-    script = load_script(given)
+    script_source: Any = spec.parameters.get("script") or parse_source(spec.source).location
+    script = load_script(script_source)
     return script.with_limits(spec.parameters.get("context_length"), spec.parameters.get("dimensions"))

@@ -71,11 +71,11 @@ class FakeSpeech:
                 code="unknown_voice",
                 param="voice",
             )
-        requested = str(body.get("input", ""))
-        rule = self._player.next(requested)
-        if (failed := await _failure(rule)) is not None:
-            return failed
-        text = "".join(rule.content) or requested
+        requested_text = str(body.get("input", ""))
+        rule = self._player.next(requested_text)
+        if (failed_response := await _failure(rule)) is not None:
+            return failed_response
+        text = "".join(rule.content) or requested_text
         words = script.split_words(text)
         pieces = _tones(words, WORD_S / float(body.get("speed") or 1), voice)
         length = sum(map(len, pieces))
@@ -114,7 +114,7 @@ class FakeSpeech:
     async def _write(self, request: web.Request, *, translate: bool) -> web.StreamResponse:
         name, data, body = await _form(request)
         try:
-            wish = TranscriptRequest.of(body, translate=translate)
+            transcript_request = TranscriptRequest.of(body, translate=translate)
         except Refusal as refusal:
             raise InvalidRequest(refusal.message, code=refusal.code, param=refusal.param) from refusal
         if not data.startswith(_KNOWN) and data[4:8] != b"ftyp":
@@ -125,26 +125,30 @@ class FakeSpeech:
             )
         spoken_text = _embedded_text(data)
         rule = self._player.next(name if spoken_text is None else spoken_text)
-        if (failed := await _failure(rule)) is not None:
-            return failed
+        if (failed_response := await _failure(rule)) is not None:
+            return failed_response
         words = script.split_words(rule.content[0] if rule.content else "")
         segments = [TimedText(i * WORD_S, (i + 1) * WORD_S, word) for i, word in enumerate(words)]
-        found = WorkerTranscript(wish.language or "english", _seconds(data) or len(words) * WORD_S)
-        found.words = [TimedText(one.start, one.end, one.text.strip()) for one in segments]
-        if not wish.stream:
-            found.segments = list(_sentences(segments))
+        worker_transcript = WorkerTranscript(
+            transcript_request.language or "english", _seconds(data) or len(words) * WORD_S
+        )
+        worker_transcript.words = [
+            TimedText(timed_text.start, timed_text.end, timed_text.text.strip()) for timed_text in segments
+        ]
+        if not transcript_request.stream:
+            worker_transcript.segments = list(_sentences(segments))
             for number in range(len(words) + 1):
                 await _mishap(rule, number)
-            whole = render_transcript(found, wish)
-            return worker_http.answer(whole) if isinstance(whole, dict) else web.Response(text=whole)
+            document = render_transcript(worker_transcript, transcript_request)
+            return worker_http.answer(document) if isinstance(document, dict) else web.Response(text=document)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        found.segments = segments
+        worker_transcript.segments = segments
         for number in range(len(segments) + 1):
             await _mishap(rule, number)
             for event in deltas(segments[number : number + 1]):
                 await response.write(b"data: " + orjson.dumps(event) + b"\n\n")
-        await response.write(b"data: " + orjson.dumps(done(found)) + b"\n\n")
+        await response.write(b"data: " + orjson.dumps(done(worker_transcript)) + b"\n\n")
         return response
 
 
@@ -185,14 +189,14 @@ async def _mishap(rule: ScriptedReply, number: int) -> None:
 def _tones(words: list[str], seconds: float, voice: str) -> list[bytes]:
     """16-bit samples for each word; how high it sounds follows from the word and the voice."""
     count = max(1, round(seconds * SAMPLE_RATE_HZ))
-    found = []
+    frames = []
     for word in words:
         hertz = 200 + zlib.crc32(f"{voice} {word.strip().lower()}".encode()) % 600
         period = SAMPLE_RATE_HZ // hertz
         wave = [round(8000 * sin(2 * pi * step / period)) for step in range(period)]
-        whole = struct.pack(f"<{period}h", *wave) * (count // period + 1)
-        found.append(whole[: 2 * count])
-    return found
+        samples = struct.pack(f"<{period}h", *wave) * (count // period + 1)
+        frames.append(samples[: 2 * count])
+    return frames
 
 
 def _head(length: int, text: str) -> bytes:
@@ -227,10 +231,10 @@ def _embedded_text(data: bytes) -> str | None:
 
 
 def _seconds(data: bytes) -> float:
-    found = dict(_chunks(data))
-    if b"fmt " not in found or b"data" not in found:
+    sections = dict(_chunks(data))
+    if b"fmt " not in sections or b"data" not in sections:
         return 0.0
-    return len(found[b"data"]) / max(1, int.from_bytes(found[b"fmt "][8:12], "little"))
+    return len(sections[b"data"]) / max(1, int.from_bytes(sections[b"fmt "][8:12], "little"))
 
 
 def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
@@ -239,7 +243,7 @@ def _sentences(words: list[TimedText]) -> Iterator[TimedText]:
     for word in words:
         sentence.append(word)
         if word.text.rstrip().endswith((".", "!", "?", "。")) or word is words[-1]:
-            yield TimedText(sentence[0].start, word.end, "".join(one.text for one in sentence))
+            yield TimedText(sentence[0].start, word.end, "".join(timed_text.text for timed_text in sentence))
             sentence = []
 
 
@@ -301,9 +305,9 @@ class FakeImages:
             return worker_http.failure(error.status, error.message, error.type, error.code, error.retry_after)
         width, height = _size(body, images)
         tokens = len(script.split_words(prompt))
-        counted = {"input_tokens": tokens, "output_tokens": width * height // 256}
-        counted["total_tokens"] = sum(counted.values())
-        usage = {**counted, "input_tokens_details": {"text_tokens": tokens, "image_tokens": 0}}
+        token_counts = {"input_tokens": tokens, "output_tokens": width * height // 256}
+        token_counts["total_tokens"] = sum(token_counts.values())
+        usage = {**token_counts, "input_tokens_details": {"text_tokens": tokens, "image_tokens": 0}}
         facts = {
             "size": f"{width}x{height}",
             "output_format": "png",
@@ -311,33 +315,40 @@ class FakeImages:
             "background": "opaque",
         }
         count = int(body.get("n") or 1)
-        painted = [await pools.MODELS.run(paint, prompt, width, height, images, one) for one in range(count)]
-        drawn = [base64.b64encode(one).decode() for one in painted]
+        painted_images = [
+            await pools.MODELS.run(paint, prompt, width, height, images, image_number)
+            for image_number in range(count)
+        ]
+        encoded_images = [base64.b64encode(image_data).decode() for image_data in painted_images]
         if body.get("stream") is True:
             partials = int(body.get("partial_images") or 0)
-            return await _stream(request, rule, drawn[0], partials, event, facts, usage)
+            return await _stream(request, rule, encoded_images[0], partials, event, facts, usage)
         if rule.interval:
             await asyncio.sleep(rule.interval * count)
         await _break(rule, 0)
         understood = rule.content[0] if rule.content else prompt
-        revised = {"revised_prompt": understood} if understood != prompt else {}
-        data = [{"b64_json": one, **revised} for one in drawn]
+        prompt_fields = {"revised_prompt": understood} if understood != prompt else {}
+        data = [{"b64_json": encoded_image, **prompt_fields} for encoded_image in encoded_images]
         return worker_http.answer({"created": int(time.time()), "data": data, **facts, "usage": usage})
 
 
 def paint(prompt: str, width: int, height: int, images: list[bytes], number: int = 0) -> bytes:
     """The PNG: from one colour at the top to another at the bottom, with a square of a third in the middle."""
-    seed = hashlib.sha256(orjson.dumps([prompt, number, [hashlib.sha256(one).hexdigest() for one in images]]))
+    seed = hashlib.sha256(
+        orjson.dumps([prompt, number, [hashlib.sha256(image).hexdigest() for image in images]])
+    )
     top, bottom, middle = (seed.digest()[at : at + 3] for at in (0, 3, 6))
     side = min(width, height) // 2
-    left, above = (width - side) // 2, (height - side) // 2
+    left_width, above = (width - side) // 2, (height - side) // 2
     packer = zlib.compressobj(1)
     rows = bytearray()
     for y in range(height):
         share = y / height
         colour = bytes(round(a + (b - a) * share) for a, b in zip(top, bottom, strict=True))
         inside = side if above <= y < above + side else 0
-        row = colour * left + (middle if inside else colour) * side + colour * (width - left - side)
+        row = (
+            colour * left_width + (middle if inside else colour) * side + colour * (width - left_width - side)
+        )
         rows += packer.compress(b"\0" + row)
     rows += packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -370,7 +381,7 @@ async def _break(rule: ScriptedReply, number: int) -> None:
 async def _stream(
     request: web.Request,
     rule: ScriptedReply,
-    drawn: str,
+    encoded_image: str,
     partials: int,
     event: str,
     facts: Mapping[str, Any],
@@ -379,10 +390,10 @@ async def _stream(
     """``partials`` events with the picture so far, which here is the picture, then the last one."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
     await response.prepare(request)
-    head = {"b64_json": drawn, "created_at": int(time.time()), **facts}
+    head = {"b64_json": encoded_image, "created_at": int(time.time()), **facts}
 
-    async def send(kind: str, more: Mapping[str, Any]) -> None:
-        document = orjson.dumps({"type": kind, **head, **more})
+    async def send(kind: str, fields: Mapping[str, Any]) -> None:
+        document = orjson.dumps({"type": kind, **head, **fields})
         await response.write(b"event: " + kind.encode() + b"\ndata: " + document + b"\n\n")
 
     for number in range(partials):

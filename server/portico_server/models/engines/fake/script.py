@@ -72,78 +72,78 @@ class Script:
 
     def with_limits(self, context_length: Any, dimensions: Any) -> Script:
         """With these instead of its own, where they are given."""
-        given = {"context_length": context_length, "dimensions": dimensions}
+        limits = {"context_length": context_length, "dimensions": dimensions}
         return read_script(
-            {**self.to_json(), **{name: value for name, value in given.items() if value is not None}}
+            {**self.to_json(), **{name: value for name, value in limits.items() if value is not None}}
         )
 
 
-def load_script(given: Any) -> Script:
+def load_script(script_value: Any) -> Script:
     """A script from a path, from YAML's own objects, or (empty) none.
 
     Raises `InvalidRequest` that names the place.
     """
-    if isinstance(given, str) and given:
+    if isinstance(script_value, str) and script_value:
         import yaml  # only a script in a file needs it
 
-        path = Path(given).expanduser()
+        path = Path(script_value).expanduser()
         try:
-            given = yaml.safe_load(path.read_text("utf-8"))
+            script_value = yaml.safe_load(path.read_text("utf-8"))
         except OSError as error:
             raise InvalidRequest(
                 f"The script {path} of a fake model cannot be read: {error.strerror}.", param="script"
             ) from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"The script {path} is not YAML: {error}", param="script") from error
-    if isinstance(given, list):
-        given = {"replies": given}
-    return read_script(given or {})
+    if isinstance(script_value, list):
+        script_value = {"replies": script_value}
+    return read_script(script_value or {})
 
 
 def read_script(value: Any) -> Script:
     """A script from plain objects. Raises `InvalidRequest` that names the place."""
-    known = _fields(value, Script, "script")
-    replies = known.pop("replies", None) or []
+    known_fields = _fields(value, Script, "script")
+    replies = known_fields.pop("replies", None) or []
     if not isinstance(replies, list | tuple):
         raise InvalidRequest("'replies' in a fake model's script must be a list.", param="script")
     for name in ("context_length", "dimensions"):
-        number = known.get(name)
+        number = known_fields.get(name)
         if number is not None and (not isinstance(number, int) or number < 1):
             raise InvalidRequest(
                 f"'{name}' in a fake model's script must be a whole number ≥ 1.", param="script"
             )
-    start = known.get("start")
+    start = known_fields.get("start")
     if start is not None and (not isinstance(start, int | float) or not 0 <= start <= MAX_START_S):
         raise InvalidRequest(
             f"'start' in a fake model's script must be a number from 0 to {MAX_START_S}.", param="script"
         )
     rules = tuple(_reply(reply, f"replies[{index}]") for index, reply in enumerate(replies))
-    return replace(Script(rules), **{name: item for name, item in known.items() if item is not None})
+    return replace(Script(rules), **{name: item for name, item in known_fields.items() if item is not None})
 
 
 def _reply(value: Any, where: str) -> ScriptedReply:
     if isinstance(value, str):
         return ScriptedReply(content=(value,))
-    known = _fields(value, ScriptedReply, where)
-    content = known.get("content") or ()
-    known["content"] = (content,) if isinstance(content, str) else tuple(str(item) for item in content)
-    known["tool_calls"] = tuple(known.get("tool_calls") or ())
-    if known.get("error") is not None:
-        failure = ScriptedFailure(**_fields(known["error"], ScriptedFailure, f"{where}.error"))
-        known["error"] = replace(failure, type=failure.type or type_of(failure.status))
-    for call in known["tool_calls"]:
+    known_fields = _fields(value, ScriptedReply, where)
+    content = known_fields.get("content") or ()
+    known_fields["content"] = (content,) if isinstance(content, str) else tuple(str(item) for item in content)
+    known_fields["tool_calls"] = tuple(known_fields.get("tool_calls") or ())
+    if known_fields.get("error") is not None:
+        failure = ScriptedFailure(**_fields(known_fields["error"], ScriptedFailure, f"{where}.error"))
+        known_fields["error"] = replace(failure, type=failure.type or type_of(failure.status))
+    for call in known_fields["tool_calls"]:
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
             raise InvalidRequest(
                 f"'{where}.tool_calls' must be objects with 'name' and 'arguments'.", param="script"
             )
     for name in ("match", "system", "result"):
         try:
-            re.compile(str(known.get(name) or ""))
+            re.compile(str(known_fields.get(name) or ""))
         except re.error as error:
             raise InvalidRequest(
                 f"'{where}.{name}' is not a regular expression: {error}.", param="script"
             ) from error
-    return ScriptedReply(**{name: item for name, item in known.items() if item is not None})
+    return ScriptedReply(**{name: item for name, item in known_fields.items() if item is not None})
 
 
 def _fields(value: Any, cls: type[Any], where: str) -> dict[str, Any]:
@@ -168,21 +168,21 @@ class ScriptPlayer:
     def next(self, prompt: str, system: str = "", results: str = "") -> ScriptedReply:
         """The rule for what the user said last, with one text as its content; ``results`` of tools came since."""
         for index, rule in enumerate(self.script.replies):
-            used = self._used.get(index, 0)
-            found = _search(rule.match, prompt)
-            if rule.result and found is not None:
-                found = _search(rule.result, results)
-            if found is None or _search(rule.system, system) is None:
+            use_count = self._used.get(index, 0)
+            match = _search(rule.match, prompt)
+            if rule.result and match is not None:
+                match = _search(rule.result, results)
+            if match is None or _search(rule.system, system) is None:
                 continue
-            if rule.times is not None and used >= rule.times:
+            if rule.times is not None and use_count >= rule.times:
                 continue
-            self._used[index] = used + 1
-            text = rule.content[min(used, len(rule.content) - 1)] if rule.content else ""
+            self._used[index] = use_count + 1
+            text = rule.content[min(use_count, len(rule.content) - 1)] if rule.content else ""
             return replace(
                 rule,
-                content=(_expand(found, text),),
+                content=(_expand(match, text),),
                 tool_calls=tuple(
-                    {"name": call["name"], "arguments": _deep(found, call.get("arguments", {}))}
+                    {"name": call["name"], "arguments": _deep(match, call.get("arguments", {}))}
                     for call in rule.tool_calls
                 ),
             )
@@ -193,21 +193,21 @@ def _search(pattern: str, text: str) -> re.Match[str] | None:
     return re.search(pattern, text, re.IGNORECASE | re.DOTALL)
 
 
-def _expand(found: re.Match[str], text: str) -> str:
+def _expand(match: re.Match[str], text: str) -> str:
     """``\\1`` and ``\\g<name>`` in the text stand for what the rule's groups matched."""
     try:
-        return found.expand(text) if "\\" in text else text
+        return match.expand(text) if "\\" in text else text
     except (re.error, IndexError):
         return text
 
 
-def _deep(found: re.Match[str], value: Any) -> Any:
+def _deep(match: re.Match[str], value: Any) -> Any:
     if isinstance(value, str):
-        return _expand(found, value)
+        return _expand(match, value)
     if isinstance(value, Mapping):
-        return {name: _deep(found, item) for name, item in value.items()}
+        return {name: _deep(match, item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_deep(found, item) for item in value]
+        return [_deep(match, item) for item in value]
     return value
 
 
@@ -273,9 +273,9 @@ def choose_reply(rule: ScriptedReply, body: Mapping[str, Any], index: int, *, ch
     calls = [_called(call["name"], call["arguments"]) for call in rule.tool_calls] if chat else []
     text = rule.content[0] if rule.content else ""
     if not calls and chat:
-        wanted = _wanted_tool(body)
-        if wanted is not None:
-            calls, text = [_called(wanted["name"], schema_example(arguments_schema(wanted)))], ""
+        wanted_tool = _wanted_tool(body)
+        if wanted_tool is not None:
+            calls, text = [_called(wanted_tool["name"], schema_example(arguments_schema(wanted_tool)))], ""
         schema = _wanted_schema(body)
         if schema is not None and not _is_json(text):
             text = orjson.dumps(schema_example(schema)).decode()
@@ -310,10 +310,10 @@ def _wanted_tool(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _wanted_schema(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    wanted = body.get("response_format") or {}
-    if wanted.get("type") == "json_schema":
-        return dict((wanted.get("json_schema") or {}).get("schema") or {})
-    return {"type": "object"} if wanted.get("type") == "json_object" else None
+    response_format = body.get("response_format") or {}
+    if response_format.get("type") == "json_schema":
+        return dict((response_format.get("json_schema") or {}).get("schema") or {})
+    return {"type": "object"} if response_format.get("type") == "json_object" else None
 
 
 def _is_json(text: str) -> bool:

@@ -179,8 +179,10 @@ class FakeServer:
         texts = scripts.split_words(text)
         ids = [zlib.crc32(word.encode()) >> 1 for word in texts]
         self._words.update(zip(ids, texts, strict=True))
-        found = {"count": len(ids), "max_model_len": self._script.context_length, "tokens": ids}
-        return worker_http.answer({**found, "token_strs": texts if body.get("return_token_strs") else None})
+        tokenization = {"count": len(ids), "max_model_len": self._script.context_length, "tokens": ids}
+        return worker_http.answer(
+            {**tokenization, "token_strs": texts if body.get("return_token_strs") else None}
+        )
 
     async def detokenize(self, request: web.Request) -> web.StreamResponse:
         """Of tokens that it has told before."""
@@ -262,7 +264,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.port is not None:
         app = FakeServer(load_script(arguments.script)).mount(worker_http.application(""))
-        worker_http.serve(app, port=arguments.port, announced=False)
+        worker_http.serve(app, port=arguments.port, is_announced=False)
         return
     config = worker_link.receive()
     _load(config["script"].get("start") or 0)

@@ -63,10 +63,10 @@ def shared_bytes(pid: int) -> int | None:
     import psutil  # takes a moment to import, and nobody asks for it at start
 
     try:
-        found = getattr(psutil.Process(pid).memory_info(), "shared", None)
+        shared_memory = getattr(psutil.Process(pid).memory_info(), "shared", None)
     except psutil.Error:
         return None
-    return int(found) if found is not None else None
+    return int(shared_memory) if shared_memory is not None else None
 
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ async def start_with(
         with_them = {
             **config,
             "plan": {**config["plan"], "prompts_mb": 0},
-            "adapters": [str(made) for _, made in usable],
+            "adapters": [str(new_path) for _, new_path in usable],
         }
         try:
             return await _start(with_them, name, site), [adapter for adapter, _ in usable]
@@ -107,7 +107,7 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
     """
     if not await pools.MODELS.run(path.is_file):
         raise InvalidRequest(f"'{spec.source}' is not one GGUF file.", code="not_gguf", param="base")
-    made = await pools.MODELS.run(lambda: prepare_gguf_adapter(adapter.path, GgufBase.read(path)))
+    new_path = await pools.MODELS.run(lambda: prepare_gguf_adapter(adapter.path, GgufBase.read(path)))
     plan = LlamaCppPlan(
         embedding=False, slots=1, context_length=TRIAL_CONTEXT_TOKENS, threads=1, gpu_layers=0
     )
@@ -115,7 +115,7 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
         "model": str(path),
         "name": spec.name,
         "plan": asdict(plan),
-        "adapters": [str(made)],
+        "adapters": [str(new_path)],
         "warmup": False,  # it would read all the weights
     }
     try:
@@ -130,32 +130,41 @@ async def try_adapters(spec: ModelSpec, path: Path, adapter: AdapterScale, site:
     await child.stop()
 
 
-def adapter_scales(loaded: Sequence[AdapterScale], wanted: AdapterScale | None) -> dict[str, Any]:
+def adapter_scales(
+    loaded_adapter_scales: Sequence[AdapterScale], adapter_scale: AdapterScale | None
+) -> dict[str, Any]:
     """What a call says of adapters: the scale of each that is loaded, since the engine keeps those that are not named.
 
     Raises `ValueError` if the wanted one is not loaded.
     """
-    if not loaded:
-        if wanted is not None:
-            raise ValueError(wanted.name)
+    if not loaded_adapter_scales:
+        if adapter_scale is not None:
+            raise ValueError(adapter_scale.name)
         return {}
-    chosen = -1
-    if wanted is not None:
-        places = [number for number, one in enumerate(loaded) if is_same_file(one, wanted)]
+    chosen_adapter = -1
+    if adapter_scale is not None:
+        places = [
+            number for number, one in enumerate(loaded_adapter_scales) if is_same_file(one, adapter_scale)
+        ]
         if not places:
-            raise ValueError(wanted.name)
-        chosen = places[0]
+            raise ValueError(adapter_scale.name)
+        chosen_adapter = places[0]
     return {
         "lora": [
-            {"id": number, "scale": wanted.scale if wanted is not None and number == chosen else 0.0}
-            for number in range(len(loaded))
+            {
+                "id": number,
+                "scale": adapter_scale.scale
+                if adapter_scale is not None and number == chosen_adapter
+                else 0.0,
+            }
+            for number in range(len(loaded_adapter_scales))
         ]
     }
 
 
-def is_same_file(one: AdapterScale, other: AdapterScale) -> bool:
+def is_same_file(adapter_scale: AdapterScale, other: AdapterScale) -> bool:
     """Whether they are one adapter, at whatever scale."""
-    return (one.name, one.path) == (other.name, other.path)
+    return (adapter_scale.name, adapter_scale.path) == (other.name, other.path)
 
 
 async def _start(config: Mapping[str, Any], name: str, site: LaunchContext) -> ServerProcess:
@@ -172,12 +181,12 @@ async def _start(config: Mapping[str, Any], name: str, site: LaunchContext) -> S
 
 def _usable(name: str, path: Path, adapters: Sequence[AdapterScale]) -> list[tuple[AdapterScale, Path]]:
     """Each adapter with the file that llama.cpp loads for it. Blocks."""
-    found: list[tuple[AdapterScale, Path]] = []
+    usable_adapters: list[tuple[AdapterScale, Path]] = []
     base = GgufBase.read(path) if adapters else None
     for adapter in adapters:
         assert base is not None
         try:
-            found.append((adapter, prepare_gguf_adapter(adapter.path, base)))
+            usable_adapters.append((adapter, prepare_gguf_adapter(adapter.path, base)))
         except PorticoError as error:
             logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
-    return found
+    return usable_adapters

@@ -149,11 +149,11 @@ class SlotQueue:
         readers = sum(slot.reading for slot in self.slots)
         if not free or (prompt.long and readers and readers >= len(self.slots) - 1):
             return None
-        least = max(1, MIN_COMMON_SHARE * len(prompt.text))
+        min_length = max(1, MIN_COMMON_SHARE * len(prompt.text))
         common = {
             slot.number: common_length(slot.text, prompt.text) for slot in free if slot.lora == prompt.lora
         }
-        if common and max(common.values()) >= least:
+        if common and max(common.values()) >= min_length:
             return max(free, key=lambda slot: (common.get(slot.number, 0), slot.last_used))
         empty = [slot for slot in free if not slot.text] or [min(free, key=lambda slot: slot.last_used)]
         return empty[-1] if prompt.long else empty[0]
@@ -218,23 +218,23 @@ class ReadingBudget:
     @asynccontextmanager
     async def reserved(self, tokens: int, deadline: float | None) -> AsyncIterator[None]:
         """``tokens`` may be read within. Raises `TimeoutError`."""
-        waiting = _Waiting(tokens, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        waiter = _Waiting(tokens, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiter)
         self._grant()
         try:
             async with asyncio.timeout_at(deadline):
-                await waiting.granted
+                await waiter.granted
             yield
         finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
             else:
                 self._reserved -= tokens
             self._grant()
 
     def _grant(self) -> None:
         while self._waiting:
-            first = min(self._waiting, key=lambda one: (one.passed < MAX_PASSED_COUNT, one.tokens))
+            first = min(self._waiting, key=lambda waiter: (waiter.passed < MAX_PASSED_COUNT, waiter.tokens))
             if self._reserved and self.is_measured and self._reserved + first.tokens > self.tokens:
                 return
             for earlier in self._waiting[: self._waiting.index(first)]:
@@ -248,8 +248,8 @@ class ReadingBudget:
 class LlamaCppClient(ChoiceStreamClient):
     """An `EngineClient` that `AttachesAdapters`: those in ``adapters`` were loaded when the server started.
 
-    ``slots`` is how many calls llama.cpp answers at a time. ``continues``: a prompt may be read in parts. ``kept`` are
-    prompts that an earlier process has read.
+    ``slots`` is how many calls llama.cpp answers at a time. ``continues``: a prompt may be read in parts.
+    ``prompts`` are prompts that an earlier process has read.
     """
 
     def __init__(
@@ -263,14 +263,14 @@ class LlamaCppClient(ChoiceStreamClient):
         *,
         slots: int,
         continues: bool,
-        kept: KeptPrompts | None = None,
+        prompts: KeptPrompts | None = None,
     ) -> None:
         super().__init__(transport, child, name, facts, description)
         self._adapters = tuple(adapters)
         self._slots = SlotQueue([Slot(number) for number in range(slots)])
         self._continues = continues
         self._budget = ReadingBudget()
-        self._kept = kept
+        self._kept = prompts
         self._keeping = asyncio.Lock()
         self._native = HttpTokenizer(transport, child, name, facts.context_length)
 
@@ -288,7 +288,7 @@ class LlamaCppClient(ChoiceStreamClient):
             slot.body = body
             if self._kept is not None and slot.unrelated and len(prompt.text) >= MIN_KEPT_TOKENS:
                 await self._restore(self._kept, slot, body, deadline)
-            cached = await self._read_ahead(slot, body, deadline) if prompt.long else None
+            cached_tokens = await self._read_ahead(slot, body, deadline) if prompt.long else None
             if not prompt.long:
                 slot.tokens, slot.generated = (), 0
             self._slots.end_reading(slot)
@@ -300,7 +300,7 @@ class LlamaCppClient(ChoiceStreamClient):
             if type(error) is TimeoutError:
                 raise deadline_exceeded(self._name) from error
             raise
-        return SlotFrames(self._counted(frames, slot, cached), lambda: self._slots.release(slot))
+        return SlotFrames(self._counted(frames, slot, cached_tokens), lambda: self._slots.release(slot))
 
     async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
         """Have llama.cpp read all but the last part of a long prompt; how many tokens of it were there before.
@@ -315,7 +315,7 @@ class LlamaCppClient(ChoiceStreamClient):
             return None  # the call itself says why
         if self._facts.context_length and len(tokens) >= self._facts.context_length:
             return None
-        position, cached = slot.known(tokens), None
+        position, cached_tokens = slot.known(tokens), None
         while len(tokens) - position > (step := self._budget.tokens):
             async with self._budget.reserved(step, deadline):
                 position += step
@@ -325,16 +325,17 @@ class LlamaCppClient(ChoiceStreamClient):
                 slot.tokens, slot.generated = tokens[:position], 0
                 timings = (await self._native.ask("completion", part, deadline)).get("timings") or {}
             self._record(timings)
-            cached = int(timings.get("cache_n", 0)) if cached is None else cached
+            cached_tokens = int(timings.get("cache_n", 0)) if cached_tokens is None else cached_tokens
         slot.tokens, slot.generated = tokens, 0
         slot.unread = len(tokens) - position
-        return cached
+        return cached_tokens
 
     async def _counted(
-        self, frames: AsyncIterator[bytes], slot: Slot, cached: int | None
+        self, frames: AsyncIterator[bytes], slot: Slot, cached_tokens: int | None
     ) -> AsyncGenerator[bytes]:
-        """The frames of a call, from whose end the slot knows what it holds. ``cached``: tokens of the prompt that were
-        there before any of it was read, which llama.cpp does not know where it was read in parts.
+        """The frames of a call, from whose end the slot knows what it holds. ``cached_tokens``: tokens of the
+        prompt that were there before any of it was read, which llama.cpp does not know where it was read in
+        parts.
         """
         try:
             async for data in frames:
@@ -348,8 +349,8 @@ class LlamaCppClient(ChoiceStreamClient):
                         slot.generated = int(usage.get("completion_tokens", 0))
                         if not self._budget.is_measured:
                             self._record(document.get("timings") or {})
-                        if cached is not None:
-                            usage["prompt_tokens_details"] = {"cached_tokens": cached}
+                        if cached_tokens is not None:
+                            usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
                             yield b"data: " + orjson.dumps(document) + b"\n\n"
                             continue
                     if frame:
@@ -364,7 +365,7 @@ class LlamaCppClient(ChoiceStreamClient):
         self._budget.record(int(timings.get("prompt_n", 0)), timings.get("prompt_ms", 0) / 1000)
 
     async def _restore(
-        self, kept: KeptPrompts, slot: Slot, body: Mapping[str, Any], deadline: float | None
+        self, prompts: KeptPrompts, slot: Slot, body: Mapping[str, Any], deadline: float | None
     ) -> None:
         """Have the slot hold what an earlier process has read of a prompt, where that is worth it.
 
@@ -372,62 +373,65 @@ class LlamaCppClient(ChoiceStreamClient):
         """
         adapter = self._adapter_of(body)
         async with self._keeping:
-            if not await pools.MODELS.run(kept.refresh, adapter):
+            if not await pools.MODELS.run(prompts.refresh, adapter):
                 return
             try:
                 tokens = await self._tokens(dict(body), deadline)
             except PorticoError:
                 return  # the call itself says why
-            found = kept.find(tokens, adapter)
-            if found is None or not await pools.MODELS.run(kept.check, found, adapter):
+            prompt = prompts.find(tokens, adapter)
+            if prompt is None or not await pools.MODELS.run(prompts.check, prompt, adapter):
                 return
         if adapter:  # a slot forgets what it holds when its adapter changes
             first = {"prompt": tokens[:1], "n_predict": 0, "id_slot": slot.number, "lora": body["lora"]}
             await self._native.ask("completion", first, deadline)
         try:
-            state = {"filename": found.name + STATE_SUFFIX}
+            state = {"filename": prompt.name + STATE_SUFFIX}
             await self._native.ask(f"slots/{slot.number}?action=restore", state, deadline)
         except InvalidRequest as error:
             # What was read before the failure stays in llama.cpp's cache and spoils later answers.
-            await pools.MODELS.run(kept.forget, found, adapter)
+            await pools.MODELS.run(prompts.forget, prompt, adapter)
             await self._child.kill()
             raise EngineFailed(
                 f"A kept prompt of '{self._name}' could not be read back: {error.message} It is deleted, and the next "
                 "call starts the engine again.",
                 code="engine_lost",
             ) from error
-        slot.tokens, slot.generated = found.tokens, 0
+        slot.tokens, slot.generated = prompt.tokens, 0
 
     async def keep_prompts(self, deadline: float) -> None:
         """See `portico_server.models.protocol.KeepsPrompts`."""
-        kept = self._kept
-        if kept is None:
+        prompts = self._kept
+        if prompts is None:
             return
         for slot in self._slots.slots:
             if slot.busy or slot.body is None:
                 continue
             adapter = self._adapter_of(slot.body)
             tokens = list(slot.tokens) or await self._tokens(dict(slot.body), deadline)
-            if len(tokens) < MIN_KEPT_TOKENS or kept.holds(tokens, adapter):
+            if len(tokens) < MIN_KEPT_TOKENS or prompts.holds(tokens, adapter):
                 continue
-            draft = kept.draft()
+            draft = prompts.draft()
             try:
                 answer = await self._native.ask(
                     f"slots/{slot.number}?action=save", {"filename": draft}, deadline
                 )
-                saved = int(answer.get("n_saved", 0))
-                if saved >= MIN_KEPT_TOKENS:
-                    await pools.MODELS.run(kept.keep, draft, tokens[:saved], adapter)
+                saved_tokens = int(answer.get("n_saved", 0))
+                if saved_tokens >= MIN_KEPT_TOKENS:
+                    await pools.MODELS.run(prompts.keep, draft, tokens[:saved_tokens], adapter)
                 else:
-                    await pools.MODELS.run(kept.discard, draft)
+                    await pools.MODELS.run(prompts.discard, draft)
             except BaseException:
-                await asyncio.shield(pools.MODELS.run(kept.discard, draft))
+                await asyncio.shield(pools.MODELS.run(prompts.discard, draft))
                 raise
 
     def _adapter_of(self, body: Mapping[str, Any]) -> str:
         """Which adapters a call has, and how strong they are; empty for none."""
-        chosen = ((self._adapters[one["id"]], one["scale"]) for one in body.get("lora") or ())
-        return " ".join(f"{adapter.path}:{scale:g}" for adapter, scale in chosen if scale)
+        chosen_adapters = (
+            (self._adapters[adapter_entry["id"]], adapter_entry["scale"])
+            for adapter_entry in body.get("lora") or ()
+        )
+        return " ".join(f"{adapter.path}:{scale:g}" for adapter, scale in chosen_adapters if scale)
 
     async def _tokens(self, body: dict[str, Any], deadline: float | None) -> list[int]:
         """The prompt of a call as llama.cpp will read it. Raises `PorticoError`."""
@@ -441,14 +445,14 @@ class LlamaCppClient(ChoiceStreamClient):
 
     def fits(self, adapter: AdapterScale) -> bool:
         """See `portico_server.models.protocol.AttachesAdapters`. The scale is part of each call."""
-        return any(is_same_file(one, adapter) for one in self._adapters)
+        return any(is_same_file(adapter_scale, adapter) for adapter_scale in self._adapters)
 
     async def attach(self, adapter: AdapterScale) -> None:
         """An adapter that fits is loaded already."""
 
     async def detach(self, name: str) -> bool:
         """llama.cpp loads adapters when it starts, and at no other time."""
-        return all(one.name != name for one in self._adapters)
+        return all(adapter_scale.name != name for adapter_scale in self._adapters)
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
         if "lora" in request.body:
@@ -467,12 +471,12 @@ class LlamaCppClient(ChoiceStreamClient):
 
 class SlotFrames:
     """The frames of a call, received as they come: whoever reads them slowly must not hold the slot. They are as many
-    as the context has tokens at the most. ``ended`` is called once llama.cpp has nothing more to say.
+    as the context has tokens at the most. ``on_end`` is called once llama.cpp has nothing more to say.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes], ended: Callable[[], None]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], on_end: Callable[[], None]) -> None:
         self._frames = frames
-        self._ended: Callable[[], None] | None = ended
+        self._ended: Callable[[], None] | None = on_end
         self._received: asyncio.Queue[bytes | BaseException] = asyncio.Queue()
         self._receiving = asyncio.create_task(self._receive(), name="receive frames")
 
@@ -488,9 +492,9 @@ class SlotFrames:
             self._received.put_nowait(end)
 
     def _end(self) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended()
+        on_end, self._ended = self._ended, None
+        if on_end is not None:
+            on_end()
 
     def __aiter__(self) -> SlotFrames:
         return self
@@ -529,13 +533,16 @@ class LlamaTokenizer(HttpTokenizer):
         text = request.prompt
         if request.messages is not None:
             # As a call would have them.
-            given: dict[str, Any] = {"messages": list(request.messages)}
+            chat_body: dict[str, Any] = {"messages": list(request.messages)}
             if request.tools:
-                given["tools"] = list(request.tools)
-            [prepared] = prepare_chat(given, template_has_tools=self._template_has_tools).bodies
-            request_body = {"messages": prepared["messages"], "add_generation_prompt": request.generation}
-            if "tools" in prepared:
-                request_body["tools"] = prepared["tools"]
+                chat_body["tools"] = list(request.tools)
+            [prepared_body] = prepare_chat(chat_body, template_has_tools=self._template_has_tools).bodies
+            request_body = {
+                "messages": prepared_body["messages"],
+                "add_generation_prompt": request.generation,
+            }
+            if "tools" in prepared_body:
+                request_body["tools"] = prepared_body["tools"]
             text = str((await self.ask("apply-template", request_body, deadline)).get("prompt", ""))
         body = {
             "content": text or "",
@@ -543,20 +550,20 @@ class LlamaTokenizer(HttpTokenizer):
             "parse_special": True,
             "with_pieces": request.texts,
         }
-        found = (await self.ask("tokenize", body, deadline)).get("tokens")
+        tokens = (await self.ask("tokenize", body, deadline)).get("tokens")
         try:
             if not request.texts:
-                return TokenizedText(tuple(int(one) for one in found or ()), self.longest)
-            ids = tuple(int(one["id"]) for one in found or ())
-            return TokenizedText(ids, self.longest, tuple(_piece(one["piece"]) for one in found or ()))
+                return TokenizedText(tuple(int(token) for token in tokens or ()), self.longest)
+            ids = tuple(int(token["id"]) for token in tokens or ())
+            return TokenizedText(ids, self.longest, tuple(_piece(token["piece"]) for token in tokens or ()))
         except (KeyError, TypeError, ValueError) as error:
             raise self.wrong() from error
 
     async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized:
-        found = (await self.ask("detokenize", {"tokens": list(request.tokens)}, deadline)).get("content")
-        if not isinstance(found, str):
+        content = (await self.ask("detokenize", {"tokens": list(request.tokens)}, deadline)).get("content")
+        if not isinstance(content, str):
             raise self.wrong()
-        return Detokenized(found)
+        return Detokenized(content)
 
 
 def _piece(piece: Any) -> str:

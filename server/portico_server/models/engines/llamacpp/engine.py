@@ -36,11 +36,13 @@ class LlamaCpp:
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         llamacpp_options.check_options(spec.name, spec.parameters)
-        known = profile_of(spec.source)
-        context = spec.parameters.get("context_length") or (known.context_length if known else None)
-        dimensions = known.dimensions if known else None
-        parameters = known.parameters if known else None
-        task: Task = known.task if known is not None else "chat"
+        model_profile = profile_of(spec.source)
+        context = spec.parameters.get("context_length") or (
+            model_profile.context_length if model_profile else None
+        )
+        dimensions = model_profile.dimensions if model_profile else None
+        parameters = model_profile.parameters if model_profile else None
+        task: Task = model_profile.task if model_profile is not None else "chat"
         if path is not None and (context is None or spec.task == "auto") and path.is_file():
             try:
                 file = read_gguf(path)
@@ -61,10 +63,10 @@ class LlamaCpp:
             return 0
         try:
             file = read_gguf(path)
-            settled = _settled(spec, path, file, this_machine())
+            cpp_plan = _settled(spec, path, file, this_machine())
         except PorticoError:
             return 0  # `start` says what is wrong with it
-        return planning.memory_need(_entire(file, path), settled).total
+        return planning.memory_need(_entire(file, path), cpp_plan).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
@@ -92,14 +94,14 @@ class LlamaCpp:
             )
         task = _task(spec) or _task_of(file)
         machine = await pools.MODELS.run(site.machine)
-        settled = await pools.MODELS.run(_settled, spec, path, file, machine)
-        kept = await pools.MODELS.run(_kept_prompts, file, path, settled, site)
+        cpp_plan = await pools.MODELS.run(_settled, spec, path, file, machine)
+        prompts = await pools.MODELS.run(_kept_prompts, file, path, cpp_plan, site)
         child, adapters = await start_with(
             {
                 "model": str(path),
                 "name": spec.name,
-                "plan": asdict(settled),
-                "prompts": str(kept.folder) if kept is not None else "",
+                "plan": asdict(cpp_plan),
+                "prompts": str(prompts.folder) if prompts is not None else "",
             },
             path,
             spec.name,
@@ -135,9 +137,9 @@ class LlamaCpp:
             facts,
             description,
             adapters,
-            slots=settled.slots,
+            slots=cpp_plan.slots,
             continues=keeps_all_positions(file) and not facts.sees,
-            kept=kept,
+            prompts=prompts,
         )
         tokenizer = LlamaTokenizer(
             site.transport,
@@ -179,16 +181,16 @@ NOT_OF_PROMPTS = ("threads", "slots", "gpu_layers", "prompts_mb", "chat_template
 
 
 def _kept_prompts(
-    file: Gguf, path: Path, settled: planning.LlamaCppPlan, site: LaunchContext
+    file: Gguf, path: Path, cpp_plan: planning.LlamaCppPlan, site: LaunchContext
 ) -> KeptPrompts | None:
     """Where the prompts of a model are kept; ``None`` for one whose prompts llama.cpp does not read back. Blocks."""
-    if site.prompts is None or settled.embedding or settled.projector or settled.draft:
+    if site.prompts is None or cpp_plan.embedding or cpp_plan.projector or cpp_plan.draft:
         return None
     if not keeps_all_positions(file):
         return None
-    plan = {key: value for key, value in asdict(settled).items() if key not in NOT_OF_PROMPTS}
-    found = path.stat()
-    identity = (str(path.resolve()), found.st_size, found.st_mtime_ns, version("xllamacpp"), plan)
+    plan = {key: value for key, value in asdict(cpp_plan).items() if key not in NOT_OF_PROMPTS}
+    file_state = path.stat()
+    identity = (str(path.resolve()), file_state.st_size, file_state.st_mtime_ns, version("xllamacpp"), plan)
     return KeptPrompts.open(site.prompts, identity, site.prompts_bytes)
 
 
@@ -196,9 +198,11 @@ def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> plan
     """What runs of a file on a machine. Blocks; raises `InvalidRequest` for files beside it that do not fit."""
     file = _entire(file, path)
     task = _task(spec) or _task_of(file)
-    found = llamacpp.find_companions(spec.name, spec.parameters, path, file)
-    settled = planning.plan_gguf(file, machine, spec.parameters, embedding=task != "chat", beside=found)
-    return replace(settled, pooling=planning.RANK_POOLING) if task == "rerank" else settled
+    companion_files = llamacpp.find_companions(spec.name, spec.parameters, path, file)
+    cpp_plan = planning.plan_gguf(
+        file, machine, spec.parameters, embedding=task != "chat", beside=companion_files
+    )
+    return replace(cpp_plan, pooling=planning.RANK_POOLING) if task == "rerank" else cpp_plan
 
 
 def _entire(file: Gguf, path: Path) -> Gguf:

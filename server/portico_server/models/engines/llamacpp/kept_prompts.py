@@ -30,12 +30,12 @@ MIN_KEPT_TOKENS = 128
 STATE_SUFFIX, NOTE_SUFFIX = ".state", ".json"
 
 
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+def common_length(sequence: Sequence[int], other_sequence: Sequence[int]) -> int:
     """How many items two sequences of one type have in common at their beginning."""
-    low, high = 0, min(len(one), len(other))
+    low, high = 0, min(len(sequence), len(other_sequence))
     while low < high:  # comparing slices is much faster than comparing items
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
+        if sequence[low:middle] == other_sequence[low:middle]:
             low = middle
         else:
             high = middle - 1
@@ -76,52 +76,52 @@ class KeptPrompts:
         """Look for what other processes of the model have kept; whether there is any that was read with ``adapter``,
         which is empty for none.
         """
-        there = {path.stem: path for path in self.folder.glob(f"{self.identity[:16]}-*{NOTE_SUFFIX}")}
-        known = {name for prompts in self._known.values() for name in prompts}
+        paths = {path.stem: path for path in self.folder.glob(f"{self.identity[:16]}-*{NOTE_SUFFIX}")}
+        known_names = {name for prompts in self._known.values() for name in prompts}
         for prompts in self._known.values():
-            for name in prompts.keys() - there.keys():
+            for name in prompts.keys() - paths.keys():
                 del prompts[name]
-        for name in there.keys() - known:
-            self._read(there[name])
+        for name in paths.keys() - known_names:
+            self._read(paths[name])
         return bool(self._known.get(adapter))
 
     def _read(self, path: Path) -> None:
         try:
             note = orjson.loads(path.read_bytes())
-            kept = KeptPrompt(path.stem, list(note["tokens"]), note["size"], note["digest"])
+            prompt = KeptPrompt(path.stem, list(note["tokens"]), note["size"], note["digest"])
             adapter = str(note["adapter"])
             fits = note["identity"] == self.identity and (self.folder / (path.stem + STATE_SUFFIX)).is_file()
         except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
             fits = False
         if fits:
-            self._known.setdefault(adapter, {})[kept.name] = kept
+            self._known.setdefault(adapter, {})[prompt.name] = prompt
         else:
             self._delete(path.stem)
 
     def find(self, tokens: list[int], adapter: str) -> KeptPrompt | None:
         """The one that holds most of the beginning of ``tokens``; ``None`` if none holds enough to be worth it."""
-        found = max(
+        found_prompt = max(
             self._known.get(adapter, {}).values(),
-            key=lambda one: common_length(one.tokens, tokens),
+            key=lambda prompt: common_length(prompt.tokens, tokens),
             default=None,
         )
-        if found is None or common_length(found.tokens, tokens) < MIN_KEPT_TOKENS:
+        if found_prompt is None or common_length(found_prompt.tokens, tokens) < MIN_KEPT_TOKENS:
             return None
-        return found
+        return found_prompt
 
-    def check(self, kept: KeptPrompt, adapter: str) -> bool:
+    def check(self, prompt: KeptPrompt, adapter: str) -> bool:
         """Whether its file is as it was written; one that is not is deleted. It counts as used now."""
-        path = self.folder / (kept.name + STATE_SUFFIX)
+        path = self.folder / (prompt.name + STATE_SUFFIX)
         try:
             with path.open("rb") as file:
-                whole = hashlib.file_digest(file, "sha256").hexdigest() == kept.digest
-            os.utime(self.folder / (kept.name + NOTE_SUFFIX))
+                is_whole = hashlib.file_digest(file, "sha256").hexdigest() == prompt.digest
+            os.utime(self.folder / (prompt.name + NOTE_SUFFIX))
         except OSError:
-            whole = False
-        if not whole:
+            is_whole = False
+        if not is_whole:
             logger.warning("the kept prompt %s is damaged and is deleted", path)
-            self.forget(kept, adapter)
-        return whole
+            self.forget(prompt, adapter)
+        return is_whole
 
     def draft(self) -> str:
         """The name of a file for llama.cpp to write."""
@@ -132,41 +132,42 @@ class KeptPrompts:
         path = self.folder / draft
         path.chmod(0o600)
         with path.open("rb") as file:
-            kept = KeptPrompt(
+            prompt = KeptPrompt(
                 path.stem, tokens, path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
             )
         note = {
             "identity": self.identity,
             "adapter": adapter,
-            "tokens": kept.tokens,
-            "size": kept.size,
-            "digest": kept.digest,
+            "tokens": prompt.tokens,
+            "size": prompt.size,
+            "digest": prompt.digest,
         }
-        place = self.folder / (kept.name + NOTE_SUFFIX)
+        place = self.folder / (prompt.name + NOTE_SUFFIX)
         descriptor = os.open(place.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as target:
             target.write(orjson.dumps(note))
         place.with_suffix(".new").replace(place)
         for other in list(self._known.get(adapter, {}).values()):
-            if common_length(other.tokens, kept.tokens) == len(other.tokens):
+            if common_length(other.tokens, prompt.tokens) == len(other.tokens):
                 self.forget(other, adapter)
-        self._known.setdefault(adapter, {})[kept.name] = kept
+        self._known.setdefault(adapter, {})[prompt.name] = prompt
         self._prune()
 
     def holds(self, tokens: list[int], adapter: str) -> bool:
         """Whether all of ``tokens`` are kept already."""
         return any(
-            common_length(one.tokens, tokens) == len(tokens) for one in self._known.get(adapter, {}).values()
+            common_length(prompt.tokens, tokens) == len(tokens)
+            for prompt in self._known.get(adapter, {}).values()
         )
 
     def discard(self, draft: str) -> None:
         """Delete a file that is not worth being kept."""
         self._delete(draft.removesuffix(STATE_SUFFIX))
 
-    def forget(self, kept: KeptPrompt, adapter: str) -> None:
+    def forget(self, prompt: KeptPrompt, adapter: str) -> None:
         """Delete its files."""
-        self._known.get(adapter, {}).pop(kept.name, None)
-        self._delete(kept.name)
+        self._known.get(adapter, {}).pop(prompt.name, None)
+        self._delete(prompt.name)
 
     def _delete(self, name: str) -> None:
         for suffix in (STATE_SUFFIX, NOTE_SUFFIX, ".new"):
@@ -185,5 +186,5 @@ class KeptPrompts:
                 return
             total -= size
             self._delete(name)
-            for known in self._known.values():
-                known.pop(name, None)
+            for prompts in self._known.values():
+                prompts.pop(name, None)

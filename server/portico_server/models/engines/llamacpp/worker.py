@@ -37,7 +37,7 @@ def parameters(config: dict[str, Any]) -> Any:
     """llama.cpp's parameters for a plan."""
     import xllamacpp
 
-    given = config["plan"]
+    plan = config["plan"]
     params = xllamacpp.CommonParams()
     params.model.path = config["model"]
     params.model_alias = {config["name"]}
@@ -47,83 +47,83 @@ def parameters(config: dict[str, Any]) -> Any:
     params.ui = False
     params.offline = True
     params.verbosity = 1
-    params.n_parallel = given["slots"]
-    params.n_ctx = given["context_length"] * given["slots"]
-    params.cpuparams.n_threads = given["threads"]
-    params.cpuparams_batch.n_threads = given["threads"]
-    params.n_gpu_layers = given["gpu_layers"]
+    params.n_parallel = plan["slots"]
+    params.n_ctx = plan["context_length"] * plan["slots"]
+    params.cpuparams.n_threads = plan["threads"]
+    params.cpuparams_batch.n_threads = plan["threads"]
+    params.n_gpu_layers = plan["gpu_layers"]
     # It would load the model once more to find out what `plan` has settled already.
     params.fit_params = False
     params.warmup = config.get("warmup", True)
-    params.cache_ram_mib = given["prompts_mb"]
+    params.cache_ram_mib = plan["prompts_mb"]
     # A prompt is kept when its slot is needed for another one. Otherwise each call would copy what all slots hold.
     params.cache_idle_slots = False
     if config.get("prompts"):
         params.slot_save_path = os.path.join(config["prompts"], "")
     params.cache_type_k = params.cache_type_v = getattr(
-        xllamacpp.ggml_type, f"GGML_TYPE_{given['cache_type'].upper()}"
+        xllamacpp.ggml_type, f"GGML_TYPE_{plan['cache_type'].upper()}"
     )
     params.flash_attn_type = getattr(
-        xllamacpp.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{_FLASH[given['flash_attention']]}"
+        xllamacpp.llama_flash_attn_type, f"LLAMA_FLASH_ATTN_TYPE_{_FLASH[plan['flash_attention']]}"
     )
-    _positions(params, given)
-    _speculation(params, given)
-    if given["projector"]:
-        params.mmproj.path = given["projector"]
-    elif not _uses_gpu(given):
+    _positions(params, plan)
+    _speculation(params, plan)
+    if plan["projector"]:
+        params.mmproj.path = plan["projector"]
+    elif not _uses_gpu(plan):
         # With a projector the tokens of an image must fit in one step.
         params.n_batch = params.n_ubatch = CPU_BATCH_TOKENS
-    if given["chat_template"]:
-        params.chat_template = given["chat_template"]
+    if plan["chat_template"]:
+        params.chat_template = plan["chat_template"]
     # Not one of them has a say until a call names it.
     params.lora_adapters = [
         xllamacpp.CommonAdapterLoraInfo(path=path, scale=0.0) for path in config["adapters"]
     ]
-    if given["embedding"]:
+    if plan["embedding"]:
         params.embedding = True
-        params.n_batch = params.n_ubatch = given["context_length"]
-        if given["pooling"]:
-            params.pooling_type = getattr(xllamacpp.llama_pooling_type, _POOLING[given["pooling"]])
+        params.n_batch = params.n_ubatch = plan["context_length"]
+        if plan["pooling"]:
+            params.pooling_type = getattr(xllamacpp.llama_pooling_type, _POOLING[plan["pooling"]])
     return params
 
 
-def _uses_gpu(given: dict[str, Any]) -> bool:
+def _uses_gpu(plan: dict[str, Any]) -> bool:
     import xllamacpp
 
     cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-    return given["gpu_layers"] != 0 and any(one["type"] != cpu for one in xllamacpp.get_device_info())
+    return plan["gpu_layers"] != 0 and any(device["type"] != cpu for device in xllamacpp.get_device_info())
 
 
-def _positions(params: Any, given: dict[str, Any]) -> None:
+def _positions(params: Any, plan: dict[str, Any]) -> None:
     """How positions beyond the trained context are reached."""
     import xllamacpp
 
-    if given["rope_scaling"]:
+    if plan["rope_scaling"]:
         params.rope_scaling_type = getattr(
-            xllamacpp.llama_rope_scaling_type, f"LLAMA_ROPE_SCALING_TYPE_{given['rope_scaling'].upper()}"
+            xllamacpp.llama_rope_scaling_type, f"LLAMA_ROPE_SCALING_TYPE_{plan['rope_scaling'].upper()}"
         )
-    if given["rope_scale"]:
-        params.rope_freq_scale = 1 / given["rope_scale"]
-    if given["rope_base"]:
-        params.rope_freq_base = given["rope_base"]
-    if given["rope_original_context"]:
-        params.yarn_orig_ctx = given["rope_original_context"]
+    if plan["rope_scale"]:
+        params.rope_freq_scale = 1 / plan["rope_scale"]
+    if plan["rope_base"]:
+        params.rope_freq_base = plan["rope_base"]
+    if plan["rope_original_context"]:
+        params.yarn_orig_ctx = plan["rope_original_context"]
 
 
-def _speculation(params: Any, given: dict[str, Any]) -> None:
+def _speculation(params: Any, plan: dict[str, Any]) -> None:
     """Who guesses ahead: a smaller model, or what was said before."""
     import xllamacpp
 
     kinds = xllamacpp.common_speculative_type
-    if given["draft"]:
+    if plan["draft"]:
         params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_DRAFT_SIMPLE]
-        params.speculative.draft.mparams.path = given["draft"]
-        params.speculative.draft.n_gpu_layers = given["gpu_layers"]
-        params.speculative.draft.cpuparams.n_threads = given["threads"]
-        params.speculative.draft.cpuparams_batch.n_threads = given["threads"]
-        if given["draft_tokens"]:
-            params.speculative.draft.n_max = given["draft_tokens"]
-    elif given["speculation"] == "ngram":
+        params.speculative.draft.mparams.path = plan["draft"]
+        params.speculative.draft.n_gpu_layers = plan["gpu_layers"]
+        params.speculative.draft.cpuparams.n_threads = plan["threads"]
+        params.speculative.draft.cpuparams_batch.n_threads = plan["threads"]
+        if plan["draft_tokens"]:
+            params.speculative.draft.n_max = plan["draft_tokens"]
+    elif plan["speculation"] == "ngram":
         params.speculative.types = [kinds.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
 
 

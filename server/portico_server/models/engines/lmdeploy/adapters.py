@@ -20,13 +20,13 @@ def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
     """Whether LMDeploy can serve it for the model in ``base``. Raises `InvalidRequest`."""
     if "=" in adapter.name:
         raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
-    found = folders.check_adapter("lmdeploy", adapter, base)
-    adapted = {pair.module for pair in found.pairs}
+    peft_adapter = folders.check_adapter("lmdeploy", adapter, base)
+    adapted_modules = {pair.module for pair in peft_adapter.pairs}
     # It makes room for an adapter in every layer of a name, and fills none that the adapter lacks.
     lacking = sorted(
         module
         for module in (folders.linear_layers(base) if base is not None else ())
-        if module.rpartition(".")[2] in found.targets and module not in adapted
+        if module.rpartition(".")[2] in peft_adapter.targets and module not in adapted_modules
     )
     if lacking:
         raise InvalidRequest(
@@ -35,7 +35,7 @@ def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
             code="adapter_invalid",
             param="path",
         )
-    return found
+    return peft_adapter
 
 
 def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
@@ -43,17 +43,17 @@ def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
 
     It knows no rsLoRA, and of a configuration that a newer PEFT wrote it reads nothing. Raises `InvalidRequest`.
     """
-    found = check_adapter(adapter, base)
-    made = adapter.path / f"plain-{adapter.scale:g}"
-    if made.is_dir():
-        return made
+    peft_adapter = check_adapter(adapter, base)
+    path = adapter.path / f"plain-{adapter.scale:g}"
+    if path.is_dir():
+        return path
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": found.base,
-        "r": found.rank,
-        "lora_alpha": found.pairs[0].scaling * found.rank * adapter.scale,
-        "target_modules": list(found.targets),
+        "base_model_name_or_path": peft_adapter.base,
+        "r": peft_adapter.rank,
+        "lora_alpha": peft_adapter.pairs[0].scaling * peft_adapter.rank * adapter.scale,
+        "target_modules": list(peft_adapter.targets),
         "bias": "none",
     }
     draft = adapter.path / f".{uuid4().hex}.new"
@@ -61,13 +61,13 @@ def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
         draft.mkdir()
         (draft / peft.CONFIG).write_bytes(orjson.dumps(config))
         os.link(adapter.path / peft.WEIGHTS, draft / peft.WEIGHTS)
-        draft.rename(made)
+        draft.rename(path)
     except OSError:
-        if not made.is_dir():
+        if not path.is_dir():
             raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return made
+    return path
 
 
 logger = logging.getLogger(__name__)

@@ -43,19 +43,19 @@ class StopTexts:
         """What may be shown now."""
         if self.hit:
             return ""
-        seen = self._held + text
-        ends = [place for stop in self._texts if (place := seen.find(stop)) >= 0]
+        pending_text = self._held + text
+        ends = [place for stop in self._texts if (place := pending_text.find(stop)) >= 0]
         if ends:
             self.hit, self._held = True, ""
-            return seen[: min(ends)]
-        keep = max((_overlap(seen, stop) for stop in self._texts), default=0)
-        self._held = seen[len(seen) - keep :]
-        return seen[: len(seen) - keep]
+            return pending_text[: min(ends)]
+        keep = max((_overlap(pending_text, stop) for stop in self._texts), default=0)
+        self._held = pending_text[len(pending_text) - keep :]
+        return pending_text[: len(pending_text) - keep]
 
     def rest(self) -> str:
         """What was held back, once no more comes."""
-        held, self._held = self._held, ""
-        return held
+        held_text, self._held = self._held, ""
+        return held_text
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -94,10 +94,10 @@ class LmDeployClient(ChoiceStreamClient):
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
         """Begin a streamed call: its frames. Raises `PorticoError`, also for an error that is the first of them."""
-        given = body.get("stop") or []
-        stops = StopTexts([given] if isinstance(given, str) else [str(text) for text in given])
+        stop_value = body.get("stop") or []
+        stops = StopTexts([stop_value] if isinstance(stop_value, str) else [str(text) for text in stop_value])
         body = {key: value for key, value in body.items() if key != "stop"}
-        if given:
+        if stop_value:
             body["session_id"] = next(_SESSIONS)
         frames = await super().open(operation, body, deadline)
         try:
@@ -110,9 +110,9 @@ class LmDeployClient(ChoiceStreamClient):
         except BaseException:
             await close_chunks(frames)
             raise
-        reads = given or body.get("logprobs")
-        whole = _chained(first, frames)
-        return self._read(whole, body, stops, deadline) if reads else whole
+        reads = stop_value or body.get("logprobs")
+        all_frames = _chained(first, frames)
+        return self._read(all_frames, body, stops, deadline) if reads else all_frames
 
     def _prepare(self, request: Relay) -> PreparedRequest:
         return requests_for(
@@ -123,36 +123,38 @@ class LmDeployClient(ChoiceStreamClient):
         self, frames: AsyncIterator[bytes], body: Mapping[str, Any], stops: StopTexts, deadline: float | None
     ) -> AsyncIterator[bytes]:
         """The frames up to the first stop, with log-probabilities in OpenAI's form, and the usage."""
-        held: list[Any] = []  # log-probabilities of text that is held back
+        held_logprobs: list[Any] = []  # log-probabilities of text that is held back
         try:
             async for data in frames:
                 for document in _documents(data):
-                    ended = stops.hit
+                    has_ended = stops.hit
                     for choice in document.get("choices") or ():
-                        self._cut(choice, stops, held, int(body.get("top_logprobs") or 1))
-                    if not ended or not document.get("choices"):
+                        self._cut(choice, stops, held_logprobs, int(body.get("top_logprobs") or 1))
+                    if not has_ended or not document.get("choices"):
                         yield b"data: " + orjson.dumps(document) + b"\n\n"
-                    if stops.hit and not ended and not await self._end(body["session_id"], deadline):
+                    if stops.hit and not has_ended and not await self._end(body["session_id"], deadline):
                         return
         finally:
             await close_chunks(frames)
 
-    def _cut(self, choice: dict[str, Any], stops: StopTexts, held: list[Any], wanted: int) -> None:
+    def _cut(
+        self, choice: dict[str, Any], stops: StopTexts, held_logprobs: list[Any], top_count: int
+    ) -> None:
         holder, key = (choice, "text") if "text" in choice else (choice.setdefault("delta", {}), "content")
-        shown = stops.feed(holder.get(key) or "")
+        shown_text = stops.feed(holder.get(key) or "")
         finish = choice.get("finish_reason")
         if finish and not stops.hit:
-            shown += stops.rest()
+            shown_text += stops.rest()
         if stops.hit:
             choice["finish_reason"] = "stop"
-        if shown or holder.get(key):
-            holder[key] = shown
+        if shown_text or holder.get(key):
+            holder[key] = shown_text
         if (logprobs := choice.get("logprobs")) is not None:
-            held += self._spelling.logprobs(logprobs, wanted)["content"]
+            held_logprobs += self._spelling.logprobs(logprobs, top_count)["content"]
         choice["logprobs"] = None
-        if held and not stops.hit and (shown or not stops.holds):
-            choice["logprobs"] = {"content": list(held)}
-            held.clear()
+        if held_logprobs and not stops.hit and (shown_text or not stops.holds):
+            choice["logprobs"] = {"content": list(held_logprobs)}
+            held_logprobs.clear()
 
     async def _end(self, session: int, deadline: float | None) -> bool:
         """Have LMDeploy end a call, so that it reports what it counted; whether it does."""
@@ -177,5 +179,5 @@ async def _chained(first: bytes, frames: AsyncIterator[bytes]) -> AsyncIterator[
 def _documents(data: bytes) -> list[dict[str, Any]]:
     """The JSON objects in some frames."""
     texts = (line.partition(b":")[2].strip() for line in data.split(b"\n") if line.startswith(b"data:"))
-    found = [orjson.loads(text) for text in texts if text != b"[DONE]"]
-    return [document for document in found if isinstance(document, dict)]
+    documents = [orjson.loads(text) for text in texts if text != b"[DONE]"]
+    return [document for document in documents if isinstance(document, dict)]

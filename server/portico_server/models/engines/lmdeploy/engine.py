@@ -130,13 +130,13 @@ class LmDeploy(GpuServer):
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         _possible(spec)
-        found = super().describe(spec, path)
-        if found.task == "embedding":
+        model_description = super().describe(spec, path)
+        if model_description.task == "embedding":
             raise InvalidRequest(
                 f"The engine 'lmdeploy' has no embeddings: use 'vllm' or 'llamacpp' for '{spec.name}'.",
                 param="engine",
             )
-        return found
+        return model_description
 
     def advice(self, message: str) -> str:
         """What to do here about what LMDeploy says."""
@@ -228,20 +228,20 @@ class LmDeploy(GpuServer):
 
 def _possible(spec: ModelSpec) -> None:
     """Raises `InvalidRequest` for what LMDeploy would only fail with while it starts."""
-    given = spec.parameters
-    if given.get("kv_offload_gb") is not None:
+    parameters = spec.parameters
+    if parameters.get("kv_offload_gb") is not None:
         raise InvalidRequest(
             f"LMDeploy keeps prompts in the GPU's memory alone: '{spec.name}' cannot have 'kv_offload_gb'; vllm can. "
             "(LMDeploy 0.18 has a connector to a Mooncake Store, which is a service with open ports of its own.) Set "
             "'kv_cache_bits' to 8 or 4 for a cache that holds more, and 'prefix_caching' to reuse it.",
             param="parameters.kv_offload_gb",
         )
-    if given.get("kv_cache_bits") not in (None, 4, 8):
+    if parameters.get("kv_cache_bits") not in (None, 4, 8):
         raise InvalidRequest(
             f"The parameter 'kv_cache_bits' of '{spec.name}' must be 4 or 8.",
             param="parameters.kv_cache_bits",
         )
-    template = str(given.get("chat_template", ""))
+    template = str(parameters.get("chat_template", ""))
     if template.endswith((".jinja", ".jinja2", ".j2")) or (
         "/" in template and not template.endswith(".json")
     ):
@@ -251,7 +251,7 @@ def _possible(spec: ModelSpec) -> None:
             "templates, or a JSON file with one.",
             param="parameters.chat_template",
         )
-    if given.get("data_parallel", 1) > 1 and given.get("backend") == "pytorch":
+    if parameters.get("data_parallel", 1) > 1 and parameters.get("backend") == "pytorch":
         raise InvalidRequest(
             f"'{spec.name}' is set to LMDeploy's backend pytorch, which makes a server of its own of each copy. Use "
             "turbomind, or 'replicas' of the model.",

@@ -32,12 +32,14 @@ def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases:
         return _completion(body, name)
     native = template_has_tools and not requires_tool_call(body)
     if native:
-        prepared = prepare_chat({**body, "messages": []}, template_has_tools=True)
-        if prepared.tools is None:  # what the messages hold is for the model's own template
-            return _thoughtless(_with(prepared, messages=body.get("messages") or []))
-    prepared = prepare_chat(body, template_has_tools=native, sees=True)
+        prepared_request = prepare_chat({**body, "messages": []}, template_has_tools=True)
+        if prepared_request.tools is None:  # what the messages hold is for the model's own template
+            return _thoughtless(_with(prepared_request, messages=body.get("messages") or []))
+    prepared_request = prepare_chat(body, template_has_tools=native, sees=True)
     # A model that is held to a call writes JSON, which is not what a stop is meant for.
-    return _thoughtless(prepared if prepared.tools is None else _with(prepared, stop=None))
+    return _thoughtless(
+        prepared_request if prepared_request.tools is None else _with(prepared_request, stop=None)
+    )
 
 
 def _refuse(body: Mapping[str, Any], name: str, *, biases: bool) -> None:
@@ -65,21 +67,21 @@ def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
     return prepare_completion(body)
 
 
-def _thoughtless(prepared: PreparedRequest) -> PreparedRequest:
+def _thoughtless(request: PreparedRequest) -> PreparedRequest:
     """Without thoughts where a schema is kept to: it is from the first token on, and of a model that usually thinks
     first LMDeploy would read the whole answer as thoughts.
     """
-    given = prepared.bodies[0].get("chat_template_kwargs") or {}
-    if "response_format" not in prepared.bodies[0] or "enable_thinking" in given:
-        return prepared
-    return _with(prepared, chat_template_kwargs={**given, "enable_thinking": False})
+    template_options = request.bodies[0].get("chat_template_kwargs") or {}
+    if "response_format" not in request.bodies[0] or "enable_thinking" in template_options:
+        return request
+    return _with(request, chat_template_kwargs={**template_options, "enable_thinking": False})
 
 
-def _with(prepared: PreparedRequest, **fields: Any) -> PreparedRequest:
+def _with(request: PreparedRequest, **fields: Any) -> PreparedRequest:
     """The same with these fields in every body; those that are ``None`` are left out."""
-    bodies = ({**body, **fields} for body in prepared.bodies)
+    bodies = ({**body, **fields} for body in request.bodies)
     return replace(
-        prepared,
+        request,
         bodies=tuple({key: value for key, value in body.items() if value is not None} for body in bodies),
     )
 

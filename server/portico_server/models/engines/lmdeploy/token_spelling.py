@@ -35,44 +35,54 @@ class TokenSpelling:
             if all(character in table for character in token):
                 return bytes(table[character] for character in token)
             return token.encode()
-        if found := _BYTE.fullmatch(token):
-            return bytes([int(found[1], 16)])
+        if match := _BYTE.fullmatch(token):
+            return bytes([int(match[1], 16)])
         return token.replace("▁", " ").encode()
 
-    def entry(self, one: Mapping[str, Any]) -> dict[str, Any]:
+    def entry(self, token_entry: Mapping[str, Any]) -> dict[str, Any]:
         """A token with its log-probability in OpenAI's form."""
-        data = self.bytes_of(str(one["token"]))
-        return {"token": data.decode("utf-8", "replace"), "logprob": one["logprob"], "bytes": list(data)}
+        data = self.bytes_of(str(token_entry["token"]))
+        return {
+            "token": data.decode("utf-8", "replace"),
+            "logprob": token_entry["logprob"],
+            "bytes": list(data),
+        }
 
-    def logprobs(self, found: Mapping[str, Any], wanted: int) -> dict[str, Any]:
-        """``logprobs`` of a choice; LMDeploy leaves the chosen token out of its alternatives, of which ``wanted`` were
-        asked for.
+    def logprobs(self, logprobs: Mapping[str, Any], top_count: int) -> dict[str, Any]:
+        """``logprobs`` of a choice; LMDeploy leaves the chosen token out of its alternatives, of which
+        ``top_count`` were asked for.
         """
         content = []
-        for one in found.get("content") or ():
-            chosen = self.entry(one)
-            others = [self.entry(other) for other in one.get("top_logprobs") or ()]
-            if len(others) < wanted:
-                others.append(chosen)
-            others.sort(key=lambda other: -other["logprob"])
-            content.append({**chosen, "top_logprobs": others})
+        for token_entry in logprobs.get("content") or ():
+            chosen_entry = self.entry(token_entry)
+            alternatives = [self.entry(alternative) for alternative in token_entry.get("top_logprobs") or ()]
+            if len(alternatives) < top_count:
+                alternatives.append(chosen_entry)
+            alternatives.sort(key=lambda alternative: -alternative["logprob"])
+            content.append({**chosen_entry, "top_logprobs": alternatives})
         return {"content": content}
 
 
 def _mentions(decoder: Any, kind: str) -> bool:
     if not isinstance(decoder, dict):
         return False
-    return decoder.get("type") == kind or any(_mentions(one, kind) for one in decoder.get("decoders") or ())
+    return decoder.get("type") == kind or any(
+        _mentions(child, kind) for child in decoder.get("decoders") or ()
+    )
 
 
 @cache
 def _table() -> Mapping[str, int]:
     """GPT-2's characters for bytes: printable ones stand for themselves, the others are moved up."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    moved = [byte for byte in range(256) if byte not in kept]
+    printable_bytes = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    moved_bytes = [byte for byte in range(256) if byte not in printable_bytes]
     return {
-        **{chr(byte): byte for byte in kept},
-        **{chr(256 + place): byte for place, byte in enumerate(moved)},
+        **{chr(byte): byte for byte in printable_bytes},
+        **{chr(256 + place): byte for place, byte in enumerate(moved_bytes)},
     }
 
 

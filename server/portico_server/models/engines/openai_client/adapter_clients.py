@@ -73,10 +73,10 @@ class LiveAdapterClient:
 
     async def attach(self, adapter: AdapterScale) -> None:
         async with self._lock:
-            known = self._loaded.get(adapter.name)
-            if known == adapter:
+            adapter_scale = self._loaded.get(adapter.name)
+            if adapter_scale == adapter:
                 return
-            if known is not None:
+            if adapter_scale is not None:
                 await self._unload(adapter.name)
                 del self._loaded[adapter.name]
             await self._load(adapter)

@@ -39,23 +39,23 @@ class ChoicePiece:
 class ChoiceReader:
     """The frames of one call to the engine, read as one choice of the answer."""
 
-    def __init__(self, index: int, prepared: PreparedRequest, *, chat: bool) -> None:
+    def __init__(self, index: int, request: PreparedRequest, *, chat: bool) -> None:
         self.index = index
         self.usage = Usage()
         self.finished = False
         self._chat = chat
-        self._prepared = prepared
+        self._prepared = request
         self._stopped_by = ""
-        self._tools = ToolReader(prepared.tools) if prepared.tools is not None else None
+        self._tools = ToolReader(request.tools) if request.tools is not None else None
 
     def read(self, document: Mapping[str, Any]) -> list[ChoicePiece]:
         """What a chunk of the engine means."""
         usage = document.get("usage")
         if isinstance(usage, Mapping):
             self.usage = usage_from_json(usage)
-        more = document.get("__verbose")
-        if isinstance(more, Mapping):
-            self._stopped_by = str(more.get("stopping_word") or "")
+        verbose = document.get("__verbose")
+        if isinstance(verbose, Mapping):
+            self._stopped_by = str(verbose.get("stopping_word") or "")
         pieces: list[ChoicePiece] = []
         for choice in document.get("choices") or ():
             pieces += self._choice(choice)
@@ -67,7 +67,10 @@ class ChoiceReader:
         finish = choice.get("finish_reason")
         pieces: list[ChoicePiece] = []
         if self._tools is not None:
-            pieces = [ChoicePiece(self.index, one) for one in self._tools.feed(delta.get("content") or "")]
+            pieces = [
+                ChoicePiece(self.index, delta_part)
+                for delta_part in self._tools.feed(delta.get("content") or "")
+            ]
             if finish == "stop" and self._tools.called:
                 finish = "tool_calls"
         elif delta:
@@ -83,11 +86,11 @@ class ChoiceReader:
             return {"content": choice["text"]} if choice.get("text") else {}
         delta = choice.get("delta") or {}
         # The role is said by us, once; a null says nothing.
-        kept = {name: value for name, value in delta.items() if name != "role" and value is not None}
-        for call in kept.get("tool_calls") or ():
+        kept_fields = {name: value for name, value in delta.items() if name != "role" and value is not None}
+        for call in kept_fields.get("tool_calls") or ():
             if call.get("id") is not None and not str(call["id"]).startswith("call_"):
                 call["id"] = f"call_{call['id']}" if call["id"] else new_id("call_")
-        return kept
+        return kept_fields
 
 
 def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
@@ -97,7 +100,10 @@ def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
         return {name: value[name] for name in ("token", "logprob", "bytes")}
 
     content = [
-        {**entry(value), "top_logprobs": [entry(one) for one in (value.get("top_logprobs") or ())[:top]]}
+        {
+            **entry(value),
+            "top_logprobs": [entry(alternative) for alternative in (value.get("top_logprobs") or ())[:top]],
+        }
         for value in logprobs.get("content") or ()
     ]
     return {"content": content, "refusal": None}
@@ -156,7 +162,7 @@ class ResponseEnvelope:
         by_choice: list[list[ChoicePiece]] = [[] for _ in range(count)]
         for piece in pieces:
             by_choice[piece.index].append(piece)
-        choices = [self._whole(index, own) for index, own in enumerate(by_choice)]
+        choices = [self._whole(index, choice_pieces) for index, choice_pieces in enumerate(by_choice)]
         kind = "chat.completion" if self.chat else "text_completion"
         return orjson.dumps({**self.head(kind), "choices": choices, "usage": usage_to_json(usage)})
 
@@ -216,7 +222,8 @@ def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
         "tokens": [entry["token"] for entry in entries],
         "token_logprobs": [entry["logprob"] for entry in entries],
         "top_logprobs": [
-            {one["token"]: one["logprob"] for one in entry["top_logprobs"]} for entry in entries
+            {top_logprob["token"]: top_logprob["logprob"] for top_logprob in entry["top_logprobs"]}
+            for entry in entries
         ],
         "text_offset": offsets,
     }

@@ -97,8 +97,8 @@ class ChoiceCalls:
         self._calls = calls
         self._tasks: list[asyncio.Task[None]] = []
 
-    def usage(self, prepared: PreparedRequest) -> Usage:
-        return total_usage([call.reader for call in self._calls], prepared.per_prompt)
+    def usage(self, request: PreparedRequest) -> Usage:
+        return total_usage([call.reader for call in self._calls], request.per_prompt)
 
     async def open(self) -> None:
         if len(self._calls) == 1:

@@ -86,9 +86,9 @@ class ServerFacts:
         )
 
 
-def _echoed(prepared: PreparedRequest) -> list[ChoicePiece]:
+def _echoed(request: PreparedRequest) -> list[ChoicePiece]:
     """What the choices begin with, before the model continues."""
-    return [ChoicePiece(index, {"content": text}) for index, text in enumerate(prepared.echoes)]
+    return [ChoicePiece(index, {"content": text}) for index, text in enumerate(request.echoes)]
 
 
 class ChoiceStreamClient:
@@ -120,7 +120,7 @@ class ChoiceStreamClient:
         if request.operation == "rerank":
             return await self._rerank(request.body, deadline)
         is_chat = request.operation == "chat/completions"
-        prepared = self._prepare(request)
+        prepared_request = self._prepare(request)
         adapter = self._adapter_fields(request)
         calls = ChoiceCalls(
             [
@@ -128,10 +128,10 @@ class ChoiceStreamClient:
                     self,
                     request.operation,
                     {**body, **adapter},
-                    ChoiceReader(index, prepared, chat=is_chat),
+                    ChoiceReader(index, prepared_request, chat=is_chat),
                     deadline,
                 )
-                for index, body in enumerate(prepared.bodies)
+                for index, body in enumerate(prepared_request.bodies)
             ]
         )
         name = request.adapter.name if request.adapter is not None else self._name
@@ -139,19 +139,23 @@ class ChoiceStreamClient:
         try:
             await calls.open()
             if not request.stream:
-                pieces = [*_echoed(prepared), *[piece async for piece in calls.pieces()]]
-                usage = calls.usage(prepared)
-                data = envelope.document(pieces, len(prepared.bodies), usage)
+                pieces = [*_echoed(prepared_request), *[piece async for piece in calls.pieces()]]
+                usage = calls.usage(prepared_request)
+                data = envelope.document(pieces, len(prepared_request.bodies), usage)
                 return RelayResponse("application/json", single_chunk(data), usage)
         except BaseException:
             await calls.close()
             raise
         options = request.body.get("stream_options") or {}
-        relayed = RelayResponse("text/event-stream", single_chunk(b""))
-        relayed.chunks = self._frames(
-            calls, prepared, envelope, relayed, wants_usage=options.get("include_usage") is True
+        relay_response = RelayResponse("text/event-stream", single_chunk(b""))
+        relay_response.chunks = self._frames(
+            calls,
+            prepared_request,
+            envelope,
+            relay_response,
+            wants_usage=options.get("include_usage") is True,
         )
-        return relayed
+        return relay_response
 
     def _prepare(self, request: Relay) -> PreparedRequest:
         """What the server is asked for a chat or a completion."""
@@ -159,17 +163,17 @@ class ChoiceStreamClient:
         if biases:
             LOGIT_BIAS.check(biases, "logit_bias")  # a flow or an agent may ask too
         if request.operation == "completions":
-            prepared = prepare_completion(request.body)
+            prepared_request = prepare_completion(request.body)
         else:
             if self._facts.max_alternatives is not None:
                 check_alternatives(request.body, self._name, self._facts.max_alternatives)
-            prepared = prepare_chat(
+            prepared_request = prepare_chat(
                 request.body, template_has_tools=self._facts.template_has_tools, sees=self._facts.sees
             )
-        for body in prepared.bodies:
+        for body in prepared_request.bodies:
             if body.get("stop"):
                 body["verbose"] = True  # the last chunk then names the stop
-        return prepared
+        return prepared_request
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
         """The fields of a call that say which adapter answers it: here each adapter is a model name of its own."""
@@ -178,26 +182,26 @@ class ChoiceStreamClient:
     async def _frames(
         self,
         calls: ChoiceCalls,
-        prepared: PreparedRequest,
+        request: PreparedRequest,
         envelope: ResponseEnvelope,
-        relayed: RelayResponse,
+        relay_response: RelayResponse,
         *,
         wants_usage: bool,
     ) -> AsyncIterator[bytes]:
         try:
             if envelope.chat:
-                for index in range(len(prepared.bodies)):
+                for index in range(len(request.bodies)):
                     yield envelope.opening(index)
-            for piece in _echoed(prepared):
+            for piece in _echoed(request):
                 yield envelope.chunk(piece)
             async for piece in calls.pieces():
                 yield envelope.chunk(piece)
-            relayed.usage = calls.usage(prepared)
+            relay_response.usage = calls.usage(request)
             if wants_usage:
-                yield envelope.usage(relayed.usage)
+                yield envelope.usage(relay_response.usage)
             yield DONE
         except PorticoError as error:
-            relayed.usage = calls.usage(prepared)
+            relay_response.usage = calls.usage(request)
             yield frame(error)
             raise
         finally:
@@ -235,19 +239,19 @@ class ChoiceStreamClient:
     def _schema_refusal(self, data: bytes, body: Mapping[str, Any]) -> PorticoError | None:
         """What llama.cpp says of a schema that it cannot turn into a grammar, without its internals."""
         text = data.decode("utf-8", "replace")
-        _before, found, reason = text.partition("JSON schema error at ")
-        if not found and "failed to parse grammar" in text:
-            found, reason = (
+        _before, mark, reason = text.partition("JSON schema error at ")
+        if not mark and "failed to parse grammar" in text:
+            mark, reason = (
                 "grammar",
                 "it repeats something too often, or refers to itself before anything else",
             )
-        if not found and ("response_format" in body or "tools" in body):
-            _before, found, reason = text.partition("Automatic parser generation failed: ")
-        if not found:
+        if not mark and ("response_format" in body or "tools" in body):
+            _before, mark, reason = text.partition("Automatic parser generation failed: ")
+        if not mark:
             return None
         form = body.get("response_format") or {}
-        ours = form.get("json_schema", {}).get("name") == CALL_SCHEMA
-        param = "tools" if ours or "tools" in body else "response_format"
+        is_call_schema = form.get("json_schema", {}).get("name") == CALL_SCHEMA
+        param = "tools" if is_call_schema or "tools" in body else "response_format"
         why = reason.partition('"')[0].removeprefix("#: ").strip()[:MAX_REASON_CHARS]
         return InvalidRequest(
             f"'{self._name}' cannot keep to the schema in '{param}': {why}.",
@@ -293,14 +297,14 @@ class ChoiceStreamClient:
         if response.status != 200:
             raise self._refusal(response.status, data)
         try:
-            answered = orjson.loads(data)
-            rows = sorted(answered["data"], key=lambda row: row["index"])
+            answered_document = orjson.loads(data)
+            rows = sorted(answered_document["data"], key=lambda row: row["index"])
             vectors = [shorten(vector_of(row["embedding"]), dimensions) for row in rows]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise EngineFailed(
                 f"The engine of '{self._name}' answered something that is not embeddings."
             ) from error
-        usage = usage_from_json(answered.get("usage") or {})
+        usage = usage_from_json(answered_document.get("usage") or {})
         return RelayResponse(
             "application/json",
             single_chunk(orjson.dumps(document(vectors, encoding, self._name, usage))),
@@ -323,13 +327,15 @@ class ChoiceStreamClient:
         if response.status != 200:
             raise self._refusal(response.status, data)
         try:
-            answered = orjson.loads(data)
-            rows = [(int(row["index"]), float(row["relevance_score"])) for row in answered["results"]]
+            answered_document = orjson.loads(data)
+            rows = [
+                (int(row["index"]), float(row["relevance_score"])) for row in answered_document["results"]
+            ]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise EngineFailed(
                 f"The engine of '{self._name}' answered something that is not a ranking."
             ) from error
-        usage = usage_from_json(answered.get("usage") or {})
+        usage = usage_from_json(answered_document.get("usage") or {})
         return RelayResponse(
             "application/json", single_chunk(orjson.dumps(ranking_of(rows, self._name, usage))), usage
         )
@@ -341,11 +347,11 @@ def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[s
     """
     if any(not 0 <= score <= 1 for _, score in rows):
         rows = [(index, 1 / (1 + math.exp(-max(-60.0, min(60.0, score))))) for index, score in rows]
-    found = sorted(rows, key=lambda row: -row[1])
+    sorted_rows = sorted(rows, key=lambda row: -row[1])
     return {
         "object": "list",
         "model": name,
-        "results": [{"index": index, "relevance_score": score} for index, score in found],
+        "results": [{"index": index, "relevance_score": score} for index, score in sorted_rows],
         "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
     }
 
@@ -374,8 +380,8 @@ class ConstrainedTools:
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
-        offered = bool(request.body.get("tools")) and request.body.get("tool_choice") != "none"
-        if request.operation == "chat/completions" and offered:
+        offers_tools = bool(request.body.get("tools")) and request.body.get("tool_choice") != "none"
+        if request.operation == "chat/completions" and offers_tools:
             return await self._strict.relay(request, deadline)
         return await self._inner.relay(request, deadline)
 

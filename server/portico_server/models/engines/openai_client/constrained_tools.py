@@ -35,7 +35,8 @@ class ToolPlan:
     def schema(self) -> dict[str, Any]:
         """What the model's output must fit."""
         forms = [
-            _object(name={"const": one["name"]}, arguments=arguments_schema(one)) for one in self.functions
+            _object(name={"const": function["name"]}, arguments=arguments_schema(function))
+            for function in self.functions
         ]
         if self.free:
             forms.append(_object(**{REPLY_FIELD: dict(self.answer) if self.answer else {"type": "string"}}))
@@ -44,9 +45,11 @@ class ToolPlan:
     def instruct(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages with the functions described in the system message."""
         lines = ["Functions:"]
-        for one in self.functions:
-            described = f": {one['description']}" if one.get("description") else ""
-            lines.append(f"- {one['name']}{described}. Parameters: {json.dumps(one.get('parameters') or {})}")
+        for function in self.functions:
+            description = f": {function['description']}" if function.get("description") else ""
+            lines.append(
+                f"- {function['name']}{description}. Parameters: {json.dumps(function.get('parameters') or {})}"
+            )
         lines.append('Call the right function with JSON: {"name": …, "arguments": {…}}.')
         if self.free:
             lines.append(f'If none of them helps, answer with JSON: {{"{REPLY_FIELD}": …}}.')
@@ -71,13 +74,13 @@ def plan_tools(
         and isinstance(tool.get("function"), Mapping)
     )
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools") or choice
-        names = {(one.get("function") or one).get("name") for one in allowed.get("tools") or ()}
-        functions = tuple(one for one in functions if one["name"] in names)
-        choice = allowed.get("mode") or "auto"
+        allowed_choice = choice.get("allowed_tools") or choice
+        names = {(tool.get("function") or tool).get("name") for tool in allowed_choice.get("tools") or ()}
+        functions = tuple(function for function in functions if function["name"] in names)
+        choice = allowed_choice.get("mode") or "auto"
     if isinstance(choice, Mapping):
         name = (choice.get("function") or {}).get("name")
-        functions = tuple(one for one in functions if one["name"] == name)
+        functions = tuple(function for function in functions if function["name"] == name)
         if not functions:
             raise InvalidRequest(
                 f"'tool_choice' names the function '{name}', which is not in 'tools'.", param="tool_choice"
@@ -122,14 +125,14 @@ class ToolReader:
         if self._value is not None:
             return self._deltas(self._value.feed(text))
         self._head += text
-        if found := _CALL.match(self._head):
+        if match := _CALL.match(self._head):
             self.called, self._value = True, _Raw()
-            function = {"name": json.loads(found.group(1)), "arguments": ""}
-            started = {"index": 0, "id": new_id("call_"), "type": "function", "function": function}
-            return [{"tool_calls": [started]}, *self._deltas(self._value.feed(self._head[found.end() :]))]
-        if self._plan.free and (found := _REPLY.match(self._head)):
+            function = {"name": json.loads(match.group(1)), "arguments": ""}
+            call_start = {"index": 0, "id": new_id("call_"), "type": "function", "function": function}
+            return [{"tool_calls": [call_start]}, *self._deltas(self._value.feed(self._head[match.end() :]))]
+        if self._plan.free and (match := _REPLY.match(self._head)):
             self._value = _Raw() if self._plan.answer else _Text()
-            return self._deltas(self._value.feed(self._head[found.end() :]))
+            return self._deltas(self._value.feed(self._head[match.end() :]))
         return []
 
     def _deltas(self, text: str) -> list[dict[str, Any]]:
@@ -205,5 +208,5 @@ class _Text:
         if len(escape) == 6 and 0xD800 <= int(escape[2:], 16) < 0xDC00:
             return ""
         self._escape = ""
-        decoded: str = json.loads(f'"{escape}"')
-        return decoded
+        char: str = json.loads(f'"{escape}"')
+        return char

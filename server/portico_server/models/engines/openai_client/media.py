@@ -57,21 +57,21 @@ async def forward_media(
 
 def multipart_form(fields: Mapping[str, Any], files: tuple[Attachment, ...]) -> aiohttp.FormData:
     """A form as OpenAI's clients write it: lists as ``name[]``, once for each value, objects as ``name[key]``."""
-    made = aiohttp.FormData(quote_fields=False)
+    form_data = aiohttp.FormData(quote_fields=False)
     for name, value in fields.items():
         if isinstance(value, list | tuple):
             for item in value:
-                made.add_field(f"{name}[]", _text(item))
+                form_data.add_field(f"{name}[]", _text(item))
         elif isinstance(value, Mapping):
             for key, item in value.items():
-                made.add_field(f"{name}[{key}]", _text(item))
+                form_data.add_field(f"{name}[{key}]", _text(item))
         elif value is not None:
-            made.add_field(name, _text(value))
+            form_data.add_field(name, _text(value))
     counts = Counter(file.field for file in files)
     for file in files:
         field = f"{file.field}[]" if counts[file.field] > 1 else file.field
-        made.add_field(field, io.BytesIO(file.data), filename=file.name, content_type=file.media_type)
-    return made
+        form_data.add_field(field, io.BytesIO(file.data), filename=file.name, content_type=file.media_type)
+    return form_data
 
 
 def embed_files(request: Relay) -> Relay:
@@ -147,19 +147,19 @@ async def _events(
     except BaseException:
         await close_chunks(frames)
         raise
-    relayed = RelayResponse("text/event-stream", frames)
+    relay_response = RelayResponse("text/event-stream", frames)
 
     async def chunks() -> AsyncIterator[bytes]:
         try:
             data = first
-            ended = False
+            has_ended = False
             while data:
                 _raise_if_error(data, upstream.name)
-                relayed.usage = usage_in(data) or relayed.usage
-                ended = _END.search(data) is not None
+                relay_response.usage = usage_in(data) or relay_response.usage
+                has_ended = _END.search(data) is not None
                 yield data
                 data = await anext(frames, b"")
-            if not ended:
+            if not has_ended:
                 raise EngineFailed(f"The engine of '{upstream.name}' broke off in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
             error = await upstream.explain(broken)
@@ -171,8 +171,8 @@ async def _events(
         finally:
             await close_chunks(frames)
 
-    relayed.chunks = chunks()
-    return relayed
+    relay_response.chunks = chunks()
+    return relay_response
 
 
 def _raise_if_error(frames: bytes, name: str) -> None:

@@ -98,41 +98,41 @@ class Passthrough:
         except BaseException:
             await close_chunks(frames)
             raise
-        relayed = RelayResponse("text/event-stream", frames)
-        relayed.chunks = self._pass(first, frames, relayed, wants_usage)
-        return relayed
+        relay_response = RelayResponse("text/event-stream", frames)
+        relay_response.chunks = self._pass(first, frames, relay_response, wants_usage)
+        return relay_response
 
     async def _pass(
-        self, data: bytes, frames: AsyncIterator[bytes], relayed: RelayResponse, wants_usage: bool
+        self, data: bytes, frames: AsyncIterator[bytes], relay_response: RelayResponse, wants_usage: bool
     ) -> AsyncIterator[bytes]:
-        created = b""
-        finished = False
-        more = frames.__anext__
+        created_field = b""
+        has_finished = False
+        read_more = frames.__anext__
         try:
             while True:
-                if not (created and _ordinary(data, created)):
-                    finished = finished or b"[DONE]" in data or _FINISH.search(data) is not None
+                if not (created_field and _ordinary(data, created_field)):
+                    has_finished = has_finished or b"[DONE]" in data or _FINISH.search(data) is not None
                     if b'"usage"' in data and (usage := usage_in(data)) is not None:
-                        relayed.usage = usage
+                        relay_response.usage = usage
                     if _NO_CHOICES.search(data) is not None:
                         data = _with_choices(data, wants_usage)
                     data, failure = self._until_error(data)
-                    created = created or _first_created(data)
-                    if created and data.count(created) != data.count(b'"created"'):
-                        data = _CREATED.sub(created, data)
+                    created_field = created_field or _first_created(data)
+                    if created_field and data.count(created_field) != data.count(b'"created"'):
+                        data = _CREATED.sub(created_field, data)
                     if failure is not None:
                         if data:
                             yield data
                         raise failure
                 if data:
                     yield data
-                done = data.endswith(DONE)
+                has_done = data.endswith(DONE)
                 try:
-                    data = await more()
+                    data = await read_more()
                 except StopAsyncIteration:
                     break
-            if not done:
-                if not finished:
+            if not has_done:
+                if not has_finished:
                     raise EngineFailed(f"The engine of '{self._name}' broke off in the middle of its answer.")
                 yield DONE
         except CONNECTION_ERRORS as broken:
@@ -160,13 +160,13 @@ class Passthrough:
         return data, None
 
 
-def _ordinary(data: bytes, created: bytes) -> bool:
+def _ordinary(data: bytes, created_field: bytes) -> bool:
     """Whether frames can be passed on as they are: each a choice that continues, made when the others were, and no
     more.
 
     This looks at every token, so it counts what engines write; what is written otherwise is looked at closely.
     """
-    count = data.count(created)
+    count = data.count(created_field)
     return (
         0 < count == data.count(b'"choices":[{') == data.count(b'"finish_reason":null')
         and data.find(b'"usage"') < 0
@@ -175,20 +175,20 @@ def _ordinary(data: bytes, created: bytes) -> bool:
 
 
 def _first_created(data: bytes) -> bytes:
-    found = _CREATED.search(data)
-    return found.group() if found is not None else b""
+    match = _CREATED.search(data)
+    return match.group() if match is not None else b""
 
 
 def _with_choices(data: bytes, wants_usage: bool) -> bytes:
     """The frames without those that have no choices: clients index ``choices[0]``; only asked-for usage may
     stay.
     """
-    kept = [
+    kept_frames = [
         one
         for one in data.split(b"\n\n")
         if one and (_NO_CHOICES.search(one) is None or (wants_usage and usage_in(one) is not None))
     ]
-    return b"".join(one + b"\n\n" for one in kept)
+    return b"".join(one + b"\n\n" for one in kept_frames)
 
 
 def _without_comments(data: bytes) -> bytes:

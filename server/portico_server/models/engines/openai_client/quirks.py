@@ -70,25 +70,25 @@ def fit_image_request(request: Relay, pictures: ImageQuirks, name: str) -> Relay
         body |= {"width": int(width), "height": int(height)}
     if body.get("response_format") == "b64_json":
         body["response_format"] = pictures.encoded
-    fitted = {}
+    fitted_body = {}
     for key, value in body.items():
         target = pictures.renamed.get(key, key)
         if key in pictures.dropped or key in pictures.refused:
             continue
         if pictures.taken is None or target in pictures.taken or target in pictures.inside:
-            fitted[target] = value
-    return replace(request, body=fitted)
+            fitted_body[target] = value
+    return replace(request, body=fitted_body)
 
 
 def _inside(request: Relay, pictures: ImageQuirks, name: str) -> Mapping[str, Any]:
     images = [file for file in request.files if file.field == "image"]
-    masked = len(images) < len(request.files)
-    if masked or len(images) > len(pictures.inside):
+    is_masked = len(images) < len(request.files)
+    if is_masked or len(images) > len(pictures.inside):
         able = f"{len(pictures.inside)} at a time, without a mask" if pictures.inside else "none"
         raise InvalidRequest(
             f"The provider of '{name}' changes pictures in a way of its own: it takes {able}.",
             code="unsupported_operation",
-            param="mask" if masked and pictures.inside else "image",
+            param="mask" if is_masked and pictures.inside else "image",
         )
     return {
         field: f"data:{file.media_type};base64,{base64.b64encode(file.data).decode()}"
@@ -135,32 +135,32 @@ def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name
 
     Raises `InvalidRequest` for a field that cannot be honoured; ``name`` is the model's, for the message.
     """
-    given = {key: value for key, value in body.items() if value is not None}
+    fields = {key: value for key, value in body.items() if value is not None}
     if operation != "chat/completions":
-        return given
-    for key in sorted(quirks.refused & given.keys()):
-        if not _says_nothing(key, given[key]):
+        return fields
+    for key in sorted(quirks.refused & fields.keys()):
+        if not _says_nothing(key, fields[key]):
             raise InvalidRequest(
                 f"The provider of '{name}' does not take '{key}': leave it out, or use another model.",
                 code="unsupported_parameter",
                 param=key,
             )
-    fitted: dict[str, Any] = {}
-    for key, value in given.items():
+    fitted_body: dict[str, Any] = {}
+    for key, value in fields.items():
         if key in quirks.dropped or key in quirks.refused:
             continue
         target = quirks.renamed.get(key, key)
-        if target != key and target in given:
+        if target != key and target in fields:
             continue  # both were sent: the one that needs no translation counts
         if quirks.taken is None or target in quirks.taken:
-            fitted[target] = value
+            fitted_body[target] = value
     if not quirks.stream_usage:
-        fitted.pop("stream_options", None)
+        fitted_body.pop("stream_options", None)
     if not quirks.developer:
-        fitted["messages"] = [_without_developer(message) for message in fitted.get("messages", ())]
-    if not quirks.strict_tools and "tools" in fitted:
-        fitted["tools"] = [_without_strict(tool) for tool in fitted["tools"]]
-    return fitted
+        fitted_body["messages"] = [_without_developer(message) for message in fitted_body.get("messages", ())]
+    if not quirks.strict_tools and "tools" in fitted_body:
+        fitted_body["tools"] = [_without_strict(tool) for tool in fitted_body["tools"]]
+    return fitted_body
 
 
 def _says_nothing(key: str, value: Any) -> bool:

@@ -28,8 +28,8 @@ class QuirksClient:
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
         if request.operation.startswith("images/"):
-            fitted = fit_image_request(request, self._quirks.pictures, self._name)
-            return await self._inner.relay(fitted, deadline)
+            relay = fit_image_request(request, self._quirks.pictures, self._name)
+            return await self._inner.relay(relay, deadline)
         body = fit_body(request.body, request.operation, self._quirks, self._name)
         if request.operation == "embeddings":
             texts = body.get("input")
@@ -48,26 +48,26 @@ class QuirksClient:
         usage = Usage()
         for start in range(0, len(texts), size):
             part = {**body, "input": texts[start : start + size], "encoding_format": "float"}
-            got = await self._inner.relay(replace(request, body=part), deadline)
+            relay_response = await self._inner.relay(replace(request, body=part), deadline)
             try:
-                data = b"".join([chunk async for chunk in got.chunks])
+                data = b"".join([chunk async for chunk in relay_response.chunks])
             finally:
-                await close_chunks(got.chunks)
+                await close_chunks(relay_response.chunks)
             vectors += self._vectors(data, len(part["input"]))
-            usage = Usage(usage.prompt_tokens + got.usage.prompt_tokens)
-        whole = document(vectors, encoding_of(body), self._name, usage)
-        return RelayResponse("application/json", single_chunk(orjson.dumps(whole)), usage)
+            usage = Usage(usage.prompt_tokens + relay_response.usage.prompt_tokens)
+        document_body = document(vectors, encoding_of(body), self._name, usage)
+        return RelayResponse("application/json", single_chunk(orjson.dumps(document_body)), usage)
 
-    def _vectors(self, data: bytes, expected: int) -> list[bytes]:
+    def _vectors(self, data: bytes, expected_count: int) -> list[bytes]:
         try:
             rows = sorted(orjson.loads(data)["data"], key=lambda row: row["index"])
-            found = [vector_of(row["embedding"]) for row in rows]
+            vectors = [vector_of(row["embedding"]) for row in rows]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise EngineFailed(
                 f"The provider of '{self._name}' answered something that is not embeddings."
             ) from error
-        if len(found) != expected:
+        if len(vectors) != expected_count:
             raise EngineFailed(
-                f"The provider of '{self._name}' answered {len(found)} vectors for {expected} texts."
+                f"The provider of '{self._name}' answered {len(vectors)} vectors for {expected_count} texts."
             )
-        return found
+        return vectors

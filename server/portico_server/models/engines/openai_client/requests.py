@@ -123,14 +123,14 @@ def _echo(prompt: Any, body: Mapping[str, Any]) -> str:
 
 def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The JSON schema that the whole answer must fit, if there is one."""
-    wanted = body.get("response_format")
-    if not isinstance(wanted, Mapping) or wanted.get("type") in (None, "text"):
+    response_format = body.get("response_format")
+    if not isinstance(response_format, Mapping) or response_format.get("type") in (None, "text"):
         return None
-    if wanted["type"] == "json_object":
+    if response_format["type"] == "json_object":
         # The engine's own json_object lets a model begin with prose.
         return {"type": "object"}
-    if wanted["type"] == "json_schema":
-        inner = wanted.get("json_schema")
+    if response_format["type"] == "json_schema":
+        inner = response_format.get("json_schema")
         schema = inner.get("schema") if isinstance(inner, Mapping) else None
         if isinstance(schema, Mapping):
             return dict(schema)
@@ -251,7 +251,8 @@ def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
     if calls:
         functions = [call["function"] for call in calls if isinstance(call.get("function"), Mapping)]
         lines = [
-            f'{{"name": "{one["name"]}", "arguments": {one.get("arguments") or "{}"}}}' for one in functions
+            f'{{"name": "{function["name"]}", "arguments": {function.get("arguments") or "{}"}}}'
+            for function in functions
         ]
         text = "\n".join([message["content"], *lines] if message["content"] else lines)
         return {"role": "assistant", "content": text}

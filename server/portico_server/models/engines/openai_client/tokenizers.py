@@ -72,17 +72,17 @@ class VllmTokenizer(HttpTokenizer):
                 body["tools"] = list(request.tools)
         if request.special is not None:
             body["add_special_tokens"] = request.special
-        found = await self.ask("tokenize", body, deadline)
+        tokenization = await self.ask("tokenize", body, deadline)
         try:
-            texts = tuple(map(str, found["token_strs"])) if request.texts else None
-            longest = found.get("max_model_len") or self.longest
-            return TokenizedText(tuple(map(int, found["tokens"])), longest, texts)
+            texts = tuple(map(str, tokenization["token_strs"])) if request.texts else None
+            longest = tokenization.get("max_model_len") or self.longest
+            return TokenizedText(tuple(map(int, tokenization["tokens"])), longest, texts)
         except (KeyError, TypeError, ValueError) as error:
             raise self.wrong() from error
 
     async def detokenize(self, request: Detokenize, deadline: float | None) -> Detokenized:
         body = {"model": self._name, "tokens": list(request.tokens)}
-        found = (await self.ask("detokenize", body, deadline)).get("prompt")
-        if not isinstance(found, str):
+        prompt = (await self.ask("detokenize", body, deadline)).get("prompt")
+        if not isinstance(prompt, str):
             raise self.wrong()
-        return Detokenized(found)
+        return Detokenized(prompt)

@@ -77,12 +77,12 @@ def completion_of(message: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
     }
 
 
-def usage_of(given: Any) -> Usage:
+def usage_of(usage_fields: Any) -> Usage:
     """Their counts in ours: what was read from or written to their cache is part of the prompt."""
-    counts = {key: value for key, value in (given or {}).items() if isinstance(value, int)}
-    cached = counts.get("cache_read_input_tokens", 0)
-    prompt = counts.get("input_tokens", 0) + cached + counts.get("cache_creation_input_tokens", 0)
-    return Usage(prompt, counts.get("output_tokens", 0), cached)
+    counts = {key: value for key, value in (usage_fields or {}).items() if isinstance(value, int)}
+    cached_tokens = counts.get("cache_read_input_tokens", 0)
+    prompt = counts.get("input_tokens", 0) + cached_tokens + counts.get("cache_creation_input_tokens", 0)
+    return Usage(prompt, counts.get("output_tokens", 0), cached_tokens)
 
 
 class CompletionStream:
@@ -168,8 +168,8 @@ class CompletionStream:
 
     def _end(self) -> bytes:
         self.ended = True
-        counted = {**self._head, "choices": [], "usage": usage_to_json(self.usage)}
-        return (_frame(counted) if self._wants_usage else b"") + b"data: [DONE]\n\n"
+        usage_document = {**self._head, "choices": [], "usage": usage_to_json(self.usage)}
+        return (_frame(usage_document) if self._wants_usage else b"") + b"data: [DONE]\n\n"
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}

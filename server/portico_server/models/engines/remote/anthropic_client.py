@@ -56,14 +56,14 @@ class AnthropicClient:
         route.headers = headers_of(original, route.headers)
         response = await self._upstream.post(route, body_of(original, self._upstream.model), deadline)
         if original.body.get("stream") is True:
-            relayed = await self._stream(response, deadline, AnthropicUsage(self._name))
+            relay_response = await self._stream(response, deadline, AnthropicUsage(self._name))
         else:
             data = await self._upstream.whole(response, deadline)
-            relayed = RelayResponse(
+            relay_response = RelayResponse(
                 "application/json", single_chunk(data), usage_of(self._message(data).get("usage"))
             )
-        relayed.protocol = "anthropic"
-        return relayed
+        relay_response.protocol = "anthropic"
+        return relay_response
 
     def _message(self, data: bytes) -> dict[str, Any]:
         """A whole answer. Raises `PorticoError` if it is none."""
@@ -106,9 +106,9 @@ class AnthropicClient:
         except BaseException:
             await close_chunks(frames)
             raise
-        relayed = RelayResponse("text/event-stream", frames, stream.usage)
-        relayed.chunks = self._pass(first, error, frames, stream, relayed)
-        return relayed
+        relay_response = RelayResponse("text/event-stream", frames, stream.usage)
+        relay_response.chunks = self._pass(first, error, frames, stream, relay_response)
+        return relay_response
 
     async def _pass(
         self,
@@ -116,11 +116,11 @@ class AnthropicClient:
         error: PorticoError | None,
         frames: AsyncIterator[bytes],
         stream: CompletionStream | AnthropicUsage,
-        relayed: RelayResponse,
+        relay_response: RelayResponse,
     ) -> AsyncIterator[bytes]:
         try:
             while True:
-                relayed.usage = stream.usage
+                relay_response.usage = stream.usage
                 if chunks:
                     yield chunks
                 if error is not None:
@@ -132,13 +132,13 @@ class AnthropicClient:
             if not stream.ended:
                 raise EngineFailed(f"The provider of '{self._name}' broke off in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
-            ours = await self._upstream.explain(broken)
+            portico_error = await self._upstream.explain(broken)
             if isinstance(stream, CompletionStream):
-                yield frame(ours)
-            raise ours from broken
-        except PorticoError as failed:
+                yield frame(portico_error)
+            raise portico_error from broken
+        except PorticoError as stream_error:
             if isinstance(stream, CompletionStream):
-                yield frame(failed)
+                yield frame(stream_error)
             raise
         finally:
             await close_chunks(frames)

@@ -40,9 +40,9 @@ def request_of(body: Mapping[str, Any], model: str, max_tokens: int = DEFAULT_MA
         request["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
     if isinstance(body.get("user"), str):
         request["metadata"] = {"user_id": body["user"]}
-    wanted = _format(body.get("response_format"))
-    if wanted is not None:
-        request["output_config"] = {**request.get("output_config", {}), "format": wanted}
+    format_option = _format(body.get("response_format"))
+    if format_option is not None:
+        request["output_config"] = {**request.get("output_config", {}), "format": format_option}
     elif (body.get("response_format") or {}).get("type") == "json_object":
         system.append({"type": "text", "text": _JSON_OBJECT})
     if system:
@@ -50,11 +50,11 @@ def request_of(body: Mapping[str, Any], model: str, max_tokens: int = DEFAULT_MA
     return request | _tools(body)
 
 
-def _conversation(given: Any) -> tuple[list[Block], list[Block]]:
+def _conversation(messages_value: Any) -> tuple[list[Block], list[Block]]:
     """System blocks, and messages in which the roles alternate."""
     system: list[Block] = []
     messages: list[Block] = []
-    for index, message in enumerate(given):
+    for index, message in enumerate(messages_value):
         role, where = message.get("role"), f"messages[{index}]"
         if role in ("system", "developer"):
             system += _blocks(message.get("content"), where)
@@ -67,11 +67,11 @@ def _conversation(given: Any) -> tuple[list[Block], list[Block]]:
             blocks = list(_blocks(message.get("content"), where))
         if not blocks:
             continue  # an empty message says nothing, and they refuse it
-        theirs = "assistant" if role == "assistant" else "user"
-        if messages and messages[-1]["role"] == theirs:
+        provider_role = "assistant" if role == "assistant" else "user"
+        if messages and messages[-1]["role"] == provider_role:
             messages[-1]["content"] += blocks
         else:
-            messages.append({"role": theirs, "content": blocks})
+            messages.append({"role": provider_role, "content": blocks})
     return system, messages
 
 
@@ -142,47 +142,47 @@ def _uses(message: Mapping[str, Any], where: str) -> Iterator[Block]:
 
 def _result(message: Mapping[str, Any], where: str) -> Block:
     content = list(_blocks(message.get("content"), where))
-    found: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
-    return {**found, "content": content} if content else found
+    block: Block = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
+    return {**block, "content": content} if content else block
 
 
 def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
-    given = body.get("tools") or ()
-    if not given:
+    tools_value = body.get("tools") or ()
+    if not tools_value:
         return {}
     tools = []
-    for index, tool in enumerate(given):
+    for index, tool in enumerate(tools_value):
         function = tool.get("function")
         if tool.get("type") != "function" or not isinstance(function, Mapping):
             raise InvalidRequest("Only tools of the type 'function' are taken.", param=f"tools[{index}].type")
-        theirs = {
+        provider_tool = {
             "name": function.get("name"),
             "description": function.get("description"),
             "input_schema": function.get("parameters") or {"type": "object", "properties": {}},
             "strict": function.get("strict") or None,
         }
-        tools.append({key: value for key, value in theirs.items() if value is not None})
+        tools.append({key: value for key, value in provider_tool.items() if value is not None})
     choice = _choice(body.get("tool_choice"))
     if body.get("parallel_tool_calls") is False and choice.get("type") != "none":
         choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
     return {"tools": tools, "tool_choice": choice} if choice else {"tools": tools}
 
 
-def _choice(given: Any) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        return {"type": "tool", "name": (given.get("function") or {}).get("name")}
+def _choice(choice: Any) -> dict[str, Any]:
+    if isinstance(choice, Mapping):
+        return {"type": "tool", "name": (choice.get("function") or {}).get("name")}
     kinds = {"auto": "auto", "none": "none", "required": "any"}
-    if given is not None and given not in kinds:
+    if choice is not None and choice not in kinds:
         raise InvalidRequest(
             "'tool_choice' must be auto, none, required or a named function.", param="tool_choice"
         )
-    return {"type": kinds[given]} if given is not None else {}
+    return {"type": kinds[choice]} if choice is not None else {}
 
 
-def _format(given: Any) -> dict[str, Any] | None:
-    if not isinstance(given, Mapping) or given.get("type") != "json_schema":
+def _format(format_value: Any) -> dict[str, Any] | None:
+    if not isinstance(format_value, Mapping) or format_value.get("type") != "json_schema":
         return None
-    schema = (given.get("json_schema") or {}).get("schema")
+    schema = (format_value.get("json_schema") or {}).get("schema")
     return {"type": "json_schema", "schema": schema or {"type": "object"}}
 
 

@@ -24,14 +24,16 @@ def body_of(original: OriginalRequest, model: str) -> dict[str, Any]:
     return {**original.body, "model": model}
 
 
-def headers_of(original: OriginalRequest, ours: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a call: ``ours``, and what the caller's said of the form of the request. Betas of both hold."""
-    headers = {**ours, **original.headers}
-    configured = next((value for name, value in ours.items() if name.lower() == BETA_HEADER), "")
-    requested = original.headers.get(BETA_HEADER, "")
-    if configured and requested:
+def headers_of(original: OriginalRequest, own_headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a call: ``own_headers``, and what the caller's said of the form of the request. Betas of
+    both hold.
+    """
+    headers = {**own_headers, **original.headers}
+    configured_beta = next((value for name, value in own_headers.items() if name.lower() == BETA_HEADER), "")
+    requested_beta = original.headers.get(BETA_HEADER, "")
+    if configured_beta and requested_beta:
         headers = {name: value for name, value in headers.items() if name.lower() != BETA_HEADER}
-        headers[BETA_HEADER] = f"{configured},{requested}"
+        headers[BETA_HEADER] = f"{configured_beta},{requested_beta}"
     return headers
 
 
@@ -72,8 +74,8 @@ class AnthropicUsage:
                 self._counts |= (event.get("message") or {}).get("usage") or {}
             case "message_delta":
                 # Counts are totals; what is null there is what it was.
-                counted = event.get("usage") or {}
-                self._counts |= {key: value for key, value in counted.items() if value is not None}
+                usage = event.get("usage") or {}
+                self._counts |= {key: value for key, value in usage.items() if value is not None}
             case "message_stop":
                 self.ended = True
             case "error":

@@ -39,8 +39,14 @@ class Remote:
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         target = find_target(spec)
-        known = profile_of(spec.source)
-        task: Task = cast("Task", spec.task) if spec.task != "auto" else known.task if known else "chat"
+        model_profile = profile_of(spec.source)
+        task: Task = (
+            cast("Task", spec.task)
+            if spec.task != "auto"
+            else model_profile.task
+            if model_profile
+            else "chat"
+        )
         if task != "chat" and target.wire == "anthropic":
             raise InvalidRequest(f"This provider has no {WORK[task]}.", param="task")
         if task == "embedding" and target.fallback:
@@ -49,8 +55,10 @@ class Remote:
                 "leave out 'fallback'.",
                 param="parameters.fallback",
             )
-        context = spec.parameters.get("context_length", known.context_length if known else None)
-        dimensions = spec.parameters.get("dimensions", known.dimensions if known else None)
+        context = spec.parameters.get(
+            "context_length", model_profile.context_length if model_profile else None
+        )
+        dimensions = spec.parameters.get("dimensions", model_profile.dimensions if model_profile else None)
         if task == "chat":
             return ModelDescription(
                 "chat",
@@ -82,10 +90,10 @@ class Remote:
         target = find_target(spec)
         source = parse_source(spec.source)
         name = source.location if source.scheme == "remote" else urlsplit(source.location).netloc
-        made = TUNERS[form](target.endpoint, model, name, _missing_key(spec, target))
+        hosted_tuner = TUNERS[form](target.endpoint, model, name, _missing_key(spec, target))
         if spec.parameters.get("training_price") is not None:
-            made.price = number_of(spec, "training_price", 0.0)
-        return made
+            hosted_tuner.price = number_of(spec, "training_price", 0.0)
+        return hosted_tuner
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         target = find_target(spec)

@@ -39,28 +39,29 @@ class PacedClient:
         guess = reserved_tokens(request.body) if self._tokens is not None else 0
         await self._turn(guess, deadline)
         try:
-            relayed = await self._inner.relay(request, deadline)
+            relay_response = await self._inner.relay(request, deadline)
         except BaseException:
             self._correct(guess, 0)
             raise
 
         def left(_error: BaseException | None) -> None:
-            used = relayed.usage.prompt_tokens + relayed.usage.completion_tokens
-            self._correct(guess, used or guess)
+            used_tokens = relay_response.usage.prompt_tokens + relay_response.usage.completion_tokens
+            self._correct(guess, used_tokens or guess)
 
-        relayed.chunks = HeldAnswer(relayed.chunks, left)
-        return relayed
+        relay_response.chunks = HeldAnswer(relay_response.chunks, left)
+        return relay_response
 
     async def _turn(self, tokens: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
         # Taken at once, so that whoever comes later waits behind us.
         wait = max(self._take(self._requests, 1), self._take(self._tokens, tokens))
-        left = self._max_wait_s if deadline is None else min(self._max_wait_s, deadline - loop.time())
-        if wait > left:
+        remaining_s = self._max_wait_s if deadline is None else min(self._max_wait_s, deadline - loop.time())
+        if wait > remaining_s:
             self._give_back(tokens)
             raise TooMany(
                 f"'{self._name}' is called more often than its limit for this provider allows; the next turn comes in "
-                f"{wait:.0f} s, which is longer than the {max(0.0, left):.0f} s that a call waits. Try again later, or "
+                f"{wait:.0f} s, which is longer than the {max(0.0, remaining_s):.0f} s that a call waits. "
+                "Try again later, or "
                 "set 'requests_per_minute' and 'tokens_per_minute' of the model to what the provider really allows.",
                 code="provider_limit",
                 retry_after=wait,
@@ -84,13 +85,13 @@ class PacedClient:
         self._take(self._requests, -1)
         self._take(self._tokens, -min(tokens, self._tokens.size if self._tokens else 0))
 
-    def _correct(self, guess: int, used: int) -> None:
+    def _correct(self, guess: int, used_tokens: int) -> None:
         """Put what a call really took in place of what was taken for it."""
         if self._tokens is not None:
-            self._tokens.take(used - min(guess, self._tokens.size), asyncio.get_running_loop().time())
+            self._tokens.take(used_tokens - min(guess, self._tokens.size), asyncio.get_running_loop().time())
 
 
 def reserved_tokens(body: Mapping[str, Any]) -> int:
     """Tokens that a call may take: its texts, and the most that it lets the model answer."""
-    most = body.get("max_completion_tokens") or body.get("max_tokens") or 0
-    return estimate_tokens(body) + (most if isinstance(most, int) else 0)
+    max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 0
+    return estimate_tokens(body) + (max_tokens if isinstance(max_tokens, int) else 0)

@@ -221,10 +221,10 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
 }
 
 
-def _accept(held: Any) -> ModelProvider:
-    if not isinstance(held, ModelProvider):
-        raise InvalidRequest(f"a provider must be a ModelProvider, which {held!r} is not.")
-    return held
+def _accept(candidate: Any) -> ModelProvider:
+    if not isinstance(candidate, ModelProvider):
+        raise InvalidRequest(f"a provider must be a ModelProvider, which {candidate!r} is not.")
+    return candidate
 
 
 PROVIDERS = PluginTable("provider", _BUILT_IN, _accept)

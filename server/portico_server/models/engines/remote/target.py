@@ -81,26 +81,26 @@ class RemoteTarget:
 def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -> RemoteTarget:
     """Settle everything. Raises `InvalidRequest` that names the parameter."""
     environment = os.environ if environment is None else environment
-    given = spec.parameters
-    unknown = sorted(given.keys() - PARAMETERS.keys())
+    parameters = spec.parameters
+    unknown = sorted(parameters.keys() - PARAMETERS.keys())
     if unknown:
         raise InvalidRequest(
             f"A remote model has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} It has "
             f"{', '.join(PARAMETERS)}.",
             param=f"parameters.{unknown[0]}",
         )
-    headers = given.get("headers") or {}
+    headers = parameters.get("headers") or {}
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise InvalidRequest(
             f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
         )
-    form = given.get("tuning")
+    form = parameters.get("tuning")
     if form is not None and form not in TUNING_FORMS:
         raise InvalidRequest(
             f"'tuning' of '{spec.name}' is one of {', '.join(TUNING_FORMS)}, not {form!r}.",
             param="parameters.tuning",
         )
-    if given.get("training_price") is not None:
+    if parameters.get("training_price") is not None:
         number_of(spec, "training_price", 0.0)
     provider, model = provider_of(spec)
     url = _address(spec, provider, environment)
@@ -117,9 +117,9 @@ def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -
         provider.quirks,
         provider.key,
         bool(key) or not provider.key,
-        int(number_of(spec, "retries", DEFAULT_RETRIES, whole=True)),
+        int(number_of(spec, "retries", DEFAULT_RETRIES, is_whole=True)),
         number_of(spec, "stall_timeout", DEFAULT_IDLE_TIMEOUT_S),
-        int(number_of(spec, "max_tokens", DEFAULT_MAX_TOKENS, whole=True)),
+        int(number_of(spec, "max_tokens", DEFAULT_MAX_TOKENS, is_whole=True)),
         fallbacks(spec),
         _per_minute(spec, "requests_per_minute"),
         _per_minute(spec, "tokens_per_minute"),
@@ -138,10 +138,10 @@ def provider_of(spec: ModelSpec) -> tuple[ModelProvider, str]:
             f"'{spec.source}'.",
             param="source",
         )
-    described = spec.parameters.get("providers") or {}
-    if source.location in described:
+    providers = spec.parameters.get("providers") or {}
+    if source.location in providers:
         at = f"parameters.providers.{source.location}"
-        return parse_provider(described[source.location], at), source.model
+        return parse_provider(providers[source.location], at), source.model
     provider = PROVIDERS.get(source.location)
     if provider is None:
         raise InvalidRequest(
@@ -154,29 +154,29 @@ def provider_of(spec: ModelSpec) -> tuple[ModelProvider, str]:
 
 def _address(spec: ModelSpec, provider: ModelProvider, environment: Mapping[str, str]) -> str:
     """The parameter, then the environment, then the preset; without a slash at the end."""
-    given: Any = spec.parameters.get("base_url")
-    if given is None and provider.address:
-        given = environment.get(provider.address)
-    if not given:
+    base_url: Any = spec.parameters.get("base_url")
+    if base_url is None and provider.address:
+        base_url = environment.get(provider.address)
+    if not base_url:
         if not provider.url:
             raise InvalidRequest(
                 f"'{spec.name}' needs an address: set {provider.address}, or the parameter 'base_url'.",
                 param="parameters.base_url",
             )
         return provider.url
-    if not isinstance(given, str) or urlsplit(given).scheme not in ("http", "https"):
+    if not isinstance(base_url, str) or urlsplit(base_url).scheme not in ("http", "https"):
         raise InvalidRequest(
-            f"The address of '{spec.name}' must be an http(s) URL, not '{given}'.",
+            f"The address of '{spec.name}' must be an http(s) URL, not '{base_url}'.",
             param="parameters.base_url",
         )
-    url = given.rstrip("/")
+    url = base_url.rstrip("/")
     return url if url.endswith(provider.suffix) else url + provider.suffix
 
 
 def _per_minute(spec: ModelSpec, name: str) -> int | None:
     if spec.parameters.get(name) is None:
         return None
-    number = int(number_of(spec, name, 1, whole=True))
+    number = int(number_of(spec, name, 1, is_whole=True))
     if number < 1:
         raise InvalidRequest(
             f"The parameter '{name}' of '{spec.name}' must be a whole number of at least 1; leave it out for no "
@@ -186,12 +186,12 @@ def _per_minute(spec: ModelSpec, name: str) -> int | None:
     return number
 
 
-def number_of(spec: ModelSpec, name: str, default: float, *, whole: bool = False) -> float:
+def number_of(spec: ModelSpec, name: str, default: float, *, is_whole: bool = False) -> float:
     """A parameter of a model that is a number. Raises `InvalidRequest`."""
     value = spec.parameters.get(name, default)
-    good = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    good = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
     if not good or value < 0:
-        kind = "a whole number" if whole else "a number"
+        kind = "a whole number" if is_whole else "a number"
         raise InvalidRequest(
             f"The parameter '{name}' of '{spec.name}' must be {kind} of at least 0.",
             param=f"parameters.{name}",

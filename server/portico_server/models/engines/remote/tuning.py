@@ -77,7 +77,9 @@ class _Calls:
         """The JSON of an answer. Raises `InvalidRequest` with the provider's words, or what may pass."""
         data, headers = None, self._headers
         if body is not None:
-            data = orjson.dumps({key: one for key, one in body.items() if one is not None})
+            data = orjson.dumps(
+                {key: field_value for key, field_value in body.items() if field_value is not None}
+            )
             headers = {**headers, "Content-Type": "application/json"}
         return await self._answer(method, url, headers, data, CALL_TIMEOUT_S)
 
@@ -93,14 +95,14 @@ class _Calls:
     async def listed(self, url: str, *names: str) -> Sequence[Mapping[str, Any]]:
         """The objects of a list below ``names``. A provider that has no such list gives an empty one."""
         try:
-            found = await self.json("GET", url)
+            document = await self.json("GET", url)
         except InvalidRequest as error:
             if error.code == KEY_REFUSED:
                 raise
             return ()
         for name in names:
-            found = found.get(name) if isinstance(found, dict) else None
-        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else ()
+            document = document.get(name) if isinstance(document, dict) else None
+        return [item for item in document if isinstance(item, dict)] if isinstance(document, list) else ()
 
     async def _answer(
         self, method: str, url: str, headers: Mapping[str, str], data: Any, seconds: float
@@ -120,12 +122,12 @@ class _Calls:
         for secret in self._secrets:
             body = body.replace(secret, b"***")
         try:
-            found = orjson.loads(body or b"null")
+            document = orjson.loads(body or b"null")
         except orjson.JSONDecodeError:
-            found = None
-        if 200 <= status < 300 and isinstance(found, dict):
-            return found
-        words = _words(found) or f"{method} {urlsplit(url).path}"
+            document = None
+        if 200 <= status < 300 and isinstance(document, dict):
+            return document
+        words = _words(document) or f"{method} {urlsplit(url).path}"
         if status in (408, 425, 429) or not 400 <= status < 500:
             raise EngineFailed(f"'{self._provider}' answered {status}: {words}", code="upstream_failed")
         code = {401: KEY_REFUSED, 403: KEY_REFUSED, 404: GONE}.get(status, "refused_by_provider")
@@ -141,22 +143,22 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _words(found: Any) -> str:
+def _words(document: Any) -> str:
     """What a provider says about an error, in one of the forms that they have for it."""
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         return ""
-    error = found.get("error")
-    inner = error if isinstance(error, dict) else found
+    error = document.get("error")
+    inner = error if isinstance(error, dict) else document
     return str(inner.get("message") or (error if isinstance(error, str) else ""))[:MAX_WORDS_CHARS]
 
 
-def _field(found: Any, *names: str) -> Any:
+def _field(field_value: Any, *names: str) -> Any:
     """What an answer has below ``names``. Raises `EngineFailed` where it is not what the document says."""
     for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    if found is None:
+        field_value = field_value.get(name) if isinstance(field_value, Mapping) else None
+    if field_value is None:
         raise EngineFailed(f"The provider's answer has no '{'.'.join(names)}'.", code="upstream_failed")
-    return found
+    return field_value
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -182,7 +184,9 @@ def _unweighted(messages: Sequence[Mapping[str, Any]], provider: str) -> list[di
     """Messages for a provider that trains on every answer. Raises `InvalidRequest` for one that is only context."""
     if any(message.get("weight") == 0 for message in messages):
         raise _refused(f"'{provider}' trains on every answer; 'weight' 0 cannot be honoured.")
-    return [{key: one for key, one in message.items() if key != "weight"} for message in messages]
+    return [
+        {key: field_value for key, field_value in message.items() if key != "weight"} for message in messages
+    ]
 
 
 def _only_text(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
@@ -245,11 +249,11 @@ class OpenAITuning(_Tuning):
     async def upload(self, path: Path, name: str) -> str:
         """See `HostedTuner`."""
         query = f"?purpose=fine-tune&limit={MAX_LISTED}"
-        for one in await self._calls.listed(f"{self._url}/files{query}", "data"):
-            if one.get("filename") == name and one.get("status") != "error":
-                return str(_field(one, "id"))
-        found = await self._calls.send(f"{self._url}/files", path, name, {"purpose": "fine-tune"})
-        return str(_field(found, "id"))
+        for remote_file in await self._calls.listed(f"{self._url}/files{query}", "data"):
+            if remote_file.get("filename") == name and remote_file.get("status") != "error":
+                return str(_field(remote_file, "id"))
+        response = await self._calls.send(f"{self._url}/files", path, name, {"purpose": "fine-tune"})
+        return str(_field(response, "id"))
 
     async def create(self, order: HostedOrder) -> HostedJob:
         """See `HostedTuner`."""
@@ -275,45 +279,53 @@ class OpenAITuning(_Tuning):
     async def find(self, key: str, training: str) -> HostedJob | None:
         """See `HostedTuner`: by its file, which no other job has."""
         url = f"{self._url}/fine_tuning/jobs?limit={MAX_LISTED}"
-        found = await self._calls.listed(url, "data")
+        jobs = await self._calls.listed(url, "data")
         return next(
-            (self._job(one) for one in found if training and one.get("training_file") == training), None
+            (self._job(job) for job in jobs if training and job.get("training_file") == training), None
         )
 
     async def get(self, job_id: str) -> HostedJob:
         """See `HostedTuner`."""
         return self._job(await self._calls.json("GET", f"{self._url}/fine_tuning/jobs/{_part(job_id)}"))
 
-    def _job(self, found: Mapping[str, Any]) -> HostedJob:
-        error, tokens, ends = found.get("error"), found.get("trained_tokens"), found.get("estimated_finish")
+    def _job(self, job_document: Mapping[str, Any]) -> HostedJob:
+        error, tokens, ends = (
+            job_document.get("error"),
+            job_document.get("trained_tokens"),
+            job_document.get("estimated_finish"),
+        )
         return HostedJob(
-            str(_field(found, "id")),
-            _status(found.get("status")),
-            str(found.get("fine_tuned_model") or ""),
+            str(_field(job_document, "id")),
+            _status(job_document.get("status")),
+            str(job_document.get("fine_tuned_model") or ""),
             tokens if isinstance(tokens, int) else None,
-            _words(found) if isinstance(error, dict) else "",
+            _words(job_document) if isinstance(error, dict) else "",
             float(ends) if isinstance(ends, int | float) and ends > 0 else None,
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
         """See `HostedTuner`. They come newest first, in pages."""
-        made: list[HostedEvent] = []
+        hosted_events: list[HostedEvent] = []
         query = f"?limit={MAX_LISTED}"
         for _page in range(MAX_EVENT_PAGES):
             url = f"{self._url}/fine_tuning/jobs/{_part(job_id)}/events{query}"
-            found = await self._calls.json("GET", url)
-            page = [self._event(one) for one in found.get("data") or () if isinstance(one, dict)]
-            fresh = page[: next((at for at, one in enumerate(page) if one.cursor == after), len(page))]
-            made += fresh
-            if not page or len(fresh) < len(page) or not found.get("has_more"):
+            document = await self._calls.json("GET", url)
+            page = [self._event(event) for event in document.get("data") or () if isinstance(event, dict)]
+            fresh = page[
+                : next(
+                    (at for at, hosted_event in enumerate(page) if hosted_event.cursor == after), len(page)
+                )
+            ]
+            hosted_events += fresh
+            if not page or len(fresh) < len(page) or not document.get("has_more"):
                 break
             query = f"?limit={MAX_LISTED}&after={_part(page[-1].cursor)}"
-        return made[::-1]
+        return hosted_events[::-1]
 
-    def _event(self, found: Mapping[str, Any]) -> HostedEvent:
-        given = found.get("data")
-        data: Mapping[str, Any] = given if isinstance(given, dict) else {}
-        level = found.get("level")
+    def _event(self, event_document: Mapping[str, Any]) -> HostedEvent:
+        event_data = event_document.get("data")
+        data: Mapping[str, Any] = event_data if isinstance(event_data, dict) else {}
+        level = event_document.get("level")
         values = _numbers(
             train_loss=data.get("train_loss", data.get("loss")),
             train_accuracy=data.get("train_mean_token_accuracy", data.get("acc")),
@@ -322,8 +334,8 @@ class OpenAITuning(_Tuning):
         )
         step, total = data.get("step", data.get("current_steps")), data.get("total_steps")
         return HostedEvent(
-            str(_field(found, "id")),
-            str(found.get("message") or ""),
+            str(_field(event_document, "id")),
+            str(event_document.get("message") or ""),
             level if level in ("warn", "error") else "info",
             step if isinstance(step, int) else None,
             total if isinstance(total, int) else None,
@@ -389,24 +401,26 @@ class DashScopeTuning(_Tuning):
         prompt = _only_text(
             _untooled({**example, "messages": example["prompt"]}, self.provider), self.provider
         )
-        chosen, rejected = (_only_text(example[key], self.provider) for key in ("chosen", "rejected"))
-        if len(chosen) != 1 or len(rejected) != 1:
+        preferred, rejected_messages = (
+            _only_text(example[key], self.provider) for key in ("chosen", "rejected")
+        )
+        if len(preferred) != 1 or len(rejected_messages) != 1:
             raise _refused(f"'{self.provider}' compares two single answers.")
-        return {"messages": prompt, "chosen": chosen[0], "rejected": rejected[0]}
+        return {"messages": prompt, "chosen": preferred[0], "rejected": rejected_messages[0]}
 
     async def upload(self, path: Path, name: str) -> str:
         """See `HostedTuner`."""
         url = f"{self._url}/files?page_no=1&page_size={MAX_LISTED}"
-        for one in await self._calls.listed(url, "data", "files"):
-            if one.get("name") == name:
-                return str(_field(one, "file_id"))
+        for remote_file in await self._calls.listed(url, "data", "files"):
+            if remote_file.get("name") == name:
+                return str(_field(remote_file, "file_id"))
         fields = {"purpose": "fine-tune", "descriptions": "portico"}
-        found = await self._calls.send(f"{self._url}/files", path, name, fields, "files")
-        data = _field(found, "data")
+        response = await self._calls.send(f"{self._url}/files", path, name, fields, "files")
+        data = _field(response, "data")
         if not data.get("uploaded_files"):
-            failed = (data.get("failed_uploads") or [{}])[0]
+            failed_upload = (data.get("failed_uploads") or [{}])[0]
             raise InvalidRequest(
-                f"'{self.provider}' refuses the file: {_words(failed) or 'it does not say why'}",
+                f"'{self.provider}' refuses the file: {_words(failed_upload) or 'it does not say why'}",
                 code="refused_by_provider",
                 param="training_file",
             )
@@ -429,48 +443,50 @@ class DashScopeTuning(_Tuning):
     async def find(self, key: str, training: str) -> HostedJob | None:
         """See `HostedTuner`: by its file, which no other job has."""
         url = f"{self._url}/fine-tunes?page_no=1&page_size={MAX_LISTED}"
-        found = await self._calls.listed(url, "output", "jobs")
-        mine = (one for one in found if training and training in (one.get("training_file_ids") or ()))
-        return next(map(self._job, mine), None)
+        jobs = await self._calls.listed(url, "output", "jobs")
+        matching_jobs = (job for job in jobs if training and training in (job.get("training_file_ids") or ()))
+        return next(map(self._job, matching_jobs), None)
 
     async def get(self, job_id: str) -> HostedJob:
         """See `HostedTuner`."""
-        found = await self._calls.json("GET", f"{self._url}/fine-tunes/{_part(job_id)}")
-        return self._job(_field(found, "output"))
+        document = await self._calls.json("GET", f"{self._url}/fine-tunes/{_part(job_id)}")
+        return self._job(_field(document, "output"))
 
-    def _job(self, found: Mapping[str, Any]) -> HostedJob:
-        status, usage = _status(found.get("status")), found.get("usage")
+    def _job(self, job_document: Mapping[str, Any]) -> HostedJob:
+        status, usage = _status(job_document.get("status")), job_document.get("usage")
         return HostedJob(
-            str(_field(found, "job_id")),
+            str(_field(job_document, "job_id")),
             status,
-            str(found.get("finetuned_output") or "") if status == "succeeded" else "",
+            str(job_document.get("finetuned_output") or "") if status == "succeeded" else "",
             usage if isinstance(usage, int) else None,
-            _words(found) if status == "failed" else "",
+            _words(job_document) if status == "failed" else "",
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
         """See `HostedTuner`. They are lines of a log; a cursor is how many lines there are up to one."""
-        known = int(after or 0)
-        url = f"{self._url}/fine-tunes/{_part(job_id)}/logs?offset={known}&line={MAX_LOG_LINES}"
-        found = _field(await self._calls.json("GET", url), "output")
-        lines = [str(line) for line in found.get("logs") or ()]
-        return [self._event(line, number) for number, line in enumerate(lines, known + 1)]
+        known_lines = int(after or 0)
+        url = f"{self._url}/fine-tunes/{_part(job_id)}/logs?offset={known_lines}&line={MAX_LOG_LINES}"
+        log_document = _field(await self._calls.json("GET", url), "output")
+        lines = [str(line) for line in log_document.get("logs") or ()]
+        return [self._event(line, number) for number, line in enumerate(lines, known_lines + 1)]
 
     def _event(self, line: str, number: int) -> HostedEvent:
-        found = {self._NAMES[one["name"]]: float(one["value"]) for one in self._VALUES.finditer(line)}
-        return HostedEvent(str(number), line.strip(), values=found)
+        metric_values = {
+            self._NAMES[match["name"]]: float(match["value"]) for match in self._VALUES.finditer(line)
+        }
+        return HostedEvent(str(number), line.strip(), values=metric_values)
 
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`."""
         url = f"{self._url}/deployments?page_no=1&page_size={MAX_LISTED}"
-        for one in await self._calls.listed(url, "output", "deployments"):
-            if one.get("model_name") == model:
-                return self._ready(one)
+        for deployment in await self._calls.listed(url, "output", "deployments"):
+            if deployment.get("model_name") == model:
+                return self._ready(deployment)
         body = {"model_name": model, "plan": "lora", "capacity": 1}
         return self._ready(_field(await self._calls.json("POST", f"{self._url}/deployments", body), "output"))
 
-    def _ready(self, found: Mapping[str, Any]) -> str | None:
-        return str(_field(found, "deployed_model")) if _runs(found, self.provider) else None
+    def _ready(self, deployment: Mapping[str, Any]) -> str | None:
+        return str(_field(deployment, "deployed_model")) if _runs(deployment, self.provider) else None
 
 
 class SenseNovaTuning(_Tuning):
@@ -494,18 +510,18 @@ class SenseNovaTuning(_Tuning):
     async def upload(self, path: Path, name: str) -> str:
         """See `HostedTuner`: the id of the data set, whose description is the file's name."""
         url = f"{self._url}/fine-tune/datasets"
-        for one in await self._calls.listed(url, "datasets"):
-            if one.get("description") == name and str(one.get("status")).lower() != "invalid":
-                return str(_field(one, "id"))
+        for dataset in await self._calls.listed(url, "datasets"):
+            if dataset.get("description") == name and str(dataset.get("status")).lower() != "invalid":
+                return str(_field(dataset, "id"))
         fields = {"description": name, "scheme": "FINE_TUNE_2"}
         file = _field(await self._calls.send(self._files, path, name, fields), "id")
-        made = await self._calls.json("POST", url, {"description": name, "files": [file]})
-        return str(_field(made, "dataset", "id"))
+        response = await self._calls.json("POST", url, {"description": name, "files": [file]})
+        return str(_field(response, "dataset", "id"))
 
     async def create(self, order: HostedOrder) -> HostedJob:
         """See `HostedTuner`. A data set that is not ready yet is an `Unavailable`, to be tried again."""
-        found = await self._calls.json("GET", f"{self._url}/fine-tune/datasets/{_part(order.training)}")
-        dataset = _field(found, "dataset")
+        document = await self._calls.json("GET", f"{self._url}/fine-tune/datasets/{_part(order.training)}")
+        dataset = _field(document, "dataset")
         status = str(dataset.get("status")).lower()
         if status in ("invalid", "failed"):
             raise InvalidRequest(
@@ -524,28 +540,28 @@ class SenseNovaTuning(_Tuning):
 
     async def find(self, key: str, training: str) -> HostedJob | None:
         """See `HostedTuner`."""
-        found = await self._calls.listed(f"{self._url}/fine-tunes", "jobs")
-        mine = (
-            one
-            for one in found
-            if str(one.get("suffix") or "").endswith(key)
-            or (training and one.get("training_file") == training)
+        jobs = await self._calls.listed(f"{self._url}/fine-tunes", "jobs")
+        matching_jobs = (
+            job
+            for job in jobs
+            if str(job.get("suffix") or "").endswith(key)
+            or (training and job.get("training_file") == training)
         )
-        return next((self._job({"job": one}) for one in mine), None)
+        return next((self._job({"job": job}) for job in matching_jobs), None)
 
     async def get(self, job_id: str) -> HostedJob:
         """See `HostedTuner`."""
         return self._job(await self._calls.json("GET", f"{self._url}/fine-tunes/{_part(job_id)}"))
 
     def _job(self, answer: Mapping[str, Any]) -> HostedJob:
-        found = _field(answer, "job")
-        status, tokens = _status(found.get("status")), found.get("trained_tokens")
+        job_document = _field(answer, "job")
+        status, tokens = _status(job_document.get("status")), job_document.get("trained_tokens")
         return HostedJob(
-            str(_field(found, "id")),
+            str(_field(job_document, "id")),
             status,
-            str(found.get("fine_tuned_model") or ""),
+            str(job_document.get("fine_tuned_model") or ""),
             tokens if isinstance(tokens, int) else None,
-            _words(found) if status == "failed" else "",
+            _words(job_document) if status == "failed" else "",
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
@@ -555,16 +571,16 @@ class SenseNovaTuning(_Tuning):
     async def serve(self, model: str) -> str | None:
         """See `HostedTuner`."""
         url = f"{self._url}/fine-tune/servings"
-        for one in await self._calls.listed(url, "jobs"):
-            if one.get("model") == model:
-                return model if _runs(one, self.provider) else None
-        made = await self._calls.json("POST", url, {"model": model, "config": {"run_time": 0}})
-        return model if _runs(_field(made, "job"), self.provider) else None
+        for deployment in await self._calls.listed(url, "jobs"):
+            if deployment.get("model") == model:
+                return model if _runs(deployment, self.provider) else None
+        response = await self._calls.json("POST", url, {"model": model, "config": {"run_time": 0}})
+        return model if _runs(_field(response, "job"), self.provider) else None
 
 
-def _runs(found: Mapping[str, Any], provider: str) -> bool:
+def _runs(deployment: Mapping[str, Any], provider: str) -> bool:
     """Whether a deployment runs. Raises `EngineFailed` for one that never will."""
-    status = str(found.get("status")).lower()
+    status = str(deployment.get("status")).lower()
     if status in ("failed", "offline", "stopped", "unhealthy"):
         raise EngineFailed(f"'{provider}' could not deploy the result: {status}.", code="deployment_failed")
     return status == "running"

@@ -54,8 +54,8 @@ class TransformersClient(ChoiceStreamClient):
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
         """See `portico_server.models.protocol.EngineClient`."""
         if request.operation in media.MEDIA_OPERATIONS:
-            enclosed = media.embed_files(request)
-            return await media.forward_media(self._upstream, enclosed, enclosed.body, deadline)
+            relay = media.embed_files(request)
+            return await media.forward_media(self._upstream, relay, relay.body, deadline)
         if request.adapter is not None:
             await self.attach(request.adapter)
         return await super().relay(request, deadline)
@@ -103,8 +103,12 @@ class TransformersClient(ChoiceStreamClient):
                     f"Adapters are models here: put the adapter's name into 'model' and leave '{field}' out.",
                     param=field,
                 )
-        wanted = request.adapter
-        return {"adapter": {"name": wanted.name, "scale": wanted.scale}} if wanted is not None else {}
+        adapter_scale = request.adapter
+        return (
+            {"adapter": {"name": adapter_scale.name, "scale": adapter_scale.scale}}
+            if adapter_scale is not None
+            else {}
+        )
 
     async def _ask(self, word: str, body: Mapping[str, str]) -> None:
         deadline = asyncio.get_running_loop().time() + ATTACH_TIMEOUT_S

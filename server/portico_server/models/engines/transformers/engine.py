@@ -76,22 +76,24 @@ class Transformers:
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
         option_arguments(spec.name, self.name, spec.parameters, TRANSFORMERS_OPTIONS)
         fallbacks(spec)
-        known = profile_of(spec.source)
+        model_profile = profile_of(spec.source)
         task, context, dimensions = (
-            (known.task, known.context_length, known.dimensions) if known else (None,) * 3
+            (model_profile.task, model_profile.context_length, model_profile.dimensions)
+            if model_profile
+            else (None,) * 3
         )
         mean = edits = apart = False
         if path is not None and path.is_dir():
             try:
-                found = folders.read_folder(path)
-                mean = found.task == "embedding" and folders.pools_by_mean(path)
-                apart = folders.reranks_by(path, found.config) in ("tokens", "words")
+                model_folder = folders.read_folder(path)
+                mean = model_folder.task == "embedding" and folders.pools_by_mean(path)
+                apart = folders.reranks_by(path, model_folder.config) in ("tokens", "words")
             except UnusableModel:
                 pass  # starting it says what is wrong; the list of models must not fail for it
             else:
-                task, context = cast("Task", found.task), found.context_length or context
-                edits = found.changes
-                dimensions = found.hidden_size or dimensions
+                task, context = cast("Task", model_folder.task), model_folder.context_length or context
+                edits = model_folder.changes
+                dimensions = model_folder.hidden_size or dimensions
         task = cast("Task", spec.task) if spec.task != "auto" else task or "chat"
         context = spec.parameters.get("context_length") or context
         if task == "image":
@@ -104,17 +106,22 @@ class Transformers:
         return ModelDescription(task, context, dimensions, spans=pooling == "mean" if pooling else mean)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        settled = _settled(spec, path)
-        return settled.memory if settled is not None else 0
+        transformers_plan = _settled(spec, path)
+        return transformers_plan.memory if transformers_plan is not None else 0
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
         """See `portico_server.models.protocol.OccupiesGpus`. A GPU that the spec names by its number is its own
         affair.
         """
-        settled = _settled(spec, path)
-        if settled is None or settled.device == "cpu" or settled.shared or ":" in _device(spec):
+        transformers_plan = _settled(spec, path)
+        if (
+            transformers_plan is None
+            or transformers_plan.device == "cpu"
+            or transformers_plan.shared
+            or ":" in _device(spec)
+        ):
             return NO_GPU_SHARE
-        return GpuShare(1, settled.total)
+        return GpuShare(1, transformers_plan.total)
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
         # aiohttp is imported by now; this module is imported before it.
@@ -125,9 +132,9 @@ class Transformers:
         assert path is not None
         await pools.MODELS.run(_check, spec, path)
         python = await pools.MODELS.run(server.engine_interpreter, self.name, spec, site)
-        settled = await pools.MODELS.run(_settled, spec, path)
-        if settled is not None:
-            spec = replace(spec, parameters={**settled.parameters, **spec.parameters})
+        transformers_plan = await pools.MODELS.run(_settled, spec, path)
+        if transformers_plan is not None:
+            spec = replace(spec, parameters={**transformers_plan.parameters, **spec.parameters})
         child = await ServerProcess.start(
             "portico_server.models.engines.external.supervisor",
             {

@@ -40,20 +40,20 @@ LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)
 
 def rank_of(adapter: AdapterScale, path: Path | None) -> int:
     """The highest rank in an adapter. Blocks. Raises `InvalidRequest` if vLLM cannot load it for this model."""
-    found = folders.check_adapter("vllm", adapter, path).highest_rank
-    if found > LORA_RANKS[-1]:
+    rank = folders.check_adapter("vllm", adapter, path).highest_rank
+    if rank > LORA_RANKS[-1]:
         raise InvalidRequest(
-            f"The adapter '{adapter.name}' has rank {found}, and vLLM takes {LORA_RANKS[-1]} at most.",
+            f"The adapter '{adapter.name}' has rank {rank}, and vLLM takes {LORA_RANKS[-1]} at most.",
             code="adapter_invalid",
             param="path",
         )
-    return found
+    return rank
 
 
 def rank_for(spec: ModelSpec, adapters: Sequence[AdapterScale]) -> int:
     """The rank to start vLLM for: the parameter, or what its adapters need; 0 if there are none. Blocks."""
-    wanted = spec.parameters.get("adapter_rank")
-    ranks = [wanted] if isinstance(wanted, int) else []
+    requested_rank = spec.parameters.get("adapter_rank")
+    ranks = [requested_rank] if isinstance(requested_rank, int) else []
     ranks += [_rank(adapter.path) for adapter in adapters]
     return next(rank for rank in LORA_RANKS if rank >= max(ranks)) if ranks else 0
 
@@ -185,8 +185,8 @@ class Vllm(GpuServer):
 
     def advice(self, message: str) -> str:
         """What to do here about what vLLM says."""
-        if found := re.search(r"invalid (tool call|reasoning) parser", message):
-            key = "tool_call_parser" if found[1] == "tool call" else "reasoning_parser"
+        if match := re.search(r"invalid (tool call|reasoning) parser", message):
+            key = "tool_call_parser" if match[1] == "tool call" else "reasoning_parser"
             return f"Give the model the parameter '{key}' with one of these, or with none."
         if "--chat-template" in message or "chat template" in message.lower():
             return "Give the model the parameter 'chat_template' with the path of a Jinja file."

@@ -53,12 +53,14 @@ class LoadedAdapters:
                 report = self._model.load_adapter(
                     str(folder), adapter_name=identifier, use_safetensors=True, hotswap=False
                 )
-                missed = [
+                unmatched_names = [
                     *getattr(report, "unexpected_keys", ()),
                     *(key for key, *_ in report.mismatched_keys),
                 ]
-                if missed:
-                    raise ValueError(f"it has weights for layers that the model does not have: {missed[0]}")
+                if unmatched_names:
+                    raise ValueError(
+                        f"it has weights for layers that the model does not have: {unmatched_names[0]}"
+                    )
             except (ValueError, RuntimeError, KeyError, OSError, TypeError) as error:
                 self._forget(identifier)
                 words = " ".join(str(error).split())[:400]
@@ -66,10 +68,10 @@ class LoadedAdapters:
                     f"The adapter in {path} does not fit '{self._base}': {words}", "adapter_unfit"
                 ) from error
             self._model.disable_adapters()
-            found = [getattr(module, "scaling", None) for module in self._model.modules()]
+            scalings = [getattr(module, "scaling", None) for module in self._model.modules()]
             self._layers[identifier] = [
                 (scaling, scaling[identifier])
-                for scaling in found
+                for scaling in scalings
                 if isinstance(scaling, dict) and identifier in scaling
             ]
             self._ids[name] = identifier
@@ -99,8 +101,8 @@ class LoadedAdapters:
         identifier = self._ids.get(name) if isinstance(name, str) else None
         if identifier is None or not isinstance(scale, int | float):
             raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "adapter", status=404)
-        for scaling, trained in self._layers[identifier]:
-            scaling[identifier] = trained * scale
+        for scaling, trained_scale in self._layers[identifier]:
+            scaling[identifier] = trained_scale * scale
         self._model.enable_adapters()
         self._model.set_adapter(identifier)
         try:

@@ -22,7 +22,7 @@ class AttachedFile:
 
 def attached_files(body: Mapping[str, Any], field: str) -> list[AttachedFile]:
     """The files in ``field``, in their order. Raises `Refusal`."""
-    found = []
+    found_attached_files = []
     for file in body.get("files") or ():
         if file.get("field") != field:
             continue
@@ -30,5 +30,5 @@ def attached_files(body: Mapping[str, Any], field: str) -> list[AttachedFile]:
             data = base64.b64decode(file["data"], validate=True)
         except (binascii.Error, KeyError, TypeError, ValueError) as error:
             raise Refusal(f"The file in '{field}' is not base64.", param=field) from error
-        found.append(AttachedFile(field, str(file.get("name") or field), data))
-    return found
+        found_attached_files.append(AttachedFile(field, str(file.get("name") or field), data))
+    return found_attached_files

@@ -120,19 +120,19 @@ class ChatTask:
                 frames.write(GeneratedToken("", None, "length"))
         frames.end(length, count)
 
-    def _messages(self, given: Any) -> tuple[list[dict[str, Any]], list[Any]]:
+    def _messages(self, value: Any) -> tuple[list[dict[str, Any]], list[Any]]:
         """The messages as templates want them, and the images in their order."""
-        if not isinstance(given, list) or not given or not all(isinstance(item, dict) for item in given):
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
             raise Refusal("'messages' must be a list of messages.", param="messages")
         images: list[Any] = []
         messages = []
-        for number, message in enumerate(given):
+        for number, message in enumerate(value):
             parts = _parts(message.get("content"), f"messages[{number}].content")
-            seen = [
+            message_images = [
                 read_image(part["image_url"]["url"], at) for part, at in parts if part["type"] == "image_url"
             ]
-            images += seen
-            if seen and not self._processor:
+            images += message_images
+            if message_images and not self._processor:
                 raise Refusal(
                     f"'{self._name}' reads text only. Choose a model that takes images.",
                     "unsupported_content",
@@ -153,7 +153,7 @@ class ChatTask:
             )
         return messages, images
 
-    def _prompt(self, messages: list[dict[str, Any]], more: Any) -> str:
+    def _prompt(self, messages: list[dict[str, Any]], options: Any) -> str:
         if self._templates.chat_template is None:
             raise Refusal(
                 f"'{self._name}' has no chat template. Give the model the parameter 'chat_template' with the path of "
@@ -162,8 +162,8 @@ class ChatTask:
                 "messages",
             )
         extra = (
-            {name: value for name, value in more.items() if name not in _RESERVED}
-            if isinstance(more, dict)
+            {name: value for name, value in options.items() if name not in _RESERVED}
+            if isinstance(options, dict)
             else {}
         )
         try:
@@ -176,8 +176,8 @@ class ChatTask:
             ) from error
         return text
 
-    def _render(self, given: Any, generation: bool) -> str:
-        messages, _images = self._messages(given)
+    def _render(self, value: Any, generation: bool) -> str:
+        messages, _images = self._messages(value)
         return self._prompt(messages, {"add_generation_prompt": generation})
 
     def _inputs(self, prompt: str, images: list[Any], *, special: bool) -> dict[str, Any]:
@@ -243,14 +243,14 @@ def _parts(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:
         return [({"type": "text", "text": content}, where)]
     if not isinstance(content, list):
         raise Refusal(f"'{where}' must be a text or a list of parts.", param=where)
-    found = []
+    typed_parts = []
     for index, part in enumerate(content):
         at = f"{where}[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind == "image_url" and isinstance(part.get("image_url"), dict):
-            found.append(({"type": kind, "image_url": {"url": part["image_url"].get("url")}}, at))
+            typed_parts.append(({"type": kind, "image_url": {"url": part["image_url"].get("url")}}, at))
         elif kind == "text" and isinstance(part.get("text"), str):
-            found.append(({"type": kind, "text": part["text"]}, at))
+            typed_parts.append(({"type": kind, "text": part["text"]}, at))
         else:
             raise Refusal(f"'{at}' is of the type '{kind}'; text and image_url are taken.", param=at)
-    return found
+    return typed_parts

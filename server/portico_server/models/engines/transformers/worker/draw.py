@@ -206,11 +206,11 @@ class ImageTask:
     @staticmethod
     def _share(body: Mapping[str, Any], pipe: Any) -> float:
         """The part of the steps that is done: a change begins in the middle."""
-        found = inspect.signature(pipe.__call__).parameters.get("strength")
-        if found is None:
+        parameter = inspect.signature(pipe.__call__).parameters.get("strength")
+        if parameter is None:
             return 1.0
-        given = body.get("strength")
-        return min(1.0, float(found.default if given is None else given))
+        strength = body.get("strength")
+        return min(1.0, float(parameter.default if strength is None else strength))
 
     def _answer(
         self, body: Mapping[str, Any], order: ImageOrder, event: str, client: Caller
@@ -227,52 +227,54 @@ class ImageTask:
         with self._turns.turn(client.has_left), torch.inference_mode():
             for number in range(order.count):
 
-                def report(done: int, of: int, latents: Any) -> None:
+                def report(done_steps: int, of: int, latents: Any) -> None:
                     client.check()
                     if streams:
-                        client.comment(f"step {done} of {of}")
-                    if done in partials:
-                        seen = preview_of(order.pipe, latents, order.size)
-                        if seen is not None:
+                        client.comment(f"step {done_steps} of {of}")
+                    if done_steps in partials:
+                        preview = preview_of(order.pipe, latents, order.size)
+                        if preview is not None:
                             client.event(
                                 {
                                     "type": f"{event}.partial_image",
-                                    "b64_json": encode_picture(seen, kind, quality),
-                                    "partial_image_index": partials.index(done),
+                                    "b64_json": encode_picture(preview, kind, quality),
+                                    "partial_image_index": partials.index(done_steps),
                                     "created_at": int(time.time()),
-                                    "size": f"{seen.width}x{seen.height}",
+                                    "size": f"{preview.width}x{preview.height}",
                                     **facts,
                                 }
                             )
 
-                drawn = self._one(order, number, report)
-                facts["size"] = f"{drawn.width}x{drawn.height}"
-                data.append(encode_picture(drawn, kind, quality))
-        usage = self._usage(body["prompt"], drawn.size, order.count)
+                picture = self._one(order, number, report)
+                facts["size"] = f"{picture.width}x{picture.height}"
+                data.append(encode_picture(picture, kind, quality))
+        usage = self._usage(body["prompt"], picture.size, order.count)
         if not streams:
             rows = [{"b64_json": one} for one in data]
             if facts["quality"] == "auto":  # a document has the actual value, events the requested one
                 del facts["quality"]
             return {"created": int(time.time()), "data": rows, **facts, "usage": usage}
-        for one in data:
-            head = {"type": f"{event}.completed", "b64_json": one, "created_at": int(time.time())}
+        for item in data:
+            head = {"type": f"{event}.completed", "b64_json": item, "created_at": int(time.time())}
             client.event({**head, **facts, "usage": usage})
         return None
 
     def _one(self, order: ImageOrder, number: int, report: ReportStep) -> Any:
         """One picture. Raises `Refusal` for one that the model's own checker holds back, or when memory is short."""
-        done = 0
+        done_steps = 0
 
-        def stepped(_pipe: Any, _index: int, _time: Any, known: dict[str, Any]) -> dict[str, Any]:
-            nonlocal done
-            done += 1
-            report(done, order.steps, known.get("latents"))
-            return known
+        def stepped(_pipe: Any, _index: int, _time: Any, step_values: dict[str, Any]) -> dict[str, Any]:
+            nonlocal done_steps
+            done_steps += 1
+            report(done_steps, order.steps, step_values.get("latents"))
+            return step_values
 
-        more = {"callback_on_step_end": stepped} if takes_argument(order.pipe, "callback_on_step_end") else {}
+        options = (
+            {"callback_on_step_end": stepped} if takes_argument(order.pipe, "callback_on_step_end") else {}
+        )
         generator = torch.Generator("cpu").manual_seed(order.seed + number)
         try:
-            output = order.pipe(**order.arguments, generator=generator, output_type="pil", **more)
+            output = order.pipe(**order.arguments, generator=generator, output_type="pil", **options)
         except ValueError as error:
             words = " ".join(str(error).split())[:300]
             raise Refusal(f"'{self._name}' cannot draw that: {words}", "unsupported_value") from error
@@ -288,8 +290,8 @@ class ImageTask:
                 "size",
                 status=503,
             ) from error
-        flagged = getattr(output, "nsfw_content_detected", None)
-        if flagged and any(flagged):
+        safety_flags = getattr(output, "nsfw_content_detected", None)
+        if safety_flags and any(safety_flags):
             raise Refusal(
                 "The model's own safety checker has held the picture back. Change the prompt, or try another seed.",
                 "moderation_blocked",
@@ -312,5 +314,5 @@ class ImageTask:
 
 def _moments(steps: int, count: int) -> tuple[int, ...]:
     """The steps after which the picture so far is shown: ``count`` of them, the last step not among them."""
-    found = {round(steps * number / (count + 1)) for number in range(1, count + 1)}
-    return tuple(sorted(step for step in found if 0 < step < steps))
+    preview_steps = {round(steps * number / (count + 1)) for number in range(1, count + 1)}
+    return tuple(sorted(step for step in preview_steps if 0 < step < steps))

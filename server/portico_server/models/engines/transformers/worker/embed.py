@@ -54,10 +54,10 @@ class SpecialTokens:
     def of(cls, tokenizer: Any, prompt: str) -> SpecialTokens:
         """What the tokenizer adds to a text, and the ``prompt`` that the model's files put before each."""
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-        whole = tokenizer("a")["input_ids"]
-        at = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
-        own = tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
-        return cls([*whole[:at], *own], whole[at + len(bare) :])
+        full_ids = tokenizer("a")["input_ids"]
+        at = next((i for i in range(len(full_ids)) if full_ids[i : i + len(bare)] == bare), 0)
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"] if prompt else []
+        return cls([*full_ids[:at], *prompt_ids], full_ids[at + len(bare) :])
 
     def __len__(self) -> int:
         return len(self.before) + len(self.behind)
@@ -65,44 +65,44 @@ class SpecialTokens:
 
 def spans_of(body: Mapping[str, Any], texts: Sequence[str]) -> list[Spans] | None:
     """The spans of each text, as a request names them; ``None`` if it names none. Raises `Refusal`."""
-    given = body.get("spans")
-    if given is None:
+    value = body.get("spans")
+    if value is None:
         return None
-    if not isinstance(given, list) or len(given) != len(texts):
+    if not isinstance(value, list) or len(value) != len(texts):
         raise Refusal("'spans' must be a list with an entry for each text of 'input'.", param="spans")
     return [
-        _checked(one, len(text), f"spans[{i}]")
-        for i, (one, text) in enumerate(zip(given, texts, strict=True))
+        _checked(text_spans, len(text), f"spans[{i}]")
+        for i, (text_spans, text) in enumerate(zip(value, texts, strict=True))
     ]
 
 
-def _checked(given: Any, length: int, param: str) -> Spans:
-    found: Spans = []
-    for item in given if isinstance(given, list) else ():
+def _checked(value: Any, length: int, param: str) -> Spans:
+    spans: Spans = []
+    for item in value if isinstance(value, list) else ():
         fits = isinstance(item, list) and len(item) == 2 and all(type(number) is int for number in item)
         if not fits or not 0 <= item[0] < item[1] <= length:
             break
-        found.append((item[0], item[1]))
-    if not found or len(found) < len(given):
+        spans.append((item[0], item[1]))
+    if not spans or len(spans) < len(value):
         raise Refusal(
             f"'{param}' must be a list of at least one [first, last], offsets in a text of {length} characters.",
             param=param,
         )
-    return found
+    return spans
 
 
 def windows(count: int, size: int) -> Iterator[TokenWindow]:
     """Windows of up to ``size`` over ``count`` tokens; each token is taken once."""
-    shared = size // WINDOW_OVERLAP_RATIO
+    shared_tokens = size // WINDOW_OVERLAP_RATIO
     begin = first = 0
     while True:
         end = min(begin + size, count)
         begin = max(0, end - size)  # the last one reaches back, so that it is no shorter than the others
-        last = end if end == count else end - shared // 2
+        last = end if end == count else end - shared_tokens // 2
         yield TokenWindow(begin, end, first, last)
         if end == count:
             return
-        first, begin = last, end - shared
+        first, begin = last, end - shared_tokens
 
 
 class LatePooling:
@@ -139,14 +139,17 @@ class LatePooling:
             check()
             part = cut[i : i + together]
             rows = [
-                [*self._wrapping.before, *ids[one.begin : one.end], *self._wrapping.behind] for one in part
+                [*self._wrapping.before, *ids[token_window.begin : token_window.end], *self._wrapping.behind]
+                for token_window in part
             ]
             for window, states in zip(part, self._states(rows), strict=True):
                 if sums is None:
                     sums = torch.zeros(len(spans), states.shape[-1], device=states.device)
                 self._add(sums, states, window, runs)
         counts = torch.tensor([last - first for first, last in runs], device=sums.device)
-        return sums / counts.unsqueeze(1), sum(one.end - one.begin + len(self._wrapping) for one in cut)
+        return sums / counts.unsqueeze(1), sum(
+            token_window.end - token_window.begin + len(self._wrapping) for token_window in cut
+        )
 
     def _add(self, sums: Any, states: Any, window: TokenWindow, runs: Sequence[tuple[int, int]]) -> None:
         shift = len(self._wrapping.before) - window.begin
@@ -239,20 +242,20 @@ class EmbeddingTask:
                 vectors, count = self._each(texts, client)
             else:
                 vectors, count = [], 0
-                for text, some in zip(texts, spans, strict=True):
-                    pooled, tokens = self._late_pooling.pooled(text, some, client.check)
-                    vectors += self._dense(pooled)
+                for text, text_spans in zip(texts, spans, strict=True):
+                    pooled_vectors, tokens = self._late_pooling.pooled(text, text_spans, client.check)
+                    vectors += self._dense(pooled_vectors)
                     count += tokens
-            found = torch.stack(vectors)[:, :dimensions]
+            output = torch.stack(vectors)[:, :dimensions]
             if self._recipe.normalise:
-                found = torch.nn.functional.normalize(found, dim=1)
-            found = found.cpu()
+                output = torch.nn.functional.normalize(output, dim=1)
+            output = output.cpu()
         encode = _base64 if body.get("encoding_format") == "base64" else _numbers
         return {
             "object": "list",
             "data": [
                 {"object": "embedding", "index": index, "embedding": encode(vector)}
-                for index, vector in enumerate(found)
+                for index, vector in enumerate(output)
             ],
             "model": self._name,
             "usage": {"prompt_tokens": count, "total_tokens": count},
@@ -269,15 +272,17 @@ class EmbeddingTask:
         return vectors, sum(len(row) for row in tokens)
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        found: list[list[int]] = self._tokenizer([self._recipe.prompt + text for text in texts])["input_ids"]
-        for index, row in enumerate(found):
+        token_rows: list[list[int]] = self._tokenizer([self._recipe.prompt + text for text in texts])[
+            "input_ids"
+        ]
+        for index, row in enumerate(token_rows):
             if len(row) > self.context_length:
                 raise Refusal(
                     f"A text has {len(row)} tokens, but '{self._name}' can embed {self.context_length} at once.",
                     "context_length_exceeded",
                     f"input[{index}]",
                 )
-        return found
+        return token_rows
 
     def _pool(self, tokens: list[list[int]]) -> Any:
         """One vector for each row of tokens: float32, [rows, dimensions]."""
@@ -353,12 +358,12 @@ def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> Embeddin
     modules = read_rows(folder.path / "modules.json")
     if modules is None:
         return EmbeddingRecipe(pooling or "mean")
-    found, normalise, dense = "", False, []
+    pooling_name, normalise, dense = "", False, []
     for module in modules:
         kind = str(module.get("type", "")).rpartition(".")[2]
         at = folder.path / Path(str(module.get("path", ""))).name
         if kind == "Pooling":
-            found = _pooling(at)
+            pooling_name = _pooling(at)
         elif kind == "Normalize":
             normalise = True
         elif kind == "Dense":
@@ -371,7 +376,7 @@ def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> Embeddin
     prompts = config.get("prompts")
     prompt = prompts.get(config.get("default_prompt_name")) if isinstance(prompts, Mapping) else None
     return EmbeddingRecipe(
-        pooling or found or "mean", normalise, tuple(dense), prompt if isinstance(prompt, str) else ""
+        pooling or pooling_name or "mean", normalise, tuple(dense), prompt if isinstance(prompt, str) else ""
     )
 
 
@@ -416,16 +421,16 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 
 
 def _texts(body: Mapping[str, Any]) -> list[str]:
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
+    value = body.get("input")
+    texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise Refusal("'input' must be a text or a list of texts.", param="input")
     return texts
 
 
 def _numbers(vector: Any) -> list[float]:
-    found: list[float] = vector.tolist()
-    return found
+    numbers: list[float] = vector.tolist()
+    return numbers
 
 
 def _base64(vector: Any) -> str:

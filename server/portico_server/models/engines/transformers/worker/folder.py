@@ -70,11 +70,11 @@ def pipeline_parts(path: Path, index: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 def check_pipeline(path: Path, index: Mapping[str, Any]) -> None:
     """Raise `UnusableModel` unless all weights are safetensors: a pickle can run anything when it is read."""
-    weighed = 0
+    weight_count = 0
     for part, _kind in pipeline_parts(path, index):
         folder = path / part
         if any(folder.glob("*.safetensors")):
-            weighed += 1
+            weight_count += 1
             continue
         pickles = sorted(item.name for pattern in PICKLE_PATTERNS for item in folder.glob(pattern))
         if pickles:
@@ -82,7 +82,7 @@ def check_pipeline(path: Path, index: Mapping[str, Any]) -> None:
                 f"The weights in {folder} are a pickle ({pickles[0]}), which can run code when it is read. Use a "
                 "version of the model with safetensors."
             )
-    if not weighed:
+    if not weight_count:
         raise UnusableModel(f"There are no weights in {path}: its parts have no safetensors.")
 
 
@@ -209,34 +209,34 @@ def read_document(path: Path) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        found = json.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
+        document = json.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        document = None
+    if not isinstance(document, dict):
         raise UnusableModel(f"{path} is not a JSON object.")
-    return found
+    return document
 
 
 def read_rows(path: Path) -> list[dict[str, Any]] | None:
     """A JSON list of objects from a file, ``None`` if there is no file. Raises `UnusableModel`."""
     try:
-        found = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
+        rows = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
     except OSError:
         return None
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UnusableModel(f"{path} is not a list of JSON objects.")
-    return found
+    return rows
 
 
 def module_kinds(path: Path) -> dict[str, list[str]]:
     """The modules of sentence-transformers and of what builds on it, by kind: their folders. Raises `UnusableModel`."""
-    found: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for module in read_rows(path / "modules.json") or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
-        found.setdefault(kind, []).append(str(module.get("path", "")))
-    return found
+        kinds.setdefault(kind, []).append(str(module.get("path", "")))
+    return kinds
 
 
 def reranks_by(path: Path, config: Mapping[str, Any]) -> str:
@@ -270,10 +270,10 @@ def _task(path: Path, config: Mapping[str, Any]) -> str:
 
 
 def _context(path: Path, text: Mapping[str, Any], task: str) -> int:
-    most = _number(text, "max_position_embeddings", "n_positions", "max_sequence_length")
-    if text.get("model_type") in ("roberta", "xlm-roberta", "camembert") and most > 2:
-        most -= 2  # its positions begin after that of the padding
-    lengths = [most]
+    limit = _number(text, "max_position_embeddings", "n_positions", "max_sequence_length")
+    if text.get("model_type") in ("roberta", "xlm-roberta", "camembert") and limit > 2:
+        limit -= 2  # its positions begin after that of the padding
+    lengths = [limit]
     if task != "chat":
         lengths.append(_number(read_document(path / "tokenizer_config.json") or {}, "model_max_length"))
         lengths.append(_number(read_document(path / "sentence_bert_config.json") or {}, "max_seq_length"))

@@ -67,11 +67,11 @@ class Constraint:
     def allow(self, scores: Any) -> Any:
         """The scores [1, vocabulary] with all but the allowed tokens at minus infinity."""
         bits = numpy.frombuffer(self._matcher.compute_bitmask(), dtype=numpy.uint8)
-        allowed = torch.from_numpy(numpy.unpackbits(bits, bitorder="little")[: scores.shape[-1]].astype(bool))
-        rest = scores.shape[-1] - len(allowed)
-        if rest:
-            allowed = torch.nn.functional.pad(allowed, (0, rest), value=False)
-        return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
+        mask = torch.from_numpy(numpy.unpackbits(bits, bitorder="little")[: scores.shape[-1]].astype(bool))
+        missing_count = scores.shape[-1] - len(mask)
+        if missing_count:
+            mask = torch.nn.functional.pad(mask, (0, missing_count), value=False)
+        return scores.masked_fill(~mask.to(scores.device), float("-inf"))
 
     def follow(self, token: int) -> bool:
         """Go on with ``token``; whether the answer is complete. Raises `Refusal` if the grammar is too large."""
@@ -186,12 +186,12 @@ class _Watch:
             self._logprobs = torch.log_softmax(scores[0].float(), dim=-1)
         return scores if self._constraint is None else self._constraint.allow(scores)
 
-    def on_step(self, input_ids: Any, scores: Any, **_more: Any) -> Any:
+    def on_step(self, input_ids: Any, scores: Any, **_options: Any) -> Any:
         """Whether the token that was just chosen is the last."""
         token = int(input_ids[0, -1])
         self.count += 1
-        ended = self._take(token)
-        return torch.full((input_ids.shape[0],), ended, dtype=torch.bool, device=input_ids.device)
+        has_ended = self._take(token)
+        return torch.full((input_ids.shape[0],), has_ended, dtype=torch.bool, device=input_ids.device)
 
     def _take(self, token: int) -> bool:
         if token in self._generator.ends:
@@ -204,19 +204,23 @@ class _Watch:
         if last:
             text += self._spelling.rest()
         entry = self._entry(token, text)
-        shown, stopped = self._stops.feed(text)
-        if stopped or last:
-            rest = "" if stopped else self._stops.rest()
-            self._finish("stop" if stopped or complete else "length", shown + rest, entry, held=False)
+        shown_text, has_stopped = self._stops.feed(text)
+        if has_stopped or last:
+            remainder = "" if has_stopped else self._stops.rest()
+            self._finish(
+                "stop" if has_stopped or complete else "length", shown_text + remainder, entry, is_held=False
+            )
             return True
-        if shown or entry is not None:
-            self._emit(GeneratedToken(shown, entry))
+        if shown_text or entry is not None:
+            self._emit(GeneratedToken(shown_text, entry))
         return False
 
-    def _finish(self, reason: str, text: str, entry: Mapping[str, Any] | None, *, held: bool = True) -> None:
-        if held:
-            shown, stopped = self._stops.feed(text)
-            text = shown if stopped else shown + self._stops.rest()
+    def _finish(
+        self, reason: str, text: str, entry: Mapping[str, Any] | None, *, is_held: bool = True
+    ) -> None:
+        if is_held:
+            shown_text, has_stopped = self._stops.feed(text)
+            text = shown_text if has_stopped else shown_text + self._stops.rest()
         self._emit(GeneratedToken(text, entry, reason))
 
     def _penalised(self, scores: Any) -> Any:
@@ -233,10 +237,14 @@ class _Watch:
         if top is None:
             return None
         best = torch.topk(self._logprobs, top) if top else None
-        others = zip(best.values.tolist(), best.indices.tolist(), strict=True) if best is not None else ()
+        alternatives = (
+            zip(best.values.tolist(), best.indices.tolist(), strict=True) if best is not None else ()
+        )
         return {
             **_entry(text, float(self._logprobs[token])),
-            "top_logprobs": [_entry(self._generator.spell([other]), value) for value, other in others],
+            "top_logprobs": [
+                _entry(self._generator.spell([token_id]), value) for value, token_id in alternatives
+            ],
         }
 
 

@@ -91,15 +91,15 @@ def _written(weights: Any, kind: GGMLQuantizationType) -> Any:
 
 def _mix(model: GGUFReader, architecture: str, file_type: str) -> TensorTypes:
     def number(name: str) -> int:
-        found = _value(model, f"{architecture}.{name}")
-        return int(found) if isinstance(found, int) else 0
+        value = _value(model, f"{architecture}.{name}")
+        return int(value) if isinstance(value, int) else 0
 
     heads, keys = number("attention.head_count"), number("attention.head_count_kv")
     return TensorTypes(
         file_type,
         [tensor.name for tensor in model.tensors],
         number("block_count"),
-        grouped=heads // keys if keys else 1,
+        group_size=heads // keys if keys else 1,
         experts=number("expert_count"),
     )
 
@@ -123,9 +123,9 @@ def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float)
         raise UnusableModel(f"{out} is there already.")
     base = GGUFReader(model)
     deltas = _deltas(GGUFReader(adapter), scale)
-    left = set(deltas) - {tensor.name for tensor in base.tensors}
-    if left:
-        raise UnusableModel(f"the adapter is for another model: it has '{min(left)}'.")
+    remaining_names = set(deltas) - {tensor.name for tensor in base.tensors}
+    if remaining_names:
+        raise UnusableModel(f"the adapter is for another model: it has '{min(remaining_names)}'.")
     draft = out.with_name(f".{out.name}.new")
     try:
         rewrite_gguf(base, {name: delta.added for name, delta in deltas.items()}, draft, kind)
@@ -184,16 +184,16 @@ def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
     if out.exists():
         raise UnusableModel(f"{out} is there already.")
     base = GGUFReader(model)
-    trained = _Trained(folder, base)
+    trained_model = _Trained(folder, base)
     names = [tensor.name for tensor in base.tensors if tensor.name not in UNTRAINED_TENSORS]
-    missing = [name for name in names if not trained.has(name)]
+    missing = [name for name in names if not trained_model.has(name)]
     if missing:
         raise UnusableModel(
             f"the trained model has nothing for '{missing[0]}', so it cannot become a GGUF file."
         )
     draft = out.with_name(f".{out.name}.new")
     try:
-        rewrite_gguf(base, {name: trained.change(name) for name in names}, draft, kind)
+        rewrite_gguf(base, {name: trained_model.change(name) for name in names}, draft, kind)
         draft.rename(out)
     finally:
         draft.unlink(missing_ok=True)
@@ -207,17 +207,17 @@ class _Trained:
         blocks = _number(base, f"{self._architecture}.block_count")
         self._heads = _number(base, f"{self._architecture}.attention.head_count")
         self._keys = _number(base, f"{self._architecture}.attention.head_count_kv") or self._heads
-        known = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}
-        if self._architecture not in known:
+        architectures = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}
+        if self._architecture not in architectures:
             raise UnusableModel(f"the names of '{self._architecture}' models are not known.")
-        table = get_tensor_name_map(known[self._architecture], blocks)
+        table = get_tensor_name_map(architectures[self._architecture], blocks)
         self._found: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
             with safe_open(path, "pt") as file:
                 for name in file.keys():  # noqa: SIM118  # safetensors files are not iterable
-                    ours = table.get_name(name, try_suffixes=(".weight", ".bias"))
-                    if ours is not None:
-                        self._found[ours] = (path, name)
+                    gguf_name = table.get_name(name, try_suffixes=(".weight", ".bias"))
+                    if gguf_name is not None:
+                        self._found[gguf_name] = (path, name)
         if OUTPUT not in self._found and EMBEDDING in self._found:
             self._found[OUTPUT] = self._found[EMBEDDING]  # one matrix does for both
 
@@ -228,13 +228,13 @@ class _Trained:
         """What puts the trained tensor in place of the base's."""
 
         def put(before: Any) -> Any:
-            path, theirs = self._found[name]
+            path, tensor_name = self._found[name]
             with safe_open(path, "pt") as file:
-                weights = file.get_tensor(theirs).to(torch.float32).numpy()
+                weights = file.get_tensor(tensor_name).to(torch.float32).numpy()
             weights = self._ordered(name)(weights)
             if weights.shape != before.shape:
                 raise UnusableModel(
-                    f"'{theirs}' is {list(weights.shape)}, and {list(before.shape)} in the base."
+                    f"'{tensor_name}' is {list(weights.shape)}, and {list(before.shape)} in the base."
                 )
             return weights
 

@@ -42,34 +42,34 @@ def quantise(weights: Array, kind: GGMLQuantizationType) -> Array:
 
 def _q4_k(blocks: Array) -> Array:
     """Two 16-bit scales, twelve bytes with the scales and minima of eight sub-blocks, 128 bytes with the numbers."""
-    head, levels = _with_minima(blocks, most=15, lowest=-1.0, tries=20)
+    head, levels = _with_minima(blocks, limit=15, lowest=-1.0, tries=20)
     return np.concatenate([head, _nibbles(levels)], axis=1)
 
 
 def _q5_k(blocks: Array) -> Array:
     """As `_q4_k`, the fifth bit of each number in 32 bytes before the others."""
-    head, levels = _with_minima(blocks, most=31, lowest=-0.5, tries=15)
+    head, levels = _with_minima(blocks, limit=31, lowest=-0.5, tries=15)
     fifth = np.bitwise_or.reduce((levels >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
     return np.concatenate([head, fifth, _nibbles(levels & 15)], axis=1)
 
 
 def _nibbles(levels: Array) -> Array:
     """Sub-blocks in pairs: the first of each in the lower halves of the bytes."""
-    packed = levels[:, 0::2] | levels[:, 1::2] << 4
-    return packed.reshape(len(levels), -1)
+    packed_levels = levels[:, 0::2] | levels[:, 1::2] << 4
+    return packed_levels.reshape(len(levels), -1)
 
 
-def _with_minima(blocks: Array, *, most: int, lowest: float, tries: int) -> tuple[Array, Array]:
-    """Head bytes, and each number as a level (0 to ``most``) of its sub-block of 32: x = scale · level - minimum."""
+def _with_minima(blocks: Array, *, limit: int, lowest: float, tries: int) -> tuple[Array, Array]:
+    """Head bytes, and each number as a level (0 to ``limit``) of its sub-block of 32: x = scale · level - minimum."""
     count = len(blocks)
     # Numbers of a sub-block along the first axis: sums over them are sums of long rows.
     values = np.ascontiguousarray(blocks.reshape(count * 8, 32).T)
-    scales, minima = (found.reshape(count, 8) for found in _affine(values, most, lowest, tries))
+    scales, minima = (numbers.reshape(count, 8) for numbers in _affine(values, limit, lowest, tries))
     step, six_scales = _in_six_bits(scales)
     fall, six_minima = _in_six_bits(minima)
     scale = (step * six_scales).reshape(-1)
     minimum = (fall * six_minima).reshape(-1)
-    levels = np.rint((values + minimum) * _inverse(scale)).clip(0, most).astype(np.uint8)
+    levels = np.rint((values + minimum) * _inverse(scale)).clip(0, limit).astype(np.uint8)
     low = six_scales[:, :4] | (six_scales[:, 4:] >> 4) << 6
     middle = six_minima[:, :4] | (six_minima[:, 4:] >> 4) << 6
     high = (six_scales[:, 4:] & 15) | (six_minima[:, 4:] & 15) << 4
@@ -80,47 +80,47 @@ def _with_minima(blocks: Array, *, most: int, lowest: float, tries: int) -> tupl
 def _in_six_bits(numbers: Array) -> tuple[Array, Array]:
     """A 16-bit step for each row of eight, and its numbers in steps: 0 to 63."""
     largest = numbers.max(axis=1, keepdims=True)
-    whole = np.rint(numbers * (63 * _inverse(largest))).clip(0, 63).astype(np.uint8)
-    return (largest / 63).astype(np.float16).astype(np.float32), whole
+    rounded_numbers = np.rint(numbers * (63 * _inverse(largest))).clip(0, 63).astype(np.uint8)
+    return (largest / 63).astype(np.float16).astype(np.float32), rounded_numbers
 
 
-def _affine(values: Array, most: int, lowest: float, tries: int) -> tuple[Array, Array]:
+def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array, Array]:
     """Scale and minimum (at least 0) for each column of ``values``, by weighted least squares over several roundings.
 
     A rounding of the numbers to levels gives a scale and a minimum; of ``tries`` roundings, each a tenth of a level
     finer than the last, that with the least error is kept. Large numbers weigh more.
     """
     weights = np.sqrt(np.mean(values * values, axis=0)) + np.abs(values)
-    weighted = weights * values
-    sum_w, sum_x = weights.sum(axis=0), weighted.sum(axis=0)
-    sum_x2 = (weighted * values).sum(axis=0)
+    weighted_values = weights * values
+    sum_w, sum_x = weights.sum(axis=0), weighted_values.sum(axis=0)
+    sum_x2 = (weighted_values * values).sum(axis=0)
     lower = np.minimum(values.min(axis=0), 0)
     span = values.max(axis=0) - lower
     above = values - lower
-    scale, minimum = span / most, lower
-    least = np.full(span.shape, np.inf, np.float32)
+    scale, minimum = span / limit, lower
+    ndarray = np.full(span.shape, np.inf, np.float32)
     for number in range(-1, tries + 1):
         # The first is what rounding alone would give; it is kept as it is.
         finer = 0.0 if number < 0 else lowest + 0.1 * number
-        levels = np.rint(above * ((most + finer) * _inverse(span))).clip(0, most)
+        levels = np.rint(above * ((limit + finer) * _inverse(span))).clip(0, limit)
         product = weights * levels
         sum_l = product.sum(axis=0)
         sum_l2 = (product * levels).sum(axis=0)
         sum_xl = (product * values).sum(axis=0)
         if number < 0:
-            found, base = scale, minimum
+            new_scale, base = scale, minimum
         else:
             determinant = sum_w * sum_l2 - sum_l * sum_l
-            found = (sum_w * sum_xl - sum_x * sum_l) * _inverse(determinant)
+            new_scale = (sum_w * sum_xl - sum_x * sum_l) * _inverse(determinant)
             base = (sum_l2 * sum_x - sum_l * sum_xl) * _inverse(determinant)
             positive = base > 0
-            found = np.where(positive, sum_xl * _inverse(sum_l2), found)
+            new_scale = np.where(positive, sum_xl * _inverse(sum_l2), new_scale)
             base = np.where(positive, 0, base)
-        error = found * found * sum_l2 + base * base * sum_w + sum_x2
-        error += 2 * (found * base * sum_l - found * sum_xl - base * sum_x)
-        better = (error < least) & (found > 0)
-        least = np.where(better, error, least)
-        scale, minimum = np.where(better, found, scale), np.where(better, base, minimum)
+        error = new_scale * new_scale * sum_l2 + base * base * sum_w + sum_x2
+        error += 2 * (new_scale * base * sum_l - new_scale * sum_xl - base * sum_x)
+        better = (error < ndarray) & (new_scale > 0)
+        ndarray = np.where(better, error, ndarray)
+        scale, minimum = np.where(better, new_scale, scale), np.where(better, base, minimum)
     return np.maximum(scale, 0), -minimum
 
 
@@ -132,15 +132,15 @@ def _q6_k(blocks: Array) -> Array:
     place = np.abs(scales).argmax(axis=1)[:, None]
     largest = np.take_along_axis(scales, place, axis=1)
     step = (largest / -128).astype(np.float16).astype(np.float32)
-    whole = np.rint(scales * (-128 * _inverse(largest))).clip(-128, 127).astype(np.int8)
-    scale = (step * whole).reshape(-1)
+    rounded_scales = np.rint(scales * (-128 * _inverse(largest))).clip(-128, 127).astype(np.int8)
+    scale = (step * rounded_scales).reshape(-1)
     levels = np.rint(values * _inverse(scale)).clip(-32, 31).astype(np.int8) + 32
     parts = np.ascontiguousarray(levels.T).view(np.uint8).reshape(count, 2, 4, 32)
     low = parts & 15
     lower = np.stack([low[:, :, 0] | low[:, :, 2] << 4, low[:, :, 1] | low[:, :, 3] << 4], axis=2)
     high = parts >> 4
     upper = high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6
-    flat = [lower.reshape(count, -1), upper.reshape(count, -1), whole.view(np.uint8), _half(step)]
+    flat = [lower.reshape(count, -1), upper.reshape(count, -1), rounded_scales.view(np.uint8), _half(step)]
     return np.concatenate(flat, axis=1)
 
 
@@ -150,17 +150,17 @@ def _symmetric(values: Array) -> Array:
     largest = np.take_along_axis(values, place, axis=0)[0]
     largest = np.where(np.abs(largest) < MIN_MAGNITUDE, 0, largest)
     weights = values * values
-    weighted = weights * values
+    weighted_values = weights * values
     scale = np.zeros_like(largest)
     best = np.zeros_like(largest)
     for number in (0, *range(-9, 0), *range(1, 10)):
         levels = np.rint(values * (-(32 + 0.1 * number) * _inverse(largest))).clip(-32, 31)
-        sum_xl = (weighted * levels).sum(axis=0)
+        sum_xl = (weighted_values * levels).sum(axis=0)
         sum_l2 = (weights * levels * levels).sum(axis=0)
-        found = sum_xl * _inverse(sum_l2)
-        better = found * sum_xl > best
-        best = np.where(better, found * sum_xl, best)
-        scale = np.where(better, found, scale)
+        new_scale = sum_xl * _inverse(sum_l2)
+        better = new_scale * sum_xl > best
+        best = np.where(better, new_scale * sum_xl, best)
+        scale = np.where(better, new_scale, scale)
     return scale
 
 
@@ -231,19 +231,19 @@ _AS_IT_IS = re.compile(r".*(?:_norm|ffn_gate_inp)\.weight")
 
 
 class TensorTypes:
-    """The types of one model's tensors. ``names`` are all it has, ``layers`` its blocks; ``grouped`` is how many heads
-    of a query share a key, ``experts`` how many feed-forward networks a block has.
+    """The types of one model's tensors. ``names`` are all it has, ``layers`` its blocks; ``group_size`` is
+    how many heads of a query share a key, ``experts`` how many feed-forward networks a block has.
     """
 
     def __init__(
-        self, file_type: str, names: Collection[str], layers: int, grouped: int = 1, experts: int = 0
+        self, file_type: str, names: Collection[str], layers: int, group_size: int = 1, experts: int = 0
     ) -> None:
         self._file_type = file_type
         self._type = FILE_TYPES[file_type]
         self._output = OUTPUT if OUTPUT in names else EMBEDDING
         self._layers = layers
         # In models of 70 billion parameters eight heads share a matrix of values, which costs little.
-        self._shared = layers == 80 and grouped == 8
+        self._shared = layers == 80 and group_size == 8
         self._experts = experts
 
     def of(self, name: str, shape: tuple[int, ...], before: Kind) -> Kind:
@@ -261,10 +261,10 @@ class TensorTypes:
         usual, medium = self._type.usual, self._file_type.endswith("_m")
         if name == self._output:
             return Kind.Q6_K
-        found = _LAYER.fullmatch(name)
-        if found is None:
+        match = _LAYER.fullmatch(name)
+        if match is None:
             return usual
-        layer, part = int(found[1]), found[2]
+        layer, part = int(match[1]), match[2]
         if self._experts == 8 and part in ("attn_v", "attn_k"):
             return Kind.Q8_0  # small beside the experts
         if self._experts == 8 and part == "attn_output" and usual == Kind.Q4_K:

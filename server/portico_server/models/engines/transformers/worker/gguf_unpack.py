@@ -39,11 +39,17 @@ def unpack(gguf: Path, out: Path) -> None:
 
 
 def _write(gguf: Path, folder: Path) -> None:
-    here: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
+    load_options: dict[str, Any] = {
+        "gguf_file": gguf.name,
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }
     try:
-        config = AutoConfig.from_pretrained(gguf.parent, **here)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, config=config, dtype=torch.float16, **here)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **here)
+        config = AutoConfig.from_pretrained(gguf.parent, **load_options)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, config=config, dtype=torch.float16, **load_options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **load_options)
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         words = " ".join(str(error).split())[:400]
         raise UnusableModel(f"transformers cannot read {gguf}: {words}") from error

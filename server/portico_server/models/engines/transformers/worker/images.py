@@ -42,15 +42,15 @@ def read_image(url: Any, param: str) -> Any:
     if len(data) > MAX_IMAGE_BYTES * 4 // 3 + 4:
         raise Refusal(f"An image may have {MAX_IMAGE_BYTES >> 20} MB.", "image_too_large", param)
     try:
-        opened = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=INPUT_FORMATS)
-        width, height = opened.size
+        image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=INPUT_FORMATS)
+        width, height = image.size
         if width * height > MAX_IMAGE_PIXELS:
             raise Refusal(
                 f"The image has {width} × {height} pixels; at most {MAX_IMAGE_PIXELS:,} are taken.",
                 "image_too_large",
                 param,
             )
-        return opened.convert("RGB")
+        return image.convert("RGB")
     except _BROKEN as error:
         raise Refusal(
             f"The image cannot be read as {', '.join(INPUT_FORMATS)}: {error}", "invalid_image_format", param
@@ -63,15 +63,15 @@ OUTPUT_FORMATS = ("PNG", "JPEG", "WEBP")
 def open_picture(data: bytes, param: str, mode: str = "RGB") -> Any:
     """A picture that came with a request, upright, in ``mode``. Raises `Refusal` that names the field."""
     try:
-        found = Image.open(io.BytesIO(data), formats=OUTPUT_FORMATS)
-        width, height = found.size
+        picture = Image.open(io.BytesIO(data), formats=OUTPUT_FORMATS)
+        width, height = picture.size
         if width * height > MAX_IMAGE_PIXELS:
             raise Refusal(
                 f"The picture has {width} × {height} pixels; at most {MAX_IMAGE_PIXELS:,} are taken.",
                 "image_too_large",
                 param,
             )
-        return ImageOps.exif_transpose(found).convert(mode)
+        return ImageOps.exif_transpose(picture).convert(mode)
     except _BROKEN as error:
         why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise Refusal(
@@ -94,10 +94,10 @@ def encode_picture(picture: Any, kind: str, quality: int) -> str:
     return base64.b64encode(out.getvalue()).decode()
 
 
-def fit_size(width: int, height: int, step: int, most: int) -> tuple[int, int]:
-    """The size nearest below this one whose sides are multiples of ``step``, with at most ``most`` pixels."""
-    if width * height > most:
-        shrink = (most / (width * height)) ** 0.5
+def fit_size(width: int, height: int, step: int, limit: int) -> tuple[int, int]:
+    """The size nearest below this one whose sides are multiples of ``step``, with at most ``limit`` pixels."""
+    if width * height > limit:
+        shrink = (limit / (width * height)) ** 0.5
         width, height = int(width * shrink), int(height * shrink)
     return max(step, width // step * step), max(step, height // step * step)
 

@@ -74,7 +74,7 @@ def _stop(value: Any) -> tuple[str, ...]:
     if (
         not isinstance(texts, list)
         or len(texts) > MAX_STOPS
-        or not all(isinstance(one, str) for one in texts)
+        or not all(isinstance(text, str) for text in texts)
     ):
         raise Refusal(f"'stop' must be a text or a list of at most {MAX_STOPS} texts.", param="stop")
     return tuple(text for text in texts if text)
@@ -86,14 +86,14 @@ def _logprobs(body: Mapping[str, Any], *, chat: bool) -> int | None:
     return _whole(body, "logprobs", 0, 20)
 
 
-def _schema(wanted: Any) -> Mapping[str, Any] | None:
-    if not isinstance(wanted, Mapping) or wanted.get("type") in (None, "text"):
+def _schema(response_format: Any) -> Mapping[str, Any] | None:
+    if not isinstance(response_format, Mapping) or response_format.get("type") in (None, "text"):
         return None
-    if wanted["type"] == "json_object":
+    if response_format["type"] == "json_object":
         return {"type": "object"}
-    inner = wanted.get("json_schema")
+    inner = response_format.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
-    if wanted["type"] != "json_schema" or not isinstance(schema, Mapping):
+    if response_format["type"] != "json_schema" or not isinstance(schema, Mapping):
         raise Refusal(
             "'response_format' must be of the type 'text', 'json_object' or 'json_schema', the last with a schema.",
             param="response_format",

@@ -11,11 +11,11 @@ from .images import fit_size
 def sibling_pipeline(auto: Any, pipe: Any) -> Any:
     """The pipeline of the same parts for another kind of work, ``None`` if diffusers has none."""
     try:
-        found = auto.from_pipe(pipe)
+        sibling = auto.from_pipe(pipe)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    found.set_progress_bar_config(disable=True)
-    return found
+    sibling.set_progress_bar_config(disable=True)
+    return sibling
 
 
 def takes_argument(pipe: Any, name: str) -> bool:
@@ -42,7 +42,7 @@ def size_step(pipe: Any) -> int:
     return int(scale) * (patch if isinstance(patch, int) else 1)
 
 
-def trained_size(pipe: Any, most: int) -> tuple[int, int] | None:
+def trained_size(pipe: Any, limit: int) -> tuple[int, int] | None:
     """The size that the model was trained for, if that is known."""
     side = getattr(pipe, "default_sample_size", None)
     if side is None and getattr(pipe, "unet", None) is not None:
@@ -52,4 +52,4 @@ def trained_size(pipe: Any, most: int) -> tuple[int, int] | None:
     if side is None or len(side) != 2:
         return None
     scale = getattr(pipe, "vae_scale_factor", 8)
-    return fit_size(int(side[1] * scale), int(side[0] * scale), size_step(pipe), most)
+    return fit_size(int(side[1] * scale), int(side[0] * scale), size_step(pipe), limit)

@@ -14,7 +14,7 @@ class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no 
     def __init__(self, client: Caller) -> None:
         self._client = client
 
-    def __call__(self, input_ids: Any, scores: Any, **more: Any) -> Any:
+    def __call__(self, input_ids: Any, scores: Any, **options: Any) -> Any:
         self._client.check()
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 

@@ -21,5 +21,5 @@ def preview_of(pipe: Any, latents: Any, size: tuple[int, int]) -> Any:
         latents = pipe._unpack_latents(latents, size[1], size[0], pipe.vae_scale_factor)
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     latents = latents / vae.config.scaling_factor + shift
-    decoded = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-    return pipe.image_processor.postprocess(decoded, output_type="pil")[0]
+    decoded_image = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+    return pipe.image_processor.postprocess(decoded_image, output_type="pil")[0]

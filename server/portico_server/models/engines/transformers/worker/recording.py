@@ -31,18 +31,20 @@ def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Cal
 
 
 def write_transcript(
-    found: WorkerTranscript,
+    worker_transcript: WorkerTranscript,
     request: TranscriptRequest,
     parts: Iterable[list[TimedText]],
     client: Caller,
 ) -> Any:
-    """Take one part after another into ``found``; events as they come if they are wished for, else all at the end."""
+    """Take one part after another into ``worker_transcript``; events as they come if they are wished for,
+    else all at the end.
+    """
     for segments in parts:
-        found.segments += segments
+        worker_transcript.segments += segments
         if request.stream:
             for event in deltas(segments):
                 client.event(event)
     if not request.stream:
-        return render_transcript(found, request)
-    client.event(done(found))
+        return render_transcript(worker_transcript, request)
+    client.event(done(worker_transcript))
     return None

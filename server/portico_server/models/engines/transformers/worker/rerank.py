@@ -90,8 +90,8 @@ class RerankTask:
             lengths, count, score = self._read(query, documents)
             for places in batches(lengths, BATCH_TOKENS):
                 client.check()
-                for index, found in zip(places, score(places), strict=True):
-                    scores[index] = found
+                for index, score_value in zip(places, score(places), strict=True):
+                    scores[index] = score_value
         order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.get("top_n") or None]
         return {
             "object": "list",
@@ -121,13 +121,14 @@ class CrossEncoderTask(RerankTask):
         return lengths, sum(lengths), lambda places: self._score([rows[index] for index in places])
 
     def _pair(self, query: str, text: str) -> dict[str, list[int]]:
-        whole = self._tokenizer(query, text)
-        if len(whole["input_ids"]) <= self.context_length:
-            return dict(whole)
-        alone = len(self._tokenizer(query, "")["input_ids"])
-        if alone >= self.context_length:
+        encoding = self._tokenizer(query, text)
+        if len(encoding["input_ids"]) <= self.context_length:
+            return dict(encoding)
+        question_length = len(self._tokenizer(query, "")["input_ids"])
+        if question_length >= self.context_length:
             raise Refusal(
-                f"The question has {alone} tokens, but '{self._name}' reads {self.context_length} with the document.",
+                f"The question has {question_length} tokens, but '{self._name}' reads "
+                f"{self.context_length} with the document.",
                 "context_length_exceeded",
                 "query",
             )
@@ -137,30 +138,30 @@ class CrossEncoderTask(RerankTask):
     def _score(self, rows: list[dict[str, list[int]]]) -> list[float]:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         inputs = self._tokenizer.pad(columns, return_tensors="pt").to(self._where.device)
-        found: list[float] = torch.sigmoid(self._model(**inputs).logits.float()[:, 0]).tolist()
-        return found
+        relevance: list[float] = torch.sigmoid(self._model(**inputs).logits.float()[:, 0]).tolist()
+        return relevance
 
 
 class SideBySideTask(RerankTask):
     """By a model that reads question and documents each by itself. What is too long is cut."""
 
     def _read(self, query: str, documents: Sequence[str]) -> ReadForRanking:
-        asked = self._query_tokens(query)
-        question = self._question(asked)
+        query_tokens = self._query_tokens(query)
+        question = self._question(query_tokens)
         rows = [self._document_tokens(text) for text in documents]
         lengths = [len(row) for row in rows]
         return (
             lengths,
-            len(asked) + sum(lengths),
+            len(query_tokens) + sum(lengths),
             lambda places: self._scores(question, [rows[index] for index in places]),
         )
 
     def _cut(self, text: str, side: SideSettings) -> list[int]:
         """The tokens of a text with those that the model expects around them, and the marker behind the first."""
-        most = min(side.length, self.context_length) - (side.marker is not None)
+        limit = min(side.length, self.context_length) - (side.marker is not None)
         ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]
-        if len(ids) > most:  # the last one ends a text
-            ids = [*ids[: most - 1], ids[-1]]
+        if len(ids) > limit:  # the last one ends a text
+            ids = [*ids[: limit - 1], ids[-1]]
         return ids if side.marker is None else [ids[0], side.marker, *ids[1:]]
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> Any:
@@ -186,44 +187,53 @@ class LateInteractionTask(SideBySideTask):
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModel, "pooler")
         self._layers = _projection(folder.path, self._where)
-        own = read_document(folder.path / COLBERT_METADATA)
-        said = own or read_document(folder.path / "config_sentence_transformers.json") or {}
+        own_metadata = read_document(folder.path / COLBERT_METADATA)
+        metadata = own_metadata or read_document(folder.path / "config_sentence_transformers.json") or {}
         names = (
             ("query_token_id", "doc_token_id", "query_maxlen", "doc_maxlen")
-            if own is not None
+            if own_metadata is not None
             else ("query_prefix", "document_prefix", "query_length", "document_length")
         )
-        self._query = self._side(said, names[0], names[2], QUERY_TOKENS)
-        self._document = self._side(said, names[1], names[3], DOCUMENT_TOKENS)
+        self._query = self._side(metadata, names[0], names[2], QUERY_TOKENS)
+        self._document = self._side(metadata, names[1], names[3], DOCUMENT_TOKENS)
         if self._query.length < MIN_QUERY_TOKENS or self._document.length < MIN_QUERY_TOKENS:
             raise UnusableModel(f"The files in {folder.path} leave no tokens for a question or a document.")
         # A question is filled up with masks, in whose vectors the model says what else may be meant.
-        expands = own is not None or said.get("do_query_expansion", True) is not False
+        expands = own_metadata is not None or metadata.get("do_query_expansion", True) is not False
         self._mask: int | None = self._tokenizer.mask_token_id if expands else None
-        attends = said.get("attend_to_mask_tokens" if own is not None else "attend_to_expansion_tokens")
+        attends = metadata.get(
+            "attend_to_mask_tokens" if own_metadata is not None else "attend_to_expansion_tokens"
+        )
         self._attends = attends is True
-        if own is not None:
-            skipped = list(string.punctuation) if own.get("mask_punctuation", True) is not False else []
+        if own_metadata is not None:
+            skipped_words = (
+                list(string.punctuation) if own_metadata.get("mask_punctuation", True) is not False else []
+            )
         else:
-            given = said.get("skiplist_words")
-            skipped = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
+            skip_list = metadata.get("skiplist_words")
+            skipped_words = (
+                [word for word in skip_list if isinstance(word, str)] if isinstance(skip_list, list) else []
+            )
         unknown = self._tokenizer.unk_token_id
-        found = (self._tokenizer.convert_tokens_to_ids(word) for word in skipped)
+        skipped_ids = (self._tokenizer.convert_tokens_to_ids(word) for word in skipped_words)
         self._skipped = torch.tensor(
-            sorted({index for index in found if isinstance(index, int) and index != unknown}),
+            sorted({index for index in skipped_ids if isinstance(index, int) and index != unknown}),
             dtype=torch.long,
             device=self._where.device,
         )
 
-    def _side(self, said: Mapping[str, Any], marker: str, length: str, default: int) -> SideSettings:
-        word, most = said.get(marker), said.get(length)
+    def _side(self, metadata: Mapping[str, Any], marker: str, length: str, default: int) -> SideSettings:
+        word, max_length = metadata.get(marker), metadata.get(length)
         index = self._tokenizer.convert_tokens_to_ids(word) if isinstance(word, str) and word else None
         if index == self._tokenizer.unk_token_id and word != self._tokenizer.unk_token:
             raise UnusableModel(
                 f"The tokenizer of '{self._name}' does not know its marker {str(word)[:40]!r}."
             )
         return SideSettings(
-            index, most if isinstance(most, int) and not isinstance(most, bool) and most > 0 else default
+            index,
+            max_length
+            if isinstance(max_length, int) and not isinstance(max_length, bool) and max_length > 0
+            else default,
         )
 
     def _query_tokens(self, text: str) -> list[int]:
@@ -248,8 +258,8 @@ class LateInteractionTask(SideBySideTask):
         # The first token stands for the whole text: a document of punctuation alone keeps that.
         counts[:, 0] = True
         best = near.masked_fill(~counts.unsqueeze(1), -1.0).amax(dim=2)
-        found: list[float] = best.mean(dim=1).clamp(0, 1).tolist()
-        return found
+        relevance: list[float] = best.mean(dim=1).clamp(0, 1).tolist()
+        return relevance
 
     def _vectors(self, inputs: Any) -> Any:
         """A vector of length 1 for each token: float32, [rows, tokens, width]."""
@@ -269,8 +279,11 @@ class SparseTask(SideBySideTask):
         special = torch.tensor(self._tokenizer.all_special_ids, dtype=torch.long)
         self._special = special.to(self._where.device)
         names = module_kinds(folder.path).get("SpladePooling", [""])
-        said = (read_document(folder.path / Path(names[0]).name / "config.json") or {}) if names[0] else {}
-        strategy, activation = said.get("pooling_strategy", "max"), said.get("activation_function", "relu")
+        config = (read_document(folder.path / Path(names[0]).name / "config.json") or {}) if names[0] else {}
+        strategy, activation = (
+            config.get("pooling_strategy", "max"),
+            config.get("activation_function", "relu"),
+        )
         if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
             raise UnusableModel(
                 f"{folder.path / names[0]} asks for the pooling {strategy} of {activation}; this engine computes max "
@@ -290,9 +303,9 @@ class SparseTask(SideBySideTask):
     def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
         """An inner product has no upper bound: 0.5 is that of the question with itself, and the order stays."""
         products = self._weights(rows) @ question
-        own = (question @ question).clamp(min=1e-9)
-        found: list[float] = (products / (products + own)).tolist()
-        return found
+        question_norm = (question @ question).clamp(min=1e-9)
+        relevance: list[float] = (products / (products + question_norm)).tolist()
+        return relevance
 
     def _weights(self, rows: Sequence[list[int]]) -> Any:
         """The weight of each word of the vocabulary: float32, [rows, words]."""
@@ -301,9 +314,9 @@ class SparseTask(SideBySideTask):
         weights = torch.log1p(torch.relu(logits))
         weights = torch.log1p(weights) if self._twice else weights
         weights = weights * inputs["attention_mask"].unsqueeze(-1)
-        found = weights.sum(dim=1) if self._sums else weights.amax(dim=1)
-        found[:, self._special] = 0
-        return found
+        token_weights = weights.sum(dim=1) if self._sums else weights.amax(dim=1)
+        token_weights[:, self._special] = 0
+        return token_weights
 
 
 def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
@@ -312,9 +325,9 @@ def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
         from safetensors import safe_open
 
         for file in sorted(path.glob("*.safetensors")):
-            with safe_open(file, "pt") as opened:
-                if "linear.weight" in opened.keys():  # noqa: SIM118  # it is not a mapping
-                    return [(opened.get_tensor("linear.weight").float().to(where.device), None, False)]
+            with safe_open(file, "pt") as tensors:
+                if "linear.weight" in tensors.keys():  # noqa: SIM118  # it is not a mapping
+                    return [(tensors.get_tensor("linear.weight").float().to(where.device), None, False)]
         raise UnusableModel(
             f"The weights in {path} have no linear.weight, so it is not a model like ColBERT."
         )

@@ -80,9 +80,9 @@ class _Exchange(BaseHTTPRequestHandler):
             return
         client = Caller(self.connection, self.wfile, self._begin_stream)
         try:
-            found = handler(body, client)
-            if found is not None:
-                self._answer(200, found)
+            result = handler(body, client)
+            if result is not None:
+                self._answer(200, result)
         except CallerGone:
             self.close_connection = True
         except Exception as error:  # noqa: BLE001 - whatever a model does wrong must reach its caller
@@ -102,8 +102,8 @@ class _Exchange(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _admitted(self) -> bool:
-        given = self.headers.get("Authorization", "").encode("utf-8", "replace")
-        return hmac.compare_digest(given, self.server.expected) or not self.server.expected
+        authorization = self.headers.get("Authorization", "").encode("utf-8", "replace")
+        return hmac.compare_digest(authorization, self.server.expected) or not self.server.expected
 
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")

@@ -51,8 +51,8 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
     ``longest`` in seconds: reading stops there, so that a small file cannot unfold into a very long one. ``check`` is
     called now and then, and may raise.
     """
-    most = int(longest * rate)
-    found = bytearray()
+    limit = int(longest * rate)
+    samples = bytearray()
     broken = 0
     try:
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
@@ -77,17 +77,17 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
                     if frame.sample_rate < MIN_RATE_HZ:
                         raise _unreadable(name, f"it has fewer than {MIN_RATE_HZ:,} samples a second")
                     for piece in resampler.resample(frame):
-                        found += piece.to_ndarray().tobytes()
-                if len(found) // 2 > most:
+                        samples += piece.to_ndarray().tobytes()
+                if len(samples) // 2 > limit:
                     raise _too_long(longest)
             for piece in resampler.resample(None):
-                found += piece.to_ndarray().tobytes()
+                samples += piece.to_ndarray().tobytes()
     except (av.FFmpegError, ValueError, UnicodeDecodeError) as error:
-        if not found:
+        if not samples:
             raise _unreadable(name, _words(error)) from error
-    if not found:
+    if not samples:
         raise _unreadable(name, "it holds no sound")
-    return np.frombuffer(found, dtype=np.int16)
+    return np.frombuffer(samples, dtype=np.int16)
 
 
 def _too_long(longest: float) -> Refusal:
@@ -122,7 +122,11 @@ class AudioEncoder:
         self._rate = rate
         self._layout = "stereo" if channels == 2 else "mono"
         self._target = (
-            rate if not format_.rates else min(format_.rates, key=lambda one: (one < rate, abs(one - rate)))
+            rate
+            if not format_.rates
+            else min(
+                format_.rates, key=lambda supported_rate: (supported_rate < rate, abs(supported_rate - rate))
+            )
         )
         self._out = _Out()
         if form in ("wav", "pcm"):
@@ -143,10 +147,10 @@ class AudioEncoder:
 
     def feed(self, samples: Any) -> bytes:
         """``samples`` from -1 to 1, shape (channels, n). What is ready of the file; nothing of a WAV yet."""
-        whole = np.ascontiguousarray((np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16).T).reshape(
+        ndarray = np.ascontiguousarray((np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16).T).reshape(
             1, -1
         )
-        frame = av.AudioFrame.from_ndarray(whole, format="s16", layout=self._layout)
+        frame = av.AudioFrame.from_ndarray(ndarray, format="s16", layout=self._layout)
         frame.sample_rate = self._rate
         self._encode(self._resampler.resample(frame))
         return b"" if self._form == "wav" else self._out.take()
@@ -191,6 +195,6 @@ class _Out:
         return len(data)
 
     def take(self) -> bytes:
-        whole = b"".join(self._parts)
+        audio = b"".join(self._parts)
         self._parts.clear()
-        return whole
+        return audio

@@ -53,8 +53,8 @@ class SpeechTask:
     def speak(self, body: Mapping[str, Any], client: Caller) -> None:
         """Sentence by sentence, each sent as soon as it is there."""
         request = SpeechRequest.of(body, self._name)
-        chosen = request.among(self.voices)
-        voice = chosen if len(self.voices) > 1 else None
+        voice_index = request.among(self.voices)
+        voice = voice_index if len(self.voices) > 1 else None
         with self._turns.turn(client.has_left), torch.inference_mode():
             rows = [row for part in split_sentences(request.text) if (row := self._read(part)) is not None]
             if not rows:
@@ -68,10 +68,10 @@ class SpeechTask:
 
     def _read(self, text: str) -> Any:
         """The tokens of a sentence, ``None`` where it has no letter that the model knows."""
-        found = self._tokenizer(text, return_tensors="pt")
+        encoding = self._tokenizer(text, return_tensors="pt")
         blank = {self._tokenizer.pad_token_id, self._tokenizer.unk_token_id}
-        ids = found["input_ids"]
-        return found if ids.numel() and set(ids[0].tolist()) - blank else None
+        ids = encoding["input_ids"]
+        return encoding if ids.numel() and set(ids[0].tolist()) - blank else None
 
     def _waveforms(self, rows: list[Any], voice: int | None, request: SpeechRequest) -> Iterator[Any]:
         pause = np.zeros((1, int(SENTENCE_PAUSE_S * self._rate)), np.float32)

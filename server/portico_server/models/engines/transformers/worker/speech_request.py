@@ -79,24 +79,26 @@ class SpeechRequest:
             return list(voices).index(self.voice)
         if not self.voice or self.voice == "default" or self.voice in OPENAI_VOICES:
             return 0
-        shown = ", ".join(voices[:20]) + (f" and {len(voices) - 20} more" if len(voices) > 20 else "")
-        raise Refusal(f"There is no voice '{self.voice[:80]}'; voices are {shown}.", "unknown_voice", "voice")
+        voice_list = ", ".join(voices[:20]) + (f" and {len(voices) - 20} more" if len(voices) > 20 else "")
+        raise Refusal(
+            f"There is no voice '{self.voice[:80]}'; voices are {voice_list}.", "unknown_voice", "voice"
+        )
 
 
 def split_sentences(text: str) -> list[str]:
     """The text in parts that are said one after another; each ends where a sentence does, or at a space."""
-    found: list[str] = []
+    sentences: list[str] = []
     for part in filter(None, (part.strip() for part in _END.split(text))):
         while len(part) > 2 * MAX_SENTENCE_CHARS:
             cut = part.rfind(" ", 1, 2 * MAX_SENTENCE_CHARS)
             cut = cut if cut > 0 else 2 * MAX_SENTENCE_CHARS
-            found.append(part[:cut])
+            sentences.append(part[:cut])
             part = part[cut:].strip()
-        if found and len(found[-1]) + len(part) < MAX_SENTENCE_CHARS // 3:
-            found[-1] += f" {part}"
+        if sentences and len(sentences[-1]) + len(part) < MAX_SENTENCE_CHARS // 3:
+            sentences[-1] += f" {part}"
         else:
-            found.append(part)
-    return found
+            sentences.append(part)
+    return sentences
 
 
 def deliver(

@@ -48,9 +48,9 @@ class StopFilter:
     def feed(self, text: str) -> tuple[str, bool]:
         """The text that may be said, and whether a sign has come; nothing after a sign is said."""
         self._held += text
-        found = [at for sign in self._signs if (at := self._held.find(sign)) >= 0]
-        if found:
-            return self._held[: min(found)], True
+        positions = [at for sign in self._signs if (at := self._held.find(sign)) >= 0]
+        if positions:
+            return self._held[: min(positions)], True
         keep = max((_overlap(self._held, sign) for sign in self._signs), default=0)
         ready = self._held[: len(self._held) - keep]
         self._held = self._held[len(ready) :]
@@ -58,8 +58,8 @@ class StopFilter:
 
     def rest(self) -> str:
         """What was held back, once nothing more comes."""
-        held, self._held = self._held, ""
-        return held
+        held_text, self._held = self._held, ""
+        return held_text
 
 
 def _overlap(text: str, sign: str) -> int:

@@ -33,10 +33,10 @@ class TokenizeTask:
             raise Refusal("'prompt' must be a text.", param="prompt")
         if isinstance(body.get("add_special_tokens"), bool):
             special = body["add_special_tokens"]
-        found = self._tokenizer(text, add_special_tokens=special)["input_ids"]
-        answer: dict[str, Any] = {"count": len(found), "max_model_len": self._longest, "tokens": found}
+        ids = self._tokenizer(text, add_special_tokens=special)["input_ids"]
+        answer: dict[str, Any] = {"count": len(ids), "max_model_len": self._longest, "tokens": ids}
         if body.get("return_token_strs"):
-            answer["token_strs"] = self._tokenizer.convert_ids_to_tokens(found)
+            answer["token_strs"] = self._tokenizer.convert_ids_to_tokens(ids)
         return answer
 
     def detokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class TokenizeTask:
         tokens = body.get("tokens")
         width = len(self._tokenizer)
         if not isinstance(tokens, list) or not all(
-            isinstance(one, int) and 0 <= one < width for one in tokens
+            isinstance(token, int) and 0 <= token < width for token in tokens
         ):
             raise Refusal(f"'tokens' must be a list of numbers below {width:,}.", param="tokens")
         return {"prompt": self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)}

@@ -96,13 +96,23 @@ class WhisperTask:
         with self._turns.turn(client.has_left), torch.inference_mode():
             if not language and self._multilingual:
                 language = self._detect(samples)
-            found = WorkerTranscript(LANGUAGES.get(language or "en", language), len(samples) / self._rate)
+            worker_transcript = WorkerTranscript(
+                LANGUAGES.get(language or "en", language), len(samples) / self._rate
+            )
             return write_transcript(
-                found, request, self._windows(samples, language, request, client, found), client
+                worker_transcript,
+                request,
+                self._windows(samples, language, request, client, worker_transcript),
+                client,
             )
 
     def _windows(
-        self, samples: Any, language: str, request: TranscriptRequest, client: Caller, found: WorkerTranscript
+        self,
+        samples: Any,
+        language: str,
+        request: TranscriptRequest,
+        client: Caller,
+        worker_transcript: WorkerTranscript,
     ) -> Iterator[list[TimedText]]:
         """The segments of one window after another. The next begins where the last sentence of one ended, so that none
         is cut.
@@ -112,30 +122,30 @@ class WhisperTask:
         while at < len(samples) and (at == 0 or len(samples) - at >= self._rate // 10):
             client.check()
             features = self._features(samples[at : at + self._window])
-            answered = self._model.generate(**features, **options)["segments"][0]
+            answers = self._model.generate(**features, **options)["segments"][0]
             if request.form == "verbose_json":
-                self._weigh(features, answered, language, request)
+                self._weigh(features, answers, language, request)
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
-            segments = [self._segment(one, offset, offset + ends) for one in answered]
+            segments = [self._segment(one, offset, offset + ends) for one in answers]
             # What is made up behind the end of the recording lasts no time.
-            kept = [
+            kept_segments = [
                 (segment, one)
-                for segment, one in zip(segments, answered, strict=True)
+                for segment, one in zip(segments, answers, strict=True)
                 if segment.end > segment.start
             ]
             if request.words:
-                for _, one in kept:
-                    found.words += self._words(one, offset, language)
-            yield [segment for segment, _ in kept]
-            at += self._step(answered)
+                for _, window_segment in kept_segments:
+                    worker_transcript.words += self._words(window_segment, offset, language)
+            yield [segment for segment, _ in kept_segments]
+            at += self._step(answers)
 
-    def _step(self, answered: list[Any]) -> int:
+    def _step(self, answers: list[Any]) -> int:
         """How far the next window begins behind this one, in samples."""
         begin = self._generation.no_timestamps_token_id + 1
-        last = answered[-1]["tokens"].tolist()[-2:] if answered else []
+        last = answers[-1]["tokens"].tolist()[-2:] if answers else []
         if len(last) == 2 and min(last) >= begin:  # two times in a row: something was cut off behind them
-            segment = int(float(answered[-1]["end"]) * self._rate)
+            segment = int(float(answers[-1]["end"]) * self._rate)
             if segment >= self._rate // 10:
                 return min(segment, self._window)
         return self._window
@@ -164,12 +174,12 @@ class WhisperTask:
             prompt_ids = self._processor.get_prompt_ids(request.prompt, return_tensors="pt").to(
                 self._where.device
             )
-            most = self.context_length // 2 - 2
-            options["prompt_ids"] = torch.cat([prompt_ids[:1], prompt_ids[1:][-most:]])
+            limit = self.context_length // 2 - 2
+            options["prompt_ids"] = torch.cat([prompt_ids[:1], prompt_ids[1:][-limit:]])
         return options
 
     def _weigh(
-        self, features: Mapping[str, Any], answered: list[Any], language: str, request: TranscriptRequest
+        self, features: Mapping[str, Any], answers: list[Any], language: str, request: TranscriptRequest
     ) -> None:
         """Put into each segment of a window how sure the model is of it, and how likely it is that nobody speaks.
 
@@ -179,10 +189,10 @@ class WhisperTask:
         if self._multilingual:
             task = "translate" if request.translate else "transcribe"
             start += [self._generation.lang_to_id[f"<|{language}|>"], self._generation.task_to_id[task]]
-        lengths = [len(one["tokens"]) for one in answered]
-        written = [int(token) for one in answered for token in one["tokens"]]
-        written = written[: self.context_length - len(start)]
-        read = torch.tensor([[*start, *written]], device=self._where.device)
+        lengths = [len(one["tokens"]) for one in answers]
+        token_ids = [int(token) for one in answers for token in one["tokens"]]
+        token_ids = token_ids[: self.context_length - len(start)]
+        read = torch.tensor([[*start, *token_ids]], device=self._where.device)
         logits = self._model(**features, decoder_input_ids=read).logits[0].float().log_softmax(-1)
         silence = self._processor.tokenizer.convert_tokens_to_ids("<|nospeech|>")
         if silence is None or silence == self._processor.tokenizer.unk_token_id:
@@ -190,10 +200,12 @@ class WhisperTask:
         quiet = float(logits[0, silence].exp()) if silence is not None else 0.0
         sure = logits[len(start) - 1 : -1].gather(1, read[0, len(start) :, None])[:, 0].tolist()
         at = 0
-        for one, length in zip(answered, lengths, strict=True):
-            own = sure[at : at + length]
-            one["avg_logprob"] = sum(own) / len(own) if own else 0.0
-            one["no_speech_prob"] = quiet
+        for answer, length in zip(answers, lengths, strict=True):
+            token_probabilities = sure[at : at + length]
+            answer["avg_logprob"] = (
+                sum(token_probabilities) / len(token_probabilities) if token_probabilities else 0.0
+            )
+            answer["no_speech_prob"] = quiet
             at += length
 
     def _features(self, samples: Any) -> dict[str, Any]:
@@ -218,10 +230,10 @@ class WhisperTask:
         if not language:
             return ""
         code = str(TO_LANGUAGE_CODE.get(language, language.partition("-")[0]))
-        known = getattr(self._generation, "lang_to_id", None) or {}
+        language_ids = getattr(self._generation, "lang_to_id", None) or {}
         if not self._multilingual and code != "en":
             raise Refusal(f"'{self._name}' knows English alone.", "unsupported_value", "language")
-        if self._multilingual and f"<|{code}|>" not in known:
+        if self._multilingual and f"<|{code}|>" not in language_ids:
             raise Refusal(
                 f"'{self._name}' does not know the language '{language}'; languages are told as ISO 639-1, such as en, "
                 "de or zh.",
@@ -230,29 +242,29 @@ class WhisperTask:
             )
         return code
 
-    def _segment(self, one: Mapping[str, Any], offset: float, ends: float) -> TimedText:
+    def _segment(self, segment: Mapping[str, Any], offset: float, ends: float) -> TimedText:
         begin = self._generation.no_timestamps_token_id + 1
-        tokens = [int(token) for token in one["tokens"] if int(token) < begin]
+        tokens = [int(token) for token in segment["tokens"] if int(token) < begin]
         text = self._processor.tokenizer.decode(tokens, skip_special_tokens=True)
-        start = min(float(one["start"]) + offset, ends)
+        start = min(float(segment["start"]) + offset, ends)
         return TimedText(
             start,
-            max(start, min(float(one["end"]) + offset, ends)),
+            max(start, min(float(segment["end"]) + offset, ends)),
             text,
             tuple(tokens),
-            one.get("avg_logprob", 0.0),
-            one.get("no_speech_prob", 0.0),
+            segment.get("avg_logprob", 0.0),
+            segment.get("no_speech_prob", 0.0),
         )
 
-    def _words(self, one: Mapping[str, Any], offset: float, language: str) -> list[TimedText]:
+    def _words(self, segment: Mapping[str, Any], offset: float, language: str) -> list[TimedText]:
         """Tokens put together to words, with the times at which each was said."""
         tokenizer = self._processor.tokenizer
         special = min(tokenizer.all_special_ids, default=1 << 30)
-        times = [float(time) + offset for time in one["token_timestamps"]]
+        times = [float(time) + offset for time in segment["token_timestamps"]]
         words: list[TimedText] = []
         pending: list[int] = []
         start = times[0] if times else offset
-        for index, token in enumerate(int(token) for token in one["tokens"]):
+        for index, token in enumerate(int(token) for token in segment["tokens"]):
             if token >= special:
                 continue
             if not pending:
@@ -262,8 +274,8 @@ class WhisperTask:
             if "\ufffd" in text:
                 continue  # a character in several tokens
             pending = []
-            alone = not words or text.startswith(" ") or language in SPACELESS_LANGUAGES
-            if alone and text.strip(" .,!?;:…。，！？、；：'\")]}"):
+            starts_word = not words or text.startswith(" ") or language in SPACELESS_LANGUAGES
+            if starts_word and text.strip(" .,!?;:…。，！？、；：'\")]}"):
                 words.append(TimedText(start, times[index], text.strip()))
             elif words:
                 last = words[-1]
@@ -313,21 +325,27 @@ class CtcTask:
             raise Refusal(f"'{self._name}' takes no prompt.", "unsupported_parameter", "prompt")
         samples = read_samples(body, self._rate, self._longest, client)
         with self._turns.turn(client.has_left), torch.inference_mode():
-            found = WorkerTranscript(request.language, len(samples) / self._rate)
-            return write_transcript(found, request, self._windows(samples, client, found), client)
+            worker_transcript = WorkerTranscript(request.language, len(samples) / self._rate)
+            return write_transcript(
+                worker_transcript, request, self._windows(samples, client, worker_transcript), client
+            )
 
-    def _windows(self, samples: Any, client: Caller, found: WorkerTranscript) -> Iterator[list[TimedText]]:
+    def _windows(
+        self, samples: Any, client: Caller, worker_transcript: WorkerTranscript
+    ) -> Iterator[list[TimedText]]:
         at = 0
         while at < len(samples):
             client.check()
             cut = self._cut(samples, at)
             words, sure, quiet = self._words(samples[at:cut], at / self._rate)
-            found.words += words
+            worker_transcript.words += words
             if words:
                 text = " ".join(word.text for word in words)
-                spaced = f" {text}" if found.segments else text
+                spaced_text = f" {text}" if worker_transcript.segments else text
                 yield [
-                    TimedText(words[0].start, words[-1].end, spaced, avg_logprob=sure, no_speech_prob=quiet)
+                    TimedText(
+                        words[0].start, words[-1].end, spaced_text, avg_logprob=sure, no_speech_prob=quiet
+                    )
                 ]
             at = cut
 
@@ -344,26 +362,26 @@ class CtcTask:
 
     def _words(self, samples: Any, offset: float) -> tuple[list[TimedText], float, float]:
         """The words of a window, how sure the model is of its letters, and the share of moments without one."""
-        least = 400  # samples that the first layers of these models need
-        segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, least - len(samples))))
+        minimum = 400  # samples that the first layers of these models need
+        segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, minimum - len(samples))))
         inputs = self._extractor(segments, sampling_rate=self._rate, return_tensors="pt")
         values = {name: value.to(self._where.device, self._model.dtype) for name, value in inputs.items()}
         logits = self._model(
             values["input_values"] if "input_values" in values else values["input_features"]
         ).logits
         certainties, letters = logits[0].float().log_softmax(-1).max(-1)
-        spoken = letters != self._tokenizer.pad_token_id
-        sure = float(certainties[spoken].mean()) if bool(spoken.any()) else 0.0
-        quiet = 1.0 - float(spoken.float().mean())
-        decoded = self._tokenizer.decode(letters, output_word_offsets=True)
+        spoken_mask = letters != self._tokenizer.pad_token_id
+        sure = float(certainties[spoken_mask].mean()) if bool(spoken_mask.any()) else 0.0
+        quiet = 1.0 - float(spoken_mask.float().mean())
+        decoded_text = self._tokenizer.decode(letters, output_word_offsets=True)
         step = len(segments) / self._rate / max(1, len(letters))
         words = [
             TimedText(
-                offset + float(one["start_offset"]) * step,
-                offset + float(one["end_offset"]) * step,
-                one["word"],
+                offset + float(word_offset["start_offset"]) * step,
+                offset + float(word_offset["end_offset"]) * step,
+                word_offset["word"],
             )
-            for one in decoded.word_offsets
-            if one["word"].strip()
+            for word_offset in decoded_text.word_offsets
+            if word_offset["word"].strip()
         ]
         return words, sure, quiet

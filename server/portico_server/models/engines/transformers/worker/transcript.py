@@ -82,70 +82,85 @@ class WorkerTranscript:
         return "".join(segment.text for segment in self.segments).strip()
 
 
-def render_transcript(found: WorkerTranscript, request: TranscriptRequest) -> dict[str, Any] | str:
+def render_transcript(
+    worker_transcript: WorkerTranscript, request: TranscriptRequest
+) -> dict[str, Any] | str:
     """A whole answer: a document, or a text."""
     if request.form == "text":
-        return found.text + "\n"
+        return worker_transcript.text + "\n"
     if request.form == "srt":
         return "".join(
-            f"{number}\n{_clock(one.start, ',')} --> {_clock(one.end, ',')}\n{one.text.strip()}\n\n"
-            for number, one in enumerate(found.segments, 1)
+            f"{number}\n{_clock(timed_text.start, ',')} --> "
+            f"{_clock(timed_text.end, ',')}\n{timed_text.text.strip()}\n\n"
+            for number, timed_text in enumerate(worker_transcript.segments, 1)
         )
     if request.form == "vtt":
         cues = (
-            f"{_clock(one.start, '.')} --> {_clock(one.end, '.')}\n{_cue(one.text)}\n\n"
-            for one in found.segments
+            f"{_clock(timed_text.start, '.')} --> {_clock(timed_text.end, '.')}\n{_cue(timed_text.text)}\n\n"
+            for timed_text in worker_transcript.segments
         )
         return "WEBVTT\n\n" + "".join(cues)
-    usage = {"type": "duration", "seconds": -int(-found.duration // 1)}
+    usage = {"type": "duration", "seconds": -int(-worker_transcript.duration // 1)}
     if request.form == "json":
-        return {"text": found.text, "usage": usage}
+        return {"text": worker_transcript.text, "usage": usage}
     document: dict[str, Any] = {
         "task": "translate" if request.translate else "transcribe",
-        "language": found.language,
-        "duration": round(found.duration, 3),
-        "text": found.text,
+        "language": worker_transcript.language,
+        "duration": round(worker_transcript.duration, 3),
+        "text": worker_transcript.text,
         "usage": usage,
     }
     if request.segments:
         document["segments"] = [
-            _segment(number, one, request.temperature) for number, one in enumerate(found.segments)
+            _segment(number, timed_text, request.temperature)
+            for number, timed_text in enumerate(worker_transcript.segments)
         ]
     if request.words:
         document["words"] = [
-            {"word": one.text, "start": round(one.start, 3), "end": round(one.end, 3)} for one in found.words
+            {"word": timed_text.text, "start": round(timed_text.start, 3), "end": round(timed_text.end, 3)}
+            for timed_text in worker_transcript.words
         ]
     return document
 
 
 def deltas(segments: Iterable[TimedText]) -> Iterable[dict[str, Any]]:
     """Events for what has been heard since the last ones."""
-    for one in segments:
-        if one.text:
-            yield {"type": "transcript.text.delta", "delta": one.text}
+    for timed_text in segments:
+        if timed_text.text:
+            yield {"type": "transcript.text.delta", "delta": timed_text.text}
 
 
-def done(found: WorkerTranscript) -> dict[str, Any]:
+def done(worker_transcript: WorkerTranscript) -> dict[str, Any]:
     """The last event."""
-    heard = -int(-found.duration * ENCODER_POSITIONS_PER_S // 1)
-    written = sum(len(one.tokens) or len(one.text.split()) for one in found.segments)
-    usage = {"input_tokens": heard, "output_tokens": written, "total_tokens": heard + written}
-    return {"type": "transcript.text.done", "text": found.text, "usage": {"type": "tokens", **usage}}
+    input_tokens = -int(-worker_transcript.duration * ENCODER_POSITIONS_PER_S // 1)
+    output_tokens = sum(
+        len(timed_text.tokens) or len(timed_text.text.split()) for timed_text in worker_transcript.segments
+    )
+    usage = {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }
+    return {
+        "type": "transcript.text.done",
+        "text": worker_transcript.text,
+        "usage": {"type": "tokens", **usage},
+    }
 
 
-def _segment(number: int, one: TimedText, temperature: float) -> dict[str, Any]:
-    text = one.text.encode()
+def _segment(number: int, timed_text: TimedText, temperature: float) -> dict[str, Any]:
+    text = timed_text.text.encode()
     return {
         "id": number,
-        "seek": int(one.start * 100),
-        "start": round(one.start, 3),
-        "end": round(one.end, 3),
-        "text": one.text,
-        "tokens": list(one.tokens),
+        "seek": int(timed_text.start * 100),
+        "start": round(timed_text.start, 3),
+        "end": round(timed_text.end, 3),
+        "text": timed_text.text,
+        "tokens": list(timed_text.tokens),
         "temperature": temperature,
-        "avg_logprob": one.avg_logprob,
+        "avg_logprob": timed_text.avg_logprob,
         "compression_ratio": len(text) / len(zlib.compress(text)),
-        "no_speech_prob": one.no_speech_prob,
+        "no_speech_prob": timed_text.no_speech_prob,
     }
 
 
@@ -154,7 +169,7 @@ def _cue(text: str) -> str:
 
 
 def _clock(seconds: float, point: str) -> str:
-    whole = round(max(seconds, 0.0) * 1000)
-    minutes, milliseconds = divmod(whole, 60_000)
+    total_ms = round(max(seconds, 0.0) * 1000)
+    minutes, milliseconds = divmod(total_ms, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
