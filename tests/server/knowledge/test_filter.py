@@ -262,9 +262,9 @@ def test_thousands_of_attributes_and_values_are_not_each_looked_for(monkeypatch:
     asked: list[str] = []
     said, pattern = filter._is_said, filter._name_pattern
 
-    def is_said(value: Any, key: str, text: str, *, named: bool) -> bool:
+    def is_said(value: Any, key: str, text: str, *, is_named: bool) -> bool:
         asked.append(key)
-        return said(value, key, text, is_named=named)
+        return said(value, key, text, is_named=is_named)
 
     def name_pattern(key: str) -> re.Pattern[str]:
         asked.append(key)
