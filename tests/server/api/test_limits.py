@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,9 +20,18 @@ from portico_server.core.context import Context
 from portico_server.core.limits import UsageLimits
 from portico_server.core.request import ChatReply, Request, Result
 from portico_server.core.servable import Card
+from portico_server.db.usage import DAY_S
 from portico_server.models.spec import ModelSpec
+from portico_server.runs import quotas
 
 ASK = {"model": "teller", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+@pytest.fixture(autouse=True)
+def noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep midnight away: shortly before it, a run waits for the next day's tokens instead of failing."""
+    today = (time.time() // DAY_S + 0.5) * DAY_S
+    monkeypatch.setattr(quotas, "time", SimpleNamespace(time=lambda: today, monotonic=time.monotonic))
 
 
 @pytest.fixture
