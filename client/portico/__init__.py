@@ -1,6 +1,6 @@
-"""Portico's SDK: `Client` and `AsyncClient` for a Portico daemon, the words of the wire and the errors.
+"""Portico's SDK: `Client` and `AsyncClient` for a Portico daemon, the wire types and the errors.
 
-Names are loaded on first use, so that the command line can begin before the HTTP library is read.
+Names are loaded on first use, so that the command line starts before the HTTP library is imported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An agent of the daemon for editors: the Agent Client Protocol (agentclientprotocol.com) over standard streams.
 
-The editor's sessions are those of the daemon. Where the editor lends its files, the agent gets two functions,
-`READ_FILE` and `WRITE_FILE`: it reads what the editor shows, unsaved changes included, and what it would write is shown
-as a diff, which a person allows.
+The editor's sessions are sessions of the daemon. If the editor shares its files, the agent gets two functions,
+`READ_FILE` and `WRITE_FILE`. It reads files as the editor shows them, unsaved changes included. Its writes are shown
+as a diff for a person to approve.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ READ_FILE = "read_file"
 WRITE_FILE = "write_file"
 
 PROTOCOL_VERSION = 1
-"""The revision of the protocol that is spoken."""
+"""Supported revision of the protocol."""
 
 NOT_FOUND, INTERNAL = -32002, -32603
-"""Codes of JSON-RPC and of the protocol."""
+"""Error codes of JSON-RPC and of the protocol."""
 
 MAX_LISTED_SESSIONS = 100
-"""Conversations that an editor is offered."""
+"""Maximum number of conversations listed for an editor."""
 
 PERMISSION_TIMEOUT_S = 3_600.0
-"""Seconds that a call of an editor's function may take: a person may be thinking about it."""
+"""Maximum duration of a call to an editor's function, in seconds: a person may need time to decide."""
 
 _PATH = {"type": "string", "description": "The path of the file, absolute or relative to the project."}
 
@@ -64,7 +64,7 @@ FUNCTIONS = (
         "seconds": PERMISSION_TIMEOUT_S,
     },
 )
-"""The functions that an agent gets from the editor, as a specification has them."""
+"""The functions that an agent gets from the editor, in the format of a specification."""
 
 ALLOW, ALLOW_ALWAYS, REJECT = "allow", "allow_always", "reject"
 
@@ -76,20 +76,22 @@ OPTIONS = [
 
 
 async def find_agent(client: AsyncClient, name: str | None) -> str:
-    """The agent that answers: ``name``, or the only one. `InvalidRequest` that lists them otherwise."""
+    """Return the agent that answers: ``name``, or the only agent. Otherwise, raise `InvalidRequest` that lists the
+    agents.
+    """
     agents = [app.name for app in await client.apps.list() if app.kind == "agent"]
     if name is not None and name not in agents:
         raise InvalidRequest(
-            f"'{name}' is not an agent here. There are: {', '.join(agents) or 'none'}.", param="agent"
+            f"'{name}' is not an agent. Available agents: {', '.join(agents) or 'none'}.", param="agent"
         )
     if name is None and len(agents) != 1:
-        problem = f"There are several agents: {', '.join(agents)}." if agents else "There is no agent yet."
-        raise InvalidRequest(f"{problem} Say which one answers: --agent NAME.", param="agent")
+        problem = f"There are several agents: {', '.join(agents)}." if agents else "No agent exists yet."
+        raise InvalidRequest(f"{problem} Choose an agent with --agent NAME.", param="agent")
     return name or agents[0]
 
 
 async def serve(client: AsyncClient, name: str | None) -> None:
-    """Speak the protocol on standard input and output until the editor ends."""
+    """Serve the protocol on standard input and output until the editor closes the connection."""
     agent = EditorAgent(client, await find_agent(client, name))
     await run_agent(cast("Agent", agent))
 
@@ -101,14 +103,14 @@ class _Conversation:
     session: Session
     folder: Path
     always: set[str] = field(default_factory=set)
-    """Tools that a person has allowed for good."""
+    """Tools that a person has always allowed."""
 
     turn: asyncio.Task[schema.PromptResponse] | None = None
     calls: list[ToolCalled] = field(default_factory=list)
-    """Calls of tools that have not begun as far as we know, in order."""
+    """Tool calls that have not started as far as we know, in order."""
 
     def path(self, path_text: str) -> Path:
-        """A path of the project. `InvalidRequest` for one outside it."""
+        """Return a path within the project. Raise `InvalidRequest` if it is outside the project."""
         path = (self.folder / path_text).resolve()
         if not path.is_relative_to(self.folder):
             raise InvalidRequest(f"'{path_text}' is outside the project {self.folder}.", param="path")
@@ -116,7 +118,7 @@ class _Conversation:
 
 
 class EditorAgent:
-    """What an editor speaks with; the SDK calls its methods by their names."""
+    """The agent that an editor connects to; the SDK calls its methods by name."""
 
     def __init__(self, client: AsyncClient, name: str) -> None:
         self._client = client
@@ -126,7 +128,7 @@ class EditorAgent:
         self._open: dict[str, _Conversation] = {}
 
     def on_connect(self, conn: Any) -> None:
-        """The editor's side of the connection."""
+        """Keep the editor's side of the connection."""
         self._editor = conn
 
     async def initialize(
@@ -136,7 +138,7 @@ class EditorAgent:
         client_info: schema.Implementation | None = None,
         **_options: Any,
     ) -> schema.InitializeResponse:
-        """Agree on a revision, and on what either side can do."""
+        """Agree on a revision, and on the capabilities of both sides."""
         self._files = (client_capabilities and client_capabilities.fs) or schema.FileSystemCapabilities()
         return schema.InitializeResponse(
             protocol_version=PROTOCOL_VERSION,
@@ -151,14 +153,14 @@ class EditorAgent:
         )
 
     async def new_session(self, cwd: str, **_options: Any) -> schema.NewSessionResponse:
-        """A conversation of the daemon, which keeps the folder that it is about."""
+        """Create a conversation in the daemon, which stores its project folder."""
         with _reported():
             session = await self._client.sessions.open(self._name, metadata={"cwd": cwd})
         self._begin(session, cwd)
         return schema.NewSessionResponse(session_id=session.id)
 
     async def load_session(self, cwd: str, session_id: str, **_options: Any) -> schema.LoadSessionResponse:
-        """Continue a conversation; what was said is told again."""
+        """Continue a conversation and replay its messages."""
         await self._find(session_id, cwd)
         with _reported():
             rows = await self._client.sessions.messages(session_id, "", limit=None)
@@ -181,7 +183,7 @@ class EditorAgent:
     async def list_sessions(
         self, cwd: str | None = None, cursor: str | None = None, **_options: Any
     ) -> schema.ListSessionsResponse:
-        """The conversations with the agent, the one used last first; those about a folder, if one is named."""
+        """List the conversations with the agent, most recently used first; only those about a folder if given."""
         with _reported():
             sessions = await self._client.sessions.list(self._name, limit=MAX_LISTED_SESSIONS)
         rows = [
@@ -200,7 +202,7 @@ class EditorAgent:
         with _reported():
             session = await self._client.sessions.get(session_id)
         if session.app != self._name:
-            raise RequestError.invalid_params({"message": f"It is a conversation with '{session.app}'."})
+            raise RequestError.invalid_params({"message": f"This conversation belongs to '{session.app}'."})
         self._begin(session, cwd)
 
     def _begin(self, session: Session, cwd: str) -> None:
@@ -212,13 +214,13 @@ class EditorAgent:
         self._open[session.id] = _Conversation(session, folder.resolve())
 
     async def prompt(self, session_id: str, prompt: list[Any], **_options: Any) -> schema.PromptResponse:
-        """One turn of the agent, with what happens in it as updates."""
+        """Run one turn of the agent and send its events as updates."""
         conversation = self._open.get(session_id)
         if conversation is None:
             raise RequestError.invalid_params({"message": f"The session '{session_id}' is not open."})
         if conversation.turn is not None:
             raise RequestError.invalid_request(
-                {"message": "A turn of this session is in progress: cancel it first."}
+                {"message": "This session already has a turn in progress: cancel it first."}
             )
         text = "\n\n".join(filter(None, map(_words, prompt)))
         if not text:
@@ -267,7 +269,7 @@ class EditorAgent:
         return schema.PromptResponse(stop_reason="end_turn", usage=spent)
 
     async def _start(self, conversation: _Conversation, text: str) -> AsyncRunning:
-        """The agent with the editor's functions; without them, for a key that may call it but not read it."""
+        """Start the agent with the editor's functions; without them if the key can call the agent but not read it."""
         lent = [function for function in FUNCTIONS if self._lends(str(function["function"]))]
         if lent:
             with suppress(Forbidden):
@@ -316,16 +318,19 @@ class EditorAgent:
                 conversation.calls = [call for call in conversation.calls if call.id != id]
                 status: schema.ToolCallStatus = "failed" if has_failed else "completed"
                 content = [helpers.tool_content(helpers.text_block(text))]
-                # A diff that was shown stays; the rest is what the tool answered.
+                # A diff that was shown stays; otherwise, show the answer of the tool.
                 call_contents = None if event.name == WRITE_FILE and not has_failed else content
                 update = helpers.update_tool_call(id, status=status, content=call_contents, raw_output=text)
         if update is not None:
             await self._editor.session_update(conversation.session.id, update)
 
     async def _approve(self, conversation: _Conversation, question: Asked) -> None:
-        """A tool of the daemon that asks first; somebody elsewhere may answer before the editor does."""
+        """Handle a daemon tool that asks for approval; a person elsewhere may answer before the editor does."""
         if question.kind == "input":
-            line = f"\n{question.message or question.name}\nIt waits for: portico approvals approve {question.id}\n"
+            line = (
+                f"\n{question.message or question.name}\nTo approve: portico approvals approve "
+                f"{question.id}\n"
+            )
             await self._editor.session_update(
                 conversation.session.id, helpers.update_agent_message_text(line)
             )
@@ -359,7 +364,7 @@ class EditorAgent:
         return call
 
     def _call_id(self, conversation: _Conversation, name: str, default: str) -> str:
-        """The id of the call that a function was begun for, or that is asked about."""
+        """Return the id of the call that a function was started for, or that needs approval."""
         for place, call in enumerate(conversation.calls):
             if call.name == name:
                 return conversation.calls.pop(place).id
@@ -379,7 +384,7 @@ class EditorAgent:
         place = conversation.path(path)
         before: str | None = None
         if self._files.read_text_file:
-            with suppress(RequestError):  # it is new
+            with suppress(RequestError):  # a new file
                 answer = await self._editor.read_text_file(conversation.session.id, str(place))
                 before = answer.content
         diff = helpers.tool_diff_content(str(place), content, before)
@@ -392,7 +397,7 @@ class EditorAgent:
             locations=[schema.ToolCallLocation(path=str(place))],
         )
         if not await self._allowed(conversation, WRITE_FILE, call):
-            raise Forbidden(f"The person does not want '{path}' to be written.")
+            raise Forbidden(f"The person does not allow writing '{path}'.")
         await self._editor.session_update(
             conversation.session.id, helpers.update_tool_call(call_id, status="in_progress", content=[diff])
         )
@@ -405,7 +410,7 @@ class EditorAgent:
 
 @contextmanager
 def _reported() -> Iterator[None]:
-    """Errors of the daemon as the protocol has them."""
+    """Convert errors of the daemon to errors of the protocol."""
     try:
         yield
     except PorticoError as error:
@@ -423,7 +428,7 @@ def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:
 
 
 def _words(block: Any) -> str:
-    """What a part of a prompt says to a model that reads text."""
+    """Return a part of a prompt as text for a model."""
     match block:
         case schema.TextContentBlock(text=text):
             return text
@@ -431,7 +436,9 @@ def _words(block: Any) -> str:
             return f"{_place(uri)}:\n```\n{text}\n```"
         case schema.ResourceContentBlock(uri=uri, name=name):
             return f"See {_place(uri) or name}."
-    raise RequestError.invalid_params({"message": "Text and files can be given; pictures and sounds cannot."})
+    raise RequestError.invalid_params(
+        {"message": "Only text and files are accepted; images and audio are not."}
+    )
 
 
 def _place(uri: str) -> str:

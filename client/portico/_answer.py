@@ -1,4 +1,4 @@
-"""An answer while it comes: text to iterate over, and the passages it stands on."""
+"""A streamed answer: text to iterate over, and the passages it is based on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Opened: TypeAlias = Callable[[Headers], None]
 
 
 class _AnswerState:
-    """What has come of an answer so far."""
+    """The state of an answer so far."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
@@ -30,37 +30,37 @@ class _AnswerState:
 
     @property
     def text(self) -> str:
-        """The text so far."""
+        """The text received so far."""
         return "".join(self._text)
 
     @property
     def passages(self) -> tuple[Passage, ...]:
-        """The passages that the answer stands on, in the order of their numbers."""
+        """The passages that the answer is based on, in the order of their numbers."""
         return self._passages
 
     @property
     def nearest(self) -> tuple[Passage, ...]:
-        """The nearest passages where none answers the question."""
+        """The nearest passages if no passage answers the question."""
         return self._nearest
 
     @property
     def claims(self) -> tuple[AnswerClaim, ...]:
-        """The sentences so far that were compared with the passages, in order; those of an app over a store alone."""
+        """The sentences so far that were compared with the passages, in order; only for an app over a store."""
         return tuple(self._claims)
 
     @property
     def tool_calls(self) -> tuple[ToolCalled, ...]:
-        """The tools that the model asks for; complete when the answer is."""
+        """The tools that the model calls; complete when the answer is."""
         return tuple(self._tool_calls)
 
     @property
     def usage(self) -> Usage:
-        """Tokens; complete when the answer is."""
+        """Token usage; complete when the answer is."""
         return self._usage
 
     @property
     def run(self) -> str | None:
-        """The id of the run behind the answer, once it has begun."""
+        """The id of the run behind the answer, once the run has started."""
         return self._run
 
     def _opened(self, headers: Headers) -> None:
@@ -68,7 +68,7 @@ class _AnswerState:
         self._request_id = headers.get("x-request-id")
 
     def _take(self, item: RunEvent) -> Event:
-        """Note one event; raises what the answer failed with."""
+        """Record an event; raise the error that the answer failed with."""
         match item.event:
             case Delta(text=text):
                 self._text.append(text)
@@ -89,9 +89,9 @@ class _AnswerState:
 
 
 class Answer(_AnswerState):
-    """Iterate for pieces of text as they come, or call `read`. Closing it stops the model.
+    """Iterate for pieces of text as they arrive, or call `read`. Closing the answer stops the model.
 
-    Nothing is sent before the first piece is asked for: errors of the request appear there.
+    The request is sent when the first piece is requested: its errors are raised at that point.
     """
 
     def __init__(self, start: Callable[[Opened], Generator[RunEvent, None, None]]) -> None:
@@ -112,11 +112,11 @@ class Answer(_AnswerState):
         return (event.text for event in self._events if isinstance(event, Delta))
 
     def events(self) -> Iterator[Event]:
-        """Every event instead of the text alone: progress, passages, pieces, usage."""
+        """Iterate over all events instead of only the text: progress, passages, pieces, usage."""
         return self._events
 
     def read(self) -> Reply:
-        """Wait for the rest; the whole answer."""
+        """Wait for the rest of the answer and return the whole answer."""
         for _event in self._events:
             pass
         return self._reply()
@@ -135,7 +135,7 @@ class Answer(_AnswerState):
 
 
 class AsyncAnswer(_AnswerState):
-    """The same for asyncio: ``async for``, ``await answer.read()``, ``async with``."""
+    """The asyncio version of `Answer`: ``async for``, ``await answer.read()``, ``async with``."""
 
     def __init__(self, start: Callable[[Opened], AsyncGenerator[RunEvent, None]]) -> None:
         super().__init__()
@@ -157,11 +157,11 @@ class AsyncAnswer(_AnswerState):
                 yield event.text
 
     def events(self) -> AsyncIterator[Event]:
-        """Every event instead of the text alone: progress, passages, pieces, usage."""
+        """Iterate over all events instead of only the text: progress, passages, pieces, usage."""
         return self._events
 
     async def read(self) -> Reply:
-        """Wait for the rest; the whole answer."""
+        """Wait for the rest of the answer and return the whole answer."""
         async for _event in self._events:
             pass
         return self._reply()

@@ -1,4 +1,4 @@
-"""Where the arguments of a function that is a step come from."""
+"""Sources for the arguments of a function that is a step."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """``args``: by place, ``None`` where simply what flows in is handed over; ``kwargs``: by name.
+    """Arguments of a call: ``args`` by position, ``None`` if the incoming value is passed as it is; ``kwargs`` by
+    name.
 
-    ``returns`` is the schema of what the function says it returns.
+    ``returns`` is the schema of the function's return annotation.
     """
 
     args: list[Any] | None
@@ -36,10 +37,10 @@ def call_fields(
     kwargs: Mapping[str, Any],
     incoming: Incoming,
 ) -> Arguments:
-    """The arguments of the step ``name``, which is a function.
+    """Return the arguments of the function in the step ``name``.
 
-    Raises `InvalidRequest` if it cannot be called like that: an argument that it has not, too many branches for its
-    parameters, or a value of another type than an annotation says.
+    Raises `InvalidRequest` if the call is invalid: an unknown argument, too many branches for the parameters, or a
+    value that does not match an annotation.
     """
     signature = _signature(function)
     if signature is None:
@@ -61,14 +62,12 @@ def call_fields(
     if not kwargs:
         return Arguments(None, {}, returns)
     if free and call.taking[0] is not free[0]:
-        return Arguments(
-            [], {**kwargs, free[0].name: VALUE}, returns
-        )  # its place is taken by one that is bound
+        return Arguments([], {**kwargs, free[0].name: VALUE}, returns)  # a bound argument takes its place
     return Arguments([VALUE], dict(kwargs), returns)
 
 
 def by_name(function: Callable[..., Any], arguments: Arguments) -> Arguments:
-    """The same with every argument by its name, as far as that can be said before the flow runs."""
+    """Return the arguments with each passed by name, where the name is known before the flow runs."""
     signature = _signature(function)
     if signature is None:
         return arguments
@@ -92,7 +91,7 @@ def by_name(function: Callable[..., Any], arguments: Arguments) -> Arguments:
 
 @dataclass(frozen=True, slots=True)
 class _FunctionStep:
-    """One function as the step ``name``."""
+    """A function as the step ``name``."""
 
     function: Callable[..., Any]
     name: str
@@ -115,7 +114,7 @@ class _FunctionStep:
         return subject[0].upper() + subject[1:]
 
     def knows(self, kwargs: Mapping[str, Any]) -> None:
-        """Every argument that is bound exists."""
+        """Require that every bound argument exists."""
         parameters = self.signature.parameters
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
@@ -133,12 +132,13 @@ class _FunctionStep:
         parameters: Sequence[inspect.Parameter],
         kwargs: Mapping[str, Any],
     ) -> Arguments:
-        """What flows in laid out over the parameters that are free."""
+        """Distribute the incoming values over the unbound parameters."""
         count = self.incoming.count
         if count is not None and (count < len(parameters) or (count > len(free) and not self.rest)):
             raise InvalidRequest(
-                f"{self._subject} gives {count} values, but the function of the step '{self.name}' takes "
-                f"{', '.join(parameter.name for parameter in free) or 'none'}. Bind the arguments, or change either.",
+                f"{self._subject} provides {count} values, but the function of the step '{self.name}' "
+                f"accepts {', '.join(parameter.name for parameter in free) or 'none'}. Bind the arguments, "
+                "or change one of the steps.",
                 code="type_clash",
                 param=self.name,
             )
@@ -154,12 +154,12 @@ class _FunctionStep:
         return Arguments([{"$spread": VALUE}])
 
     def fits(self, parameter: inspect.Parameter, schema: Schema) -> None:
-        """What flows in can be what the parameter is annotated with."""
+        """Require that the incoming value matches the annotation of the parameter."""
         parameter_schema = schema_of(annotations_of(self.function).get(parameter.name, Any))
         if clashes(parameter_schema, schema):
             raise InvalidRequest(
-                f"The step '{self.name}' takes {words(parameter_schema)} as '{parameter.name}', "
-                f"but {self.incoming.subject} gives {words(schema)}.",
+                f"The step '{self.name}' accepts {words(parameter_schema)} as '{parameter.name}', but "
+                f"{self.incoming.subject} provides {words(schema)}.",
                 code="type_clash",
                 param=self.name,
             )
@@ -171,14 +171,14 @@ class _FunctionStep:
 
 
 def _placed(arg: Any, incoming: Incoming) -> Any:
-    """`_0` as what it stands for: an item of a pack, or the one value that there is."""
+    """Resolve `_0`: an item of a pack, or the only incoming value."""
     if not isinstance(arg, Argument):
         return arg
     if incoming.packed:
         return VALUE[arg.number]
     if arg.number == 0:
         return VALUE
-    raise InvalidRequest(f"{arg!r}: a single value flows in, which is _0.")
+    raise InvalidRequest(f"{arg!r}: the step receives a single value, which is _0.")
 
 
 def _is_spread(arg: Any) -> bool:
@@ -188,5 +188,5 @@ def _is_spread(arg: Any) -> bool:
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
-    except (TypeError, ValueError):  # some functions written in C have none
+    except (TypeError, ValueError):  # some functions written in C have no signature
         return None

@@ -1,4 +1,4 @@
-"""The answers of a blocking client that are being read piece by piece."""
+"""Response bodies that a blocking client reads piece by piece."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import httpx
 
 
 class Bodies:
-    """Closes each of them outside of every other call of the same thread.
+    """Closes each body outside of every other call of the same thread.
 
-    httpcore guards its connections with a lock that nobody can take twice. An iterator that was dropped instead of
-    closed ends wherever Python happens to collect it, and that may be in the middle of another call, under that lock:
-    there it would wait for itself. So what is closed within a call is closed behind it, and what is open is held here,
-    that nothing of it is collected before.
+    httpcore guards its connections with a non-reentrant lock. An iterator that is dropped instead of closed ends
+    whenever Python collects it. That may happen during another call, under that lock, where it would deadlock.
+    Therefore a body closed within a call is closed after the call. Open bodies are referenced here, so that they are
+    not collected earlier.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Bodies:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Around everything that goes to httpx."""
+        """Wrap every call to httpx."""
         self._here.depth = getattr(self._here, "depth", 0) + 1
         try:
             yield
@@ -36,13 +36,13 @@ class Bodies:
                 self._clear()
 
     def open(self, response: httpx.Response) -> Body:
-        """The body of a response, to be read and closed."""
+        """Return the body of a response, to be read and closed."""
         body = Body(self, response)
         self._open.add(body)
         return body
 
     def close(self, body: Body) -> None:
-        """Let go of its connection, now or behind the call that this thread is in."""
+        """Release its connection, now or after the call that this thread is in."""
         if body in self._open:
             self._left.append(body)
             self._open.discard(body)
@@ -53,18 +53,18 @@ class Bodies:
         while self._left:
             try:
                 body = self._left.popleft()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread was faster
                 return
             self._here.depth = 1
             try:
-                with suppress(httpx.HTTPError):  # nobody reads it any more
+                with suppress(httpx.HTTPError):  # no reader remains
                     body.let_go()
             finally:
                 self._here.depth = 0
 
 
 class Body:
-    """The bytes of one answer, decoded, as they come."""
+    """The decoded bytes of a response, as they arrive."""
 
     def __init__(self, bodies: Bodies, response: httpx.Response) -> None:
         self._bodies = bodies
@@ -83,7 +83,7 @@ class Body:
         self._bodies.close(self)
 
     def let_go(self) -> None:
-        """`Bodies` says when."""
+        """Release the connection; `Bodies` decides when."""
         end = getattr(self._chunks, "close", None)
         if end is not None:
             end()

@@ -1,4 +1,4 @@
-"""Files that people write, as client and daemon both read them: YAML in which a key is a text, and variables in it."""
+"""Hand-written files, as both client and daemon read them: YAML in which keys are text, with variables."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_VALUES = 1_000_000
-"""Values of a document with its aliases written out: a few lines of them can stand for gigabytes."""
+"""Maximum number of values in a document with its aliases expanded: a few lines of aliases can expand to gigabytes."""
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 class UnsetError(LookupError):
-    """A variable of the environment that a file names is not set; the text says which."""
+    """An environment variable that a file refers to is not set; the message names it."""
 
 
 def load(text: str) -> Any:
-    """Return the value of a YAML document. Raise `yaml.YAMLError`, also for more than `MAX_VALUES` or a key used twice.
+    """Return the value of a YAML document. Raise `yaml.YAMLError`, also for more than `MAX_VALUES` or a repeated key.
 
-    The bare key ``on``, as a switch has it, is true to YAML 1.1: here it is what is written.
+    YAML 1.1 reads the bare key ``on``, as used for a switch, as true: this loader keeps it as text.
     """
-    import yaml  # only who has YAML pays for the parser
+    import yaml  # import the parser only where YAML is used
 
     class Loader(yaml.SafeLoader):
-        """Takes keys that look like booleans for what is written."""
+        """Keeps keys that look like booleans as text."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             for key, _value in node.value:
@@ -44,14 +44,16 @@ def load(text: str) -> Any:
         raise yaml.YAMLError("it is nested too deeply") from error
     except ValueError as error:
         raise yaml.YAMLError(
-            f"it has a number or a date that does not exist ({error}); put texts in quotes"
+            f"it contains a number or a date that does not exist ({error}); put texts in quotes"
         ) from error
     finally:
         loader.dispose()
 
 
 def _count_values(node: Any, known_counts: dict[int, int]) -> int:
-    """How many values a node stands for; ``known_counts``: those of the nodes before. Raises `yaml.YAMLError`."""
+    """Return the number of values that a node expands to; ``known_counts``: counts of earlier nodes. Raises
+    `yaml.YAMLError`.
+    """
     import yaml
 
     if not isinstance(node, yaml.CollectionNode):
@@ -60,7 +62,7 @@ def _count_values(node: Any, known_counts: dict[int, int]) -> int:
     if count is None:
         if isinstance(node, yaml.MappingNode):
             _refuse_repeated_keys(node)
-        known_counts[id(node)] = MAX_VALUES + 1  # if it holds itself
+        known_counts[id(node)] = MAX_VALUES + 1  # if it contains itself
         inner = (
             node.value
             if isinstance(node, yaml.SequenceNode)
@@ -68,7 +70,7 @@ def _count_values(node: Any, known_counts: dict[int, int]) -> int:
         )
         count = known_counts[id(node)] = 1 + sum(_count_values(child, known_counts) for child in inner)
     if count > MAX_VALUES:
-        raise yaml.YAMLError(f"its aliases stand for more than {MAX_VALUES:,} values, or for themselves")
+        raise yaml.YAMLError(f"its aliases expand to more than {MAX_VALUES:,} values, or to themselves")
     return count
 
 
@@ -82,7 +84,7 @@ def _refuse_repeated_keys(mapping: Any) -> None:
         if (key.tag, key.value) in lines:
             first = lines[key.tag, key.value] + 1
             raise yaml.MarkedYAMLError(
-                problem=f"the key '{key.value}' is already used in line {first}. Keep one of them",
+                problem=f"the key '{key.value}' is already used in line {first}. Keep only one of them",
                 problem_mark=key.start_mark,
             )
         lines[key.tag, key.value] = key.start_mark.line
@@ -96,10 +98,10 @@ _PROBLEMS = (
     ),
     (
         r"mapping values are not allowed",
-        "this ':' begins a value where none can be; expected a text with ': ' in quotes, "
-        "and keys indented like their neighbours",
+        "this ':' begins a value where none is allowed; expected a text with ': ' in quotes, and keys "
+        "indented like their neighbours",
     ),
-    (r"could not find expected ':'", "expected ':' and a space behind this key"),
+    (r"could not find expected ':'", "expected ':' and a space after this key"),
     (r"unexpected end of stream", "the quote that opens here is not closed; expected a closing {quote}"),
     (r"expected ',' or '([}\]])'", "the '{open}' that opens here is not closed; expected ',' or '{0}'"),
     (r"expected the node content", "expected a value, or the bracket that closes the list or object"),
@@ -126,27 +128,29 @@ _PROBLEMS = (
         r"found another document",
         "a second document begins here with '---'; expected one document in the file",
     ),
-    (r"expected alphabetic or numeric", "expected a name behind '*' or '&', or the whole value in quotes"),
+    (r"expected alphabetic or numeric", "expected a name after '*' or '&', or the whole value in quotes"),
     (
         r"block entries|sequence entries are not allowed",
-        "a list cannot begin here; expected '- ' in a line of its own",
+        "a list cannot begin here; expected '- ' on its own line",
     ),
 )
-"""Patterns of the parser's problems, and what to say instead. ``column`` and ``line``: where the outer part begins."""
+"""Patterns of the parser's problems, and their replacements. ``column`` and ``line``: where the enclosing block
+begins.
+"""
 
 _AT_CONTEXT = ("could not find expected ':'", "unexpected end of stream", "expected ',' or")
-"""Problems that are seen long after their cause: the place to show is where the part begins."""
+"""Problems that the parser detects long after their cause: show the start of the enclosing block instead."""
 
 
 def explain(error: Exception) -> str:
-    """Return what is wrong with a YAML document: line, column, and what was expected."""
+    """Return what is wrong with a YAML document: line, column, and the expected input."""
     problem = str(getattr(error, "problem", None) or "")
     mark = getattr(error, "problem_mark", None)
     if not problem or mark is None:
         character = getattr(error, "character", None)
         if character is None:
             return str(error)
-        return f"the character U+{character:04X} cannot be in YAML; remove it"
+        return f"the character U+{character:04X} is not allowed in YAML; remove it"
     context = getattr(error, "context_mark", None)
     if context is not None and any(words in problem for words in _AT_CONTEXT):
         mark = context
@@ -166,7 +170,7 @@ def explain(error: Exception) -> str:
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:
-    """A value with ``${NAME}`` and ``${NAME:-default}`` replaced in every text. Raises `UnsetError`."""
+    """Return a value with ``${NAME}`` and ``${NAME:-default}`` replaced in every text. Raises `UnsetError`."""
     if isinstance(value, dict):
         return {str(key): expand(item, environment) for key, item in value.items()}
     if isinstance(value, list):

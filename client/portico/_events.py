@@ -1,4 +1,4 @@
-"""Readers that turn server-sent events into the words of `portico.wire`, without I/O."""
+"""Readers that convert server-sent events to the types of `portico.wire`, without I/O."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from portico.wire import (
 
 
 class RunEvents:
-    """Reads the native stream of a run, behind the event number ``last``: ``id`` is the number, ``data`` the event."""
+    """Reads the native stream of a run after the event number ``last``: ``id`` is the number, ``data`` the event."""
 
     def __init__(self, last: int = 0) -> None:
         self.done = False
@@ -45,7 +45,7 @@ class RunEvents:
 
 
 class QuestionEvents:
-    """Reads the stream of questions, which has no end of its own and begins again with those that wait."""
+    """Reads the stream of questions, which never ends by itself; a new connection starts with the open questions."""
 
     done = False
     last = 0
@@ -55,7 +55,7 @@ class QuestionEvents:
 
 
 class TuningEvents:
-    """Reads the stream of a fine-tuning job, behind the event number ``last``; it ends with the job."""
+    """Reads the stream of a fine-tuning job after the event number ``last``; it ends with the job."""
 
     def __init__(self, last: int = 0) -> None:
         self.done = False
@@ -73,7 +73,7 @@ class TuningEvents:
 
 @dataclass(slots=True)
 class _Called:
-    """A tool call whose pieces are still coming."""
+    """A tool call whose pieces are still arriving."""
 
     id: str = ""
     name: str = ""
@@ -81,7 +81,7 @@ class _Called:
 
 
 class ChatEvents:
-    """Reads OpenAI's chat stream: chunks, then ``[DONE]``. Only the first choice counts."""
+    """Reads OpenAI's chat stream: chunks, then ``[DONE]``. Only the first choice is used."""
 
     def __init__(self) -> None:
         self.done = False
@@ -134,7 +134,7 @@ class ChatEvents:
 
 
 def passages_of(annotations: Any) -> tuple[Passage, ...]:
-    """The passages in OpenAI's ``file_citation`` annotations."""
+    """Return the passages in OpenAI's ``file_citation`` annotations."""
     file_citations = [a["file_citation"] for a in annotations if a.get("type") == "file_citation"]
     return tuple(_passage(rank, item) for rank, item in enumerate(file_citations, 1))
 
@@ -157,11 +157,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise NotPortico(
-            "An event of the stream is not JSON. Is there a Portico daemon at this URL?"
-        ) from error
+        raise NotPortico("A stream event is not JSON. Is a Portico daemon running at this URL?") from error
     if not isinstance(value, dict):
-        raise NotPortico(
-            "An event of the stream is not a JSON object. Is there a Portico daemon at this URL?"
-        )
+        raise NotPortico("A stream event is not a JSON object. Is a Portico daemon running at this URL?")
     return value

@@ -1,7 +1,7 @@
-"""How an optional part is added to the installation that runs: a checkout, a container image or an installed wheel.
+"""How to add an optional part to the current installation: a checkout, a container image or an installed wheel.
 
-Portico is on no package index, so that ``pip install 'portico[…]'`` is not advice: what is named here works where it is
-given. Imports nothing beyond the standard library.
+Portico is not on a package index, so ``pip install 'portico[…]'`` would not work: this module gives advice for the
+actual installation. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 IMAGE_MARK = ".portico-image"
-"""A file in the environment of the container image, by which it is known."""
+"""File in the environment of the container image that identifies the image."""
 
 _BY_SCRIPT = ("cli", "server", "pdf", "realtime", "tui")
-"""What ``scripts/install`` of a checkout brings."""
+"""Extras that ``scripts/install`` of a checkout installs."""
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([A-Za-z0-9._-]+)["']""")
 _OURS = re.compile(r"^portico\[([A-Za-z0-9._,-]+)\]$")
 
 
 def how_to_add(extra: str) -> str:
-    """What to do to have the extra ``extra`` here, as the end of a sentence."""
+    """Return how to add the extra ``extra`` to this installation, as the end of a sentence."""
     found_distribution = _distribution()
     root = checkout()
     if root is not None and extra in _BY_SCRIPT:
@@ -38,12 +38,12 @@ def how_to_add(extra: str) -> str:
     if not packages:
         return f"install Portico again with its extra '{extra}'"
     if Path(sys.prefix, IMAGE_MARK).is_file():
-        return f"in an image of your own, built on this one: USER root, RUN {_pip(*packages)}, USER portico"
+        return f"in your own image, built on this one: USER root, RUN {_pip(*packages)}, USER portico"
     return _pip(*packages)
 
 
 def requirements(extra: str) -> list[str]:
-    """The packages of an extra as pip takes them, those of the extras in it included."""
+    """Return the packages of an extra in pip's format, including those of nested extras."""
     found_distribution = _distribution()
     packages: list[str] = []
     for line in (found_distribution.requires or ()) if found_distribution is not None else ():
@@ -63,7 +63,7 @@ def requirements(extra: str) -> list[str]:
 
 
 def checkout() -> Path | None:
-    """The clone that this installation is, if it is one with its scripts."""
+    """Return the clone that this installation runs from, if it is a clone with its scripts."""
     found_distribution = _distribution()
     try:
         origin = json.loads((found_distribution and found_distribution.read_text("direct_url.json")) or "{}")
@@ -76,7 +76,7 @@ def checkout() -> Path | None:
 
 
 def _wheel(found_distribution: Distribution | None) -> str | None:
-    """The address of the wheel that this was installed from, if it is still there."""
+    """Return the address of the wheel that this was installed from, if the wheel still exists."""
     try:
         origin = json.loads((found_distribution and found_distribution.read_text("direct_url.json")) or "{}")
     except ValueError:

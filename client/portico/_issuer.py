@@ -1,10 +1,10 @@
-"""The client of an OpenID Connect issuer: signing in from a terminal, renewing and ending that.
+"""Client of an OpenID Connect issuer: terminal sign-in, renewal and sign-out.
 
-Nothing that a daemon or an issuer says is believed as it comes: addresses, sizes, times and names are bounded, no
-redirect is followed, and what is answered has to be for this sign-in.
+Data from a daemon or an issuer is not trusted: addresses, sizes, times and names are bounded, redirects are not
+followed, and a response must belong to this sign-in.
 
-Sources: OpenID Connect Core and Discovery 1.0, RFC 9728 (what a daemon says), RFC 8628 (devices), RFC 8252 (loopback
-redirects), RFC 7636 (PKCE), RFC 9207 (the issuer in an answer), RFC 7009 (revocation).
+Sources: OpenID Connect Core and Discovery 1.0, RFC 9728 (daemon metadata), RFC 8628 (devices), RFC 8252 (loopback
+redirects), RFC 7636 (PKCE), RFC 9207 (the issuer in a response), RFC 7009 (revocation).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CALLBACK_PATH: Final = "/callback"
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 
 ANSWER_TIMEOUT_S: Final = 10.0
-"""For one answer, from the first byte to the last."""
+"""Timeout of one response, from the first byte to the last, in seconds."""
 
 MAX_ANSWER_BYTES: Final = 2**18
 MAX_URL_CHARS: Final = 2_000
@@ -49,15 +49,16 @@ MAX_WORD_CHARS: Final = 255
 MAX_OFFERS_COUNT: Final = 20
 
 DEVICE_INTERVAL_S: Final = 5.0
-"""Between two questions whether somebody has agreed, where the issuer says nothing (RFC 8628, 3.2); also what
-``slow_down`` adds (3.5)."""
+"""Seconds between two polls for the user's consent if the issuer sets no interval (RFC 8628, 3.2); also the increment
+for ``slow_down`` (3.5).
+"""
 
 MIN_DEVICE_INTERVAL_S: Final = 1.0
 MAX_DEVICE_INTERVAL_S: Final = 60.0
 MAX_WAIT_S: Final = 1_800.0
 BROWSER_WAIT_S: Final = 600.0
 MAX_LOST_ATTEMPTS: Final = 5
-"""Questions in a row that may go unanswered."""
+"""Maximum number of consecutive polls without a response."""
 
 REQUEST_TIMEOUT_S: Final = 5.0
 MAX_REQUEST_BYTES: Final = 2**14
@@ -75,7 +76,7 @@ _SIGNED_IN_PAGE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SignInOffer:
-    """By which issuer, and as which public client, somebody signs in at a daemon."""
+    """The issuer, and the public client, for signing in at a daemon."""
 
     issuer: str
     client_id: str
@@ -84,7 +85,7 @@ class SignInOffer:
 
 @dataclass(frozen=True, slots=True)
 class IssuerPlaces:
-    """What an issuer says of itself. An empty address: it has no such place."""
+    """Metadata of an issuer. An empty address means that the issuer has no such endpoint."""
 
     issuer: str
     token: str
@@ -92,12 +93,12 @@ class IssuerPlaces:
     authorization: str = ""
     revocation: str = ""
     names_itself: bool = False
-    """Whether its answers always name it (RFC 9207)."""
+    """Whether its responses always name the issuer (RFC 9207)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GrantedTokens:
-    """What an issuer gave. ``token`` is an ID token, ``subject`` whom it is for; it may give no ``refresh_token``."""
+    """Tokens from an issuer. ``token`` is an ID token, ``subject`` is its subject; ``refresh_token`` is optional."""
 
     token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -107,7 +108,9 @@ class GrantedTokens:
 
 @dataclass(frozen=True, slots=True)
 class SignInPrompt:
-    """Where somebody has to go: ``address``, and with a device the ``code`` to enter there; ``link`` has it in it."""
+    """Where a person must go to sign in: ``address``, and for a device the ``code`` to enter; ``link`` includes
+    the code.
+    """
 
     address: str
     link: str
@@ -118,28 +121,31 @@ Show = Callable[[SignInPrompt], None]
 
 
 def require_private(url: str) -> None:
-    """Raise `InvalidRequest` for a daemon to which a token would travel readable by others."""
+    """Raise `InvalidRequest` if a token would travel to the daemon unencrypted."""
     found_url = httpx.URL(url)
     if found_url.scheme != "https" and not is_loopback(found_url.host):
         raise InvalidRequest(
-            f"{url} has no TLS: others on the network could read the token. Ask for its https address, or reach it "
-            "through a tunnel to this machine.",
+            f"{url} does not use TLS: others on the network could read the token. Use its https address, or "
+            "reach it through a tunnel to this machine.",
             param="url",
             code="insecure_url",
         )
 
 
 async def offers(url: str) -> list[SignInOffer]:
-    """The ways to sign in at a daemon from a terminal. Raises `InvalidRequest` if there are none."""
+    """Return the ways to sign in at a daemon from a terminal. Raises `InvalidRequest` if there are none."""
     require_private(url)
     async with _connected(url) as http:
         status, metadata = await _ask(http, "GET", url.rstrip("/") + METADATA_PATH, "the daemon")
     if status != 200 or not isinstance(metadata.get("resource"), str):
-        raise NotPortico(f"{url} does not say how one signs in (HTTP {status}). Is there a Portico daemon?")
+        raise NotPortico(
+            f"{url} does not describe how to sign in (HTTP {status}). Is a Portico daemon running there?"
+        )
     own_origin, resource_origin = _origin(url), _origin(metadata["resource"])
     if own_origin != resource_origin and not is_loopback(httpx.URL(url).host):
         raise InvalidRequest(
-            f"The daemon at {url} says that it is {_short(metadata['resource'])}. Sign in at that address, with --url.",
+            f"The daemon at {url} identifies itself as {_short(metadata['resource'])}. Sign in at that "
+            "address, with --url.",
             param="url",
             code="other_resource",
         )
@@ -148,9 +154,9 @@ async def offers(url: str) -> list[SignInOffer]:
     rows = [row for row in rows if row.get("terminal") is True][:MAX_OFFERS_COUNT]
     if not rows:
         raise InvalidRequest(
-            f"Nobody signs in at {url} from a terminal. Use a key: --key or PORTICO_API_KEY. Its operator sets up "
-            "signing in with 'oidc_issuer', 'oidc_cli_client_id' (a public client at that issuer) and 'roles': see "
-            'docs/security.md, "Sign in from a terminal".',
+            f"Terminal sign-in is not available at {url}. Use a key: --key or PORTICO_API_KEY. The operator "
+            "enables sign-in with 'oidc_issuer', 'oidc_cli_client_id' (a public client at that issuer) and "
+            "'roles': see docs/security.md, \"Sign in from a terminal\".",
             code="sign_in_not_configured",
         )
     return [_offer(row, url) for row in rows]
@@ -161,30 +167,30 @@ def _offer(row: Mapping[str, Any], url: str) -> SignInOffer:
     is_here = is_loopback(httpx.URL(url).host)
     if not isinstance(issuer, str) or not _is_address(issuer, loopback=is_here):
         raise NotPortico(
-            f"The daemon at {url} names the issuer '{_short(issuer)}'. An issuer has an https address"
-            f"{', or one of this machine' if is_here else ''}, so nothing is sent there."
+            f"The daemon at {url} names the issuer '{_short(issuer)}'. An issuer must have an https "
+            f"address{', or one of this machine' if is_here else ''}, so nothing is sent to it."
         )
     if not isinstance(client, str) or not 0 < len(client) <= MAX_WORD_CHARS or not client.isprintable():
-        raise NotPortico(f"The daemon at {url} names no usable client id for {issuer}.")
+        raise NotPortico(f"The daemon at {url} provides no usable client id for {issuer}.")
     if not isinstance(scope, str) or len(scope) > MAX_URL_CHARS or not _SCOPES.fullmatch(scope):
-        raise NotPortico(f"The daemon at {url} names no usable scopes for {issuer}.")
+        raise NotPortico(f"The daemon at {url} provides no usable scopes for {issuer}.")
     return SignInOffer(issuer, client, scope if "openid" in scope.split() else f"openid {scope}")
 
 
 async def discovered(issuer: str) -> IssuerPlaces:
-    """What an issuer says of itself (OpenID Connect Discovery). Raises `Unavailable`, and `InvalidRequest` if it says
-    that it is another one.
+    """Return the metadata of an issuer (OpenID Connect Discovery). Raises `Unavailable`, and `InvalidRequest` if the
+    metadata name another issuer.
     """
     async with _connected(issuer) as http:
         status, metadata = await _ask(http, "GET", issuer.rstrip("/") + DISCOVERY_PATH, "the issuer")
     if status != 200:
         raise Unavailable(
-            f"The issuer {issuer} does not say how one signs in: HTTP {status}. Try again later."
+            f"The issuer {issuer} does not describe how to sign in: HTTP {status}. Try again later."
         )
     if metadata.get("issuer") != issuer:
         raise InvalidRequest(
-            f"The issuer {issuer} calls itself '{_short(metadata.get('issuer'))}', so nobody signs in there. The "
-            "operator of the daemon writes 'oidc_issuer' exactly as the issuer does.",
+            f"The issuer {issuer} identifies itself as '{_short(metadata.get('issuer'))}', so signing in is "
+            "refused. The operator of the daemon must write 'oidc_issuer' exactly as the issuer does.",
             code="other_issuer",
         )
     names = {
@@ -198,7 +204,7 @@ async def discovered(issuer: str) -> IssuerPlaces:
         address = metadata.get(name, "")
         if address and not _is_address(address, loopback=is_loopback(httpx.URL(issuer).host)):
             raise InvalidRequest(
-                f"The '{name}' of the issuer {issuer} is not an https address: nothing is sent there.",
+                f"The '{name}' of the issuer {issuer} is not an https address: nothing is sent to it.",
                 code="insecure_issuer",
             )
         places[place] = address
@@ -209,15 +215,15 @@ async def discovered(issuer: str) -> IssuerPlaces:
 
 
 async def sign_in(places: IssuerPlaces, offer: SignInOffer, show: Show) -> GrantedTokens:
-    """Sign somebody in, who is shown where to go: on any machine where the issuer lets devices sign in, else in a
-    browser on this one.
+    """Sign a person in, and show them where to go: on any machine if the issuer supports device sign-in, otherwise in
+    a browser on this machine.
     """
     if places.device:
         return await _with_device(places, offer, show)
     if places.authorization:
         return await _with_browser(places, offer, show)
     raise InvalidRequest(
-        f"The issuer {places.issuer} lets neither devices nor browsers sign in.", code="issuer_unusable"
+        f"The issuer {places.issuer} supports neither device nor browser sign-in.", code="issuer_unusable"
     )
 
 
@@ -238,7 +244,7 @@ async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> 
             or not code.isprintable()
             or not _is_address(address, loopback=is_here)
         ):
-            raise _unusable(places, "gives no code and address for signing in")
+            raise _unusable(places, "returns no code and address for signing in")
         link = response.get("verification_uri_complete")
         show(SignInPrompt(address, link if _is_address(link, loopback=is_here) else address, code))
         interval = _seconds(response.get("interval"), DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S)
@@ -251,7 +257,9 @@ async def _with_device(places: IssuerPlaces, offer: SignInOffer, show: Show) -> 
 async def _agreed(
     http: httpx.AsyncClient, places: IssuerPlaces, form: Mapping[str, str], interval: float, life: float
 ) -> Mapping[str, Any]:
-    """The answer once somebody has agreed, asked for at the pace that the issuer says and no longer than its code."""
+    """Return the response once the person has agreed. Poll at the issuer's interval, for as long as its code is
+    valid.
+    """
     lost_count = 0
     try:
         async with asyncio.timeout(life):
@@ -275,7 +283,9 @@ async def _agreed(
 
 
 def next_interval(interval: float, error: object, *, is_lost: bool = False) -> float:
-    """Seconds until the next question: more after ``slow_down``, twice as many where none was answered."""
+    """Return the seconds until the next poll: more after ``slow_down``, twice as many after a poll without a
+    response.
+    """
     if is_lost:
         return min(interval * 2, MAX_DEVICE_INTERVAL_S)
     return min(interval + DEVICE_INTERVAL_S, MAX_DEVICE_INTERVAL_S) if error == "slow_down" else interval
@@ -310,7 +320,7 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
         server.close()
     named_issuer = answer.get("iss")
     if named_issuer != places.issuer and (named_issuer is not None or places.names_itself):
-        raise Unauthenticated("Another issuer has answered than was asked: nobody is signed in.")
+        raise Unauthenticated("The response came from another issuer: sign-in failed.")
     if "error" in answer:
         raise _refused(places, answer, 400)
     form = {
@@ -328,7 +338,7 @@ async def _with_browser(places: IssuerPlaces, offer: SignInOffer, show: Show) ->
 
 
 class _Browser:
-    """Takes a browser that comes back from the issuer. What does not bring our ``state`` changes nothing."""
+    """Receives the browser that returns from the issuer. A request without our ``state`` changes nothing."""
 
     def __init__(self, state: str) -> None:
         self._state = state
@@ -336,7 +346,7 @@ class _Browser:
         self.answer: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection with one request."""
+        """Handle a connection with one request."""
         self._connections_count += 1
         answer = None
         try:
@@ -346,7 +356,7 @@ class _Browser:
                     writer.write(_page(answer is not None))
                     await writer.drain()
         except (TimeoutError, OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # not a browser that comes back
+            pass  # not a browser returning from the issuer
         finally:
             self._connections_count -= 1
             writer.close()
@@ -380,21 +390,23 @@ def _page(is_taken: bool) -> bytes:
 def granted(
     response: Mapping[str, Any], issuer: str, client_id: str, *, nonce: str | None = None
 ) -> GrantedTokens:
-    """The tokens in an answer. Raises `Unauthenticated` unless its ID token is for this client and this sign-in.
+    """Return the tokens in a response. Raises `Unauthenticated` unless its ID token is for this client and this
+    sign-in.
 
-    Its signature the daemon checks: it comes from the issuer itself, over TLS (OpenID Connect Core, 3.1.3.7).
+    The daemon checks the signature: the response comes from the issuer itself, over TLS (OpenID Connect Core,
+    3.1.3.7).
     """
     token, refresh = response.get("id_token"), response.get("refresh_token", "")
     if not isinstance(token, str) or len(token) > MAX_TOKEN_CHARS or not _TOKEN.fullmatch(token):
         raise Unauthenticated(
-            f"The issuer {issuer} gives no ID token: nobody is signed in.", code="no_id_token"
+            f"The issuer {issuer} returned no ID token: sign-in failed.", code="no_id_token"
         )
     if (
         not isinstance(refresh, str)
         or len(refresh) > MAX_TOKEN_CHARS
         or not _PRINTABLE.fullmatch(refresh or "-")
     ):
-        raise Unauthenticated(f"The issuer {issuer} gives a refresh token that cannot be sent.")
+        raise Unauthenticated(f"The issuer {issuer} returned a refresh token that cannot be sent.")
     claims = _claims(token)
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
@@ -406,11 +418,11 @@ def granted(
         or not isinstance(subject, str)
         or not 0 < len(subject) <= MAX_WORD_CHARS
     ):
-        raise Unauthenticated(f"The issuer {issuer} gives a token that is for somebody else.")
+        raise Unauthenticated(f"The issuer {issuer} returned a token for somebody else.")
     if nonce is not None and claims.get("nonce") != nonce:
-        raise Unauthenticated(f"The issuer {issuer} gives a token of another sign-in.")
+        raise Unauthenticated(f"The issuer {issuer} returned a token of another sign-in.")
     if isinstance(expires_at, bool) or not isinstance(expires_at, int | float) or not 0 < expires_at < 2**40:
-        raise Unauthenticated(f"The issuer {issuer} does not say until when its token counts.")
+        raise Unauthenticated(f"The issuer {issuer} does not say when its token expires.")
     return GrantedTokens(token, refresh, subject, float(expires_at))
 
 
@@ -424,8 +436,9 @@ def _claims(token: str) -> Mapping[str, Any]:
 
 
 async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str) -> GrantedTokens | None:
-    """New tokens of the same person. ``None`` if the issuer gives no other ID token. Raises `Unauthenticated` if it has
-    ended the sign-in, and `Unavailable`.
+    """Return new tokens of the same person, or ``None`` if the issuer returns no new ID token.
+
+    Raises `Unauthenticated` if the issuer has ended the sign-in, and `Unavailable`.
     """
     places = await discovered(issuer)
     form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": client_id}
@@ -439,12 +452,12 @@ async def renewed(issuer: str, client_id: str, refresh_token: str, subject: str)
         return None
     tokens = granted(response, issuer, client_id)
     if tokens.subject != subject:
-        raise Unauthenticated("The issuer answers with somebody else's token.", code="sign_in_ended")
+        raise Unauthenticated("The issuer returned somebody else's token.", code="sign_in_ended")
     return tokens
 
 
 async def revoked(issuer: str, client_id: str, refresh_token: str) -> bool:
-    """Have an issuer end a sign-in; whether it has a place for that, and did."""
+    """Ask an issuer to end a sign-in. Return whether it has an endpoint for that and succeeded."""
     places = await discovered(issuer)
     if not places.revocation or not refresh_token:
         return False
@@ -456,7 +469,7 @@ async def revoked(issuer: str, client_id: str, refresh_token: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def _connected(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that keeps nothing between two of these, follows nothing, and takes no packed answer."""
+    """Yield a client that keeps no state between uses, follows no redirects, and accepts no compressed response."""
     local = is_loopback(httpx.URL(url).host)
     headers = {"accept": "application/json", "accept-encoding": "identity"}
     async with httpx.AsyncClient(
@@ -468,7 +481,9 @@ async def _connected(url: str) -> AsyncIterator[httpx.AsyncClient]:
 async def _ask(
     http: httpx.AsyncClient, method: str, url: str, whom: str, form: Mapping[str, str] | None = None
 ) -> tuple[int, Mapping[str, Any]]:
-    """The status, and the JSON object of an answer; empty for anything else. Raises `Unavailable`."""
+    """Return the status and the JSON object of a response, or an empty object for any other body. Raises
+    `Unavailable`.
+    """
     data = bytearray()
     where = _short(url)
     try:
@@ -477,20 +492,20 @@ async def _ask(
             http.stream(method, url, data=None if form is None else dict(form)) as answer,
         ):
             if answer.is_redirect:
-                raise Unavailable(f"{where} sends us elsewhere, and no redirect is followed from {whom}.")
+                raise Unavailable(f"{where} redirects, but redirects from {whom} are not followed.")
             async for block in answer.aiter_raw():
                 data += block
                 if len(data) > MAX_ANSWER_BYTES:
                     raise Unavailable(
-                        f"The answer of {where} has more than {MAX_ANSWER_BYTES:,} bytes: not read."
+                        f"The response of {where} exceeds {MAX_ANSWER_BYTES:,} bytes and was not read."
                     )
     except TimeoutError:
         raise Unavailable(
-            f"{where} has not answered within {ANSWER_TIMEOUT_S:g} s. Try again later."
+            f"{where} did not respond within {ANSWER_TIMEOUT_S:g} s. Try again later."
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         reason = str(error) or type(error).__name__
-        raise Unavailable(f"{where} does not answer: {_short(reason)}. Is {whom} up?") from error
+        raise Unavailable(f"{where} does not respond: {_short(reason)}. Is {whom} up?") from error
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
@@ -499,7 +514,9 @@ async def _ask(
 
 
 def _is_address(value: object, *, loopback: bool) -> TypeGuard[str]:
-    """Whether something is an https address, or with ``loopback`` one of this machine, that can be shown and opened."""
+    """Return whether a value is an https address that can be shown and opened; with ``loopback``, also one of this
+    machine.
+    """
     if not isinstance(value, str) or len(value) > MAX_URL_CHARS or not _PRINTABLE.fullmatch(value):
         return False
     try:
@@ -522,18 +539,18 @@ def _origin(url: str) -> tuple[str, str, int | None]:
 def _seconds(value: object, default: float, limit: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         return default
-    return float(min(value, limit))  # a whole number may be larger than any float
+    return float(min(value, limit))  # an integer may be larger than any float
 
 
 def _short(value: object) -> str:
-    """What others said, as a part of a sentence of ours."""
+    """Return foreign text shortened for use in a message."""
     return "".join(char if char.isprintable() else " " for char in str(value)[:200])
 
 
 def _refused(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> Exception:
     error = response.get("error")
     if error == "access_denied":
-        return Forbidden("You, or the issuer, said no: nobody is signed in.", code="denied")
+        return Forbidden("You or the issuer declined: sign-in failed.", code="denied")
     if error == "expired_token":
         return _expired()
     if status >= 500:
@@ -541,23 +558,22 @@ def _refused(places: IssuerPlaces, response: Mapping[str, Any], status: int) -> 
     description = response.get("error_description")
     why = f": {_short(description)}" if isinstance(description, str) and description else ""
     return InvalidRequest(
-        f"The issuer {places.issuer} does not sign anybody in ({_short(error) if error else f'HTTP {status}'}{why}). "
-        "The operator checks there that the client of 'oidc_cli_client_id' is a public one, may use this way of "
-        "signing in, and has these scopes.",
+        f"The issuer {places.issuer} refused the sign-in "
+        f"({_short(error) if error else f'HTTP {status}'}{why}). The operator must check at the issuer that "
+        "the client of 'oidc_cli_client_id' is public, may use this way of signing in, and has these scopes.",
         code="sign_in_refused",
     )
 
 
 def _expired() -> DeadlineExceeded:
     return DeadlineExceeded(
-        "Nobody agreed in time: the code has expired. Run 'portico login' again.", code="expired"
+        "The sign-in was not approved in time: the code has expired. Run 'portico login' again.",
+        code="expired",
     )
 
 
 def _away(issuer: str) -> Unavailable:
-    return Unavailable(
-        f"The issuer {issuer} does not answer now. Try again later.", code="issuer_unavailable"
-    )
+    return Unavailable(f"The issuer {issuer} does not respond. Try again later.", code="issuer_unavailable")
 
 
 def _unusable(places: IssuerPlaces, why: str) -> Unavailable:

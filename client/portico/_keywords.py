@@ -1,4 +1,4 @@
-"""Keywords that a call does not have are refused, with the one that was meant."""
+"""Rejects unknown keywords of a call and suggests the intended keyword."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ T = TypeVar("T")
 
 
 class UnknownKeyword(InvalidRequest, TypeError):
-    """A call was given a keyword that it does not have; ``param`` is that keyword."""
+    """A call received an unknown keyword, given in ``param``."""
 
 
 def require_known(call: str, given_names: Iterable[str], known_names: Collection[str]) -> None:
-    """Raise `UnknownKeyword` for the first name in ``given_names`` that ``call`` does not have."""
+    """Raise `UnknownKeyword` for the first name in ``given_names`` that ``call`` does not accept."""
     for name in given_names:
         if name not in known_names:
             names = sorted(known_names)
             hint = nearest(name, names)
             if not hint:
-                hint = f" It has {', '.join(names)}." if names else " It has none."
+                hint = f" It has {', '.join(names)}." if names else " It has no arguments."
             raise UnknownKeyword(
                 f"{call}() has no argument '{name}'.{hint}", code="unknown_parameter", param=name
             )
 
 
 def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Callable[P, R]:
-    """Refuse keywords that are neither parameters nor, where there is a ``**`` parameter, among its ``options``.
+    """Reject keywords that are neither parameters nor, with a ``**`` parameter, among its ``options``.
 
-    Without ``options`` a ``**`` parameter takes any keyword.
+    Without ``options``, a ``**`` parameter accepts any keyword.
     """
     parameters = inspect.signature(function).parameters
     if options is None and any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -66,12 +66,12 @@ def exact(function: Callable[P, R], options: Iterable[str] | None = None) -> Cal
 
 
 def with_options(options: Iterable[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`exact` for a function whose ``**`` parameter takes these ``options``."""
+    """Apply `exact` to a function whose ``**`` parameter accepts these ``options``."""
     return lambda function: exact(function, options)
 
 
 def exact_methods(cls: type[T]) -> type[T]:
-    """`exact` for what is called of a class: its constructor, its methods without a leading underscore, itself."""
+    """Apply `exact` to the callables of a class: its constructor, its methods without a leading underscore, itself."""
     for name, member in [*vars(cls).items()]:
         if name.startswith("_") and name not in ("__init__", "__call__"):
             continue

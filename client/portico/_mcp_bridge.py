@@ -1,7 +1,7 @@
-"""MCP over standard input and output, passed on to a daemon's ``/mcp``.
+"""A bridge from MCP over standard input and output to a daemon's ``/mcp``.
 
-Messages go through as they are. The bridge adds what belongs to the transport: sessions, headers, streams,
-the end of a cancelled request, and errors that say what to do when there is no daemon.
+Messages pass through unchanged. The bridge adds what belongs to the transport: sessions, headers, streams, the end of
+a cancelled request, and errors that say what to do when the daemon is unreachable.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from portico.errors import PorticoError
 PATH: Final = "/mcp"
 
 MAX_SILENCE_S: Final = 120.0
-"""Seconds without a byte after which a stream counts as dead: the daemon sends a comment every 15."""
+"""Seconds without a byte after which a stream is considered dead: the daemon sends a comment every 15 seconds."""
 
 FAREWELL_TIMEOUT_S: Final = 1.5
-"""Seconds for calls in progress, and for the good-bye to the daemon, once the client has gone."""
+"""Seconds for calls in progress, and for closing the session, once the client has disconnected."""
 
 _BACK_OFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 _EVENTS = "text/event-stream"
 
 
 class Bridge:
-    """One client's conversation. ``write`` takes each message to the client, a line without its end."""
+    """A client's conversation. ``write`` sends each message to the client, as a line without its line end."""
 
     def __init__(self, address: Address, write: Callable[[bytes], None]) -> None:
         self._address = address
@@ -56,9 +56,9 @@ class Bridge:
         self._listening: asyncio.Task[None] | None = None
 
     async def run(self, lines: AsyncIterator[bytes]) -> None:
-        """Serve until ``lines`` ends: then let calls in progress end, tell the daemon, and return.
+        """Serve until ``lines`` ends, then let calls in progress finish, notify the daemon, and return.
 
-        An error of ``write`` ends it too, in an exception group.
+        An error of ``write`` also ends serving, in an exception group.
         """
         async with (
             httpx.AsyncClient(**self._address.options(MAX_SILENCE_S)) as http,
@@ -82,7 +82,7 @@ class Bridge:
         if message.id is None:
             await self._tell(message, http, tasks)
         elif message.method == "initialize":
-            # Nothing may overtake it: all that follows needs the session that it opens.
+            # No message may overtake it: all that follow need the session that it opens.
             self._session, self._version, self._opening = None, None, message
             await self._ask(message, http, tasks)
         elif message.id in self._calls:
@@ -96,14 +96,14 @@ class Bridge:
             call.add_done_callback(lambda _call: self._calls.pop(key, None))
 
     async def _tell(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        """Pass on what has no answer: a notification, or the client's own answer to the daemon."""
-        # Without a session the end of its connection is what cancels a request.
+        """Forward a message without a response: a notification, or the client's own response to the daemon."""
+        # Without a session, closing the connection cancels a request.
         if message.cancels is None or self._session is not None:
             try:
                 async with self._post(message, http) as response:
                     await response.aread()
             except (httpx.HTTPError, PorticoError):
-                return  # nobody waits for an answer; the next request says what is wrong
+                return  # no response is expected; the next request reports the problem
         call = self._calls.get(message.cancels) if message.cancels is not None else None
         if call is not None:
             await _stop(call)
@@ -112,13 +112,13 @@ class Bridge:
             self._listening = tasks.create_task(self._listen(http), name="mcp server stream")
 
     async def _ask(self, message: McpMessage, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        """Pass on a request, and its answer with all that comes before it back. There is always an answer."""
+        """Forward a request, and return its response with all messages before it. A response is always sent."""
         try:
             session = self._session
             if await self._answered(message, http):
                 return
-            # The daemon does not know our session, so it was restarted: open one as the client did, and try
-            # again.
+            # The daemon does not know our session, so it was restarted: open a session as the client did, and
+            # try again.
             async with self._reopening:
                 if self._session == session:
                     await self._reopen(http, tasks)
@@ -129,26 +129,28 @@ class Bridge:
                 error_line(
                     message.id,
                     UNREACHABLE_CODE,
-                    f"No Portico daemon answers at {self._address.url}. Start it with 'portico up', or set "
-                    "PORTICO_URL to where it is.",
+                    f"No Portico daemon responds at {self._address.url}. Start it with 'portico up', or set "
+                    "PORTICO_URL to its address.",
                 )
             )
         except httpx.TimeoutException:
             self._write(
                 error_line(
-                    message.id, UNREACHABLE_CODE, f"The daemon was silent for {MAX_SILENCE_S:g} s: given up."
+                    message.id,
+                    UNREACHABLE_CODE,
+                    f"The daemon sent nothing for {MAX_SILENCE_S:g} s; the request was abandoned.",
                 )
             )
-        except PorticoError as error:  # who asks has signed in, and that has ended
+        except PorticoError as error:  # the user's sign-in has ended
             self._write(error_line(message.id, UNREACHABLE_CODE, error.message))
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             self._write(
-                error_line(message.id, UNREACHABLE_CODE, f"The connection to the daemon was cut: {reason}.")
+                error_line(message.id, UNREACHABLE_CODE, f"The connection to the daemon was lost: {reason}.")
             )
 
     async def _answered(self, message: McpMessage, http: httpx.AsyncClient) -> bool:
-        """Post and pass on the answer; False if the daemon does not know our session."""
+        """Post a request and forward the response; return False if the daemon does not know our session."""
         session = self._session
         async with self._post(message, http) as response:
             if response.status_code == 404 and session is not None and message.version is None:
@@ -165,7 +167,7 @@ class Bridge:
                 if is_answer(line, message.id):
                     return True
         self._write(
-            error_line(message.id, UNREACHABLE_CODE, "The daemon closed the connection before the answer.")
+            error_line(message.id, UNREACHABLE_CODE, "The daemon closed the connection before it responded.")
         )
         return True
 
@@ -176,7 +178,7 @@ class Bridge:
             yield response
 
     async def _reopen(self, http: httpx.AsyncClient, tasks: asyncio.TaskGroup) -> None:
-        """Open a new session with the client's own words, whose answer it has had already."""
+        """Open a new session with the client's original message; the client already has the response to it."""
         self._session = None
         if self._opening is None:
             return
@@ -187,14 +189,14 @@ class Bridge:
         await self._tell(mcp_message, http, tasks)
 
     async def _listen(self, http: httpx.AsyncClient) -> None:
-        """Pass on the session's own stream, again whenever it breaks, for as long as the session lives."""
+        """Forward the session's own stream, and reopen it after each failure, while the session exists."""
         session, failures = self._session, 0
         headers = {"accept": _EVENTS, **session_headers(session, self._version)}
         while self._session == session:
             try:
                 async with http.stream("GET", PATH, headers=headers) as response:
                     if not response.is_success:
-                        return  # none is offered, or the session has gone
+                        return  # the daemon offers no stream, or the session is gone
                     failures = 0
                     async for line in _messages(response):
                         self._write(line)
@@ -205,18 +207,18 @@ class Bridge:
             )
 
     async def _end(self, http: httpx.AsyncClient) -> None:
-        """Stop what runs and give the session back."""
+        """Stop running requests and close the session."""
         await _stop(self._listening, *self._calls.values())
         if self._session is not None:
             with contextlib.suppress(
                 httpx.HTTPError, PorticoError
-            ):  # the daemon forgets an idle session by itself
+            ):  # the daemon drops an idle session by itself
                 headers = session_headers(self._session, self._version)
                 await http.delete(PATH, headers=headers, timeout=FAREWELL_TIMEOUT_S)
 
 
 async def _stop(*tasks: asyncio.Task[None] | None) -> None:
-    """Cancel tasks and wait until they have ended."""
+    """Cancel tasks and wait for them to end."""
     running = [task for task in tasks if task is not None and not task.done()]
     for task in running:
         task.cancel()
@@ -225,7 +227,7 @@ async def _stop(*tasks: asyncio.Task[None] | None) -> None:
 
 
 async def _messages(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The messages in a response, each as one line, whichever form the daemon chose."""
+    """Yield the messages in a response, each as one line, in whichever format the daemon chose."""
     if not response.headers.get("content-type", "").startswith(_EVENTS):
         body = await response.aread()
         if body.strip():

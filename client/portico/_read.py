@@ -1,7 +1,7 @@
-"""Reads JSON into frozen values by their type hints: unknown fields are left out, a missing one is an error.
+"""Reads JSON into frozen values by their type hints: unknown fields are ignored, a missing field is an error.
 
-A field whose place in JSON is another one says so in its metadata (`json_at`); a value whose shape differs has a class
-method ``from_json``.
+A field at another place in JSON declares that place in its metadata (`json_at`); a value with a different shape has a
+class method ``from_json``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ T = TypeVar("T")
 _FieldReader: TypeAlias = tuple[
     str, tuple[tuple[str, ...], ...], Callable[[Any], Any], Callable[[], Any] | None
 ]
-"""Of a field its name, the places of its JSON, its reader, and what makes its empty value."""
+"""A field's name, its places in JSON, its reader, and the factory of its empty value."""
 
-_ADVICE = "Is there a Portico daemon at this URL?"
+_ADVICE = "Is a Portico daemon running at this URL?"
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list. ``last_id`` is the ``after`` of the next page if ``has_more``."""
+    """A page of a list. ``last_id`` is the ``after`` of the next page if ``has_more``."""
 
     data: tuple[T, ...]
     has_more: bool = False
@@ -41,8 +41,8 @@ class Page(Generic[T]):
 
 
 def read(kind: type[T], value: Any, key: str = "") -> T:
-    """``value``, or its member ``key``, as a ``kind``: a value, plain JSON, or ``list[…]`` and `Page` of rows, which
-    stand under ``data``. Raises `NotPortico`.
+    """Return ``value``, or its member ``key``, as a ``kind``: a value, plain JSON, or ``list[…]`` and `Page` of rows,
+    which are stored under ``data``. Raises `NotPortico`.
     """
     many = get_origin(kind)
     if many is not list and many is not Page:
@@ -50,7 +50,7 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
         return result
     rows = value.get(key or "data") if isinstance(value, Mapping) else None
     if not isinstance(rows, list):
-        problem = f"lacks '{key}'" if key else "holds no list 'data'"
+        problem = f"lacks '{key}'" if key else "has no list 'data'"
         raise NotPortico(f"The answer {problem}. {_ADVICE}")
     items = [_reader(get_args(kind)[0])(row) for row in rows]
     if many is Page:
@@ -63,12 +63,12 @@ def read(kind: type[T], value: Any, key: str = "") -> T:
 
 
 def read_object(cls: type[T], value: Any, /, **known_fields: Any) -> T:
-    """A JSON object as a dataclass, with fields that are ``known_fields`` already. A null counts as missing.
+    """Return a JSON object as a dataclass, with the fields in ``known_fields`` already set. A null counts as missing.
 
-    A missing field gets its default, or the empty value of its type. Text without a default must be there.
+    A missing field gets its default, or the empty value of its type. A text field without a default is required.
     """
     if not isinstance(value, Mapping):
-        raise NotPortico(f"The daemon answered {type(value).__name__} where a {cls.__name__} was expected.")
+        raise NotPortico(f"The daemon returned {type(value).__name__} where a {cls.__name__} was expected.")
     for name, places, reader, empty in _fields(cast("Any", cls)):
         if name in known_fields:
             continue
@@ -80,12 +80,13 @@ def read_object(cls: type[T], value: Any, /, **known_fields: Any) -> T:
         return cls(**known_fields)
     except TypeError as error:
         raise NotPortico(
-            f"The daemon's {cls.__name__} lacks a field ({error}). Are client and daemon of one version?"
+            f"The daemon's {cls.__name__} lacks a field ({error}). Do client and daemon have the same "
+            "version?"
         ) from error
 
 
 def error_body(value: Any) -> ErrorBody:
-    """An error object, with or without its envelope ``{"error": …}``."""
+    """Return an error object, with or without its envelope ``{"error": …}``."""
     inner = value.get("error", value) if isinstance(value, Mapping) else value
     if not isinstance(inner, Mapping):
         return ErrorBody(str(inner), "server_error")
@@ -99,7 +100,7 @@ def error_body(value: Any) -> ErrorBody:
 
 
 def usage(value: Any) -> Usage:
-    """Tokens, in our words or OpenAI's."""
+    """Return token usage, from Portico's or OpenAI's field names."""
     if not isinstance(value, Mapping):
         return Usage()
     details = value.get("prompt_tokens_details") or {}
@@ -116,7 +117,7 @@ _WIRE: Mapping[Any, Callable[[Any], Any]] = {ErrorBody: error_body, Usage: usage
 
 @cache
 def _reader(kind: Hashable) -> Callable[[Any], Any]:
-    """What makes a ``kind`` of its JSON."""
+    """Return the reader that converts JSON to a ``kind``."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind in _WIRE:
         return _WIRE[kind]
@@ -137,7 +138,7 @@ def _reader(kind: Hashable) -> Callable[[Any], Any]:
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
-    """A list as the kind that is a tuple, an object as the one that is a dataclass, anything else as it is."""
+    """Return a list as the tuple kind, an object as the dataclass kind, anything else unchanged."""
     for kind in kinds:
         if (
             isinstance(value, Mapping)
@@ -150,14 +151,14 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise NotPortico(f"The answer is not a JSON object. {_ADVICE}")
+        raise NotPortico(f"The response is not a JSON object. {_ADVICE}")
     return value
 
 
 def _member(value: Any, key: str) -> Any:
     member = value.get(key) if isinstance(value, Mapping) else None
     if member is None:
-        raise NotPortico(f"The answer lacks '{key}'. {_ADVICE}")
+        raise NotPortico(f"The response lacks '{key}'. {_ADVICE}")
     return member
 
 
@@ -178,7 +179,9 @@ def _fields(cls: type[Any]) -> list[_FieldReader]:
 
 
 def _empty(kind: Any) -> Callable[[], Any] | None:
-    """What makes the empty value of a type: ``None``, ``()``, ``{}``, 0 or false; ``None`` for a type without one."""
+    """Return the factory of the empty value of a type: ``None``, ``()``, ``{}``, 0 or false; ``None`` if the type has
+    none.
+    """
     origin = get_origin(kind) or kind
     if origin in (Union, UnionType):
         return (lambda: None) if NoneType in get_args(kind) else None

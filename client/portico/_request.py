@@ -1,4 +1,4 @@
-"""What requests are made of: paths, bodies and uploads. Nothing here does I/O but looking whether a file is there."""
+"""Parts of requests: paths, bodies and uploads. The only I/O is checking whether a file exists."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ Message = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file to send as multipart: a path, which is streamed, or bytes."""
+    """A file to send as multipart: a path (streamed) or bytes."""
 
     filename: str
     content: Path | bytes
     fields: Mapping[str, str] = field(default_factory=dict)
     name: str = "file"
-    """The field of the form that the file is in."""
+    """The form field that contains the file."""
 
     @classmethod
     def of(cls, content: Path | bytes, filename: str | None = None, **fields: str | None) -> Upload:
-        """With the ``fields`` that are given. `InvalidRequest` for bytes without a name and a path without a file."""
+        """Return an upload with the ``fields`` that are set. Raises `InvalidRequest` for bytes without a name or a
+        missing file.
+        """
         if isinstance(content, Path):
             if not content.is_file():
-                raise InvalidRequest(f"There is no file at '{content}'.", param="file")
+                raise InvalidRequest(f"The file '{content}' does not exist.", param="file")
             filename = filename or content.name
         if not filename:
             raise InvalidRequest("Bytes need a file name: pass filename=…", param="filename")
@@ -36,10 +38,10 @@ class Upload:
 
 
 class Options(TypedDict, total=False):
-    """What a request may have in addition to its method, its path and the kind of its answer.
+    """Optional parts of a request, in addition to its method, its path and its response type.
 
-    ``slow`` ones have a model at work behind them and may take as long as the client's ``timeout``. ``key`` is the
-    member of the answer that counts.
+    ``slow`` requests run a model and may take as long as the client's ``timeout``. ``key`` is the relevant member of
+    the response.
     """
 
     query: Mapping[str, Any]
@@ -50,31 +52,33 @@ class Options(TypedDict, total=False):
 
 
 def at(*parts: str) -> str:
-    """A path of literal segments and names; names are quoted, so that none can leave its place."""
+    """Return a path of literal segments and names; names are quoted so that they cannot change the path."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def named(name: str, subject: str) -> str:
-    """A name as it came; `InvalidRequest` for one that would ask for another path than the one that was meant."""
+    """Return a name unchanged; raise `InvalidRequest` if it would address another path than intended."""
     if name in ("", ".", ".."):
-        raise InvalidRequest(f"'{name}' is not a name for {subject}.", param="name", code="invalid_value")
+        raise InvalidRequest(
+            f"'{name}' is not a valid name for {subject}.", param="name", code="invalid_value"
+        )
     return name
 
 
 def by_id(value: str, subject: str) -> str:
-    """`named` for an id."""
+    """Validate an id as `named` does."""
     if value in ("", ".", ".."):
-        raise InvalidRequest(f"Name {subject} by its id.", param="id")
+        raise InvalidRequest(f"The id of {subject} is required.", param="id")
     return value
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """The values that are not ``None``, as JSON has them."""
+    """Return the values that are not ``None``, in JSON form."""
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:
-    """Any mapping as a dictionary, any sequence as a list, a path as text."""
+    """Convert mappings to dictionaries, sequences to lists, and paths to text."""
     if isinstance(value, Mapping):
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

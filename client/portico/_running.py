@@ -1,4 +1,4 @@
-"""A run of a flow while it continues: its events, and the functions of ours that it calls back."""
+"""A running flow: its events, and the local functions that it calls back."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from portico.schemas.runs import RunEvent
 from portico.wire import Asked, Delta, Event, Failed, Finished
 
 MAX_CONCURRENT_CALLS = 16
-"""Functions of ours that a run may call at once."""
+"""Maximum number of local functions that a run calls concurrently."""
 
 Functions = Mapping[str, Callable[..., Any]]
 
 
 class _RunState:
-    """What is known of the run so far."""
+    """The state of the run so far."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
@@ -41,7 +41,7 @@ class _RunState:
         self._request_id = headers.get("x-request-id")
 
     def _mine(self, event: Event) -> Callable[..., Any] | None:
-        """The function that an event asks for, if it is one of ours."""
+        """Return the function that an event calls, if it is a local function."""
         if isinstance(event, Asked) and event.kind == "function":
             return self._functions.get(event.name)
         return None
@@ -54,9 +54,9 @@ class _RunState:
         return item.event
 
     def value(self) -> Any:
-        """The output, once the run has finished."""
+        """Return the output, once the run has finished."""
         result = self._finished.result if self._finished is not None else None
-        # An app that was called as one answers with its value and what it took.
+        # An app that was called as an app returns its value and its usage.
         return (
             result["value"]
             if isinstance(result, dict) and set(result) == {"value", "usage", "citations"}
@@ -69,7 +69,10 @@ def _arguments(event: Asked) -> tuple[list[Any], dict[str, Any]]:
 
 
 class _Listener(_RunState):
-    """Reads the events and answers what they ask. It does not know the iterator, which so ends when it is dropped."""
+    """Reads the events and answers their questions.
+
+    It holds no reference to the iterator, so the iterator ends when it is dropped.
+    """
 
     def __init__(self, transport: Transport, functions: Functions) -> None:
         super().__init__(functions)
@@ -87,7 +90,7 @@ class _Listener(_RunState):
                 yield self._take(item)
         finally:
             source.close()
-            # Not waited for: it may be Python's collector that ends this, in the middle of another call.
+            # Do not wait: Python's garbage collector may be running this during another call.
             threads.shutdown(wait=False, cancel_futures=True)
 
     def _execute(self, function: Callable[..., Any], event: Asked) -> None:
@@ -113,9 +116,9 @@ class _Listener(_RunState):
 
 
 class Running:
-    """Iterate for the text of the flow's answer as it comes, or call `result`. Closing it cancels the run.
+    """Iterate for the text of the flow's answer as it arrives, or call `result`. Closing it cancels the run.
 
-    A durable run continues when it is closed. Nothing is sent before the first event is asked for.
+    A durable run continues after closing. Nothing is sent before the first event is requested.
     """
 
     def __init__(self, transport: Transport, path: str, body: Any, functions: Functions) -> None:
@@ -124,18 +127,18 @@ class Running:
 
     @property
     def id(self) -> str | None:
-        """The id of the run, once it has begun."""
+        """The id of the run, once it has started."""
         return self._listener.id
 
     def __iter__(self) -> Iterator[str]:
         return (event.text for event in self._events if isinstance(event, Delta))
 
     def events(self) -> Iterator[Event]:
-        """Every event: steps, progress, text, questions, the end."""
+        """Iterate over all events: steps, progress, text, questions, the end."""
         return self._events
 
     def result(self) -> Any:
-        """Wait for the rest; the output of the flow. Raises what it failed with."""
+        """Wait for the run to finish and return the output of the flow. Raises the error that the run failed with."""
         for _event in self._events:
             pass
         return self._listener.value()
@@ -150,7 +153,7 @@ async def _awaited(value: Any) -> Any:
 
 
 class AsyncRunning(_RunState):
-    """The same for asyncio: coroutines as tasks, other functions in threads."""
+    """The asyncio version of `Running`: coroutines run as tasks, other functions in threads."""
 
     def __init__(self, transport: AsyncTransport, path: str, body: Any, functions: Functions) -> None:
         super().__init__(functions)
@@ -206,11 +209,11 @@ class AsyncRunning(_RunState):
                 yield event.text
 
     def events(self) -> AsyncIterator[Event]:
-        """Every event: steps, progress, text, questions, the end."""
+        """Iterate over all events: steps, progress, text, questions, the end."""
         return self._events
 
     async def result(self) -> Any:
-        """Wait for the rest; the output of the flow. Raises what it failed with."""
+        """Wait for the run to finish and return the output of the flow. Raises the error that the run failed with."""
         async for _event in self._events:
             pass
         return self.value()

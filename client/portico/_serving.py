@@ -1,4 +1,4 @@
-"""What a worker says and does next, without I/O: join, claim calls, keep those it works on, answer."""
+"""The protocol of a worker, without I/O: join, claim calls, renew calls in progress, answer."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from portico.schemas.questions import Claims, Question
 logger = logging.getLogger("portico.serve")
 
 LEASE_S = 30.0
-"""Seconds after which a call goes to another worker if this one is silent."""
+"""Seconds after which a call goes to another worker if this worker is silent."""
 
 CLAIM_WAIT_S = 2.0
-"""Seconds that one claim waits for a call; a worker that is told to stop notices after it."""
+"""Seconds that a claim waits for a call; a worker notices a stop request after that time."""
 
 MAX_PAUSE_S = 10.0
-"""Seconds between two attempts to reach a daemon that is away."""
+"""Maximum delay between attempts to reach an unreachable daemon, in seconds."""
 
 
 @runtime_checkable
 class Serves(Protocol):
-    """What says itself which functions it needs: `portico.agent.Agent`."""
+    """An object that declares which functions it needs: `portico.agent.Agent`."""
 
     def served(self) -> list[Function]: ...
 
 
 Given = Function | Callable[..., Any] | Flow | Step | Serves
-"""What can be served; a flow stands for all its functions that stay here."""
+"""An object that can be served; a flow stands for all its functions that stay in this process."""
 
 
 class WorkerState:
-    """One worker: its name, its functions, and the calls that it has taken. ``concurrency`` at once."""
+    """A worker: its name, its functions, and its claimed calls. ``concurrency`` limits concurrent calls."""
 
     def __init__(self, functions: Sequence[Given], name: str | None, concurrency: int) -> None:
         if not functions:
-            raise InvalidRequest("Name at least one function to serve.", param="functions")
+            raise InvalidRequest("At least one function to serve is required.", param="functions")
         self.functions = {item.name: item for function in functions for item in functions_in(function)}
         self.worker = name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.path = at("api", "workers", self.worker)
@@ -65,11 +65,11 @@ class WorkerState:
         return len(self.held) >= self.concurrency
 
     def introduction(self) -> dict[str, Any]:
-        """The body with which a worker joins."""
+        """Return the body with which a worker joins."""
         return {"worker": self.worker, "functions": [item.to_json() for item in self.functions.values()]}
 
     def claim(self, *, stopping: bool = False) -> dict[str, Any]:
-        """The body that asks for what there is room for, and says what is being worked on."""
+        """Return the body that claims calls for the free capacity and lists the calls in progress."""
         free_slots = 0 if stopping else self.concurrency - len(self.held)
         return {
             "lease_seconds": LEASE_S,
@@ -79,7 +79,9 @@ class WorkerState:
         }
 
     def take_calls(self, claims: Claims) -> list[tuple[Question, Function]]:
-        """Calls to be executed, each with its function. What was lost is worked on in vain: its answer is dropped."""
+        """Return the calls to execute, each with its function. Work on lost calls is wasted: their answers are
+        dropped.
+        """
         self._failed = 0
         self.lost.update(claims.lost)
         self.held.update(item.id for item in claims.taken)
@@ -90,12 +92,12 @@ class WorkerState:
         self.lost.discard(question_id)
 
     def raised(self, question: Question, error: Exception) -> dict[str, Any]:
-        """The answer of a function that failed. The place is logged here."""
+        """Return the answer for a function that failed. The traceback is logged by the worker."""
         logger.warning("%s failed", question.name, exc_info=error)
         return answer_raised(error, self.worker)
 
     def must_join(self, error: PorticoError) -> bool:
-        """Whether the daemon does not know us any more; raises ``error`` if it is not one that passes."""
+        """Return whether the daemon no longer knows this worker; raise ``error`` if it is not temporary."""
         if isinstance(error, NotFound) and error.code == "worker_not_found":
             return True
         if not isinstance(error, ConnectionFailed | Unavailable | DeadlineExceeded):
@@ -103,17 +105,18 @@ class WorkerState:
         return False
 
     def pause(self, error: PorticoError) -> float:
-        """Seconds until a daemon that is away is asked again."""
+        """Return the seconds until the next attempt to reach an unreachable daemon."""
         if not self._failed:
-            logger.warning("%s Trying again until it is there.", error.message)
+            logger.warning("%s Retrying until it is available.", error.message)
         self._failed += 1
         return min(0.25 * 2.0**self._failed, MAX_PAUSE_S)
 
 
 def functions_in(declared: Given, **options: Any) -> list[Function]:
-    """The functions that are served for one thing; ``options`` are fields of those that say nothing themselves.
+    """Return the functions to serve for an object; ``options`` are defaults for functions that declare nothing
+    themselves.
 
-    Raises `InvalidRequest` for a flow or an agent that needs nobody to serve it.
+    Raises `InvalidRequest` for a flow or an agent that needs no functions served.
     """
     if isinstance(declared, Function):
         return [declared]
@@ -124,7 +127,7 @@ def functions_in(declared: Given, **options: Any) -> list[Function]:
     flow = flow_of(declared)
     if not flow.functions and not flow.tools:
         raise InvalidRequest(
-            f"All of the flow '{flow.name}' runs in the daemon: nothing of it needs to be served.",
+            f"The flow '{flow.name}' runs entirely in the daemon: it has no functions to serve.",
             param="functions",
         )
     functions = [Function.of(call, **{**options, "name": name}) for name, call in flow.functions.items()]
@@ -132,16 +135,16 @@ def functions_in(declared: Given, **options: Any) -> list[Function]:
 
 
 def answer_returned(value: Any, worker: str = "") -> dict[str, Any]:
-    """The answer to a question that asked for a function: what it returned."""
+    """Return the answer to a function call: its return value."""
     return {"accepted": True, "value": plain(value), "note": "", "worker": worker}
 
 
 def answer_raised(error: Exception, worker: str = "") -> dict[str, Any]:
-    """What it raised, in words and without the place, for the run that called it."""
+    """Return the error as text, without the traceback, for the run that called the function."""
     note = (f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:10_000]
     return {"accepted": False, "value": None, "note": note, "worker": worker}
 
 
 def is_too_late(error: PorticoError) -> bool:
-    """Whether an answer came too late to matter: somebody else gave it, or the run has ended."""
+    """Return whether an answer came too late to matter: another client answered, or the run has ended."""
     return isinstance(error, Conflict | NotFound)

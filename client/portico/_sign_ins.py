@@ -1,6 +1,6 @@
-"""Who this user is at daemons: tokens in a file that only they can read, sent with calls and renewed in time.
+"""Sign-ins of this user at daemons: tokens in a file that only they can read, sent with calls and renewed in time.
 
-The file is read at every call that has no key; its time of change says whether there is anything to read.
+The file is checked at every call without a key; its modification time shows whether it must be read.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from portico.errors import InvalidRequest, PorticoError, Unauthenticated, Unavai
 T = TypeVar("T")
 
 RENEW_AHEAD_S: Final = 60.0
-"""Seconds before a token expires in which it is renewed; at most half of its life."""
+"""Seconds before expiry at which a token is renewed; at most half of its lifetime."""
 
 RENEWAL_RETRY_S: Final = 30.0
-"""Seconds after which a renewal that failed is tried again, and in which a new token is not renewed."""
+"""Seconds after which a failed renewal is retried, and for which a new token is not renewed."""
 
 LOCK_TIMEOUT_S: Final = 30.0
 LOCK_POLL_INTERVAL_S: Final = 0.05
@@ -38,7 +38,7 @@ MAX_FILE_BYTES: Final = 2**22
 
 @dataclass(frozen=True, slots=True)
 class KeptSignIn:
-    """Of one daemon. Times are in seconds since 1970."""
+    """The sign-in at a daemon. Times are in seconds since 1970."""
 
     issuer: str
     client_id: str
@@ -50,13 +50,13 @@ class KeptSignIn:
 
     @classmethod
     def of(cls, issuer: str, client_id: str, tokens: GrantedTokens) -> KeptSignIn:
-        """What an issuer gave just now."""
+        """Return a sign-in with the tokens that an issuer has now granted."""
         identity = (tokens.subject, tokens.token, tokens.refresh_token)
         return cls(issuer, client_id, *identity, time.time(), tokens.expires_at)
 
     @property
     def renew_at(self) -> float:
-        """When it is renewed; when it ends, if it cannot be. A clock of ours that is fast asks no more often."""
+        """The time of renewal, or the expiry if it cannot be renewed. A fast local clock causes no extra requests."""
         if not self.refresh_token:
             return self.expires_at
         ahead = min(RENEW_AHEAD_S, max(0.0, self.expires_at - self.given_at) / 2)
@@ -64,7 +64,7 @@ class KeptSignIn:
 
 
 def folder() -> Path:
-    """The user's folder of settings."""
+    """Return the user's settings folder."""
     if sys.platform == "darwin":
         return Path("~/Library/Application Support/portico").expanduser()
     if sys.platform == "win32":
@@ -73,24 +73,24 @@ def folder() -> Path:
 
 
 def file() -> Path:
-    """Where the sign-ins are kept."""
+    """Return the path of the sign-in file."""
     return folder() / "sign-ins.json"
 
 
 def place_of(url: str) -> str:
-    """A daemon's address in one form, as the file has it."""
+    """Return a daemon's address in the normalized form used in the file."""
     found_url = httpx.URL(url)
     return f"{found_url.scheme}://{found_url.netloc.decode('ascii')}{found_url.path.rstrip('/')}"
 
 
 _read: tuple[object, Mapping[str, KeptSignIn]] = (None, {})
 _failed_at: dict[str, float] = {}
-"""By the monotonic clock, when the renewal of a daemon's sign-in failed."""
+"""When the renewal of a daemon's sign-in failed, by the monotonic clock."""
 
 
 def kept() -> Mapping[str, KeptSignIn]:
-    """All sign-ins, by the address of their daemon. Raises `InvalidRequest` for a file that others could have read or
-    written, and for one that holds something else.
+    """Return all sign-ins by daemon address. Raises `InvalidRequest` for a file that others could have read or
+    written, and for a file with other contents.
     """
     global _read
     path = file()
@@ -118,16 +118,16 @@ def _content(path: Path) -> Mapping[str, KeptSignIn]:
             _require_private(os.fstat(descriptor), path)
             raw = buffered_reader.read(MAX_FILE_BYTES + 1)
         if len(raw) > MAX_FILE_BYTES:
-            raise ValueError(f"it has more than {MAX_FILE_BYTES:,} bytes")
+            raise ValueError(f"it exceeds {MAX_FILE_BYTES:,} bytes")
         rows = json.loads(raw)["sign_ins"]
         sign_ins = {str(place): KeptSignIn(**row) for place, row in rows.items()}
         if not all(_is_whole(sign_in) for sign_in in sign_ins.values()):
-            raise ValueError("a field is not what it should be")
+            raise ValueError("a field is invalid")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InvalidRequest(
-            f"{path} does not hold sign-ins: {error}. Remove it, and sign in again."
+            f"{path} does not contain sign-ins: {error}. Remove it, and sign in again."
         ) from None
     return sign_ins
 
@@ -139,27 +139,29 @@ def _is_whole(sign_in: KeptSignIn) -> bool:
 
 
 def _require_private(file_state: os.stat_result, path: Path) -> None:
-    """Raise `InvalidRequest` for a file with secrets that are not this user's alone."""
+    """Raise `InvalidRequest` for a file with secrets that is not private to this user."""
     if sys.platform == "win32":
         return
     if not stat.S_ISREG(file_state.st_mode) or file_state.st_uid != os.geteuid():
-        raise InvalidRequest(f"{path} is not a file of yours: it is not read. Remove it, and sign in again.")
+        raise InvalidRequest(
+            f"{path} does not belong to you, so it is not read. Remove it, and sign in again."
+        )
     if file_state.st_mode & 0o077:
         raise InvalidRequest(
-            f"{path} can be read or written by others (mode {stat.S_IMODE(file_state.st_mode):o}): it is not used. Run "
-            f"'chmod 600 {path}'; if others use this machine, remove it and sign in again.",
+            f"Others can read or write {path} (mode {stat.S_IMODE(file_state.st_mode):o}), so it is not "
+            f"used. Run 'chmod 600 {path}'; if others use this machine, remove it and sign in again.",
             code="file_not_private",
         )
 
 
 def keep(place: str, sign_in: KeptSignIn | None) -> None:
-    """Write down the sign-in of a daemon, or take it away. The caller holds the lock (`locked`)."""
+    """Store the sign-in of a daemon, or remove it. The caller must hold the lock (`locked`)."""
     sign_ins = {at: one for at, one in kept().items() if at != place}
     rows = {**sign_ins, **({} if sign_in is None else {place: sign_in})}
     path = file()
     new = path.with_name(f"{path.name}.new")
     try:
-        new.unlink(missing_ok=True)  # its mode would stay
+        new.unlink(missing_ok=True)  # its mode would persist
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
             json.dump({"sign_ins": {at: asdict(one) for at, one in sorted(rows.items())}}, out, indent=2)
             out.flush()
@@ -171,7 +173,9 @@ def keep(place: str, sign_in: KeptSignIn | None) -> None:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Alone among all processes of this user that change the file. Raises `Unavailable` after `LOCK_TIMEOUT_S`."""
+    """Hold the lock that serializes changes to the file among this user's processes. Raises `Unavailable` after
+    `LOCK_TIMEOUT_S`.
+    """
     path = folder() / "sign-ins.lock"
     try:
         folder().mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -183,7 +187,7 @@ def locked() -> Iterator[None]:
         while not _taken(descriptor):
             if time.monotonic() > end:
                 raise Unavailable(
-                    f"Another process holds {path} for more than {LOCK_TIMEOUT_S:g} s. Try again."
+                    f"Another process has held {path} for more than {LOCK_TIMEOUT_S:g} s. Try again."
                 )
             time.sleep(LOCK_POLL_INTERVAL_S)
         yield
@@ -207,13 +211,14 @@ def _taken(descriptor: int) -> bool:
 
 
 def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine to its end in a thread of its own: the caller may have an event loop, or none."""
+    """Run a coroutine to completion in its own thread: the caller may or may not have an event loop."""
     with ThreadPoolExecutor(1, "portico sign-in") as pool:
         return pool.submit(lambda: asyncio.run(work())).result()
 
 
 def current(place: str, refused_token: str = "") -> KeptSignIn | None:
-    """The sign-in of a daemon as it is now, renewed if it is time, or if the daemon has ``refused_token`` its token.
+    """Return the current sign-in of a daemon, renewed if it is due, or if the daemon rejected its token
+    (``refused_token``).
 
     Raises `Unauthenticated` if it has ended, `Unavailable` if it cannot be renewed now.
     """
@@ -225,7 +230,7 @@ def current(place: str, refused_token: str = "") -> KeptSignIn | None:
         return _as_it_is(sign_in)
     with locked():
         sign_in = kept().get(place)
-        if sign_in is None or not _is_due(sign_in, refused_token):  # somebody else was here
+        if sign_in is None or not _is_due(sign_in, refused_token):  # another process has changed it
             return sign_in
         try:
             return _renew(place, sign_in)
@@ -245,27 +250,27 @@ def _is_due(sign_in: KeptSignIn, refused_token: str) -> bool:
 
 
 def _as_it_is(sign_in: KeptSignIn) -> KeptSignIn:
-    """For as long as its token counts, though it cannot be renewed."""
+    """Return the sign-in while its token is valid, although it cannot be renewed."""
     if time.time() < sign_in.expires_at:
         return sign_in
     raise Unavailable(
-        f"Your sign-in has to be renewed, and the issuer {sign_in.issuer} does not answer. Try again later.",
+        f"Your sign-in must be renewed, but the issuer {sign_in.issuer} does not respond. Try again later.",
         code="issuer_unavailable",
     )
 
 
 def _renew(place: str, sign_in: KeptSignIn) -> KeptSignIn:
-    """Ask the issuer for new tokens, and write them down: it takes a refresh token once."""
+    """Request new tokens from the issuer, and store them: it accepts a refresh token only once."""
     if not sign_in.refresh_token:
-        raise Unauthenticated("It cannot be renewed.")
+        raise Unauthenticated("The sign-in cannot be renewed.")
     arguments = (sign_in.issuer, sign_in.client_id, sign_in.refresh_token, sign_in.subject)
     try:
         tokens = run_apart(lambda: renewed(*arguments))
-    except InvalidRequest as error:  # the issuer has become another one
+    except InvalidRequest as error:  # the issuer has changed
         raise Unavailable(error.message) from error
     if tokens is None:
         if time.time() >= sign_in.expires_at:
-            raise Unauthenticated("The issuer gives no other ID token.")
+            raise Unauthenticated("The issuer returned no new ID token.")
         new = replace(sign_in, refresh_token="")
     else:
         new = KeptSignIn.of(sign_in.issuer, sign_in.client_id, tokens)
@@ -281,9 +286,9 @@ def _ended(place: str) -> Unauthenticated:
 
 
 class SignInAuth(httpx.Auth):
-    """Sends the token of this user with calls of one daemon, and nowhere else.
+    """Sends this user's token with calls to one daemon, and nowhere else.
 
-    Without a sign-in calls go without one. One that has ended is a problem once the daemon asks for it.
+    Without a sign-in, calls carry no token. An expired sign-in becomes an error once the daemon requires a token.
     """
 
     def __init__(self, url: str) -> None:
@@ -291,7 +296,7 @@ class SignInAuth(httpx.Auth):
         self._base = httpx.URL(self._place)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """For clients that block."""
+        """Authenticate requests of blocking clients."""
         sent_token, problem = self._token(request, "")
         answer = yield _with(request, sent_token)
         if answer.status_code == 401:
@@ -300,7 +305,7 @@ class SignInAuth(httpx.Auth):
                 yield _with(request, new_token)
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """For asyncio."""
+        """Authenticate requests of asyncio clients."""
         if self._must_wait():
             sent_token, problem = await asyncio.to_thread(self._token, request, "")
         else:
@@ -318,7 +323,9 @@ class SignInAuth(httpx.Auth):
         return False
 
     def _token(self, request: httpx.Request, refused_token: str) -> tuple[str, PorticoError | None]:
-        """What to send with a request, empty for nothing; and why there is nothing, if that is a problem."""
+        """Return the token to send with a request, empty for none; and the reason for having none, if it is a
+        problem.
+        """
         url, base = request.url, self._base
         if (url.scheme, url.host, url.port) != (base.scheme, base.host, base.port):
             return "", None
@@ -329,7 +336,9 @@ class SignInAuth(httpx.Auth):
         return ("" if sign_in is None else sign_in.token), None
 
     def _again(self, request: httpx.Request, sent_token: str, problem: PorticoError | None) -> str:
-        """What to send once more where the daemon wants to know who calls; empty for nothing. Raises the problem."""
+        """Return the token to retry with when the daemon requires authentication; empty for none. Raises
+        ``problem``.
+        """
         if problem is None and not sent_token:
             return ""
         token, problem = self._token(request, sent_token) if problem is None else ("", problem)

@@ -1,4 +1,4 @@
-"""A Python function as source that runs elsewhere, or the reason why it has to stay here. Standard library only."""
+"""The source of a Python function for execution elsewhere, or the reason why it must stay. Standard library only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MODULES: Final = ("json", "math", "re")
-"""Modules that the sandbox has."""
+"""Modules available in the sandbox."""
 
 _HERE = (
     "__import__ aiter anext ascii breakpoint bytearray callable classmethod compile copyright credits delattr dir "
     "eval exec exit globals help input issubclass license locals memoryview open quit staticmethod super vars"
 )
 HERE: Final = frozenset(_HERE.split())
-"""Built-in names that the sandbox has not, or not with the meaning that they have here."""
+"""Built-in names that the sandbox lacks, or that have another meaning in the sandbox."""
 
 _CHANGING = "add append clear discard extend insert pop popitem remove reverse setdefault sort update"
 CHANGING: Final = frozenset(_CHANGING.split())
@@ -39,34 +39,34 @@ MISSING: Final = {
     ast.TryStar: "'except*'",
     ast.Global: "'global'",
 }
-"""Syntax that the sandbox has not, or that would change what is left behind here."""
+"""Syntax that the sandbox lacks, or that would change state left behind in this process."""
 
 MAX_VALUE_CHARS: Final = 65_536
-"""Characters of a value that travels along."""
+"""Maximum length of a value that is sent along, in characters."""
 
 MAX_CALL_DEPTH: Final = 8
-"""Functions that call functions that travel along."""
+"""Maximum depth of calls among functions that are sent along."""
 
 
 @dataclass(frozen=True, slots=True)
 class Portable:
-    """Source that ends with a function or is a lambda, and needs nothing from around it."""
+    """Source that ends with a function or is a lambda, and needs nothing from its surroundings."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A function that has to stay; ``reason`` says what it needs."""
+    """A function that must stay in this process; ``reason`` names what it needs."""
 
     reason: str
 
 
 def portable(function: Callable[..., Any]) -> Portable | Bound:
-    """Look at a function: can it travel?
+    """Return the portable source of a function, or the reason why it must stay.
 
-    It can if all that it uses is built in, a module of `MODULES`, a plain value, or a function that can travel too.
-    The exact lambda is found by the positions in its code object, so there may be several in one line.
+    A function is portable if all that it uses is built in, a module of `MODULES`, a plain value, or another portable
+    function. The positions in its code object identify the exact lambda, so a line can contain several.
     """
     return _portable(function, frozenset(), 0)
 
@@ -76,7 +76,7 @@ def _portable(function: Callable[..., Any], seen_names: frozenset[str], depth: i
         kind = "a method" if inspect.ismethod(function) else f"a {type(function).__name__}"
         return Bound(f"it is {kind}, which belongs to an object of this process")
     if depth > MAX_CALL_DEPTH:
-        return Bound("the functions that it calls call too many others")
+        return Bound("the functions that it calls have too many nested calls")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         return Bound("it is a coroutine or a generator")
     if hasattr(function, "__wrapped__"):
@@ -98,27 +98,27 @@ def _portable(function: Callable[..., Any], seen_names: frozenset[str], depth: i
 
 
 def _is_static(decorator: ast.expr) -> bool:
-    """Whether a decorator leaves the function as it is."""
+    """Return whether a decorator leaves the function unchanged."""
     return isinstance(decorator, ast.Name) and decorator.id == "staticmethod"
 
 
 def _syntax(node: ast.Lambda | ast.FunctionDef) -> str:
-    """What in the text of a function the sandbox has not; empty if there is nothing."""
+    """Return which syntax of a function the sandbox lacks; empty if none."""
     for inner in ast.walk(node):
         if type(inner) in MISSING:
-            return f"it uses {MISSING[type(inner)]}, which the sandbox has not"
+            return f"it uses {MISSING[type(inner)]}, which the sandbox does not support"
         if isinstance(inner, ast.Import | ast.ImportFrom):
             names = (
                 [inner.module or ""] if isinstance(inner, ast.ImportFrom) else [a.name for a in inner.names]
             )
             missing = [name for name in names if name not in MODULES]
             if missing:
-                return f"it imports {missing[0]}, which the sandbox has not"
+                return f"it imports {missing[0]}, which the sandbox does not have"
     return ""
 
 
 def _changes(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -> str:
-    """What a function changes around it, which would be a copy elsewhere; empty if there is nothing."""
+    """Return what a function changes in its surroundings, which would be a copy elsewhere; empty if nothing."""
     code = function.__code__
     around = {*code.co_freevars, *_globals(code)}
     for inner in ast.walk(node):
@@ -135,7 +135,7 @@ def _changes(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -
 
 
 def _fix_defaults(function: types.FunctionType, node: ast.Lambda | ast.FunctionDef) -> str:
-    """Put the values of default arguments where their expressions stand; why not, if that cannot be."""
+    """Replace the expressions of default arguments with their values; return the reason if that is impossible."""
     arguments = node.args
     places = list(function.__defaults__ or ())
     if not all(_plain(item) for item in (*places, *(function.__kwdefaults__ or {}).values())):
@@ -152,7 +152,7 @@ def _fix_defaults(function: types.FunctionType, node: ast.Lambda | ast.FunctionD
 
 
 def _bare(node: ast.FunctionDef) -> ast.FunctionDef:
-    """The function without annotations, whose names the sandbox need not know."""
+    """Return the function without annotations, whose names the sandbox may not know."""
     node.returns = None
     node.decorator_list = []
     arguments = node.args
@@ -169,7 +169,7 @@ def _bare(node: ast.FunctionDef) -> ast.FunctionDef:
 
 
 def _surroundings(function: types.FunctionType, seen_names: frozenset[str], depth: int) -> list[str] | Bound:
-    """Source of what a function takes from around it."""
+    """Return the source of everything that a function uses from its surroundings."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
     lines: list[str] = []
     for name in sorted(set(_globals(function.__code__)) | cells.keys()):
@@ -183,7 +183,7 @@ def _surroundings(function: types.FunctionType, seen_names: frozenset[str], dept
         elif name in function.__globals__:
             value = function.__globals__[name]
         elif name in HERE:
-            return Bound(f"it uses '{name}', which the sandbox has not")
+            return Bound(f"it uses '{name}', which the sandbox does not have")
         elif hasattr(builtins, name):
             continue
         else:
@@ -199,11 +199,11 @@ def _value(name: str, value: Any, seen_names: frozenset[str], depth: int) -> str
     if isinstance(value, types.ModuleType):
         if value.__name__ in MODULES:
             return f"import {value.__name__} as {name}" if name != value.__name__ else f"import {name}"
-        return Bound(f"it uses the module '{value.__name__}', which the sandbox has not")
+        return Bound(f"it uses the module '{value.__name__}', which the sandbox does not have")
     if _plain(value):
         text = repr(value)
         if len(text) > MAX_VALUE_CHARS:
-            return Bound(f"it uses '{name}', which is too large to travel along")
+            return Bound(f"it uses '{name}', which is too large to send along")
         return f"{name} = {text}"
     own_name, home = getattr(value, "__name__", ""), getattr(value, "__module__", None)
     if home in MODULES and callable(value) and getattr(sys.modules[home], own_name, None) is value:
@@ -236,8 +236,8 @@ def _a(value: Any) -> str:
 
 
 def _globals(code: types.CodeType) -> Iterator[str]:
-    """Names that a function, and those within it, look up around them."""
-    own_names = {"__name__"}  # of a class within: what it has, and what it defines itself
+    """Yield the names that a function, and the functions within it, look up in their surroundings."""
+    own_names = {"__name__"}  # names of an inner class: built in, and defined by the class itself
     for instruction in dis.get_instructions(code):
         if instruction.opname == "STORE_NAME":
             own_names.add(instruction.argval)
@@ -251,7 +251,7 @@ def _globals(code: types.CodeType) -> Iterator[str]:
 
 
 def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
-    """The syntax tree of a function, by the positions in its code."""
+    """Return the syntax tree of a function, by the positions in its code."""
     code = function.__code__
     lines = linecache.getlines(code.co_filename, function.__globals__)
     if not lines:
@@ -260,7 +260,7 @@ def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
     if tree is None:
         return None
     node_type = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
-    # The beginning of a function has a place without width, outside its body.
+    # The start of a function has a zero-width position, outside its body.
     spots = [
         spot for spot in code.co_positions() if None not in spot and (spot[0], spot[2]) != (spot[1], spot[3])
     ]
@@ -276,7 +276,7 @@ def _node(function: types.FunctionType) -> ast.Lambda | ast.FunctionDef | None:
             assert node.end_lineno is not None
             assert node.end_col_offset is not None
             candidates.append(((node.end_lineno - node.lineno, node.end_col_offset - node.col_offset), node))
-    # A copy, because the tree is kept and what is found is changed.
+    # Return a copy, because the tree is cached and the result is modified.
     return copy.deepcopy(min(candidates, key=lambda item: item[0])[1]) if candidates else None
 
 
@@ -291,7 +291,7 @@ def _tree(text: str) -> ast.Module | None:
 
 
 def _holds(body: ast.expr, spots: list[Any]) -> bool:
-    """Whether all positions of a lambda's code lie within an expression; columns count UTF-8 bytes in both."""
+    """Return whether all positions of a lambda's code are within an expression; columns count UTF-8 bytes in both."""
     assert body.end_lineno is not None
     assert body.end_col_offset is not None
     start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)

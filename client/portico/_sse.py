@@ -12,7 +12,7 @@ Item = TypeVar("Item", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One event as it came: ``event`` is ``message`` unless named, ``id`` is empty unless given."""
+    """A received event: ``event`` is ``message`` unless named, ``id`` is empty unless given."""
 
     data: str
     event: str = "message"
@@ -20,7 +20,7 @@ class ServerEvent:
 
 
 class Decoder:
-    """Bytes in, complete events out; comments and an event cut off by the end are dropped, as specified."""
+    """Decodes bytes into complete events; comments and an event cut off at the end are dropped, as specified."""
 
     def __init__(self) -> None:
         self._text = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
@@ -30,9 +30,9 @@ class Decoder:
         self._id = ""
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
-        """The events that ``chunk`` completes, in order."""
+        """Return the events that ``chunk`` completes, in order."""
         text = self._rest + self._text.decode(chunk)
-        # A carriage return at the end may be the first half of a line end.
+        # A carriage return at the end may be the first half of a line ending.
         held_text = "\r" if text.endswith("\r") else ""
         lines = (text[: len(text) - len(held_text)]).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self._rest = lines.pop() + held_text
@@ -58,10 +58,10 @@ class Decoder:
 
 
 class EventReader(Protocol[Item]):
-    """Turns server-sent events into what they mean.
+    """Converts server-sent events to typed items.
 
-    ``done``: the one that ends the stream has come. ``last``: the number behind which a stream that was cut off
-    continues; 0 begins it again.
+    ``done``: the final event of the stream has arrived. ``last``: the number after which an interrupted stream
+    continues; 0 starts it over.
     """
 
     done: bool

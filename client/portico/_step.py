@@ -1,4 +1,4 @@
-"""What a flow is made of while it is composed: steps, references, templates. Standard library only."""
+"""Building blocks of a flow during composition: steps, references, templates. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico.spelling import nearest
 
 
 class Reference:
-    """A value that exists when the flow runs. ``input.topic`` and ``output("outline")[0]`` lead into it.
+    """A value that exists only when the flow runs. ``input.topic`` and ``output("outline")[0]`` select parts of it.
 
     Keys that are not identifiers, or that are names of this class's methods, go in brackets: ``input["or_else"]``.
     """
@@ -36,7 +36,9 @@ class Reference:
         return Reference(f"{self._path}[{json.dumps(key)}]")
 
     def __iter__(self) -> Any:
-        raise TypeError(f"{self!r} has no items yet: it is a value of a run. Use warp() to go over them.")
+        raise TypeError(
+            f"{self!r} has no items yet: it is a value of a run. Use warp() to iterate over them."
+        )
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -44,7 +46,7 @@ class Reference:
         )
 
     def or_else(self, default: Any) -> Reference:
-        """The same, or ``default`` where it leads nowhere or its step was skipped."""
+        """Return the same reference with ``default`` for a missing value or a skipped step."""
         return Reference(self._path, default)
 
     def to_json(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Reference:
 
 
 class Argument:
-    """The number of an argument of what flows in: `portico.flow._0` is the first."""
+    """The number of an argument among the incoming values: `portico.flow._0` is the first."""
 
     __slots__ = ("number",)
 
@@ -70,7 +72,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text with ``{name}`` in it, and what stands for each name."""
+    """Text with ``{name}`` placeholders, and the value for each name."""
 
     text: str
     variables: Mapping[str, Any]
@@ -79,9 +81,9 @@ class Template:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of a flow. Every method returns another step; this one stays as it is.
+    """A step of a flow. Every method returns a new step; the original is unchanged.
 
-    ``kind`` is its word in the specification, ``fields`` its fields there, ``options`` what stands around it.
+    ``kind`` is its name in the specification, ``fields`` are its fields there, ``options`` are set around it.
     """
 
     kind: str
@@ -97,22 +99,22 @@ class Step:
 
     def __enter__(self) -> Step:
         raise InvalidRequest(
-            f"A {self.kind} is not opened with 'with': give it its steps as arguments, such as "
+            f"A {self.kind} cannot be opened with 'with': pass its steps as arguments, such as "
             "pipeline(draft=llm(…), checked=lambda text: text.strip())."
         )
 
     def __exit__(self, *_error: object) -> None:
-        """Never reached; without it Python would say less than `__enter__` does."""
+        """Never reached; without this method, Python's error would say less than `__enter__` does."""
 
     def named(self, name: str) -> Step:
-        """Under this name others refer to it."""
+        """Set the name by which others refer to the step."""
         return replace(self, name=name)
 
     def bind(self, *args: Any, **kwargs: Any) -> Step:
-        """Say where arguments come from: values, `input`, `output("name")`, `_0`.
+        """Set where arguments come from: values, `input`, `output("name")`, `_0`.
 
-        Of a function: its arguments. Of a model: the variables of its templates. Of a combinator: for each step
-        named, its own ``dict(...)``. Of any other step: its fields.
+        For a function: its arguments. For a model: the variables of its templates. For a combinator: a ``dict(...)``
+        for each named step. For any other step: its fields.
         """
         for name, bound in (*enumerate(args, start=1), *kwargs.items()):
             if bound is builtins.input:
@@ -125,7 +127,7 @@ class Step:
             return replace(self, args=args or self.args, kwargs={**self.kwargs, **kwargs})
         if args:
             raise InvalidRequest(
-                f"Only functions take arguments by place; a {self.kind} step takes them by name."
+                f"Only functions accept positional arguments; a {self.kind} step accepts keyword arguments."
             )
         if "steps" in self.fields:
             return self._bind_children(kwargs)
@@ -138,7 +140,7 @@ class Step:
         for name, bound in bindings.items():
             if name not in steps:
                 raise InvalidRequest(
-                    f"There is no step '{name}' to bind; there are {', '.join(steps)}.", param=name
+                    f"There is no step '{name}' to bind; steps are {', '.join(steps)}.", param=name
                 )
             if not isinstance(bound, Mapping):
                 raise InvalidRequest(f"Bind '{name}' to dict(argument=…).", param=name)
@@ -146,43 +148,45 @@ class Step:
         return replace(self, fields={**self.fields, "steps": steps})
 
     def when(self, condition: Any) -> Step:
-        """Only if the condition holds: a function of what flows in, or a value. Otherwise the step is skipped."""
+        """Run the step only if a condition is true: a function of the incoming value, or a value. Otherwise, skip
+        it.
+        """
         return self._with(when=condition)
 
     def retry(
         self, times: int = 3, *, delay: float = 0.5, factor: float = 2.0, on: Sequence[str] = ()
     ) -> Step:
-        """Try again; ``on`` holds error codes or types (by default, what may pass by itself)."""
+        """Retry the step on errors; ``on`` contains error codes or types (default: temporary errors)."""
         return self._with(retry={"times": times, "delay": delay, "factor": factor, "on": list(on)})
 
     def timeout(self, seconds: float) -> Step:
-        """End it after so many seconds."""
+        """Stop the step after this many seconds."""
         return self._with(timeout=seconds)
 
     def cache(self, ttl: float = 86_400.0) -> Step:
-        """Keep its output for so many seconds, for the same input."""
+        """Cache the step's output for the same input for this many seconds."""
         return self._with(cache={"ttl": ttl})
 
     def on_error(self, value: Any = None, *, goto: str = "") -> Step:
-        """What an error becomes: a value, or a jump to a later step of the pipeline."""
+        """Handle an error: return a value, or jump to a later step of the pipeline."""
         return self._with(on_error={"goto": goto} if goto else {"value": value})
 
     def save(self, name: str) -> Step:
-        """Put its output into the `state` of the loop around it."""
+        """Store the step's output in the `state` of the enclosing loop."""
         return self._with(save=name)
 
     def stream(self, aloud: bool = True) -> Step:
-        """Send its tokens as the flow's own answer, or do not. By default the last step does."""
+        """Send the step's tokens as the flow's answer, or do not. By default, the last step sends them."""
         return self._with(stream=aloud)
 
     def returns(self, kind: Any) -> Step:
-        """What its output must be: a type, or a JSON schema."""
+        """Set the type or JSON schema that the output must match."""
         return self._with(output_schema=dict(kind) if isinstance(kind, Mapping) else schema_of(kind))
 
 
 @runtime_checkable
 class StepMaker(Protocol):
-    """What says itself which step it is: `portico.agent.Agent`."""
+    """An object that provides its own step: `portico.agent.Agent`."""
 
     def as_step(self) -> Step: ...
 
@@ -191,7 +195,7 @@ StepLike: TypeAlias = "Step | StepMaker | Callable[..., Any]"
 
 
 def step_of(step_like: StepLike) -> Step:
-    """A step, or a function as one."""
+    """Return a step, or wrap a function as a step."""
     if isinstance(step_like, Step):
         return step_like
     if isinstance(step_like, StepMaker):
@@ -199,8 +203,8 @@ def step_of(step_like: StepLike) -> Step:
     if callable(step_like):
         return Step("code", {}, function=step_like)
     raise InvalidRequest(
-        f"{step_like!r} is not a step. Steps are made by llm(), retrieve(), pipeline() and their like, or "
-        "are functions."
+        f"{step_like!r} is not a step. Steps are made by llm(), retrieve(), pipeline() and similar "
+        "functions, or are functions."
     )
 
 
@@ -208,7 +212,9 @@ Join: TypeAlias = Literal["list", "dict", "sum", "text", "zip"]
 
 
 def steps_of(steps: Sequence[StepLike], named_step_likes: Mapping[str, StepLike]) -> dict[str, StepLike]:
-    """Steps by name: their own, that of their function, or their kind and number. Raises if one is used twice."""
+    """Return steps by name: the given name, that of the function, or kind and number. Raises if a name is used
+    twice.
+    """
     step_likes: dict[str, StepLike] = {}
     for number, step in enumerate(steps, 1):
         new_step = step_of(step)
@@ -227,16 +233,16 @@ def steps_of(steps: Sequence[StepLike], named_step_likes: Mapping[str, StepLike]
         if not callable(whatever) and not isinstance(whatever, Step):
             hint = nearest(name, ("after", "collect", "concurrency", "join", "output", "separator"))
             raise UnknownKeyword(
-                f"'{name}' is neither an argument nor a step: {whatever!r:.80}.{hint} Steps are made by llm(), "
-                "retrieve(), pipeline() and their like, or are functions.",
+                f"'{name}' is neither an argument nor a step: {whatever!r:.80}.{hint} Steps are made by "
+                "llm(), retrieve(), pipeline() and similar functions, or are functions.",
                 code="unknown_parameter",
                 param=name,
             )
         step_likes[name] = step
     if not step_likes:
         raise InvalidRequest(
-            "Give at least one step: pipeline(draft=llm(…), checked=…). Steps are arguments; they are not assigned "
-            "within a 'with' block."
+            "At least one step is required: pipeline(draft=llm(…), checked=…). Steps are arguments; they are "
+            "not assigned within a 'with' block."
         )
     return step_likes
 
@@ -254,7 +260,7 @@ def joined(
     concurrency: int,
     collect: bool,
 ) -> dict[str, Any]:
-    """The fields of a combinator whose outputs are joined."""
+    """Return the fields of a combinator that joins its outputs."""
     return given(
         steps=steps_of(steps, step_likes),
         join=join if join != "list" else None,
@@ -265,7 +271,7 @@ def joined(
 
 
 def format_of(kind: Any) -> Any:
-    """The format of a model's answer, from a type, a schema or a word."""
+    """Return the format of a model's answer, from a type, a schema or a word."""
     if kind is None or isinstance(kind, str):
         return kind
     if isinstance(kind, Mapping):
@@ -275,7 +281,7 @@ def format_of(kind: Any) -> Any:
 
 
 def identifier(name: str) -> str:
-    """A name that a step may have."""
+    """Return a valid step name."""
     clean_name = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )

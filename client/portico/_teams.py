@@ -1,6 +1,6 @@
-"""The flows of teams: who speaks, and what everybody is told. Who the speakers are is said by names alone.
+"""The flows of teams: who speaks, and what each member hears. Speakers are identified only by name.
 
-The daemon composes the teams of its configuration with this too, so it knows nothing of agents and of clients.
+The daemon also uses this module to compose the teams of its configuration, so it does not depend on agents or clients.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ CONCLUDE: Final = "The task:\n{task}\n\nWhat your team has done:\n{told}\n\nComp
 
 @dataclass(frozen=True, slots=True)
 class Speaker:
-    """A member by the ``name`` that the others hear, and the ``deployed`` one under which it answers.
+    """A team member with the ``name`` that the others see, and the ``deployed`` name under which it answers.
 
-    Without the latter it is a person, who is waited for ``limit`` seconds.
+    Without ``deployed``, the member is a person, who has ``limit`` seconds to answer.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Speaker:
     limit: float = 86_400.0
 
     def says(self, message: Any) -> Step:
-        """What it says to a message."""
+        """Return the step that answers a message as this speaker."""
         if self.deployed:
             return flow.agent(self.deployed, message=message)
         question = message if message is not flow.value else template("{said}", said=message)
@@ -58,20 +58,20 @@ class Speaker:
 
 
 def sequence(speakers: Sequence[Speaker]) -> Step:
-    """One after the other, each with what the one before has said; the last one's word is the answer."""
+    """One member after another, each receiving the previous answer; the last answer is the result."""
     return pipeline(
         *(speaker.says(flow.value).named(f"turn{number}") for number, speaker in enumerate(speakers, 1))
     )
 
 
 def round_robin(speakers: Sequence[Speaker], rounds: int, final: str) -> Step:
-    """In turn, ``rounds`` times, or until ``final`` is in what somebody says."""
+    """Members speak in order for ``rounds`` rounds, or until ``final`` occurs in an answer."""
     choose = bind(_in_turn, index, [speaker.name for speaker in speakers])
     return _talk(speakers, choose, rounds * len(speakers), final)
 
 
 def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final: str) -> Step:
-    """The moderator says who speaks, until it says DONE."""
+    """The moderator selects each speaker, until it says DONE."""
     names = [speaker.name for speaker in speakers]
     question = template(CHOOSE, task=input, told=output("told"), names=", ".join(names))
     choose = pipeline(
@@ -83,7 +83,7 @@ def moderated(moderator: Speaker, speakers: Sequence[Speaker], turns: int, final
 
 
 def bidding(speakers: Sequence[Speaker], turns: int, final: str) -> Step:
-    """Before each turn all say how much it matters that they speak, and the highest bid does."""
+    """Before each turn, all members bid how important their turn is, and the highest bidder speaks."""
     bids = [
         speaker.says(template(BID, task=input, told=output("told"), who=speaker.name)).named(
             speaker.step_name
@@ -99,7 +99,7 @@ def bidding(speakers: Sequence[Speaker], turns: int, final: str) -> Step:
 
 
 def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
-    """All argue at once, ``rounds`` times; the judge's word is the answer."""
+    """All members argue in parallel for ``rounds`` rounds; the judge's answer is the result."""
     arguing = [
         speaker.says(template(ARGUE, task=input, told=output("told"), who=speaker.name)).named(
             speaker.step_name
@@ -121,7 +121,7 @@ def debate(speakers: Sequence[Speaker], judge: Speaker, rounds: int) -> Step:
 
 
 def hierarchy(manager: Speaker, speakers: Sequence[Speaker], concurrency: int) -> Step:
-    """The manager gives each member a part of the task, the parts are done at once, the manager concludes."""
+    """The manager assigns each member a part of the task, the parts run in parallel, and the manager concludes."""
     names = [speaker.name for speaker in speakers]
     works = {speaker.name: speaker.says(flow.item["task"]).named(speaker.step_name) for speaker in speakers}
     return pipeline(
@@ -134,7 +134,7 @@ def hierarchy(manager: Speaker, speakers: Sequence[Speaker], concurrency: int) -
 
 
 def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> Step:
-    """Turn after turn: ``choose`` says who speaks; nobody, and the talk is over."""
+    """Run turns: ``choose`` selects each speaker; the talk ends when it selects nobody."""
     speak = {
         speaker.name: pipeline(
             told=bind(_told, state.said),
@@ -151,7 +151,7 @@ def _talk(speakers: Sequence[Speaker], choose: Step, turns: int, final: str) -> 
     )
 
 
-# These functions travel to the daemon: each needs nothing from around it.
+# These functions are sent to the daemon: they must not depend on their surroundings.
 def _told(turns: list[list[str]]) -> str:
     return "\n\n".join(f"{who}: {text}" for who, text in turns) or "Nothing yet."
 

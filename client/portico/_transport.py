@@ -1,4 +1,4 @@
-"""Sends requests and reads what comes back. The network begins here and nowhere else in the SDK."""
+"""Sends requests and reads responses. All network access of the SDK is in this module."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NO_HEADERS: Headers = {}
 
 DEFAULT_URL = "http://127.0.0.1:8642"
 TIMEOUT_S = 600.0
-"""Seconds that a call with a model behind it may stay silent."""
+"""Maximum silence of a call that runs a model, in seconds."""
 
 _QUICK_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
@@ -45,15 +45,17 @@ _CONNECT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the daemon is and who asks. ``url`` has no slash at the end."""
+    """The address of the daemon and the caller's key. ``url`` has no trailing slash."""
 
     url: str
     key: str | None
 
     @classmethod
     def of(cls, url: str | None = None, key: str | None = None) -> Address:
-        """Arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's daemon. An empty key is none;
-        without one, who has signed in at that daemon with ``portico login`` is known there.
+        """Return the address from the arguments, then ``PORTICO_URL`` and ``PORTICO_API_KEY``, then this machine's
+        daemon.
+
+        An empty key means no key. Without a key, the sign-in that ``portico login`` stored for that daemon is used.
         """
         raw = (url or os.environ.get("PORTICO_URL") or DEFAULT_URL).strip()
         if "://" not in raw:
@@ -64,35 +66,37 @@ class Address:
             raise InvalidRequest(f"'{raw}' is not a URL: {error}.", param="url") from error
         if parsed_url.scheme not in ("http", "https") or not parsed_url.host or " " in raw:
             raise InvalidRequest(
-                f"'{raw}' is not a URL of a daemon; it looks like {DEFAULT_URL}.", param="url"
+                f"'{raw}' is not the URL of a daemon; expected a URL such as {DEFAULT_URL}.", param="url"
             )
-        # OpenAI clients are given …/v1: the same value works here.
+        # OpenAI clients are configured with …/v1: the same value works for this client.
         asks = os.environ.get("PORTICO_API_KEY") if key is None else key
         return cls(raw.rstrip("/").removesuffix("/v1"), asks or None)
 
     @property
     def loopback(self) -> bool:
-        """Whether it is this machine."""
+        """Whether the address is this machine."""
         return is_loopback(httpx.URL(self.url).host)
 
     def options(self, timeout: float) -> dict[str, Any]:
-        """Arguments for an httpx client."""
+        """Return the arguments for an httpx client."""
         options: dict[str, Any] = {
             "base_url": self.url,
             "timeout": httpx.Timeout(timeout, connect=_CONNECT_TIMEOUT_S),
             "headers": {"authorization": f"Bearer {self.key}"} if self.key else {},
             "auth": None if self.key else SignInAuth(self.url),
-            # A proxy of the environment cannot reach our own loopback.
+            # A proxy from the environment cannot reach our own loopback.
             "trust_env": not self.loopback,
         }
         if self.url.startswith("http://"):
-            # Never used without TLS; reading the system's certificates costs 20 ms.
+            # Never used without TLS; loading the system's certificates takes 20 ms.
             options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         return options
 
 
 def _arguments(options: Options, timeout: float, file: BinaryIO | None = None) -> dict[str, Any]:
-    """Options as arguments of httpx's ``build_request``. `InvalidRequest` for what JSON cannot say."""
+    """Return the options as arguments of httpx's ``build_request``. Raises `InvalidRequest` for values JSON cannot
+    express.
+    """
     arguments: dict[str, Any] = {"params": dict(options.get("query", {})), **_content(options.get("json"))}
     upload = options.get("upload")
     if upload is not None:
@@ -105,7 +109,7 @@ def _arguments(options: Options, timeout: float, file: BinaryIO | None = None) -
 
 
 def _events(json: Any, headers: Headers) -> dict[str, Any]:
-    """The same of a request that is answered by a stream of events."""
+    """Return the arguments of a request whose response is an event stream."""
     arguments = _content(json)
     arguments["headers"] = {**arguments.get("headers", {}), "accept": "text/event-stream", **headers}
     return arguments
@@ -122,14 +126,14 @@ def _content(value: Any) -> dict[str, Any]:
 
 
 def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
-    """The error in a response. `NotPortico` if it is not in OpenAI's shape: then something else answered."""
+    """Return the error in a response. `NotPortico` if it is not in OpenAI's format: another server responded."""
     try:
         value = json.loads(body)
     except ValueError:
         value = None
     if not isinstance(value, dict) or not isinstance(value.get("error"), dict):
         return NotPortico(
-            f"The answer was HTTP {status} without a reason. Is there a Portico daemon at this URL?",
+            f"The response was HTTP {status} without a reason. Is a Portico daemon running at this URL?",
             status=status,
         )
     retry_after = headers.get("retry-after", "")
@@ -142,7 +146,7 @@ def failure(status: int, headers: Headers, body: bytes) -> PorticoError:
 
 
 def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T | None:
-    """The answer as a ``kind``: ``bytes`` and, without a ``key``, ``str`` are its body as it came."""
+    """Return the response as a ``kind``: ``bytes`` and, without a ``key``, ``str`` are the unchanged body."""
     if not response.is_success:
         raise failure(response.status_code, response.headers, response.content)
     if kind is bytes:
@@ -152,31 +156,31 @@ def _result(response: httpx.Response, kind: type[T] | None, key: str = "") -> T 
     try:
         value = response.json() if response.content else None
     except ValueError as error:
-        raise NotPortico("The answer is not JSON. Is there a Portico daemon at this URL?") from error
+        raise NotPortico("The response is not JSON. Is a Portico daemon running at this URL?") from error
     return None if kind is None else read(kind, value, key)
 
 
 @contextlib.contextmanager
 def _translated(address: Address, timeout: float) -> Iterator[None]:
-    """httpx's errors as ours."""
+    """Convert httpx's errors to Portico's."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         advice = "start it with `portico up`" if address.loopback else "check the URL and the network"
-        raise ConnectionFailed(f"No Portico daemon at {address.url}; {advice}.") from error
+        raise ConnectionFailed(f"No Portico daemon responds at {address.url}; {advice}.") from error
     except httpx.TimeoutException as error:
-        limit = error.request.extensions.get("timeout", {}).get("read") or timeout  # of this call
+        limit = error.request.extensions.get("timeout", {}).get("read") or timeout  # the limit of this call
         raise DeadlineExceeded(
-            f"The daemon at {address.url} was silent for too long (limit {limit:g} s)."
+            f"The daemon at {address.url} sent nothing for too long (limit {limit:g} s)."
         ) from error
     except httpx.TransportError as error:
         raise ConnectionLost(
-            f"The connection to {address.url} broke off: {str(error) or 'no reason given'}."
+            f"The connection to {address.url} was lost: {str(error) or 'no reason given'}."
         ) from error
 
 
 def _may_retry(method: str, error: httpx.TransportError, attempt: int) -> bool:
-    """A kept connection may have been closed just as we used it: reading again changes nothing."""
+    """Return whether to retry: a pooled connection may have been closed as we used it, and repeating a read is safe."""
     broken = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError)
     return method == "GET" and broken and attempt == 0
 
@@ -191,7 +195,7 @@ def _opened(upload: Upload | None) -> contextlib.AbstractContextManager[BinaryIO
 
 
 class _StreamParser(Generic[T]):
-    """Makes events of the bytes of a stream, and says whether it ended early: the same for both transports."""
+    """Parses the bytes of a stream into events and detects an early end; shared by both transports."""
 
     def __init__(self, reader: EventReader[T], address: Address) -> None:
         self._reader = reader
@@ -199,23 +203,25 @@ class _StreamParser(Generic[T]):
         self._address = address
 
     def feed(self, chunk: bytes) -> Iterator[T]:
-        """The events that ``chunk`` completes. After the one that ends the stream there are none."""
+        """Yield the events that ``chunk`` completes. Nothing follows the event that ends the stream."""
         for item in self._decoder.feed(chunk):
             if not self._reader.done:
                 yield from self._reader.feed(item)
 
     def end(self) -> None:
-        """The bytes have ended: `ConnectionLost` unless the stream said so first."""
+        """Handle the end of the bytes: raise `ConnectionLost` unless the stream had ended first."""
         if not self._reader.done:
-            raise ConnectionLost(f"The daemon at {self._address.url} broke off in the middle of the answer.")
+            raise ConnectionLost(
+                f"The daemon at {self._address.url} closed the connection during the response."
+            )
 
 
 @contextlib.contextmanager
 def _written(path: Path, *, private: bool) -> Iterator[BinaryIO]:
-    """A file that appears under its name when it is whole and on the disk; ``private``: for this user alone."""
+    """Open a file that gets its name once it is complete and on disk; ``private``: only this user can read it."""
     partial = path.with_name(f"{path.name}.part")
     try:
-        partial.unlink(missing_ok=True)  # its mode would stay
+        partial.unlink(missing_ok=True)  # its mode would persist
         mode = 0o600 if private else 0o666
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
@@ -229,7 +235,7 @@ def _written(path: Path, *, private: bool) -> Iterator[BinaryIO]:
 
 
 class Transport:
-    """Blocking. ``http`` replaces the network in tests."""
+    """The blocking transport. ``http`` replaces the network in tests."""
 
     def __init__(self, address: Address, timeout: float, http: httpx.BaseTransport | None = None) -> None:
         self.address = address
@@ -244,8 +250,8 @@ class Transport:
     def request(self, method: str, path: str, kind: type[T], **options: Unpack[Options]) -> T: ...
 
     def request(self, method: str, path: str, kind: type[T] | None, **options: Unpack[Options]) -> T | None:
-        """Send a request; what is answered, as a ``kind``: a value, a list or `Page` of them, JSON as it is, ``str`` or
-        ``bytes``, or None where only the status counts.
+        """Send a request and return the response as a ``kind``: a value, a list or `Page` of values, plain JSON,
+        ``str`` or ``bytes``, or None if only the status matters.
         """
         with _translated(self.address, self._timeout), self._bodies.call():
             for attempt in range(2):
@@ -269,9 +275,10 @@ class Transport:
         on_progress: Callable[[int], None] | None = None,
         **options: Unpack[Options],
     ) -> tuple[int, Headers]:
-        """Write what is answered to a file as it comes; its size, and the answer's headers.
+        """Write the response to a file as it arrives, and return its size and the response headers.
 
-        A file that breaks off is removed. ``private``: only this user may read it. ``told`` hears of the bytes so far.
+        An incomplete file is removed. ``private``: only this user can read it. ``on_progress`` is called with the
+        number of bytes so far.
         """
         with _translated(self.address, self._timeout), self._bodies.call():
             request = self._http.build_request(method, path, **_arguments(options, self._timeout))
@@ -297,7 +304,7 @@ class Transport:
         headers: Headers = NO_HEADERS,
         on_open: Callable[[Headers], None] | None = None,
     ) -> Generator[T, None, None]:
-        """The events of a stream until it ends. Closing the iterator closes the connection."""
+        """Yield the events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
             request = self._http.build_request(method, path, **_events(json, headers))
             with self._bodies.call():
@@ -309,7 +316,8 @@ class Transport:
                 if on_open:
                     on_open(response.headers)
                 parser = _StreamParser(reader, self.address)
-                # To the end of the body, past the last event: leaving early would look like a cancellation.
+                # Read to the end of the body, beyond the last event: leaving early would look like a
+                # cancellation.
                 for chunk in body:
                     yield from parser.feed(chunk)
                 parser.end()
@@ -324,7 +332,7 @@ class Transport:
 
 
 class AsyncTransport:
-    """The same for asyncio."""
+    """The asyncio version of `Transport`."""
 
     def __init__(
         self, address: Address, timeout: float, http: httpx.AsyncBaseTransport | None = None
@@ -364,9 +372,10 @@ class AsyncTransport:
         on_progress: Callable[[int], None] | None = None,
         **options: Unpack[Options],
     ) -> tuple[int, Headers]:
-        """Write what is answered to a file as it comes; its size, and the answer's headers.
+        """Write the response to a file as it arrives, and return its size and the response headers.
 
-        A file that breaks off is removed. ``private``: only this user may read it. ``told`` hears of the bytes so far.
+        An incomplete file is removed. ``private``: only this user can read it. ``on_progress`` is called with the
+        number of bytes so far.
         """
         with _translated(self.address, self._timeout):
             request = self._http.build_request(method, path, **_arguments(options, self._timeout))
@@ -392,7 +401,7 @@ class AsyncTransport:
         headers: Headers = NO_HEADERS,
         on_open: Callable[[Headers], None] | None = None,
     ) -> AsyncGenerator[T, None]:
-        """The events of a stream until it ends. Closing the iterator closes the connection."""
+        """Yield the events of a stream until it ends. Closing the iterator closes the connection."""
         with _translated(self.address, self._timeout):
             request = self._http.build_request(method, path, **_events(json, headers))
             response = await self._http.send(request, stream=True)

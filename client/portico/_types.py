@@ -1,4 +1,4 @@
-"""What flows from one step to the next, as far as annotations and formats say it. Standard library only."""
+"""Types of the values that flow between steps, as far as annotations and formats define them. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 Schema: TypeAlias = Mapping[str, Any]
-"""A JSON schema; an empty one for what is not known."""
+"""A JSON schema; empty if the type is unknown."""
 
 TEXT: Final[Schema] = {"type": "string"}
 MANY: Final[Schema] = {"type": "array"}
@@ -26,9 +26,9 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What flows into a step: its ``schema``, the step ``source`` that gives it (empty: the input of the flow).
+    """The input of a step: its ``schema``, and the step ``source`` that provides it (empty: the input of the flow).
 
-    ``packed``: it is a list with an item for each of several branches; ``count`` of them, if that is known.
+    ``packed``: the input is a list with an item for each of several branches; ``count`` is their number, if known.
     """
 
     schema: Schema
@@ -38,11 +38,11 @@ class Incoming:
 
     @property
     def subject(self) -> str:
-        """Who gives it, within a sentence."""
+        """The source of the value, as part of a sentence."""
         return f"the step '{self.source}'" if self.source else "the input of the flow"
 
     def item(self, number: int = 0) -> Schema:
-        """What is known of one of its items."""
+        """Return what is known of one of the items."""
         schemas: Sequence[Schema] = self.schema.get("prefixItems") or ()
         if number < len(schemas):
             return schemas[number]
@@ -54,7 +54,7 @@ UNKNOWN: Final = Incoming({})
 
 
 def clashes(wanted_schema: Schema, given_schema: Schema) -> bool:
-    """Whether no value of the one schema can be one of the other; unsure is no."""
+    """Return whether no value can match both schemas; false if unknown."""
     if any(key in schema for schema in (wanted_schema, given_schema) for key in ("anyOf", "enum", "const")):
         return _apart(wanted_schema, given_schema)
     kinds = wanted_schema.get("type"), given_schema.get("type")
@@ -69,7 +69,7 @@ def clashes(wanted_schema: Schema, given_schema: Schema) -> bool:
 
 
 def _apart(wanted_schema: Schema, given_schema: Schema) -> bool:
-    """`clashes` of a choice: every way of it does."""
+    """Return whether every alternative of a choice clashes, see `clashes`."""
     for one, other_schema in ((wanted_schema, given_schema), (given_schema, wanted_schema)):
         if one.get("anyOf"):
             return all(clashes(way, other_schema) for way in one["anyOf"])
@@ -94,17 +94,17 @@ def _kind_of(value: Any) -> str:
 
 
 def words(schema: Schema) -> str:
-    """A schema within a sentence: "text", "a list of numbers"."""
+    """Return a schema as part of a sentence: "text", "a list of numbers"."""
     if schema.get("anyOf"):
         return " or ".join(dict.fromkeys(words(way) for way in schema["anyOf"]))
     kind = schema.get("type")
     if kind == "array" and schema.get("items"):
-        return f"a list, each item {words(schema['items'])}"
+        return f"a list with items of this kind: {words(schema['items'])}"
     return _WORDS.get(str(kind), "anything")
 
 
 def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
-    """What a step gives to the next one, from its JSON and from what flows into it."""
+    """Return what a step passes to the next step, from its JSON and its input."""
     name = str(step_document["name"])
     if "on_error" in step_document or "when" in step_document:
         return Incoming({}, name)
@@ -113,7 +113,7 @@ def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
     match step_document["op"]:
         case "llm" if not (step_document.get("options") or {}).get(
             "tools"
-        ):  # it may answer with calls of them
+        ):  # it may answer with calls to its tools
             return Incoming(_formatted(step_document.get("format")), name)
         case "intent" | "agent":
             return Incoming(TEXT, name)
@@ -133,7 +133,7 @@ def output_of(step_document: Mapping[str, Any], incoming: Incoming) -> Incoming:
 
 
 def joined(step_document: Mapping[str, Any], outputs: Sequence[Incoming]) -> Incoming:
-    """What a `parallel` or `diverter` gives to the next step."""
+    """Return what a `parallel` or `diverter` passes to the next step."""
     name = str(step_document["name"])
     match step_document.get("join", "list"):
         case "list":
@@ -153,7 +153,7 @@ def joined(step_document: Mapping[str, Any], outputs: Sequence[Incoming]) -> Inc
 
 
 def _formatted(form: Any) -> Schema:
-    """What a model's answer is in a format."""
+    """Return the schema of a model's answer in a format."""
     if form is None or form in ("text", "last"):
         return TEXT
     if isinstance(form, Mapping):

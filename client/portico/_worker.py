@@ -1,4 +1,4 @@
-"""The two loops that execute functions for a daemon, over one `WorkerState`: with threads, and with tasks."""
+"""The two loops that execute functions for a daemon, over a shared `WorkerState`: with threads, and with tasks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from portico.schemas.questions import Claims, Question
 T = TypeVar("T")
 
 MAX_SEND_ATTEMPTS = 6
-"""How often an answer is sent to a daemon that is away, before the call is left to another worker."""
+"""Attempts to send an answer to an unreachable daemon, before the call is left to another worker."""
 
 
 class Worker:
-    """Executes each call in a thread of its own."""
+    """Executes each call in its own thread."""
 
     def __init__(self, transport: Transport, state: WorkerState) -> None:
         self._transport = transport
@@ -32,7 +32,9 @@ class Worker:
         self._freed = threading.Condition()
 
     def run(self, stop: threading.Event | None, ready: threading.Event | None) -> None:
-        """Work until ``stop`` is set or Ctrl-C; what is being worked on is finished. Sets ``ready`` when it begins."""
+        """Work until ``stop`` is set or Ctrl-C, then finish the calls in progress. Sets ``ready`` once the work
+        starts.
+        """
         self._join()
         if ready is not None:
             ready.set()
@@ -63,7 +65,7 @@ class Worker:
             ).start()
 
     def _drain(self) -> None:
-        """Finish what is there, its leases kept meanwhile, and say goodbye."""
+        """Finish the calls in progress, keep renewing their leases, and leave."""
         with contextlib.suppress(PorticoError):
             with self._freed:
                 while self._state.held:
@@ -99,7 +101,7 @@ class Worker:
             try:
                 self._transport.request("POST", path, Question, json=answer)
             except InvalidRequest:
-                raise  # what was returned cannot be said in JSON
+                raise  # JSON cannot express the return value
             except PorticoError as error:
                 if is_too_late(error):
                     return
@@ -109,7 +111,7 @@ class Worker:
 
 
 class AsyncWorker:
-    """The same for asyncio: coroutines as tasks, other functions in threads."""
+    """The asyncio version of `Worker`: coroutines run as tasks, other functions in threads."""
 
     def __init__(self, transport: AsyncTransport, state: WorkerState) -> None:
         self._transport = transport
@@ -117,7 +119,7 @@ class AsyncWorker:
         self._freed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event | None, ready: asyncio.Event | None) -> None:
-        """Work until ``stop`` is set, and finish what is being worked on. Cancelled, it drops that too."""
+        """Work until ``stop`` is set, then finish the calls in progress. Cancellation drops these calls too."""
         await self._join()
         if ready is not None:
             ready.set()
@@ -185,7 +187,7 @@ class AsyncWorker:
             try:
                 await self._transport.request("POST", path, Question, json=answer)
             except InvalidRequest:
-                raise  # what was returned cannot be said in JSON
+                raise  # JSON cannot express the return value
             except PorticoError as error:
                 if is_too_late(error):
                     return

@@ -1,4 +1,4 @@
-"""Steps as the JSON of a specification, and the functions that stay with the client."""
+"""Writes steps as the JSON of a specification, and collects the functions that stay with the client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class Writer:
-    """Turns steps into JSON, and keeps the functions that stay here."""
+    """Converts steps to JSON, and keeps the functions that stay in this process."""
 
     def __init__(self) -> None:
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -30,11 +30,11 @@ class Writer:
         """What the step within the step that is being written gives."""
 
     def step(self, step_like: StepLike, name: str, incoming: Incoming = UNKNOWN) -> dict[str, Any]:
-        """A step under ``name``."""
+        """Return the JSON of a step under ``name``."""
         return self._step(step_like, name, incoming)[0]
 
     def _step(self, step_like: StepLike, name: str, incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
-        """A step, and what it gives to the next one."""
+        """Return the JSON of a step, and what it passes to the next step."""
         step = step_of(step_like)
         step_name = step.name or name
         head = {"name": step_name, "op": step.kind}
@@ -62,7 +62,7 @@ class Writer:
         arguments = call_fields(function, name, step.args, step.kwargs, incoming)
         source = portable(function) if step.kind == "code" else Bound("client() says so")
         if isinstance(source, Bound):
-            arguments = by_name(function, arguments)  # as a tool, it is called by name
+            arguments = by_name(function, arguments)  # as a tool, it is called with named arguments
         step_document: dict[str, Any] = {}
         if isinstance(source, Bound):
             step_document = {"op": "client", "function": self._keep(function, name, source.reason)}
@@ -81,7 +81,7 @@ class Writer:
         return step_document
 
     def _keep(self, function: Callable[..., Any], name: str, reason: str) -> str:
-        """The name under which a function that stays is called back."""
+        """Return the name under which a function that stays is called back."""
         label = getattr(function, "__name__", "") or name
         if not label.isidentifier() or self.functions.get(label, function) is not function:
             label = name
@@ -123,13 +123,13 @@ class Writer:
         return step_document
 
     def _agent(self, agent: Any) -> dict[str, Any]:
-        """The specification of an agent that stands in the flow; its functions stay here."""
+        """Return the specification of an agent that is part of the flow; its functions stay in this process."""
         spec = agent.specified("")
         self.near.update(spec.functions)
         for tool in spec.tools.values():
             if self.tools.setdefault(tool.name, tool).call is not tool.call:
                 raise InvalidRequest(
-                    f"Two functions of agents in the flow are named '{tool.name}'. Name one differently: "
+                    f"Two functions of agents in the flow are named '{tool.name}'. Rename one: "
                     "Function.of(function, name=…).",
                     param=agent.name,
                 )
@@ -137,13 +137,14 @@ class Writer:
         return document
 
     def _into(self, step: Step, name: str, incoming: Incoming) -> Incoming:
-        """What flows into the step within one of these. Raises `InvalidRequest` if a warp gets no list."""
+        """Return the input of the inner step. Raises `InvalidRequest` if a warp does not receive a list."""
         if step.kind in ("branch", "switch", "subflow"):
             return incoming
         if step.kind == "warp" and step.fields.get("over") is None:
             if clashes(MANY, incoming.schema):
                 raise InvalidRequest(
-                    f"The step '{name}' goes over a list, but {incoming.subject} gives {words(incoming.schema)}.",
+                    f"The step '{name}' iterates over a list, but {incoming.subject} provides "
+                    f"{words(incoming.schema)}.",
                     code="type_clash",
                     param=name,
                 )
@@ -151,19 +152,21 @@ class Writer:
         return UNKNOWN
 
     def _bound(self, text: str, bound: Mapping[str, Any]) -> Any:
-        """A template: what is bound, and keys of what flows in for the rest of its variables."""
+        """Return a template: bound values, and keys of the input for its other variables."""
         names = [name for name in _VARIABLE.findall(text) if name]
         if not any(name in bound for name in names):
             return text
         return self.expression(Template(text, {name: bound.get(name, VALUE[name]) for name in names}))
 
     def _fillable(self, step: Step, name: str, incoming: Incoming) -> None:
-        """The variables of a model's templates exist, as far as is known, and all that is bound is used."""
+        """Require that the variables of a model's templates exist, as far as known, and that all bindings are used."""
         texts = [text for key in ("system", "user") if isinstance(text := step.fields.get(key), str)]
         variables = {variable for text in texts for variable in _VARIABLE.findall(text) if variable}
         for bound in step.kwargs:
             if bound not in variables:
-                raise InvalidRequest(f"No template of the step has the variable '{{{bound}}}'.", param=bound)
+                raise InvalidRequest(
+                    f"No template of the step contains the variable '{{{bound}}}'.", param=bound
+                )
         keys = incoming.schema.get("properties")
         for variable in sorted(variables - step.kwargs.keys()):
             if clashes({"type": "object"}, incoming.schema) or (keys is not None and variable not in keys):
@@ -171,15 +174,14 @@ class Writer:
                     f"only {', '.join(keys) or 'nothing'}" if keys is not None else words(incoming.schema)
                 )
                 raise InvalidRequest(
-                    f"The step '{name}' has the variable '{{{variable}}}', but {incoming.subject} gives "
-                    f"{available_names}. "
-                    "Bind it, or double the braces to have them in the text.",
+                    f"The step '{name}' has the variable '{{{variable}}}', but {incoming.subject} provides "
+                    f"{available_names}. Bind it, or double the braces to keep them as text.",
                     code="missing_variable",
                     param=name,
                 )
 
     def _steps(self, step: Step, head: dict[str, Any], incoming: Incoming) -> tuple[dict[str, Any], Incoming]:
-        """A combinator of several steps, and what it gives to the next one."""
+        """Return the JSON of a combinator of several steps, and what it passes to the next step."""
         steps: list[dict[str, Any]] = []
         outputs: list[Incoming] = []
         flowing = incoming
@@ -218,19 +220,19 @@ class Writer:
         return option
 
     def condition(self, value: Any) -> Any:
-        """A function as code, anything else as an expression."""
+        """Return a function as code, anything else as an expression."""
         if isinstance(value, Reference) or not callable(value):
             return self.expression(value)
         source = portable(value)
         if isinstance(source, Bound):
             raise InvalidRequest(
-                f"{called(value)} is a condition and must run in the daemon, but {source.reason}. "
-                "Do what needs this process in a step before it."
+                f"{called(value)} is a condition and must run in the daemon, but {source.reason}. Move the "
+                "work that needs this process to an earlier step."
             )
         return {"$code": source.source}
 
     def expression(self, value: Any) -> Any:
-        """A value with references in it, as JSON."""
+        """Return a value that contains references, as JSON."""
         match value:
             case Reference():
                 return value.to_json()
@@ -248,7 +250,7 @@ class Writer:
                 return value
             case list() | tuple():
                 return [self.expression(part) for part in value]
-        raise InvalidRequest(f"{value!r} cannot travel: it is no JSON value and no reference.")
+        raise InvalidRequest(f"{value!r} cannot be sent: it is neither a JSON value nor a reference.")
 
 
 def _inner(key: str) -> str:
@@ -256,6 +258,6 @@ def _inner(key: str) -> str:
 
 
 def called(function: Callable[..., Any]) -> str:
-    """A function as it stands at the beginning of a sentence."""
+    """Return the name of a function for the beginning of a sentence."""
     name = getattr(function, "__qualname__", "")
     return "The lambda" if "<lambda>" in name else f"The function '{name or function!r}'"

@@ -1,4 +1,4 @@
-"""What the SDK says of recordings that a model has written down."""
+"""The SDK's types for speech and transcripts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Times: TypeAlias = Literal["segment", "word"]
 
 
 class SpeechOptions(TypedDict, total=False):
-    """What a sound may be asked for beside its text: OpenAI's fields, and those of local models."""
+    """Options for speech besides its text: OpenAI's fields, and those of local models."""
 
     extra_body: Mapping[str, Any]
     instructions: str
@@ -27,7 +27,7 @@ SPEECH_OPTIONS: Final[frozenset[str]] = SpeechOptions.__optional_keys__
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of a recording, from ``start`` to ``end`` seconds: a sentence or so, or a word."""
+    """A part of a recording, from ``start`` to ``end`` in seconds: about a sentence, or a word."""
 
     start: float
     end: float
@@ -36,7 +36,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was said. ``language`` and ``duration``, in seconds, where the model reports them."""
+    """The spoken text. ``language`` and ``duration`` (in seconds) are set if the model reports them."""
 
     text: str
     language: str = ""
@@ -46,7 +46,7 @@ class Transcript:
 
     @classmethod
     def from_json(cls, value: Any) -> Transcript:
-        """From OpenAI's shape, ``json`` or ``verbose_json``."""
+        """Return a transcript from OpenAI's format, ``json`` or ``verbose_json``."""
         try:
             return cls(
                 value["text"],
@@ -59,11 +59,11 @@ class Transcript:
                 tuple(Stretch(word["start"], word["end"], word["word"]) for word in value.get("words") or ()),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise NotPortico("The answer is not a transcript.") from error
+            raise NotPortico("The response is not a transcript.") from error
 
 
 def subtitles_text(data: bytes) -> str:
-    """A text; some providers put it into JSON whatever they are asked for."""
+    """Return the subtitles as text; some providers wrap them in JSON regardless of the requested format."""
     text = data.decode("utf-8", "replace")
     if not text.startswith("{"):
         return text

@@ -15,7 +15,7 @@ _AFTER_LINE = len('{"id":"batch_req_')
 def requests_file(
     requests: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]], endpoint: str
 ) -> bytes:
-    """Bodies of requests as the file of a batch, under their own names or ``request-1`` and so on."""
+    """Return request bodies as the file of a batch, under their own names or ``request-1`` and so on."""
     if isinstance(requests, Mapping):
         pairs = list(requests.items())
     else:
@@ -32,7 +32,7 @@ def requests_file(
 
 
 def results_of(*files: bytes) -> Iterator[BatchResult]:
-    """The lines of the files of a batch together, in the order of its input."""
+    """Yield the lines of a batch's files merged in the order of its input."""
     results: list[tuple[int, bytes, int, int]] = []
     for data in files:
         start = 0
@@ -48,15 +48,15 @@ def results_of(*files: bytes) -> Iterator[BatchResult]:
 
 
 def _number(beginning: bytes) -> int:
-    """The line of the input, at the end of the id with which a line begins."""
+    """Return the input line number, which ends the id at the beginning of a line."""
     number = beginning[_AFTER_LINE:].partition(b'"')[0].rpartition(b"_")[2]
     return int(number) if number.isdigit() else 0
 
 
 def _result(value: Any) -> BatchResult:
-    """A line of a file of results or of errors."""
+    """Parse a line of a results or errors file."""
     if not isinstance(value, Mapping):
-        raise NotPortico("The file is not one of the results of a batch.")
+        raise NotPortico("The file is not a results file of a batch.")
     response, error = value.get("response") or {}, value.get("error") or {}
     body = response.get("body")
     if not error and isinstance(body, Mapping) and response.get("status_code", 0) >= 400:

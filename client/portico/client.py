@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`: everything a daemon offers, blocking or for asyncio."""
+"""`Client` and `AsyncClient`: everything a daemon offers, for blocking code or asyncio."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Data sets of other tools as the chat lines that fine-tuning takes. Standard library only, one example at a time.
+"""Converts data sets of other tools to chat lines for fine-tuning. Standard library only, one example at a time.
 
-``alpaca``: ``instruction``, ``input``, ``output``, with ``history`` and ``system`` if they are there; with ``chosen``
-and ``rejected`` in place of ``output``, preference pairs. ``lazyllm``: the same, or ``context``, ``question`` and
+``alpaca``: ``instruction``, ``input``, ``output``, with optional ``history`` and ``system``; with ``chosen`` and
+``rejected`` instead of ``output``, preference pairs. ``lazyllm``: the same, or ``context``, ``question`` and
 ``answer``. ``sharegpt``: ``conversations`` of ``from`` and ``value``. ``csv``: columns by a mapping.
 """
 
@@ -20,7 +20,7 @@ Example = dict[str, Any]
 _CHUNK_BYTES: Final = 1024 * 1024
 
 _MAX_OBJECT_CHARS: Final = 64 * 1024 * 1024
-"""Characters of one object in a JSON array."""
+"""Maximum length of an object in a JSON array, in characters."""
 
 _SPEAKERS: Final = {
     **dict.fromkeys(("human", "user"), "user"),
@@ -31,10 +31,10 @@ _SPEAKERS: Final = {
 
 
 def convert(path: Path, format: str, mapping: Mapping[str, str] | None = None) -> Iterator[Example]:
-    """The examples of ``path``, in order. ``mapping`` says which column of a CSV file is what: ``user`` and
-    ``assistant``, perhaps ``system``; or ``user``, ``chosen`` and ``rejected``.
+    """Yield the examples of ``path``, in order. ``mapping`` assigns the columns of a CSV file: ``user`` and
+    ``assistant``, optionally ``system``; or ``user``, ``chosen`` and ``rejected``.
 
-    Raises `InvalidRequest` that names the example which is not as the format says.
+    Raises `InvalidRequest` that names the example that does not match the format.
     """
     if format == "csv":
         rows: Iterator[Mapping[str, Any]] = _rows(path)
@@ -51,7 +51,7 @@ def convert(path: Path, format: str, mapping: Mapping[str, str] | None = None) -
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             why = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise InvalidRequest(
-                f"Example {number} of {path.name} is not as '{format}' has them: {why}.", param="file"
+                f"Example {number} of {path.name} does not match the format '{format}': {why}.", param="file"
             ) from error
 
 
@@ -64,7 +64,9 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _objects(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The objects of a JSON array, or of a file with one on each line; never all of them in memory."""
+    """Yield the objects of a JSON array, or of a file with one object per line, without loading all of them into
+    memory.
+    """
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.read(1)
@@ -96,7 +98,7 @@ def _array(read: Callable[[int], str], path: Path) -> Iterator[Mapping[str, Any]
             chunk = read(_CHUNK_BYTES)
             if not chunk or len(text) > _MAX_OBJECT_CHARS:
                 raise InvalidRequest(
-                    f"{path.name} is not a whole JSON array: {error}.", param="file"
+                    f"{path.name} is not a complete JSON array: {error}.", param="file"
                 ) from error
             text += chunk
             continue
@@ -110,7 +112,7 @@ def _encoding(path: Path) -> InvalidRequest:
 
 def _turn(role: str, text: Any) -> dict[str, str]:
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"what the {role} says is empty")
+        raise ValueError(f"the text of the {role} is empty")
     return {"role": role, "content": text}
 
 
@@ -136,7 +138,7 @@ def _lazyllm(row: Mapping[str, Any]) -> Example:
     context = row.get("context")
     question = f"{context}\n\n{row['question']}" if context else row["question"]
     answer = row["answer"] if "answer" in row else row["answers"]
-    if isinstance(answer, Mapping):  # as in SQuAD and CMRC
+    if isinstance(answer, Mapping):  # the format of SQuAD and CMRC
         answer = answer["text"]
     return {
         "messages": [
@@ -157,7 +159,7 @@ def _sharegpt(row: Mapping[str, Any]) -> Example:
 def _message(turn: Mapping[str, Any]) -> dict[str, str]:
     speaker = str(turn["from"])
     if speaker not in _SPEAKERS:
-        raise ValueError(f"nobody is called '{speaker}' there")
+        raise ValueError(f"the conversation has an unknown speaker '{speaker}'")
     return _turn(_SPEAKERS[speaker], turn["value"])
 
 
@@ -174,8 +176,8 @@ def _columns(mapping: Mapping[str, str]) -> Callable[[Mapping[str, Any]], Exampl
     pairs = {"user", "chosen", "rejected"} <= mapping.keys()
     if mapping.keys() - known_columns or not (pairs or {"user", "assistant"} <= mapping.keys()):
         raise InvalidRequest(
-            "Say which columns are what: --map user=QUESTION --map assistant=ANSWER, or chosen and rejected in "
-            "place of assistant; system as well if there is such a column.",
+            "Assign the columns: --map user=QUESTION --map assistant=ANSWER, or chosen and rejected instead "
+            "of assistant; also system if there is such a column.",
             param="map",
         )
 
@@ -197,4 +199,4 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Example]]] = {
 }
 
 FORMATS: Final = (*_READERS, "csv")
-"""What `convert` reads."""
+"""Formats that `convert` reads."""

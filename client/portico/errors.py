@@ -1,4 +1,4 @@
-"""One tree of errors. Each carries what the daemon said: ``status``, ``type``, ``code``, ``param``."""
+"""One tree of errors. Each error has the daemon's ``status``, ``type``, ``code``, ``param``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from portico.wire import ErrorBody
 
 
 class PorticoError(Exception):
-    """The root. ``message`` is a sentence for a person; ``status`` is the HTTP status, if there was one."""
+    """The base of all errors. ``message`` is a sentence for a person; ``status`` is the HTTP status, if any."""
 
     def __init__(
         self,
@@ -32,52 +32,52 @@ class PorticoError(Exception):
         """Seconds after which trying again makes sense."""
 
     def body(self) -> ErrorBody:
-        """The same in OpenAI's shape."""
+        """Return the error in OpenAI's format."""
         return ErrorBody(self.message, self.type, self.code, self.param)
 
 
 class InvalidRequest(PorticoError):
-    """400, 405, 422: the request cannot be understood or cannot be carried out as it stands."""
+    """400, 405, 422: the request is invalid or cannot be executed as sent."""
 
 
 class Unauthenticated(PorticoError):
-    """401: no key, or one that the daemon does not know."""
+    """401: no key, or a key that the daemon does not know."""
 
 
 class Forbidden(PorticoError):
-    """403: the key is known, the right is missing."""
+    """403: the key is known, but lacks the permission."""
 
 
 class NotFound(PorticoError):
-    """404: no such thing, or none that this key may see."""
+    """404: the object does not exist, or this key cannot see it."""
 
 
 class Conflict(PorticoError):
-    """409: the thing is in a state that does not allow this."""
+    """409: the state of the object does not allow the operation."""
 
 
 class TooLarge(PorticoError):
-    """413: the body or the file is over a limit that the message names."""
+    """413: the body or the file exceeds a limit that the message names."""
 
 
 class TooMany(PorticoError):
-    """429: a queue or a budget is full; ``retry_after`` says when to come back."""
+    """429: a queue or a budget is full; ``retry_after`` says when to retry."""
 
 
 class ServerFailed(PorticoError):
-    """5xx: the daemon or an engine behind it could not do its part."""
+    """5xx: the daemon or an engine behind it failed."""
 
 
 class EngineFailed(ServerFailed):
-    """502: the process behind a model crashed, hung or answered nonsense. The next call starts it again."""
+    """502: the process of a model crashed, hung or returned invalid data. The next call restarts it."""
 
 
 class Unavailable(ServerFailed):
-    """503: not now: still loading, shutting down, disk full."""
+    """503: temporarily unavailable: still loading, shutting down, disk full."""
 
 
 class DeadlineExceeded(ServerFailed):
-    """504, or our own limit on waiting."""
+    """504, or the client's own time limit."""
 
 
 class Cancelled(PorticoError):
@@ -85,15 +85,15 @@ class Cancelled(PorticoError):
 
 
 class ConnectionFailed(PorticoError):
-    """No daemon answers at the URL."""
+    """No daemon responds at the URL."""
 
 
 class ConnectionLost(ConnectionFailed):
-    """The connection ended in the middle of an answer."""
+    """The connection ended during a response."""
 
 
 class NotPortico(PorticoError):
-    """Something answers at the URL, but not in the words of a Portico daemon."""
+    """A server responds at the URL, but not as a Portico daemon."""
 
 
 _BY_STATUS: dict[int, type[PorticoError]] = {
@@ -133,7 +133,7 @@ _BY_TYPE: dict[str, type[PorticoError]] = {
 def from_status(
     status: int, body: ErrorBody, *, request_id: str | None = None, retry_after: float | None = None
 ) -> PorticoError:
-    """The error for an HTTP status, with the daemon's own words in it."""
+    """Return the error for an HTTP status, with the daemon's own message."""
     fallback = ServerFailed if status >= 500 else InvalidRequest
     return _BY_STATUS.get(status, fallback)(
         body.message,
@@ -147,6 +147,6 @@ def from_status(
 
 
 def from_body(body: ErrorBody, *, request_id: str | None = None) -> PorticoError:
-    """The error for one that came in the middle of a stream, where there is no status."""
+    """Return the error for an error event within a stream, which has no status."""
     cls = _BY_CODE.get(body.code or "") or _BY_TYPE.get(body.type, ServerFailed)
     return cls(body.message, type=body.type, code=body.code, param=body.param, request_id=request_id)

@@ -1,15 +1,15 @@
 """Compose flows in Python; the daemon runs them.
 
-A flow is made of steps: models, stores, tools and functions, put together by combinators. Nothing happens while it is
-composed: `Client.run` sends its specification (docs/flow-spec.md) to a daemon, which checks all of it and runs it;
+A flow consists of steps: models, stores, tools and functions, combined by combinators. Composing a flow executes
+nothing: `Client.run` sends its specification (docs/flow-spec.md) to a daemon, which validates and runs it;
 `Client.apps.deploy` gives it a name under which it answers like a model.
 
-Functions are steps too. One that needs nothing from around it travels as source and runs in the daemon's sandbox; any
-other stays here, and is called back during the run.
+Functions are steps too. A function that needs nothing from its surroundings is sent as source and runs in the daemon's
+sandbox; any other function stays in this process, and is called back during the run.
 
-Arguments of a function: the output of the step before. Where that is a list with an item for each of several branches
-(`parallel`, `diverter`, `warp`), it is spread over the function's parameters, unless there is a single one left, which
-gets the whole list. Parameters named in `bind` get what is bound.
+A function receives the output of the previous step. If that output is a list with an item for each of several branches
+(`parallel`, `diverter`, `warp`), the items are spread over the function's parameters; if only one parameter is
+unbound, it receives the whole list. Parameters named in `bind` receive the bound values.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ __all__ = [
 input: Final = Reference("input")
 """The input of the whole flow."""
 value: Final = Reference("value")
-"""What flows into the step."""
+"""The input of the current step."""
 history: Final = Reference("history")
-"""The messages before the last one, where the flow is called as a chat model."""
+"""The messages before the last one, if the flow is called as a chat model."""
 item: Final = Reference("item")
-"""Within a warp: the item."""
+"""The current item, within a warp."""
 index: Final = Reference("index")
-"""Within a warp or a loop: which one, from 0."""
+"""The current index, from 0, within a warp or a loop."""
 state: Final = Reference("state")
-"""Within a loop: what steps have put there with `Step.save`."""
+"""Values that steps have stored with `Step.save`, within a loop."""
 
 
 _0: Final = Argument(0)
@@ -132,8 +132,9 @@ ELSEWHERE: Final = {
     "agentlist": "pipeline",
     "sequential": "pipeline",
 }
-"""Words of LazyLLM and Lagent in small letters, each with its counterpart in this module. A word that differs from a
-name of this module in capitals alone, such as ``Pipeline``, means that name."""
+"""Lowercase terms of LazyLLM and Lagent, each with its counterpart in this module. A term that differs from a name of
+this module only in case, such as ``Pipeline``, means that name.
+"""
 
 
 def __getattr__(name: str) -> Any:
@@ -149,12 +150,12 @@ def __getattr__(name: str) -> Any:
 
 @exact
 def output(name: str) -> Reference:
-    """The output of an earlier step."""
+    """Return the output of an earlier step."""
     return Reference(f"steps.{name}")
 
 
 def template(text: str, **variables: Any) -> Any:
-    """Text with ``{name}`` in it, each a variable given here; braces are doubled to stand for themselves."""
+    """Return text with ``{name}`` placeholders for the given variables; double a brace to keep it as text."""
     return Template(text, variables)
 
 
@@ -171,12 +172,12 @@ def llm(
     tools: Sequence[Mapping[str, Any]] | None = None,
     **options: Unpack[ModelOptions],
 ) -> Step:
-    """Ask a chat model. Without ``user`` and ``messages``, what flows in is what the user says.
+    """Call a chat model. Without ``user`` and ``messages``, the incoming value is the user's message.
 
-    ``{name}`` in ``system`` and ``user`` is a key of what flows in, or a variable given by `Step.bind`. ``history``:
-    True for the conversation so far, or messages. ``format``: a type (the answer is JSON of that shape), a JSON
-    schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are OpenAI's; what only some
-    models know goes into ``extra_body``.
+    ``{name}`` in ``system`` and ``user`` is a key of the incoming value, or a variable set by `Step.bind`.
+    ``history``: True for the conversation so far, or messages. ``format``: a type (the answer is JSON of that type), a
+    JSON schema, or one of "json", "yaml", "last", {"type": "regex", "pattern": …}. ``options`` are OpenAI's; options
+    that only some models support go into ``extra_body``.
     """
     return Step(
         "llm",
@@ -203,10 +204,10 @@ def intent(
     default: str = "",
     text: Any = None,
 ) -> Step:
-    """Which of the intents a text has: by a model, or with ``embedding`` by likeness alone.
+    """Classify the intent of a text: by a model, or with ``embedding`` by similarity alone.
 
-    ``intents``: names, or names with what they are, or with ``{"description": …, "examples": […]}``. Those of the
-    cases, where a `switch` looks at it: ``switch({"chat": …, "drawing": …}, on=intent())``.
+    ``intents``: names, or names with descriptions, or with ``{"description": …, "examples": […]}``. As the subject of
+    a `switch`, it uses the intents of the cases: ``switch({"chat": …, "drawing": …}, on=intent())``.
     """
     intent_map = intents if isinstance(intents, Mapping) else dict.fromkeys(intents, "")
     return Step(
@@ -224,20 +225,20 @@ def intent(
 
 @exact
 def embed(model: str = "default-embedding", *, text: Any = None) -> Step:
-    """The vector of a text, or those of a list of texts."""
+    """Return the vector of a text, or the vectors of a list of texts."""
     return Step("embed", given(model=model, text=text))
 
 
 @exact
 def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) -> Step:
-    """Ask an agent, or any app that takes chat messages: a deployed one by its name, or a `portico.agent.Agent`."""
+    """Call an agent, or any app that accepts chat messages: a deployment by name, or a `portico.agent.Agent`."""
     fields = given(message=message, session=session)
     if isinstance(name, str):
         return Step("agent", {"agent": name, **fields})
     step = name.as_step()
     if fields and step.kind != "agent":
         raise InvalidRequest(
-            f"'{step.name}' runs in this process as a function: what flows in is its message.",
+            f"'{step.name}' runs in this process as a function: its message is the incoming value.",
             param=next(iter(fields)),
         )
     return replace(step, fields={**step.fields, **fields})
@@ -245,7 +246,7 @@ def agent(name: str | StepMaker, *, message: Any = None, session: Any = None) ->
 
 @exact
 def tool(name: str, **arguments: Any) -> Step:
-    """Call a tool; without arguments, the object that flows in is taken."""
+    """Call a tool; without arguments, pass the incoming object."""
     return Step("tool", given(tool=name, arguments=arguments or None))
 
 
@@ -259,7 +260,7 @@ def retrieve(
     threshold: float | None = None,
     filters: Any = None,
 ) -> Step:
-    """Search stores: passages in rank order, each an object with ``text``, ``score``, ``filename`` and ``place``."""
+    """Search stores and return passages in rank order, each with ``text``, ``score``, ``filename`` and ``place``."""
     groups = [group] if isinstance(group, str) else list(group)
     return Step(
         "retrieve",
@@ -277,7 +278,7 @@ def retrieve(
 
 @exact
 def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents: Any = None) -> Step:
-    """Put passages or texts in the order in which they answer a question, by default the flow's `input`."""
+    """Order passages or texts by how well they answer a question, by default the flow's `input`."""
     return Step(
         "rerank",
         given(model=model, query=input if query is None else query, top_k=top_k, documents=documents),
@@ -286,7 +287,7 @@ def rerank(model: str, *, query: Any = None, top_k: int | None = None, documents
 
 @exact
 def code(function: Callable[..., Any] | str) -> Step:
-    """A function in the daemon's sandbox. Raises `InvalidRequest` that says why if it cannot travel."""
+    """Run a function in the daemon's sandbox. Raises `InvalidRequest` with the reason if it cannot be sent."""
     if isinstance(function, str):
         return Step("code", {"source": function})
     source = portable(function)
@@ -299,7 +300,7 @@ def code(function: Callable[..., Any] | str) -> Step:
 
 @exact
 def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
-    """A function that runs here: during `Client.run`, or for a deployed app while `Client.serve` serves it.
+    """Run a function in this process: during `Client.run`, or for a deployed app while `Client.serve` serves it.
 
     ``limit``: seconds that the run waits for it.
     """
@@ -310,7 +311,7 @@ def client(function: Callable[..., Any] | str, *, limit: float = 300.0) -> Step:
 
 @exact
 def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> Step:
-    """Wait until a person approves. With ``returns`` (a type or JSON schema) the person enters a value instead."""
+    """Wait until a person approves. With ``returns`` (a type or JSON schema), the person enters a value instead."""
     schema = (
         None if returns is None else dict(returns) if isinstance(returns, Mapping) else schema_of(returns)
     )
@@ -319,24 +320,24 @@ def approve(message: Any, *, returns: Any = None, limit: float = 86_400.0) -> St
 
 @exact
 def subflow(given: StepLike | str) -> Step:
-    """A deployed app by its name, or a step that sees only what flows in."""
+    """Use a deployed app by name, or a step that sees only its own input."""
     return Step("subflow", {"app": given} if isinstance(given, str) else {"step": given})
 
 
 @exact
 def emit(text: Any) -> Step:
-    """Send text to whoever listens to the run."""
+    """Send text to the listeners of the run."""
     return Step("emit", {"text": text})
 
 
 @exact
 def http(url: Any, *, method: str = "GET", headers: Any = None, body: Any = None) -> Step:
-    """Ask a public web address; the answer is an object with ``status``, ``headers`` and ``text``."""
+    """Request a public web address; the result is an object with ``status``, ``headers`` and ``text``."""
     return Step("http", given(method=method, url=url, headers=headers, body=body))
 
 
 def pipeline(*steps: StepLike, **named: StepLike) -> Step:
-    """One step after the other, each fed with the output of the one before."""
+    """Run the steps one after another, each with the output of the previous step as input."""
     return Step("pipeline", {"steps": steps_of(steps, named)})
 
 
@@ -348,11 +349,11 @@ def parallel(
     collect: bool = False,
     **named: StepLike,
 ) -> Step:
-    """The same value to every step, at once.
+    """Pass the same value to every step, in parallel.
 
-    ``join``: how the outputs become one value. ``list``: all of them. ``dict``: by the steps' names. ``sum``: added
-    up (numbers) or put together (lists, texts). ``text``: with ``separator`` between. ``zip``: the first items
-    together, the second, and so on. ``collect``: an error becomes the output of its step, instead of the end.
+    ``join``: how the outputs become one value. ``list``: all of them. ``dict``: by step name. ``sum``: added (numbers)
+    or concatenated (lists, texts). ``text``: joined with ``separator``. ``zip``: the first items together, the second,
+    and so on. ``collect``: an error becomes the output of its step, instead of ending the flow.
     """
     return Step("parallel", joined(steps, named, join, separator, concurrency, collect))
 
@@ -365,22 +366,22 @@ def diverter(
     collect: bool = False,
     **named: StepLike,
 ) -> Step:
-    """The first item to the first step, the second to the second, at once. See `parallel`."""
+    """Pass the first item to the first step, the second to the second, in parallel. See `parallel`."""
     return Step("diverter", joined(steps, named, join, separator, concurrency, collect))
 
 
 @exact
 def warp(step: StepLike, *, over: Any = None, concurrency: int = 8, collect: bool = False) -> Step:
-    """One step for every item, ``concurrency`` at once; a list in the order of the items."""
+    """Run a step for every item, ``concurrency`` in parallel; return a list in the order of the items."""
     return Step("warp", given(step=step, over=over, concurrency=concurrency, collect=collect or None))
 
 
 @exact
 def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike | None = None) -> Step:
-    """The first case that fits, or ``default``. A key is a value to be equal to, or a function that says whether.
+    """Run the first matching case, or ``default``. A key is a value to compare with, or a predicate function.
 
-    ``on``: what is looked at, by default what flows in; or a step that finds it out, such as `intent`. The case's
-    step gets what flows in either way.
+    ``on``: the value to test, by default the incoming value; or a step that computes it, such as `intent`. The step of
+    the case receives the incoming value in all cases.
     """
     if not isinstance(on, Step):
         return Step("switch", given(cases=list(cases.items()), on=on, default=default))
@@ -394,7 +395,9 @@ def switch(cases: Mapping[Any, StepLike], *, on: Any = None, default: StepLike |
 
 @exact
 def branch(condition: Any, then: StepLike, otherwise: StepLike | None = None) -> Step:
-    """``then`` if the condition (a function of what flows in, or a value) holds; otherwise the other, or nothing."""
+    """Run ``then`` if the condition (a function of the incoming value, or a value) is true; otherwise ``otherwise``,
+    or nothing.
+    """
     return Step("branch", {"condition": condition, "then": then, "else": otherwise})
 
 
@@ -407,9 +410,9 @@ def loop(
     state: Mapping[str, Any] | None = None,
     exhausted: Literal["return", "fail"] = "return",
 ) -> Step:
-    """A step again and again, its output its next input, until the function ``until`` of it says so.
+    """Repeat a step with its output as the next input, until the function ``until`` returns true for it.
 
-    At most ``limit`` rounds; ``exhausted``: whether reaching it is an error.
+    At most ``limit`` rounds; ``exhausted``: whether reaching the limit is an error.
     """
     return Step(
         "loop",

@@ -1,3 +1,3 @@
-"""The Portico daemon: ``assembly.py`` puts the parts together, ``app.py`` runs them; the rest points downwards only."""
+"""The Portico daemon: ``assembly.py`` assembles the parts, ``app.py`` runs them; all other imports point downwards."""
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
-"""``python -m portico_server serve`` runs the daemon; ``settings`` prints every value and where it came from;
-``backup``, ``restore`` and ``vacuum`` work on a home folder on which no daemon runs.
+"""``python -m portico_server serve`` runs the daemon. ``settings`` prints every value and its source. ``backup``,
+``restore`` and ``vacuum`` work on a home folder while no daemon runs on it.
 
-People use the `portico` command, which starts this as a child process.
+Users run the `portico` command, which starts this module as a child process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from portico_server.settings import Settings, load
 
 
 def _parser(chosen_command: str) -> argparse.ArgumentParser:
-    """Return the parser. Only the ``chosen_command`` command has its options: each costs time at every start."""
+    """Return the argument parser. Only ``chosen_command`` gets its options, because adding options slows every
+    start.
+    """
     parser = argparse.ArgumentParser(
         prog="portico_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -31,8 +33,8 @@ def _parser(chosen_command: str) -> argparse.ArgumentParser:
         ("serve", "run the daemon"),
         ("settings", "print the settings"),
         ("backup", "write the home folder to one file"),
-        ("restore", "make a home folder of such a file"),
-        ("vacuum", "give unused room of the database back"),
+        ("restore", "restore a home folder from a backup file"),
+        ("vacuum", "release unused space of the database"),
     ):
         command = commands.add_parser(name, help=text)
         if name != chosen_command:
@@ -45,31 +47,34 @@ def _parser(chosen_command: str) -> argparse.ArgumentParser:
         if name in ("backup", "restore"):
             command.add_argument("path", type=Path, help="the archive")
         if name == "backup":
-            command.add_argument("--with-models", action="store_true", help="model files too")
+            command.add_argument("--with-models", action="store_true", help="include model files")
         if name == "restore":
-            command.add_argument("--replace", action="store_true", help="keep what is there aside")
-            command.add_argument("--dry-run", action="store_true", help="check and list, and change nothing")
+            command.add_argument("--replace", action="store_true", help="keep the existing home folder aside")
+            command.add_argument(
+                "--dry-run", action="store_true", help="check and list, without changing anything"
+            )
         if name == "serve":
             command.add_argument(
                 "--docs",
                 type=Path,
                 action="append",
                 default=[],
-                help="folder that becomes a store and a chat app",
+                help="folder to serve as a store with a chat app",
             )
             command.add_argument("--model", default="", help="source of the default chat model, or 'auto'")
             command.add_argument(
                 "--parent-watch", action="store_true", help="stop when standard input closes"
             )
-            command.add_argument("--quiet", action="store_true", help="log to the file alone")
+            command.add_argument("--quiet", action="store_true", help="log to the file only")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Errors are one JSON line on standard output and exit code 1."""
+    """Run one command. Print an error as one JSON line on standard output and return exit code 1."""
     words = sys.argv[1:] if arguments is None else arguments
     given_arguments = _parser(words[0] if words else "").parse_args(words)
-    os.environ.update(unproxied(os.environ))  # for every library that asks it, and for every child
+    # for every library that reads these variables, and for every child process
+    os.environ.update(unproxied(os.environ))
     flags: dict[str, Any] = {item.name: getattr(given_arguments, item.name) for item in fields(Settings)}
     try:
         if given_arguments.file is None:
@@ -86,10 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from portico_server import maintenance
 
             return maintenance.run(given_arguments, settings)
-        # NumPy reads it when it is first imported. More threads wait for each other by spinning, which costs each
-        # search of a store without a graph several times what it computes.
+        # NumPy reads this when it is first imported. Additional threads spin while they wait for each other,
+        # which makes each search of a store without a graph several times as expensive as its computation.
         set_for_daemon("OPENBLAS_NUM_THREADS", "1")
-        # What is imported stays: looking for garbage in it, again and again, would be a tenth of the start.
+        # Imported modules stay in memory. Collecting garbage in them repeatedly would take a tenth of the
+        # startup time.
         gc.disable()
         from portico_server import app
 

@@ -1,4 +1,4 @@
-"""A daemon, from its first line to the end of its last process."""
+"""The daemon, from its first output line to the end of its last process."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from portico_server.settings import LoadedSettings
 logger = logging.getLogger(__name__)
 
 SHUTDOWN_TIMEOUT_S = 5
-"""Seconds that calls in progress are given when the daemon stops."""
+"""Seconds granted to calls in progress when the daemon stops."""
 
 END_REPORT_S = 15.0
-"""Seconds after which an end that still waits says for what."""
+"""Seconds after which a pending shutdown logs what it waits for."""
 
 CONFIGURATION_WAIT_S = 120.0
 """Seconds that a start waits while another daemon on the same database applies its configuration."""
 
 GC_OBJECTS_THRESHOLD = 10_000
-"""New objects after which the collector of garbage looks at them."""
+"""Number of new objects after which the garbage collector runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What the command line asks of a start, beyond the settings."""
+    """Command-line options of a start, in addition to the settings."""
 
     docs: tuple[Path, ...] = ()
     model: str = ""
@@ -62,25 +62,27 @@ class StartOptions:
     quiet: bool = False
     configuration: Configuration | None = None
     within: bool = False
-    """It runs within another program, which has the signals, the standard output and the collector of garbage."""
+    """Whether the daemon runs inside another program, which owns the signals, the standard output and the garbage
+    collector.
+    """
 
 
 def main(loaded_settings: LoadedSettings, options: StartOptions) -> int:
-    """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Prints one JSON line when it serves.
+    """Serve until SIGINT, SIGTERM, `portico down` or the parent's end. Print one JSON line once the daemon serves.
 
-    Raises `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
+    Raise `PorticoError` if it cannot start: home in use, port in use, open bind without a key, damaged database.
     """
     settings = loaded_settings.settings
     raise_descriptor_limit()
     os.umask(PRIVATE_UMASK_BITS)
     if options.parent_watch and not _is_pipe(sys.stdin.fileno()):
         raise InvalidRequest(
-            "--parent-watch needs a pipe as its standard input: its end is what it waits for."
+            "--parent-watch requires a pipe as standard input, because it waits for the end of the pipe."
         )
     for folder in options.docs:
         if not folder.is_dir():
-            problem = f"{folder} is a file" if folder.exists() else f"There is no folder {folder}"
-            raise InvalidRequest(f"{problem}. Give --docs an existing folder.", param="docs")
+            problem = f"{folder} is a file" if folder.exists() else f"The folder {folder} does not exist"
+            raise InvalidRequest(f"{problem}. Pass an existing folder to --docs.", param="docs")
     with Home(settings.home) as home, listen(settings) as listener:
         logs.configure(settings.logs, settings.log_level, settings.log_format, quiet=options.quiet)
         database = Database(settings.database) if settings.database else Database.at(settings.database_path)
@@ -94,7 +96,7 @@ def main(loaded_settings: LoadedSettings, options: StartOptions) -> int:
 
 
 class Daemon:
-    """All parts of one daemon, from the first line it prints to the last process it ends."""
+    """All parts of one daemon, from the first line it prints to the last process it stops."""
 
     def __init__(
         self, settings: LoadedSettings, options: StartOptions, database: Database, listener: socket.socket
@@ -107,7 +109,8 @@ class Daemon:
         self.serving = threading.Event()
         """Set once requests are answered; for who started it from another thread."""
         self.services = Services(settings, database, reach(listener), self._stopping.set)
-        # Also of what cannot be had just now: its name must not be another's when it comes.
+        # Includes objects that are unavailable now: their names must not be taken by the time they become
+        # available.
         self.services.registry.claims.reserve(self._configuration.names())
         self.services.guard(self._configuration.guards)
         self.gateway = Gateway(self.services, self.services.auth)
@@ -146,8 +149,9 @@ class Daemon:
                 for task in background:
                     task.cancel()
                 insisting = asyncio.create_task(_insist_on_end(background), name="end")
-                if not self._options.within:  # threads are waited for after the last task
-                    with contextlib.suppress(OSError, ValueError, RuntimeError):  # without a standard error
+                if not self._options.within:  # threads are awaited after the last task
+                    # in case standard error does not exist
+                    with contextlib.suppress(OSError, ValueError, RuntimeError):
                         faulthandler.dump_traceback_later(2 * END_REPORT_S)
                 await self.services.runner.close()
                 await serving
@@ -157,13 +161,13 @@ class Daemon:
                 insisting.cancel()
 
     def stop(self) -> None:
-        """End it, on its own event loop."""
+        """Stop the daemon, on its own event loop."""
         self._stopping.set()
 
     async def _import_and_freeze(self) -> None:
-        """Import what the first call needs, then take all that stays out of the garbage collector's sight.
+        """Import what the first call needs, then exclude all permanent objects from garbage collection.
 
-        The modules are some hundred thousand objects: walking them would hold up every request for 0.1 s, once a
+        The modules consist of some hundred thousand objects: scanning them would delay every request by 0.1 s, once a
         second under load.
         """
         await self.services.models.factory.load_transport()
@@ -174,15 +178,15 @@ class Daemon:
 
     def _freeze(self) -> None:
         if not self._options.within:
-            gc.unfreeze()  # what the first imports left behind is looked for once
+            gc.unfreeze()  # garbage from the first imports is collected once
             gc.collect()
             gc.freeze()
-            # Calls that are under way at once hold thousands of objects: looked at after each 700 new ones, as Python
-            # does by itself, they would cost a tenth of each call.
+            # Concurrent calls hold thousands of objects. Python's default, a collection after every 700 new
+            # objects, would take a tenth of each call.
             gc.set_threshold(GC_OBJECTS_THRESHOLD, *gc.get_threshold()[1:])
 
     async def _fetch_better(self) -> None:
-        """Begin to fetch the best model for this machine, if that was asked for."""
+        """Start fetching the best model for this machine, if requested."""
         if self._options.model == "auto" and self.services.models.better.tiny_answers:
             try:
                 await self.services.models.better.accept(SYSTEM)
@@ -190,7 +194,7 @@ class Daemon:
                 logger.info("%s", error.message)
 
     async def _prepare(self) -> None:
-        """What must stand before the first request: keys, names, stores, and what the start was asked for."""
+        """Set up what the first request needs: keys, names, stores, and the start options."""
         await self.services.auth.start(self._configuration.keys, self._configuration.roles)
         await self.services.questions.start(is_alone=not self._settings.database)
         await self.services.models.start()
@@ -203,12 +207,12 @@ class Daemon:
         await self.services.files.start()
         await self.services.artifacts.start()
         self._report_runs(*await self.services.stores.start())
-        # Daemons on one database may start at once, with the same configuration.
+        # Daemons on the same database may start at the same time with the same configuration.
         async with self.services.database.exclusive("configuration", wait_s=CONFIGURATION_WAIT_S) as is_ours:
             if not is_ours:
                 raise Unavailable(
                     "Another daemon on this database has been applying its configuration for "
-                    f"{CONFIGURATION_WAIT_S:g} s. End it, or start this one when it serves."
+                    f"{CONFIGURATION_WAIT_S:g} s. Stop it, or start this daemon once the other one serves."
                 )
             await self._apply_stores()
             await self.services.apps.start()
@@ -222,7 +226,7 @@ class Daemon:
         await self._fetch_default()
 
     async def _add_models(self) -> None:
-        """The models of the configuration. One that cannot work is listed in the status; the others serve."""
+        """Add the models of the configuration. A failed model is listed in the status; the others serve."""
         wrong: list[tuple[ModelSpec, str, PorticoError]] = []
         for spec in self._configuration.models:
             try:
@@ -232,14 +236,15 @@ class Daemon:
                     raise
                 at = self._configuration.places.get(spec.name, "models")
                 place = f"{at}.{error.param}" if error.param else at
-                if error.code == MISSING_FILE_CODE:  # it may come yet: each call says so until then
+                # the file may still appear: until then, each call reports the error
+                if error.code == MISSING_FILE_CODE:
                     await self.services.models.add(spec, keep=False, is_here=False)
                 wrong.append((spec, place, error))
         aliases = self.services.registry.aliases
         for spec, place, reason in wrong:
             alias_meanings = [f"'{name}' means '{aliases[name]}'" for name in spec.aliases if name in aliases]
             meanwhile = (
-                f" Until it is mended, {' and '.join(alias_meanings)}."
+                f" Until it is fixed, {' and '.join(alias_meanings)}."
                 if alias_meanings and self.services.models.spec(spec.name) is None
                 else ""
             )
@@ -251,9 +256,7 @@ class Daemon:
             self._note_failed_model(problem)
 
     def _note_failed_model(self, problem: Problem, *, file: bool = False) -> None:
-        """Note a model that cannot work, until it is added or removed; where its ``file`` is missing, until that is
-        there.
-        """
+        """Note a failed model until it is added or removed, or, if its ``file`` is missing, until the file appears."""
         models = self.services.models
         model_spec = models.spec(problem.name)
 
@@ -267,7 +270,7 @@ class Daemon:
     async def _choose_model(self) -> None:
         source = self._options.model
         if source == "auto":
-            return  # the tiny model answers until the better one is here
+            return  # the tiny model answers until the better model is ready
         if source == "tiny":
             await self.services.models.add(self.services.models.better.tiny, keep=False)
             return
@@ -280,7 +283,7 @@ class Daemon:
             )
 
     async def _apply_stores(self) -> None:
-        """The stores of the configuration, and a store for each folder of documents."""
+        """Apply the stores of the configuration, and create a store for each folder of documents."""
         for number, spec in enumerate(self._configuration.stores):
             await self._apply_store(spec, f"stores[{number}]")
         for path in self._options.docs:
@@ -291,7 +294,9 @@ class Daemon:
             self._report_runs(await self.services.stores.sync(store))
 
     async def _apply_store(self, spec: StoreSpec, at: str) -> None:
-        """One whose embedding model is not here gets the default one until it is; so do its groups get none."""
+        """Apply one store. While its embedding model is missing, the store uses the default model, and its groups use
+        none.
+        """
         reconciler = self.services.reconciler
         missing = reconciler.stores.missing_models(spec)
         if not missing:
@@ -304,18 +309,18 @@ class Daemon:
 
         wrong = {problem.name: problem.place for problem in await self.services.problems.current()}
         for field, (model, error) in missing.items():
-            why = f" It was left out: {wrong[model]}." if model in wrong else ""
+            why = f" It was omitted: {wrong[model]}." if model in wrong else ""
             until = (
-                "the store is without this group"
+                "the store lacks this group"
                 if field.startswith("groups")
-                else "a new store has the default embedding model, and one that was there keeps its own"
+                else "a new store uses the default embedding model, and an existing store keeps its own"
             )
             reason = f"{error.message}{why} Until it is added, {until}."
             retry = partial(self._attach_model, spec, field)
             self.services.problems.add(Problem(spec.name, f"{at}.{field}", reason), holds, retry)
 
     async def _apply_aliases(self) -> None:
-        """The aliases of the configuration; one that cannot be as it says is noted, until it can."""
+        """Apply the aliases of the configuration. An alias that cannot be applied is noted until it can."""
         for number, spec in enumerate(self._configuration.aliases):
             retry = partial(self._apply_alias, spec)
             try:
@@ -331,7 +336,7 @@ class Daemon:
         return True
 
     async def _attach_model(self, spec: StoreSpec, field: str) -> bool:
-        """Give a store the model that one of its fields asks for, if that has come; whether it has."""
+        """Attach the model in one of a store's fields if the model is now available. Return whether it is."""
         missing = self.services.reconciler.stores.missing_models(spec)
         if field in missing:
             return False
@@ -342,7 +347,9 @@ class Daemon:
         return True
 
     async def _name_for(self, folder: Path) -> str:
-        """A folder's own name, or its parent's before it if that store mirrors another folder which still exists."""
+        """Return the folder's name, prefixed with its parent's name if that store mirrors another folder that still
+        exists.
+        """
         name = folder.name or "root"
         for row in await self.services.stores.list(SYSTEM):
             if row.owner is None and row.name == name and _is_another(row.folder, folder):
@@ -353,14 +360,14 @@ class Daemon:
         self.services.startup.extend(run for run in runs if run not in self.services.startup)
 
     async def _fetch_default(self) -> None:
-        """Fetch the file of the default chat model in the background, if it is not here yet."""
+        """Fetch the file of the default chat model in the background if it is missing."""
         missing = self.services.models.downloads.missing("default")
         if missing and not self._settings.offline:
             self._report_runs(await self.services.models.downloads.pull(missing, SYSTEM))
 
 
 class _UntilEnd(asyncio.Protocol):
-    """Sets an event when standard input closes: the parent is gone."""
+    """Sets an event when standard input closes, which means that the parent has exited."""
 
     def __init__(self, event: asyncio.Event) -> None:
         self._ended = event
@@ -370,18 +377,18 @@ class _UntilEnd(asyncio.Protocol):
 
 
 def _is_pipe(handle: int) -> bool:
-    """Whether the end of what is read there can be waited for; libuv ends the process over anything else."""
+    """Return whether the end of the input can be awaited; libuv aborts the process for anything else."""
     mode = os.fstat(handle).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _is_another(known_folder: str | None, folder: Path) -> bool:
-    """Whether a store's folder is there and is not this one."""
+    """Return whether a store's folder exists and differs from this folder."""
     return bool(known_folder) and known_folder != str(folder) and Path(str(known_folder)).is_dir()
 
 
 def _print_line(line: dict[str, object]) -> None:
-    """One JSON line for whoever started us."""
+    """Print one JSON line for the process that started the daemon."""
     print(json.dumps({**line, "version": __version__}, ensure_ascii=False), flush=True)
 
 
@@ -390,17 +397,19 @@ async def _holds() -> bool:
 
 
 async def _insist_on_end(background: Sequence[asyncio.Task[None]]) -> None:
-    """Log what an end waits for, and cancel ``background`` again: a cancellation may have been swallowed."""
+    """Log what the shutdown waits for, and cancel ``background`` again, because a cancellation may have been
+    swallowed.
+    """
     while True:
         await asyncio.sleep(END_REPORT_S)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            logger.warning("the end waits for '%s', which is at %s", task.get_name(), _place(task))
+            logger.warning("shutdown is waiting for '%s', which is at %s", task.get_name(), _place(task))
         for task in background:
             task.cancel()
 
 
 def _place(task: asyncio.Task[Any]) -> str:
-    """File and line at which a task waits."""
+    """Return the file and line at which a task waits."""
     awaitable: Any = task.get_coro()
     while (further := getattr(awaitable, "cr_await", None)) is not None and hasattr(further, "cr_frame"):
         awaitable = further

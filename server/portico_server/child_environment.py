@@ -1,4 +1,4 @@
-"""What of our environment a child process gets, and what of it is about proxies."""
+"""The environment variables that a child process inherits, and those about proxies."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from portico.loopback import is_loopback
 from portico_server.subprocesses import SAFE_PATH
 
 _SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-"""Ends of names whose values no model and no training has any business with."""
+"""Suffixes of variables that models and training never receive."""
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 _for_daemon: set[str] = set()
-"""Names of variables that we have set for this process alone."""
+"""Names of variables set for this process only."""
 
 
 def set_for_daemon(name: str, value: str) -> None:
-    """Set a variable of our environment which the operator has not set; what `inherited` gives lacks it."""
+    """Set an environment variable that the operator has not set; `inherited` excludes it."""
     if name not in os.environ:
         os.environ[name] = value
         _for_daemon.add(name)
 
 
 def inherited(*without: str) -> dict[str, str]:
-    """Our environment less our own settings, secrets, and what begins with one of the prefixes ``without``.
+    """Return the environment without Portico's settings, secrets, and names with one of the prefixes ``without``.
 
-    Interpreters that the child starts keep the current folder off their module path.
+    Python interpreters in the child do not add the current folder to their module path.
     """
     variables = {
         name: value
@@ -42,12 +42,12 @@ def inherited(*without: str) -> dict[str, str]:
 
 
 def is_local(host: str | None) -> bool:
-    """Whether a host of a URL is this machine, which no proxy can reach for us."""
+    """Return whether the host of a URL is this machine, which a proxy cannot reach."""
     return is_loopback((host or "").strip("[]").rstrip("."))
 
 
 def unproxied(environment: Mapping[str, str]) -> dict[str, str]:
-    """``NO_PROXY`` in both spellings, completed by this machine; empty if ``environment`` names no proxy."""
+    """Return ``NO_PROXY`` in both spellings with this machine added; empty if ``environment`` sets no proxy."""
     values = {name.lower(): value for name, value in environment.items() if value}
     if not any(name in values for name in _PROXIES):
         return {}

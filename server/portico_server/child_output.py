@@ -1,4 +1,4 @@
-"""What a child process writes to standard error: its last lines, and a bounded log on disk."""
+"""The standard error output of a child process: its last lines, and a log of limited size on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 LOG_BYTES: Final = 4 * 1024 * 1024
-"""What a log may have before it starts again."""
+"""Maximum size of a log, in bytes, before it starts again."""
 
 
 async def transcribe(
@@ -17,7 +17,7 @@ async def transcribe(
 ) -> None:
     """Copy ``stream`` to the file ``path`` and, line by line, to ``lines``, until it ends.
 
-    ``heard`` is called with each piece as it comes, whole lines or not.
+    ``heard`` is called with each piece as it arrives, even within a line.
     """
     remainder = b""
     with path.open("ab") as file:

@@ -1,4 +1,4 @@
-"""The configuration file: YAML with the top-level keys of the documentation, parsed into typed values."""
+"""The configuration file: YAML with the documented top-level keys, parsed into typed values."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """A store in the configuration; ``folder`` is absolute; ``source``: what it follows instead; ``archive``: the
-    absolute path of a file that `portico stores export` wrote, of which it is made where it is not there yet.
+    """A store in the configuration.
+
+    ``folder`` is absolute; ``source`` is followed instead of a folder; ``archive`` is the absolute path of a file that
+    `portico stores export` wrote, and the store is created from it if it does not exist yet.
     """
 
     name: str
@@ -61,7 +63,7 @@ class StoreSpec:
 
 @dataclass(frozen=True, slots=True)
 class KeySpec:
-    """A key whose secret comes from the environment; kept hashed like any other."""
+    """A key whose secret comes from the environment; stored hashed like any other key."""
 
     name: str
     key: str
@@ -72,8 +74,9 @@ class KeySpec:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a configuration file asks for. ``places``: where each model stands, such as ``models[0]``, by its name.
-    ``problems``: the models that were left out.
+    """The contents of a configuration file.
+
+    ``places`` maps the name of each model to its place, such as ``models[0]``. ``problems`` are the models left out.
     """
 
     models: tuple[ModelSpec, ...] = ()
@@ -85,7 +88,7 @@ class Configuration:
     prompts: tuple[PromptSpec, ...] = ()
     skills: tuple[SkillFolder, ...] = ()
     apps: tuple[AppEntry, ...] = ()
-    """Those under ``agents`` too."""
+    """Includes the entries under ``agents``."""
     schedules: tuple[ScheduleSpec, ...] = ()
     aliases: tuple[AliasSpec, ...] = ()
     guards: tuple[ContentGuard, ...] = ()
@@ -94,7 +97,7 @@ class Configuration:
     problems: tuple[Problem, ...] = ()
 
     def names(self) -> set[str]:
-        """All names that it gives, whatever to."""
+        """Return all names that the configuration defines."""
         named_groups: tuple[Iterable[Any], ...] = (
             *(self.models, self.stores, self.mcp, self.tools, self.prompts, self.skills, self.apps),
             self.schedules,
@@ -106,22 +109,22 @@ class Configuration:
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None, *, lenient: bool = False) -> Configuration:
-    """Read a file. Raises `InvalidRequest` that names the file, the place in it, and what was expected.
+    """Read a file. Raises `InvalidRequest` that names the file, the place of the error, and what was expected.
 
-    ``lenient``: a model that is described wrongly is left out and noted.
+    With ``lenient``, a model with an invalid description is left out and recorded.
     """
-    import yaml  # only who has a file pays for the parser
+    import yaml  # the parser is imported only if a file exists
 
     try:
         text = path.read_text(encoding="utf-8")
         document = load(text)
     except FileNotFoundError as error:
-        raise InvalidRequest(f"There is no configuration file {path}.", param="file") from error
+        raise InvalidRequest(f"The configuration file {path} does not exist.", param="file") from error
     except OSError as error:
         raise InvalidRequest(f"{path} cannot be read: {error.strerror}.", param="file") from error
     except UnicodeDecodeError as error:
         raise InvalidRequest(
-            f"{path} is not text in UTF-8, as a configuration must be.", param="file"
+            f"{path} is not UTF-8 text; a configuration file must be.", param="file"
         ) from error
     except yaml.YAMLError as error:
         raise InvalidRequest(f"{path} is not valid YAML: {explain(error)}.", param="file") from error
@@ -137,7 +140,7 @@ def parse(
 ) -> Configuration:
     """Turn a parsed document into values; relative paths are relative to ``folder``. ``lenient``: see `read`.
 
-    Without an ``environment`` its variables have their values already.
+    Without an ``environment``, variables are already replaced by their values.
     """
     if document is None:
         return Configuration()
@@ -190,7 +193,7 @@ def _each(
     above: str = "",
     problems: list[Problem] | None = None,
 ) -> tuple[T, ...]:
-    """Each entry of a list, built; with ``problems`` one that cannot be is noted there and left out."""
+    """Build each entry of a list; if ``problems`` is given, an invalid entry is recorded in it and left out."""
     items = top.get(key) or []
     if not isinstance(items, list):
         raise InvalidRequest(
@@ -243,7 +246,7 @@ EXAMPLES: Mapping[str, str] = {
     "aliases": "{name: helper, target: default}",
     "guards": "{name: pii, on: '*', detect: [pii], action: mask}",
 }
-"""An entry of each list of the configuration."""
+"""An example entry of each list in the configuration."""
 
 
 def _example(key: str) -> str:
@@ -261,12 +264,12 @@ _TYPE_WORDS: Mapping[type, str] = {
 
 
 def _words_of(types: type | tuple[type, ...]) -> str:
-    """Return types in words: ``a text or a list``."""
+    """Return types in words, such as ``a text or a list``."""
     return " or ".join(_TYPE_WORDS[kind] for kind in (types if isinstance(types, tuple) else (types,)))
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is in words of YAML, without the value itself, which may be a secret."""
+    """Return the YAML type of a value in words, without the value itself, which may be a secret."""
     return "empty" if value is None else _TYPE_WORDS.get(type(value), type(value).__name__)
 
 
@@ -324,7 +327,7 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
     path = values["source"].removeprefix(scheme)
     beside = base / path
     if "://" not in path and path.strip() and beside.exists():
-        values["source"] = f"{scheme}{beside.resolve()}"  # a path is relative to the file
+        values["source"] = f"{scheme}{beside.resolve()}"  # a path is relative to the configuration file
     values["aliases"] = tuple(str(alias) for alias in values.get("aliases", ()))
     if isinstance(values.get("replicas"), list):
         values["replicas"] = tuple(values["replicas"])
@@ -341,18 +344,19 @@ def _model(item: Mapping[str, Any], at: str, base: Path) -> ModelSpec:
 
 
 def _provider(item: Mapping[str, Any], at: str) -> tuple[str, Mapping[str, Any]]:
-    """A provider by its name, checked, with its fields as they are written."""
-    # Only who describes a provider pays for what speaks to them.
+    """Return the name of a provider and its unparsed fields, after checking them."""
+    # The provider code is imported only if the file describes a provider.
     from portico_server.models.engines.remote.providers import PROVIDERS, parse_provider
 
     name = str(item["name"])
     if name != name.lower() or "/" in name:
         raise InvalidRequest(
-            f"{at}: the name '{name}' must have small letters and no '/'.", param=f"{at}.name"
+            f"{at}: the name '{name}' must be lower case and must not contain '/'.", param=f"{at}.name"
         )
     if name in PROVIDERS:
         raise InvalidRequest(
-            f"{at}: the provider '{name}' is a preset. Choose another name, or give a model another 'base_url'.",
+            f"{at}: the provider '{name}' is a preset. Choose another name, or set another 'base_url' in the "
+            "model.",
             param=f"{at}.name",
         )
     provider_fields = {key: value for key, value in item.items() if key != "name"}
@@ -361,7 +365,7 @@ def _provider(item: Mapping[str, Any], at: str) -> tuple[str, Mapping[str, Any]]
 
 
 def _with_providers(spec: ModelSpec, providers: Mapping[str, Mapping[str, Any]]) -> ModelSpec:
-    """The model with the providers of the file that its sources name: it is kept and started without the file."""
+    """Return the model with the providers that its sources name, so that it is stored and started without the file."""
     provider_names = (source.removeprefix("remote://").partition("/")[0] for source in spec.sources)
     used_providers = {name: providers[name] for name in provider_names if name in providers}
     return (
@@ -418,15 +422,15 @@ def _store(item: Mapping[str, Any], at: str, base: Path) -> StoreSpec:
     if "source" in values:
         if "folder" in values:
             raise InvalidRequest(
-                f"{at} has a folder and a source; a store follows one.", param=f"{at}.source"
+                f"{at} has a folder and a source; a store can follow only one.", param=f"{at}.source"
             )
         written_source = parse_source(_strings(values["source"], f"{at}.source"), f"{at}.source").written()
         values["source"] = written_source if isinstance(written_source, str) else tuple(written_source)
     if values.get("archive"):
         if "folder" in values or "source" in values:
             raise InvalidRequest(
-                f"{at} has an archive and a {'folder' if 'folder' in values else 'source'}; a store that follows "
-                "something is not made of an archive.",
+                f"{at} has an archive and a {'folder' if 'folder' in values else 'source'}; a store that "
+                "follows a folder or a source cannot be created from an archive.",
                 param=f"{at}.archive",
             )
         values["archive"] = (base / Path(values["archive"]).expanduser()).resolve()
@@ -439,12 +443,12 @@ def _strings(value: Any, at: str) -> str | list[str]:
     if isinstance(value, str):
         return value
     if not all(isinstance(item, str) for item in value):
-        raise InvalidRequest(f"{at} must be an address or a list of addresses.", param=at)
+        raise InvalidRequest(f"{at} must be a URL or a list of URLs.", param=at)
     return list(value)
 
 
 def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
-    """Another MCP server; its program runs in ``folder``, by default where the file is."""
+    """Parse an MCP server; its program runs in ``folder``, by default the folder of the file."""
     server_fields = dict(item)
     if server_fields.get("command"):
         server_fields["folder"] = str(
@@ -454,13 +458,13 @@ def _server(item: Mapping[str, Any], at: str, base: Path) -> ServerSpec:
 
 
 def _tool(item: Mapping[str, Any], at: str, base: Path) -> ToolSpec:
-    """A tool; its ``folder`` is by default where the file is."""
+    """Parse a tool; its ``folder`` is by default the folder of the file."""
     folder = (base / Path(str(item.get("folder") or ".")).expanduser()).resolve()
     return parse_tool({**item, "folder": str(folder)}, at)
 
 
 def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
-    """The prompts written out, and those of folders: an entry with ``folder`` stands for all that are in it."""
+    """Return the prompts in the file and those of folders: an entry with ``folder`` includes all prompts in it."""
 
     def some(item: Mapping[str, Any], at: str) -> list[PromptSpec]:
         if "folder" in item:
@@ -477,7 +481,7 @@ def _prompts(top: Mapping[str, Any], base: Path) -> tuple[PromptSpec, ...]:
 
 
 def _skill(item: Mapping[str, Any], at: str, base: Path) -> SkillFolder:
-    """The skill in a folder, or in an archive of one; an entry without either means the folder of its name."""
+    """Return the skill in a folder or an archive; an entry without a path means the folder of its name."""
     values = _fields(item, at, {"name": str, "folder": str})
     place = base / Path(values.get("folder") or values["name"]).expanduser()
     try:
@@ -506,7 +510,7 @@ def _apps(top: Mapping[str, Any], base: Path) -> tuple[AppEntry, ...]:
 
 
 def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
-    """Those under ``aliases``. Raises `InvalidRequest` for one that a model of the file brings along, too."""
+    """Return the entries under ``aliases``. Raises `InvalidRequest` if a model in the file also defines the alias."""
     alias_specs = _each(top, "aliases", parse_alias)
     models = top.get("models")
     for model in models if isinstance(models, list) else ():
@@ -514,8 +518,8 @@ def _aliases(top: Mapping[str, Any]) -> tuple[AliasSpec, ...]:
         for number, alias in enumerate(alias_specs):
             if isinstance(model_aliases, list) and alias.name in model_aliases:
                 raise InvalidRequest(
-                    f"aliases[{number}]: '{alias.name}' is an alias of the model '{model.get('name')}', too. Leave it "
-                    "out there.",
+                    f"aliases[{number}]: '{alias.name}' is also an alias of the model '{model.get('name')}'. "
+                    "Remove it from the model.",
                     param=f"aliases[{number}].name",
                 )
     return alias_specs
@@ -552,13 +556,14 @@ def _role(item: Mapping[str, Any], at: str) -> Role:
         or not all(isinstance(value, scalar_types) and str(value).strip() for value in values["values"])
     ):
         raise InvalidRequest(
-            f"{at} needs a 'claim' with a 'value', a text or several, such as groups and sales; or neither, and is "
-            "then everybody's who signs in.",
+            f"{at} needs a 'claim' with a 'value', a string or a list of strings, such as groups and sales; "
+            "or neither, and then the role applies to everyone who signs in.",
             param=f"{at}.value",
         )
     if not values.get("issuer", "any").strip():
         raise InvalidRequest(
-            f"{at}.issuer is empty: name one of oidc_issuer, or leave it out, and the role is for all of them.",
+            f"{at}.issuer is empty: name one of oidc_issuer, or leave it out to apply the role to all "
+            "issuers.",
             param=f"{at}.issuer",
         )
     values["scopes"] = tuple(parse_scope(str(scope)) for scope in values.get("scopes", ()))

@@ -1,4 +1,4 @@
-"""Git as a child process: what it fetches comes from the addresses that were checked, and nothing of it is run."""
+"""Runs Git as a child process. It fetches only from checked addresses and runs nothing from a repository."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from portico_server.core.errors import DeadlineExceeded, InvalidRequest
 
 FETCH_TIMEOUT_S: Final = 600.0
-"""Seconds that fetching a repository may take."""
+"""Maximum time for fetching a repository, in seconds."""
 
 MAX_FILE_BYTES: Final = 4 * 1024**3
-"""Bytes of one file that Git writes: all that is fetched at once is one."""
+"""Maximum size of a file that Git writes, in bytes. A fetch writes all its data to one file."""
 
 PORTS: Final = {"https": 443, "http": 80}
 
@@ -29,7 +29,7 @@ _SETTINGS: Final = (
     "gc.auto=0",
     "maintenance.auto=false",
 )
-"""Git's own settings for every call: it runs no hook, asks nobody and starts nothing in the background."""
+"""Git settings for every call: Git runs no hooks, prompts nobody and starts no background process."""
 
 
 async def run(
@@ -38,10 +38,10 @@ async def run(
     timeout_s: float = FETCH_TIMEOUT_S,
     environment: dict[str, str] | None = None,
 ) -> bytes:
-    """What Git writes when it works in ``folder``, which must exist.
+    """Run Git in ``folder``, which must exist, and return its output.
 
-    Without an ``environment`` of `reaching` it reaches nothing beyond this machine's files. Raises `InvalidRequest`
-    with Git's own reason, `DeadlineExceeded`.
+    Without an ``environment`` from `reaching`, Git can access only files of this machine. Raises `InvalidRequest` with
+    Git's own error message, and `DeadlineExceeded`.
     """
     process = await start(folder, *arguments, environment=environment)
     try:
@@ -54,7 +54,7 @@ async def run(
     if process.returncode:
         reason = errors.decode(errors="replace").strip().rpartition("fatal: ")[2].replace("\n", " ")[:300]
         raise InvalidRequest(
-            reason or f"Git ended with {process.returncode}.", code="git_failed", param="url"
+            reason or f"Git exited with status {process.returncode}.", code="git_failed", param="url"
         )
     return out
 
@@ -62,7 +62,7 @@ async def run(
 async def start(
     folder: Path, *arguments: str, environment: dict[str, str] | None = None
 ) -> asyncio.subprocess.Process:
-    """Git in ``folder``, with pipes, for who reads what it writes while it runs; `stop` ends it."""
+    """Start Git in ``folder`` with pipes, so that the caller can read its output while it runs; `stop` ends it."""
     variables = {
         name: os.environ[name] for name in ("PATH", "SSL_CERT_FILE", "GIT_SSL_CAINFO") if name in os.environ
     }
@@ -91,22 +91,23 @@ async def start(
             code="git_missing",
             param="url",
         ) from error
-    if hasattr(resource, "prlimit"):  # Linux alone has it
-        with suppress(ProcessLookupError):  # it was quick
+    if hasattr(resource, "prlimit"):  # available only on Linux
+        with suppress(ProcessLookupError):  # it has already ended
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
     return process
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
-    """End what still runs, and wait until it has ended."""
+    """End the process if it still runs, and wait for it."""
     if process.returncode is None:
         process.kill()
         await asyncio.shield(process.wait())
 
 
 def reaching(url: str, addresses: Sequence[str], *, login: str = "", protocol: str = "") -> dict[str, str]:
-    """The environment in which Git may ask the host of ``url``, at the IP ``addresses`` that its name was found to
-    mean, over the protocol of the URL alone, without redirects. ``login``: ``USER:PASSWORD`` for that host.
+    """Return an environment in which Git may access the host of ``url`` at its resolved IP ``addresses``.
+
+    Git may use only the protocol of the URL, and follows no redirects. ``login`` is ``USER:PASSWORD`` for that host.
     """
     parts = urlsplit(url)
     settings = [
@@ -132,7 +133,7 @@ def reaching(url: str, addresses: Sequence[str], *, login: str = "", protocol: s
 
 
 def configured(*settings: tuple[str, str]) -> dict[str, str]:
-    """An environment with settings of Git: unlike arguments, other users of the machine cannot read it."""
+    """Return an environment with Git settings. Unlike arguments, other users of the machine cannot read it."""
     environment = {"GIT_CONFIG_COUNT": str(len(settings))}
     for at, (name, value) in enumerate(settings):
         environment |= {f"GIT_CONFIG_KEY_{at}": name, f"GIT_CONFIG_VALUE_{at}": value}

@@ -1,4 +1,4 @@
-"""The home folder: one daemon at a time, nobody else's eyes, and a note of where that daemon listens."""
+"""The home folder: locked by one daemon, closed to other users, with a note of the daemon's address."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from portico_server.backup import swap
 from portico_server.core.errors import Conflict, Unavailable
 
 LEAVING_S = 15.0
-"""How long a start waits for a daemon that is going away, and for one that does not serve yet."""
+"""Seconds that a start waits for a daemon that is shutting down or does not serve yet."""
 
 POLL_INTERVAL_S = 0.05
 
 PRIVATE_UMASK_BITS: Final = 0o077
-"""For everything that the daemon and its children make: the database holds secrets of tools, servers and models."""
+"""File mode mask for all files of the daemon and its children: the database contains secrets of tools, servers and
+models.
+"""
 
 _OTHERS_BITS: Final = 0o077
 _OTHERS_WRITE_BITS: Final = 0o022
 
 
 LOCK_FILE: Final = "daemon.lock"
-"""What of a home folder its daemon holds."""
+"""Lock file in the home folder that the daemon locks."""
 
 
 class Home:
-    """Holds the lock on a home folder for as long as the ``with`` block lasts.
+    """Locks a home folder within the ``with`` block.
 
-    ``daemon.json`` in it says ``{"pid", "url"}`` while a daemon serves. A lock without that note is held by a daemon
-    that ends or that does not serve yet: a start waits `LEAVING_S` seconds for what comes of it.
+    While a daemon serves, ``daemon.json`` contains ``{"pid", "url"}``. If the folder is locked without that file, its
+    daemon is shutting down or does not serve yet: a start waits up to `LEAVING_S` seconds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,8 +54,8 @@ class Home:
             self._lock = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise Unavailable(
-                f"The home folder {self.path} cannot be used: {error.strerror}. Set PORTICO_HOME to a folder that "
-                "can be written.",
+                f"The home folder {self.path} cannot be used: {error.strerror}. Set PORTICO_HOME to a "
+                "writable folder.",
                 code="home_unusable",
             ) from error
         if not self._locked(self._lock):
@@ -62,8 +64,8 @@ class Home:
             note = self.read_note(self.path)
             where = f" at {note['url']} (process {note['pid']})" if note else ""
             raise Conflict(
-                f"A Portico daemon already uses the home folder {self.path}{where}. Use that one, stop it with "
-                "'portico down', or set PORTICO_HOME to another folder.",
+                f"A Portico daemon already uses the home folder {self.path}{where}. Use that daemon, stop it "
+                "with 'portico down', or set PORTICO_HOME to another folder.",
                 code="home_in_use",
             )
         try:
@@ -72,8 +74,8 @@ class Home:
             os.close(self._lock)
             self._lock = None
             raise Unavailable(
-                f"A restore into the home folder {self.path} was cut off and cannot be finished: {error}. Let this "
-                "user write all of that folder, then try again.",
+                f"A restore into the home folder {self.path} was interrupted and cannot be finished: "
+                f"{error}. Give this user write access to the whole folder, then try again.",
                 code="home_unusable",
             ) from error
         return self
@@ -86,7 +88,7 @@ class Home:
             os.close(self._lock)
 
     def _locked(self, lock: int) -> bool:
-        """Take the lock; wait for it while no daemon says that it serves."""
+        """Acquire the lock, and wait for it unless a daemon is serving. Return whether the lock was acquired."""
         deadline = time.monotonic() + LEAVING_S
         while True:
             try:
@@ -94,23 +96,23 @@ class Home:
             except OSError:
                 if self.read_note(self.path) or time.monotonic() >= deadline:
                     return False
-                time.sleep(POLL_INTERVAL_S)  # the kernel offers no lock with a limit
+                time.sleep(POLL_INTERVAL_S)  # the kernel offers no lock with a timeout
             else:
                 return True
 
     def leaving(self) -> None:
-        """Take the note away: it serves no more, and the next start may wait for the lock."""
+        """Remove the note: the daemon no longer serves, so the next start may wait for the lock."""
         self._note.unlink(missing_ok=True)
 
     def serving(self, url: str) -> None:
-        """Leave the note."""
+        """Write the note with the daemon's address."""
         draft = self._note.with_suffix(".new")
         draft.write_text(json.dumps({"pid": os.getpid(), "url": url}), encoding="utf-8")
         draft.replace(self._note)
 
     @staticmethod
     def read_note(path: Path) -> dict[str, str | int] | None:
-        """Where the daemon of a home folder listens, if one left a note."""
+        """Return the note with the address of a home folder's daemon, or ``None``."""
         try:
             note = json.loads((path / "daemon.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -119,7 +121,7 @@ class Home:
 
 
 def _narrow_files(files: Iterable[Path]) -> None:
-    """Take files away from other users of the machine, as far as they are ours."""
+    """Remove access for other users from files, as far as this user owns the files."""
     for path in files:
         state = path.lstat()
         if stat.S_ISREG(state.st_mode) and state.st_mode & _OTHERS_BITS and _is_ours(state):
@@ -127,21 +129,21 @@ def _narrow_files(files: Iterable[Path]) -> None:
 
 
 def _narrow_folder(path: Path) -> None:
-    """Close a home folder, made beforehand as it may be, to other users. Raises `Unavailable` where that cannot be."""
+    """Close an existing home folder to other users. Raise `Unavailable` if that is impossible."""
     state = path.stat()
     if not state.st_mode & _OTHERS_BITS:
         return
     if state.st_mode & stat.S_ISVTX:
         raise Unavailable(
-            f"{path} is a folder for everybody, such as /tmp. Set PORTICO_HOME to a folder of its own.",
+            f"{path} is a folder for all users, such as /tmp. Set PORTICO_HOME to a separate folder.",
             code="home_unsafe",
         )
     if _is_ours(state):
         path.chmod(stat.S_IMODE(state.st_mode) & ~_OTHERS_BITS)
     elif state.st_mode & _OTHERS_WRITE_BITS and not _is_shared_with_us(state):
         raise Unavailable(
-            f"The home folder {path} belongs to another user, and others may write it. Set PORTICO_HOME to a folder of "
-            "this user.",
+            f"The home folder {path} belongs to another user, and others may write to it. Set PORTICO_HOME "
+            "to a folder of this user.",
             code="home_unsafe",
         )
 
@@ -151,5 +153,7 @@ def _is_ours(state: os.stat_result) -> bool:
 
 
 def _is_shared_with_us(state: os.stat_result) -> bool:
-    """Whether it is ours by its group alone, as volumes of a cluster are, and nobody else may write it."""
+    """Return whether a folder is accessible only through its group, as cluster volumes are, and others cannot write to
+    it.
+    """
     return not state.st_mode & stat.S_IWOTH and state.st_gid in (os.getegid(), *os.getgroups())

@@ -1,8 +1,8 @@
 """Plugins: engines, chunkers, tools and providers that installed distributions add through entry points.
 
-Metadata is read once, when a name is asked for that is not built in or when plugins are listed; a plugin is imported
-when it is needed or listed. One that cannot be loaded is reported and stops nothing. This module imports only the core,
-so that each table of the daemon can be one of its tables.
+Metadata is read once, when a name is not built in or when plugins are listed. A plugin is imported when it is needed
+or listed. A plugin that cannot be loaded is reported and stops nothing. This module imports only the core, so that
+each table of the daemon can be a `PluginTable`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from portico_server.core.errors import InvalidRequest, PorticoError
 logger = logging.getLogger(__name__)
 
 PLUGIN_API_VERSION: Final = 1
-"""Of the classes and functions that docs/plugins.md names. It rises when an existing plugin would break."""
+"""Version of the classes and functions in docs/plugins.md. It rises when a change would break an existing plugin."""
 
 VERSION_NAME: Final = "PORTICO_PLUGIN_API"
-"""What the module of a plugin sets to the version that it was written for."""
+"""Variable in a plugin's module with the version for which it was written."""
 
 PluginKind: TypeAlias = Literal["engine", "chunker", "tool", "provider"]
 
@@ -36,7 +36,7 @@ GROUPS: Final[Mapping[str, PluginKind]] = {
     "portico.tools": "tool",
     "portico.providers": "provider",
 }
-"""The groups of entry points, and what each one adds."""
+"""Entry point groups, and the kind of plugin that each adds."""
 
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _PluginEntry:
-    """What an entry point says: the name of a module and of what is in it."""
+    """The contents of an entry point: the name of a module and of an object in it."""
 
     kind: PluginKind
     name: str
@@ -65,8 +65,10 @@ class PluginError(InvalidRequest):
 
 @cache
 def _installed() -> Sequence[_PluginEntry]:
-    """The entry points of our groups, by distribution and name. Reads the metadata on the module path; blocks."""
-    from importlib import metadata  # a start that asks for no plugin does not need it
+    """Return the entry points of our groups, by distribution and name. Reads the metadata on the module path;
+    blocks.
+    """
+    from importlib import metadata  # not needed by a start without plugins
 
     plugin_entries: dict[str, list[_PluginEntry]] = {}
     for distribution in metadata.distributions():
@@ -83,22 +85,22 @@ def _installed() -> Sequence[_PluginEntry]:
         except Exception:
             logger.exception("the entry points of a distribution cannot be read:\n%s", text)
             continue
-        # What stands first on the path is what Python imports.
+        # Python imports the first match on the path.
         plugin_entries.setdefault(name, sorted(entries, key=lambda entry: (entry.kind, entry.name)))
     return tuple(chain.from_iterable(plugin_entries[name] for name in sorted(plugin_entries)))
 
 
 def has_plugin(kind: PluginKind, name: str) -> bool:
-    """Whether some plugin of this kind has the name, be it usable or not."""
+    """Return whether a plugin of this kind has the name, usable or not."""
     return any(entry.kind == kind and entry.name == name for entry in _installed())
 
 
 class PluginTable(Mapping[str, T], Generic[T]):
-    """Everything of one kind by name: what is built in, then what plugins add.
+    """All entries of one kind by name: built-in entries, then those of plugins.
 
-    ``accept`` makes the entry of a name out of what a plugin holds, or raises an exception that says what is
-    wrong with it. ``reserved_names`` are further names that no plugin may have. Iterating gives names and
-    imports nothing. A lookup raises `PluginError` for a plugin that cannot be loaded.
+    ``accept`` turns a plugin's object into the entry of a name, or raises an exception that says what is wrong with
+    it. ``reserved_names`` are further names that plugins must not use. Iteration yields names and imports nothing. A
+    lookup raises `PluginError` for a plugin that cannot be loaded.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class PluginTable(Mapping[str, T], Generic[T]):
         return len(self.built_in) + len(self._entries)
 
     def usable(self) -> Iterator[T]:
-        """What is built in, and the plugins that can be loaded. Imports all of them."""
+        """Yield the built-in entries and the plugins that can be loaded. Imports all plugins."""
         for name in self:
             try:
                 yield self[name]
@@ -144,7 +146,7 @@ class PluginTable(Mapping[str, T], Generic[T]):
                 continue
 
     def plugins(self) -> list[Plugin]:
-        """Every plugin of this kind, with what is wrong with it. Imports all of them."""
+        """Return every plugin of this kind, with its error if it has one. Imports all plugins."""
         for name, entry in self._entries.items():
             if name not in self._loaded and entry not in self._failed:
                 self._load(entry)
@@ -152,7 +154,7 @@ class PluginTable(Mapping[str, T], Generic[T]):
 
     @property
     def _entries(self) -> Mapping[str, _PluginEntry]:
-        """The plugin that has each name. The first one keeps it; the others are noted as failed."""
+        """Return the plugin of each name. The first plugin keeps a name; the others are recorded as failed."""
         plugin_entries: dict[str, _PluginEntry] = {}
         for entry in _installed():
             if entry.kind != self._kind:
@@ -165,9 +167,11 @@ class PluginTable(Mapping[str, T], Generic[T]):
         return plugin_entries
 
     def _refusal(self, entry: _PluginEntry, plugin_entries: Mapping[str, _PluginEntry]) -> str:
-        """Why a plugin cannot have its name; empty if it can."""
+        """Return why a plugin cannot have its name, or an empty string if it can."""
         if not _PLUGIN_NAME.fullmatch(entry.name):
-            return "its name must be a small letter and up to 63 small letters, digits, '-' and '_'."
+            return (
+                "its name must be a lower-case letter and up to 63 lower-case letters, digits, '-' and '_'."
+            )
         if entry.name in self.built_in or entry.name in self._reserved:
             return f"the name '{entry.name}' is built in. Choose another name."
         if entry.name in plugin_entries:
@@ -181,13 +185,13 @@ class PluginTable(Mapping[str, T], Generic[T]):
             version = getattr(module, VERSION_NAME, None)
             if version != PLUGIN_API_VERSION:
                 raise InvalidRequest(
-                    f"its module sets {VERSION_NAME} to {version!r}; this daemon takes plugins of version "
+                    f"its module sets {VERSION_NAME} to {version!r}; this daemon supports plugins of version "
                     f"{PLUGIN_API_VERSION}."
                 )
             plugin = self._accept(getattr(module, attribute.strip()))
             name = getattr(plugin, "name", entry.name)
             if name != entry.name:
-                raise InvalidRequest(f"it calls itself {name!r}, but its entry point is '{entry.name}'.")
+                raise InvalidRequest(f"its own name is {name!r}, but its entry point is '{entry.name}'.")
             self._loaded[entry.name] = plugin
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the code of others raises what it likes
             reason = error.message if isinstance(error, PorticoError) else f"{type(error).__name__}: {error}"
@@ -211,15 +215,15 @@ class PluginTable(Mapping[str, T], Generic[T]):
 
 
 class InstalledPlugins:
-    """All plugins of a daemon. ``tables`` are imported with the first list."""
+    """All plugins of a daemon. ``tables`` are imported by the first listing."""
 
     def __init__(self, tables: Callable[[], Sequence[PluginTable[Any]]]) -> None:
         self._tables = tables
 
     async def list(self) -> Sequence[Plugin]:
-        """Every plugin, by kind, distribution and name; all are imported."""
+        """Return every plugin by kind, distribution and name; all are imported."""
         return await pools.LOADING.run(self._list)
 
-    # Last in the class: from here on `list` is hidden.
+    # Last in the class: after this method, `list` is hidden.
     def _list(self) -> Sequence[Plugin]:
         return [info for table in self._tables() for info in table.plugins()] if _installed() else ()

@@ -1,4 +1,4 @@
-"""What a start was asked for and could not do, listed until its cause is gone."""
+"""Problems of a start, listed until their causes are gone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Entry:
 
 
 class Problems:
-    """The problems of a configuration, in the order in which they were found."""
+    """The problems of a configuration, in the order of their discovery."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
@@ -37,24 +37,24 @@ class Problems:
         self._retrying = asyncio.Lock()
 
     def add(self, problem: Problem, holds: Check, retry: Check | None = None) -> None:
-        """Note a problem. ``holds`` says whether it still is one; ``retry`` removes its cause where that is possible
-        by now, and says whether it did.
+        """Record a problem.
+
+        ``holds`` returns whether the problem still exists. ``retry`` tries to remove its cause, and returns whether it
+        succeeded.
         """
         logger.error("%s (%s): %s", problem.place, problem.name or "no name", problem.reason)
         self._entries.append(_Entry(problem, holds, retry))
 
     async def current(self) -> list[Problem]:
-        """Those whose cause is still there; the others are forgotten."""
-        await self._retry()  # what has just been added counts
+        """Return the problems whose causes still exist, and drop the others."""
+        await self._retry()  # models that were added a moment ago count too
         for entry in list(self._entries):
             if not await entry.holds():
                 self._drop(entry)
         return [entry.problem for entry in self._entries]
 
     def applied(self, configuration: Configuration) -> None:
-        """Forget what was wrong with entries of which ``configuration`` has been applied: it has been checked
-        as a whole.
-        """
+        """Drop the problems of entries of an applied ``configuration``: it has been checked as a whole."""
         names: Mapping[str, Collection[str]] = {
             "models": {model.name for model in configuration.models},
             "stores": {store.name for store in configuration.stores},
@@ -66,12 +66,12 @@ class Problems:
                 self._drop(entry)
 
     def of_store(self, name: str) -> str | None:
-        """What is wrong with a shared store, with its place in the configuration."""
+        """Return the problem of a shared store, with its place in the configuration."""
         problems = (e.problem for e in self._entries if e.kind == "stores" and e.problem.name == name)
         return next((f"{problem.place}: {problem.reason}" for problem in problems), None)
 
     async def run(self, registry: Registry) -> None:
-        """Try again whenever models have come or gone, until cancelled."""
+        """Retry whenever models are added or removed, until cancelled."""
         registry.watch(lambda kind: self._due.set() if kind == "model" else None)
         while True:
             await self._due.wait()

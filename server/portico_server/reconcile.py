@@ -1,4 +1,4 @@
-"""Making a running daemon what a configuration says: the difference first, then what is to be done about it."""
+"""Applies a configuration to a running daemon: computes the difference first, then the steps."""
 
 from __future__ import annotations
 
@@ -37,12 +37,13 @@ Action: TypeAlias = Literal["create", "change", "remove", "unchanged"]
 Do = Callable[[], Awaitable[Any]]
 
 KINDS: Final = ("models", "stores", "tools", "mcp", "prompts", "skills", "apps", "schedules")
-"""In the order in which they are made: what comes later may need what comes before. `remove` goes the other way.
-Aliases come last.
+"""Kinds in the order of creation: later kinds may need earlier ones. `remove` uses the reverse order.
+
+Aliases are last.
 """
 
 PRUNABLE: Final = (*KINDS, "agents", "aliases")
-"""Kinds of which the rest can be removed: ``apps`` are all apps, ``agents`` those of them that are agents."""
+"""Kinds whose unlisted entries can be removed: ``apps`` are all apps, ``agents`` only those that are agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class _Step:
 
 
 class Reconciler:
-    """Compares and changes; what is the same is left alone, so that applying twice changes nothing."""
+    """Compares and changes entries; equal entries stay unchanged, so that applying twice changes nothing."""
 
     def __init__(
         self,
@@ -87,11 +88,11 @@ class Reconciler:
         prune: Iterable[str] = (),
         dry_run: bool = False,
     ) -> list[Change]:
-        """Everything is checked before anything is changed; with ``dry_run`` nothing is.
+        """Check everything, then apply the changes; with ``dry_run``, change nothing.
 
-        ``prune``: kinds of which everything goes that the configuration does not name. An app that refers to what
-        this configuration itself brings can only be checked when that is there. Raises `PorticoError` with what is
-        wrong, and what had been done before it.
+        ``prune``: kinds whose entries are removed if the configuration does not name them. An app that refers to new
+        entries of this configuration can be checked only when they exist. Raise `PorticoError` that names the problem
+        and the changes that were made before it.
         """
         steps = await self._plan(configuration, caller, frozenset(prune))
         if not dry_run:
@@ -105,7 +106,8 @@ class Reconciler:
             except PorticoError as error:
                 before = ", ".join(f"{change.kind}/{change.name}" for change in changes) or "nothing"
                 error.message = (
-                    f"{one.change.kind}/{one.change.name}: {error.message} Changed before that: {before}."
+                    f"{one.change.kind}/{one.change.name}: {error.message} Changes made before that: "
+                    f"{before}."
                 )
                 raise
             changes.append(one.change)
@@ -149,7 +151,7 @@ class Reconciler:
             return _Step(Change("models", spec.name, "unchanged"))
 
         async def again() -> None:
-            await self._models.remove(spec.name, forget=False)  # aliases that mean it continue to
+            await self._models.remove(spec.name, forget=False)  # its aliases stay
             await self._models.add(spec)
 
         return _Step(Change("models", spec.name, "change", fields), again)
@@ -161,7 +163,7 @@ class Reconciler:
         return _Step(Change("stores", spec.name, action, fields or ()), do)
 
     def _sources(self, configuration: Configuration) -> list[_Step]:
-        """Tools and MCP servers."""
+        """Return the steps for tools and MCP servers."""
         steps = []
         for kind, holder, specs in (
             ("tools", self._tools, configuration.tools),
@@ -213,7 +215,7 @@ class Reconciler:
     async def _entries(
         self, entries: Sequence[AppEntry], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
-        """Apps, those that others need first. ``new``: kinds and names that this configuration brings."""
+        """Return the steps for apps, dependencies first. ``new``: kinds and names that this configuration adds."""
         new = new | {("apps", entry.name) for entry in entries if self._apps.index.shared(entry.name) is None}
         steps: list[_Step] = []
         app_entries: dict[str, AppEntry] = {}
@@ -229,7 +231,8 @@ class Reconciler:
                     raise
                 app_entries[entry.name] = entry
             steps.append(_Step(change, self._deploying([entry], caller)))
-        # Those that others need go first; the rest may need each other: the last of them deploys what is left.
+        # Dependencies are deployed first; the rest may depend on each other: the last step deploys all
+        # remaining apps.
         late = [_Step(step.change) for step in steps if step.change.name in app_entries]
         steps = [step for step in steps if step.change.name not in app_entries]
         if late:
@@ -253,7 +256,7 @@ class Reconciler:
     async def _times(
         self, specs: Sequence[ScheduleSpec], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
-        """Schedules. ``new``: kinds and names that this configuration brings."""
+        """Return the steps for schedules. ``new``: kinds and names that this configuration adds."""
         schedule_rows = await self._schedules.shared()
         steps = []
         for number, spec in enumerate(specs):
@@ -273,7 +276,7 @@ class Reconciler:
     async def _aliases(
         self, specs: Sequence[AliasSpec], caller: Principal, new: set[tuple[str, str]]
     ) -> list[_Step]:
-        """Aliases and their canaries. ``new``: kinds and names that this configuration brings."""
+        """Return the steps for aliases and their canaries. ``new``: kinds and names that this configuration adds."""
         coming = {name for kind, name in new if kind in ("models", "stores", "apps")}
         steps = []
         for number, spec in enumerate(specs):
@@ -296,7 +299,7 @@ class Reconciler:
         return steps
 
     async def alias(self, spec: AliasSpec, caller: Principal) -> None:
-        """Let an alias and its canary be what a configuration wants. Raises `PorticoError`."""
+        """Apply the configuration of an alias and its canary. Raise `PorticoError`."""
         fields = await self._canaries.differing(spec)
         if fields is None or "target" in fields:
             await self._models.aliases.set(spec.name, spec.target)
@@ -306,7 +309,9 @@ class Reconciler:
                 await self._canaries.set(spec.name, spec.canary, caller)
 
     async def _removals(self, configuration: Configuration, prune: frozenset[str]) -> list[_Step]:
-        """What is here and not in the configuration, of the kinds `prune`, each with how it is removed."""
+        """Return the removal steps for existing entries of the kinds in `prune` that the configuration does not
+        name.
+        """
         built_in = {spec.name for spec in BUILT_IN}
         models = [info.name for info in self._models.list() if info.name not in built_in]
         rows = [row.name for row in await self._stores.list(SYSTEM) if row.owner is None]
@@ -315,7 +320,7 @@ class Reconciler:
             for row, _version in self._apps.index.list(SYSTEM)
             if "apps" in prune or row.kind == "agent"
         ]
-        # Those that came with Portico are not the configuration's to remove.
+        # The configuration must not remove prompts that came with Portico.
         prompts = [
             prompt_row.name
             for prompt_row in await self._prompts.list(SYSTEM)
@@ -348,7 +353,7 @@ class Reconciler:
 
 @contextmanager
 def _in_canary() -> Iterator[None]:
-    """What is wrong stands in the canary of an alias."""
+    """Mark errors as belonging to the canary of an alias."""
     try:
         yield
     except PorticoError as error:
@@ -357,12 +362,10 @@ def _in_canary() -> Iterator[None]:
 
 
 def _is_coming(error: PorticoError, new: set[tuple[str, str]]) -> bool:
-    """Whether what an app refers to, and is not here, may come with the same configuration."""
+    """Return whether an app's missing reference may be added by the same configuration."""
     if error.status != NotFound.status:
         return False
-    if (
-        error.code == "tool_not_found"
-    ):  # how the tools of an API or of a server are called is not known before
+    if error.code == "tool_not_found":  # the tool names of an API or of a server are not known before
         return any(kind in ("tools", "mcp") for kind, _name in new)
     return any(f"'{name}'" in error.message for _kind, name in new)
 
@@ -376,5 +379,5 @@ def _put_step(holder: AddedTools | McpHost, spec: Any) -> Do:
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> tuple[str, ...]:
-    """The names of the fields that are not the same; secrets are compared, not shown."""
+    """Return the names of the fields that differ; secrets are compared, but not shown."""
     return tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))

@@ -1,4 +1,4 @@
-"""Making the stores of a running daemon what a configuration says."""
+"""Applies the configuration of stores to a running daemon."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ class StoreReconciler:
 
     def __init__(self, stores: StoreService) -> None:
         self._stores = stores
-        self._putting = asyncio.Lock()  # two that make the same store or group would refuse each other
+        self._putting = (
+            asyncio.Lock()
+        )  # two concurrent creations of the same store or group would reject each other
         self.applied: set[str] = set()
         """The names of stores in configurations that were applied since the start."""
 
     async def differing(self, spec: StoreSpec, at: str, coming: Collection[str]) -> tuple[str, ...] | None:
-        """The fields in which a store differs from what its configuration says; ``None`` if there is no such store.
+        """Return the fields in which a store differs from its configuration, or ``None`` if the store does not exist.
 
-        ``coming``: names of models that this configuration itself brings.
+        ``coming``: names of models that this configuration adds.
         """
         for field, (model, error) in self.missing_models(spec).items():
             if model not in coming:
@@ -60,7 +62,7 @@ class StoreReconciler:
         return (*fields, *(f"groups.{name}" for name in groups))
 
     async def _require_archive(self, path: Path, at: str) -> None:
-        """Raise `InvalidRequest` unless a store can be made of this archive, as far as its outside shows."""
+        """Raise `InvalidRequest` unless this archive looks like a valid archive of a store."""
         try:
             (await self._stores.portable.open(path)).close()
         except InvalidRequest as error:
@@ -75,7 +77,7 @@ class StoreReconciler:
         return embedding_model not in (row.embedding_model, row.next_embedding_model)
 
     def missing_models(self, spec: StoreSpec) -> dict[str, tuple[str, InvalidRequest]]:
-        """The embedding models that a store asks for and that are not here, by field, each with the reason."""
+        """Return the missing embedding models of a store, by field, with the reason for each."""
         model_fields = {"embedding_model": spec.embedding_model} | {
             f"groups[{number}].embedding_model": group.embedding_model or ""
             for number, group in enumerate(spec.groups)
@@ -89,7 +91,9 @@ class StoreReconciler:
         return missing_models
 
     def without(self, spec: StoreSpec, fields: Collection[str]) -> StoreSpec:
-        """A store with the default embedding model, and without the groups, whose ``fields`` cannot be."""
+        """Return the spec without the embedding models and groups in ``fields``; a store then uses the default
+        model.
+        """
         groups = tuple(
             group for n, group in enumerate(spec.groups) if f"groups[{n}].embedding_model" not in fields
         )
@@ -106,7 +110,7 @@ class StoreReconciler:
         ]
 
     def _is_missing_model(self, model: str) -> bool:
-        """Whether a model is not here yet; `differing` has looked that the configuration brings it."""
+        """Return whether a model is missing; `differing` has checked that the configuration adds it."""
         try:
             self._stores.embedding(model)
         except InvalidRequest:
@@ -114,13 +118,14 @@ class StoreReconciler:
         return False
 
     async def begin(self, spec: StoreSpec) -> list[str]:
-        """Make a store of the configuration of the start, or change it to what that says; the ids of the runs that
-        this begins. Nothing is done to a store that is named by a configuration applied since.
+        """Create or change a store from the startup configuration. Return the ids of the runs that this starts.
+
+        A store that a later configuration names is not changed.
         """
         return [] if spec.name in self.applied else await self.put(spec)
 
     async def put(self, spec: StoreSpec) -> list[str]:
-        """Make a store, or change it to what its configuration says; the ids of the runs that this begins."""
+        """Create a store, or apply its configuration to it. Return the ids of the runs that this starts."""
         async with self._putting:
             return await self._put(spec)
 
@@ -174,7 +179,7 @@ class StoreReconciler:
         return [*runs, *await self._stores.groups.apply(row, self._groups(spec))]
 
     async def _import(self, name: str, archive: Path) -> tuple[StoreView, str | None]:
-        """Make a store of an archive; the run, if any, that makes vectors which it did not bring."""
+        """Create a store from an archive. Return the run, if any, that computes vectors missing from the archive."""
         try:
             return await self._stores.portable.restore(archive, name, SYSTEM)
         except InvalidRequest as error:
@@ -182,7 +187,7 @@ class StoreReconciler:
 
 
 def _misplaced(error: InvalidRequest, path: Path, at: str) -> InvalidRequest:
-    """The error for the archive of a store that is not taken, with its path and its place in the configuration."""
+    """Return the error for a rejected archive of a store, with its path and its place in the configuration."""
     return InvalidRequest(f"{at}: {path}: {error.message}", code=error.code, param=at)
 
 

@@ -1,1 +1,1 @@
-"""`portico.AsyncClient` and its groups of calls, by noun; ``scripts/sdk`` writes `calls` and `portico._sync`."""
+"""`portico.AsyncClient` and its groups of calls, by noun; ``scripts/sdk`` generates `calls` and `portico._sync`."""

@@ -1,4 +1,4 @@
-"""Sounds: texts said aloud, and speech written down."""
+"""Audio: text to speech, and speech to text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SOURCES = {
 
 
 class Audio(Group):
-    """Texts said aloud, and speech written down."""
+    """Text to speech, and speech to text."""
 
     @with_options(SPEECH_OPTIONS)
     async def speak(
@@ -35,10 +35,11 @@ class Audio(Group):
         speed: float = 1.0,
         **options: Unpack[SpeechOptions],
     ) -> bytes:
-        """``text`` as a sound, by ``model`` or the first that speaks.
+        """Return ``text`` as audio, spoken by ``model`` or the first model that can speak.
 
-        Without ``voice`` it is the model's own. ``options`` are OpenAI's ``instructions`` and those of local models:
-        ``seed``, and for music ``seconds``; what only some know goes into ``extra_body``.
+        Without ``voice``, the model's default voice is used. ``options`` are OpenAI's ``instructions`` and those of
+        local models: ``seed``, and for music ``seconds``. Options that only some models support go into
+        ``extra_body``.
         """
         body = await self._speech(text, model, voice, format, speed, options)
         return await self._transport.request("POST", "/v1/audio/speech", bytes, json=body, slow=True)
@@ -55,7 +56,7 @@ class Audio(Group):
         speed: float = 1.0,
         **options: Unpack[SpeechOptions],
     ) -> int:
-        """`speak` into a file, piece by piece; its size. A file that breaks off is removed."""
+        """Write the audio of `speak` to a file, piece by piece, and return its size. An incomplete file is removed."""
         body = await self._speech(text, model, voice, format, speed, options)
         saved_file = await self._transport.save("POST", "/v1/audio/speech", Path(path), json=body, slow=True)
         return saved_file[0]
@@ -90,10 +91,10 @@ class Audio(Group):
         translate: bool = False,
         filename: str | None = None,
     ) -> Transcript:
-        """What is said in a file or in bytes, by ``model`` or the first that listens.
+        """Return the transcript of a file or of bytes, by ``model`` or the first model that can transcribe.
 
-        ``language`` as ISO 639-1; ``prompt``: names and words as they are spelled; ``times`` of each ``segment`` or
-        ``word``; with ``translate`` in English. ``filename`` is for bytes.
+        ``language`` is an ISO 639-1 code; ``prompt``: names and words in their correct spelling; ``times`` are given
+        per ``segment`` or ``word``; with ``translate``, the transcript is in English. ``filename`` is for bytes.
         """
         form = "json" if times is None else "verbose_json"
         upload = await self._recording(recording, model, form, language, prompt, filename)
@@ -112,7 +113,7 @@ class Audio(Group):
         translate: bool = False,
         filename: str | None = None,
     ) -> str:
-        """What is said, as the text of a file of subtitles: ``srt`` or ``vtt``. See `transcribe`."""
+        """Return a transcript as the text of a subtitle file: ``srt`` or ``vtt``. See `transcribe`."""
         upload = await self._recording(recording, model, format, language, prompt, filename)
         data = await self._transport.request("POST", _path(translate), bytes, upload=upload, slow=True)
         return subtitles_text(data)
@@ -133,12 +134,14 @@ class Audio(Group):
         return Upload(filename, content, fields)
 
     async def _who(self, capability: str) -> str:
-        """The first model that can. Raises `InvalidRequest` that says how to add one."""
+        """Return the first model with a capability. Raises `InvalidRequest` that explains how to add such a model."""
         for model in await Models(self._transport).list():
             if capability in model.capabilities:
                 return model.id
         does, example = _SOURCES[capability]
-        raise InvalidRequest(f"No model of this daemon {does}. Add one, such as: {example}", param="model")
+        raise InvalidRequest(
+            f"No model of this daemon {does}. Add one, for example: {example}", param="model"
+        )
 
 
 def _path(translate: bool) -> str:

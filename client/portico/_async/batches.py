@@ -1,4 +1,4 @@
-"""Batches: many requests in one file."""
+"""Batches: many requests in a file."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CHAT = "/v1/chat/completions"
 WINDOW = "24h"
 
 Requests: TypeAlias = str | Path | Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]]
-"""The id of an uploaded file, a file here, bodies by their custom_id, or bodies in order."""
+"""The id of an uploaded file, a local file, bodies by their custom_id, or bodies in order."""
 
 
 class Batches(calls_batches.Batches):
-    """Many requests in one file, answered while nobody waits."""
+    """Many requests in a file, processed in the background."""
 
     async def create(
         self,
@@ -33,8 +33,8 @@ class Batches(calls_batches.Batches):
         metadata: Mapping[str, str] | None = None,
         keep: int | None = None,
     ) -> Batch:
-        """Begin a batch. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file; anything else is bodies of
-        requests for ``endpoint``. ``keep``: seconds after which its results are removed.
+        """Start a batch. A ``Path`` is uploaded, a ``str`` is the id of an uploaded file; anything else is request
+        bodies for ``endpoint``. ``keep``: seconds after which the results are removed.
         """
         file_id, _is_uploaded = await self._file(requests, endpoint)
         body = given(
@@ -47,7 +47,9 @@ class Batches(calls_batches.Batches):
         return await self._transport.request("POST", "/v1/batches", Batch, json=body)
 
     async def check(self, requests: Requests, endpoint: str = CHAT) -> CheckedBatch:
-        """Check each line as `create` would, and ask nothing; what is uploaded for it is removed again."""
+        """Check each line as `create` would, without calling a model. Files uploaded for the check are removed
+        again.
+        """
         file_id, is_uploaded = await self._file(requests, endpoint)
         body = {"input_file_id": file_id, "endpoint": endpoint}
         try:
@@ -58,7 +60,7 @@ class Batches(calls_batches.Batches):
                 await Files(self._transport).remove(file_id)
 
     async def _file(self, requests: Requests, endpoint: str) -> tuple[str, bool]:
-        """The id of the file, and whether it was uploaded for this."""
+        """Return the id of the file, and whether it was uploaded for this call."""
         if isinstance(requests, str):
             return requests, False
         if isinstance(requests, Path):
@@ -75,9 +77,10 @@ class Batches(calls_batches.Batches):
         timeout: float | None = None,
         progress: Callable[[Batch], object] | None = None,
     ) -> Batch:
-        """The batch once it has ended, through lost connections. ``progress`` is called with it now and then.
+        """Wait until the batch has ended and return it; lost connections are resumed.
 
-        Raises `DeadlineExceeded` after ``timeout`` seconds; the batch continues then.
+        ``progress`` is called with the batch from time to time. Raises `DeadlineExceeded` after ``timeout`` seconds;
+        the batch continues.
         """
         batch: Batch = await self._wait(
             lambda: self.get(batch_id),
@@ -89,7 +92,7 @@ class Batches(calls_batches.Batches):
         return batch
 
     async def results(self, batch_id: str) -> AsyncIterator[BatchResult]:
-        """What was answered, and what failed, in the order of the input. Nothing while it has not ended."""
+        """Iterate over the results and errors in the order of the input. Yields nothing until the batch has ended."""
         batch = await self.get(batch_id)
         files = [
             await Files(self._transport).content(file_id)

@@ -1,4 +1,4 @@
-"""Containers: folders of the sandbox that code of several calls shares."""
+"""Containers: sandbox folders shared by the code of several calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico.schemas.containers import Container, ContainerFile
 
 
 class Containers(calls_containers.Containers):
-    """Containers and their files. One that was not used for its time is gone."""
+    """Containers and their files. A container that is not used for its configured time is removed."""
 
     async def create(
         self,
@@ -22,9 +22,9 @@ class Containers(calls_containers.Containers):
         minutes: int | None = None,
         memory_limit: str | None = None,
     ) -> Container:
-        """Make one with copies of uploaded ``files``, by their ids, and with ``skills``, by their names or ids.
+        """Create a container with copies of uploaded ``files``, by id, and with ``skills``, by name or id.
 
-        It is kept for so many ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
+        It is kept for ``minutes`` after its last use (20). Raises `NotFound`, `Forbidden`, `Conflict`.
         """
         body = given(
             name=name,
@@ -36,7 +36,7 @@ class Containers(calls_containers.Containers):
         return await self._transport.request("POST", "/v1/containers", Container, json=body)
 
     async def list(self, *, name: str | None = None) -> list[Container]:
-        """The own ones, newest first; those of a name, if one is given."""
+        """List the caller's containers, newest first; only those with a given name if set."""
         containers: list[Container] = []
         while True:
             query = given(name=name, after=containers[-1].id if containers else None, limit=100)
@@ -46,7 +46,7 @@ class Containers(calls_containers.Containers):
                 return containers
 
     async def files(self, container_id: str) -> Sequence[ContainerFile]:
-        """Its files, newest first. Raises `NotFound`."""
+        """Return the files of a container, newest first. Raises `NotFound`."""
         container_files: list[ContainerFile] = []
         while True:
             query = given(after=container_files[-1].id if container_files else None, limit=100)
@@ -60,7 +60,7 @@ class Containers(calls_containers.Containers):
     async def add_file(
         self, container_id: str, source: Path | bytes, filename: str | None = None
     ) -> ContainerFile:
-        """Put a file there, in place of one with the same name. Raises `NotFound`, `TooLarge`."""
+        """Add a file to a container, replacing a file with the same name. Raises `NotFound`, `TooLarge`."""
         upload = Upload.of(source, filename)
         return await self._transport.request(
             "POST", self._at(container_id, "files"), ContainerFile, upload=upload, slow=True

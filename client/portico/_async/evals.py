@@ -18,11 +18,11 @@ from portico.schemas.evals import Eval, EvalPlan, EvalRun, EvalSearch
 PURPOSE = "evals"
 
 ANYTHING: Mapping[str, Any] = {"type": "object"}
-"""The schema of items that may be any object."""
+"""The schema of items that can be any object."""
 
 Data = Path | str | EvalRun | Sequence[Mapping[str, Any]]
-"""Items: a file of JSON lines to upload, the id of an uploaded one, those of an earlier run of the same evaluation, or
-the items themselves.
+"""Items: a file of JSON lines to upload, the id of an uploaded file, the items of an earlier run of the same
+evaluation, or the items themselves.
 """
 
 
@@ -37,7 +37,9 @@ class Evals(calls_evals.Evals):
         item_schema: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Eval:
-        """Make an evaluation: ``criteria`` as OpenAI writes graders, ``item_schema`` the JSON schema of an item."""
+        """Create an evaluation: ``criteria`` are graders in OpenAI's format, ``item_schema`` is the JSON schema of an
+        item.
+        """
         config = {
             "type": "custom",
             "item_schema": dict(item_schema or ANYTHING),
@@ -52,7 +54,7 @@ class Evals(calls_evals.Evals):
         return await self._transport.request("POST", "/v1/evals", Eval, json=body)
 
     async def list(self, *, after: str | None = None, limit: int = 20) -> Page[Eval]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
         query = given(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", "/v1/evals", Page[Eval], query=query)
 
@@ -65,8 +67,8 @@ class Evals(calls_evals.Evals):
         name: str = "",
         metadata: Mapping[str, str] | None = None,
     ) -> EvalRun:
-        """Begin a run: ``source`` says who is asked and how, such as ``{"model": "default", "messages": [...]}``, or
-        ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
+        """Start a run. ``source`` defines the target and the request, such as ``{"model": "default", "messages":
+        [...]}``, or ``{"store": "docs", "query": "{{item.question}}"}``. See `wait`.
         """
         path = self._at(eval_id, "runs")
         items, uploaded_id = await self._items(data)
@@ -77,12 +79,12 @@ class Evals(calls_evals.Evals):
             await self._forget(uploaded_id)
 
     async def runs(self, eval_id: str, *, after: str | None = None, limit: int = 20) -> Page[EvalRun]:
-        """The runs of an evaluation, newest first, trials of searches among them."""
+        """List the runs of an evaluation, newest first, including trials of searches."""
         query = given(after=after, limit=limit, order="desc")
         return await self._transport.request("GET", self._at(eval_id, "runs"), Page[EvalRun], query=query)
 
     async def wait(self, run: EvalRun) -> EvalRun:
-        """The run as it is when it has ended; through lost connections."""
+        """Wait until the run has ended and return it; lost connections are resumed."""
         await self._ended(run.run_id)
         return await self.get_run(run.eval_id, run.id)
 
@@ -94,7 +96,7 @@ class Evals(calls_evals.Evals):
         parameters: Mapping[str, Any],
         **how: Any,
     ) -> EvalSearch:
-        """Begin a search: ``parameters`` has lists of values by path, such as ``model``, ``apps.NAME.STEP.system`` or
+        """Start a search: ``parameters`` has lists of values by path, such as ``model``, ``apps.NAME.STEP.system`` or
         ``sampling_params.temperature``. ``how``: ``method`` (``grid`` or ``random``), ``trials``, ``seed``,
         ``objective``, ``direction``, ``halving``, ``name``. See `wait_search`.
         """
@@ -114,7 +116,7 @@ class Evals(calls_evals.Evals):
         parameters: Mapping[str, Any],
         **how: Any,
     ) -> EvalPlan:
-        """What such a search would take, everything about it checked; nothing is asked."""
+        """Validate a search completely and return its plan, without calling a model."""
         path = self._native(eval_id, "search")
         items, uploaded_id = await self._items(data)
         try:
@@ -125,12 +127,12 @@ class Evals(calls_evals.Evals):
             await self._forget(uploaded_id)
 
     async def wait_search(self, search: EvalSearch) -> EvalSearch:
-        """The search as it is when it has ended; through lost connections."""
+        """Wait until the search has ended and return it; lost connections are resumed."""
         await self._ended(search.run_id)
         return await self.get_search(search.eval_id, search.id)
 
     async def _items(self, data: Data) -> tuple[dict[str, Any], str | None]:
-        """Where the items are, and the file that was uploaded for them: the daemon keeps what it has read of it."""
+        """Return where the items are, and the file uploaded for them: the daemon keeps the items it has read."""
         if isinstance(data, str):
             return {"type": "file_id", "id": data}, None
         if isinstance(data, EvalRun):
@@ -138,7 +140,7 @@ class Evals(calls_evals.Evals):
         if isinstance(data, Path):
             file = await Files(self._transport).add(data, purpose=PURPOSE)
             return {"type": "file_id", "id": file.id}, file.id
-        # An item may stand alone, or as the ``item`` of an object.
+        # An item can be the object itself, or the ``item`` of an object.
         wrapped_items = [
             item if isinstance(item.get("item"), Mapping) else {"item": dict(item)} for item in data
         ]
@@ -149,7 +151,7 @@ class Evals(calls_evals.Evals):
             await Files(self._transport).remove(file_id)
 
     async def _ended(self, run_id: str) -> None:
-        with suppress(NotFound):  # ended so long ago that its events are forgotten
+        with suppress(NotFound):  # ended so long ago that its events have been deleted
             await Runs(self._transport).wait(run_id)
 
     def _at(self, eval_id: str, *parts: str) -> str:
@@ -160,8 +162,8 @@ class Evals(calls_evals.Evals):
 
 
 def _source(source: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """A data source with its items. Left out, ``type`` is ``retrieval`` for a ``store``, ``completions`` for a
-    ``model``, and ``jsonl`` for neither; ``messages`` stand for a template of them.
+    """Return a data source with its items. If omitted, ``type`` is ``retrieval`` for a ``store``, ``completions`` for
+    a ``model``, and ``jsonl`` otherwise; ``messages`` are shorthand for a template.
     """
     kind = "retrieval" if "store" in source else "completions" if "model" in source else "jsonl"
     data_source = {"type": kind, **source, "source": data}

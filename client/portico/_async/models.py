@@ -1,4 +1,4 @@
-"""Models and what they run on."""
+"""Models and the hardware they run on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico.schemas.models import StoredChat
 
 
 class Chats(calls_models.Chats):
-    """Chat completions that were asked for with ``store``, in ``extra_body`` of a chat."""
+    """Chat completions that were requested with ``store``, in ``extra_body`` of a chat."""
 
     async def list(
         self,
@@ -23,13 +23,13 @@ class Chats(calls_models.Chats):
         limit: int = 20,
         order: Literal["asc", "desc"] = "desc",
     ) -> Page[StoredChat]:
-        """One page, newest first; ``after`` is the ``last_id`` of the page before."""
+        """Return a page, newest first; ``after`` is the ``last_id`` of the previous page."""
         labels = {f"metadata[{name}]": value for name, value in (metadata or {}).items()}
         query = {**given(model=model, after=after, limit=limit, order=order), **labels}
         return await self._transport.request("GET", "/v1/chat/completions", Page[StoredChat], query=query)
 
     async def messages(self, chat_id: str) -> Sequence[Message]:
-        """The messages of its request, the first 100."""
+        """Return the first 100 messages of the request."""
         path = self._at(chat_id, "messages")
         return await self._transport.request("GET", path, list[Message], query={"limit": 100})
 
@@ -38,10 +38,12 @@ class Chats(calls_models.Chats):
 
 
 class Models(calls_models.Models):
-    """Names that answer at ``/v1``, and where models come from."""
+    """Names that can be called at ``/v1``, and the sources of models."""
 
     async def decide_better(self, accept: bool) -> str | None:
-        """Fetch that model, whereupon ``default`` means it: the id of the run. Or do not offer it again: ``None``."""
+        """Download the offered model and make it ``default``, and return the id of the run. Or decline the offer:
+        ``None``.
+        """
         body = {"accept": accept}
         decision = await self._transport.request("POST", "/api/models/better", dict[str, Any], json=body)
         return None if decision.get("run") is None else str(decision["run"])

@@ -1,4 +1,4 @@
-"""Runs, and what they ask and leave."""
+"""Runs, their questions and their results."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from portico.schemas.questions import Claims, Question
 from portico.schemas.runs import Run, RunEvent
 
 MAX_PAGE_RUNS = 500
-"""Runs that are asked for at once."""
+"""Maximum number of runs per request."""
 
 
 class Runs(calls_runs.Runs):
     """Executions: calls, ingests, downloads."""
 
     async def list(self, limit: int = 50, *, after: str | None = None) -> list[Run]:
-        """The newest first, or those behind the run ``after``; at most ``limit``, whatever a page holds."""
+        """List the newest runs first, or those after the run ``after``; at most ``limit``, regardless of the page
+        size.
+        """
         runs: list[Run] = []
         while len(runs) < limit:
             query = given(after=after, limit=min(limit - len(runs), MAX_PAGE_RUNS))
@@ -33,22 +35,26 @@ class Runs(calls_runs.Runs):
         return runs
 
     def events(self, run_id: str, *, after: int = 0) -> AsyncIterator[RunEvent]:
-        """Events with a number above ``after``, in order, until the run ends; through lost connections."""
+        """Iterate over events with a number above ``after``, in order, until the run ends; lost connections are
+        resumed.
+        """
         return self._follow(at("api", "runs", named(run_id, "a run"), "events"), RunEvents(after))
 
     async def wait(self, run_id: str) -> Run:
-        """The run as it is when it has ended, well or not; through lost connections. Raises `NotFound`."""
+        """Wait until the run has ended, successfully or not, and return it; lost connections are resumed. Raises
+        `NotFound`.
+        """
         async for _event in self.events(run_id):
             pass
         return await self.get(run_id)
 
     async def chart(self, run_id: str) -> str:
-        """The steps of a run as the text of a Mermaid gantt chart."""
+        """Return the steps of a run as the text of a Mermaid gantt chart."""
         query = {"format": "mermaid"}
         return await self._transport.request("GET", self._at(run_id, "trace"), str, query=query)
 
     async def fork(self, run_id: str, *, start: str = "", input: Any = ...) -> Run:
-        """A new run like a durable one: with another ``input``, or with all steps before ``start`` taken over."""
+        """Start a new run from a durable run: with another ``input``, or reusing all steps before ``start``."""
         new_value, new_input = (None, False) if input is ... else (input, True)
         body = {"from": start, "input": new_value, "new_input": new_input}
         return await self._transport.request("POST", self._at(run_id, "fork"), Run, json=body)
@@ -58,10 +64,12 @@ class Runs(calls_runs.Runs):
 
 
 class Questions(calls_questions.Questions):
-    """What runs wait for: approvals, functions of clients, input of people."""
+    """Questions that runs wait for: approvals, functions of clients, input from people."""
 
     def watch(self) -> AsyncIterator[Question]:
-        """Those that wait, then each as it is asked, answered or ends; after a lost connection from the start again."""
+        """Iterate over the open questions, then each one as it is asked, answered or ends. After a lost connection,
+        start over.
+        """
         return self._follow("/api/questions/events", QuestionEvents())
 
     async def claim(
@@ -75,7 +83,7 @@ class Questions(calls_questions.Questions):
         wait: float = 0,
         holding: Sequence[str] = (),
     ) -> Claims:
-        """Take functions called one of ``names`` that your runs (or ``run``) ask for; `answer` each within ``lease``
+        """Claim functions with one of ``names`` that your runs (or ``run``) call. `answer` each within ``lease``
         seconds, or claim again with its id in ``holding``. Waits up to ``wait`` seconds for the first.
         """
         body = given(

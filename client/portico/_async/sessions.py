@@ -1,4 +1,4 @@
-"""Conversations that are kept, and what agents keep of them."""
+"""Stored conversations, and what agents remember of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from portico.schemas.ratings import Rating
 from portico.schemas.sessions import Session, SessionMessage
 
 MAX_PAGE_MESSAGES = 1000
-"""Messages that are asked for at once."""
+"""Maximum number of messages per request."""
 
 MAX_PAGE_SESSIONS = 1000
-"""Sessions that are asked for at once."""
+"""Maximum number of sessions per request."""
 
 
 class Sessions(calls_sessions.Sessions):
-    """Conversations with apps and agents, with the memory of every agent of a tree."""
+    """Conversations with apps and agents, including the memory of every agent in a tree."""
 
     async def list(
         self,
@@ -33,15 +33,15 @@ class Sessions(calls_sessions.Sessions):
         after: str | None = None,
         limit: int = 100,
     ) -> list[Session]:
-        """The one used last first; of an app, of a name, in which ``search`` was said, behind the session ``after``.
-        At most ``limit`` of them, whatever a page holds.
+        """List the sessions, most recently used first. Optional filters: an app, a name, a text that ``search`` finds,
+        or a position after the session ``after``. Returns at most ``limit`` sessions, regardless of the page size.
         """
         sessions: dict[str, Session] = {}
         while len(sessions) < limit:
             page_size = min(limit - len(sessions), MAX_PAGE_SESSIONS)
             query = given(app=app, name=name, search=search or None, after=after, limit=page_size)
             page = await self._transport.request("GET", "/api/sessions", Page[Session], query=query)
-            # One that is used meanwhile moves: it may come twice.
+            # A session that is used meanwhile changes position, so it may appear twice.
             known_count = len(sessions)
             sessions |= {session.id: session for session in page.data if session.id not in sessions}
             if not page.has_more or len(sessions) == known_count:
@@ -57,9 +57,10 @@ class Sessions(calls_sessions.Sessions):
         after: int = 0,
         limit: int | None = MAX_PAGE_MESSAGES,
     ) -> Sequence[SessionMessage]:
-        """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if it is given.
+        """Return the messages in order; if ``agent`` is given (its path, empty for the root), those in its memory.
 
-        Behind the message number ``after``, and at most ``limit`` of them (``None``: all), whatever a page holds.
+        Returns at most ``limit`` messages (``None``: all) after the message number ``after``, regardless of the page
+        size.
         """
         path, session_messages = self._at(session_id, "messages"), list[SessionMessage]()
         while limit is None or len(session_messages) < limit:
@@ -83,9 +84,10 @@ class Sessions(calls_sessions.Sessions):
         after: str | None = None,
         limit: int = 100,
     ) -> Sequence[Rating]:
-        """Rated answers, the oldest first; of an app, by a model, of one value, or behind the rating ``after``.
+        """Return rated answers, oldest first. Optional filters: an app, a model, a value, or a position after the
+        rating ``after``.
 
-        At most ``limit`` of them, whatever a page holds.
+        Returns at most ``limit`` ratings, regardless of the page size.
         """
         ratings: list[Rating] = []
         while len(ratings) < limit:
@@ -99,7 +101,7 @@ class Sessions(calls_sessions.Sessions):
         return ratings
 
     async def load(self, session_id: str, state: Mapping[str, Any]) -> Session:
-        """Put a state dict in the place of all that was said. Raises `InvalidRequest`; then nothing has changed."""
+        """Replace the whole history with a state dict. Raises `InvalidRequest`, in which case nothing has changed."""
         return await self._transport.request("PUT", self._at(session_id, "state"), Session, json=dict(state))
 
     def _at(self, session_id: str, *parts: str) -> str:
@@ -107,7 +109,7 @@ class Sessions(calls_sessions.Sessions):
 
 
 class Facts(calls_facts.Facts):
-    """The long-term memory: facts of our own, each with where it was learnt."""
+    """Long-term memory: the caller's facts, each with its origin."""
 
     async def list(
         self,
@@ -117,13 +119,13 @@ class Facts(calls_facts.Facts):
         session: str | None = None,
         limit: int = 100,
     ) -> list[Fact]:
-        """The newest first; of a store, learnt by an agent, or all that was learnt in a ``session`` (its id)."""
+        """List facts, newest first: those of a store, learned by an agent, or all those learned in a ``session`` (its
+        id).
+        """
         path = "/api/facts"
         if session is not None:
             if store is not None or agent is not None:
-                raise InvalidRequest(
-                    "Ask for the facts of a session, or of a store and an agent.", param="session"
-                )
+                raise InvalidRequest("Give a session, or a store and an agent.", param="session")
             path = at("api", "sessions", session, "facts")
         query = given(store=store, agent=agent, limit=limit)
         return await self._transport.request("GET", path, list[Fact], query=query)

@@ -1,4 +1,4 @@
-"""Tools, and the MCP servers of others."""
+"""Tools, and external MCP servers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from portico.schemas.tools import ToolSource
 
 
 class Tools(calls_tools.Tools):
-    """What models may call."""
+    """Tools that models can call."""
 
     async def start(self, name: str, arguments: Mapping[str, Any] | None = None) -> str:
-        """Begin a call that continues by itself; the id of its run. For tools that have to be approved."""
+        """Start a call that continues in the background, and return the id of its run. For tools that need approval."""
         path, body = self._at(name, "call"), {"arguments": dict(arguments or {})}
         return await self._transport.request("POST", path, str, query={"wait": "false"}, json=body, key="run")
 
     async def add(self, name: str, **spec: Any) -> ToolSource:
-        """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and what
-        else it needs.
+        """Add a tool: ``command=[…]``, ``function="module:function"``, ``openapi=URL`` or ``database=URL``, and its
+        other fields.
         """
         body = {"name": name, **spec}
         return await self._transport.request("POST", "/api/tool-sources", ToolSource, json=body, slow=True)
@@ -32,12 +32,12 @@ class Tools(calls_tools.Tools):
 
 
 class Mcp(calls_mcp_servers.Mcp):
-    """MCP servers of other people, whose tools the daemon offers as its own."""
+    """External MCP servers, whose tools the daemon offers as its own."""
 
     async def add(
         self, name: str, command: Sequence[str] = (), *, url: str | None = None, **options: Any
     ) -> McpServer:
-        """Hold a server: a ``command`` to start, or a ``url`` to reach. Returns when it has started or could not.
+        """Add a server: a ``command`` to start, or a ``url`` to connect to. Returns when it has started or failed.
 
         ``options``: ``env``, ``headers``, ``folder``, ``allow``, ``deny``, ``prefix``, ``timeout``.
         """

@@ -1,8 +1,8 @@
-"""Agents: composed in Python, run by the daemon, with sessions that the daemon keeps.
+"""Agents composed in Python and run by the daemon, which stores their sessions.
 
-An `Agent` is a model with instructions, tools, memory and an output format. Call it: ``agent("hi")`` waits,
-``await agent.acall("hi")`` is for asyncio, ``agent.stream("hi")`` gives the events. A class of your own whose
-attributes are agents and that has a ``forward`` is an agent too: its ``forward`` runs here, its agents in the daemon.
+An `Agent` is a model with instructions, tools, memory and an output format. To call it, use ``agent("hi")`` to wait,
+``await agent.acall("hi")`` for asyncio, or ``agent.stream("hi")`` for the events. Your own class whose attributes are
+agents and that has a ``forward`` is also an agent: its ``forward`` runs in your process, its agents in the daemon.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Agent`: one class for a model with instructions and tools, and for programs of your own made of such agents."""
+"""`Agent`: one class for a model with instructions and tools, and for your own programs made of such agents."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ from portico.wire import Finished
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 
 AgentInput: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any] | Message"
-"""What can be said to an agent: text, parts, or a message."""
+"""A message to an agent: text, parts, or a message."""
 
 
 @exact_methods
 class Agent:
-    """An agent that a daemon runs, or a program of yours that calls such agents.
+    """An agent that a daemon runs, or your own program that calls such agents.
 
-    ``agent = Agent("default", "Be brief.")`` asks the model ``default``. ``tools`` are names in the daemon, and
-    functions of yours, which are executed here; ``stores`` and ``skills`` are names; ``agents`` are asked like tools (a
-    deployed one by its name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
-    ``"summary"``, ``"none"``) or an object with more; ``output`` one format or several that are tried in order;
-    ``options`` are OpenAI's (``temperature``, ``stop`` …), with ``extra_body`` for what only some models know.
+    ``agent = Agent("default", "Be brief.")`` uses the model ``default``. ``tools`` are names in the daemon, or your
+    functions, which run in this process; ``stores`` and ``skills`` are names. ``agents`` are called like tools (a
+    deployed agent by name), or take over (`Handoff`). ``memory`` is a policy (``"all"``, ``"window"``, ``"budget"``,
+    ``"summary"``, ``"none"``) or an object with more settings. ``output`` is one format or several tried in order;
+    ``options`` are OpenAI's (``temperature``, ``stop`` …), with ``extra_body`` for options that only some models
+    support.
 
-    A class of your own has agents as attributes, in lists and dicts too, and a method ``forward(self, message,
-    session)``, asynchronous or not, which runs here. Within it a call goes to the session of the call around it.
+    Your own class has agents as attributes, also in lists and dicts, and a method ``forward(self, message, session)``,
+    asynchronous or not, which runs in this process. Calls within it use the session of the enclosing call.
 
-    Sessions live in the daemon, under the ``name`` of the agent or of its class, and continue where they were left; a
-    call without ``session=`` goes to one that this object begins and no other finds. An agent that is not a class of
-    your own and has no name keeps all its sessions to itself. ``client`` says which daemon, by default that of
-    ``PORTICO_URL``.
+    The daemon stores sessions under the ``name`` of the agent or of its class, and continues them. A call without
+    ``session=`` uses a session that this object creates and nobody else can find. An agent without a name that is not
+    your own class keeps all its sessions private. ``client`` selects the daemon, by default that of ``PORTICO_URL``.
     """
 
     _composition: Composition
@@ -69,7 +69,7 @@ class Agent:
     hooks: Sequence[AnyHook]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Agent:
-        # Here and not in __init__, so that a class of one's own need not call that.
+        # Done here and not in __init__, so that subclasses need not call that.
         agent = super().__new__(cls)
         agent._composition = Composition()
         agent._own_name = ""
@@ -134,12 +134,12 @@ class Agent:
         super().__setattr__(name, value)
         above = list(_lineage(self))
         for path, agent in _agents_in(name, value):
-            if agent not in above:  # a link back to the agent that holds this one makes no tree
+            if agent not in above:  # a link back to an enclosing agent does not make it a child
                 agent._place = (ref(self), path)
 
     @property
     def name(self) -> str:
-        """What the agent is called: as given, else the attribute that it is, else its class."""
+        """The name of the agent: as given, otherwise the attribute that contains it, otherwise its class."""
         if self._own_name:
             return self._own_name
         if self._place is not None and self._place[0]() is not None:
@@ -147,7 +147,7 @@ class Agent:
         return self._alone
 
     def _scope(self, session: int | str | None) -> CallScope:
-        """The call around this one if it is of the same tree; else a new one."""
+        """Return the enclosing call if it belongs to the same tree; otherwise a new scope."""
         around = CALL_SCOPE.get()
         if around is not None and id(self) in around.paths:
             return around if session is None else replace(around, session=str(session))
@@ -172,9 +172,9 @@ class Agent:
         variables: Mapping[str, Any] | None = None,
         **options: Unpack[ModelOptions],
     ) -> Message:
-        """Say something and wait for the answer; both are in the agent's memory of the ``session`` afterwards.
+        """Send a message and wait for the answer; both are added to the agent's memory of the ``session``.
 
-        ``options`` are the model's, for this call. Raises `PorticoError`.
+        ``options`` are model options for this call. Raises `PorticoError`.
         """
         if self._composed:
             refuse_options(self.name, variables, options)
@@ -183,8 +183,8 @@ class Agent:
         scope = self._scope(session)
         if scope.loop is not None and scope.loop is running_loop():
             raise InvalidRequest(
-                f"'{self.name}' is called within an asynchronous forward, which it would stop: write await "
-                f"….acall(message)."
+                f"'{self.name}' is called within an asynchronous forward and would block it: use await "
+                "….acall(message)."
             )
         given_message = apply_hooks(self.hooks, "before_agent", self, Message.of(message), scope.session)
         with reporting_step(scope.path(self)):
@@ -205,7 +205,7 @@ class Agent:
         variables: Mapping[str, Any] | None = None,
         **options: Unpack[ModelOptions],
     ) -> Message:
-        """The same for asyncio."""
+        """Send a message and await the answer, as `__call__` does."""
         if self._composed:
             refuse_options(self.name, variables, options)
         scope = self._scope(session)
@@ -219,13 +219,11 @@ class Agent:
         return apply_hooks(self.hooks, "after_agent", self, reply, scope.session)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What a class of your own does, ``forward(self, message, session)``, the second if you want it.
+        """Implement your own agent: ``forward(self, message, session)``; ``session`` is optional.
 
         Return a message, or its text. May be ``async def``.
         """
-        raise InvalidRequest(
-            "An agent without a forward of its own is run by the daemon: call the agent itself."
-        )
+        raise InvalidRequest("An agent without its own forward runs in the daemon: call the agent itself.")
 
     def _turn(
         self,
@@ -248,10 +246,10 @@ class Agent:
         session: int | str | None = None,
         **options: Unpack[ModelOptions],
     ) -> Generator[Heard, None, None]:
-        """Say something and hear all that happens, of every agent below too: pairs of its path and the event.
+        """Send a message and yield all events, including those of every agent below: pairs of agent path and event.
 
-        Text (`Delta`), tool calls and results, handoffs, beginnings and ends of agents. The last event has the answer
-        as its ``result``. Closing it stops the turn.
+        Events are text (`Delta`), tool calls and results, handoffs, and the start and end of agents. The ``result`` of
+        the last event is the answer. Closing the generator stops the turn.
         """
         if self._composed:
             return stream_call(lambda: self(message, session=session, **options))
@@ -274,31 +272,31 @@ class Agent:
         session: int | str | None = None,
         **options: Unpack[ModelOptions],
     ) -> AsyncGenerator[Heard, None]:
-        """The same for asyncio."""
+        """The asyncio version of `stream`."""
         return astream_call(lambda: self.acall(message, session=session, **options))
 
     def memory(self, session: int | str | None = None) -> list[Message]:
-        """What this agent has heard and said in a session, oldest first."""
+        """Return the messages that this agent has received and sent in a session, oldest first."""
         scope = self._scope(session)
         return read_messages(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     def state_dict(self, session: int | str | None = None) -> dict[str, Any]:
-        """The memories of this agent and of all below it: ``{"memory": […], "writer.memory": […]}``."""
+        """Return the memories of this agent and of all agents below it: ``{"memory": […], "writer.memory": […]}``."""
         scope = self._scope(session)
         return read_state(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     def load_state_dict(self, state: Mapping[str, Any], session: int | str | None = None) -> None:
-        """Put a state dict in the place of what this agent and all below it remember."""
+        """Replace the memories of this agent and of all agents below it with a state dict."""
         scope = self._scope(session)
         write_state(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self), state)
 
     def reset(self, session: int | str | None = None) -> None:
-        """Forget what was said in a session to this agent and to all below it."""
+        """Delete the memory of a session in this agent and in all agents below it."""
         scope = self._scope(session)
         forget(scope.daemon.client.sessions, scope.app, scope.session, scope.path(self))
 
     def deploy(self, client: Client | None = None, name: str | None = None, *, note: str = "") -> AppVersion:
-        """Give the agent a name in the daemon: a model of the OpenAI API, a tool of MCP.
+        """Deploy the agent under a name in the daemon: a model of the OpenAI API, a tool of MCP.
 
         A class with a ``forward`` answers while `serve` serves it.
         """
@@ -315,39 +313,47 @@ class Agent:
         concurrency: int = 16,
         stop: threading.Event | None = None,
     ) -> None:
-        """Deploy it, and execute its ``forward`` or its functions here. Blocks until ``stop`` is set or with Ctrl-C."""
+        """Deploy the agent, and execute its ``forward`` or its functions in this process. Blocks until ``stop`` is set
+        or Ctrl-C.
+        """
         functions = self.served(name or self.name)
         self.deploy(client, name)
         daemon = self._scope(None).daemon if client is None else DaemonClients.of(client)
         daemon.client.serve(functions, concurrency=concurrency, stop=stop)
 
     def served(self, name: str = "") -> list[Function]:
-        """The functions that `serve` and ``portico serve`` execute for the agent deployed as ``name``."""
+        """Return the functions that `serve` and ``portico serve`` execute for the agent deployed as ``name``."""
         if self._composed:
             return [_forward_function(self, name or self.name)]
         functions = build_spec(self.name, self._composition, self.hooks, self, "", {}).tools
         if not functions:
             raise InvalidRequest(
-                f"All of the agent '{name or self.name}' runs in the daemon.", param="functions"
+                f"The agent '{name or self.name}' runs entirely in the daemon.", param="functions"
             )
         return list(functions.values())
 
     def specified(self, session: str) -> Spec:
-        """The specification, for an agent that asks this one. Raises `InvalidRequest` if it has a ``forward``."""
+        """Return the specification, for an agent that calls this agent. Raises `InvalidRequest` if it has a
+        ``forward``.
+        """
         if self._composed:
             raise InvalidRequest(
-                f"'{self.name}' has a forward, which runs here: deploy and serve it, and name it in 'agents'.",
+                f"'{self.name}' has a forward, which runs in this process: deploy and serve it, and name it "
+                "in 'agents'.",
                 param="agents",
             )
         if own_parser(self._composition.output) is not None:
             raise InvalidRequest(
-                f"'{self.name}' has an output format of your own, which runs here and not where another agent asks it.",
+                f"'{self.name}' has its own output format, which runs in this process and cannot be used "
+                "when another agent calls it.",
                 param="output",
             )
         return build_spec(self.name, self._composition, self.hooks, self, session, {})
 
     def as_step(self) -> Step:
-        """The step of a flow that asks this agent: in the daemon, or here if it has a ``forward`` or own hooks."""
+        """Return a flow step that calls this agent: in the daemon, or in this process if it has a ``forward`` or its
+        own hooks.
+        """
         name = identifier(self.name)
         if (
             self._composed
@@ -359,7 +365,7 @@ class Agent:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The specification as it is deployed. Raises `InvalidRequest` if something of it can only run here."""
+        """The specification for deployment. Raises `InvalidRequest` if a part can run only in this process."""
         return self._deployable(self.name)
 
     def _deployable(self, name: str) -> dict[str, Any]:
@@ -370,8 +376,8 @@ class Agent:
         spec = build_spec(name, self._composition, self.hooks, self, "", {})
         if spec.stays:
             raise InvalidRequest(
-                f"'{name}' has {spec.stays}, which runs here and not in the daemon. Declare it (portico.agent.hooks), "
-                "or make a class with a forward of this agent and serve that.",
+                f"'{name}' has {spec.stays}, which runs in this process and not in the daemon. Declare it "
+                "(portico.agent.hooks), or wrap this agent in a class with a forward and serve that.",
                 param="hooks",
             )
         return spec.json
@@ -381,12 +387,12 @@ class Agent:
 
 
 def function_name(name: str) -> str:
-    """The tool behind a deployed agent that is served."""
+    """Return the name of the tool behind a deployed agent that is served."""
     return f"{name}_forward"
 
 
 def _forward_function(agent: Agent, name: str) -> Function:
-    """The function that answers for an agent: a message and the name of a session in, a message out."""
+    """Return the function that answers for an agent: it receives a message and a session name and returns a message."""
 
     async def asynchronous(message: Mapping[str, Any], session: str) -> dict[str, Any]:
         return (await agent.acall(message, session=session)).to_json()
@@ -401,7 +407,7 @@ def _forward_function(agent: Agent, name: str) -> Function:
 
 
 def _as_function(agent: Agent) -> Callable[..., Any]:
-    """An agent as a function of a message, for a flow; what it has formatted, else its text."""
+    """Return an agent as a function of a message, for a flow; it returns the formatted value, otherwise the text."""
 
     def answer(message: Message) -> Any:
         return message.text if message.formatted is None else message.formatted
@@ -423,7 +429,7 @@ def _as_function(agent: Agent) -> Callable[..., Any]:
 
 
 def _lineage(agent: Agent) -> Iterator[Agent]:
-    """The agent, the one that holds it, and so on up to the root."""
+    """Yield the agent, the agent that contains it, and so on up to the root."""
     above: Agent | None = agent
     while above is not None:
         yield above
@@ -432,7 +438,7 @@ def _lineage(agent: Agent) -> Iterator[Agent]:
 
 
 def _paths(root: Agent) -> dict[int, str]:
-    """All agents of the tree below ``root``, and itself, by their ids."""
+    """Return the paths of all agents of the tree, including ``root``, by object id."""
     paths = {id(root): ""}
     todo: list[Agent] = [root]
     while todo:
@@ -447,7 +453,7 @@ def _paths(root: Agent) -> dict[int, str]:
 
 
 def _agents_in(name: str, value: Any) -> Iterator[tuple[str, Agent]]:
-    """The agents that an attribute holds, by itself or in lists and objects, each with its path."""
+    """Yield the agents in an attribute, directly or in lists and objects, each with its path."""
     if isinstance(value, Agent):
         yield name, value
     elif isinstance(value, list | tuple):

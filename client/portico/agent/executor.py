@@ -1,4 +1,4 @@
-"""`Executor`: tools of the daemon and functions of ours, called with messages."""
+"""`Executor`: tools of the daemon and local functions, called with messages."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from portico.schemas.tools import ToolResult
 from portico.wire import ToolCalled, ToolReturned
 
 NOTEBOOKS: Final = ("code_interpreter", "python_light")
-"""Tools that take ``code``; the first remembers variables in a ``session``."""
+"""Tools that accept ``code``; the first keeps variables in a ``session``."""
 
 TOLD: Final = (InvalidRequest, NotFound, Forbidden, Conflict, TooLarge, EngineFailed)
-"""Errors that a model can do something about. A daemon that is away is not one."""
+"""Errors that a model can react to. An unreachable daemon is not among them."""
 
 
 @exact_methods
 class Executor:
-    """Carries out the action in a message and answers with what came of it, as a message.
+    """Executes the action in a message and returns the result as a message.
 
-    The action is the content, ``{"name": TOOL, "parameters": {…}}``, or what a `ToolParser` has put into
-    ``formatted``: such an object, or code for the notebook among ``tools``. Errors are answers too. A notebook keeps
-    its variables for the session of the call around. ``tools`` and ``hooks`` are what an `Agent` takes: names in the
-    daemon, those under another name (``{"tool": NAME, "as": OTHER}``), functions; all hooks are carried out here.
+    The action is the content, ``{"name": TOOL, "parameters": {…}}``, or the ``formatted`` value of a `ToolParser`:
+    such an object, or code for the notebook among ``tools``. Errors are returned as answers. A notebook keeps its
+    variables for the session of the enclosing call. ``tools`` and ``hooks`` are those of an `Agent`: names in the
+    daemon, renamed tools (``{"tool": NAME, "as": OTHER}``), functions; all hooks run in this process.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Executor:
         self._own_session = secrets.token_hex(4)
 
     def _take(self, tool: str | Mapping[str, Any] | Function | Callable[..., Any]) -> str:
-        """Keep a tool; what it is called here."""
+        """Add a tool and return its local name."""
         if isinstance(tool, str):
             self._names[tool] = tool
             return tool
@@ -71,7 +71,8 @@ class Executor:
             unknown = set(tool) - {"tool", "function", "as", "description", "parameters", "seconds"}
             if not isinstance(name, str) or unknown:
                 raise InvalidRequest(
-                    f'{tool!r:.80} is not a tool: an object names one, {{"tool": NAME, "as": OTHER}}.',
+                    f'{tool!r:.80} is not a tool: an object must name a tool as {{"tool": NAME, "as": '
+                    "OTHER}.",
                     param="tools",
                 )
             tool_name = str(tool.get("as") or name)
@@ -82,7 +83,7 @@ class Executor:
         return function.name
 
     def __call__(self, message: Message, *, session: int | str | None = None) -> Message:
-        """Carry out one action and wait."""
+        """Execute an action and wait for the result."""
         action = self._begin(message, session)
         if isinstance(action, Message):
             return self._end(action, session)
@@ -102,7 +103,7 @@ class Executor:
         return self._end(self._returned(tool, result), session)
 
     async def acall(self, message: Message, *, session: int | str | None = None) -> Message:
-        """The same for asyncio."""
+        """The asyncio version of `__call__`."""
         action = self._begin(message, session)
         if isinstance(action, Message):
             return self._end(action, session)
@@ -131,7 +132,7 @@ class Executor:
         return self._own_session if session is None else str(session)
 
     def _begin(self, message: Message, session: int | str | None) -> tuple[str, dict[str, Any]] | Message:
-        """What is to be called; or the answer, if nothing can be."""
+        """Return the tool to call with its parameters, or the answer if nothing can be called."""
         checked_message = apply_hooks(self.hooks, "before_action", self, message, self._session(session))
         action = _action(checked_message)
         if isinstance(action, str):
@@ -146,15 +147,13 @@ class Executor:
                 else None
             )
             return self._reply(
-                str(why or 'There is no action in the message: give {"name": TOOL, "parameters": {…}}.'), True
+                str(why or 'The message contains no action: give {"name": TOOL, "parameters": {…}}.'), True
             )
         tool, given_arguments = action["name"], action.get("parameters", action.get("arguments")) or {}
         if tool not in self.tools:
-            return self._reply(
-                f"There is no tool '{tool}'. Tools are: {', '.join(self.tools) or 'none'}.", True
-            )
+            return self._reply(f"Unknown tool '{tool}'. Tools are: {', '.join(self.tools) or 'none'}.", True)
         if not isinstance(given_arguments, Mapping):
-            return self._reply(f"The parameters of '{tool}' must be one object.", True)
+            return self._reply(f"The parameters of '{tool}' must be an object.", True)
         arguments = dict(given_arguments)
         if self._names.get(tool) == NOTEBOOKS[0]:
             arguments.setdefault("session", self._notebook(session))
@@ -215,7 +214,7 @@ async def _value(awaitable: Any) -> Any:
 
 
 def _action(message: Message) -> Any:
-    """What a message asks for: its content if that is an object, else the action of a parser."""
+    """Return the action of a message: its content if that is an object, otherwise the action of a parser."""
     if isinstance(message.content, Mapping):
         return message.content
     if isinstance(message.formatted, Mapping) and message.formatted.get("status") != -1:

@@ -1,4 +1,4 @@
-"""A call of an agent that has a ``forward``, which runs here: what is said and answered is kept in the session."""
+"""A call of an agent with a ``forward``, which runs in this process; the session stores the message and the answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico.agent.scope import CALL_SCOPE, CallScope
 
 @dataclass(frozen=True, slots=True)
 class ForwardCall:
-    """A ``message`` to the ``forward`` of the agent ``name`` at ``path`` in the tree that the session belongs to."""
+    """A ``message`` to the ``forward`` of the agent ``name`` at ``path`` in the tree of the session."""
 
     scope: CallScope
     path: str
@@ -25,7 +25,7 @@ class ForwardCall:
     message: Message
 
     def run(self) -> Message:
-        """Wait for the answer."""
+        """Run the call and return the answer."""
         scope = self.scope
         sessions = scope.daemon.client.sessions
         session = open_session(sessions, scope.app, scope.session)
@@ -38,7 +38,7 @@ class ForwardCall:
         return reply
 
     async def arun(self) -> Message:
-        """The same for asyncio. A ``forward`` that is not asynchronous runs in a thread."""
+        """The asyncio version of `run`. A ``forward`` that is not asynchronous runs in a thread."""
         scope = self.scope
         sessions = (await scope.daemon.loop_client()).sessions
         session = await aopen_session(sessions, scope.app, scope.session)
@@ -53,17 +53,18 @@ class ForwardCall:
         return reply
 
     def _call(self) -> Any:
-        """Call ``forward``, which may leave the session out."""
+        """Call ``forward``, which may omit the session parameter."""
         takes_session = len(inspect.signature(self.forward).parameters) > 1
         return self.forward(self.message, self.scope.session) if takes_session else self.forward(self.message)
 
 
 def refuse_options(name: str, variables: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
-    """Raise `UnknownKeyword`: a ``forward`` is given a message and a session alone, what else is said would be lost."""
+    """Raise `UnknownKeyword`: a ``forward`` receives only a message and a session, so other arguments would be lost."""
     option_names = [*(["variables"] if variables else []), *options]
     if option_names:
         raise UnknownKeyword(
-            f"'{name}' has a forward, which is given no '{option_names[0]}': pass it to the agents that it calls.",
+            f"'{name}' has a forward, which does not accept '{option_names[0]}': pass it to the agents that "
+            "it calls.",
             code="unknown_parameter",
             param=option_names[0],
         )

@@ -1,7 +1,7 @@
-"""What is done to messages before and after an agent, and before and after its actions.
+"""Hooks that change messages before and after an agent, and before and after its actions.
 
-Those with fields are carried out by the daemon. A class of your own, made from `Hook`, is carried out here: its
-methods get a message and return another one, or nothing to leave it as it is.
+The daemon runs the hooks that consist of fields. Your own class, derived from `Hook`, runs in this process: its
+methods receive a message and return another message, or nothing to leave it unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MOMENTS: Final[tuple[Moment, ...]] = ("before_agent", "after_agent", "before_act
 
 
 class Hook:
-    """Make a class of it and write the methods that you need.
+    """Base class of your own hooks: override the methods that you need.
 
-    ``whose`` is the agent or the executor. An action's message has ``{"name", "parameters"}`` as its content; what an
-    action gave has the text of the result.
+    ``whose`` is the agent or the executor. The content of an action's message is ``{"name", "parameters"}``; the
+    result of an action has the text of the result.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -35,36 +35,37 @@ class Hook:
         for name in vars(cls):
             if name.startswith(("before_", "after_")) and name not in MOMENTS:
                 raise InvalidRequest(
-                    f"'{name}' of {cls.__name__} would never be called.{nearest(name, MOMENTS)}",
+                    f"'{name}' of {cls.__name__} is not a hook method and would never be "
+                    f"called.{nearest(name, MOMENTS)}",
                     code="unknown_parameter",
                     param=name,
                 )
 
     def before_agent(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Before the message goes into the agent's memory."""
+        """Change a message before it is added to the agent's memory."""
         return message
 
     def after_agent(self, whose: Any, message: Message, session: str) -> Message | None:
-        """After the answer went into the agent's memory."""
+        """Change an answer after it was added to the agent's memory."""
         return message
 
     def before_action(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Before a tool is called."""
+        """Change an action before its tool is called."""
         return message
 
     def after_action(self, whose: Any, message: Message, session: str) -> Message | None:
-        """Before what a tool returned is told to anybody."""
+        """Change the result of a tool before it is passed on."""
         return message
 
     def has(self, moment: Moment) -> bool:
-        """Whether this class has a method of its own for a moment."""
+        """Return whether this class overrides the method for a moment."""
         return getattr(type(self), moment) is not getattr(Hook, moment)
 
 
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """Put a text before what ``senders`` say; none: before everything."""
+    """Prepend a text to messages from ``senders``; to all messages if empty."""
 
     text: str
     senders: Sequence[str] = ()
@@ -77,7 +78,7 @@ class Prefix:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Redact:
-    """Put ``replacement`` in the place of everything that matches ``pattern``."""
+    """Replace all matches of ``pattern`` with ``replacement``."""
 
     pattern: str
     replacement: str = "[redacted]"
@@ -91,7 +92,7 @@ class Redact:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Refuse a message in which ``pattern`` is found; ``text`` is the reason that is given."""
+    """Refuse a message that matches ``pattern``; ``text`` is the reason."""
 
     pattern: str
     text: str = ""
@@ -105,7 +106,7 @@ class Guard:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Cut a message after ``most`` characters."""
+    """Truncate a message after ``most`` characters."""
 
     most: int
     senders: Sequence[str] = ()
@@ -118,7 +119,7 @@ class Limit:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Hand the message, as an object, to a self-contained function in the sandbox; it returns a text or an object."""
+    """Pass the message, as an object, to a self-contained function in the sandbox; it returns a text or an object."""
 
     function: Callable[[dict[str, Any]], Any] | str
     senders: Sequence[str] = ()
@@ -130,7 +131,7 @@ class Code:
             source_text = portable(source)
             if isinstance(source_text, Bound):
                 raise InvalidRequest(
-                    f"The hook's function cannot run in the sandbox: {source_text.reason}. Make a class "
+                    f"The hook's function cannot run in the sandbox: {source_text.reason}. Derive a class "
                     "from Hook instead.",
                     param="hooks",
                 )
@@ -156,7 +157,7 @@ _DECLARED: Final[Mapping[str, Callable[..., Declared]]] = {
 
 
 def here(hook: AnyHook) -> Hook:
-    """A hook as one that is carried out in this process. Raises `InvalidRequest` for code as text."""
+    """Return a hook that runs in this process. Raises `InvalidRequest` for code as text."""
     if isinstance(hook, Hook):
         return hook
     if isinstance(hook, Mapping):
@@ -164,19 +165,20 @@ def here(hook: AnyHook) -> Hook:
         declare = _DECLARED.get(str(fields.pop("do", "")))
         if declare is None:
             raise InvalidRequest(
-                f"{hook!r:.80} is not a hook of an Executor: 'do' is one of {', '.join(_DECLARED)}, or give an object.",
+                f"{hook!r:.80} is not a hook of an Executor: 'do' must be one of {', '.join(_DECLARED)}, or "
+                "give an object.",
                 param="hooks",
             )
         hook = declare(**fields)
     if isinstance(hook, Code) and isinstance(hook.function, str):
         raise InvalidRequest(
-            "Code as text runs in the daemon's sandbox; an Executor takes the function.", param="hooks"
+            "Code as text runs in the daemon's sandbox; an Executor needs the function itself.", param="hooks"
         )
     return _Here(hook)
 
 
 class _Here(Hook):
-    """What a declared hook does, done in this process."""
+    """A declared hook that runs in this process."""
 
     def __init__(self, declared_hook: Declared) -> None:
         self._declared = declared_hook
@@ -210,7 +212,8 @@ class _Here(Hook):
             return message.but(content={**action, "parameters": json.loads(after)})
         except ValueError as error:
             raise InvalidRequest(
-                f"{self._name} leaves no JSON of the parameters of '{action.get('name')}'.", param="hooks"
+                f"After {self._name}, the parameters of '{action.get('name')}' are not valid JSON.",
+                param="hooks",
             ) from error
 
     def _text(self, declared_hook: Prefix | Redact | Guard | Limit, text: str) -> str:
@@ -229,7 +232,7 @@ class _Here(Hook):
 def apply_hooks(
     hooks: Sequence[AnyHook], moment: Moment, whose: Any, message: Message, session: str
 ) -> Message:
-    """A message after all hooks of ours for a moment, in their order."""
+    """Return a message after applying all local hooks for a moment, in order."""
     for hook in hooks:
         if isinstance(hook, Hook) and hook.has(moment):
             message = Message.of(getattr(hook, moment)(whose, message, session) or message)

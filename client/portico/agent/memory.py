@@ -1,4 +1,4 @@
-"""What agents remember, read from and written to the sessions of the daemon."""
+"""Memory of agents, read from and written to the sessions of the daemon."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from portico.agent.message import Message
 from portico.schemas.sessions import Session
 
 _ID: Final = "conv_"
-"""What the ids of sessions begin with; names do not."""
+"""Prefix of session ids; names do not begin with it."""
 
 _VERSION: Final = "portico_session"
 
 
 def open_session(sessions: Sessions, app: str, name: str) -> Session:
-    """The session of a name, or of an id, made if there is none."""
+    """Return the session with a name or id, creating it if needed."""
     return sessions.get(name) if name.startswith(_ID) else sessions.open(app, name)
 
 
 async def aopen_session(sessions: AsyncSessions, app: str, name: str) -> Session:
-    """The same for asyncio."""
+    """The asyncio version of `open_session`."""
     return await (sessions.get(name) if name.startswith(_ID) else sessions.open(app, name))
 
 
 def find_session(sessions: Sessions, app: str, name: str) -> Session | None:
-    """The session of a name if there is one: reading makes none."""
+    """Return the session with a name if it exists; reading does not create it."""
     if not name.startswith(_ID) and not sessions.list(app, name=name, limit=1):
         return None
     return open_session(sessions, app, name)
 
 
 def read_messages(sessions: Sessions, app: str, name: str, path: str) -> list[Message]:
-    """The messages of one agent, oldest first."""
+    """Return the messages of an agent, oldest first."""
     session = find_session(sessions, app, name)
     if session is None:
         return []
@@ -42,7 +42,7 @@ def read_messages(sessions: Sessions, app: str, name: str, path: str) -> list[Me
 
 
 def read_state(sessions: Sessions, app: str, name: str, path: str) -> dict[str, Any]:
-    """The state dict of the agent at ``path`` and of those below it."""
+    """Return the state dict of the agent at ``path`` and of the agents below it."""
     session = find_session(sessions, app, name)
     if session is None:
         return {}
@@ -55,7 +55,7 @@ def read_state(sessions: Sessions, app: str, name: str, path: str) -> dict[str, 
 
 
 def write_state(sessions: Sessions, app: str, name: str, path: str, given: Mapping[str, Any]) -> None:
-    """Put a state dict in the place of what the agent at ``path`` and those below it remember."""
+    """Replace the memories of the agent at ``path`` and of the agents below it with a state dict."""
     session = open_session(sessions, app, name)
     if not path:
         sessions.load(session.id, given)
@@ -67,7 +67,7 @@ def write_state(sessions: Sessions, app: str, name: str, path: str, given: Mappi
 
 
 def forget(sessions: Sessions, app: str, name: str, path: str) -> None:
-    """Forget what the agent at ``path`` and those below it remember."""
+    """Delete the memories of the agent at ``path`` and of the agents below it."""
     session = find_session(sessions, app, name)
     if session is None:
         return

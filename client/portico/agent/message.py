@@ -1,4 +1,4 @@
-"""What agents say to each other. Standard library only."""
+"""Messages between agents. Standard library only."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Content: TypeAlias = "str | list[dict[str, Any]] | Mapping[str, Any]"
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Message:
-    """``content`` is what was said, ``formatted`` what an output format made of it.
+    """A message: ``content`` is the original content, ``formatted`` the value parsed by an output format.
 
-    ``stream_state`` is 0 when the message is complete; ``created_at`` in seconds since 1970. The other fields are
-    free: what kind of message it is, whom it is for, what else belongs to it.
+    ``stream_state`` is 0 when the message is complete; ``created_at`` is in seconds since 1970. The other fields are
+    free: the kind of the message, its recipient, and further data.
     """
 
     content: Any
@@ -35,7 +35,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The content as text: what of its parts is text, an action as JSON."""
+        """The content as text: the text of its parts, an action as JSON."""
         if isinstance(self.content, str):
             return self.content
         if isinstance(self.content, list):
@@ -43,18 +43,18 @@ class Message:
         return json.dumps(self.content, ensure_ascii=False, default=str)
 
     def but(self, **changes: Any) -> Message:
-        """The same message with other fields."""
+        """Return a copy of the message with changed fields."""
         require_known("Message.but", changes, [item.name for item in fields(Message)])
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """As the daemon takes it: the content is text or parts."""
+        """Return the message in the daemon's format: the content is text or parts."""
         content = self.content if isinstance(self.content, str | list) else self.text
         return {**asdict(self), "content": content}
 
     @classmethod
     def of(cls, given: Any, sender: str = "user") -> Message:
-        """A message from whatever stands for one: itself, text, parts, or an object with its fields."""
+        """Return a message from a message, text, parts, or an object with its fields."""
         if isinstance(given, Message):
             return given
         if isinstance(given, str | list):
@@ -65,5 +65,5 @@ class Message:
                 **{"sender": sender, **{key: value for key, value in given.items() if key in known_fields}}
             )
         raise InvalidRequest(
-            f"{given!r} is not a message: give a text, a list of parts, or a Message.", param="message"
+            f"{given!r} is not a message: use a text, a list of parts, or a Message.", param="message"
         )

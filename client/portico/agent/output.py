@@ -1,4 +1,4 @@
-"""Output formats: what an agent's answer must look like. The parsed value is in `Message.formatted`."""
+"""Output formats that an agent's answer must match. The parsed value is in `Message.formatted`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from portico.functions import schema_of
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class ToolParser:
-    """Text before ``begin`` is the thought, text from there to ``end`` the action; the model stops at ``end``.
+    """Parses tool calls: text before ``begin`` is the thought, text from there to ``end`` the action. The model stops
+    at ``end``.
 
     ``formatted`` is ``{"tool_type", "thought", "action", "status"}``; without an action ``tool_type`` is None.
-    ``validate``: ``"json"`` (or `json.loads`) reads the action as JSON; a self-contained function is given its text,
-    and what it returns takes its place.
+    ``validate``: ``"json"`` (or `json.loads`) parses the action as JSON; a self-contained function receives its text,
+    and its return value replaces the action.
     """
 
     tool_type: str
@@ -39,7 +40,7 @@ class ToolParser:
         source = portable(self.validate)
         if isinstance(source, Bound):
             raise InvalidRequest(
-                f"'validate' runs in the daemon's sandbox and cannot travel there: {source.reason}.",
+                f"'validate' runs in the daemon's sandbox and cannot be sent to it: {source.reason}.",
                 param="validate",
             )
         return {**document, "validate": "code", "code": source.source}
@@ -48,7 +49,7 @@ class ToolParser:
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Json:
-    """JSON; of a ``shape``, a type or a JSON schema, if that is given: then the model can say nothing else."""
+    """JSON output. With ``shape``, a type or a JSON schema, the model can produce only matching JSON."""
 
     shape: Any = None
 
@@ -61,7 +62,7 @@ class Json:
 
 @exact_methods
 class Choice(Json):
-    """One of a few texts, which the model is held to while it writes."""
+    """One of several texts; the model can produce nothing else."""
 
     __slots__ = ()
 
@@ -74,7 +75,7 @@ class Choice(Json):
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Regex:
-    """What of the answer a regular expression matches: a group of it, by default all."""
+    """The part of the answer that a regular expression matches: a group, by default the whole match."""
 
     pattern: str
     group: int = 0
@@ -85,10 +86,10 @@ class Regex:
 
 @runtime_checkable
 class Parser(Protocol):
-    """An output format of your own: ``parse`` runs here, on what the model has said.
+    """Your own output format: ``parse`` runs in this process, on the model's text.
 
-    Where it has a method ``format`` too, the text that this returns is added to the instructions. What ``parse``
-    raises as a ``ValueError`` is the error ``format_failed``.
+    If it also has a method ``format``, the text that this method returns is added to the instructions. A
+    ``ValueError`` from ``parse`` becomes the error ``format_failed``.
     """
 
     def parse(self, text: str) -> Any: ...
@@ -98,34 +99,34 @@ Output: TypeAlias = "ToolParser | Json | Regex | Parser | Mapping[str, Any] | ty
 
 
 def own_parser(output: Any) -> Parser | None:
-    """The format if it is one of the caller's own, which the daemon knows nothing of."""
+    """Return the format if it is the caller's own, which the daemon does not know."""
     return output if isinstance(output, Parser) and not isinstance(output, type) else None
 
 
 def parsed(parser: Parser | None, message: Message) -> Message:
-    """A message with what the parser makes of its text."""
+    """Return a message with its text parsed by the parser."""
     if parser is None:
         return message
     try:
         return message.but(formatted=parser.parse(message.text))
     except ValueError as error:
         raise InvalidRequest(
-            f"The answer does not have the form of {type(parser).__name__}: {error}",
+            f"The answer does not match the format {type(parser).__name__}: {error}",
             code="format_failed",
             param="output",
         ) from error
 
 
 def output_json(output: Output | Sequence[Output]) -> Any:
-    """One format, or several that are tried in order, as the specification has them."""
+    """Return one format, or several tried in order, in the format of the specification."""
     if isinstance(output, list | tuple):
         return [output_json(item) for item in output]
     if isinstance(output, ToolParser | Json | Regex):
         return output.to_json()
     if own_parser(output) is not None or not (isinstance(output, Mapping) or schema_of(output)):
         raise InvalidRequest(
-            f"'output' takes a type, a JSON schema, Json, Choice, Regex, ToolParser, a list of these, or one object "
-            f"with a method 'parse'; {output!r:.80} is none of them.",
+            "'output' must be a type, a JSON schema, Json, Choice, Regex, ToolParser, a list of these, or "
+            f"one object with a method 'parse', not {output!r:.80}.",
             param="output",
         )
     return dict(output) if isinstance(output, Mapping) else Json(output).to_json()

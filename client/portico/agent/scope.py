@@ -1,4 +1,4 @@
-"""Where agents are called: the daemon that runs them, the session that continues, and who listens."""
+"""The context of agent calls: the daemon that runs them, the session to continue, and the listener."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 
 class Heard(NamedTuple):
-    """An event of the agent at the path ``agent``, empty for the one that was called."""
+    """An event of the agent at the path ``agent``, which is empty for the called agent."""
 
     agent: str
     event: Event
 
 
 class DaemonClients:
-    """One daemon: a client for code that blocks, and one for each event loop that asks for it.
+    """The clients of a daemon: one for blocking code, and one for each event loop that requests it.
 
-    Those that it makes itself are closed with the process, and with their loops.
+    Clients that it creates itself are closed with the process, and with their loops.
     """
 
     def __init__(self, address: Address) -> None:
@@ -43,7 +43,9 @@ class DaemonClients:
 
     @classmethod
     def of(cls, client: Client | AsyncClient | None) -> DaemonClients:
-        """The daemon of a client; without one, that of ``PORTICO_URL`` and ``PORTICO_API_KEY``."""
+        """Return the clients for a client's daemon; without a client, that of ``PORTICO_URL`` and
+        ``PORTICO_API_KEY``.
+        """
         address = Address.of() if client is None else client._transport.address
         with _DAEMONS_LOCK:
             daemon = _DAEMONS.setdefault(address, cls(address))
@@ -51,7 +53,7 @@ class DaemonClients:
 
     @property
     def client(self) -> Client:
-        """For code that blocks; several threads may use it."""
+        """The client for blocking code; it is thread-safe."""
         with self._lock:
             if self._blocking is None:
                 self._blocking = Client(self._address.url, self._address.key)
@@ -59,7 +61,7 @@ class DaemonClients:
             return self._blocking
 
     async def loop_client(self) -> AsyncClient:
-        """For the event loop that runs."""
+        """Return the client for the running event loop."""
         loop = asyncio.get_running_loop()
         with self._lock:
             self._loops = {
@@ -70,20 +72,20 @@ class DaemonClients:
             if loop in self._loops:
                 return self._loops[loop][1]
         keeper = self._kept()
-        client = await anext(keeper)  # nothing is awaited in there: no other task comes between
+        client = await anext(keeper)  # nothing is awaited inside: no other task can run in between
         with self._lock:
             self._loops[loop] = keeper, client
         return client
 
     async def _kept(self) -> AsyncGenerator[AsyncClient, None]:
-        """A client that is closed when the loop ends: `asyncio.run` closes generators that are still open."""
+        """Yield a client that is closed when the loop ends: `asyncio.run` closes generators that are still open."""
         async with AsyncClient(self._address.url, self._address.key) as client:
             while True:
                 yield client
 
 
 class _GivenClient(DaemonClients):
-    """A daemon that is called with a client of the caller's; what that cannot do, clients of our own do."""
+    """A daemon with a client of the caller; our own clients are used where that client cannot be."""
 
     def __init__(self, daemon: DaemonClients, client: Client | AsyncClient) -> None:
         super().__init__(daemon._address)
@@ -104,7 +106,7 @@ _DAEMONS_LOCK = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class CallScope:
-    """What a call of an agent takes place in: the ``session`` of ``app``, and all agents of the tree by their paths.
+    """The scope of an agent call: the ``session`` of ``app``, and all agents of the tree by path.
 
     ``loop`` is set while an asynchronous ``forward`` runs in it.
     """
@@ -116,19 +118,19 @@ class CallScope:
     loop: asyncio.AbstractEventLoop | None = None
 
     def path(self, agent: object) -> str:
-        """The place of an agent in the tree, empty for its root."""
+        """Return the path of an agent in the tree, empty for the root."""
         return self.paths[id(agent)]
 
 
 CALL_SCOPE: ContextVar[CallScope | None] = ContextVar("portico_call_scope", default=None)
-"""The call around this one."""
+"""The enclosing call."""
 
 LISTENER: ContextVar[Callable[[Heard], None] | None] = ContextVar("portico_listener", default=None)
-"""Who listens to the events of all agents that are called."""
+"""The listener for the events of all agents that are called."""
 
 
 def notify(agent: str, event: Event) -> None:
-    """Pass an event on to whoever listens."""
+    """Pass an event to the listener."""
     listener = LISTENER.get()
     if listener is not None:
         listener(Heard(agent, event))
@@ -136,7 +138,7 @@ def notify(agent: str, event: Event) -> None:
 
 @contextmanager
 def reporting_step(path: str) -> Iterator[None]:
-    """Tell whoever listens when the call of the agent at ``path`` begins and ends, unless it is the outermost."""
+    """Notify the listener when the call of the agent at ``path`` starts and ends, unless it is the outermost call."""
     if not path:
         yield
         return
@@ -152,7 +154,7 @@ def reporting_step(path: str) -> Iterator[None]:
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop of this thread, if one runs."""
+    """Return the running event loop of this thread, if any."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -160,7 +162,9 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine where no loop runs, or one that must not be waited in, as in a notebook."""
+    """Wait for a coroutine where no loop is running, or where the running loop must not be blocked, as in a
+    notebook.
+    """
     if running_loop() is None:
         return asyncio.run(coroutine)
     with ThreadPoolExecutor(1, "portico-agent") as thread:

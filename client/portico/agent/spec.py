@@ -1,4 +1,4 @@
-"""An agent as the JSON of the specification (docs/agents.md), and the functions that stay here."""
+"""Writes an agent as the JSON of the specification (docs/agents.md), with the functions that stay in this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What an agent was composed of; the fields are those of `portico.agent.Agent`."""
+    """The parts of an agent; the fields are those of `portico.agent.Agent`."""
 
     model: str = "default"
     instructions: str = ""
@@ -43,7 +43,7 @@ class Composition:
 
 
 class Specified(Protocol):
-    """What has a specification: `portico.agent.Agent`."""
+    """An object with a specification: `portico.agent.Agent`."""
 
     def specified(self, session: str) -> Spec: ...
 
@@ -51,16 +51,16 @@ class Specified(Protocol):
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """Another agent that takes the conversation over when the model says so."""
+    """Another agent that takes over the conversation when the model decides so."""
 
     agent: Specified | str
 
 
 @dataclass(slots=True)
 class Spec:
-    """The JSON; ``functions`` are those of ours that the daemon calls back in a turn that we began, by name.
+    """The JSON of an agent; ``functions`` are the local functions that the daemon calls back in our turns, by name.
 
-    ``tools`` are those among them that can be served for whoever calls, ``stays`` names a hook that cannot.
+    ``tools`` are the functions that can be served to any caller, ``stays`` names a hook that cannot be.
     """
 
     json: dict[str, Any]
@@ -69,19 +69,21 @@ class Spec:
     stays: str = ""
 
     def take(self, other: Spec) -> None:
-        """What another agent needs of us, which this one may ask. Raises `InvalidRequest` for two tools of one name."""
+        """Add the functions of another agent that this agent can call. Raises `InvalidRequest` for two tools with one
+        name.
+        """
         self.functions.update(other.functions)
         for tool in other.tools.values():
             self.serve(tool)
         self.stays = self.stays or other.stays
 
     def serve(self, tool: Function) -> None:
-        """One more function."""
+        """Add a function."""
         function = self.tools.setdefault(tool.name, tool)
         if function.call is not tool.call:
             raise InvalidRequest(
-                f"Two functions among the tools are named '{tool.name}'. Name one differently: "
-                "Function.of(function, name=…).",
+                f"Two functions among the tools are named '{tool.name}'. Rename one: Function.of(function, "
+                "name=…).",
                 param="tools",
             )
 
@@ -94,7 +96,7 @@ def build_spec(
     session: str,
     options: Mapping[str, Any],
 ) -> Spec:
-    """The specification of an agent called ``name``. Raises `InvalidRequest` for what cannot be written."""
+    """Return the specification of an agent named ``name``. Raises `InvalidRequest` for parts that cannot be written."""
     document: dict[str, Any] = {"portico_agent": VERSION, "name": name, "model": given.model}
     spec = Spec(document)
     parser = own_parser(given.output)
@@ -105,7 +107,7 @@ def build_spec(
         instructions = "\n\n".join(filter(None, (instructions, str(ask()) if callable(ask) else "")))
     if given.aggregate is not None and not isinstance(given.aggregate, str | Mapping):
         raise InvalidRequest(
-            "'aggregate' is carried out by the daemon and takes no function: give \"tool_text\" or "
+            "The daemon executes 'aggregate', so it cannot be a function: use \"tool_text\" or "
             '{"template": "{sender}: {content}"}, examples as few_shot=[…], or change messages with a hook.',
             param="aggregate",
         )
@@ -135,14 +137,14 @@ def build_spec(
 
 
 def _tool(item: Any, name: str, spec: Spec) -> Any:
-    """A tool as the daemon has it; a function of ours with all that a model must know of it."""
+    """Return a tool in the daemon's format; a local function includes everything a model needs to know about it."""
     if isinstance(item, str):
         return item
     if isinstance(item, Mapping):
         return dict(item)
     if not isinstance(item, Function) and not callable(item):
         raise InvalidRequest(
-            f"{item!r} is not a tool: give the name of one in the daemon, or a function.", param="tools"
+            f"{item!r} is not a tool: give the name of a tool in the daemon, or a function.", param="tools"
         )
     tool = item if isinstance(item, Function) else Function.of(item)
     spec.serve(tool)
@@ -156,7 +158,7 @@ def _tool(item: Any, name: str, spec: Spec) -> Any:
 
 
 def _bound(tool: Function) -> Callable[..., Any]:
-    """The function, called with arguments as they come from JSON."""
+    """Return the function, wrapped to accept arguments from JSON."""
     if inspect.iscoroutinefunction(tool.call):
 
         async def acall(**given: Any) -> Any:
@@ -167,7 +169,7 @@ def _bound(tool: Function) -> Callable[..., Any]:
 
 
 def _hook(hook: AnyHook, name: str, owner: Any, session: str, spec: Spec) -> list[dict[str, Any]]:
-    """A hook as the daemon has it. Of our own, only what happens around tools: the rest is done on this side."""
+    """Return a hook in the daemon's format. Of our own hooks, include only tool hooks: the others run on this side."""
     if isinstance(hook, Mapping):
         return [dict(hook)]
     if not isinstance(hook, Hook):
@@ -191,7 +193,7 @@ def _hook_function(hook: Hook, moment: str, owner: Any, session: str) -> Callabl
 
 
 def _sub(sub_agent: Any, spec: Spec, session: str) -> Any:
-    """An agent that this one may ask: by name, or with its whole specification."""
+    """Return an agent that this agent can call: its name, or its whole specification."""
     handoff = isinstance(sub_agent, Handoff)
     agent = sub_agent.agent if isinstance(sub_agent, Handoff) else sub_agent
     if isinstance(agent, str):

@@ -1,8 +1,8 @@
-"""Agents that talk with each other: each team is a flow, so it is durable, traced and deployed like any other.
+"""Agents that talk to each other: each team is a flow, so it is durable, traced and deployed like any other flow.
 
-A member is an `Agent`, the name of something deployed that answers chat messages, or a `Human`, who is asked to say
-something while the run waits (`portico approvals`). Everybody sees the task and all that was said. `Team.deploy`
-gives a team a name, and its agents names that begin with it.
+A member is an `Agent`, the name of a deployment that answers chat messages, or a `Human`, who is asked for input while
+the run waits (`portico approvals`). All members see the task and all earlier messages. `Team.deploy` deploys the team
+under a name, and its agents under names that begin with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from portico.schemas.apps import AppVersion
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Human:
-    """A person who is one of the speakers. ``limit``: seconds that the team waits for them."""
+    """A person who is one of the speakers. ``limit``: seconds that the team waits for an answer."""
 
     name: str
     limit: float = 86_400.0
@@ -35,19 +35,19 @@ class Human:
 Member: TypeAlias = "Agent | Human | str"
 
 Who: TypeAlias = Callable[[Member], Speaker]
-"""Under which name a member answers."""
+"""Returns the name under which a member answers."""
 
 
 @exact_methods
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Agents that work together; ``step`` makes their flow of the names under which they are deployed."""
+    """Agents that work together; ``step`` builds their flow from the names under which they are deployed."""
 
     members: Sequence[Member]
     step: Callable[[Who], Step]
 
     def flow(self, name: str, *, durability: Durability = "normal") -> Flow:
-        """The flow of a team called ``name``. Its agents must be deployed under the names of `agents`."""
+        """Return the flow of a team named ``name``. Its agents must be deployed under the names of `agents`."""
 
         def who(member: Member) -> Speaker:
             match member:
@@ -60,13 +60,13 @@ class Team:
         return flow.flow(self.step(who), name=name, durability=durability)
 
     def agents(self, name: str) -> dict[str, Agent]:
-        """The agents of a team called ``name``, by the names that they are deployed under."""
+        """Return the agents of a team named ``name``, by the names under which they are deployed."""
         return {f"{name}-{member.name}": member for member in self.members if isinstance(member, Agent)}
 
     def deploy(
         self, client: Client, name: str, *, durability: Durability = "normal", note: str = ""
     ) -> AppVersion:
-        """Give the team a name, and each of its agents one that begins with it."""
+        """Deploy the team under a name, and each of its agents under a name that begins with it."""
         for agent_name, agent in self.agents(name).items():
             agent.deploy(client, agent_name, note=note)
         return client.apps.deploy(name, self.flow(name, durability=durability), note=note)
@@ -74,21 +74,23 @@ class Team:
 
 @exact
 def sequence(*members: Member) -> Team:
-    """One after the other, each with what the one before has said; the last one's word is the answer."""
+    """One member after another, each receiving the previous answer; the last answer is the result."""
     _several(members, 1)
     return Team(members, lambda who: shapes.sequence([who(member) for member in members]))
 
 
 @exact
 def round_robin(*members: Member, rounds: int = 3, final: str = "") -> Team:
-    """In turn, ``rounds`` times, or until ``final`` is in what somebody says, which is then the answer."""
+    """Members speak in order for ``rounds`` rounds, or until ``final`` occurs in an answer, which is then the
+    result.
+    """
     _several(members, 1)
     return Team(members, lambda who: shapes.round_robin([who(member) for member in members], rounds, final))
 
 
 @exact
 def moderated(moderator: Agent | str, *members: Member, turns: int = 12, final: str = "") -> Team:
-    """The moderator says who speaks, until it says DONE. The answer is what was said last."""
+    """The moderator selects each speaker, until it says DONE. The result is the last answer."""
     _several(members, 1)
     return Team(
         (moderator, *members),
@@ -98,9 +100,9 @@ def moderated(moderator: Agent | str, *members: Member, turns: int = 12, final: 
 
 @exact
 def bidding(*members: Agent | str, turns: int = 12, final: str = "") -> Team:
-    """Nobody presides: before each turn all say how much it matters that they speak, and the highest bid does.
+    """No moderator: before each turn, all members bid how important their turn is, and the highest bidder speaks.
 
-    Ends when nobody bids more than 0. The answer is what was said last.
+    Ends when no bid is above 0. The result is the last answer.
     """
     _several(members, 1)
     return Team(members, lambda who: shapes.bidding([who(member) for member in members], turns, final))
@@ -108,7 +110,9 @@ def bidding(*members: Agent | str, turns: int = 12, final: str = "") -> Team:
 
 @exact
 def debate(*members: Member, judge: Agent | str, rounds: int = 2) -> Team:
-    """All argue at once, ``rounds`` times, each seeing what the others have said; the judge's word is the answer."""
+    """All members argue in parallel for ``rounds`` rounds, each seeing the others' arguments; the judge's answer is
+    the result.
+    """
     _several(members, 2)
     return Team(
         (judge, *members),
@@ -118,7 +122,7 @@ def debate(*members: Member, judge: Agent | str, rounds: int = 2) -> Team:
 
 @exact
 def hierarchy(manager: Agent | str, *members: Member, concurrency: int = 8) -> Team:
-    """The manager gives each member a part of the task, the parts are done at once, the manager concludes."""
+    """The manager assigns each member a part of the task, the parts run in parallel, and the manager concludes."""
     _several(members, 1)
     return Team(
         (manager, *members),
@@ -134,13 +138,13 @@ def _several(members: Sequence[Member], minimum: int) -> None:
     names = [_name(member) for member in members]
     if len(names) < minimum or len(set(names)) < len(names):
         raise InvalidRequest(
-            f"A team has at least {minimum} members, each with a name of its own; these are "
+            f"A team needs at least {minimum} members with different names; the given members are "
             f"{', '.join(names) or 'none'}.",
             param="members",
         )
     unfit = [member.name for member in members if isinstance(member, Agent) and member._composed]
     if unfit:
         raise InvalidRequest(
-            f"'{unfit[0]}' has a forward, which runs here: serve it, and name it in the team.",
+            f"'{unfit[0]}' has a forward, which runs in this process: serve it, and name it in the team.",
             param="members",
         )

@@ -1,4 +1,4 @@
-"""One turn of an agent that the daemon runs, and the events of a call while it continues."""
+"""A turn of an agent that the daemon runs, and the events of a running call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico.wire import Finished
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A ``message`` to the agent ``spec`` at ``path`` in the tree that the session belongs to."""
+    """A ``message`` to the agent ``spec`` at ``path`` in the tree of the session."""
 
     scope: CallScope
     path: str
@@ -30,14 +30,14 @@ class Turn:
     variables: Mapping[str, Any]
 
     def run(self) -> Message:
-        """The answer. Whoever listens is told of all that happens."""
+        """Run the turn and return the answer. The listener receives all events."""
         with contextlib.closing(self._start()) as running:
             for event in running.events():
                 notify(self.path, event)
             return self._answer(running.result())
 
     async def arun(self) -> Message:
-        """The same for asyncio."""
+        """The asyncio version of `run`."""
         running = await self._astart()
         try:
             async for event in running.events():
@@ -47,7 +47,9 @@ class Turn:
             await running.close()
 
     def stream(self) -> Generator[Heard, None, Message]:
-        """All that happens, but for the end, which is returned. Closing it ends the turn at once."""
+        """Yield all events except the final one, and return the answer. Closing the generator stops the turn
+        immediately.
+        """
         with contextlib.closing(self._start()) as running:
             for event in running.events():
                 if not isinstance(event, Finished):
@@ -76,7 +78,7 @@ class Turn:
 
 
 class _ThreadTurn:
-    """A call in a thread of its own, and its events."""
+    """A call in its own thread, and its events."""
 
     def __init__(self, call: Callable[[], Message]) -> None:
         self._call = call
@@ -94,17 +96,17 @@ class _ThreadTurn:
 
     def _put(self, item: Heard) -> None:
         if self._stopped.is_set():
-            raise Cancelled("Nobody listens to this turn any more.")
+            raise Cancelled("This turn has no listener any more.")
         if not isinstance(item.event, Finished):
             self.queue.put(item)
 
     def stop(self) -> None:
-        """The next event ends the turn."""
+        """Make the next event stop the turn."""
         self._stopped.set()
 
 
 def stream_call(call: Callable[[], Message]) -> Generator[Heard, None, None]:
-    """All events of a call, the answer last."""
+    """Yield all events of a call, ending with the answer."""
     turn = _ThreadTurn(call)
     thread = threading.Thread(target=copy_context().run, args=(turn.run,), name="portico-turn", daemon=True)
     thread.start()
@@ -119,12 +121,12 @@ def stream_call(call: Callable[[], Message]) -> Generator[Heard, None, None]:
 
 
 async def astream_call(call: Callable[[], Awaitable[Message]]) -> AsyncGenerator[Heard, None]:
-    """The same for asyncio."""
+    """The asyncio version of `stream_call`."""
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[Heard | None] = asyncio.Queue()
 
     def put(item: Heard) -> None:
-        # A forward that is not asynchronous notifies from a thread.
+        # A forward that is not asynchronous notifies from another thread.
         if not isinstance(item.event, Finished):
             loop.call_soon_threadsafe(events.put_nowait, item)
 

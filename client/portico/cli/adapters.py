@@ -1,4 +1,4 @@
-"""`portico adapters`: small sets of weights on top of a model's own."""
+"""`portico adapters`: small sets of weights that extend a model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Name = Annotated[str, typer.Argument(help="The name of the adapter.")]
 @app.command("list", epilog="Example: portico adapters list default")
 def show_all(
     context: typer.Context,
-    base: Annotated[str | None, typer.Argument(help="Those of this model alone.")] = None,
+    base: Annotated[str | None, typer.Argument(help="Only adapters of this model.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the adapters, and the models they belong to."""
+    """List the adapters and their models."""
     with connected(context) as client:
         adapters = client.adapters.list(base)
     print_listing(
@@ -36,7 +36,7 @@ def show_all(
 
 @app.command(epilog="Example: portico adapters show polite")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one adapter."""
+    """Show an adapter."""
     with connected(context) as client:
         _print(client.adapters.get(name), as_json)
 
@@ -44,17 +44,18 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: portico adapters add default ./my-adapter --name polite")
 def add(
     context: typer.Context,
-    base: Annotated[str, typer.Argument(help="The model that it was trained on.")],
+    base: Annotated[str, typer.Argument(help="The model that the adapter was trained on.")],
     path: Annotated[
-        Path, typer.Argument(help="The folder that PEFT wrote, or a .gguf file, on the daemon's machine.")
+        Path, typer.Argument(help="The folder written by PEFT, or a .gguf file, on the daemon's machine.")
     ],
-    name: Annotated[str, typer.Option(help="The model name that it gets.")],
+    name: Annotated[str, typer.Option(help="The model name for the adapter.")],
     scale: Annotated[
-        float, typer.Option(help="How much of it: 0 is the base alone, 1 what it was trained for.")
+        float,
+        typer.Option(help="Strength of the adapter: 0 is the base model alone, 1 the trained strength."),
     ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a model with an adapter, under a name of its own. It is copied, and tried first."""
+    """Serve a model with an adapter under a separate name. The adapter is copied and tested first."""
     with connected(context) as client, Spinner(f"Trying {name} with {base}"):
         adapter = client.adapters.add(base, path.expanduser().absolute(), name, scale=scale)
     _print(adapter, as_json)
@@ -64,10 +65,10 @@ def add(
 def scale(
     context: typer.Context,
     name: Name,
-    scale: Annotated[float, typer.Argument(help="0 is the base alone, 1 what it was trained for.")],
+    scale: Annotated[float, typer.Argument(help="0 is the base model alone, 1 the trained strength.")],
     as_json: AsJson = False,
 ) -> None:
-    """Give an adapter more or less effect."""
+    """Change the strength of an adapter."""
     with connected(context) as client:
         _print(client.adapters.scale(name, scale), as_json)
 
@@ -77,16 +78,18 @@ def export(
     context: typer.Context,
     name: Name,
     path: Annotated[Path, typer.Argument(help="A new file or folder, on the daemon's machine.")],
-    merged: Annotated[bool, typer.Option("--merged", help="With the model that it belongs to.")] = False,
+    merged: Annotated[bool, typer.Option("--merged", help="Merge the adapter into its model.")] = False,
     gguf: Annotated[
-        str | None, typer.Option(help="As a GGUF file, its numbers written as f16, q8_0, q4_k_m and so on.")
+        str | None, typer.Option(help="Write a GGUF file, with weights as f16, q8_0, q4_k_m and so on.")
     ] = None,
-    safetensors: Annotated[bool, typer.Option("--safetensors", help="As safetensors (the default).")] = False,
+    safetensors: Annotated[
+        bool, typer.Option("--safetensors", help="Write safetensors (the default).")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an adapter to a file or folder, alone or folded into its model."""
+    """Write an adapter to a file or folder, alone or merged into its model."""
     if gguf and safetensors:
-        raise InvalidRequest("Choose one of --gguf and --safetensors.", param="gguf")
+        raise InvalidRequest("Use only one of --gguf and --safetensors.", param="gguf")
     with connected(context) as client:
         run = client.adapters.export(
             name,
@@ -106,7 +109,7 @@ def export(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Take an adapter away, with the daemon's copy of it."""
+    """Remove an adapter, including the daemon's copy."""
     with connected(context) as client:
         adapter = client.adapters.get(name)
         if may_remove(f"Remove the adapter '{adapter.name}'?", yes=yes, dry_run=dry_run):

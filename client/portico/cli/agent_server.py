@@ -1,4 +1,4 @@
-"""`portico agent-server`: an agent of the daemon for editors that speak the Agent Client Protocol."""
+"""`portico agent-server`: an agent of the daemon for editors that support the Agent Client Protocol."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def agent_server(
     context: typer.Context,
     agent: Annotated[str | None, typer.Option(help="The agent that answers (default: the only one).")] = None,
 ) -> None:
-    """Speak the Agent Client Protocol on standard input and output, for editors such as Zed."""
+    """Serve the Agent Client Protocol on standard input and output, for editors such as Zed."""
     if find_spec("acp") is None:
         from portico._installed import how_to_add
 

@@ -1,4 +1,4 @@
-"""`portico agents`: deployed agents, and talking to them in sessions."""
+"""`portico agents`: deployed agents, and conversations with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico agents show clerk")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one agent: its model, its instructions, what it may use."""
+    """Show an agent: its model, its instructions, its tools."""
     with connected(context) as client:
         version = _agent(client, name)
         sessions = client.sessions.list(name, limit=1000)
@@ -69,18 +69,18 @@ def chat(
     context: typer.Context,
     name: Name,
     session: Annotated[
-        str, typer.Option(help="The conversation to continue; another name begins another one.")
+        str, typer.Option(help="The conversation to continue; a new name starts a new conversation.")
     ] = "cli",
     as_json: AsJson = False,
 ) -> None:
-    """Talk to an agent, which remembers what was said under the name of the session. An empty line is skipped."""
+    """Chat with an agent, which remembers the conversation under the session's name. Empty lines are skipped."""
     asking = sys.stdin.isatty() and not as_json
     messages: list[dict[str, Any]] = []
     with connected(context) as client:
         if client.apps.get(name).kind != "agent":
             raise _no_agent(name)
         if asking:
-            typer.echo(f"Talking to {safe(name)} in the session '{safe(session)}'. Ctrl-D leaves.")
+            typer.echo(f"Chatting with {safe(name)} in the session '{safe(session)}'. Press Ctrl-D to leave.")
             print_hint(client, name)
         while (line := _line(asking)) is not None:
             if not line.strip():
@@ -102,7 +102,7 @@ def chat(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Remove an agent with all its versions. Its sessions stay: portico sessions list."""
+    """Remove an agent with all its versions. Its sessions remain: portico sessions list."""
     with connected(context) as client:
         app_version = _agent(client, name)
         if may_remove(
@@ -113,7 +113,7 @@ def remove(
 
 
 def _agent(client: Client, name: str) -> AppVersion:
-    """The version of an agent that answers. Raises `NotFound` if it is none."""
+    """Return the version of an agent that answers. Raises `NotFound` if the name is not an agent."""
     for version in client.apps.versions(name):
         if version.current and "portico_agent" in version.spec:
             return version

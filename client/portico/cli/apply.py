@@ -1,4 +1,4 @@
-"""`portico apply`: make a running daemon what a configuration file says."""
+"""`portico apply`: apply a configuration file to a running daemon."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ def apply(
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Remove what the file does not name, of the kinds (models, apps …) that it has."
+            "--prune", help="For the kinds in the file (models, apps …), remove what the file does not name."
         ),
     ] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, agents, schedules.
+    """Create and change what a file defines: models, stores, tools, MCP servers, prompts, skills, apps, agents,
+    schedules.
 
-    What is as it should be is left alone. Nothing is removed without --prune.
+    Items that already match are left unchanged. Nothing is removed without --prune.
     """
     document = configuration(file, os.environ)
     folder = str(file.absolute().parent)
@@ -62,14 +63,16 @@ def apply(
 
 
 def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """The file with the values of variables, and with the flows and agents of other files in their places."""
+    """Return the file with variables replaced, and with flows and agents of other files inserted."""
     from portico.cli.source import document_of
 
     document = document_of(file)
     if document is None:
         return {}
     if not isinstance(document, dict):
-        raise InvalidRequest(f"{file} must be a mapping with keys such as 'models' and 'apps'.", param="file")
+        raise InvalidRequest(
+            f"{file} must contain a mapping with keys such as 'models' and 'apps'.", param="file"
+        )
     try:
         expanded_configuration: dict[str, Any] = expand(document, environment)
     except UnsetError as error:
@@ -82,7 +85,7 @@ def configuration(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _inlined(item: Any, key: str, folder: Path) -> Any:
-    """An app whose flow or agent is in a file of ours, with that in it."""
+    """Return an app with the flow or agent from its local file inserted."""
     if not isinstance(item, dict) or not isinstance(item.get("file"), str):
         return item
     from portico.cli.source import document_of
@@ -90,14 +93,14 @@ def _inlined(item: Any, key: str, folder: Path) -> Any:
     inner = document_of(folder / Path(item["file"]).expanduser())
     other_fields = {name: value for name, value in item.items() if name != "file"}
     if not isinstance(inner, dict):
-        return item  # the daemon says what is wrong with it
+        return item  # the daemon reports the error
     if key == "agents":
         return {**inner, **other_fields}
     return {**other_fields, "agent" if "portico_agent" in inner else "flow": inner}
 
 
 def pruned(document: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kinds that a file has, an empty list included: what it does not speak of is not removed."""
+    """Return the kinds that a file contains, including empty lists: kinds that it omits are not removed."""
     kinds = (
         "models",
         "stores",
@@ -124,7 +127,8 @@ def _print(applied: Applied) -> None:
     typer.echo(f"{', '.join(counts)}, {_count(applied.changes, 'unchanged')} unchanged.")
     if applied.ignored:
         typer.echo(
-            f"Left alone: {', '.join(applied.ignored)}; the daemon takes these from its file when it starts.",
+            f"Ignored: {', '.join(applied.ignored)}; the daemon reads these settings from its file when it "
+            "starts.",
             err=True,
         )
 

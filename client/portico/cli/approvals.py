@@ -1,4 +1,4 @@
-"""`portico approvals`: what runs wait for, and answering it."""
+"""`portico approvals`: list and answer the questions of runs."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ if TYPE_CHECKING:
 app = group("approvals", "portico approvals list")
 
 ForPeople = ("approval", "input")
-"""Kinds of questions that a person answers; functions are for programs."""
+"""Kinds of questions that a person answers; programs answer functions."""
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the question.")]
-Note = Annotated[str, typer.Option(help="What the run, and the model behind it, is told about it.")]
+Note = Annotated[str, typer.Option(help="A note for the run and its model.")]
 
 
 @app.command("list", epilog="Example: portico approvals list --all")
 def show_all(
     context: typer.Context,
     everything: Annotated[
-        bool, typer.Option("--all", help="Functions of clients too, and what no longer waits.")
+        bool,
+        typer.Option("--all", help="Include functions of clients, and questions that are no longer open."),
     ] = False,
-    run: Annotated[str | None, typer.Option(help="Only what this run asks.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only questions of this run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what waits for an answer."""
+    """List the open questions."""
     with connected(context) as client:
         found_questions = client.questions.list(status=None if everything else "pending", run=run, limit=1000)
     questions = [item for item in found_questions if everything or item.kind in ForPeople]
-    print_listing(questions, as_json, QUESTIONS.columns, "Nothing waits for an answer.")
+    print_listing(questions, as_json, QUESTIONS.columns, "No open questions.")
 
 
 @app.command(epilog="Example: portico approvals show ask_0192f6")
 def show(context: typer.Context, question_id: Identity, as_json: AsJson = False) -> None:
-    """Show one question in full."""
+    """Show a question in full."""
     with connected(context) as client:
         question = client.questions.get(question_id)
     if as_json:
@@ -73,11 +74,11 @@ def approve(
     question_id: Identity,
     note: Note = "",
     value: Annotated[
-        str | None, typer.Option(help="What was asked for; a value that is JSON is read as JSON.")
+        str | None, typer.Option(help="The requested value; valid JSON is parsed as JSON.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Agree: the run continues."""
+    """Approve: the run continues."""
     with connected(context) as client:
         question = client.questions.answer(question_id, True, value=_value(value), note=note)
     print_outcome(question, as_json, f"Approved '{question.name}'.")
@@ -85,7 +86,7 @@ def approve(
 
 @app.command(epilog="Example: portico approvals refuse ask_0192f6 --note 'not on a Friday'")
 def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_json: AsJson = False) -> None:
-    """Refuse: the run continues without it."""
+    """Refuse: the run continues without the action."""
     with connected(context) as client:
         question = client.questions.answer(question_id, False, note=note)
     print_outcome(question, as_json, f"Refused '{question.name}'.")
@@ -93,11 +94,11 @@ def refuse(context: typer.Context, question_id: Identity, note: Note = "", as_js
 
 @app.command(epilog="Example: portico approvals watch")
 def watch(context: typer.Context, as_json: AsJson = False) -> None:
-    """Answer here, as it is asked, until Ctrl-C. Lists what waits and ends if not on a terminal."""
+    """Answer questions as they arrive, until Ctrl-C. If not on a terminal, list the open questions and exit."""
     if as_json or not sys.stdin.isatty():
         show_all(context, everything=False, run=None, as_json=as_json)
         return
-    console().print("Waiting for questions; Ctrl-C ends this.", style="dim")
+    console().print("Waiting for questions; press Ctrl-C to stop.", style="dim")
     with connected(context) as client:
         for item in client.questions.watch():
             if item.status == "pending" and item.kind in ForPeople:
@@ -105,7 +106,9 @@ def watch(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def decide(client: Client, question: Question) -> None:
-    """Ask the person at the terminal, and answer. Somebody else may have been quicker: that is said and left alone."""
+    """Ask the person at the terminal, and answer. If somebody else answered first, report that and leave the answer
+    unchanged.
+    """
     typer.secho(f"\n{safe(question.message or question.name)}", bold=True)
     if question.arguments:
         typer.echo(safe(json.dumps(question.arguments, ensure_ascii=False, indent=2)))

@@ -1,4 +1,4 @@
-"""`portico apps`: what answers a conversation, and what is deployed."""
+"""`portico apps`: everything that answers conversations, and deployed apps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Name = Annotated[str, typer.Argument(help="The app.", autocompletion=app_names)]
 
 @app.command("list", epilog="Example: portico apps list")
 def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson = False) -> None:
-    """List the apps that you can ask; each is also a model name."""
+    """List the apps that you can call; each is also a model name."""
     columns = (ID, Column("NAME"), OWNER, Column("KIND"), Column("VERSION", kind="count"))
     with connected(context) as client:
         apps = client.apps.list(everyone=everyone)
@@ -40,7 +40,7 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 
 @app.command(epilog="Example: portico apps show story")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one app: what it takes, what it gives, its limits."""
+    """Show an app: its input, its output, its limits."""
     with connected(context) as client:
         app = client.apps.get(name)
     if as_json:
@@ -67,21 +67,23 @@ def run(
     name: Name,
     text: Annotated[
         str | None,
-        typer.Argument(metavar="[INPUT]", help="Its input; JSON is read as JSON, - is standard input."),
+        typer.Argument(
+            metavar="[INPUT]", help="The input; valid JSON is parsed as JSON, - reads standard input."
+        ),
     ] = None,
-    file: Annotated[Path | None, typer.Option("--input", help="A file of JSON that is its input.")] = None,
+    file: Annotated[Path | None, typer.Option("--input", help="A JSON file with the input.")] = None,
     session: Annotated[
-        str | None, typer.Option(help="The conversation to continue, if the app keeps any.")
+        str | None, typer.Option(help="The conversation to continue, if the app stores conversations.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run an app: its text as it comes, then its value. What it asks is asked here."""
+    """Run an app: print its text as it arrives, then its value. Its questions are asked at the terminal."""
     with connected(context) as client:
         app = client.apps.get(name)
         input_value = given_input(text, file, app.input_schema)
         if app.kind == "store":
             if not isinstance(input_value, str) or not input_value.strip():
-                raise InvalidRequest(f"'{name}' answers questions: give it one as INPUT.", param="input")
+                raise InvalidRequest(f"'{name}' answers questions: give a question as INPUT.", param="input")
             with client.ask(input_value, name) as answer:
                 answer.read()
             print_outcome({"run": answer.run, "value": answer.text}, as_json, safe(answer.text))
@@ -114,13 +116,13 @@ def versions(context: typer.Context, name: Name, as_json: AsJson = False) -> Non
 def rollback(
     context: typer.Context,
     name: Name,
-    to: Annotated[int | None, typer.Option(min=1, help="Which version (default: the one before).")] = None,
+    to: Annotated[int | None, typer.Option(min=1, help="The version (default: the previous one).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let an earlier version answer again. Runs in progress end as they began."""
+    """Make an earlier version answer again. Runs in progress finish unchanged."""
     with connected(context) as client:
         app_version = client.apps.roll_back(name, to)
-    print_outcome(app_version, as_json, f"'{app_version.name}' is at version {app_version.version} again.")
+    print_outcome(app_version, as_json, f"'{app_version.name}' is back at version {app_version.version}.")
 
 
 @app.command(epilog="Example: portico apps limit story concurrency=4 tokens_per_day=100000")
@@ -131,12 +133,13 @@ def limit(
         list[str] | None,
         typer.Argument(
             metavar="NAME=NUMBER…",
-            help="concurrency, requests_per_minute, tokens_per_minute or tokens_per_day; none: no limits.",
+            help="concurrency, requests_per_minute, tokens_per_minute or tokens_per_day; omit to remove all "
+            "limits.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold an app to limits, whoever calls it. They take the place of those it had."""
+    """Set the limits of an app for all callers. They replace the previous limits."""
     wanted_limits = limits_of(limits or ())
     with connected(context) as client:
         client.apps.limit(name, wanted_limits)
@@ -145,16 +148,18 @@ def limit(
         print_json(app)
     else:
         limit_text = ", ".join(limits_shown(app.limits))
-        typer.echo(f"'{app.name}' is held to {limit_text}." if limit_text else f"'{app.name}' has no limits.")
+        typer.echo(
+            f"'{app.name}' is limited to {limit_text}." if limit_text else f"'{app.name}' has no limits."
+        )
 
 
 @app.command(epilog="Example: portico apps draw story --svg story.svg")
 def draw(
     context: typer.Context,
     name: Name,
-    svg: Annotated[Path | None, typer.Option(help="Write an SVG file instead.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Write an SVG file instead of printing text.")] = None,
     mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print the text of a Mermaid flowchart, as without --svg.")
+        bool, typer.Option("--mermaid", help="Print a Mermaid flowchart, the default without --svg.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`portico apps deploy`, `set` and `diff`: versions of an app, made and compared."""
+"""`portico apps deploy`, `set` and `diff`: create and compare versions of an app."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico.wire import ErrorBody
 if TYPE_CHECKING:
     from portico.client import Client
 
-Note = Annotated[str, typer.Option(help="What is new in this version.")]
+Note = Annotated[str, typer.Option(help="What changed in this version.")]
 
 
 def deploy(
@@ -33,19 +33,19 @@ def deploy(
             help="A flow or agent in a Python file or module, or its specification as .json or .yaml.",
         ),
     ],
-    name: Annotated[str, typer.Option(help="What it is called (default: the name it has).")] = "",
+    name: Annotated[str, typer.Option(help="The name of the app (default: the name in the source).")] = "",
     note: Note = "",
     serve_later: Annotated[
-        bool, typer.Option("--serve-later", help="Deploy although nobody serves its functions yet.")
+        bool, typer.Option("--serve-later", help="Deploy although no process serves its functions yet.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Deploy an app, or another version of it; it answers from the next call on."""
+    """Deploy an app, or a new version of it; it answers from the next call on."""
     app_source = read_source(source)
     app_name = name or app_source.name
     if not app_name:
-        raise InvalidRequest(f"'{source}' has no name: give it one with --name.", param="name")
+        raise InvalidRequest(f"'{source}' has no name: set one with --name.", param="name")
     with connected(context) as client:
         before = _current(client, app_name)
         _check(client, app_source)
@@ -54,7 +54,7 @@ def deploy(
             if as_json:
                 print_json({"name": app_name, "exists": before is not None, "changed": bool(changes)})
             else:
-                _print_difference(changes, f"'{app_name}' is deployed like this already.")
+                _print_difference(changes, f"'{app_name}' is already deployed with this content.")
             return
         app_version = client.apps.deploy(
             app_name, app_source.spec, kind=app_source.kind, note=note, serve_later=serve_later
@@ -68,13 +68,13 @@ def deploy(
         f"{safe(app_version.name)}"
     )
     for label, why in (app_source.flow.reasons if app_source.flow else {}).items():
-        typer.echo(f"The function '{safe(label)}' stays here: {safe(why)}.", err=True)
+        typer.echo(f"The function '{safe(label)}' stays in this process: {safe(why)}.", err=True)
     for warning in app_version.warnings:
         typer.secho(safe(warning.replace(f"FILE.py:{app_version.name}", source)), fg="yellow", err=True)
 
 
 def _check(client: Client, app_source: AppSource) -> None:
-    """Raise what is wrong with it."""
+    """Raise the error of an invalid app."""
     spec = (
         client.check(app_source.flow) if app_source.flow is not None else client.agents.check(app_source.spec)
     )
@@ -89,17 +89,20 @@ def set_(
         list[str],
         typer.Argument(
             metavar="STEP.FIELD=VALUE…",
-            help="What is to be where; JSON is read as JSON, @FILE is the text of a file, null takes it away.",
+            help="The new values by path; valid JSON is parsed as JSON, @FILE is the text of a file, null "
+            "removes the field.",
         ),
     ],
     note: Note = "",
     as_json: AsJson = False,
 ) -> None:
-    """Change single fields of a deployed app: a new version, the rest of which is as before."""
+    """Change single fields of a deployed app in a new version; the other fields stay unchanged."""
     given_changes = {place: _value(value) for place, value in pairs(changes, "changes").items()}
     with connected(context) as client:
         app_version = client.apps.update(name, given_changes, note=note)
-    print_outcome(app_version, as_json, f"'{safe(app_version.name)}' is at version {app_version.version}.")
+    print_outcome(
+        app_version, as_json, f"'{safe(app_version.name)}' is now at version {app_version.version}."
+    )
 
 
 def _value(text: str) -> Any:
@@ -107,7 +110,7 @@ def _value(text: str) -> Any:
         try:
             return Path(text[1:]).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InvalidRequest(f"{text[1:]} is not text in UTF-8.", param="changes") from error
+            raise InvalidRequest(f"{text[1:]} is not UTF-8 text.", param="changes") from error
     return json_or_text(text)
 
 
@@ -118,12 +121,12 @@ def diff(
         list[str] | None,
         typer.Argument(
             metavar="[FILE | VERSION [VERSION]]",
-            help="A file, or one or two versions (default: the version that answers, and the one before it).",
+            help="A file, or one or two versions (default: the current version and the previous one).",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two versions of an app, or the one that answers with a file."""
+    """Compare two versions of an app, or the current version with a file."""
     with connected(context) as client:
         app_versions = {version.version: version for version in client.apps.versions(name)}
     current = next(version.version for version in app_versions.values() if version.current)
@@ -145,15 +148,15 @@ def diff(
         case [one, two] if one.isdecimal() and two.isdecimal():
             changes = _difference(spec(int(one)), spec(int(two)), name, f"version {one}", f"version {two}")
         case _:
-            raise InvalidRequest("Compare with a file, with a version, or two versions.", param="sides")
+            raise InvalidRequest("Give a file, one version, or two versions to compare.", param="sides")
     if as_json:
         print_json({"name": name, "diff": list(changes)})
     else:
-        _print_difference(changes, "There is no difference.")
+        _print_difference(changes, "No differences.")
 
 
 def _current(client: Client, name: str) -> Mapping[str, Any] | None:
-    """The specification that answers; ``None`` if there is no such app."""
+    """Return the current specification; ``None`` if the app does not exist."""
     try:
         return next(version.spec for version in client.apps.versions(name) if version.current)
     except NotFound:
@@ -163,7 +166,7 @@ def _current(client: Client, name: str) -> Mapping[str, Any] | None:
 def _difference(
     old: Mapping[str, Any], new: Mapping[str, Any], name: str, before: str, after: str
 ) -> Sequence[str]:
-    """A unified diff of both as YAML, without line ends."""
+    """Return a unified diff of both specifications as YAML, without line endings."""
     from portico.cli.yaml_text import to_yaml
 
     first, second = (to_yaml(dict(spec)).splitlines() if spec else [] for spec in (old, new))

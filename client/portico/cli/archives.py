@@ -1,4 +1,4 @@
-"""`portico stores export` and `import`: a store as one portable file."""
+"""`portico stores export` and `import`: a store as a portable file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def export_store(
     name: Annotated[str, typer.Argument(help="The name or id of the store.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
     vectors: Annotated[
-        bool, typer.Option("--vectors/--no-vectors", help="With its vectors, which are large.")
+        bool, typer.Option("--vectors/--no-vectors", help="Include the vectors, which are large.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a store to one file: its documents, chunks and vectors."""
+    """Write a store to a file: its documents, chunks and vectors."""
     if out.exists() and not overwrite:
-        raise InvalidRequest(f"{out} is there already: --overwrite replaces it.", param="out")
+        raise InvalidRequest(f"{out} already exists: use --overwrite to replace it.", param="out")
     with connected(context) as client, Spinner(f"Writing {out}"):
         size = client.stores.export_archive(name, out, vectors=vectors)
     print_outcome(
@@ -38,11 +38,11 @@ def export_store(
 
 def import_store(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A file that portico stores export wrote.")],
-    name: Annotated[str | None, typer.Option(help="Another name than the one it had.")] = None,
+    file: Annotated[Path, typer.Argument(help="A file written by portico stores export.")],
+    name: Annotated[str | None, typer.Option(help="A different name for the store.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a store of such a file. Nothing is embedded again if its embedding model is here."""
+    """Create a store from an exported file. Vectors are reused if the embedding model is available."""
     with connected(context) as client, Spinner(f"Reading {file}"):
         store = client.stores.import_archive(file, name=name)
-    print_outcome(store, as_json, f"Made the store '{store.name}' with {store.file_counts.total} files.")
+    print_outcome(store, as_json, f"Created the store '{store.name}' with {store.file_counts.total} files.")

@@ -1,4 +1,4 @@
-"""`portico ask`: one question to an app over documents, answered with citations."""
+"""`portico ask`: a question to an app over documents, answered with citations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from portico.schemas.stores import Store
 app = typer.Typer()
 
 NOTHING_LEFT_EXIT_CODE = 3
-"""The exit code of `ask --strict` where no sentence of the answer has evidence."""
+"""The exit code of `ask --strict` if no sentence of the answer has evidence."""
 
 
 @app.command(epilog="Example: portico ask 'Which port does the daemon listen on?'")
@@ -34,23 +34,23 @@ def ask(
     app_name: Annotated[
         str | None,
         typer.Option(
-            "--app", help="The app to ask (default: the only one, or the one over the folder you are in)."
+            "--app", help="The app to ask (default: the only one, or the one over the current folder)."
         ),
     ] = None,
     store: Annotated[str | None, typer.Option(help="The store whose app to ask.")] = None,
     history: Annotated[
-        Path | None, typer.Option(help="Go on with the conversation in this file, and add to it.")
+        Path | None, typer.Option(help="Continue the conversation in this file, and append to it.")
     ] = None,
     strict: Annotated[
         bool,
         typer.Option(
             "--strict",
-            help="Leave out sentences without evidence. Exit code 3 if nothing of the answer is left.",
+            help="Leave out sentences without evidence. Exit code 3 if no sentence remains.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask about your documents: print the answer, then the passages it cites, quoted sentences in bold.
+    """Ask about your documents: print the answer, then the passages it cites, with quoted sentences in bold.
 
     A sentence that no passage supports is followed by [no evidence].
     """
@@ -90,9 +90,9 @@ def ask(
 
 
 def _chosen(client: Client, *, may_ask: bool) -> str:
-    """The app to ask when none was named: the only one, the one over the folder at hand, or the one that is picked.
+    """Return the default app: the only one, the one over the current folder, or the one that the person picks.
 
-    Raises `InvalidRequest` that lists them where nobody can be asked.
+    Raises `InvalidRequest` that lists the apps if nobody can be asked.
     """
     apps = client.apps.list()
     if len(apps) <= 1:
@@ -109,19 +109,19 @@ def _chosen(client: Client, *, may_ask: bool) -> str:
 
 
 def _over(place: Path, stores: Sequence[Store]) -> Store | None:
-    """The store whose folder holds ``place``, the deepest one if there are several."""
+    """Return the store whose folder contains ``place``; the deepest if there are several."""
     found_stores = [item for item in stores if item.folder and place.resolve().is_relative_to(item.folder)]
     return max(found_stores, key=lambda item: len(Path(str(item.folder)).parts), default=None)
 
 
 def _picked(apps: Sequence[App]) -> str:
-    """The app that the person at the terminal names, by its number or its name."""
-    typer.echo("There are several apps:", err=True)
+    """Return the app that the person at the terminal chooses, by number or name."""
+    typer.echo("Several apps are available:", err=True)
     for number, item in enumerate(apps, start=1):
         typer.echo(f"  {number}  {one_line(item.name)}  {one_line(item.description)}".rstrip(), err=True)
     names = [item.name for item in apps]
     while True:
-        choice = typer.prompt("Which one to ask, by number or name", default="1", err=True).strip()
+        choice = typer.prompt("App to ask, by number or name", default="1", err=True).strip()
         if choice in names:
             return str(choice)
         if choice.isdecimal() and 1 <= int(choice) <= len(names):
@@ -130,7 +130,7 @@ def _picked(apps: Sequence[App]) -> str:
 
 
 def _read_history(path: Path) -> list[Mapping[str, Any]]:
-    """The messages in a file; none if it is not there yet. Raises `InvalidRequest` if it holds something else."""
+    """Return the messages in a file; none if it does not exist. Raises `InvalidRequest` for other contents."""
     try:
         messages = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -139,14 +139,14 @@ def _read_history(path: Path) -> list[Mapping[str, Any]]:
         raise InvalidRequest(f"{path} cannot be read as a conversation: {error}.", param="history") from error
     if not isinstance(messages, list) or not all(_is_message(item) for item in messages):
         raise InvalidRequest(
-            f"{path} holds no conversation: a list of objects with 'role' and 'content' is expected.",
+            f"{path} does not contain a conversation: expected a list of objects with 'role' and 'content'.",
             param="history",
         )
     return messages
 
 
 def _write_history(path: Path, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Put a conversation into a file, in one step. Raises `InvalidRequest` if it cannot be written."""
+    """Write a conversation to a file atomically. Raises `InvalidRequest` if it cannot be written."""
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         beside.write_text(json.dumps(messages, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

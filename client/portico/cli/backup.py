@@ -1,4 +1,4 @@
-"""`portico backup`: everything that a daemon keeps, in one file, while it serves."""
+"""`portico backup`: all data of a daemon in one file, while it serves."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="The file to write.")],
     models: Annotated[
-        bool, typer.Option("--models", help="Model files too, which can be fetched again.")
+        bool, typer.Option("--models", help="Include model files, which could also be downloaded again.")
     ] = False,
     home: Annotated[
         Path | None, typer.Option(help="The home folder to back up (default: PORTICO_HOME).")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write everything that the daemon keeps to one file, while it serves, or while none runs.
+    """Write all data of the daemon to a file, while it serves or while no daemon is running.
 
-    Search indexes are left out: they are rebuilt. The file holds secrets; only you may read it.
+    Search indexes are omitted: they are rebuilt. The file contains secrets; only you can read it.
     """
     if file.exists() and not overwrite:
-        raise InvalidRequest(f"{file} is there already: --overwrite replaces it.", param="file")
+        raise InvalidRequest(f"{file} already exists: use --overwrite to replace it.", param="file")
     result: dict[str, Any]
     with progress_report(f"Writing {file}") as report, serving(context, home) as client:
         if client is not None:
@@ -49,8 +49,8 @@ def backup(
     typer.echo(f"Wrote {file} ({amount(result['bytes'])}).")
     if result["missing"]:
         typer.secho(
-            f"{result['missing']} files that the database names were missing in the home folder. Stores that follow a "
-            "folder read theirs again: portico stores sync NAME",
+            f"{result['missing']} files recorded in the database were missing in the home folder. Stores "
+            "that follow a folder can read them again: portico stores sync NAME",
             fg="yellow",
             err=True,
         )

@@ -1,4 +1,4 @@
-"""`portico batches`: many requests in one file, answered while nobody waits."""
+"""`portico batches`: many requests in a file, processed in the background."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ app = group("batches", "portico batches create requests.jsonl --wait")
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the batch.")]
 
 _MAX_SHOWN_ITEMS = 20
-"""Problems of a file that are printed."""
+"""Maximum number of problems printed for a file."""
 
 
 @app.command(epilog="Example: portico batches create requests.jsonl --endpoint /v1/embeddings --wait")
 def create(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="Requests, one a line: custom_id, method, url and body, as JSON.")
+        Path, typer.Argument(help="Requests, one per line: custom_id, method, url and body, as JSON.")
     ],
     endpoint: Annotated[
-        str, typer.Option(help="What the requests are for: the url of each line.")
+        str, typer.Option(help="The endpoint of the requests: the url of each line.")
     ] = "/v1/chat/completions",
     keep_days: Annotated[
-        int | None, typer.Option(min=1, max=30, help="Days that the results are kept (default: for ever).")
+        int | None, typer.Option(min=1, max=30, help="Days to keep the results (default: forever).")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Show how far it is until it has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress until the batch has ended.")] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Begin a batch. With --dry-run each line is checked and nothing is asked. Ctrl-C leaves the batch at work."""
+    """Start a batch. With --dry-run, check each line without calling a model. Ctrl-C leaves the batch running."""
     with connected(context) as client:
         if dry_run:
             _checked(client.batches.check(file, endpoint), as_json)
@@ -61,7 +61,7 @@ def create(
 @app.command("list", epilog="Example: portico batches list --limit 5")
 def show_all(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Number of batches, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List batches, newest first."""
@@ -72,7 +72,7 @@ def show_all(
 
 @app.command(epilog="Example: portico batches show batch_0192f6")
 def show(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
-    """Show one batch: where it stands, its files, and what is wrong with its requests."""
+    """Show a batch: its status, its files, and the errors of its requests."""
     with connected(context) as client:
         batch = client.batches.get(batch_id)
     if as_json:
@@ -99,7 +99,7 @@ def show(context: typer.Context, batch_id: Identity, as_json: AsJson = False) ->
 
 @app.command(epilog="Example: portico batches wait batch_0192f6")
 def wait(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
-    """Show how far a batch is until it has ended. Ctrl-C leaves it at work."""
+    """Show the progress of a batch until it has ended. Ctrl-C leaves it running."""
     with connected(context) as client:
         batch = _follow(client, client.batches.get(batch_id), quiet=as_json)
     if as_json:
@@ -109,7 +109,7 @@ def wait(context: typer.Context, batch_id: Identity, as_json: AsJson = False) ->
 
 @app.command(epilog="Example: portico batches cancel batch_0192f6")
 def cancel(context: typer.Context, batch_id: Identity, as_json: AsJson = False) -> None:
-    """Ask nothing more; what is answered by then is in the results."""
+    """Stop a batch; requests answered by then are in the results."""
     with connected(context) as client:
         batch = client.batches.cancel(batch_id)
     print_outcome(batch, as_json, f"{batch.id} is {_words(batch)}.")
@@ -120,11 +120,12 @@ def results(
     context: typer.Context,
     batch_id: Identity,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write them here, one JSON object a line.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write the results to this file, one JSON object per line."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what was answered, and what failed, in the order of the requests."""
+    """Print answers and errors in the order of the requests."""
     with connected(context) as client:
         batch = client.batches.get(batch_id)
         if not batch.ended:
@@ -152,7 +153,7 @@ def results(
 
 
 def _outcome(result: BatchResult) -> str:
-    """The first words of an answer, whatever kind it is."""
+    """Return the first words of an answer of any kind."""
     if not result.ok:
         return one_line(result.error)[:100]
     body: dict[str, Any] = result.body if isinstance(result.body, dict) else {}
@@ -170,7 +171,7 @@ def _checked(batch: CheckedBatch, as_json: bool) -> None:
     if as_json:
         print_json(batch)
     elif not batch.errors:
-        typer.echo(f"{batch.total:,} requests for '{batch.model}': nothing is wrong. Nothing was asked.")
+        typer.echo(f"{batch.total:,} requests for '{batch.model}': no problems. No model was called.")
     if batch.errors:
         if not as_json:
             _problems(batch.errors)
@@ -186,7 +187,7 @@ def _problems(errors: tuple[BatchProblem, ...]) -> None:
 
 
 def _follow(client: Client, batch: Batch, *, quiet: bool) -> Batch:
-    """The batch once it has ended, with a bar on a terminal."""
+    """Return the batch once it has ended, showing a progress bar on a terminal."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
     from portico.cli.render import console
@@ -213,7 +214,7 @@ def _follow(client: Client, batch: Batch, *, quiet: bool) -> Batch:
 
 
 def _end(batch: Batch, as_json: bool) -> None:
-    """Exit code 1 for a batch that has not done what it was made for."""
+    """Exit with code 1 if the batch was not completed successfully."""
     if batch.status in ("failed", "expired", "cancelled"):
         if not as_json:
             _problems(batch.errors)

@@ -1,4 +1,4 @@
-"""Offers the model that this machine could have instead of the tiny one, and shows how it arrives."""
+"""Offers a better model for this machine to replace the tiny one, and shows the download."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from portico.schemas.deployments import BetterModel
 
 
 def offer_better(url: str, key: str | None, *, decision: bool | None, ask: bool) -> str | None:
-    """Ask, or do what was asked for; the id of the run that fetches the better model, if one does.
+    """Ask the person, or apply ``decision``; return the id of the run that downloads the better model, if any.
 
-    ``wish``: fetch it, or never offer it again; ``None``: undecided. ``ask``: there is a person at a terminal. What
-    goes wrong is said and keeps nobody from using the daemon.
+    ``decision``: download it, or never offer it again; ``None``: undecided. ``ask``: a person is at the terminal.
+    Errors are reported and do not prevent the daemon from being used.
     """
     try:
         with Client(url, key) as client:
@@ -40,7 +40,7 @@ def follow_better(url: str, key: str | None, run: str) -> None:
     """Show the run until the better model answers, or why it does not."""
     for finished_run in follow_here(url, key, [run]):
         if finished_run.error is None:
-            typer.echo(f"{one_line(finished_run.run.name)} answers from now on.", err=True)
+            typer.echo(f"{one_line(finished_run.run.name)} now answers.", err=True)
 
 
 def _ask_person(client: Client) -> str | None:
@@ -51,13 +51,13 @@ def _ask_person(client: Client) -> str | None:
             return better_model.run
         case "unreachable":
             typer.echo(
-                "No model hub can be reached, so the tiny model stays: it quotes your documents.", err=True
+                "No model hub is reachable, so the tiny model stays: it quotes your documents.", err=True
             )
         case "available":
             typer.echo(_described(better_model), err=True)
             try:
                 is_wanted = typer.confirm(
-                    "Fetch it now? The tiny model answers meanwhile", default=True, err=True
+                    "Download it now? The tiny model answers meanwhile", default=True, err=True
                 )
             except typer.Abort as error:
                 raise KeyboardInterrupt from error
@@ -66,10 +66,10 @@ def _ask_person(client: Client) -> str | None:
 
 
 def _described(better_model: BetterModel) -> str:
-    """Which one, how large, from where and how long it takes."""
+    """Return the model's name, size, source and download time."""
     where = one_line(urlsplit(better_model.source).scheme)
     if better_model.seconds == 0:
-        costs = "it is on this machine already"
+        costs = "it is already on this machine"
     else:
         time = "" if better_model.seconds is None else f", about {lasts(better_model.seconds)}"
         costs = f"{amount(better_model.size_bytes)}{time} from {_HUBS.get(where, where)}"
@@ -80,5 +80,5 @@ _HUBS = {"hf": "Hugging Face", "modelscope": "ModelScope"}
 
 
 def at_terminal() -> bool:
-    """Whether there is somebody to ask."""
+    """Return whether a person can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()

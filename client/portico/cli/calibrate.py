@@ -1,4 +1,4 @@
-"""`portico stores calibrate`: what the vectors of a store are worth."""
+"""`portico stores calibrate`: measure the value of a store's vectors."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ def calibrate(
         int | None, typer.Option(min=1, max=500, help="Let a chat model ask so many questions instead.")
     ] = None,
     model: Annotated[str, typer.Option(help="That model.")] = "default",
-    apply: Annotated[bool, typer.Option("--apply", help="Use the best weight from now on.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Let a chat model write this many questions instead.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a store's search with more and less weight for the vectors, on questions whose answers are known."""
+    """Measure a store's search with different vector weights, on questions whose answers are known."""
     if (questions is None) == (generate is None):
         raise InvalidRequest("Give either --questions FILE or --generate NUMBER.", param="questions")
     rows = None if questions is None else _read(questions)
@@ -50,11 +52,13 @@ def calibrate(
             for row in result["scores"]
         ),
     )
-    typer.echo(f"{result['questions']} questions, {result['unanswered']} of them answered with no weight.")
+    typer.echo(
+        f"{result['questions']} questions, {result['unanswered']} of them not answered with any weight."
+    )
     if result["applied"]:
-        typer.echo(f"From now on '{name}' is searched with the weight {result['best']:g} for its vectors.")
+        typer.echo(f"Searches of '{name}' now use the weight {result['best']:g} for vectors.")
     else:
-        typer.echo("Nothing was changed; --apply uses the best weight from now on.")
+        typer.echo("No changes made; use --apply to apply the best weight.")
 
 
 def _read(path: Path) -> list[dict[str, str]]:

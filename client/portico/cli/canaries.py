@@ -1,4 +1,4 @@
-"""`portico canaries`: aliases whose calls are split between what they mean and what they may mean next."""
+"""`portico canaries`: aliases whose calls are split between the current target and a possible next one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from portico.schemas.canaries import CANARIES, Canary, CanarySide
 
 app = group("canaries", "portico canaries set assistant desk@4 --weight 0.1 --promote after=200")
 
-AliasName = Annotated[str, typer.Argument(metavar="ALIAS", help="The alias: portico models alias makes one.")]
-Reason = Annotated[str, typer.Option(help="Why, for the journal.")]
+AliasName = Annotated[
+    str, typer.Argument(metavar="ALIAS", help="The alias; create one with portico models alias.")
+]
+Reason = Annotated[str, typer.Option(help="The reason, for the journal.")]
 
 
 @app.command("list", epilog="Example: portico canaries list")
@@ -34,40 +36,45 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 def put(
     context: typer.Context,
     alias: AliasName,
-    target: Annotated[str, typer.Argument(help="What it may mean next: a model, or APP@VERSION.")],
+    target: Annotated[str, typer.Argument(help="The possible next target: a model, or APP@VERSION.")],
     weight: Annotated[
         float | None,
-        typer.Option(help="The share of calls that it gets, from 0 to 1: needed unless a key is named."),
+        typer.Option(help="The share of calls to the canary, from 0 to 1: required unless a key is given."),
     ] = None,
     key: Annotated[
-        list[str] | None, typer.Option(help="A key that always gets it, by name or id; repeatable.")
+        list[str] | None,
+        typer.Option(help="A key whose calls always go to the canary, by name or id; repeatable."),
     ] = None,
     sticky: Annotated[
-        str | None, typer.Option(help="What stays on its side: session (default), caller or request.")
+        str | None,
+        typer.Option(help="What always stays on the same side: session (default), caller or request."),
     ] = None,
     evaluation: Annotated[
-        str | None, typer.Option("--eval", help="The evaluation that judges live answers.")
+        str | None, typer.Option("--eval", help="The evaluation that grades live answers.")
     ] = None,
-    sample: Annotated[float | None, typer.Option(help="The share of answers that are judged.")] = None,
+    sample: Annotated[float | None, typer.Option(help="The share of answers that are graded.")] = None,
     promote: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="A condition of promotion; repeatable: after, min_samples, min_score, max_drop, max_error_rate, "
-            "max_latency_ratio.",
+            help="A condition for promotion; repeatable: after, min_samples, min_score, max_drop, "
+            "max_error_rate, max_latency_ratio.",
         ),
     ] = None,
     rollback: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=NUMBER", help="The same for taking it back, where one does not hold."),
+        typer.Option(
+            metavar="NAME=NUMBER",
+            help="A condition for rollback; repeatable: it rolls back when a condition is not met.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Split the calls of an alias, or give its canary another weight and other rules."""
+    """Split the calls of an alias, or change the weight and rules of its canary."""
     if weight is None and not key:
         raise InvalidRequest(
-            f"How many of the calls does {safe(target)} get? Name a share, such as --weight 0.1, or who always gets "
-            "it: --key NAME.",
+            f"What share of the calls goes to {safe(target)}? Set a share, such as --weight 0.1, or a key "
+            "whose calls always go to it: --key NAME.",
             param="weight",
         )
     with connected(context) as client:
@@ -87,7 +94,7 @@ def put(
 
 @app.command(epilog="Example: portico canaries show assistant")
 def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> None:
-    """Show the newest canary of an alias: both sides, what it waits for, and what was done."""
+    """Show the newest canary of an alias: both sides, its conditions, and its history."""
     with connected(context) as client:
         canary = client.canaries.get(alias)
     if as_json:
@@ -126,7 +133,7 @@ def show(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> N
 
 @app.command(epilog="Example: portico canaries history assistant")
 def history(context: typer.Context, alias: AliasName, as_json: AsJson = False) -> None:
-    """List the canaries that an alias has had, the newest first."""
+    """List the canaries of an alias, newest first."""
     with connected(context) as client:
         canaries = client.canaries.history(alias)
     print_table(
@@ -145,7 +152,7 @@ def history(context: typer.Context, alias: AliasName, as_json: AsJson = False) -
 
 @app.command(epilog='Example: portico canaries promote assistant --reason "Looks good"')
 def promote(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Let the alias mean the canary's target from now on."""
+    """Point the alias to the canary's target from now on."""
     with connected(context) as client:
         canary = client.canaries.promote(alias, reason=reason)
     _print(canary, as_json)
@@ -153,21 +160,21 @@ def promote(context: typer.Context, alias: AliasName, reason: Reason = "", as_js
 
 @app.command(epilog="Example: portico canaries rollback assistant")
 def rollback(context: typer.Context, alias: AliasName, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Let the alias mean what it meant. Calls in progress end where they are."""
+    """Return all calls to the alias's current target. Calls in progress finish where they are."""
     with connected(context) as client:
         canary = client.canaries.rollback(alias, reason=reason)
     _print(canary, as_json)
 
 
 def rule_of(pairs: Iterable[str]) -> dict[str, Any] | None:
-    """Conditions such as ``after=200``; ``None`` of none. Raises `ValueError`."""
+    """Return conditions such as ``after=200``; ``None`` if there are none. Raises `ValueError`."""
     rule: dict[str, Any] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         try:
             number = float(value)
         except ValueError:
-            raise ValueError(f"{safe(pair)}: NAME=NUMBER was expected, such as after=200.") from None
+            raise ValueError(f"{safe(pair)}: expected NAME=NUMBER, such as after=200.") from None
         rule[name] = int(number) if number.is_integer() else number
     return rule or None
 
@@ -180,12 +187,12 @@ def _rule(pairs: list[str] | None, option: str) -> dict[str, Any] | None:
 
 
 def conditions_of(rule: Mapping[str, Any] | None) -> str | None:
-    """A rule as it is written."""
+    """Return a rule in its written form."""
     return ", ".join(f"{name}={value:g}" for name, value in rule.items()) if rule else None
 
 
 def share_of(value: float) -> str:
-    """A share as people read it."""
+    """Return a share in readable form."""
     return f"{value:.1%}"
 
 
@@ -205,8 +212,8 @@ def _print(canary: Canary, as_json: bool) -> None:
     name, target, baseline = safe(canary.alias), safe(canary.canary.target), safe(canary.baseline.target)
     if canary.status == "running":
         keys = f" and {len(canary.keys)} keys" if canary.keys else ""
-        text = f"{name}: {target} gets {share_of(canary.weight)} of the calls{keys}, {baseline} the rest."
+        text = f"{name}: {share_of(canary.weight)} of the calls go to {target}{keys}, the rest to {baseline}."
     else:
         alias_target = target if canary.status == "promoted" else baseline
-        text = f"{name} means {alias_target}: the canary was {canary.status.replace('_', ' ')}."
+        text = f"{name} points to {alias_target}: the canary was {canary.status.replace('_', ' ')}."
     print_outcome(canary, as_json, text)

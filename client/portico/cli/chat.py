@@ -17,7 +17,7 @@ from portico.errors import InvalidRequest, PorticoError
 
 app = typer.Typer()
 
-HELP = "/model NAME talks to another model or app, /clear forgets what was said, /exit leaves."
+HELP = "/model NAME switches to another model or app, /clear forgets the conversation, /exit leaves."
 
 
 @app.command(epilog="Example: portico chat --app docs")
@@ -25,13 +25,13 @@ def chat(
     context: typer.Context,
     model: Annotated[str | None, typer.Option(help="The model to talk to.")] = None,
     app_name: Annotated[
-        str | None, typer.Option("--app", help="The app to talk to (default: the only one there is).")
+        str | None, typer.Option("--app", help="The app to talk to (default: the only one).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Talk to an app or a model. Ctrl-C stops an answer; at the prompt it leaves."""
+    """Chat with an app or a model. Ctrl-C stops an answer; at the prompt it leaves."""
     if model and app_name:
-        raise InvalidRequest("Say --model or --app, not both.", param="model")
+        raise InvalidRequest("Use --model or --app, not both.", param="model")
     with connected(context) as client:
         conversation = Conversation(client, model or app_name)
         if as_json:
@@ -43,7 +43,7 @@ def chat(
 
 
 class Conversation:
-    """What has been said, and to whom. An app is asked (with passages), a model is talked to."""
+    """The messages so far, and the target. An app is asked (with passages), a model is chatted with."""
 
     def __init__(self, client: Client, name: str | None) -> None:
         self.client = client
@@ -56,17 +56,17 @@ class Conversation:
         self._hinted = False
 
     def hint(self) -> None:
-        """Say once what the tiny model is, when it or an app that asks it is talked to."""
+        """Explain once what the tiny model is, when the target is that model or an app that uses it."""
         self._hinted = self._hinted or print_hint(self.client, self.name)
 
     def turn_to(self, name: str) -> None:
-        """Talk to ``name`` from now on. Raises `InvalidRequest` for what is unknown or does not chat."""
+        """Switch to ``name``. Raises `InvalidRequest` if the name is unknown or does not chat."""
         if not self._require_chat(name):
-            raise InvalidRequest(f"There is no '{name}'. {self._offer()}", param="model")
+            raise InvalidRequest(f"'{name}' does not exist. {self._offer()}", param="model")
         self.name = name
 
     def _require_chat(self, name: str) -> bool:
-        """Whether the daemon lists this name. Raises `InvalidRequest` if it does, and it does not chat."""
+        """Return whether the daemon lists this name. Raises `InvalidRequest` if it does, but the name does not chat."""
         chats = self._known().get(name)
         if chats is False:
             raise InvalidRequest(f"'{name}' is not a chat model. {self._offer()}", param="model")
@@ -74,14 +74,14 @@ class Conversation:
 
     def _offer(self) -> str:
         names = ", ".join(name for name, chats in self._known().items() if chats)
-        return f"There are: {names}." if names else "There is no chat model yet."
+        return f"There are: {names}." if names else "No chat model exists yet."
 
     def _known(self) -> dict[str, bool]:
-        """Every listed name, and whether it chats."""
+        """Return every listed name, and whether it chats."""
         return {item.id: "chat" in item.capabilities for item in self.client.models.list()}
 
     def say(self, text: str, *, quiet: bool = False) -> None:
-        """One turn. What fails or is stopped is not remembered as said."""
+        """Run one turn. Failed or stopped turns are not added to the conversation."""
         if not text.strip():
             return
         with self._answer(text) as answer:

@@ -1,4 +1,4 @@
-"""`portico chats`: chat completions that were stored."""
+"""`portico chats`: stored chat completions."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from portico.schemas.models import CHATS
 
 app = group("chats", "portico chats list --model default")
 
-Which = Annotated[str, typer.Argument(metavar="ID", help="The chat: portico chats list.")]
+Which = Annotated[str, typer.Argument(metavar="ID", help="The id of the chat: portico chats list.")]
 
 
 @app.command("list", epilog="Example: portico chats list --model default --label topic=tea")
 def show_all(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="Those that one model answered.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only chats answered by this model.")] = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Those with this in their metadata.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only chats with this label in their metadata."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Maximum number.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List stored chat completions, the newest first."""
+    """List stored chat completions, newest first."""
     metadata = pairs(label or [], "--label")
     with connected(context) as client:
         page = client.chats.list(model=model, metadata=metadata, limit=limit)
@@ -57,8 +58,8 @@ def show(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico chats delete chatcmpl-0192f6 --yes")
 def delete(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Forget a stored chat."""
-    confirm(f"Forget the stored chat '{which}'?", yes=yes)
+    """Delete a stored chat."""
+    confirm(f"Delete the stored chat '{which}'?", yes=yes)
     with connected(context) as client:
         client.chats.remove(which)
     print_outcome({"removed": which}, as_json, f"Forgot '{safe(which)}'.")

@@ -1,4 +1,4 @@
-"""`portico chunk`: how a document would be cut, by several strategies side by side."""
+"""`portico chunk`: how a document would be split by several strategies, side by side."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portico.schemas.chunks import Chunk, Cut
 app = typer.Typer()
 
 MAX_QUOTE_CHARS = 400
-"""Characters of a chunk that are shown."""
+"""Maximum length of a displayed chunk, in characters."""
 
 
 @app.command(epilog="Example: portico chunk report.pdf --strategy page --strategy topic")
@@ -29,17 +29,19 @@ def chunk(
     file: Annotated[Path, typer.Argument(help="The document, on this machine.")],
     strategy: Annotated[
         list[str] | None,
-        typer.Option("-s", "--strategy", help="A name of `portico chunkers`; may be given several times."),
+        typer.Option("-s", "--strategy", help="A name from `portico chunkers`; repeatable."),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=50, max=20_000, help="Columns of a chunk, about.")] = None,
-    overlap: Annotated[int | None, typer.Option(min=0, help="Columns that a chunk repeats.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=50, max=20_000, help="Approximate size of a chunk, in columns.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(min=0, help="Overlap between chunks, in columns.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model that makes the chunks, where the chunker needs one.")
+        str | None, typer.Option(help="The model that creates the chunks, if the chunker needs one.")
     ] = None,
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=1_000, help="How many chunks.")] = 10,
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=1_000, help="Number of chunks.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show how a document would be cut, side by side. Nothing is kept."""
+    """Show how a document would be split, side by side. Nothing is stored."""
     strategies = [_strategy(name, size, overlap, model) for name in strategy or ["auto"]]
     with connected(context) as client, Spinner(f"Reading {file.name}"):
         cuts = client.chunkers.preview(file, *strategies, limit=number)
@@ -65,7 +67,7 @@ def _strategy(name: str, size: int | None, overlap: int | None, model: str | Non
 
 
 def _table(cuts: Sequence[Cut]) -> Table:
-    """A column for each strategy, a row for each chunk."""
+    """Return a table with a column for each strategy and a row for each chunk."""
     table = Table(show_lines=True, header_style="bold")
     table.add_column("", style="dim", no_wrap=True)
     for cut in cuts:

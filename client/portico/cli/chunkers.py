@@ -1,4 +1,4 @@
-"""`portico chunkers`: the ways to cut documents."""
+"""`portico chunkers`: strategies for splitting documents."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico chunkers")
 def chunkers(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the ways to cut documents, and which files each is the usual one for."""
+    """List the strategies for splitting documents, and the files for which each is the default."""
     with connected(context) as client:
         found_chunkers = client.chunkers.list()
     print_listing(found_chunkers, as_json, CHUNKERS.columns, cells={"USUAL FOR": _formats})
 
 
 def _formats(chunker: Chunker) -> str:
-    """The first few, so that a row stays a row."""
+    """Return the first few formats, so that a row fits on one line."""
     return " ".join(chunker.formats[:8]) + (" …" if len(chunker.formats) > 8 else "")

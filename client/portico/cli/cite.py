@@ -1,4 +1,4 @@
-"""How an answer and the passages under it look."""
+"""Display of an answer and the passages below it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portico.errors import InvalidRequest, PorticoError
 from portico.wire import AnswerClaim, Cited, Claimed, Delta, Passage, Progressed
 
 MAX_QUOTE_CHARS = 300
-"""Characters of a passage that are shown under an answer."""
+"""Maximum length of a passage shown below an answer, in characters."""
 
 _BAR = re.compile(r"(?<!\\)\|")
 _RULE = re.compile(r"[|:\s-]*-[|:\s-]*")
@@ -36,13 +36,13 @@ NO_EVIDENCE: Final[Mapping[str, str]] = {
     "no_evidence": "no evidence",
     "too_long": "not checked: the answer is too long",
 }
-"""What stands behind a sentence that no passage supports, by the reason."""
+"""The mark after a sentence that no passage supports, by reason."""
 
 
 def app_of(client: Client, app: str | None, store: str | None) -> str | None:
-    """The app that was named, directly or through its store; ``None`` leaves the choice to the SDK."""
+    """Return the app named directly or through its store; ``None`` leaves the choice to the SDK."""
     if app and store:
-        raise InvalidRequest("Say --app or --store, not both.", param="app")
+        raise InvalidRequest("Use --app or --store, not both.", param="app")
     if not store:
         return app
     found_store = client.stores.get(store)
@@ -55,7 +55,7 @@ def app_of(client: Client, app: str | None, store: str | None) -> str | None:
 
 
 def write_answer(answer: Answer) -> None:
-    """The text as it comes, then the end of the line; until the first word, what the daemon is doing."""
+    """Print the text as it arrives, then a line end; before the first word, show what the daemon is doing."""
     out = console()
     writer = MarkdownWriter(out) if out.is_terminal else PlainWriter(out)
     has_answer, clean = False, True
@@ -66,7 +66,7 @@ def write_answer(answer: Answer) -> None:
                     case Progressed(stage=stage, message=message):
                         spinner.say(f"{stage} {message}")
                     case Cited():
-                        spinner.say("Reading what was found")
+                        spinner.say("Reading the passages")
                     case Delta(text=text):
                         has_answer = True
                         spinner.stop()
@@ -79,13 +79,13 @@ def write_answer(answer: Answer) -> None:
         clean = has_answer
         raise
     finally:
-        # Also after a failure or a Ctrl-C: what follows begins on a line of its own.
+        # Also after a failure or a Ctrl-C: the next output begins on its own line.
         if clean:
             out.file.write("\n")
 
 
 class PlainWriter:
-    """Writes an answer as it comes."""
+    """Writes an answer as it arrives."""
 
     def __init__(self, out: Console) -> None:
         self._out = out
@@ -96,13 +96,13 @@ class PlainWriter:
         self._out.file.flush()
 
     def close(self) -> None:
-        """Write what is held back: nothing."""
+        """Write any buffered text: none."""
 
 
 class MarkdownWriter(PlainWriter):
-    """Writes an answer for a terminal: a bar before each line of a quotation, and the rows of tables as fields.
+    """Writes an answer for a terminal: a bar before each line of a quotation, and table rows as fields.
 
-    A line that begins as a quotation or a table is written when it is complete, any other text as it comes.
+    A line that begins like a quotation or a table is written when it is complete, other text as it arrives.
     """
 
     def __init__(self, out: Console) -> None:
@@ -125,7 +125,7 @@ class MarkdownWriter(PlainWriter):
                 self._line = ""
 
     def close(self) -> None:
-        """Write the line that is held back, without its end."""
+        """Write the buffered line, without its line end."""
         if self._line:
             self._write_line()
             self._line, self._is_open = "", True
@@ -143,7 +143,7 @@ class MarkdownWriter(PlainWriter):
         self._out.print(Text.assemble(("▎ " if is_quotation else "", "dim"), text), end=end)
 
     def _row(self, text: str) -> str | None:
-        """A row of a table as ``name: value`` pairs; ``None`` for its header and the rule below it."""
+        """Return a table row as ``name: value`` pairs; ``None`` for the header and the rule below it."""
         cells = cells_of(text)
         if self._names is None:
             self._names = cells
@@ -154,12 +154,12 @@ class MarkdownWriter(PlainWriter):
 
 
 def cells_of(row: str) -> list[str]:
-    """The cells of a row of a Markdown table."""
+    """Return the cells of a row of a Markdown table."""
     return [cell.strip() for cell in _BAR.split(row.strip().strip("|"))]
 
 
 def fields(names: Sequence[str], cells: Sequence[str]) -> str:
-    """The cells of a row behind their names, those without a text left out."""
+    """Return the cells of a row after their names, without empty cells."""
     padded_names = [*names, *[""] * (len(cells) - len(names))]
     return " · ".join(
         f"{name}: {cell}" if name else cell for name, cell in zip(padded_names, cells, strict=False) if cell
@@ -167,16 +167,16 @@ def fields(names: Sequence[str], cells: Sequence[str]) -> str:
 
 
 def print_passages(answer: Answer) -> None:
-    """The passages that the answer cites, what it quotes of them in bold; or the nearest ones if none answers."""
+    """Print the passages that the answer cites, with quotations in bold; or the nearest passages if none answers."""
     out = console()
     passages = cited_passages(answer)
     if not passages and answer.nearest:
         places = "; ".join(place_of(passage) for passage in answer.nearest)
         store = one_line(answer.nearest[0].store) or "STORE"
-        out.print(Text(f"Nearest passages: {places} (portico search {store} '…' shows them)", "dim"))
+        out.print(Text(f"Nearest passages: {places} (show them with portico search {store} '…')", "dim"))
         return
     if not passages:
-        out.print(Text("No passage of your documents stands behind this answer.", "yellow"))
+        out.print(Text("No passage of your documents supports this answer.", "yellow"))
         return
     for passage in passages:
         out.print(heading(passage))
@@ -184,14 +184,14 @@ def print_passages(answer: Answer) -> None:
 
 
 def cited_passages(answer: Answer) -> Sequence[Passage]:
-    """The passages that the answer points at or that support it; all of them if it says nothing of them."""
+    """Return the passages that the answer cites or that support it; all passages if it cites none."""
     ranks = {int(number) for number in _NUMBER.findall(answer.text)}
     ranks |= {item.rank for claim in answer.claims for item in claim.evidence}
     return [passage for passage in answer.passages if passage.rank in ranks] or answer.passages
 
 
 def spans_of(answer: Answer, passage: Passage) -> list[tuple[int, int]]:
-    """What the answer quotes of a passage, or else what its sentences stand on there, in order."""
+    """Return what the answer quotes from a passage, otherwise what its sentences are based on, in order."""
     if passage.quote is not None:
         return [passage.quote]
     evidence = (item for claim in answer.claims for item in claim.evidence if item.rank == passage.rank)
@@ -199,7 +199,7 @@ def spans_of(answer: Answer, passage: Passage) -> list[tuple[int, int]]:
 
 
 def excerpt(passage: Passage, spans: Sequence[tuple[int, int]]) -> Text:
-    """At most 300 characters of a passage around its first span, the spans in bold."""
+    """Return at most 300 characters of a passage around its first span, with the spans in bold."""
     text = passage.text
     lead = spans[0][0] - MAX_QUOTE_CHARS // 4 if spans else 0
     at = max(0, min(lead, len(text) - MAX_QUOTE_CHARS))
@@ -215,7 +215,7 @@ def excerpt(passage: Passage, spans: Sequence[tuple[int, int]]) -> Text:
 
 
 def readable(text: str, *, has_rows: bool) -> str:
-    """Text of a document on one line, the cells of its tables with a dot between them instead of bars."""
+    """Return document text on one line, with table cells separated by a dot instead of bars."""
     lines = []
     for line in safe(text).split("\n"):
         if not (has_rows and "|" in line):
@@ -226,10 +226,10 @@ def readable(text: str, *, has_rows: bool) -> str:
 
 
 def print_hint(client: Client, name: str) -> bool:
-    """Beside an answer on a terminal one quiet line, if it is the tiny model's; whether it was."""
+    """Print a one-line hint on a terminal if the answer is the tiny model's. Return whether it was."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         return False
-    with suppress(PorticoError):  # the answer is there: a missing hint does not fail it
+    with suppress(PorticoError):  # the answer is complete: a missing hint must not fail it
         hint = client.status().hint_for(name)
         if hint:
             console(error=True).print(Text(one_line(hint), "dim"))
@@ -238,16 +238,16 @@ def print_hint(client: Client, name: str) -> bool:
 
 
 def print_removed(claims: Sequence[AnswerClaim]) -> None:
-    """How many sentences were taken out, and why, on standard error."""
+    """Print how many sentences were removed, and why, on standard error."""
     reasons = Counter(claim.reason for claim in claims if claim.removed)
     if reasons:
         why = ", ".join(f"{count} {NO_EVIDENCE[reason]}" for reason, count in reasons.items())
         removed_text = f"{reasons.total()} sentence{'s' if reasons.total() > 1 else ''}"
-        console(error=True).print(Text(f"Left out {removed_text} without evidence ({why}).", "yellow"))
+        console(error=True).print(Text(f"Removed {removed_text} without evidence ({why}).", "yellow"))
 
 
 def heading(passage: Passage, *, score: bool = False) -> Text:
-    """``[1] file · place``, with the score on request."""
+    """Return ``[1] file · place``, optionally with the score."""
     line = Text.assemble((f"[{passage.rank}] ", "bold cyan"), (one_line(passage.filename), "bold"))
     line.append(place_of(passage).removeprefix(one_line(passage.filename)))
     if score:
@@ -256,10 +256,10 @@ def heading(passage: Passage, *, score: bool = False) -> Text:
 
 
 def place_of(passage: Passage) -> str:
-    """``file · place``."""
+    """Return ``file · place``."""
     return " · ".join(filter(None, (one_line(passage.filename), one_line(passage.place.label()))))
 
 
 def citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """The passages as JSON, each with its number."""
+    """Return the passages as JSON, each with its number."""
     return [{"number": passage.rank, **plain(passage)} for passage in passages]

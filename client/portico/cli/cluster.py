@@ -1,4 +1,4 @@
-"""`portico cluster`: daemons, nodes of each launcher, and what runs where."""
+"""`portico cluster`: daemons, nodes of each launcher, and the work on them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 app = group("cluster", "portico cluster status")
 
 NodeName = Annotated[
-    str, typer.Argument(metavar="NODE", help="A node, by the scheduler's name or its address.")
+    str, typer.Argument(metavar="NODE", help="A node, by its scheduler name or its address.")
 ]
 LauncherName = Annotated[
     str | None,
     typer.Option(
-        "--launcher", help="Whose node it is; needed where several launchers have one of that name."
+        "--launcher", help="The launcher of the node; needed if several launchers have a node with this name."
     ),
 ]
 
@@ -88,12 +88,12 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 def drain(
     context: typer.Context,
     node: NodeName,
-    reason: Annotated[str, typer.Option(help="Why, for who looks at the scheduler.")],
+    reason: Annotated[str, typer.Option(help="The reason, shown in the scheduler.")],
     launcher: LauncherName = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have nothing more started on a node. Models there are started elsewhere first; nothing that runs is cut."""
+    """Stop starting work on a node. Its models are started elsewhere first; nothing that runs is interrupted."""
     with connected(context) as client:
         drained_node = client.cluster.drain(
             launcher or _launcher_of(client, node), node, reason, dry_run=dry_run
@@ -114,38 +114,38 @@ def drain(
             f"{'Would move' if drained_node.dry_run else 'Moving'}: {safe(', '.join(drained_node.moves))}"
         )
     if drained_node.stays:
-        typer.echo(f"Works on to its end: {safe(', '.join(drained_node.stays))}")
+        typer.echo(f"Runs to completion: {safe(', '.join(drained_node.stays))}")
 
 
 @app.command(epilog="Example: portico cluster resume n1")
 def resume(
     context: typer.Context, node: NodeName, launcher: LauncherName = None, as_json: AsJson = False
 ) -> None:
-    """Use a node again that was drained."""
+    """Use a drained node again."""
     with connected(context) as client:
         cluster_node = client.cluster.resume(launcher or _launcher_of(client, node), node)
-    print_outcome(cluster_node, as_json, safe(f"{label_of(cluster_node)} is used again."))
+    print_outcome(cluster_node, as_json, safe(f"{label_of(cluster_node)} is in use again."))
 
 
 def label_of(node: ClusterNode) -> str:
-    """How people call it: names that only a scheduler reads give way to the address."""
+    """Return the name shown to people: names meant only for a scheduler are replaced by the address."""
     return (
         f"{node.name[:8]} ({node.address})" if len(node.name) >= MIN_ID_CHARS and node.address else node.name
     )
 
 
 MIN_ID_CHARS = 56
-"""Characters of the ids that Ray has for its nodes."""
+"""Minimum length of Ray's node ids, in characters."""
 
 
 def state_of(node: ClusterNode) -> str:
-    """With the scheduler's own word, where it says more."""
+    """Return the state, with the scheduler's own term if it says more."""
     detail = node.detail.lower()
     return node.state if detail in ("", node.state, "alive", "dead") else f"{node.state} ({detail})"
 
 
 def figures_of(node: ClusterNode) -> tuple[str, str, str]:
-    """Cores, memory and GPUs, each with what is taken of it."""
+    """Return cores, memory and GPUs, each with the amount in use."""
     memory = "" if not node.memory_mb else f"{_used(node.memory_used_mb, 1024)}{node.memory_mb / 1024:.0f} GB"
     gpus = f"{_used(node.gpus_used, 1)}{node.gpus} {' '.join(node.gpu_types)}".strip() if node.gpus else ""
     return f"{_used(node.cpus_used, 1)}{node.cpus}", memory, gpus
@@ -156,7 +156,7 @@ def _used(amount: float | None, unit: int) -> str:
 
 
 def _launcher_of(client: Client, node: str) -> str:
-    """The launcher that has a node of this name or address."""
+    """Return the launcher that has a node with this name or address."""
     cluster_status: ClusterStatus = client.cluster.status()
     having = [
         cluster_launcher.name
@@ -167,7 +167,7 @@ def _launcher_of(client: Client, node: str) -> str:
         return having[0]
     if having:
         raise InvalidRequest(
-            f"Several launchers have a node '{safe(node)}': {', '.join(having)}. Name one with --launcher.",
+            f"Several launchers have a node '{safe(node)}': {', '.join(having)}. Choose one with --launcher.",
             param="launcher",
         )
     silent = "; ".join(
@@ -176,7 +176,8 @@ def _launcher_of(client: Client, node: str) -> str:
         if cluster_launcher.error
     )
     raise NotFound(
-        f"No launcher has a node '{safe(node)}': 'portico cluster status' lists them.{f' {silent}' if silent else ''}",
+        f"No launcher has a node '{safe(node)}': list the nodes with 'portico cluster "
+        f"status'.{f' {silent}' if silent else ''}",
         code="node_not_found",
         param="node",
     )

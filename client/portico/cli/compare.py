@@ -1,4 +1,4 @@
-"""`portico compare`: two models side by side, graded against what was expected or by a judge."""
+"""`portico compare`: two models side by side, graded against expected answers or by a judge."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 WIDTH = 48
-"""Characters of an answer in the table."""
+"""Maximum length of an answer in the table, in characters."""
 
 _VERDICT = {
     "type": "object",
@@ -33,7 +33,7 @@ _VERDICT = {
 
 
 class Grader(StrEnum):
-    """How answers are graded: they are what was expected, they hold it, or a judge likes one better."""
+    """How answers are graded: they equal the expected answer, they contain it, or a judge prefers one."""
 
     exact = "exact"
     contains = "contains"
@@ -42,20 +42,20 @@ class Grader(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ComparedPrompt:
-    """A conversation that both models answer, and what was expected, if the file says."""
+    """A conversation that both models answer, and the expected answer if the file has one."""
 
     messages: Sequence[Mapping[str, Any]]
     expected: str | None = None
 
     @property
     def question(self) -> str:
-        """The last thing that was said."""
+        """The last message."""
         return str(self.messages[-1].get("content") or "")
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One prompt, both answers, and what each earned: 1, 0, or 0.5 for a draw; ``None`` where nothing was expected."""
+    """A prompt, both answers, and their scores: 1, 0, or 0.5 for a draw; ``None`` without an expected answer."""
 
     prompt: str
     expected: str | None
@@ -70,32 +70,32 @@ class Compared:
 )
 def compare(
     context: typer.Context,
-    base: Annotated[str, typer.Argument(help="The model that there was.")],
-    tuned: Annotated[str, typer.Argument(help="The model that is to be better.")],
+    base: Annotated[str, typer.Argument(help="The existing model.")],
+    tuned: Annotated[str, typer.Argument(help="The model that should be better.")],
     prompts: Annotated[
         Path,
         typer.Option(
-            help="Chat examples as JSON lines, or one question a line.", exists=True, dir_okay=False
+            help="Chat examples as JSON lines, or one question per line.", exists=True, dir_okay=False
         ),
     ],
     grader: Annotated[Grader, typer.Option(help="How answers are graded.")] = Grader.contains,
     judge: Annotated[
-        str | None, typer.Option(help="The model that judges; it sees both answers twice, in either order.")
+        str | None, typer.Option(help="The model that judges; it sees both answers twice, in both orders.")
     ] = None,
     promote: Annotated[
         str | None,
-        typer.Option(help="Let this alias mean the second model if it is better.", metavar="ALIAS"),
+        typer.Option(help="Point this alias to the second model if it is better.", metavar="ALIAS"),
     ] = None,
     at_least: Annotated[
-        float, typer.Option(help="What the second model must earn on average to be promoted.", min=0, max=1)
+        float, typer.Option(help="Minimum average score of the second model for promotion.", min=0, max=1)
     ] = 0.5,
-    max_tokens: Annotated[int, typer.Option(help="Tokens of an answer.", min=1)] = 256,
+    max_tokens: Annotated[int, typer.Option(help="Maximum number of tokens per answer.", min=1)] = 256,
     as_json: AsJson = False,
 ) -> None:
-    """Ask two models the same, and put their answers side by side. Exit code 1 if the second is not promoted."""
+    """Ask two models the same questions and compare their answers. Exit code 1 if the second is not promoted."""
     grader = Grader.judge if judge else grader
     if grader is Grader.judge and not judge:
-        raise InvalidRequest("Say which model judges: --judge MODEL.", param="judge")
+        raise InvalidRequest("Choose the judge: --judge MODEL.", param="judge")
     compared_prompts = list(read_prompts(prompts))
     rows: list[Compared] = []
     with connected(context) as client, Spinner("Comparing") as spinner:
@@ -119,8 +119,8 @@ def compare(
         _print(rows, (base, tuned), (before, after))
     if promote and not better:
         raise Conflict(
-            f"'{promote}' stays as it is: '{tuned}' earned {_share(after)}, '{base}' {_share(before)}. It must earn "
-            f"more, and {at_least:.0%} at least.",
+            f"'{promote}' was not changed: '{tuned}' scored {_share(after)}, '{base}' {_share(before)}. It "
+            f"must score higher, and at least {at_least:.0%}.",
             code="not_better",
         )
     if promote and not as_json:
@@ -128,8 +128,8 @@ def compare(
 
 
 def read_prompts(path: Path) -> Iterator[ComparedPrompt]:
-    """Lines of a file: a chat example (its last answer is what is expected), an object with ``prompt`` and
-    ``expected``, or a question as it is. Raises `InvalidRequest` with the number of a line that is none.
+    """Yield the prompts of a file. A line is a chat example (its last answer is expected), an object with ``prompt``
+    and ``expected``, or a plain question. Raises `InvalidRequest` with the number of an invalid line.
     """
     has_found = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -137,7 +137,7 @@ def read_prompts(path: Path) -> Iterator[ComparedPrompt]:
             has_found = True
             yield _prompt(line.strip(), number)
     if not has_found:
-        raise InvalidRequest(f"{path} holds no prompts.", param="prompts")
+        raise InvalidRequest(f"{path} contains no prompts.", param="prompts")
 
 
 def _prompt(line: str, number: int) -> ComparedPrompt:
@@ -159,7 +159,7 @@ def _prompt(line: str, number: int) -> ComparedPrompt:
 
 
 def score(grader: Grader, reply: str, expected_answer: str | None) -> float | None:
-    """What an answer earns; ``None`` if nothing was expected."""
+    """Return the score of an answer; ``None`` without an expected answer."""
     if expected_answer is None:
         return None
     answer, expected_text = reply.strip(), expected_answer.strip()
@@ -167,7 +167,7 @@ def score(grader: Grader, reply: str, expected_answer: str | None) -> float | No
 
 
 def average(scores: Iterator[float | None]) -> float | None:
-    """Of those that there are."""
+    """Return the average of the scores that are not ``None``."""
     known_scores = [one for one in scores if one is not None]
     return sum(known_scores) / len(known_scores) if known_scores else None
 
@@ -192,14 +192,14 @@ def _one(
         ) / 2
         scores: tuple[float | None, float | None] = (share, 1 - share)
         if 0 < share < 1:
-            scores = (0.5, 0.5)  # it went by the order
+            scores = (0.5, 0.5)  # the order decided
     else:
         scores = (score(grader, first, prompt.expected), score(grader, second, prompt.expected))
     return Compared(prompt.question, prompt.expected, first, second, *scores)
 
 
 def _verdict(client: Client, judge: str, prompt: ComparedPrompt, first: str, second: str) -> float:
-    """0.5 if the first of two answers is better, -0.5 if the second is, 0 otherwise."""
+    """Return 0.5 if the first of two answers is better, -0.5 if the second is, 0 otherwise."""
     reference = f"\n\nThe right answer is:\n{prompt.expected}" if prompt.expected else ""
     text = (
         f"Which answer is better?\n\nQuestion:\n{prompt.question}{reference}"
@@ -212,7 +212,7 @@ def _verdict(client: Client, judge: str, prompt: ComparedPrompt, first: str, sec
         return {"A": 0.5, "B": -0.5}.get(json.loads(reply)["better"], 0.0)
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidRequest(
-            f"The judge '{judge}' gave no verdict: {shorten(reply, 80)}", code="no_verdict", param="judge"
+            f"The judge '{judge}' returned no verdict: {shorten(reply, 80)}", code="no_verdict", param="judge"
         ) from error
 
 
@@ -237,4 +237,4 @@ def _better(row: Compared) -> str:
 
 
 def _share(earned_score: float | None) -> str:
-    return "nothing was expected" if earned_score is None else f"{earned_score:.0%}"
+    return "no expected answers" if earned_score is None else f"{earned_score:.0%}"

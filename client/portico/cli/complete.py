@@ -1,4 +1,4 @@
-"""Names of apps and schedules, parameters and events, for the shell's completion."""
+"""Shell completion for names of apps and schedules, parameters and events."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from portico.client import Client
 
 TIMEOUT_S = 2.0
-"""Seconds that somebody who presses the tab key waits."""
+"""Maximum wait after the tab key, in seconds."""
 
 
 def app_names(_context: typer.Context, incomplete: str) -> list[str]:
-    """The apps whose names begin like this; none where no daemon answers."""
+    """Return the apps whose names begin with the input; none if no daemon responds."""
     return _names(incomplete, lambda client: (app.name for app in client.apps.list()))
 
 
 def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
-    """The parameters of the engine that the command names, or whose model it names; none where no daemon answers."""
+    """Return the parameters of the engine in the command, or of its model's engine; none if no daemon responds."""
 
     def names(client: Client) -> Iterable[str]:
         engine = (
@@ -35,12 +35,12 @@ def engine_parameters(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def event_types(_context: typer.Context, incomplete: str) -> list[str]:
-    """The events that begin like this; none where no daemon answers."""
+    """Return the events that begin with the input; none if no daemon responds."""
     return _names(incomplete, lambda client: client.webhooks.event_types())
 
 
 def schedule_names(_context: typer.Context, incomplete: str) -> list[str]:
-    """The schedules whose names begin like this; none where no daemon answers."""
+    """Return the schedules whose names begin with the input; none if no daemon responds."""
     return _names(incomplete, lambda client: (schedule.name for schedule in client.schedules.list()))
 
 

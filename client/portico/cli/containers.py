@@ -1,4 +1,4 @@
-"""`portico containers`: folders of the sandbox that code shares."""
+"""`portico containers`: sandbox folders that code shares."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ Id = Annotated[str, typer.Argument(metavar="CONTAINER", help="The id of the cont
 @app.command(epilog="Example: portico containers create analysis --minutes 60")
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the container.")],
     file: Annotated[
-        list[str] | None, typer.Option(help="The id of an uploaded file that is copied there. Repeatable.")
+        list[str] | None, typer.Option(help="The id of an uploaded file to copy into it. Repeatable.")
     ] = None,
     skill: Annotated[
-        list[str] | None, typer.Option(help="A skill that code finds at /skills. Repeatable.")
+        list[str] | None, typer.Option(help="A skill that code finds under /skills. Repeatable.")
     ] = None,
     minutes: Annotated[
-        int | None, typer.Option(help="Minutes for which it is kept after its last use (default: 20).")
+        int | None, typer.Option(help="Minutes to keep it after its last use (default: 20).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a container."""
+    """Create a container."""
     with connected(context) as client:
         container = client.containers.create(name, files=file or (), skills=skill or (), minutes=minutes)
     print_outcome(container, as_json, container.id)
@@ -48,7 +48,7 @@ def create(
 @app.command("list", epilog="Example: portico containers list")
 def show_all(
     context: typer.Context,
-    name: Annotated[str | None, typer.Option(help="Those of this name alone.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only containers with this name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List your containers, newest first."""
@@ -72,7 +72,7 @@ def show(context: typer.Context, container: Id, as_json: AsJson = False) -> None
             ("since", moment(found_container.created_at)),
             ("last used", moment(found_container.last_active_at)),
             ("kept for", f"{found_container.minutes} minutes"),
-            ("memory", found_container.memory_limit or "as the daemon gives"),
+            ("memory", found_container.memory_limit or "the daemon's default"),
         ]
     )
     print_rows(
@@ -84,10 +84,10 @@ def show(context: typer.Context, container: Id, as_json: AsJson = False) -> None
 def put(
     context: typer.Context,
     container: Id,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to put there.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to add.")],
     as_json: AsJson = False,
 ) -> None:
-    """Put a file into a container, in place of one with its name."""
+    """Add a file to a container, replacing a file with the same name."""
     with connected(context) as client:
         container_file = client.containers.add_file(container, file)
     print_outcome(container_file, as_json, f"{container_file.id} is {safe(container_file.path)}.")
@@ -97,8 +97,10 @@ def put(
 def get(
     context: typer.Context,
     container: Id,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The file, by its path or id.")],
-    to: Annotated[Path | None, typer.Option(help="The file to write (default: its name, here).")] = None,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file, by path or id.")],
+    to: Annotated[
+        Path | None, typer.Option(help="The file to write (default: its name, in the current folder).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Save a file of a container."""
@@ -116,12 +118,12 @@ def get(
 def remove(
     context: typer.Context,
     container: Id,
-    file: Annotated[str | None, typer.Option(help="This file alone, by its path or id.")] = None,
+    file: Annotated[str | None, typer.Option(help="Remove only this file, by path or id.")] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget a container with its files, or one file."""
+    """Delete a container with its files, or a single file."""
     with connected(context) as client:
         found_container = client.containers.get(container)
         container_file = None if file is None else _file(client, container, file)
@@ -139,7 +141,7 @@ def remove(
 
 
 def _file(client: Client, container: str, file_name: str) -> ContainerFile:
-    """By its id, or by its path, with or without the folder in which code finds it."""
+    """Return a file by id, or by path, with or without the folder in which code finds it."""
     for file in client.containers.files(container):
         if file_name in (file.id, file.path, file.path.removeprefix(WORKING_FOLDER)):
             return file

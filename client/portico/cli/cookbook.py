@@ -1,4 +1,4 @@
-"""`portico cookbook`: the recipes that come with Portico, and one of them begun in a folder of its own."""
+"""`portico cookbook`: the recipes included with Portico, and copying a recipe to a new folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IN_CHECKOUT = Path(__file__).parents[3] / "docs" / "cookbook"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A folder with a page (``README.md``), a program (``main.py``), ``portico.yaml`` and the data that they need."""
+    """A folder with a page (``README.md``), a program (``main.py``), ``portico.yaml`` and the data they need."""
 
     name: str
     title: str
@@ -31,7 +31,7 @@ class Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes by name, in the order of their names."""
+    """Return all recipes by name, sorted by name."""
     root = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
     return {page.parent.name: _read(page) for page in sorted(root.glob("*/README.md"))}
 
@@ -65,23 +65,25 @@ def show_all(as_json: AsJson = False) -> None:
 def start(
     name: Annotated[str, typer.Argument(help="The name of the recipe.", autocompletion=_names)],
     folder: Annotated[
-        Path | None, typer.Argument(help="A new or empty folder for it (default: its name, here).")
+        Path | None,
+        typer.Argument(help="A new or empty folder (default: the recipe's name, in the current folder)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a recipe into a folder of its own, and say how to run it. No daemon is needed."""
+    """Copy a recipe into a new folder, and explain how to run it. No daemon is needed."""
     found_recipes = recipes()
     if name not in found_recipes:
         raise NotFound(
-            f"There is no recipe '{name}'.{nearest(name, found_recipes)} 'portico cookbook list' shows all.",
+            f"There is no recipe '{name}'.{nearest(name, found_recipes)} List all recipes with 'portico "
+            "cookbook list'.",
             code="recipe_not_found",
             param="name",
         )
     target = folder or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InvalidRequest(
-            f"{target} is there already and is not an empty folder. Name another one: "
-            f"portico cookbook start {name} FOLDER",
+            f"{target} already exists and is not an empty folder. Choose another folder: portico cookbook "
+            f"start {name} FOLDER",
             param="folder",
         )
     shutil.copytree(

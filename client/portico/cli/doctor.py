@@ -1,4 +1,4 @@
-"""`portico doctor`: what works on this machine, and what to do about the rest."""
+"""`portico doctor`: what works on this machine, and how to fix the rest."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ app = typer.Typer()
 
 MIN_PYTHON_VERSION = (3, 11)
 MIN_DISK_BYTES = 2_000_000_000
-"""Bytes that the default model, its indexes and some documents need."""
+"""Bytes needed by the default model, its indexes and a few documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -40,10 +40,10 @@ class Diagnosis:
 @app.command(epilog="Example: portico doctor")
 def doctor(
     context: typer.Context,
-    network: Annotated[bool, typer.Option(help="Also look whether the package index answers.")] = False,
+    network: Annotated[bool, typer.Option(help="Also check whether the package index responds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what could keep Portico from working here. Exit code 1 if something does."""
+    """Check for problems that could prevent Portico from working on this machine. Exit code 1 if there are any."""
     with Spinner("Looking"):
         findings = list(examine(context, network=network))
     has_failed = any(finding.state == "fail" for finding in findings)
@@ -56,7 +56,7 @@ def doctor(
 
 
 def examine(context: typer.Context, *, network: bool) -> Iterator[Diagnosis]:
-    """Every finding, from the ground up."""
+    """Yield every finding, from the most basic up."""
     yield python_finding(sys.version_info[:2])
     yield from _extras()
     yield from proxy_findings(os.environ)
@@ -70,7 +70,7 @@ def examine(context: typer.Context, *, network: bool) -> Iterator[Diagnosis]:
 
 
 def python_finding(version: tuple[int, int]) -> Diagnosis:
-    """Whether this Python is new enough."""
+    """Return whether this Python is new enough."""
     text = f"{version[0]}.{version[1]}"
     if version >= MIN_PYTHON_VERSION:
         return Diagnosis("python", "ok", text)
@@ -78,20 +78,20 @@ def python_finding(version: tuple[int, int]) -> Diagnosis:
 
 
 def proxy_findings(environment: Mapping[str, str]) -> Iterator[Diagnosis]:
-    """What a proxy in the environment means, if there is one."""
+    """Yield the effects of a proxy in the environment, if any."""
     values = {name.lower(): value for name, value in environment.items() if value}
     variable = next((name for name in ("http_proxy", "https_proxy", "all_proxy") if name in values), None)
     if variable is None:
         return
     direct = values.get("no_proxy", "").replace(" ", "").split(",")
     if "*" in direct or "127.0.0.1" in direct:
-        yield Diagnosis("proxy", "ok", f"{values[variable]}, and not for this machine")
+        yield Diagnosis("proxy", "ok", f"{values[variable]}, not used for this machine")
         return
     yield Diagnosis(
         "proxy",
         "warn",
-        f"{values[variable]}: Portico reaches this machine without it, other programs may not: "
-        "export NO_PROXY=localhost,127.0.0.1,::1",
+        f"{values[variable]}: Portico bypasses it for this machine, but other programs may not: export "
+        "NO_PROXY=localhost,127.0.0.1,::1",
     )
 
 
@@ -109,7 +109,7 @@ def _extras() -> Iterator[Diagnosis]:
         yield Diagnosis("OCR", "ok", engine)
     else:
         yield Diagnosis(
-            "OCR", "warn", f"pictures and scanned pages are not read; install it: {how_to_add('ocr')}"
+            "OCR", "warn", f"images and scanned pages cannot be read; to install OCR: {how_to_add('ocr')}"
         )
 
 
@@ -135,22 +135,24 @@ def _writable(home: Path) -> Diagnosis:
     ground = _existing(home)
     if ground.is_dir() and os.access(ground, os.W_OK | os.X_OK):
         return Diagnosis("home", "ok", str(home))
-    return Diagnosis("home", "fail", f"{ground} cannot be written: set PORTICO_HOME to a folder that can")
+    return Diagnosis("home", "fail", f"{ground} is not writable: set PORTICO_HOME to a writable folder")
 
 
 def disk_finding(free: int) -> Diagnosis:
-    """Whether there is room. ``free`` in bytes."""
+    """Return whether disk space is sufficient. ``free`` is in bytes."""
     if free >= MIN_DISK_BYTES:
         return Diagnosis("disk", "ok", f"{amount(free)} free")
     return Diagnosis(
-        "disk", "warn", f"only {amount(free)} free: make room, or set PORTICO_HOME to another disk"
+        "disk", "warn", f"only {amount(free)} free: free up space, or set PORTICO_HOME to another disk"
     )
 
 
 def _cache(models: Path) -> Diagnosis:
     files = [path for path in models.rglob("*") if path.is_file()] if models.is_dir() else []
     if not files:
-        return Diagnosis("model cache", "ok", f"{models} is empty: the default model is fetched on first use")
+        return Diagnosis(
+            "model cache", "ok", f"{models} is empty: the default model is downloaded on first use"
+        )
     return Diagnosis("model cache", "ok", f"{amount(sum(f.stat().st_size for f in files))} in {models}")
 
 
@@ -160,12 +162,12 @@ def _port(host: str, port: int) -> Diagnosis:
             return Diagnosis("port", "ok", f"{host}:{port} is free")
     except OSError as error:
         return Diagnosis(
-            "port", "fail", f"{host}:{port}: {error.strerror}; choose another one with PORTICO_PORT"
+            "port", "fail", f"{host}:{port}: {error.strerror}; choose another port with PORTICO_PORT"
         )
 
 
 def _daemon(context: typer.Context) -> list[Diagnosis]:
-    """Whether it answers, then what it could not do of its configuration and which stores have a problem."""
+    """Return whether the daemon responds, its configuration errors, and the stores with problems."""
     try:
         with connected(context) as client:
             version = client.health().get("version", "")

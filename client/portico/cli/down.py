@@ -1,4 +1,4 @@
-"""`portico down`: stop the daemon and wait until it has ended."""
+"""`portico down`: stop the daemon and wait until it has exited."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portico.schemas.daemon import Status
 app = typer.Typer()
 
 LIMIT = 20
-"""Seconds to wait for the end of the daemon."""
+"""Seconds to wait for the daemon to exit."""
 
 
 @app.command(epilog="Example: portico down")
 def down(context: typer.Context, as_json: AsJson = False) -> None:
-    """Stop the daemon, its models included, and wait until it has ended."""
+    """Stop the daemon, including its models, and wait until it has exited."""
     with connected(context) as client:
         status = client.status()
         _check_ours(invocation(context), status)
@@ -35,7 +35,9 @@ def down(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _check_ours(ours: Invocation, status: Status) -> None:
-    """A daemon that was found at the usual address, or by a note that is out of date, may be somebody else's."""
+    """Require that the daemon is ours: one found at the usual address, or by an outdated note, may belong to another
+    user.
+    """
     home = home_folder()
     configured_url = ours.url or os.environ.get("PORTICO_URL")
     if (
@@ -45,20 +47,22 @@ def _check_ours(ours: Invocation, status: Status) -> None:
         and Path(status.home).resolve() != home.resolve()
     ):
         raise Conflict(
-            f"No Portico daemon runs on the home folder {home}. The one at {status.url} uses {status.home}; "
-            f"to stop that one: portico --url {status.url} down"
+            f"No Portico daemon runs on the home folder {home}. The daemon at {status.url} uses "
+            f"{status.home}; to stop it: portico --url {status.url} down"
         )
 
 
 def _wait_for_end(home: Path) -> None:
-    """The daemon holds a lock on its home folder until its last process is gone."""
+    """Wait until the daemon releases its lock on the home folder, which its last process holds."""
     try:
         lock = os.open(home / "daemon.lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return  # another machine's daemon, or already gone
+        return  # a daemon on another machine, or already gone
 
     def late(_number: int, _frame: FrameType | None) -> None:
-        raise DeadlineExceeded(f"The daemon on {home} has not ended within {LIMIT} s; see its log there.")
+        raise DeadlineExceeded(
+            f"The daemon on {home} has not exited within {LIMIT} s; see the log in that folder."
+        )
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(LIMIT)

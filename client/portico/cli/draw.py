@@ -1,4 +1,4 @@
-"""`portico draw`: a picture of words, or of another picture."""
+"""`portico draw`: generate an image from text, or from another image."""
 
 from __future__ import annotations
 
@@ -19,30 +19,34 @@ _SUFFIXES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 @app.command(epilog='Example: portico draw "a lighthouse at night" -o lighthouse.png --size 512x512')
 def draw(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(help="What the picture shows, or what is to be changed.")],
+    prompt: Annotated[str, typer.Argument(help="What the image shows, or what to change.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where it is written: a .png, .jpg or .webp file.")
+        Path, typer.Option("--output", "-o", help="The file to write: .png, .jpg or .webp.")
     ] = Path("picture.png"),
-    model: Annotated[str | None, typer.Option(help="The model that draws; the first if left out.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to use (default: the first that can draw).")
+    ] = None,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels, or auto.")] = "auto",
     number: Annotated[int, typer.Option("-n", min=1, max=10, help="How many.")] = 1,
-    image: Annotated[
-        list[Path] | None, typer.Option(help="A picture to change; may be given several times.")
+    image: Annotated[list[Path] | None, typer.Option(help="An image to edit; repeatable.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="A PNG that is transparent where the image should change.")
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="A PNG, transparent where that is to change.")] = None,
     quality: Annotated[str | None, typer.Option(help="low, medium or high.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same picture.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=500, help="Steps of a local model.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same image.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=500, help="Number of steps of a local model.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw a picture into a file, or change one. Ctrl-C stops the model."""
+    """Generate an image file, or edit an image. Ctrl-C stops the model."""
     kind = _SUFFIXES.get(output.suffix.lower())
     if kind is None:
         raise InvalidRequest(f"'{output}' must end in {', '.join(_SUFFIXES)}.", param="output")
     if not output.parent.is_dir():
-        raise InvalidRequest(f"There is no folder '{output.parent}' to write into.", param="output")
+        raise InvalidRequest(f"The folder '{output.parent}' does not exist.", param="output")
     if mask is not None and not image:
-        raise InvalidRequest("A mask goes with --image, the picture that is changed.", param="mask")
+        raise InvalidRequest("--mask needs --image, the image to edit.", param="mask")
     given_options: dict[str, Any] = {"quality": quality, "seed": seed, "steps": steps}
     options = {name: value for name, value in given_options.items() if value is not None}
     if kind != "png":

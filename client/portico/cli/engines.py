@@ -1,4 +1,4 @@
-"""`portico engines`: what runs models, and the environments of the heavy ones."""
+"""`portico engines`: programs that run models, and the environments of the heavy ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(help="The name of the engine, such as vllm.
 
 @app.command("list", epilog="Example: portico engines list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the engines, and whether the environments of the heavy ones are there."""
+    """List the engines, and whether the environments of the heavy ones are installed."""
     with connected(context) as client:
         engines = client.engines.list()
     print_listing(engines, as_json, ENGINES.columns)
@@ -29,10 +29,10 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 def install(
     context: typer.Context,
     name: Name,
-    rebuild: Annotated[bool, typer.Option(help="Rebuild it although it is whole.")] = False,
+    rebuild: Annotated[bool, typer.Option(help="Rebuild the environment even if it is intact.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build the environment of an engine. What broke off is continued."""
+    """Build the environment of an engine. An interrupted build is resumed."""
     with connected(context) as client:
         run = client.engines.install(name, rebuild=rebuild)
         follow_to_success(context, client, [run])
@@ -44,7 +44,7 @@ def install(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Delete the environment of an engine. Its models stay."""
+    """Delete the environment of an engine. Its models remain."""
     with connected(context) as client:
         if may_remove(f"Remove the engine '{name}'?", yes=yes, dry_run=dry_run):
             client.engines.remove(name)
@@ -53,7 +53,7 @@ def remove(
 
 @app.command(epilog="Example: portico engines doctor vllm")
 def doctor(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Look closely at the environment of an engine. Exit code 1 if something is wrong."""
+    """Check the environment of an engine in detail. Exit code 1 if something is wrong."""
     with connected(context) as client:
         findings = client.engines.doctor(name)
     print_table(

@@ -1,4 +1,4 @@
-"""`portico evals`: judge what models, apps and stores answer, and look for better settings."""
+"""`portico evals`: grade the answers of models, apps and stores, and search for better settings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from portico.schemas.evals import EVALS, EvalRun, EvalSearch
 app = group("evals", "portico evals run -f capitals.yaml")
 
 MAX_UNASKED_CALLS = 1_000
-"""Calls from which on a command asks first."""
+"""Number of calls above which a command asks for confirmation."""
 
 FilePath = Annotated[
     Path, typer.Option("--file", "-f", help="The evaluation: YAML with name, data, criteria, source, search.")
 ]
 EvalId = Annotated[str, typer.Argument(metavar="EVAL", help="The id of the evaluation.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Begin it and do not wait for its end.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Start without waiting for the end.")]
 
 
 @app.command(epilog="Example: portico evals create -f capitals.yaml")
 def create(context: typer.Context, file: FilePath, as_json: AsJson = False) -> None:
-    """Make the evaluation of a file without running it, unless it is there."""
+    """Create the evaluation in a file without running it, unless it already exists."""
     from portico.cli import evals_file
 
     eval_file = evals_file.read(file)
@@ -42,14 +42,14 @@ def run(
     context: typer.Context,
     file: FilePath,
     model: Annotated[
-        str | None, typer.Option(help="Who is asked, in place of the model that the file names.")
+        str | None, typer.Option(help="The model to ask instead of the one in the file.")
     ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask for every item and judge the answers. Ctrl-C leaves the run at work. Exit code 1 if it fails."""
+    """Ask for every item and grade the answers. Ctrl-C leaves the run running. Exit code 1 if it fails."""
     from portico.cli import evals_file, evals_show
 
     eval_file = evals_file.read(file)
@@ -81,14 +81,14 @@ def search(
     context: typer.Context,
     file: FilePath,
     apply: Annotated[
-        bool, typer.Option("--apply", help="Deploy what the best trial changes in apps, as new versions.")
+        bool, typer.Option("--apply", help="Deploy the best trial's changes to apps as new versions.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try the settings that the file names under 'search', and show which are best. Ctrl-C leaves it at work."""
+    """Try the settings listed under 'search' in the file, and show the best. Ctrl-C leaves the search running."""
     from portico.cli import evals_file, evals_show
 
     eval_file = evals_file.read(file)
@@ -100,11 +100,11 @@ def search(
             param="search",
         )
     if apply and detach:
-        raise InvalidRequest("--apply waits for the end of the search: leave --detach out.", param="apply")
+        raise InvalidRequest("--apply waits for the end of the search: omit --detach.", param="apply")
     if apply and not any(str(path).startswith("apps.") for path in parameters):
         raise InvalidRequest(
-            "--apply deploys what a search changes in apps, and none of these parameters is apps.NAME.…; the best "
-            "settings of the others belong into each call.",
+            "--apply deploys changes to apps, but none of the parameters is apps.NAME.…; pass the best "
+            "settings of other parameters with each call.",
             param="apply",
         )
     how.setdefault("name", eval_file.name)
@@ -135,16 +135,16 @@ def show_all(
     eval_id: Annotated[
         str | None, typer.Argument(metavar="[EVAL]", help="List the runs and searches of this evaluation.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Number of entries, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List evaluations, or what was done with one, newest first."""
+    """List evaluations, or the runs and searches of one, newest first."""
     from portico.cli import evals_show
 
     with connected(context) as client:
         if eval_id is None:
             evals = client.evals.list(limit=limit).data
-            empty = "There are no evaluations yet: portico evals run -f FILE"
+            empty = "No evaluations yet: portico evals run -f FILE"
             print_listing(evals, as_json, EVALS.columns, empty)
             return
         runs = [
@@ -162,14 +162,17 @@ def show(
     context: typer.Context,
     eval_id: EvalId,
     work_id: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="The id of a run or of a search.")
+        str | None, typer.Argument(metavar="[RUN]", help="The id of a run or a search.")
     ] = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Of a run: also the items that did not pass, with the answers.")
+        bool,
+        typer.Option(
+            "--failed", help="For a run: also show the items that did not pass, with their answers."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show an evaluation, a run of it by its criteria, or a search by its trials."""
+    """Show an evaluation, a run by its criteria, or a search by its trials."""
     from portico.cli import evals_show
 
     with connected(context) as client:
@@ -193,10 +196,10 @@ def show(
 def cancel(
     context: typer.Context,
     eval_id: EvalId,
-    work_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run or of a search.")],
+    work_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run or a search.")],
     as_json: AsJson = False,
 ) -> None:
-    """End a run or a search; what is done of it stays."""
+    """Stop a run or a search; completed results are kept."""
     with connected(context) as client:
         cancel_work = client.evals.cancel_search if _is_search(work_id) else client.evals.cancel_run
         outcome = cancel_work(eval_id, work_id)
@@ -209,11 +212,11 @@ def _is_search(work_id: str) -> bool:
 
 def _ask_first(calls: int, *, yes: bool) -> None:
     if calls > MAX_UNASKED_CALLS:
-        confirm(f"This takes {calls:,} calls of models. Go on?", yes=yes)
+        confirm(f"This takes {calls:,} model calls. Continue?", yes=yes)
 
 
 def _fail(outcome: EvalRun | EvalSearch) -> None:
-    """End the command if what was asked for was not done."""
+    """Exit with an error if the work was not completed."""
     if outcome.status in ("failed", "canceled"):
         typer.secho(safe(outcome.error or "") or f"It was {outcome.status}.", fg="red", err=True)
         raise typer.Exit(1)

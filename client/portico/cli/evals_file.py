@@ -1,4 +1,4 @@
-"""The file of an evaluation: its name, items and criteria, who is asked, and what a search tries."""
+"""The file of an evaluation: its name, items and criteria, its target, and the settings to search."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 FIELDS = ("name", "data", "criteria", "source", "search", "item_schema")
 
 MAX_SEARCHED_ITEMS = 100
-"""Evaluations among which one of the same name and criteria is looked for."""
+"""Number of evaluations searched for one with the same name and criteria."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalFile:
-    """What the file says. ``data`` is a file of JSON lines, or the items themselves."""
+    """The contents of the file. ``data`` is a file of JSON lines, or the items themselves."""
 
     name: str
     criteria: Sequence[Mapping[str, Any]]
@@ -35,7 +35,7 @@ class EvalFile:
 
     @property
     def items(self) -> int:
-        """How many there are."""
+        """The number of items."""
         if not isinstance(self.data, Path):
             return len(self.data)
         with self.data.open("rb") as file:
@@ -43,23 +43,23 @@ class EvalFile:
 
     @property
     def judges(self) -> int:
-        """Calls of models that the criteria take for one item."""
+        """Number of model calls that the criteria need per item."""
         return sum(criterion.get("type") in ("label_model", "score_model") for criterion in self.criteria)
 
 
 def read(path: Path) -> EvalFile:
-    """The file. Raises `InvalidRequest` that names what is wrong with it."""
+    """Read the file. Raises `InvalidRequest` that names the error."""
     document = document_of(path)
     if not isinstance(document, Mapping):
-        raise InvalidRequest(f"{path} must hold an object with {', '.join(FIELDS)}.", param="file")
+        raise InvalidRequest(f"{path} must contain an object with {', '.join(FIELDS)}.", param="file")
     for name in document:
         if name not in FIELDS:
             near = get_close_matches(str(name), FIELDS, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else f" There are {', '.join(FIELDS)}."
-            raise InvalidRequest(f"{path} has no field '{name}'.{hint}", param=str(name))
+            raise InvalidRequest(f"{path} has an unknown field '{name}'.{hint}", param=str(name))
     name = document.get("name") or path.stem
     if not isinstance(name, str):
-        raise InvalidRequest(f"{path}: 'name' must be a text.", param="name")
+        raise InvalidRequest(f"{path}: 'name' must be text.", param="name")
     return EvalFile(
         name,
         _list(document, "criteria", path),
@@ -74,12 +74,12 @@ def _data(value: Any, path: Path) -> Path | Sequence[Mapping[str, Any]]:
     if isinstance(value, str) and value:
         data = (path.parent / Path(value).expanduser()).resolve()
         if not data.is_file():
-            raise InvalidRequest(f"{path}: there is no file {data} for 'data'.", param="data")
+            raise InvalidRequest(f"{path}: the file {data} for 'data' does not exist.", param="data")
         return data
     if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
         return value
     raise InvalidRequest(
-        f"{path} needs 'data': a file of JSON lines beside it, or a list of items.", param="data"
+        f"{path} needs 'data': a file of JSON lines in the same folder, or a list of items.", param="data"
     )
 
 
@@ -100,7 +100,7 @@ def _object(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, 
 
 
 def evaluation(client: Client, file: EvalFile) -> Eval:
-    """The evaluation of that name that tests the same, so that its runs stand together; made if there is none."""
+    """Return the evaluation with that name and content, so that its runs are grouped; create it if there is none."""
     for known_eval in client.evals.list(limit=MAX_SEARCHED_ITEMS):
         if same_test(known_eval, file):
             return known_eval
@@ -108,7 +108,7 @@ def evaluation(client: Client, file: EvalFile) -> Eval:
 
 
 def same_test(known_eval: Eval, file: EvalFile) -> bool:
-    """Whether an evaluation has the name, the criteria and the items' schema of a file."""
+    """Return whether an evaluation has the name, criteria and item schema of a file."""
     form = known_eval.data_source_config.get("schema", {}).get("properties", {}).get("item")
     criteria_text = json.dumps(list(file.criteria), sort_keys=True)
     same = json.dumps(list(known_eval.testing_criteria), sort_keys=True) == criteria_text

@@ -1,4 +1,4 @@
-"""What `portico evals` shows: plans, runs by their criteria, searches by their trials."""
+"""Output of `portico evals`: plans, runs by their criteria, searches by their trials."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from portico.client import Client
 from portico.schemas.evals import Eval, EvalApplied, EvalOutput, EvalPlan, EvalRun, EvalSearch, EvalTrial
 
 WIDTH = 60
-"""Characters of a text in a table."""
+"""Maximum length of a text in a table, in characters."""
 
 MAX_SHOWN_ITEMS = 50
-"""Items that did not pass, of one run."""
+"""Maximum number of items shown that did not pass in a run."""
 
 
 def follow(client: Client, run_id: str, label: str, *, quiet: bool) -> None:
-    """Wait for the end of a durable run, with a bar unless ``quiet``."""
+    """Wait until a durable run ends, with a progress bar unless ``quiet``."""
     if quiet:
         for _item in client.runs.events(run_id):
             pass
@@ -34,12 +34,12 @@ def follow(client: Client, run_id: str, label: str, *, quiet: bool) -> None:
 
 
 def print_plan(plan: Mapping[str, int]) -> None:
-    """What a run would take."""
+    """Print what a run would need."""
     print_fields((name, f"{value:,}") for name, value in plan.items())
 
 
 def print_search_plan(plan: EvalPlan) -> None:
-    """What a search would take, and its first trials."""
+    """Print what a search would need, and its first trials."""
     numbers = (("trials", plan.trials), ("items", plan.items), ("asked", plan.asked), ("judged", plan.judged))
     print_fields((name, f"{value:,}") for name, value in (*numbers, ("trained", plan.trained)))
     typer.echo()
@@ -47,7 +47,7 @@ def print_search_plan(plan: EvalPlan) -> None:
 
 
 def print_eval(found_eval: Eval) -> None:
-    """One of them."""
+    """Print an evaluation."""
     pairs: list[tuple[str, Any]] = [
         ("id", found_eval.id),
         ("name", found_eval.name),
@@ -61,7 +61,7 @@ def print_eval(found_eval: Eval) -> None:
 
 
 def print_work(runs: Sequence[EvalRun], searches: Sequence[EvalSearch]) -> None:
-    """Runs and searches of one evaluation."""
+    """Print the runs and searches of an evaluation."""
     rows: list[tuple[Any, ...]] = [
         (r.id, r.status, r.model, _score(r.score, r.standard_error), f"{r.items:,}", moment(r.created_at))
         for r in runs
@@ -70,11 +70,11 @@ def print_work(runs: Sequence[EvalRun], searches: Sequence[EvalSearch]) -> None:
     if rows:
         print_rows(("ID", "STATUS", "MODEL", "SCORE", "ITEMS", "BEGAN"), rows)
     else:
-        typer.echo("Nothing was run yet: portico evals run -f FILE")
+        typer.echo("No runs yet: portico evals run -f FILE")
 
 
 def print_run(run: EvalRun) -> None:
-    """A run, and how it did by each criterion."""
+    """Print a run, and its results by criterion."""
     counts = run.result_counts
     print_fields(
         [
@@ -103,7 +103,7 @@ def print_run(run: EvalRun) -> None:
 
 
 def not_passed(client: Client, run: EvalRun) -> list[EvalOutput]:
-    """The first items that failed or could not be asked."""
+    """Return the first items that failed or could not be answered."""
     eval_outputs: list[EvalOutput] = []
     for status in ("fail", "error"):
         eval_outputs += client.evals.outputs(run.eval_id, run.id, status=status, limit=MAX_SHOWN_ITEMS).data
@@ -111,7 +111,7 @@ def not_passed(client: Client, run: EvalRun) -> list[EvalOutput]:
 
 
 def print_outputs(eval_outputs: Sequence[EvalOutput]) -> None:
-    """Items that did not pass, with what was answered."""
+    """Print the items that did not pass, with their answers."""
     if not eval_outputs:
         return
     typer.echo()
@@ -136,7 +136,7 @@ def _words(eval_output: EvalOutput) -> str:
 
 
 def print_search(search: EvalSearch) -> None:
-    """A search: its trials, the best first."""
+    """Print a search with its trials, best first."""
     spec = search.spec
     print_fields(
         [
@@ -170,15 +170,15 @@ def _trial(number: int, eval_trial: EvalTrial, search: EvalSearch) -> tuple[Any,
 
 
 def print_applied(eval_applied: EvalApplied) -> None:
-    """What was deployed."""
+    """Print what was deployed."""
     for name, version in eval_applied.versions.items():
-        typer.echo(f"'{one_line(name)}' answers with version {version} now.")
+        typer.echo(f"'{one_line(name)}' now answers with version {version}.")
     if eval_applied.left:
-        typer.echo(f"Give these with each call: {one_line(_settings(eval_applied.left))}")
+        typer.echo(f"Pass these settings with each call: {one_line(_settings(eval_applied.left))}")
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
-    """Settings on one line."""
+    """Return settings on one line."""
     return ", ".join(f"{path}={_value(value)}" for path, value in settings.items())
 
 

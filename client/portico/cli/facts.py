@@ -1,4 +1,4 @@
-"""`portico facts`: what agents keep of conversations for later ones."""
+"""`portico facts`: what agents remember from conversations for later ones."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from portico.schemas.facts import FACTS
 
 app = group("facts", "portico facts list --session guide/monday")
 
-Which = Annotated[str, typer.Argument(metavar="ID", help="The fact: portico facts list.")]
+Which = Annotated[str, typer.Argument(metavar="ID", help="The id of the fact: portico facts list.")]
 
 
 @app.command("list", epilog="Example: portico facts list --session guide/monday")
 def show_all(
     context: typer.Context,
     session: Annotated[
-        str | None, typer.Option(metavar="APP/NAME|ID", help="Those that were learnt in one session.")
+        str | None, typer.Option(metavar="APP/NAME|ID", help="Only facts learned in this session.")
     ] = None,
-    agent: Annotated[str | None, typer.Option(help="Those that one agent has learnt.")] = None,
-    store: Annotated[str | None, typer.Option(help="Those in one store.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
+    agent: Annotated[str | None, typer.Option(help="Only facts learned by this agent.")] = None,
+    store: Annotated[str | None, typer.Option(help="Only facts in this store.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List what agents keep of your conversations, the newest first."""
+    """List what agents remember from your conversations, newest first."""
     with connected(context) as client:
         within = None if session is None else find_session(client, session).id
         facts = client.facts.list(store=store, agent=agent, session=within, limit=limit)
@@ -40,10 +40,10 @@ def show_all(
 def change(
     context: typer.Context,
     which: Which,
-    text: Annotated[str, typer.Argument(help="What it says from now on.")],
+    text: Annotated[str, typer.Argument(help="The new text.")],
     as_json: AsJson = False,
 ) -> None:
-    """Put another text in the place of a fact. Where it was learnt stays."""
+    """Replace the text of a fact. Its origin stays unchanged."""
     with connected(context) as client:
         fact = client.facts.change(which, text)
     print_outcome(fact, as_json, f"{safe(fact.id)} says: {safe(fact.text)}")
@@ -51,8 +51,8 @@ def change(
 
 @app.command(epilog="Example: portico facts delete fact_0192f6 --yes")
 def delete(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Forget a fact."""
-    confirm(f"Forget the fact '{which}'?", yes=yes)
+    """Delete a fact."""
+    confirm(f"Delete the fact '{which}'?", yes=yes)
     with connected(context) as client:
         client.facts.remove(which)
     print_outcome({"removed": which}, as_json, f"Forgot '{safe(which)}'.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = group("files", "portico files add report.pdf --store handbook")
 
 MIN_PARTED_BYTES = 64 * 1024 * 1024
-"""Bytes above which a file goes in parts."""
+"""Size above which a file is uploaded in parts, in bytes."""
 
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the file.")]
 
@@ -29,7 +29,7 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the file.
 @app.command("list", epilog="Example: portico files list --limit 20")
 def show_all(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of files, newest first.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List uploaded files, newest first."""
@@ -37,23 +37,23 @@ def show_all(
         page = client.files.list(limit=limit)
     print_listing(page, as_json, FILES.columns, "No files yet: portico files add FILE")
     if page.has_more and not as_json:
-        typer.echo(f"There are more: --limit {limit * 2}", err=True)
+        typer.echo(f"There are more: use --limit {limit * 2}", err=True)
 
 
 @app.command(epilog="Example: portico files add report.pdf --store handbook")
 def add(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to upload.")],
-    store: Annotated[str | None, typer.Option(help="Also put them into this store.")] = None,
-    purpose: Annotated[str, typer.Option(help="What they are for, in OpenAI's words.")] = "assistants",
+    store: Annotated[str | None, typer.Option(help="Also add them to this store.")] = None,
+    purpose: Annotated[str, typer.Option(help="Their purpose, as defined by OpenAI.")] = "assistants",
     resume: Annotated[
-        str | None, typer.Option(metavar="UPLOAD", help="Continue this upload of the one file.")
+        str | None, typer.Option(metavar="UPLOAD", help="Resume this upload of a single file.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload files, and put them into a store on request. Large ones go in parts."""
+    """Upload files, optionally into a store. Large files are uploaded in parts."""
     if resume and len(files) != 1:
-        raise InvalidRequest("--resume continues the upload of one file.", param="resume")
+        raise InvalidRequest("--resume needs exactly one file.", param="resume")
     added_files: list[File] = []
     with connected(context) as client:
         into = client.stores.get(store) if store else None
@@ -70,20 +70,20 @@ def add(
 
 
 def _send(client: Client, path: Path, purpose: str, resume: str | None) -> File:
-    """Upload one file, in parts if it is large. What says how to continue is printed if that is broken off."""
+    """Upload a file, in parts if it is large. If the upload is interrupted, print how to resume it."""
     if resume is None and (not path.is_file() or path.stat().st_size <= MIN_PARTED_BYTES):
         return client.files.add(path, purpose=purpose)
     upload = resume or client.files.begin_upload(path, purpose=purpose).id
     try:
         return client.files.continue_upload(upload, path)
     except (ConnectionFailed, KeyboardInterrupt):
-        typer.echo(f"To continue within the hour: portico files add '{path}' --resume {upload}", err=True)
+        typer.echo(f"To resume within the hour: portico files add '{path}' --resume {upload}", err=True)
         raise
 
 
 @app.command(epilog="Example: portico files show file-0192f6")
 def show(context: typer.Context, file_id: Identity, as_json: AsJson = False) -> None:
-    """Show one file."""
+    """Show a file."""
     with connected(context) as client:
         file = client.files.get(file_id)
     print_item(
@@ -105,7 +105,7 @@ def remove(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a file, from every store too."""
+    """Delete a file, including from every store."""
     with connected(context) as client:
         file = client.files.get(file_id)
         if may_remove(f"Delete the file '{file.filename}' from every store?", yes=yes, dry_run=dry_run):

@@ -1,4 +1,4 @@
-"""Follows runs to their end with bars, and the runs that they begin."""
+"""Follows runs to their end with progress bars, and the runs that they start."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from portico.schemas.runs import Run
 from portico.wire import Finished
 
 KINDS = {"pull": "Fetching", "sync": "Reading", "ingest": "Indexing", "environment": "Installing"}
-"""Kinds of runs that a start or a sync brings with it, and what they do."""
+"""Kinds of runs that a start or a sync causes, and their activity."""
 
 LABELS = {**KINDS, "better-model": "Fetching"}
-"""The same, and those that nobody has to wait for."""
+"""`KINDS`, and the kinds that nobody has to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run that has been followed; ``error`` is the sentence that ended it, if one did."""
+    """A run that was followed; ``error`` is the message of its failure, if any."""
 
     run: Run
     error: str | None = None
@@ -39,13 +39,13 @@ async def follow(
     ended_too: bool = True,
     last_line: Callable[[Run], Awaitable[str | None]] | None = None,
 ) -> list[Ended]:
-    """Show the runs until they end, then the background runs that ``further`` picks, until none is left.
+    """Show the runs until they end, then the background runs that ``further`` selects, until none remains.
 
-    Not ``ended_too``: those that have ended already are left out. ``last_line``: what is printed of a run that ended
-    well; "" for nothing, ``None`` for what its last event says.
+    Without ``ended_too``, runs that have already ended are skipped. ``last_line`` returns the text to print for a
+    successful run; "" for nothing, ``None`` for the message of its last event.
 
-    A run that fails is in the result, not an exception. One that ended so long ago that it is forgotten is left out: a
-    daemon reports its start for as long as it runs.
+    A failed run is part of the result, not an exception. A run that ended so long ago that it is unknown is skipped: a
+    daemon reports its start for its whole lifetime.
     """
     endeds: list[Ended] = []
     status = await client.status()
@@ -63,7 +63,7 @@ async def follow(
                 watching = [tasks.create_task(_watch(client, run, names, bars, last_line)) for run in runs]
             endeds += [task.result() for task in watching]
             seen_ids = {item.run.id for item in endeds}
-            # Whoever watches a folder may try again meanwhile: what it fails with was said.
+            # The watcher of a folder may retry meanwhile: its error has already been shown.
             failed_runs = {(item.run.kind, item.run.name) for item in endeds if item.error}
             runs = [
                 run
@@ -97,7 +97,7 @@ async def _watch(
 def follow_here(
     url: str | None, key: str | None, run_ids: Sequence[str], further: Callable[[Run], bool] | None = None
 ) -> list[Ended]:
-    """`follow` for a command that blocks."""
+    """Call `follow` from a blocking command."""
 
     async def work() -> list[Ended]:
         async with AsyncClient(url, key) as client:
@@ -112,7 +112,7 @@ def follow_to_success(
     run_ids: Sequence[str],
     further: Callable[[Run], bool] | None = None,
 ) -> None:
-    """Follow the runs of a command. Raise the first failure among them, each of which has been told by its bar."""
+    """Follow the runs of a command. Raise the first failure; the progress bars have already shown all failures."""
     for item in follow_here(client.url, invocation(context).key, run_ids, further):
         if item.error:
             raise ReportedError(item.error, code="run_failed")

@@ -1,4 +1,4 @@
-"""`portico stores groups`: the same files cut in other ways."""
+"""`portico stores groups`: the same files, split in other ways."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico.schemas.resource import Column
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Chunk groups: the same files cut in other ways, in a tree.",
+    help="Chunk groups: the same files split in other ways, in a tree.",
     epilog="Example: portico stores groups add docs FineChunk",
 )
 
@@ -24,7 +24,7 @@ Group = Annotated[str, typer.Argument(help="The name of the group.")]
 
 @app.command("list", epilog="Example: portico stores groups list docs")
 def show_all(context: typer.Context, store: Store, as_json: AsJson = False) -> None:
-    """List the groups of a store, its own first."""
+    """List the groups of a store, its default group first."""
     with connected(context) as client:
         chunk_groups = client.stores.groups(store)
     columns = (
@@ -48,21 +48,21 @@ def add(
     strategy: Annotated[
         str | None, typer.Option(help="The chunker: see portico chunkers (default: by the kind of file).")
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Columns of a chunk, about.")] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Columns that a chunk repeats of the one before.")
-    ] = None,
+    size: Annotated[int | None, typer.Option(help="Approximate size of a chunk, in columns.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Overlap with the previous chunk, in columns.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="The model that makes the chunks, where the chunker needs one.")
+        str | None, typer.Option(help="The model that creates the chunks, if the chunker needs one.")
     ] = None,
-    parent: Annotated[str | None, typer.Option(help="The group in whose chunks these lie.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="The parent group whose chunks contain these chunks.")
+    ] = None,
     embedding_model: Annotated[
-        str | None, typer.Option(help="Its embedding model (default: that of the store; '' for none).")
+        str | None, typer.Option(help="Its embedding model (default: the store's; '' for none).")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is made.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is complete.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Cut the files of a store in one more way. CoarseChunk, MediumChunk and FineChunk need no more than their name."""
+    """Split the files of a store in another way. CoarseChunk, MediumChunk and FineChunk need only their name."""
     chunking: dict[str, Any] | None = None
     if strategy is not None:
         options = {"type": strategy, "size": size, "overlap": overlap, "model": model}
@@ -74,7 +74,9 @@ def add(
         if wait:
             follow_to_success(context, client, [run])
     print_outcome(
-        {"run": run}, as_json, f"Made the group '{group}'." if wait else f"Begun: portico runs tail {run}"
+        {"run": run},
+        as_json,
+        f"Created the group '{group}'." if wait else f"Started: portico runs tail {run}",
     )
 
 
@@ -82,17 +84,17 @@ def add(
 def retry(
     context: typer.Context,
     store: Store,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")] = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is complete.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Try the files again that could not be in a group. What a model has written of them already is kept."""
+    """Retry the files that failed in a group. Text that a model has already written is kept."""
     with connected(context) as client:
         failed_files = [error for group in client.stores.groups(store) for error in group.errors]
         runs = list(client.stores.retry_groups(store))
         if wait and runs:
             follow_to_success(context, client, runs)
     print_outcome(
-        {"runs": runs}, as_json, f"Tried {len(failed_files)} files again." if runs else "Nothing had failed."
+        {"runs": runs}, as_json, f"Retried {len(failed_files)} files." if runs else "No files had failed."
     )
 
 
@@ -105,7 +107,7 @@ def remove(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a group with its chunks. The files stay, and so do the other groups."""
+    """Remove a group with its chunks. The files and the other groups remain."""
     with connected(context) as client:
         chunk_group = next((item for item in client.stores.groups(store) if item.name == group), None)
         if chunk_group is None:
@@ -118,7 +120,7 @@ def remove(
 
 
 def _chunker(chunking: Any) -> str:
-    """A chunker in a word or two."""
+    """Return a chunker in a word or two."""
     values = chunking.get("static", chunking)
     size = values.get("size") or values.get("max_chunk_size_tokens")
     return f"{chunking.get('type', '')} {size}" if size else str(chunking.get("type", ""))

@@ -1,4 +1,4 @@
-"""`portico guards`: what looks at the texts around models, apps, tools and stores."""
+"""`portico guards`: checks on the texts around models, apps, tools and stores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def guards() -> None:
 
 @app.command("list", epilog="Example: portico guards list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the guards of the configuration: around what, what each looks for and where, and what becomes of it."""
+    """List the guards of the configuration: what they protect, what each checks and where, and its action."""
     with connected(context) as client:
         configured_guards = client.guards.list()
     print_listing(configured_guards, as_json, CONTENT_GUARDS.columns)

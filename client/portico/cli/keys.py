@@ -1,4 +1,4 @@
-"""`portico keys`: who may call, and what."""
+"""`portico keys`: who can call the daemon, and what they can do."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ app = group("keys", "portico keys create --name phone --scope chat --scope store
 )
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Option(help="Whose key it is.")],
+    name: Annotated[str, typer.Option(help="The owner of the key.")],
     scope: Annotated[
         list[str],
         typer.Option(
-            help="What it may do: admin, chat, models:read, stores:NAME:read (or write, manage), "
-            "apps:NAME:call, tools:NAME:call; * for any name. May be given several times."
+            help="What the key can do: admin, chat, models:read, stores:NAME:read (or write, manage), "
+            "apps:NAME:call, tools:NAME:call; * for any name. Repeatable."
         ),
     ],
     limit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="What it may use at most: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day "
-            "or storage_mb; several times.",
+            help="A usage limit: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day or "
+            "storage_mb; repeatable.",
         ),
     ] = None,
     only: Annotated[
@@ -52,26 +52,27 @@ def create(
         typer.Option(
             "--filter",
             metavar="STORE:ATTRIBUTE=VALUE",
-            help="Which files of a store it may read, by their attributes: handbook:team=sales, with =, !=, >, >=, <, "
-            "<= or the JSON of a filter behind the colon; * for any store. Several of one store hold together.",
+            help="Which files of a store the key can read, by attribute: handbook:team=sales, with =, !=, >, "
+            ">=, <, <= or the JSON of a filter after the colon; * for any store. Several filters for one "
+            "store must all match.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key. It is shown once and never again."""
+    """Create a key. It is shown once and never again."""
     with connected(context) as client:
         key = client.keys.add(name, scope, limits=limits_of(limit or ()), filters=_filters_of(only or ()))
     if as_json:
         print_json(key)
         return
     typer.echo(key.key)
-    typer.echo(f"This is the only time the key '{key.name}' ({key.id}) is shown.", err=True)
+    typer.echo(f"The key '{key.name}' ({key.id}) is shown only this once.", err=True)
 
 
 @app.command("list", epilog="Example: portico keys list")
 def show_all(
     context: typer.Context,
-    blocked: Annotated[bool, typer.Option("--blocked", help="Those who signed in and are kept out.")] = False,
+    blocked: Annotated[bool, typer.Option("--blocked", help="List blocked users who signed in.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the keys, without their secrets."""
@@ -93,11 +94,11 @@ def show(
     key: Annotated[str, typer.Argument(metavar="NAME|ID", help="The name or the id of the key.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a key may do and which files of stores it may read."""
+    """Show what a key can do and which files of stores it can read."""
     with connected(context) as client:
         found_key = next((item for item in client.keys.list() if key in (item.id, item.name)), None)
     if found_key is None:
-        raise NotFound(f"There is no key '{key}'; see: portico keys list", status=404, param="key")
+        raise NotFound(f"There is no key '{key}'; list the keys: portico keys list", status=404, param="key")
     print_item(
         found_key,
         as_json,
@@ -116,34 +117,40 @@ def update(
     key_id: KeyId,
     scope: Annotated[
         list[str] | None,
-        typer.Option(help="All that it may do from then on; left out, what it may stays. Several times."),
+        typer.Option(help="All scopes from now on; omit to keep the current scopes. Repeatable."),
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
             "--filter",
             metavar="STORE:ATTRIBUTE=VALUE",
-            help="Which files of a store it may read from then on, as with `create`; left out, filters stay.",
+            help="Which files of a store the key can read from now on, as with `create`; omit to keep the "
+            "current filters.",
         ),
     ] = None,
-    no_filters: Annotated[bool, typer.Option("--no-filters", help="Take all filters away.")] = False,
+    no_filters: Annotated[bool, typer.Option("--no-filters", help="Remove all filters.")] = False,
     limit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="All that it is held to from then on, as with `create`; left out, limits stay. What it used counts.",
+            help="All limits from now on, as with `create`; omit to keep the current limits. Past usage "
+            "counts.",
         ),
     ] = None,
-    no_limits: Annotated[bool, typer.Option("--no-limits", help="Take all limits away.")] = False,
+    no_limits: Annotated[bool, typer.Option("--no-limits", help="Remove all limits.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let a key have other scopes, filters or limits, at once. If it may do less, what it has under way ends."""
+    """Change the scopes, filters or limits of a key, effective immediately. If its rights shrink, its running work is
+    stopped.
+    """
     if no_filters and only:
-        raise InvalidRequest("--filter and --no-filters exclude each other: give one of them.")
+        raise InvalidRequest("Use either --filter or --no-filters, not both.")
     if no_limits and limit:
-        raise InvalidRequest("--limit and --no-limits exclude each other: give one of them.")
+        raise InvalidRequest("Use either --limit or --no-limits, not both.")
     if not (scope or only or no_filters or limit or no_limits):
-        raise InvalidRequest("Say what changes: --scope, --filter, --no-filters, --limit or --no-limits.")
+        raise InvalidRequest(
+            "Give at least one change: --scope, --filter, --no-filters, --limit or --no-limits."
+        )
     with connected(context) as client:
         filters = _filters_of(only or ()) if only or no_filters else None
         limits = limits_of(limit or ()) if limit or no_limits else None
@@ -153,20 +160,22 @@ def update(
         return
     typer.echo(f"'{key.name}' may: {', '.join(key.scopes)}.")
     for item in _format_filters(key.filters):
-        typer.echo(f"It reads of {item}.")
+        typer.echo(f"It can read {item}.")
     if limits:
-        typer.echo(f"It is held to {', '.join(shown(key.limits))}.")
+        typer.echo(f"It is limited to {', '.join(shown(key.limits))}.")
 
 
 @app.command(epilog="Example: portico keys revoke key_0192f6 --yes")
 def revoke(
     context: typer.Context, key_id: KeyId, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Make a key worthless at once."""
+    """Revoke a key immediately."""
     with connected(context) as client:
         found_key = next((key for key in client.keys.list() if key.id == key_id), None)
         if found_key is None:
-            raise NotFound(f"There is no key '{key_id}'; see: portico keys list", status=404, param="id")
+            raise NotFound(
+                f"There is no key '{key_id}'; list the keys: portico keys list", status=404, param="id"
+            )
         if may_remove(f"Revoke the key '{found_key.name}'?", yes=yes, dry_run=dry_run):
             client.keys.revoke(key_id)
     print_outcome(
@@ -178,16 +187,17 @@ def revoke(
 
 @app.command(epilog="Example: portico keys unblock user_5f2c1e")
 def unblock(context: typer.Context, key_id: KeyId, as_json: AsJson = False) -> None:
-    """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
+    """Unblock a user who signs in. Their next token determines what they can do."""
     with connected(context) as client:
         key = client.keys.unblock(key_id)
-    print_outcome(key, as_json, f"'{key.name}' may sign in again.")
+    print_outcome(key, as_json, f"'{key.name}' can sign in again.")
 
 
 def _filters_of(filters: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Filters by store; several for one store hold together. `InvalidRequest` for one that is not written so.
+    """Return filters by store; several filters for one store must all match. Raises `InvalidRequest` for a malformed
+    filter.
 
-    A value that is a JSON number, ``true``, ``false`` or a quoted text is that; anything else is a text as it stands.
+    A JSON number, ``true``, ``false`` or a quoted text keeps its JSON type; any other value is text.
     """
     parts_by_store: dict[str, list[dict[str, Any]]] = {}
     for text in filters:
@@ -224,7 +234,7 @@ def _value(text: str) -> str | float | bool:
 
 
 def _format_filters(filters: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Filters as a person reads them: ``handbook: team=sales``."""
+    """Return filters in readable form: ``handbook: team=sales``."""
     return tuple(f"{store}: {_format_filter(item)}" for store, item in (filters or {}).items())
 
 
@@ -245,5 +255,5 @@ def _format_filter(item: Mapping[str, Any]) -> str:
 def _refused(text: str) -> InvalidRequest:
     return InvalidRequest(
         f"'{text}' is not a filter: expected STORE:ATTRIBUTE=VALUE, such as handbook:team=sales, with one of "
-        f"{', '.join(_KINDS)}, or STORE:JSON in the form of the filters of a search."
+        f"{', '.join(_KINDS)}, or STORE:JSON in the format of search filters."
     )

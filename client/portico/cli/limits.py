@@ -8,7 +8,7 @@ from portico.errors import InvalidRequest
 
 
 def limits_of(pairs: Iterable[str]) -> dict[str, int]:
-    """Limits by name. `InvalidRequest` for one that is not written NAME=NUMBER."""
+    """Return limits by name. Raises `InvalidRequest` for a limit that is not NAME=NUMBER."""
     limits = {}
     for pair in pairs:
         name, _, number = pair.partition("=")
@@ -21,5 +21,5 @@ def limits_of(pairs: Iterable[str]) -> dict[str, int]:
 
 
 def shown(limits: Mapping[str, int] | None) -> tuple[str, ...]:
-    """Limits as they are written."""
+    """Return limits in their written form."""
     return tuple(f"{name}={number}" for name, number in (limits or {}).items())

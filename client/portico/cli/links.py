@@ -1,4 +1,4 @@
-"""`portico stores links` and `graph`: what links the passages of a store."""
+"""`portico stores links` and `graph`: links between the passages of a store."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def neighbours(
     context: typer.Context,
     name: Name,
     chunk: Annotated[
-        int | None, typer.Option(min=1, help="A passage by its number, as portico search --explain shows it.")
+        int | None, typer.Option(min=1, help="The number of a passage, as shown by portico search --explain.")
     ] = None,
-    file: Annotated[
-        str | None, typer.Option(help="Or the file, by its id, in which the passage lies.")
-    ] = None,
-    start: Annotated[int, typer.Option(min=0, help="A character of it in that file.")] = 0,
-    after: Annotated[int, typer.Option(min=0, help="Leave out the first so many.")] = 0,
+    file: Annotated[str | None, typer.Option(help="Or the id of the file that contains the passage.")] = None,
+    start: Annotated[
+        int, typer.Option(min=0, help="The position of one of its characters in that file.")
+    ] = 0,
+    after: Annotated[int, typer.Option(min=0, help="Skip this many passages.")] = 0,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=100, help="How many.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the passages that name what another passage names."""
+    """List the passages that mention the same names as a passage."""
     if (chunk is None) == (file is None):
-        raise InvalidRequest("Give either --chunk or --file, to say which passage is meant.", param="chunk")
+        raise InvalidRequest("Use either --chunk or --file to choose the passage.", param="chunk")
     with connected(context) as client:
         linked_passages = client.stores.neighbours(
             name, chunk=chunk, file=file, start=start, after=after, limit=number
@@ -44,22 +44,22 @@ def neighbours(
         False,
         ("CHUNK", "TERM", "KIND", "FILE", "TEXT"),
         lambda p: (p.chunk, p.term, p.kind, f"{p.filename} {p.place.label()}", shorten(p.text, 80)),
-        f"Nothing names what the passage {linked_passages.chunk} names.",
+        f"No other passage names what the passage {linked_passages.chunk} names.",
     )
     if linked_passages.has_more and linked_passages.passages:
-        typer.echo(f"There are more: --after {after + len(linked_passages.passages)}")
+        typer.echo(f"There are more: use --after {after + len(linked_passages.passages)}")
 
 
 def export_graph(
     context: typer.Context,
     name: Name,
     out: Annotated[Path, typer.Argument(help="The file to write.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write what links a store's passages as GraphML, which drawing programs read."""
+    """Write the links between a store's passages as GraphML, which graph drawing programs can read."""
     if out.exists() and not overwrite:
-        raise InvalidRequest(f"{out} is there already: --overwrite replaces it.", param="out")
+        raise InvalidRequest(f"{out} already exists: use --overwrite to replace it.", param="out")
     with connected(context) as client:
         size = client.stores.export_graph(name, out)
     print_outcome(

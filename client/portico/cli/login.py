@@ -1,4 +1,4 @@
-"""`portico login`: sign in at a daemon with the accounts of its issuer."""
+"""`portico login`: sign in at a daemon with an account of its issuer."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ app = typer.Typer()
 @app.command(epilog="Example: portico login")
 def login(
     context: typer.Context,
-    issuer: Annotated[str, typer.Option(help="Where to sign in, if the daemon has several issuers.")] = "",
+    issuer: Annotated[str, typer.Option(help="The issuer to use, if the daemon has several.")] = "",
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Open no browser: print the address alone.")
+        bool, typer.Option("--no-browser", help="Print the address without opening a browser.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sign in at a daemon with the account that you have at its issuer, instead of a key.
+    """Sign in at a daemon with your account at its issuer, instead of a key.
 
-    Where the issuer lets devices sign in, the browser may be on any machine: enter the code there. The sign-in is
-    renewed by itself, and this user's commands, terminal UI and programs have it where no key is given. Signed in
-    already, nothing changes.
+    If the issuer supports device sign-in, the browser can be on any machine: enter the code in it. The sign-in is
+    renewed automatically, and this user's commands, terminal UI and programs use it when no key is given. If you are
+    already signed in, nothing changes.
     """
     import asyncio
 
@@ -64,11 +64,11 @@ def login(
         role = f", role {one_line(who.role)}" if who.role else ""
         typer.echo(f"{outcome} at {one_line(place)} as {one_line(who.name)}{role}.")
     if invocation(context).key or os.environ.get("PORTICO_API_KEY"):
-        typer.secho("A key is given, by --key or PORTICO_API_KEY: it counts first.", fg="yellow", err=True)
+        typer.secho("A key is set, by --key or PORTICO_API_KEY: it takes precedence.", fg="yellow", err=True)
 
 
 def _signed_in(place: str) -> Whoami | None:
-    """Who is signed in at the daemon and known there."""
+    """Return the user who is signed in and known at the daemon."""
     from portico import Client, _sign_ins
     from portico.errors import Forbidden, Unauthenticated
 
@@ -87,11 +87,13 @@ def _chosen(offers: Sequence[SignInOffer], issuer: str, url: str) -> SignInOffer
     if len(fitting) == 1:
         return fitting[0]
     names = ", ".join(one_line(offer.issuer) for offer in offers)
-    raise InvalidRequest(f"At {url} one signs in by: {names}. Name one with --issuer.", param="issuer")
+    raise InvalidRequest(f"{url} accepts several issuers: {names}. Choose one with --issuer.", param="issuer")
 
 
 def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None:
-    """Ask before a daemon gets tokens that others of this user take too: who runs it could use them there."""
+    """Ask before a daemon receives tokens that this user's other daemons also accept: its operator could use them
+    there.
+    """
     from portico import _sign_ins
 
     same = (offer.issuer, offer.client_id)
@@ -102,9 +104,8 @@ def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None
     ]
     if other_daemons:
         confirm(
-            f"{place} gets the same tokens as {', '.join(map(one_line, other_daemons))}: who runs it "
-            "could use them there. "
-            "Do you trust it?",
+            f"{place} receives the same tokens as {', '.join(map(one_line, other_daemons))}: its operator "
+            "could use them there. Do you trust it?",
             yes=yes,
         )
 
@@ -112,7 +113,7 @@ def _confirm_other_daemons(place: str, offer: SignInOffer, *, yes: bool) -> None
 def _agreed(
     flow: Callable[[Show], Coroutine[Any, Any, GrantedTokens]], place: str, *, opens: bool
 ) -> GrantedTokens:
-    """The tokens, once somebody has agreed in a browser. Ctrl-C leaves nothing behind."""
+    """Return the tokens once the person has agreed in a browser. Ctrl-C leaves nothing behind."""
     import asyncio
     import webbrowser
     from contextlib import ExitStack
@@ -127,13 +128,17 @@ def _agreed(
                 typer.echo(f"and enter the code {typer.style(one_line(prompt.code), bold=True)}", err=True)
             if opens and has_browser():
                 webbrowser.open(prompt.link)
-            exit_stack.enter_context(Spinner("Waiting for you to agree there. Ctrl-C gives up."))
+            exit_stack.enter_context(
+                Spinner("Waiting for your approval in the browser. Press Ctrl-C to cancel.")
+            )
 
         return asyncio.run(flow(show))
 
 
 def _known(url: str, tokens: GrantedTokens, offer: SignInOffer) -> Whoami:
-    """Who that is at the daemon. Of tokens that it does not take none is kept, here or at the issuer."""
+    """Return the user's identity at the daemon. Tokens that the daemon rejects are not kept, locally or at the
+    issuer.
+    """
     import asyncio
     import contextlib
 

@@ -1,4 +1,4 @@
-"""`portico logout`: end what `portico login` began."""
+"""`portico logout`: end a sign-in of `portico login`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico logout")
 def logout(context: typer.Context, as_json: AsJson = False) -> None:
-    """Sign out at a daemon: remove the tokens here, and have the issuer end them, where it can.
+    """Sign out at a daemon: remove the local tokens, and have the issuer revoke them if it supports that.
 
-    An issuer that is away does not keep you signed in here.
+    The local sign-out succeeds even if the issuer is unreachable.
     """
     import asyncio
 
@@ -43,4 +43,4 @@ def logout(context: typer.Context, as_json: AsJson = False) -> None:
         where = " and at the issuer" if has_ended else ""
         typer.echo(f"Signed out at {one_line(place)}{where}.")
     if problem:
-        typer.secho(f"The issuer has not been told: {one_line(problem)}", fg="yellow", err=True)
+        typer.secho(f"The issuer could not be notified: {one_line(problem)}", fg="yellow", err=True)

@@ -1,4 +1,4 @@
-"""`portico logs`: what a model's engine writes, as it writes it."""
+"""`portico logs`: the log of a model's engine, optionally followed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from portico.cli.session import AsJson, connected
 app = typer.Typer()
 
 POLL_INTERVAL_S = 0.5
-"""Seconds between two looks at a log that is followed."""
+"""Interval between reads of a followed log, in seconds."""
 
 WINDOW_LINES = 1_000
-"""Lines that are looked at each time."""
+"""Number of lines read each time."""
 
 
 @app.command(epilog="Example: portico logs default --follow")
@@ -25,29 +25,29 @@ def logs(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name of the model.")] = "default",
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=WINDOW_LINES, help="How many lines.")
+        int, typer.Option("--lines", "-n", min=1, max=WINDOW_LINES, help="Number of lines.")
     ] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the last lines of a model's log, and with --follow those that come."""
+    """Print the last lines of a model's log, and with --follow also new lines."""
     with connected(context) as client:
         seen_lines: Sequence[str] = client.deployments.logs(name, WINDOW_LINES)
         if as_json:
             print_json({"data": list(seen_lines[-lines:])})
             return
         if not seen_lines and not follow:
-            typer.echo(f"'{name}' has written nothing yet.")
+            typer.echo(f"'{name}' has not written anything yet.")
         _print(seen_lines[-lines:])
         while follow:
-            time.sleep(POLL_INTERVAL_S)  # the log announces nothing
+            time.sleep(POLL_INTERVAL_S)  # the log has no notifications
             now = client.deployments.logs(name, WINDOW_LINES)
             _print(fresh(seen_lines, now))
             seen_lines = now
 
 
 def fresh(seen_lines: Sequence[str], now: Sequence[str]) -> Sequence[str]:
-    """The lines of ``now`` that were not at the end of ``seen_lines``: both are windows on one growing log."""
+    """Return the lines of ``now`` that were not at the end of ``seen_lines``: both are windows of one growing log."""
     for overlap in range(min(len(seen_lines), len(now)), 0, -1):
         if list(seen_lines[-overlap:]) == list(now[:overlap]):
             return now[overlap:]

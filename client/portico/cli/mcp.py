@@ -1,4 +1,4 @@
-"""`portico mcp`: the daemon as an MCP server on standard input and output, and the servers of others that it holds."""
+"""`portico mcp`: the daemon as an MCP server on standard input and output, and external servers that it uses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from portico.schemas.resource import Column
 _SETTINGS = '{"mcpServers": {"portico": {"command": "portico", "args": ["mcp"]}}}'
 
 MAX_INSTRUCTIONS_CHARS = 1_000
-"""Characters of what a server says about its use; ``--json`` has all of it."""
+"""Maximum length of a server's usage instructions, in characters; ``--json`` prints all of them."""
 
 app = typer.Typer(invoke_without_command=True, epilog=f"Example, in an assistant's settings: {_SETTINGS}")
 
@@ -43,14 +43,14 @@ Name = Annotated[str, typer.Argument(help="The name of the server.")]
 
 @app.callback()
 def mcp(context: typer.Context) -> None:
-    """Serve the daemon's tools and documents to an assistant that speaks MCP over standard input and output.
+    """Serve the daemon's tools and documents to an assistant that uses MCP over standard input and output.
 
-    Assistants that speak MCP over HTTP need no bridge: give them the daemon's URL with /mcp at the end. The commands
-    below look after MCP servers of other people, whose tools the daemon offers as its own.
+    Assistants that use MCP over HTTP need no bridge: give them the daemon's URL followed by /mcp. The commands below
+    manage external MCP servers, whose tools the daemon offers as its own.
     """
     if context.invoked_subcommand is not None:
         return
-    # httpx takes a quarter of a second: not before it is needed.
+    # Importing httpx takes a quarter of a second, so it is deferred.
     from portico._mcp_bridge import Bridge
     from portico._transport import Address
 
@@ -59,7 +59,8 @@ def mcp(context: typer.Context) -> None:
     try:
         asyncio.run(bridge.run(_lines(sys.stdin.fileno())))
     except* BrokenPipeError:
-        # The client has gone without closing our input; what Python still holds for it has no reader.
+        # The client has disconnected without closing our input; output that Python still buffers has no
+        # reader.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -69,10 +70,10 @@ def _write(line: bytes) -> None:
 
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes]:
-    """Lines from a file descriptor of any kind, until its end.
+    """Yield lines from a file descriptor of any kind, until its end.
 
-    A thread reads: event loops can wait for pipes, but not for files and terminals. It reads the descriptor
-    itself, because a thread that is blocked in a buffered reader breaks the interpreter's exit.
+    A thread reads: event loops can wait for pipes, but not for files and terminals. It reads the descriptor directly,
+    because a thread blocked in a buffered reader breaks the interpreter's exit.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -87,7 +88,7 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
             loop.call_soon_threadsafe(queue.put_nowait, remainder)
             loop.call_soon_threadsafe(queue.put_nowait, None)
         except RuntimeError:
-            return  # the loop has ended: nobody reads any more
+            return  # the loop has ended: there is no reader
 
     threading.Thread(target=read, name="stdin", daemon=True).start()
     while (line := await queue.get()) is not None:
@@ -96,7 +97,7 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
 
 @app.command("list", epilog="Example: portico mcp list")
 def show_all(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the MCP servers of other people that the daemon holds."""
+    """List the external MCP servers that the daemon uses."""
     with connected(context) as client:
         mcp_servers = client.mcp.list()
     print_listing(mcp_servers, as_json, MCP.columns, "No servers yet: portico mcp add NAME -- COMMAND …")
@@ -104,7 +105,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico mcp show files")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one server, what it says of itself, and the names of its tools."""
+    """Show a server, its description, and the names of its tools."""
     with connected(context) as client:
         _print(client.mcp.get(name), as_json)
 
@@ -116,34 +117,34 @@ def add(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND…]", help="The program and its arguments.")
     ] = None,
-    url: Annotated[str | None, typer.Option(help="The address of a server to reach instead.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The URL of a running server, instead of a command.")
+    ] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A variable for it; may be given several times."),
+        typer.Option(metavar="NAME=VALUE", help="An environment variable for the server; repeatable."),
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A header for a URL; may be given several times."),
+        typer.Option(metavar="NAME=VALUE", help="A header for a URL; repeatable."),
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="Only tools of this name, such as read_*; may be given several times."),
+        typer.Option(help="Only tools with this name, such as read_*; repeatable."),
     ] = None,
-    deny: Annotated[
-        list[str] | None, typer.Option(help="No tools of this name; may be given several times.")
-    ] = None,
+    deny: Annotated[list[str] | None, typer.Option(help="Exclude tools with this name; repeatable.")] = None,
     prefix: Annotated[
-        str | None, typer.Option(help="What goes before the names of its tools (default: its name and _).")
+        str | None, typer.Option(help="Prefix for the names of its tools (default: its name and _).")
     ] = None,
     approval: Annotated[
-        str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
+        str, typer.Option(help="When a person must approve a call: always, destructive or never.")
     ] = "",
     sampling: Annotated[
-        str, typer.Option(metavar="MODEL", help="The model that the server itself may ask (default: none).")
+        str, typer.Option(metavar="MODEL", help="The model that the server itself can call (default: none).")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Hold an MCP server of somebody else: a command to start, or a URL to reach."""
+    """Add an external MCP server: a command to start, or a URL to connect to."""
     options: dict[str, Any] = {
         "env": pairs(env, "--env"),
         "headers": pairs(header, "--header"),
@@ -163,7 +164,7 @@ def add(
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """End a server and forget it; its tools are gone at once."""
+    """Stop a server and remove it; its tools are removed immediately."""
     with connected(context) as client:
         mcp_server = client.mcp.get(name)
         if may_remove(f"Remove the MCP server '{mcp_server.name}'?", yes=yes, dry_run=dry_run):
@@ -173,17 +174,17 @@ def remove(
 
 @app.command(epilog="Example: portico mcp restart files")
 def restart(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """End a server and start it again."""
+    """Restart a server."""
     with connected(context) as client:
         mcp_server = client.mcp.restart(name)
-    print_outcome(mcp_server, as_json, f"'{mcp_server.name}' is started again.")
+    print_outcome(mcp_server, as_json, f"'{mcp_server.name}' has been restarted.")
 
 
 @app.command(epilog="Example: portico mcp logs files --lines 20")
 def logs(
     context: typer.Context,
     name: Name,
-    lines: Annotated[int, typer.Option(min=1, max=1000, help="How many lines.")] = 100,
+    lines: Annotated[int, typer.Option(min=1, max=1000, help="Number of lines.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """Print the last lines that a server wrote to standard error."""
@@ -192,7 +193,7 @@ def logs(
     if as_json:
         print_json({"data": list(lines_found)})
     elif not lines_found:
-        typer.echo(f"'{name}' has written nothing yet.")
+        typer.echo(f"'{name}' has not written anything yet.")
     else:
         for line in lines_found:
             typer.echo(one_line(line))
@@ -203,11 +204,11 @@ def resources(
     context: typer.Context,
     name: Name,
     uri: Annotated[
-        str | None, typer.Argument(metavar="[URI]", help="Print what stands at this address instead.")
+        str | None, typer.Argument(metavar="[URI]", help="Print the contents of this address instead.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what a server has to read, or print what stands at an address."""
+    """List the resources of a server, or print the contents of an address."""
     with connected(context) as client:
         if uri is None:
             print_table(
@@ -228,7 +229,7 @@ def resources(
         return
     for content in contents:
         size = len(content.data or "") * 3 // 4
-        unread = f"[{content.mime_type}, {size} bytes; --json has it]"
+        unread = f"[{content.mime_type}, {size} bytes; use --json to print it]"
         typer.echo(unread if content.text is None else safe(content.text))
 
 
@@ -241,7 +242,7 @@ def prompts(
     ] = None,
     argument: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="What the prompt takes; may be given several times."),
+        typer.Option(metavar="NAME=VALUE", help="An argument of the prompt; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -271,7 +272,7 @@ def take_over(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Hold every server that an assistant's settings file names. ${NAME} stands for a variable."""
+    """Add every server in an assistant's settings file. ${NAME} stands for a variable."""
     servers = read_settings(file.read_text(encoding="utf-8"), os.environ)
     mcp_servers: list[McpServer] = []
     failures: dict[str, str] = {}
@@ -299,9 +300,10 @@ app.command("server-json", epilog="Example: portico mcp server-json com.example/
 
 
 def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The servers of an assistant's settings, as arguments of ``Client.mcp.add`` by name; disabled ones are left out.
+    """Return the servers in an assistant's settings, as arguments of ``Client.mcp.add`` by name; disabled ones are
+    omitted.
 
-    Takes the forms ``{"mcpServers": {…}}`` and ``{"servers": {…}}``. Raises `InvalidRequest`.
+    Accepts ``{"mcpServers": {…}}`` and ``{"servers": {…}}``. Raises `InvalidRequest`.
     """
     try:
         document = json.loads(text)
@@ -314,7 +316,7 @@ def read_settings(text: str, environment: Mapping[str, str]) -> dict[str, dict[s
         }
     except (ValueError, AttributeError, AssertionError, TypeError) as error:
         raise InvalidRequest(
-            'This is not a settings file with MCP servers: {"mcpServers": {"NAME": {"command": …}}} was expected.',
+            'This is not a settings file with MCP servers: expected {"mcpServers": {"NAME": {"command": …}}}.',
             param="file",
         ) from error
 

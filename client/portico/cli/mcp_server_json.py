@@ -1,4 +1,4 @@
-"""`portico mcp server-json`: an endpoint of the daemon as the MCP registry lists it.
+"""`portico mcp server-json`: an endpoint of the daemon in the MCP registry's format.
 
 Source: the registry's schema of 2025-12-11 and its requirements, https://github.com/modelcontextprotocol/registry
 (docs/reference/server-json).
@@ -40,24 +40,24 @@ _ABOUT: Final = "Models, documents, tools and agents of a Portico daemon."
 def server_json(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Its name in the registry, such as com.example/handbook.")],
-    app: Annotated[str, typer.Option(help="Of this app's endpoint alone, not of the whole daemon.")] = "",
-    title: Annotated[str, typer.Option(help="What people see (default: the app's title).")] = "",
+    app: Annotated[str, typer.Option(help="Only this app's endpoint, not the whole daemon.")] = "",
+    title: Annotated[str, typer.Option(help="The title shown to people (default: the app's title).")] = "",
     description: Annotated[
-        str, typer.Option(help="What it does, at most 100 characters (default: the app's description).")
+        str, typer.Option(help="A description of at most 100 characters (default: the app's description).")
     ] = "",
     version: Annotated[
-        str, typer.Option(help="The version to publish (default: that of the app, or of the daemon).")
+        str, typer.Option(help="The version to publish (default: the app's, or the daemon's).")
     ] = "",
     address: Annotated[
         str,
-        typer.Option(help="Where the daemon is for others, with https (default: where it is asked here)."),
+        typer.Option(help="The public address of the daemon, with https (default: the address used here)."),
     ] = "",
     image: Annotated[
         str, typer.Option(help="An image that runs it, such as ghcr.io/example/handbook:1.2.0.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Print server.json, by which the MCP registry lists the daemon's MCP endpoint or that of one app.
+    """Print server.json for listing the daemon's MCP endpoint, or that of one app, in the MCP registry.
 
     The same input prints the same document. Publish it with the registry's own program, mcp-publisher.
     """
@@ -83,36 +83,38 @@ def server_json(
 def described(
     name: str, *, title: str, description: str, version: str, path: str, address: str, image: str
 ) -> Mapping[str, Any]:
-    """The document. Raises `InvalidRequest` for what the registry would refuse."""
+    """Return the document. Raises `InvalidRequest` for values that the registry would refuse."""
     if not _NAME.fullmatch(name) or len(name) > MAX_NAME_CHARS:
         raise _wrong(
             "name",
-            f"'{name[:MAX_NAME_CHARS]}' is not a name of the registry: a domain that is yours, turned around, one "
-            "slash, and letters, digits, '.', '_' or '-': com.example/handbook, or io.github.NAME/handbook. "
-            f"At most {MAX_NAME_CHARS} characters.",
+            f"'{name[:MAX_NAME_CHARS]}' is not a valid registry name: expected a domain that you own in "
+            "reverse order, one slash, and letters, digits, '.', '_' or '-': com.example/handbook, or "
+            f"io.github.NAME/handbook. At most {MAX_NAME_CHARS} characters.",
         )
     for param, text, is_needed in (("description", description, True), ("title", title, False)):
         if len(text) > MAX_TEXT_CHARS or (is_needed and not text.strip()) or not (text.isprintable()):
             raise _wrong(
-                param, f"The {param} is one line of 1 to {MAX_TEXT_CHARS} characters; this has {len(text)}."
+                param,
+                f"The {param} must be one line of 1 to {MAX_TEXT_CHARS} characters; it has {len(text)}.",
             )
     if not _VERSION.fullmatch(version) or _WILDCARD.search(version) or len(version) > MAX_VERSION_CHARS:
         raise _wrong(
             "version",
-            f"'{version[:50]}' is not one version, such as 1.2.0: the registry takes no range and no 'latest'.",
+            f"'{version[:50]}' is not a single version such as 1.2.0: the registry accepts neither ranges "
+            "nor 'latest'.",
         )
     if image and not _IMAGE.fullmatch(image):
         raise _wrong(
             "image",
-            f"'{image[:200]}' is not an image with its registry and a tag other than 'latest', or a digest, such as "
-            "ghcr.io/example/handbook:1.2.0.",
+            f"'{image[:200]}' is not an image with its registry and either a tag other than 'latest' or a "
+            "digest, such as ghcr.io/example/handbook:1.2.0.",
         )
     public = _is_public(address)
     if not public and not image:
         raise _wrong(
             "address",
-            f"The registry lists what everybody can reach, by https, and {address[:200]} is not that. Say where the "
-            "daemon is for others with --address https://…, or name an image with --image.",
+            f"The registry lists only what is publicly reachable by https, and {address[:200]} is not. Give "
+            "the daemon's public address with --address https://…, or an image with --image.",
         )
     document: dict[str, Any] = {"$schema": SCHEMA, "name": name}
     if title:
@@ -126,7 +128,7 @@ def described(
 
 
 def _transport(url: str) -> dict[str, Any]:
-    """Streamable HTTP with a key, which clients ask their user for and keep secret."""
+    """Return streamable HTTP with a key, which clients ask their user for and keep secret."""
     key = {
         "description": "A key of this Portico, or a token of its issuer",
         "isRequired": True,

@@ -1,4 +1,4 @@
-"""`portico models`: what can be talked to, and what is in memory."""
+"""`portico models`: the available models, and those in memory."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ Name = Annotated[str, typer.Argument(help="The name of the model.")]
 Parameters = Annotated[
     list[str] | None,
     typer.Option(
-        help="A parameter of the engine, such as context_length=8192; NAME=null takes one away; several times.",
+        help="A parameter of the engine, such as context_length=8192; NAME=null removes a parameter; "
+        "repeatable.",
         autocompletion=engine_parameters,
     ),
 ]
 Python = Annotated[
-    Path | None, typer.Option(help="An interpreter that has the engine, instead of Portico's environment.")
+    Path | None,
+    typer.Option(help="An interpreter with the engine installed, instead of Portico's environment."),
 ]
 
 
@@ -47,7 +49,7 @@ def show_all(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico models show default")
 def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show one model, and what will run of it."""
+    """Show a model, and the engine settings it will run with."""
     with connected(context) as client:
         deployment = client.deployments.get(name)
         if as_json:
@@ -59,7 +61,7 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
             _print(deployment, as_json)
             typer.echo(f"  {safe(error.message)}")
             return
-    if deployment.state != "ready":  # what its files allow is not what it will have
+    if deployment.state != "ready":  # it will not get all that its files allow
         deployment = replace(
             deployment,
             context_length=planned_plan.parameters.get("context_length", deployment.context_length),
@@ -83,14 +85,12 @@ def plan(
     ] = None,
     memory: Annotated[float | None, typer.Option(min=1, help="Its memory in GB.")] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Its cores.")] = None,
-    context_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of context for each call.")
-    ] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="Calls at a time.")] = None,
+    context_length: Annotated[int | None, typer.Option(min=1, help="Context per call, in tokens.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Number of concurrent calls.")] = None,
     parameter: Parameters = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which engine and parameters a model gets, what it takes, and why. Nothing is loaded."""
+    """Show which engine and parameters a model gets, the resources it needs, and why. Nothing is loaded."""
     options = {"context_length": context_length, "slots": slots}
     parameters = {key: value for key, value in options.items() if value is not None}
     parameters |= _parameters(parameter, None)
@@ -98,7 +98,7 @@ def plan(
     description = ", ".join(word for word in words if word)
     if hardware and description:
         raise InvalidRequest(
-            "--hardware names a whole machine: leave --gpu, --memory and --cores out.", param="hardware"
+            "--hardware describes a whole machine: omit --gpu, --memory and --cores.", param="hardware"
         )
     with connected(context) as client:
         found_plan = client.models.plan(name, hardware or description or None, parameters)
@@ -126,54 +126,56 @@ def add(
     name: Name,
     source: Annotated[
         str,
-        typer.Option(
-            help="Where it comes from: pypi://, hf://, modelscope://, a path, http://…#MODEL, a2a+https://…"
-        ),
+        typer.Option(help="The source: pypi://, hf://, modelscope://, a path, http://…#MODEL, a2a+https://…"),
     ],
-    engine: Annotated[str | None, typer.Option(help="The engine (default: the one that fits).")] = None,
+    engine: Annotated[str | None, typer.Option(help="The engine (default: one that fits).")] = None,
     task: Annotated[
         str | None,
         typer.Option(
-            help="chat, vision, embedding, rerank, moderation, speech, transcription or image (default: what it is)."
+            help="chat, vision, embedding, rerank, moderation, speech, transcription or image (default: "
+            "detected)."
         ),
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(help="Key of a remote provider.", envvar="PORTICO_MODEL_KEY", show_envvar=True),
+        typer.Option(help="API key of a remote provider.", envvar="PORTICO_MODEL_KEY", show_envvar=True),
     ] = None,
-    alias: Annotated[
-        list[str] | None, typer.Option(help="Another name for it; may be given several times.")
-    ] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Another name for the model; repeatable.")] = None,
     keep_alive: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds after its last call at which it is unloaded; 0: never."),
+        typer.Option(min=0, help="Seconds after its last call until it is unloaded; 0: never."),
     ] = None,
-    pin: Annotated[bool, typer.Option("--pin", help="Keep it in memory, whoever else wants room.")] = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Keep it in memory even when other models need space.")
+    ] = False,
     parameter: Parameters = None,
     python: Python = None,
     default: Annotated[
         list[str] | None,
-        typer.Option(help="An option for calls that do not set it, such as temperature=0.2; several times."),
+        typer.Option(help="An option for calls that do not set it, such as temperature=0.2; repeatable."),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(min=1, help="Processes of it that share the calls (default: one).")
+        int | None, typer.Option(min=1, help="Number of processes that share the calls (default: one).")
     ] = None,
     replica: Annotated[
         list[str] | None,
-        typer.Option(help="The source of a further process, such as a server elsewhere; several times."),
+        typer.Option(help="The source of an additional process, such as a server elsewhere; repeatable."),
     ] = None,
     launcher: Annotated[
-        str | None, typer.Option(help="Who starts its processes, such as slurm (default: the setting's).")
+        str | None,
+        typer.Option(
+            help="The launcher that starts its processes, such as slurm (default: from the setting)."
+        ),
     ] = None,
     resource: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="What they ask a scheduler for, such as gpus=1; several times."
+            metavar="NAME=VALUE", help="Resources to request from a scheduler, such as gpus=1; repeatable."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a model a name. It is fetched and loaded on first use."""
+    """Add a model under a name. It is downloaded and loaded on first use."""
     with connected(context) as client:
         deployment = client.deployments.add(
             name,
@@ -201,10 +203,10 @@ def change(
     python: Python = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set parameters of a model's engine. It is unloaded, and starts with them at its next call."""
+    """Set parameters of a model's engine. The model is unloaded, and uses them from its next call on."""
     parameters = _parameters(parameter, python)
     if not parameters:
-        raise InvalidRequest("There is nothing to set: give --parameter NAME=VALUE.", param="parameter")
+        raise InvalidRequest("Nothing to set: give --parameter NAME=VALUE.", param="parameter")
     with connected(context) as client:
         deployment = client.deployments.change(name, parameters)
     _print(deployment, as_json)
@@ -216,7 +218,7 @@ def _parameters(pairs: Sequence[str] | None, python: Path | None) -> dict[str, A
 
 
 def _placed(source: str) -> str:
-    """A path of a file that is here by its whole path: the daemon works in another folder."""
+    """Return the absolute path of a local file: the daemon runs in another folder."""
     if "://" in source:
         return source
     path = Path(source).expanduser()
@@ -227,7 +229,7 @@ def _placed(source: str) -> str:
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Forget a model. Its files stay in the cache."""
+    """Remove a model. Its files stay in the cache."""
     with connected(context) as client:
         deployment = client.deployments.get(name)
         if may_remove(f"Remove the model '{deployment.name}'?", yes=yes, dry_run=dry_run):
@@ -245,7 +247,7 @@ def load(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: portico models unload default")
 def unload(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Free a model's memory, after the calls it is working on."""
+    """Free a model's memory after its calls in progress."""
     with connected(context) as client:
         _print(client.deployments.unload(name), as_json)
 
@@ -254,17 +256,17 @@ def unload(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def alias(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The alias, such as default.")],
-    target: Annotated[str, typer.Argument(help="The model it stands for.")],
+    target: Annotated[str, typer.Argument(help="The model it points to.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let a name stand for a model, such as 'default'."""
+    """Point an alias to a model, such as 'default'."""
     with connected(context) as client:
         client.models.alias(name, target)
     print_outcome({"name": name, "target": target}, as_json, f"'{name}' is now '{target}'.")
 
 
 def _pairs(pair_texts: Sequence[str], subject: str) -> dict[str, Any]:
-    """``NAME=VALUE`` pairs; a value that is JSON is that, any other is a text. Parameters may be ``null``: none."""
+    """Return ``NAME=VALUE`` pairs; valid JSON values are parsed, others are text. A parameter can be ``null``: none."""
     values: dict[str, Any] = {}
     for pair in pair_texts:
         name, equals, text = pair.partition("=")
@@ -283,7 +285,7 @@ def _print_reasons(found_plan: Plan) -> None:
 
 ANSWERS = {
     "write": "in its own words",
-    "quote": "by quotation: it did not pass the test of answering from passages, or was told to",
+    "quote": "by quotation: it failed the test of answering from passages, or is configured to quote",
 }
 
 

@@ -1,4 +1,4 @@
-"""`portico models simulate`: how many machines a load needs, from a trace of it. No daemon is asked."""
+"""`portico models simulate`: the number of machines for a load, from a trace of calls. No daemon is needed."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from portico.errors import InvalidRequest
 from portico.simulation import SimulationSummary, TracedCall, read_cluster, read_trace, simulate, summarize
 
 REPORT_CALLS = 5_000
-"""Calls after which progress is shown again."""
+"""Number of calls between progress updates."""
 
 
 def simulate_load(
     trace: Annotated[
-        Path, typer.Argument(help="Calls in JSON Lines, a file that may be compressed with gzip (.gz).")
+        Path, typer.Argument(help="Calls in JSON Lines; the file can be gzip-compressed (.gz).")
     ],
     machines: Annotated[
-        Path, typer.Option(help="The kinds of machines and the rates of the models, as .yaml or .json.")
+        Path, typer.Option(help="The machine kinds and the speed of the models, as .yaml or .json.")
     ],
     first_token: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Name the cheapest machines with which 95 in 100 calls begin within so many seconds."
+            min=0,
+            help="Find the cheapest machines with which 95 in 100 calls begin within this many seconds.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay a trace on machines that are not there: waits, loads, cost by their number."""
+    """Replay a trace on hypothetical machines: waits, loads and cost by number of machines."""
     plan = read_cluster(document_of(machines), str(machines))
     calls = _read_calls(trace)
     simulation_summaries: list[SimulationSummary] = []
@@ -86,7 +87,7 @@ def simulate_load(
         ),
     )
     if first_token is not None:
-        goal = f"95 in 100 calls have a first token within {first_token:g} s"
+        goal = f"95 in 100 calls get a first token within {first_token:g} s"
         typer.echo(f"With {_named(enough)}, {goal}." if enough else f"With none of these, {goal}.")
 
 
@@ -97,7 +98,7 @@ def _named(summary: SimulationSummary) -> str:
 def _cheapest(
     simulation_summaries: list[SimulationSummary], first_token_s: float
 ) -> SimulationSummary | None:
-    """Without prices, the fewest machines."""
+    """Return the cheapest configuration; without prices, the one with the fewest machines."""
     enough = [
         simulation_summary
         for simulation_summary in simulation_summaries
@@ -112,6 +113,6 @@ def _read_calls(path: Path) -> list[TracedCall]:
         with open_file(path, "rt", encoding="utf-8") as lines:
             return read_trace(lines, str(path))
     except FileNotFoundError as error:
-        raise InvalidRequest(f"There is no file {path}.", param="trace") from error
+        raise InvalidRequest(f"The file {path} does not exist.", param="trace") from error
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read as text: {error}.", param="trace") from error

@@ -1,4 +1,4 @@
-"""What the commands of every noun do alike: they list, show, change and remove. ``--json`` prints one document."""
+"""Shared functions of the commands that list, show, change and remove. ``--json`` prints one document."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from portico.cli.render import amount, moment, print_fields, print_json, print_r
 from portico.schemas.resource import Column
 
 Everyone = Annotated[
-    bool, typer.Option("--all", help="For an admin: those of other keys too, with their ids.")
+    bool, typer.Option("--all", help="For an admin: include those of other keys, with their ids.")
 ]
 
 ID = Column("ID")
 OWNER = Column("OWNER", kind="owner")
-"""The columns that ``--all`` adds."""
+"""The column that ``--all`` adds."""
 
 
 def print_listing(
@@ -93,7 +93,7 @@ def fields_of(value: Any, *names: str) -> list[tuple[str, Any]]:
 
 
 def print_outcome(value: Any, as_json: bool, text: object) -> None:
-    """Print a ``text`` that says what a command did, or the resulting value as JSON."""
+    """Print a ``text`` that reports what a command did, or the resulting value as JSON."""
     if as_json:
         print_json(value)
     else:
@@ -101,6 +101,6 @@ def print_outcome(value: Any, as_json: bool, text: object) -> None:
 
 
 def print_removed(key: str, subject: str, dry_run: bool, as_json: bool, verb: str = "remove") -> None:
-    """Say that ``subject`` was taken away, or would be; as JSON by its ``key``."""
+    """Report that ``subject`` was removed, or would be; as JSON by its ``key``."""
     text = f"Would {verb} {safe(subject)}." if dry_run else f"{verb.capitalize()}d {safe(subject)}."
     print_outcome({"removed": None if dry_run else key, "would_remove": key}, as_json, text)

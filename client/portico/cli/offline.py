@@ -1,4 +1,4 @@
-"""Commands for a home folder: by the daemon that runs on it, or by its program, which holds the folder meanwhile."""
+"""Commands for a home folder: through the daemon running on it, or the daemon's program, which locks it meanwhile."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from portico.errors import ConnectionFailed, PorticoError, from_body
 from portico.wire import ErrorBody
 
 Report = Callable[[str, int, int], None]
-"""Hears of progress: what is done, how far, of how much."""
+"""Progress callback: the activity, the amount done, and the total."""
 
 
 @contextmanager
 def serving(context: typer.Context, home: Path | None) -> Iterator[Client | None]:
-    """The daemon to ask: the one that was named, or the one that runs on ``home``, by default this user's folder.
+    """Yield the daemon to use: the named one, or the one running on ``home``, by default this user's folder.
 
-    ``None``: none runs there, and what is to be done is done to the folder.
+    Yields ``None`` if no daemon is running; then the command must work on the folder directly.
     """
     ours = invocation(context)
     found_invocation = (
@@ -52,7 +52,7 @@ def _on(home: Path | None, ours: Invocation) -> Invocation | None:
 
 
 def _runs(url: str, key: str | None, folder: Path) -> bool:
-    """Whether the daemon there is that of the folder: a note outlives one that was killed."""
+    """Return whether that daemon belongs to the folder: the note of a killed daemon remains."""
     try:
         with Client(url, key) as client:
             daemon_home = client.status().home
@@ -62,7 +62,7 @@ def _runs(url: str, key: str | None, folder: Path) -> bool:
 
 
 def run_offline(command: str, *arguments: str, home: Path | None, report: Report) -> dict[str, Any]:
-    """Run a command of the daemon's program to its end; what it says at last. Raises its `PorticoError`."""
+    """Run a command of the daemon's program to its end and return its final output. Raises its `PorticoError`."""
     place = ["--home", str(home)] if home else []
     command_line = daemon_command(command, *place, *arguments)
     result: dict[str, Any] = {}
@@ -75,19 +75,19 @@ def run_offline(command: str, *arguments: str, home: Path | None, report: Report
                     step = result["progress"]
                     report(str(step["what"]), int(step["done"]), int(step["total"]))
         except BaseException:
-            process.send_signal(signal.SIGINT)  # as Ctrl-C does: it tidies up
+            process.send_signal(signal.SIGINT)  # like Ctrl-C: the program cleans up
             raise
     code = process.returncode
     if "error" in result:
         raise from_body(ErrorBody(**result["error"]))
     if code or not result or "progress" in result:
-        raise PorticoError(f"'{command}' ended with exit code {code} and did not say why.")
+        raise PorticoError(f"'{command}' exited with code {code} without a reason.")
     return result
 
 
 @contextmanager
 def progress_report(label: str) -> Iterator[Report]:
-    """A spinner that says how far it is."""
+    """Show a spinner with progress."""
     with Spinner(label) as spinner:
 
         def report(stage: str, done_bytes: int, total: int) -> None:

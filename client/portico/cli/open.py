@@ -1,4 +1,4 @@
-"""`portico open`: the page of the running daemon in a browser."""
+"""`portico open`: open the daemon's page in a browser."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ app = typer.Typer()
 
 @app.command("open", epilog="Example: portico open")
 def open_page(context: typer.Context, as_json: AsJson = False) -> None:
-    """Open the daemon's page in a browser; where there is none, print its address."""
+    """Open the daemon's page in a browser; without a browser, print its address."""
     with connected(context) as client:
-        with contextlib.suppress(Unauthenticated):  # the page asks for the key itself
+        with contextlib.suppress(Unauthenticated):  # the page itself asks for the key
             client.status()
         url = f"{client.url.rstrip('/')}/"
     is_opened = has_browser() and webbrowser.open(url)
@@ -31,7 +31,7 @@ def open_page(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def has_browser() -> bool:
-    """Whether a window can be opened here; browsers for the terminal would take ours."""
+    """Return whether a browser window can be opened; terminal browsers would take over our terminal."""
     if os.environ.get("BROWSER") or sys.platform == "darwin":
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

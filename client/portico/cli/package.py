@@ -1,4 +1,4 @@
-"""`portico package`: an app and all that it needs, pinned, to run elsewhere."""
+"""`portico package`: an app with all its pinned dependencies, to run elsewhere."""
 
 from __future__ import annotations
 
@@ -34,63 +34,67 @@ def package(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="APP", help="The app.", autocompletion=app_names)],
     version: Annotated[
-        int | None, typer.Option(min=1, help="Which version (default: the one that answers).")
+        int | None, typer.Option(min=1, help="The version (default: the one that answers).")
     ] = None,
     image: Annotated[bool, typer.Option("--image", help="With a Dockerfile.")] = False,
     compose: Annotated[
-        bool, typer.Option("--compose", help="With a Compose file: the app on a PostgreSQL.")
+        bool, typer.Option("--compose", help="Include a Compose file: the app with a PostgreSQL.")
     ] = False,
-    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="With manifests for Kubernetes.")] = False,
-    slurm: Annotated[bool, typer.Option("--slurm", help="With a script for sbatch.")] = False,
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="Include Kubernetes manifests.")] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Include a script for sbatch.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="A file that ends in .zip, or a folder (default: a folder called as the app)."
+            "--out",
+            "-o",
+            help="A file that ends in .zip, or a folder (default: a folder named after the app).",
         ),
     ] = None,
     stores: Annotated[
         Included,
-        typer.Option(help="Stores as archives, or by reference to the address or the folder they follow."),
+        typer.Option(
+            help="Include stores as archives, or by reference to the address or folder they follow."
+        ),
     ] = "include",
     models: Annotated[
-        Included, typer.Option(help="Models by their sources, or files of the daemon's machine too.")
+        Included,
+        typer.Option(help="Include models by their sources, or also as files of the daemon's machine."),
     ] = "reference",
     include: Annotated[
         list[str] | None,
         typer.Option(
-            help="A further name: store/NAME, tool/NAME, prompt/NAME, a model or an app. Again for more."
+            help="A further name: store/NAME, tool/NAME, prompt/NAME, a model or an app. Repeatable."
         ),
     ] = None,
     image_name: Annotated[
         str, typer.Option("--tag", help="The name of the image (default: APP:VERSION).")
     ] = "",
-    base: Annotated[str, typer.Option(help="The Python image below it, best with a digest.")] = "",
-    host: Annotated[
-        str, typer.Option(help="The name under which clients reach it; on Kubernetes, an Ingress.")
-    ] = "",
+    base: Annotated[str, typer.Option(help="The Python base image, preferably with a digest.")] = "",
+    host: Annotated[str, typer.Option(help="The host name for clients; on Kubernetes, an Ingress.")] = "",
     replicas: Annotated[
-        int, typer.Option(min=1, max=100, help="Daemons on Kubernetes; several need PostgreSQL.")
+        int,
+        typer.Option(min=1, max=100, help="Number of daemons on Kubernetes; more than one needs PostgreSQL."),
     ] = 1,
-    max_replicas: Annotated[int, typer.Option(min=0, max=100, help="How many they may become by load.")] = 0,
-    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs of each daemon.")] = 0,
-    cpus: Annotated[int, typer.Option(min=1, max=1024, help="Cores of each daemon.")] = 2,
-    memory: Annotated[
-        int, typer.Option(min=256, max=16_777_216, help="Memory of each daemon, in MB.")
-    ] = 4096,
-    storage: Annotated[int, typer.Option(min=1, max=1_000_000, help="Room of its volume, in GB.")] = 20,
+    max_replicas: Annotated[
+        int, typer.Option(min=0, max=100, help="Maximum number of daemons under load.")
+    ] = 0,
+    gpus: Annotated[int, typer.Option(min=0, max=64, help="GPUs per daemon.")] = 0,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="Cores per daemon.")] = 2,
+    memory: Annotated[int, typer.Option(min=256, max=16_777_216, help="Memory per daemon, in MB.")] = 4096,
+    storage: Annotated[int, typer.Option(min=1, max=1_000_000, help="Size of its volume, in GB.")] = 20,
     partition: Annotated[str, typer.Option(help="Partition of the Slurm job.")] = "",
     account: Annotated[str, typer.Option(help="Account of the Slurm job.")] = "",
     time: Annotated[str, typer.Option(help="Time limit of the Slurm job, such as 8:00:00.")] = "",
     gres: Annotated[str, typer.Option(help="Generic resources of the Slurm job, such as gpu:a100:1.")] = "",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file or a folder that is there.")
+        bool, typer.Option("--overwrite", help="Replace an existing file or folder.")
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write an app and all that it needs, pinned, to a folder or a file: configuration, flows, stores, Portico itself.
+    """Write an app and everything it needs, pinned, to a folder or file: configuration, flows, stores, Portico itself.
 
-    No secret is in it: .env.example lists those that the other place must give.
+    It contains no secrets: .env.example lists those that the target machine must set.
     """
     to = out or Path(name.rpartition("/")[2])
     if not dry_run:
@@ -145,10 +149,10 @@ def package(
 def _require_free(to: Path, overwrite: bool) -> None:
     is_taken = to.exists() and not (to.is_dir() and to.suffix != ".zip" and not any(to.iterdir()))
     if is_taken and not overwrite:
-        raise InvalidRequest(f"{to} is there already: --overwrite replaces it.", param="out")
+        raise InvalidRequest(f"{to} already exists: use --overwrite to replace it.", param="out")
     if to.is_dir() and is_taken and not (to / MANIFEST).is_file():
         raise InvalidRequest(
-            f"{to} is a folder, and not one of a package: nothing in it is replaced. Choose another one.",
+            f"{to} is a folder that does not contain a package, so it is not replaced. Choose another folder.",
             param="out",
         )
 
@@ -160,7 +164,7 @@ def _beside(to: Path) -> Path:
 
 
 def _put(archive: Path, scratch: Path, to: Path) -> None:
-    """Let the package appear where it is wanted, whole and checked."""
+    """Move the complete, verified package to its destination."""
     folder = scratch / "unpacked"
     _unpack(archive, folder)
     if to.suffix == ".zip":
@@ -172,13 +176,13 @@ def _put(archive: Path, scratch: Path, to: Path) -> None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive of ours. Raises `Conflict` for one that is not what its manifest says."""
+    """Unpack a package archive. Raises `Conflict` if it does not match its manifest."""
     with zipfile.ZipFile(archive) as zip_file:
         sums: dict[str, str] = json.loads(zip_file.read(MANIFEST))["sha256"]
         for entry in zip_file.infolist():
             path = PurePosixPath(entry.filename)
             if path.is_absolute() or ".." in path.parts:
-                raise Conflict(f"The package holds an entry that does not belong there: {entry.filename!r}.")
+                raise Conflict(f"The package contains an unexpected entry: {entry.filename!r}.")
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256()
@@ -187,7 +191,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                     digest.update(block)
                     file.write(block)
             if entry.filename != MANIFEST and digest.hexdigest() != sums.get(entry.filename):
-                raise Conflict(f"{entry.filename} of the package is damaged. Package the app again.")
+                raise Conflict(f"{entry.filename} in the package is damaged. Package the app again.")
             if path.suffix == ".sh":
                 target.chmod(0o755)
 
@@ -216,7 +220,7 @@ def _print(packaged_contents: PackagedContents, to: Path, size: int | None) -> N
             ),
             ("tools", _names(packaged_contents.tools)),
             ("MCP servers", _names(packaged_contents.mcp)),
-            ("to be given", _names(packaged_contents.variables)),
+            ("to be set", _names(packaged_contents.variables)),
         ]
     )
     for note in packaged_contents.notes:
@@ -224,8 +228,8 @@ def _print(packaged_contents: PackagedContents, to: Path, size: int | None) -> N
     if size is None:
         typer.echo("Nothing was written.")
         return
-    guide = "README.md in it" if to.suffix == ".zip" else to / "README.md"
-    typer.echo(f"Wrote {to} ({amount(size)}). {guide} says how it is run.")
+    guide = "README.md in the package" if to.suffix == ".zip" else to / "README.md"
+    typer.echo(f"Wrote {to} ({amount(size)}). {guide} describes how to run it.")
 
 
 def _names(names: Sequence[str] | Any) -> str:

@@ -1,4 +1,4 @@
-"""Options of the form NAME=VALUE, given any number of times, and values that may be JSON."""
+"""Repeatable options of the form NAME=VALUE, and values that can be JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico.errors import InvalidRequest
 
 
 def pairs(texts: Iterable[str] | None, option: str) -> dict[str, str]:
-    """Names to values. `InvalidRequest` that names ``option`` if one has no ``=`` or no name."""
+    """Return values by name. Raises `InvalidRequest` that names ``option`` if a pair has no ``=`` or no name."""
     values = {}
     for pair in texts or ():
         name, equals, value = pair.partition("=")
@@ -21,7 +21,7 @@ def pairs(texts: Iterable[str] | None, option: str) -> dict[str, str]:
 
 
 def json_or_text(text: str) -> Any:
-    """The value that a text has as JSON, or else the text."""
+    """Return the JSON value of a text, otherwise the text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Progress of runs: a line that is updated on a terminal, one line at the end elsewhere. All on standard error."""
+"""Progress of runs: an updated line on a terminal, otherwise one line at the end. All output is on standard error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from portico.client import Client
 
 SPINNER_WIDTH = 2
-"""Columns before the text of a line that is updated."""
+"""Number of columns before the text of an updated line."""
 
 
 class Bars:
-    """One line on a terminal that shows how far runs are which continue at the same time."""
+    """A terminal line that shows the progress of concurrent runs."""
 
     def __init__(self) -> None:
         self._console = console(error=True)
@@ -30,18 +30,18 @@ class Bars:
         self._texts: dict[Bar, str] = {}
 
     def bar(self, label: str) -> Bar:
-        """A part of the line for one run."""
+        """Return a part of the line for a run."""
         bar = Bar(self, label)
         self.show(bar, bar.label)
         return bar
 
     def show(self, bar: Bar, text: str) -> None:
-        """Let the part of ``bar`` be ``text``."""
+        """Set the text of the part of ``bar``."""
         self._texts[bar] = text
         self._update()
 
     def end(self, bar: Bar, line: str, style: str) -> None:
-        """Remove the part of ``bar`` and print ``line``, if there is one, above."""
+        """Remove the part of ``bar`` and print ``line``, if any, above."""
         self._texts.pop(bar, None)
         self._update()
         if line:
@@ -65,7 +65,7 @@ class Bars:
 
 
 def follow_result(client: Client, run: str, label: str) -> Mapping[str, Any]:
-    """Show a run with a bar until it ends, and return its result. Raise `PorticoError` if it failed."""
+    """Show a progress bar until a run ends, and return its result. Raise `PorticoError` if it failed."""
     result: Mapping[str, Any] = {}
     with Bars() as bars:
         bar = bars.bar(label)
@@ -80,7 +80,7 @@ def follow_result(client: Client, run: str, label: str) -> Mapping[str, Any]:
 
 
 class Bar:
-    """The part of the line that shows one run, fed with its events."""
+    """The part of the line that shows a run, fed with the run's events."""
 
     def __init__(self, bars: Bars, label: str) -> None:
         self._bars = bars
@@ -101,17 +101,17 @@ class Bar:
                 self.end(f"{self.label}: {done_text}")
 
     def end(self, line: str) -> None:
-        """End it with a line."""
+        """Finish with a line."""
         self._bars.end(self, line, "green")
 
     def fail(self, message: str) -> None:
-        """End it with the sentence that ended the run."""
+        """Finish with the error message of the run."""
         self.failed = message
         self._bars.end(self, f"{self.label}: {message}", "red")
 
 
 def progress_text(label: str, status: Progressed) -> str:
-    """How far a run is: ``Reading docs, 3 of 9: big.txt 40 %`` or ``Fetching smollm2: 40.1 of 93.4 MB``."""
+    """Return the progress of a run: ``Reading docs, 3 of 9: big.txt 40 %`` or ``Fetching smollm2: 40.1 of 93.4 MB``."""
     if status.unit == "files" and status.message and status.done is not None and status.total:
         return (
             f"{label}, {min(status.done + 1, status.total):g} of {status.total:g}: {one_line(status.message)}"
@@ -136,19 +136,19 @@ def _amount(status: Progressed) -> str:
 
 
 class Spinner:
-    """Says on a terminal that something without a measure continues; silent where there is none."""
+    """Shows on a terminal that work without a measure continues; prints nothing elsewhere."""
 
     def __init__(self, label: str) -> None:
         out = console(error=True)
         self._status = out.status(escape(one_line(label))) if out.is_terminal else None
 
     def say(self, label: str) -> None:
-        """Change what it says."""
+        """Change the label."""
         if self._status is not None:
             self._status.update(escape(one_line(label)))
 
     def stop(self) -> None:
-        """Take it off the terminal; more than once does no harm."""
+        """Remove the spinner from the terminal; can be called repeatedly."""
         if self._status is not None:
             self._status.stop()
 

@@ -33,7 +33,7 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 app = group("prompts", "portico prompts import ./prompts")
 
 Name = Annotated[str, typer.Argument(help="The prompt.")]
-Version = Annotated[int | None, typer.Option(help="Which version (default: the newest).")]
+Version = Annotated[int | None, typer.Option(help="The version (default: the newest).")]
 
 
 @app.command("list", epilog="Example: portico prompts list")
@@ -53,7 +53,7 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 
 @app.command(epilog="Example: portico prompts show review --version 2")
 def show(context: typer.Context, name: Name, version: Version = None, as_json: AsJson = False) -> None:
-    """Show one prompt: its arguments and its messages."""
+    """Show a prompt: its arguments and its messages."""
     with connected(context) as client:
         prompt = client.prompts.get(name, version)
     if as_json:
@@ -96,12 +96,12 @@ def render(
     name: Name,
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; a value that is JSON is read as JSON."),
+        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; valid JSON is parsed as JSON."),
     ] = None,
     version: Version = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the messages of a prompt with arguments in their places."""
+    """Print the messages of a prompt with its arguments filled in."""
     with connected(context) as client:
         prompt = client.prompts.get(name, version)
         texts = {item["name"] for item in prompt.arguments if item["type"] == "string"}
@@ -119,13 +119,13 @@ def render(
 @app.command(epilog="Example: portico prompts add greeting 'Say hello to {name} in {language}.'")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is called.")],
+    name: Annotated[str, typer.Argument(help="The name of the prompt.")],
     text: Annotated[str, typer.Argument(help="The user's message; {word} stands for an argument.")],
-    system: Annotated[str, typer.Option(help="A system message before it.")] = "",
-    describe: Annotated[str, typer.Option(help="What it is for.")] = "",
+    system: Annotated[str, typer.Option(help="A system message to place first.")] = "",
+    describe: Annotated[str, typer.Option(help="The purpose of the prompt.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Keep a prompt whose arguments are texts that are all needed. Files can say more: portico prompts import."""
+    """Save a prompt whose arguments are required texts. Files offer more options: portico prompts import."""
     messages = [
         {"role": role, "content": content}
         for role, content in (("system", system), ("user", text))
@@ -136,21 +136,21 @@ def add(
     )
     with connected(context) as client:
         prompt = client.prompts.save(name, description=describe, arguments=list(names), messages=messages)
-    print_outcome(prompt, as_json, f"'{prompt.name}' is at version {prompt.version}.")
+    print_outcome(prompt, as_json, f"'{prompt.name}' is now at version {prompt.version}.")
 
 
 @app.command("import", epilog="Example: portico prompts import ./prompts --dry-run")
 def import_(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="PATH|URL", help="A file, a folder, or a Git repository on https.")
+        str, typer.Argument(metavar="PATH|URL", help="A file, a folder, or a Git repository over https.")
     ],
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Keep the prompts of .yaml, .md with front matter, .prompty, .prompt (Dotprompt) and LangChain's .json.
+    """Import prompts from .yaml, .md with front matter, .prompty, .prompt (Dotprompt) and LangChain's .json.
 
-    What is unchanged makes no version.
+    Unchanged prompts get no new version.
     """
     with connected(context) as client:
         if "://" in source:
@@ -178,7 +178,7 @@ def export(
     context: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="The prompts.")],
     format: Annotated[
-        str, typer.Option(help="markdown, yaml, prompty, dotprompt or langchain; the first two lose nothing.")
+        str, typer.Option(help="markdown, yaml, prompty, dotprompt or langchain; the first two are lossless.")
     ] = "markdown",
     to: Annotated[
         Path | None, typer.Option(help="A folder to write files into (default: standard output).")
@@ -186,7 +186,7 @@ def export(
     version: Version = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write prompts as files, as other tools keep them."""
+    """Write prompts as files, also in the formats of other tools."""
     with connected(context) as client:
         exported_prompts = [client.prompts.export(name, format, version=version) for name in names]  # type: ignore[arg-type]
     if to is not None:
@@ -204,11 +204,11 @@ def export(
 def evaluate(
     context: typer.Context,
     name: Name,
-    model: Annotated[str, typer.Option(help="The model that is asked.")] = "default",
+    model: Annotated[str, typer.Option(help="The model to ask.")] = "default",
     version: Version = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model with each of the prompt's cases; an answer passes that holds what a right one holds."""
+    """Ask a model with each of the prompt's cases; an answer passes if it contains what a correct answer contains."""
     with connected(context) as client:
         run = client.prompts.evaluate(name, model, version=version)
     if as_json:
@@ -217,7 +217,7 @@ def evaluate(
         counts = run.result_counts
         typer.echo(
             f"{counts.get('passed', 0)} of {run.items} answers of '{safe(run.model or model)}' passed. "
-            f"More: portico evals show {run.eval_id}"
+            f"Details: portico evals show {run.eval_id}"
         )
         if run.error:
             typer.echo(safe(run.error), err=True)
@@ -244,7 +244,7 @@ def history(context: typer.Context, name: Name, as_json: AsJson = False) -> None
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Forget a prompt with all its versions."""
+    """Remove a prompt with all its versions."""
     with connected(context) as client:
         prompt = client.prompts.get(name)
         if may_remove(f"Remove '{prompt.name}' with {prompt.version} versions?", yes=yes, dry_run=dry_run):
@@ -259,11 +259,11 @@ def _print_messages(messages: Any) -> None:
 
 
 def prompt_files(source: Path) -> dict[str, str]:
-    """The files of prompts at a path: itself, or all below it that are not hidden."""
+    """Return the prompt files at a path: the file itself, or all non-hidden files below it."""
     if source.is_file():
         return {source.name: _text(source)}
     if not source.is_dir():
-        raise InvalidRequest(f"There is no file or folder {source}.", param="source")
+        raise InvalidRequest(f"The file or folder {source} does not exist.", param="source")
     files: dict[str, str] = {}
     for at, folders, names in os.walk(source):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -280,9 +280,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not text in UTF-8.", param="source") from error
+        raise InvalidRequest(f"{path} is not UTF-8 text.", param="source") from error
 
 
 def placeholders(text: str) -> tuple[str, ...]:
-    """The names in braces, each once, in the order in which they come; doubled braces are none."""
+    """Return the names in braces, each once, in order of appearance; doubled braces are not placeholders."""
     return tuple(dict.fromkeys(match[1] for match in _PLACEHOLDER.finditer(text) if match[1]))

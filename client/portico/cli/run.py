@@ -1,4 +1,4 @@
-"""`portico run`: a flow that nobody deployed."""
+"""`portico run`: run a flow without deploying it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ def run(
     ],
     text: Annotated[
         str | None,
-        typer.Argument(metavar="[INPUT]", help="Its input; JSON is read as JSON, - is standard input."),
+        typer.Argument(
+            metavar="[INPUT]", help="The input; valid JSON is parsed as JSON, - reads standard input."
+        ),
     ] = None,
-    file: Annotated[Path | None, typer.Option("--input", help="A file of JSON that is its input.")] = None,
+    file: Annotated[Path | None, typer.Option("--input", help="A JSON file with the input.")] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a flow in the daemon without deploying it. Functions that cannot travel are executed here."""
+    """Run a flow in the daemon without deploying it. Functions that cannot be sent run in this process."""
     app_source = read_source(source)
     if app_source.flow is None:
         raise InvalidRequest(f"'{source}' is an agent. Deploy it: portico apps deploy {source}")
@@ -43,7 +45,7 @@ def run(
             spec = client.check(app_source.flow)
             if spec.error is not None:
                 raise from_body(ErrorBody(**spec.error))
-            print_outcome(spec, as_json, f"'{spec.name}' could run here.")
+            print_outcome(spec, as_json, f"'{spec.name}' is valid and could run in this daemon.")
             return
         input_value = given_input(text, file, app_source.spec.get("input_schema"))
         show_run(client, client.start(app_source.flow, input_value), as_json=as_json)

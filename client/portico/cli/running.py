@@ -1,4 +1,4 @@
-"""An app or a flow that runs while somebody looks: its text as it comes, questions asked here, its value at the end."""
+"""Interactive output of an app or a flow: its text as it arrives, its questions, and its value at the end."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class RunningRun(Protocol):
 
 
 def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
-    """Print the text of a run as it comes, then its value if that is another; questions are asked here.
+    """Print the text of a run as it arrives, then its value if different; ask its questions at the terminal.
 
-    ``as_json``: only the run's id and its value.
+    ``as_json``: print only the run's id and its value.
     """
     written_texts: list[str] = []
     try:
@@ -61,12 +61,12 @@ def show_run(client: Client, running: RunningRun, *, as_json: bool) -> None:
 
 
 def _ask(client: Client, question: Asked, *, newline: bool) -> None:
-    """Ask the person at the terminal; where there is none, say how it can be answered from elsewhere."""
+    """Ask the person at the terminal; without a terminal, print how to answer from elsewhere."""
     if newline:
         typer.echo()
     if not sys.stdin.isatty():
         typer.echo(
-            f"Waits for an answer to '{safe(question.name)}': portico approvals approve {question.id}",
+            f"Waiting for an answer to '{safe(question.name)}': portico approvals approve {question.id}",
             err=True,
         )
         return
@@ -76,9 +76,10 @@ def _ask(client: Client, question: Asked, *, newline: bool) -> None:
 
 
 def given_input(text: str | None, file: Path | None, schema: Mapping[str, Any] | None) -> Any:
-    """The input of a run: a file of JSON, a text (``-`` reads standard input), or JSON if it looks like it.
+    """Return the input of a run: a JSON file, a text (``-`` reads standard input), or JSON if it looks like JSON.
 
-    A text that begins with a bracket or a quotation mark is JSON, and so is one where ``schema`` wants no text.
+    A text that begins with a bracket or a quotation mark is JSON, and so is any text if ``schema`` does not accept
+    text.
     """
     if file is not None:
         if text is not None:

@@ -1,4 +1,4 @@
-"""`portico runs`: what the daemon is doing and has done."""
+"""`portico runs`: current and past work of the daemon."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run."
 @app.command("list", epilog="Example: portico runs list --limit 20")
 def show_all(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many, newest first.")] = 20,
-    after: Annotated[str | None, typer.Option(help="Those behind the run with this id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of runs, newest first.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Only runs after the run with this id.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
@@ -36,20 +36,20 @@ def show_all(
         runs,
         as_json,
         RUNS.columns,
-        "Nothing has run yet: portico ask 'What is this about?'",
+        "No runs yet: portico ask 'What is this about?'",
         {"NAME": lambda run: _called(run.name, stores)},
     )
 
 
 def _called(name: str, stores: Mapping[str, str]) -> str:
-    """What people call it: jobs of a store, and searches in it, have the store's id for a name."""
+    """Return the name shown to people: jobs of a store, and searches in it, are named by the store's id."""
     kind, slash, store = name.rpartition("/")
     return f"{kind}{slash}{stores.get(store, store)}"
 
 
 @app.command(epilog="Example: portico runs show run_0192f6")
 def show(context: typer.Context, run_id: Identity, as_json: AsJson = False) -> None:
-    """Show one run."""
+    """Show a run."""
     with connected(context) as client:
         run = client.runs.get(run_id)
         questions = client.questions.list(status="pending", run=run_id) if run.status == "waiting" else []
@@ -106,14 +106,16 @@ def prune(
     days: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Days since its end (default: the setting keep_runs_days).", show_default=False
+            min=0,
+            help="Minimum age in days since the run ended (default: the setting keep_runs_days).",
+            show_default=False,
         ),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old runs and what they left, as the daemon does every hour."""
+    """Remove old runs and their leftovers, as the daemon does every hour."""
     with connected(context) as client:
         pruned = client.runs.prune(days=days, dry_run=True)
         if may_remove(f"Remove {_amounts(pruned)}?", yes=yes, dry_run=dry_run):
@@ -124,7 +126,7 @@ def prune(
 def _amounts(pruned: Pruned) -> str:
     return (
         f"{pruned.runs} runs, {pruned.artifacts} artifacts, {pruned.questions} answered questions, "
-        f"{pruned.files} expired files and {pruned.usage} rows of usage"
+        f"{pruned.files} expired files and {pruned.usage} usage rows"
     )
 
 

@@ -1,4 +1,4 @@
-"""`portico runs trace`, `resume` and `fork`: what a run of a flow did, and doing it on, again or otherwise."""
+"""`portico runs trace`, `resume` and `fork`: show the steps of a flow's run, continue it, or repeat it with changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from portico.schemas.runs import Run
 Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the run.")]
 Start = Annotated[
     str,
-    typer.Option("--from", metavar="STEP", help="The step that is done again, with all that followed it."),
+    typer.Option("--from", metavar="STEP", help="The step to repeat, with all later steps."),
 ]
 
 _ITEM = re.compile(r"^(.*)\[(\d+)\]$")
@@ -33,13 +33,11 @@ _ITEM = re.compile(r"^(.*)\[(\d+)\]$")
 def trace(
     context: typer.Context,
     run_id: Identity,
-    full: Annotated[bool, typer.Option("--full", help="What went in and out too, not cut.")] = False,
-    mermaid: Annotated[
-        bool, typer.Option("--mermaid", help="Print the text of a Mermaid gantt chart instead.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Include inputs and outputs in full.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid gantt chart instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the steps of a run of a flow as a tree, with times, tokens, cost, what came from the cache, and errors."""
+    """Show the steps of a flow's run as a tree, with times, tokens, cost, cache hits and errors."""
     with connected(context) as client:
         if mermaid:
             chart = client.runs.chart(run_id)
@@ -49,7 +47,7 @@ def trace(
     if as_json:
         print_json({"run": run_id, "steps": steps})
     elif not steps:
-        typer.echo("No step of a flow has ended in this run, or it ended long ago.")
+        typer.echo("No step of a flow has ended in this run, or the run is too old.")
     elif sys.stdout.isatty():
         console().print(tree_of(run_id, steps, full=full))
     else:
@@ -83,12 +81,12 @@ def _cells(step: TraceStep, full: bool) -> tuple[Any, ...]:
 
 
 def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> Tree:
-    """Steps below those that they are parts of, in the order in which they began."""
+    """Return a tree with each step below its parent, in order of start."""
     tree = Tree(Text(run_id, "dim"), guide_style="dim")
     at: dict[str, Tree] = {"": tree}
 
     def node(path: str) -> Tree:
-        """The branch of a path; one that has no step of its own, such as an item of a warp, is made."""
+        """Return the branch of a path; create it if it has no step of its own, such as an item of a warp."""
         if path not in at:
             outer, name = above(path)
             at[path] = node(outer).add(Text(name, "dim"))
@@ -98,7 +96,7 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
         outer, name = above(step.path)
         branch = at.get(step.path)
         label = step_label(name, step)
-        if branch is not None:  # something below it ended, and was drawn, first
+        if branch is not None:  # a descendant ended first and was already drawn
             branch.label = label
         else:
             branch = at[step.path] = node(outer).add(label)
@@ -110,7 +108,7 @@ def tree_of(run_id: str, steps: Sequence[TraceStep], *, full: bool = False) -> T
 
 
 def above(path: str) -> tuple[str, str]:
-    """The path of what a step is a part of, and its name there: an item of a list lies below the list."""
+    """Return the parent path of a step, and its name in the parent: an item of a list is below the list."""
     outer, _dot, name = path.rpartition(".")
     item = _ITEM.match(name)
     if item is None:
@@ -119,7 +117,7 @@ def above(path: str) -> tuple[str, str]:
 
 
 def step_label(name: str, step: TraceStep) -> Text:
-    """A step in a line: its name, kind, time, tokens, cost and error."""
+    """Return a step as a line: name, kind, time, tokens, cost and error."""
     colour = {"failed": "red", "skipped": "dim"}.get(step.status, "")
     parts = [(one_line(name), f"bold {colour}".strip()), (f"  {step.kind}", "dim")]
     if step.status == "skipped":
@@ -150,7 +148,7 @@ def _tokens(step: TraceStep) -> str:
 
 
 def resume(context: typer.Context, run_id: Identity, start: Start = "", as_json: AsJson = False) -> None:
-    """Go on with a durable run that has ended: behind its last finished step, or again from another one."""
+    """Resume a durable run that has ended: after its last finished step, or from another step."""
     with connected(context) as client:
         run = client.runs.resume(run_id, start=start)
     _say(run, "continues", as_json=as_json)
@@ -163,14 +161,16 @@ def fork(
     text: Annotated[
         str | None,
         typer.Option(
-            "--input", metavar="INPUT", help="Another input; JSON is read as JSON, @FILE is a file of it."
+            "--input",
+            metavar="INPUT",
+            help="Another input; valid JSON is parsed as JSON, @FILE reads it from a file.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Begin a new run like a durable one: with another input, or with all steps before one taken over."""
+    """Start a new run from a durable run: with another input, or reusing all steps before a given step."""
     if text is not None and start:
-        raise InvalidRequest("With another input every step is done again: give either --from or --input.")
+        raise InvalidRequest("A new input repeats every step: use either --from or --input.")
     options: dict[str, Any] = {}
     if text is not None:
         options["input"] = (
@@ -182,4 +182,4 @@ def fork(
 
 
 def _say(run: Run, outcome: str, *, as_json: bool) -> None:
-    print_outcome(run, as_json, f"{run.id} {outcome}. Follow it: portico runs tail {run.id}")
+    print_outcome(run, as_json, f"{run.id} {outcome}. To follow it: portico runs tail {run.id}")

@@ -1,4 +1,4 @@
-"""`portico schedules`: apps that run, and stores that sync, at given times."""
+"""`portico schedules`: apps that run, and stores that sync, at set times."""
 
 from __future__ import annotations
 
@@ -23,32 +23,30 @@ app = group(
 
 Ref = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="The schedule, by its name or id.", autocompletion=schedule_names),
+    typer.Argument(metavar="NAME", help="The schedule, by name or id.", autocompletion=schedule_names),
 ]
-AppName = Annotated[
-    str | None, typer.Option("--app", help="The app that it calls.", autocompletion=app_names)
-]
-StoreName = Annotated[str | None, typer.Option("--store", help="The store that it syncs.")]
-Input = Annotated[str | None, typer.Option("--input", help="The app's input; JSON is read as JSON.")]
-InputFile = Annotated[Path | None, typer.Option("--input-file", help="A file of JSON that is its input.")]
+AppName = Annotated[str | None, typer.Option("--app", help="The app to call.", autocompletion=app_names)]
+StoreName = Annotated[str | None, typer.Option("--store", help="The store to sync.")]
+Input = Annotated[str | None, typer.Option("--input", help="The app's input; valid JSON is parsed as JSON.")]
+InputFile = Annotated[Path | None, typer.Option("--input-file", help="A JSON file with the input.")]
 Cron = Annotated[
     str | None,
-    typer.Option(help="Minute, hour, day of the month, month, day of the week; or @daily and its like."),
+    typer.Option(help="Minute, hour, day of the month, month, day of the week; or @daily and similar names."),
 ]
-Every = Annotated[str | None, typer.Option(help="Instead: an interval, such as 15m or 1h30m.")]
+Every = Annotated[str | None, typer.Option(help="An interval instead, such as 15m or 1h30m.")]
 Zone = Annotated[
-    str | None, typer.Option(help="By whose clocks, such as Europe/Berlin (default: UTC).", metavar="ZONE")
+    str | None, typer.Option(help="The time zone, such as Europe/Berlin (default: UTC).", metavar="ZONE")
 ]
 Missed = Annotated[
     str | None,
-    typer.Option(help="Times at which no daemon ran: skip, once (default) or all.", metavar="RULE"),
+    typer.Option(help="Times missed while no daemon ran: skip, once (default) or all.", metavar="RULE"),
 ]
 Overlap = Annotated[
     str | None,
-    typer.Option(help="Times at which a run is under way: skip (default), queue or allow.", metavar="RULE"),
+    typer.Option(help="Times that are due during a run: skip (default), queue or allow.", metavar="RULE"),
 ]
 PauseAfter = Annotated[
-    int | None, typer.Option(help="Failures in a row that pause it; 0: never (default: 5).", min=0)
+    int | None, typer.Option(help="Consecutive failures until it is paused; 0: never (default: 5).", min=0)
 ]
 
 
@@ -71,7 +69,7 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 )
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What it is to be called.")],
+    name: Annotated[str, typer.Argument(help="The name of the schedule.")],
     target: AppName = None,
     store: StoreName = None,
     text: Input = None,
@@ -85,7 +83,7 @@ def add(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a schedule: an app that it calls, or a store that it syncs."""
+    """Create a schedule that calls an app or syncs a store."""
     input_value = _input(text, file)
     with connected(context) as client:
         if dry_run:
@@ -109,7 +107,7 @@ def add(
 
 @app.command(epilog="Example: portico schedules show morning")
 def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
-    """Show one schedule, and what came of its last times."""
+    """Show a schedule, and the results of its last runs."""
     with connected(context) as client:
         found_schedule = client.schedules.get(schedule)
         runs = client.schedules.runs(schedule, limit=10)
@@ -160,7 +158,7 @@ def show(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None
 def change(
     context: typer.Context,
     schedule: Ref,
-    name: Annotated[str | None, typer.Option(help="What it is to be called.")] = None,
+    name: Annotated[str | None, typer.Option(help="The new name.")] = None,
     target: AppName = None,
     store: StoreName = None,
     text: Input = None,
@@ -173,7 +171,7 @@ def change(
     pause_after: PauseAfter = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change what is given of a schedule."""
+    """Change the given fields of a schedule."""
     input_value = _input(text, file)
     with connected(context) as client:
         found_schedule = client.schedules.change(
@@ -196,7 +194,7 @@ def change(
 def remove(
     context: typer.Context, schedule: Ref, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Remove a schedule. A run under way continues."""
+    """Remove a schedule. A running run continues."""
     with connected(context) as client:
         found_schedule = client.schedules.get(schedule)
         if may_remove(f"Remove the schedule '{found_schedule.name}'?", yes=yes, dry_run=dry_run):
@@ -206,7 +204,7 @@ def remove(
 
 @app.command(epilog="Example: portico schedules pause morning")
 def pause(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
-    """Let a schedule run no more until it is resumed."""
+    """Pause a schedule until it is resumed."""
     with connected(context) as client:
         found_schedule = client.schedules.pause(schedule)
     _print(found_schedule, as_json)
@@ -214,7 +212,7 @@ def pause(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> Non
 
 @app.command(epilog="Example: portico schedules resume morning")
 def resume(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
-    """Let a schedule run again, from its next time on."""
+    """Resume a schedule, from its next time on."""
     with connected(context) as client:
         found_schedule = client.schedules.resume(schedule)
     _print(found_schedule, as_json)
@@ -222,7 +220,7 @@ def resume(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> No
 
 @app.command(epilog="Example: portico schedules run morning")
 def run(context: typer.Context, schedule: Ref, as_json: AsJson = False) -> None:
-    """Begin a run of a schedule now, and print its id: portico runs show prints what became of it."""
+    """Start a run of a schedule now, and print its id: portico runs show prints the result."""
     with connected(context) as client:
         run_id = client.schedules.run(schedule)
     print_outcome({"run": run_id}, as_json, run_id)
@@ -233,7 +231,7 @@ def show_next(
     context: typer.Context,
     schedule: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A schedule that is there.", autocompletion=schedule_names),
+        typer.Argument(metavar="[NAME]", help="An existing schedule.", autocompletion=schedule_names),
     ] = None,
     cron: Cron = None,
     every: Every = None,
@@ -241,7 +239,7 @@ def show_next(
     count: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Print when a schedule is due next, or when one would be that has these times."""
+    """Print when a schedule is due next, or when a schedule with the given times would be."""
     if (schedule is None) == (cron is None and every is None):
         raise InvalidRequest("Give either the NAME of a schedule, or --cron or --every.", param="schedule")
     with connected(context) as client:
@@ -261,7 +259,7 @@ def _input(text: str | None, file: Path | None) -> Any:
 
 
 def _print(schedule: Schedule, as_json: bool) -> None:
-    when = f"is paused: {schedule.paused}" if schedule.paused else f"is due next {moment(schedule.next_at)}."
+    when = f"is paused: {schedule.paused}" if schedule.paused else f"is next due {moment(schedule.next_at)}."
     print_outcome(schedule, as_json, f"{safe(schedule.name)} {when}")
 
 

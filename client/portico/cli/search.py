@@ -1,4 +1,4 @@
-"""`portico search`: ranked passages of one store."""
+"""`portico search`: ranked passages of a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 
 
 class Rewriting(StrEnum):
-    """What a chat model makes of the question."""
+    """How a chat model rewrites the question."""
 
     rewrite = "rewrite"
     decompose = "decompose"
@@ -26,7 +26,7 @@ class Rewriting(StrEnum):
 
 
 class StepsChoice(StrEnum):
-    """How often a search searches."""
+    """Number of searches per query."""
 
     off = "off"
     auto = "auto"
@@ -36,7 +36,7 @@ class StepsChoice(StrEnum):
 
     @property
     def given(self) -> str | int:
-        """As the API takes it."""
+        """The value in the API's format."""
         return int(self.value) if self.value.isdigit() else self.value
 
 
@@ -54,71 +54,72 @@ class RankerChoice(StrEnum):
 def search(
     context: typer.Context,
     store: Annotated[str, typer.Argument(help="The store to search.")],
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    number: Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="How many passages.")] = 10,
+    query: Annotated[str, typer.Argument(help="The text to search for.")],
+    number: Annotated[int, typer.Option("-n", "--number", min=1, max=50, help="Number of passages.")] = 10,
     ranker: Annotated[RankerChoice, typer.Option(help="How passages are ranked.")] = RankerChoice.auto,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="The least score of a passage.")] = 0.0,
-    also: Annotated[
-        list[str] | None, typer.Option(help="A further store to search; may be repeated.")
-    ] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum score of a passage.")] = 0.0,
+    also: Annotated[list[str] | None, typer.Option(help="An additional store to search; repeatable.")] = None,
     route: Annotated[
-        bool, typer.Option(help="Let a chat model choose, of several stores, those the question is for.")
+        bool, typer.Option(help="If there are several stores, let a chat model choose the relevant ones.")
     ] = False,
     group: Annotated[
         list[str] | None,
-        typer.Option(help="A chunk group to search instead of the store's own; may be repeated."),
+        typer.Option(help="A chunk group to search instead of the store's default group; repeatable."),
     ] = None,
     vector_weight: Annotated[
-        float | None, typer.Option(min=0, max=1, help="What the vectors count beside the words.")
+        float | None, typer.Option(min=0, max=1, help="The weight of vectors relative to words.")
     ] = None,
     rewrite: Annotated[
-        Rewriting | None, typer.Option(help="Search for what a chat model makes of the question, too.")
+        Rewriting | None, typer.Option(help="Also search for the chat model's rewriting of the question.")
     ] = None,
-    writer: Annotated[str | None, typer.Option(help="That model (default: default).")] = None,
-    reranker: Annotated[str | None, typer.Option(help="A model that judges the best candidates.")] = None,
+    writer: Annotated[str | None, typer.Option(help="The model for rewriting (default: default).")] = None,
+    reranker: Annotated[str | None, typer.Option(help="A model that rescores the best candidates.")] = None,
     diversity: Annotated[
-        float | None, typer.Option(min=0, max=1, help="What likeness to better passages costs.")
+        float | None, typer.Option(min=0, max=1, help="Score penalty for similarity to better passages.")
     ] = None,
     near_duplicates: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="The share of common words from which two passages are one."),
+        typer.Option(
+            min=0, max=1, help="The share of common words above which two passages count as duplicates."
+        ),
     ] = None,
     half_life: Annotated[float | None, typer.Option(min=0, help="Days in which a score halves.")] = None,
     decay_by: Annotated[
         str | None,
-        typer.Option(help="The attribute with the time from which on it does (default: the file's arrival)."),
+        typer.Option(help="The attribute with the start time of that decay (default: the file's arrival)."),
     ] = None,
     parents: Annotated[
         str | None,
         typer.Option(
-            help="The group whose chunks are shown in place of those found; '*': each one's parent."
+            help="The group whose chunks are shown instead of those found; '*': the parent of each."
         ),
     ] = None,
     neighbours: Annotated[
-        int | None, typer.Option(min=0, max=10, help="Chunks to add before and behind each passage.")
+        int | None, typer.Option(min=0, max=10, help="Number of chunks to add before and after each passage.")
     ] = None,
     infer_filters: Annotated[
-        bool, typer.Option(help="Search only files that meet what the question says, such as 'since 2024'.")
+        bool,
+        typer.Option(help="Search only files that match conditions in the question, such as 'since 2024'."),
     ] = False,
     links: Annotated[
         bool | None,
         typer.Option(
-            "--links/--no-links", help="Follow links between passages (default: as the store does)."
+            "--links/--no-links", help="Follow links between passages (default: the store's setting)."
         ),
     ] = None,
     steps: Annotated[
         StepsChoice | None,
         typer.Option(
-            help="Search again for what the first passages lack: where they lack much, or up to so often."
+            help="Search again for what the first passages lack: if they lack much, or up to this many times."
         ),
     ] = None,
     steps_model: Annotated[
-        str | None, typer.Option(help="The chat model that says what to search for next (default: rules do).")
+        str | None, typer.Option(help="The chat model that chooses the next search (default: rules).")
     ] = None,
     explain: Annotated[bool, typer.Option(help="Show each stage of the search.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search a store: ranked passages with scores and their places."""
+    """Search a store and print ranked passages with scores and locations."""
     options: dict[str, Any] = {
         "groups": group or None,
         "vector_weight": vector_weight,
@@ -154,10 +155,10 @@ def search(
 
 
 def _show(result: Found, store: str, explain: bool) -> None:
-    """Passages with their places, then the stages if they were asked for."""
+    """Print passages with their locations, and the stages of the search if requested."""
     out = console()
     if not result.passages:
-        out.print(f"Nothing in '{store}' matches.", markup=False)
+        out.print(f"No matches in '{store}'.", markup=False)
     for passage in result.passages:
         out.print(heading(passage, score=True))
         out.print(Text(f"    {shorten(passage.text, 200)}", "dim"))

@@ -1,4 +1,4 @@
-"""`portico serve`: Python functions of this machine as tools of the daemon."""
+"""`portico serve`: local Python functions as tools of the daemon."""
 
 from __future__ import annotations
 
@@ -29,22 +29,24 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODULE:FUNCTION…",
-            help="Functions, looked for in this folder first; a module alone means all its public ones, a flow those "
-            "that cannot travel to the daemon.",
+            help="Functions, searched in this folder first; a module alone means all its public functions, a "
+            "flow those that cannot be sent to the daemon.",
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="What this worker is called.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Calls that are executed at once.")] = 4,
-    read_only: Annotated[bool, typer.Option("--read-only", help="They change nothing.")] = False,
+    name: Annotated[str | None, typer.Option(help="The name of this worker.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Number of concurrent calls.")] = 4,
+    read_only: Annotated[bool, typer.Option("--read-only", help="The functions change nothing.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a call may take, its wait for a worker included.")
+        float, typer.Option(min=0.1, help="Maximum seconds per call, including its wait for a worker.")
     ] = 60.0,
     approval: Annotated[
-        str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
+        str, typer.Option(help="When a person must approve a call: always, destructive or never.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Serve Python functions as tools: called over the daemon, executed here. Ctrl-C finishes what has begun."""
+    """Serve Python functions as tools: called through the daemon, run in this process. Ctrl-C finishes running
+    calls.
+    """
     sys.path.insert(0, os.getcwd())
     options: dict[str, Any] = {
         "read_only": read_only,
@@ -64,7 +66,7 @@ def serve(
         else:
             names = ", ".join(safe(item.name) for item in served_functions)
             typer.echo(
-                f"Serves {names} until Ctrl-C. Try: portico tools show {safe(served_functions[0].name)}"
+                f"Serving {names} until Ctrl-C. Try: portico tools show {safe(served_functions[0].name)}"
             )
         sys.stdout.flush()
         stop = threading.Event()
@@ -73,7 +75,7 @@ def serve(
 
 
 def _targets(item: str) -> list[Any]:
-    """The functions that ``module:function`` or ``module`` names."""
+    """Return the functions named by ``module:function`` or ``module``."""
     module_name, _, path = item.partition(":")
     try:
         module = importlib.import_module(module_name.removesuffix(".py"))

@@ -1,4 +1,4 @@
-"""What every command shares: where the daemon is, and the options that mean the same everywhere."""
+"""Shared parts of all commands: the daemon's address, and options with the same meaning everywhere."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from portico.errors import InvalidRequest, PorticoError
 if TYPE_CHECKING:
     from portico.client import Client
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen without changing anything.")]
 
 
 class ReportedError(PorticoError):
-    """What ended a command, and stands on standard error already: it is told again as JSON alone."""
+    """An error that is already on standard error: it is repeated only as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Invocation:
     key: str | None = None
 
     def address(self) -> str | None:
-        """The URL as given, or that of the daemon which runs on this user's home folder."""
+        """Return the given URL, or that of the daemon running on this user's home folder."""
         if self.url or os.environ.get("PORTICO_URL"):
             return self.url
         home = home_folder()
@@ -48,12 +48,14 @@ class Invocation:
 
 
 def invocation(context: typer.Context) -> Invocation:
-    """The options of a command; the default ones for a command that is called on its own."""
+    """Return the options of a command; the defaults for a command that is called directly."""
     return context.obj if isinstance(context.obj, Invocation) else Invocation()
 
 
 class _Deferred(ModuleType):
-    """Stands for a module: what is taken from it is a class whose call imports the module and calls what it has."""
+    """Stands in for a module: its attributes are classes that import the module and call the real object when
+    called.
+    """
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("__"):
@@ -67,9 +69,9 @@ class _Deferred(ModuleType):
 
 @contextmanager
 def deferred(*modules: str) -> Iterator[None]:
-    """While it holds, ``from X import Y`` of these modules reads nothing: X is imported when Y is called.
+    """Make ``from X import Y`` of these modules lazy: X is imported when Y is called.
 
-    For what a library imports at its head and this program does not use.
+    For modules that a library imports at the top and this program does not use.
     """
     stand_ins = {name: _Deferred(name) for name in modules if name not in sys.modules}
     sys.modules.update(stand_ins)
@@ -83,8 +85,8 @@ def deferred(*modules: str) -> Iterator[None]:
 
 @contextmanager
 def connected(context: typer.Context) -> Iterator[Client]:
-    """The SDK's client, at the address and with the key of the command line."""
-    with deferred("httpx._main"):  # httpx's own command line: takes longer than httpx
+    """Yield an SDK client with the address and key of the command line."""
+    with deferred("httpx._main"):  # httpx's own command line: takes longer to import than httpx
         from portico import Client
 
     ours = invocation(context)
@@ -93,19 +95,19 @@ def connected(context: typer.Context) -> Iterator[Client]:
 
 
 def home_folder() -> Path | None:
-    """The daemon's home folder, if it can be told without asking the daemon."""
+    """Return the daemon's home folder, if it is known without asking the daemon."""
     home = os.environ.get("PORTICO_HOME")
     if home:
         return Path(home).expanduser().absolute()
     if find_spec("platformdirs") is None:
         return None
-    from platformdirs import user_data_path  # comes with the daemon
+    from platformdirs import user_data_path  # installed with the daemon
 
     return user_data_path("portico", appauthor=False)
 
 
 def note(home: Path) -> dict[str, Any] | None:
-    """``{"pid", "url"}`` of the daemon that serves from ``home``, if one does and left its note."""
+    """Return ``{"pid", "url"}`` of the daemon that serves from ``home``, if it runs and left its note."""
     try:
         document = json.loads((home / "daemon.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -116,28 +118,31 @@ def note(home: Path) -> dict[str, Any] | None:
 
 
 def daemon_command(*arguments: str) -> list[str]:
-    """How to start the daemon's program. `InvalidRequest` if it is not installed here."""
+    """Return the command that starts the daemon's program. Raises `InvalidRequest` if it is not installed."""
     return run_server_module("", *arguments)
 
 
 def run_server_module(name: str, *arguments: str) -> list[str]:
-    """How to start a program of the daemon's package, without a ``name`` the daemon itself."""
+    """Return the command that starts a program of the daemon's package, or the daemon itself without a ``name``."""
     if find_spec("portico_server") is None:
         from portico._installed import how_to_add
 
-        raise InvalidRequest(f"The daemon is not installed here: {how_to_add('server')}")
+        raise InvalidRequest(f"The daemon is not installed on this machine: {how_to_add('server')}")
     return run_module(f"portico_server.{name}" if name else "portico_server", *arguments)
 
 
 def run_module(name: str, *arguments: str) -> list[str]:
-    """Runs a module in this interpreter. Nothing is imported from the folder that the command is called in: a file
-    ``mcp.py`` there would take the place of the package.
+    """Return the command that runs a module in this interpreter.
+
+    Nothing is imported from the current folder: a file ``mcp.py`` in it would replace the package.
     """
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
 def local_settings(*arguments: str) -> list[dict[str, Any]]:
-    """The settings that a daemon started here would have. `InvalidRequest` in the daemon's own words."""
+    """Return the settings of a daemon started on this machine. Raises `InvalidRequest` with the daemon's own
+    message.
+    """
     completed_process = subprocess.run(
         daemon_command("settings", *arguments), capture_output=True, text=True, check=False
     )
@@ -153,18 +158,16 @@ def local_settings(*arguments: str) -> list[dict[str, Any]]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something is destroyed; ends the command unless the answer is yes."""
+    """Ask before something is destroyed; end the command unless the answer is yes."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise InvalidRequest(
-            f"{question} Say --yes to do it without being asked.", code="confirmation_needed"
-        )
+        raise InvalidRequest(f"{question} Use --yes to skip this question.", code="confirmation_needed")
     typer.confirm(question, abort=True)
 
 
 def may_remove(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Ask as `confirm` does, unless it is a dry run. Return whether to remove it."""
+    """Ask as `confirm` does, unless it is a dry run. Return whether to remove the object."""
     if not dry_run:
         confirm(question, yes=yes)
     return not dry_run

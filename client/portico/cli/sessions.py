@@ -1,4 +1,4 @@
-"""`portico sessions`: what was said to agents, and what they remember."""
+"""`portico sessions`: conversations with agents, and their memory."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 app = group("sessions", "portico sessions show clerk/monday")
 
-Which = Annotated[
-    str, typer.Argument(metavar="APP/NAME|ID", help="The session, by its app and name or its id.")
-]
+Which = Annotated[str, typer.Argument(metavar="APP/NAME|ID", help="The session, by app and name or by id.")]
 
 
 @app.command("list", epilog="Example: portico sessions list --app clerk")
 def show_all(
     context: typer.Context,
-    of: Annotated[str | None, typer.Option("--app", help="Those of one app.")] = None,
-    search: Annotated[str, typer.Option(help="Those in whose title or messages this was said.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
-    after: Annotated[str | None, typer.Option(help="Those behind the session with this id.")] = None,
+    of: Annotated[str | None, typer.Option("--app", help="Only sessions of this app.")] = None,
+    search: Annotated[
+        str, typer.Option(help="Only sessions with this text in their title or messages.")
+    ] = "",
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number.")] = 100,
+    after: Annotated[str | None, typer.Option(help="Only sessions after the session with this id.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the sessions, the one used last first."""
+    """List the sessions, most recently used first."""
     with connected(context) as client:
         sessions = client.sessions.list(of, search=search, after=after, limit=limit)
     print_listing(sessions, as_json, SESSIONS.columns, "No sessions.")
@@ -49,13 +49,13 @@ def show(
     which: Which,
     agent: Annotated[
         str | None,
-        typer.Option(help="What one agent of the tree remembers, such as writer (default: all of them)."),
+        typer.Option(help="Only the memory of one agent in the tree, such as writer (default: all)."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many messages, oldest first.")] = 1000,
-    after: Annotated[int, typer.Option(min=0, help="Those behind the message of this number.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Number of messages, oldest first.")] = 1000,
+    after: Annotated[int, typer.Option(min=0, help="Only messages after this number.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what was said in a session."""
+    """Show the messages of a session."""
     with connected(context) as client:
         session = find_session(client, which)
         several = client.sessions.messages(session.id, agent, after=after, limit=limit + 1)
@@ -75,24 +75,24 @@ def show(
         typer.secho(f"\n{safe(str(item.message.get('sender')))}{safe(where)}", bold=True)
         typer.echo(safe(_text(item.message.get("content"))))
     if has_more:
-        typer.echo(f"There are more: --after {messages[-1].seq}", err=True)
+        typer.echo(f"There are more: use --after {messages[-1].seq}", err=True)
 
 
 @app.command(epilog="Example: portico sessions rename clerk/monday 'The broken heater'")
 def rename(
     context: typer.Context,
     which: Which,
-    title: Annotated[str, typer.Argument(help="What it is about, for people. Its name stays.")],
+    title: Annotated[str, typer.Argument(help="The topic, for people. The name stays unchanged.")],
     as_json: AsJson = False,
 ) -> None:
-    """Give a session a title."""
+    """Set the title of a session."""
     with connected(context) as client:
         session = client.sessions.change(find_session(client, which).id, title=title)
-    print_outcome(session, as_json, f"'{safe(session.name)}' is now called '{safe(session.title)}'.")
+    print_outcome(session, as_json, f"'{safe(session.name)}' now has the title '{safe(session.title)}'.")
 
 
 class RatingValue(StrEnum):
-    """What an answer can be."""
+    """Possible ratings of an answer."""
 
     good = "good"
     bad = "bad"
@@ -106,12 +106,12 @@ def rate(
     message: Annotated[
         int, typer.Argument(min=1, help="The number of the answer: portico sessions show --json.")
     ],
-    value: Annotated[RatingValue, typer.Argument(help="What you think of it.")],
-    correction: Annotated[str, typer.Option(help="The answer that you wanted, with `corrected`.")] = "",
+    value: Annotated[RatingValue, typer.Argument(help="Your rating.")],
+    correction: Annotated[str, typer.Option(help="The answer you expected, with `corrected`.")] = "",
     note: Annotated[str, typer.Option(help="Why.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Rate an answer. Ratings are what a model is trained on and evaluated with later."""
+    """Rate an answer. Ratings are used later for training and evaluation."""
     with connected(context) as client:
         session = find_session(client, which)
         session_message = client.sessions.rate(session.id, message, value, correction=correction, note=note)
@@ -121,13 +121,13 @@ def rate(
 @app.command(epilog="Example: portico sessions ratings --value corrected --json")
 def ratings(
     context: typer.Context,
-    of: Annotated[str | None, typer.Option("--app", help="Those of one app.")] = None,
-    model: Annotated[str | None, typer.Option(help="Those of who answered.")] = None,
-    value: Annotated[RatingValue | None, typer.Option(help="Those of one value.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many at most.")] = 100,
+    of: Annotated[str | None, typer.Option("--app", help="Only answers of this app.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only answers of this model.")] = None,
+    value: Annotated[RatingValue | None, typer.Option(help="Only answers with this rating.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Maximum number.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List rated answers, the oldest first."""
+    """List rated answers, oldest first."""
     with connected(context) as client:
         found_ratings = client.sessions.ratings(app=of, model=model, value=value, limit=limit)
     columns = (
@@ -150,7 +150,7 @@ def fork(
     name: Annotated[str, typer.Option(help="The name of the copy (default: its id).")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Make a copy of a session, which goes its own way from here."""
+    """Copy a session into an independent one."""
     with connected(context) as client:
         session = client.sessions.fork(find_session(client, which).id, name)
     print_outcome(session, as_json, f"The copy is {safe(session.app)}/{safe(session.name)}.")
@@ -158,10 +158,10 @@ def fork(
 
 @app.command(epilog="Example: portico sessions reset clerk/monday --yes")
 def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Forget what was said in a session, by every agent in it."""
+    """Delete all messages of a session, for every agent in it."""
     with connected(context) as client:
         session = find_session(client, which)
-        confirm(f"Forget what was said in '{session.name}'?", yes=yes)
+        confirm(f"Delete all messages in '{session.name}'?", yes=yes)
         session = client.sessions.reset(session.id)
     print_outcome(session, as_json, f"'{safe(session.name)}' is empty.")
 
@@ -170,7 +170,7 @@ def reset(context: typer.Context, which: Which, yes: Yes = False, as_json: AsJso
 def delete(
     context: typer.Context, which: Which, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Remove a session with all that was said in it."""
+    """Remove a session with all its messages."""
     with connected(context) as client:
         session = find_session(client, which)
         if may_remove(f"Remove the session '{session.name}' of '{session.app}'?", yes=yes, dry_run=dry_run):
@@ -180,7 +180,7 @@ def delete(
 
 @app.command(epilog="Example: portico sessions export clerk/monday > monday.json")
 def export(context: typer.Context, which: Which, as_json: AsJson = False) -> None:
-    """Print a session as JSON: what every agent in it remembers. `import` reads it back."""
+    """Print a session as JSON, with the memory of every agent. `import` reads it back."""
     with connected(context) as client:
         state = client.sessions.state(find_session(client, which).id)
     print_json(state)
@@ -189,28 +189,28 @@ def export(context: typer.Context, which: Which, as_json: AsJson = False) -> Non
 @app.command("import", epilog="Example: portico sessions import monday.json clerk/copy")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="What `export` printed; - is standard input.")],
+    file: Annotated[Path, typer.Argument(help="Output of `export`; - reads standard input.")],
     which: Annotated[
-        str, typer.Argument(metavar="APP/NAME", help="The session that it becomes; it is made if need be.")
+        str, typer.Argument(metavar="APP/NAME", help="The session to import into; it is created if needed.")
     ],
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read a session back. What was said in the one that it becomes is replaced."""
+    """Import a session. Existing messages in the target session are replaced."""
     state = _state(file)
     of, slash, name = which.partition("/")
     if not slash or not of or not name:
-        raise InvalidRequest("Say which session it becomes: APP/NAME.", param="which")
+        raise InvalidRequest("Give the target session: APP/NAME.", param="which")
     with connected(context) as client:
         session = client.sessions.open(of, name)
         if client.sessions.messages(session.id, limit=1):
-            confirm(f"Replace what was said in '{name}'?", yes=yes)
+            confirm(f"Replace all messages in '{name}'?", yes=yes)
         session = client.sessions.load(session.id, state)
     print_outcome(session, as_json, f"{safe(session.app)}/{safe(session.name)} is there.")
 
 
 def find_session(client: Client, reference: str) -> Session:
-    """A session by its id, or by its app and name. Raises `NotFound`, or `Conflict` if several users have one."""
+    """Return a session by id, or by app and name. Raises `NotFound`, or `Conflict` if several users have one."""
     of, slash, name = reference.partition("/")
     if not slash:
         return client.sessions.get(reference)
@@ -219,7 +219,7 @@ def find_session(client: Client, reference: str) -> Session:
         raise NotFound(f"'{of}' has no session '{name}'. List them: portico sessions list", param="which")
     if len(sessions) > 1:
         raise Conflict(
-            f"Several keys have a session '{name}' of '{of}'. Name it by its id: portico sessions list --app {of}",
+            f"Several keys have a session '{name}' of '{of}'. Use its id: portico sessions list --app {of}",
             param="which",
         )
     return sessions[0]
@@ -232,7 +232,7 @@ def _state(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InvalidRequest(f"{file} is not JSON: {error}.", param="file") from error
     if not isinstance(state, dict):
-        raise InvalidRequest(f"{file} is not a session: it must be one JSON object.", param="file")
+        raise InvalidRequest(f"{file} is not a session: it must be a JSON object.", param="file")
     return state
 
 

@@ -1,4 +1,4 @@
-"""`portico settings`: each setting, its value and where that came from."""
+"""`portico settings`: each setting, its value and the source of the value."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico settings")
 def settings(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print every setting of the daemon, or those it would start with if none runs."""
+    """Print every setting of the daemon, or the settings it would start with if no daemon is running."""
     try:
         with connected(context) as client:
             found_settings = client.settings()
     except ConnectionFailed:
         found_settings = [read(Setting, row) for row in local_settings()]
-        typer.echo("No daemon runs; these are the settings it would start with.", err=True)
+        typer.echo("No daemon is running; these are the settings it would start with.", err=True)
     print_table(
         found_settings,
         as_json,

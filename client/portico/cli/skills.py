@@ -29,10 +29,10 @@ def add(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Keep a skill; where there is one of its name, as its new default version."""
+    """Add a skill; if the name exists, add a new default version."""
     with connected(context) as client:
         skill = client.skills.add(source)
-    print_outcome(skill, as_json, f"'{safe(skill.name)}' is at version {skill.default_version}.")
+    print_outcome(skill, as_json, f"'{safe(skill.name)}' is now at version {skill.default_version}.")
 
 
 @app.command("list", epilog="Example: portico skills list")
@@ -48,7 +48,7 @@ def show_all(context: typer.Context, everyone: Everyone = False, as_json: AsJson
 
 @app.command(epilog="Example: portico skills show pdf-forms")
 def show(context: typer.Context, name: Name, version: Version = "default", as_json: AsJson = False) -> None:
-    """Show one skill: what its SKILL.md says of it, and its files."""
+    """Show a skill: its description in SKILL.md, and its files."""
     with connected(context) as client:
         skill = client.skills.get(name)
         skill_version = client.skills.version(name, version)
@@ -100,21 +100,23 @@ def default(
     version: Annotated[str, typer.Argument(help="A number, or latest.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let another version be the one that is meant where none is named."""
+    """Make another version the default."""
     with connected(context) as client:
         skill = client.skills.set_default(name, version)
-    print_outcome(skill, as_json, f"'{safe(skill.name)}' is at version {skill.default_version}.")
+    print_outcome(skill, as_json, f"'{safe(skill.name)}' is now at version {skill.default_version}.")
 
 
 @app.command(epilog="Example: portico skills export pdf-forms --to ./out.zip")
 def export(
     context: typer.Context,
     name: Name,
-    to: Annotated[Path | None, typer.Option(help="The archive to write (default: NAME.zip here).")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="The archive to write (default: NAME.zip in the current folder).")
+    ] = None,
     version: Version = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Write a skill as a zip archive with its folder in it."""
+    """Write a skill as a zip archive that contains its folder."""
     with connected(context) as client:
         skill_version = client.skills.version(name, version)
         data = client.skills.content(name, skill_version.version)
@@ -132,13 +134,13 @@ def remove(
     context: typer.Context,
     name: Name,
     version: Annotated[
-        str | None, typer.Option(help="This version alone, which must not be the default one.")
+        str | None, typer.Option(help="Only this version, which must not be the default.")
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Forget a skill with all its versions, or one version."""
+    """Remove a skill with all its versions, or one version."""
     with connected(context) as client:
         skill = client.skills.get(name)
         subject = f"'{skill.name}'" if version is None else f"version {version} of '{skill.name}'"

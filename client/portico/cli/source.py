@@ -1,4 +1,4 @@
-"""What a file or a Python module holds: the specification of a flow or an agent, or one that is composed there."""
+"""Reads the specification of a flow or an agent from a file, or one composed in a Python module."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRITTEN = (".json", ".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class AppSource:
-    """An app to deploy or to run. ``kind`` is ``flow`` or ``agent``; ``flow`` is set for the former."""
+    """An app to deploy or to run. ``kind`` is ``flow`` or ``agent``; ``flow`` is set for a flow."""
 
     kind: str
     spec: Mapping[str, Any]
@@ -33,9 +33,9 @@ class AppSource:
 
 
 def read_source(target: str) -> AppSource:
-    """An app from ``story.yaml``, ``story.json``, ``story.py:story`` or ``package.module:story``.
+    """Read an app from ``story.yaml``, ``story.json``, ``story.py:story`` or ``package.module:story``.
 
-    Raises `InvalidRequest` that says what is not there, or what it is instead.
+    Raises `InvalidRequest` that names what is missing, or what the object is instead.
     """
     path = Path(target)
     if path.suffix.lower() in WRITTEN:
@@ -44,13 +44,14 @@ def read_source(target: str) -> AppSource:
 
 
 def source_of(target_object: Any, target: str) -> AppSource:
-    """An app from what was found at ``target``."""
+    """Return an app from the object at ``target``."""
     spec = target_object if isinstance(target_object, Mapping) else getattr(target_object, "spec", None)
     if isinstance(spec, Mapping) and "portico_agent" in spec:
         return AppSource("agent", spec)
     if isinstance(target_object, Mapping) and "portico_flow" not in target_object:
         raise InvalidRequest(
-            f"'{target}' is not a specification: it has neither 'portico_flow' nor 'portico_agent' at its top."
+            f"'{target}' is not a specification: it has neither 'portico_flow' nor 'portico_agent' at the "
+            "top level."
         )
     try:
         flow = flow_of(target_object)
@@ -60,11 +61,12 @@ def source_of(target_object: Any, target: str) -> AppSource:
 
 
 def load(target: str) -> Any:
-    """What ``file.py:name`` or ``module:name`` stands for; modules are looked for in this folder first."""
+    """Return the object named by ``file.py:name`` or ``module:name``; modules are searched in this folder first."""
     place, colon, name = target.rpartition(":")
     if not colon or not place or not name:
         raise InvalidRequest(
-            f"'{target}' names no flow: write FILE.py:NAME, MODULE:NAME, or a file that ends in .json or .yaml.",
+            f"'{target}' does not name a flow: use FILE.py:NAME, MODULE:NAME, or a file that ends in .json "
+            "or .yaml.",
             param="file",
         )
     value: Any = _module(place)
@@ -83,7 +85,7 @@ def _module(place: str) -> ModuleType:
             return importlib.import_module(place)
         path = Path(place).absolute()
         if not path.is_file():
-            raise InvalidRequest(f"There is no file {place}.", param="file")
+            raise InvalidRequest(f"The file {place} does not exist.", param="file")
         if str(path.parent) not in sys.path:
             sys.path.insert(0, str(path.parent))
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -102,13 +104,13 @@ def _module(place: str) -> ModuleType:
 
 
 def document_of(path: Path) -> Any:
-    """A JSON or YAML file. Raises `InvalidRequest` that says what is wrong with it."""
+    """Parse a JSON or YAML file. Raises `InvalidRequest` that describes the error."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise InvalidRequest(f"There is no file {path}.", param="file") from error
+        raise InvalidRequest(f"The file {path} does not exist.", param="file") from error
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"{path} is not text in UTF-8.", param="file") from error
+        raise InvalidRequest(f"{path} is not UTF-8 text.", param="file") from error
     if path.suffix.lower() == ".json":
         try:
             return json.loads(text)

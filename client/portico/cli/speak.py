@@ -1,4 +1,4 @@
-"""`portico speak`: a text as a sound in a file."""
+"""`portico speak`: write a text as speech to a file."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ _ENDINGS = ("wav", "mp3", "opus", "aac", "flac", "pcm")
 def speak(
     context: typer.Context,
     text: Annotated[
-        str, typer.Argument(help="What is said, or what the music is like; - reads it from standard input.")
+        str,
+        typer.Argument(
+            help="The text to speak, or a description of the music; - reads it from standard input."
+        ),
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="Where it is written: a .wav, .mp3, .opus, .aac, .flac or .pcm file."
-        ),
+        typer.Option("--output", "-o", help="The file to write: .wav, .mp3, .opus, .aac, .flac or .pcm."),
     ] = Path("speech.wav"),
-    model: Annotated[str | None, typer.Option(help="The model that speaks; the first if left out.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model to use (default: the first that can speak).")
+    ] = None,
     voice: Annotated[str | None, typer.Option(help="One of the model's voices.")] = None,
     speed: Annotated[float, typer.Option(min=0.25, max=4, help="2 is twice as fast.")] = 1.0,
     instructions: Annotated[
-        str | None, typer.Option(help="How to say it, for models that listen to that.")
+        str | None, typer.Option(help="How to say it, for models that support instructions.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="How long music is to be.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Duration of the music.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say a text aloud into a file, or make music. Ctrl-C stops the model."""
+    """Write a text as speech to a file, or generate music. Ctrl-C stops the model."""
     form = output.suffix.lower().removeprefix(".")
     if form not in _ENDINGS:
         raise InvalidRequest(f"'{output}' must end in .{', .'.join(_ENDINGS)}.", param="output")

@@ -1,4 +1,4 @@
-"""What `portico up` shows: one panel with everything needed to continue, then how far the start-up runs are."""
+"""Output of `portico up`: one panel with everything needed to continue, then the progress of the startup runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from portico.schemas.stores import Store
 
 
 def show(url: str, key: str | None, *, as_json: bool, asks: bool, started_here: bool = True) -> Status:
-    """Print the panel of the daemon at ``url``, or follow its start-up runs and print one JSON document.
+    """Print the panel of the daemon at ``url``, or follow its startup runs and print one JSON document.
 
-    ``asks``: a better model is offered next, so that the panel need not. ``started_here``: this command began the
-    start-up runs; of another start only those that still run are followed.
+    ``asks``: a better model is offered next, so the panel omits it. ``started_here``: this command started the startup
+    runs; of an earlier start, only runs still in progress are followed.
     """
     with Client(url, key) as client:
         status = client.status()
@@ -37,9 +37,9 @@ def show(url: str, key: str | None, *, as_json: bool, asks: bool, started_here: 
 
 
 def follow_start(url: str, key: str | None, status: Status, *, started_here: bool = True) -> None:
-    """Follow the start-up runs to their end. Of each store whose files are read one line says so.
+    """Follow the startup runs to their end. Print one line for each store whose files are being read.
 
-    A run that fails is shown, and the daemon serves.
+    A failed run is shown, and the daemon still serves.
     """
     asyncio.run(_follow_start(url, key, status, started_here))
 
@@ -53,7 +53,7 @@ async def _follow_start(url: str, key: str | None, status: Status, started_here:
                 return None
             store = await client.stores.get(run.name)
             if store.id in lines or store.file_counts.in_progress:
-                return ""  # another run of the store says it
+                return ""  # another run of the store reports it
             lines[store.id] = files_line(store)
             return lines[store.id]
 
@@ -63,7 +63,7 @@ async def _follow_start(url: str, key: str | None, status: Status, started_here:
 
 
 def print_unfinished(url: str, key: str | None, status: Status) -> None:
-    """Say which start-up runs continue in the background, and which stores lack files."""
+    """Print which startup runs continue in the background, and which stores lack files."""
     names = {store.id: store.name for store in status.stores}
     unfinished_ids: set[str] = set()
     with Client(url, key) as client:
@@ -82,7 +82,7 @@ def print_unfinished(url: str, key: str | None, status: Status) -> None:
 
 
 def summary(status: Status, url: str) -> dict[str, object]:
-    """What the panel says, as values."""
+    """Return the contents of the panel as values."""
     better = status.recommended
     return {
         "url": url,
@@ -106,7 +106,7 @@ def _print_panel(status: Status, url: str, *, asks: bool) -> None:
     if not out.is_terminal:
         out.print(body)
         return
-    # Rules above and below instead of a box: what stands between can be copied as it is.
+    # Rules above and below instead of a box, so that the text between them can be copied unchanged.
     out.print(Rule(f"Portico {one_line(status.version)}"), body, Rule())
 
 
@@ -124,9 +124,9 @@ def _body(status: Status, url: str, *, asks: bool) -> Text:
     if (small := status.small_model) is not None:
         model = f"{small.names[0]} only quotes your documents."
         if small.fetching:
-            model += " A better model is being fetched."
+            model += " A better model is being downloaded."
         elif status.recommended is not None and not asks:
-            model += " Better: portico up --model auto"
+            model += " For a better model: portico up --model auto"
             if status.recommended.size_gb:
                 model += f" ({status.recommended.size_gb:g} GB)"
         lines.append(("Model", model))
@@ -138,13 +138,13 @@ def _body(status: Status, url: str, *, asks: bool) -> Text:
 
 
 def files_line(store: Store) -> str:
-    """How many files of a store are ready, and what is not, in a line."""
+    """Return a line with the number of ready files in a store, and the files that are not ready."""
     counts = store.file_counts
     if counts.total:
         ready = "1 file is" if counts.completed == 1 else f"{counts.completed} files are"
         sentences = [f"{store.name}: {ready} ready."]
     else:
-        sentences = [f"{store.name} holds no documents."]
+        sentences = [f"{store.name} contains no documents."]
     if counts.failed:
         sentences.append(f"{counts.failed} could not be read.")
     if store.skipped:

@@ -1,4 +1,4 @@
-"""`portico status`: the daemon at a glance."""
+"""`portico status`: an overview of the daemon."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico status")
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show where the daemon is, and its models, stores and apps."""
+    """Show the daemon's address, models, stores and apps."""
     with connected(context) as client:
         found_status = client.status()
     if as_json:

@@ -41,26 +41,30 @@ app.command("links", epilog="Example: portico stores links docs --chunk 12")(nei
 app.command("graph", epilog="Example: portico stores graph docs links.graphml")(export_graph)
 
 MAX_SKIPPED = 10
-"""Skipped files that are named after a sync."""
+"""Maximum number of skipped files listed after a sync."""
 
 Name = Annotated[str, typer.Argument(help="The name or id of the store.")]
 Answers = Annotated[
     str | None,
     typer.Option(
         metavar="auto|write|quote",
-        help="How its app answers: in a model's words, by quotation, or as its model is trusted with (auto).",
+        help="How its app answers: in a model's words, by quotation, or whichever its model is trusted with "
+        "(auto).",
     ),
 ]
 
 Linked = Annotated[
     bool | None,
     typer.Option(
-        "--links/--no-links", help="Link its passages by what they name, and follow that in searches."
+        "--links/--no-links",
+        help="Link its passages by the names they mention, and follow the links in searches.",
     ),
 ]
 Kept = Annotated[
     bool | None,
-    typer.Option("--keep-removed/--no-keep-removed", help="Files stay that are gone from what it follows."),
+    typer.Option(
+        "--keep-removed/--no-keep-removed", help="Keep files that no longer exist in the followed source."
+    ),
 ]
 Steps = Annotated[
     StepsChoice | None,
@@ -82,11 +86,15 @@ def add(
     folder: Annotated[
         Path | None, typer.Argument(help="A folder on the daemon's machine that the store mirrors.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Its name (default: that of the folder).")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The name of the store (default: the folder's name).")
+    ] = None,
     embedding_model: Annotated[
         str | None, typer.Option(help="The embedding model (default: default-embedding).")
     ] = None,
-    description: Annotated[str | None, typer.Option(help="What is in it, in a sentence.")] = None,
+    description: Annotated[
+        str | None, typer.Option(help="A one-sentence description of its contents.")
+    ] = None,
     with_app: Annotated[bool, typer.Option("--app/--no-app", help="Also answer as a chat app.")] = True,
     answers: Answers = None,
     links: Linked = None,
@@ -95,7 +103,7 @@ def add(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Make a store, of a folder that it then mirrors or empty."""
+    """Create a store, either empty or as the mirror of a folder."""
     path = folder.expanduser().absolute() if folder else None
     title = name or (path.resolve().name if path else "")
     if not title:
@@ -121,20 +129,20 @@ def add(
 @app.command(epilog="Example: portico stores follow manual --source https://docs.example.com/sitemap.xml")
 def follow(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The name of the store; it is made if there is none.")],
+    name: Annotated[str, typer.Argument(help="The name of the store; it is created if it does not exist.")],
     source: Annotated[
         list[str],
         typer.Option(
-            help="s3://BUCKET/PREFIX, git+https://HOST/PATH, webdav+https://HOST/PATH, imaps://HOST/FOLDER, or the "
-            "address of a sitemap, a feed, a list, a directory index or a document. Given several times: documents by "
-            "their addresses."
+            help="s3://BUCKET/PREFIX, git+https://HOST/PATH, webdav+https://HOST/PATH, imaps://HOST/FOLDER, "
+            "or the address of a sitemap, a feed, a list, a directory index or a document. If repeated: "
+            "documents by their addresses."
         ),
     ],
     keep_removed: Kept = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Let a store mirror addresses on the web, a bucket, a repository or a mailbox, instead of what it followed."""
+    """Make a store mirror web addresses, a bucket, a repository or a mailbox, replacing what it followed."""
     sources = source[0] if len(source) == 1 else source
     with connected(context) as client:
         try:
@@ -152,11 +160,11 @@ def show(
     context: typer.Context,
     name: Name,
     files: Annotated[
-        bool, typer.Option(help="Also list its files and what was skipped, each with its reason.")
+        bool, typer.Option(help="Also list its files and skipped files, each with its reason.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one store."""
+    """Show a store."""
     with connected(context) as client:
         store = client.stores.get(name)
         inside = list(_files(client, store)) if files else None
@@ -180,13 +188,15 @@ def show(
 def chunks(
     context: typer.Context,
     name: Name,
-    file: Annotated[str, typer.Argument(help="The name or id of a file in it.")],
-    group: Annotated[str | None, typer.Option(help="A group of the store; left out, its own.")] = None,
-    after: Annotated[int | None, typer.Option(min=0, help="Begin behind the piece of this number.")] = None,
+    file: Annotated[str, typer.Argument(help="The name or id of a file in the store.")],
+    group: Annotated[
+        str | None, typer.Option(help="A chunk group of the store (default: the store's default group).")
+    ] = None,
+    after: Annotated[int | None, typer.Option(min=0, help="Start after the chunk with this number.")] = None,
     number: Annotated[int, typer.Option("-n", "--number", min=1, max=1000, help="How many.")] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List the pieces into which a file was cut, with where they stand in it."""
+    """List the chunks of a file, with their positions in it."""
     with connected(context) as client:
         store = client.stores.get(name)
         found_store_file = next(
@@ -199,7 +209,8 @@ def chunks(
         )
         if found_store_file is None:
             raise NotFound(
-                f"The store '{store.name}' has no file '{file}'; see: portico stores show {store.name} --files",
+                f"The store '{store.name}' has no file '{file}'; list its files: portico stores show "
+                f"{store.name} --files",
                 status=404,
                 param="file",
             )
@@ -220,7 +231,7 @@ def chunks(
         ),
     )
     if page.has_more:
-        typer.echo(f"There are more: --after {page.data[-1].number}")
+        typer.echo(f"There are more: use --after {page.data[-1].number}")
 
 
 @app.command(epilog="Example: portico stores sync docs --dry-run")
@@ -228,10 +239,10 @@ def sync(
     context: typer.Context,
     name: Name,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is indexed.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring a store up to date with what it follows."""
+    """Update a store from the source that it follows."""
     with connected(context) as client:
         store = client.stores.get(name)
         if dry_run:
@@ -241,43 +252,46 @@ def sync(
             _show_synced(client, _synced(context, client, store), as_json)
             return
         run = client.stores.sync(store.name)
-    print_outcome({"run": run}, as_json, f"Begun: portico runs tail {run}")
+    print_outcome({"run": run}, as_json, f"Started: portico runs tail {run}")
 
 
 @app.command(epilog="Example: portico stores reindex docs --files")
 def reindex(
     context: typer.Context,
     name: Name,
-    files: Annotated[bool, typer.Option("--files", help="Read all its files again first.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="First read all its files again.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it can be searched.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Build a store's indexes from zero. Nothing is lost by it; searches wait meanwhile."""
+    """Rebuild a store's indexes from scratch. No data is lost; searches wait meanwhile."""
     with connected(context) as client:
         run = client.stores.reindex(name, files=files)
         if wait:
             follow_to_success(context, client, [run])
             _print(client.stores.get(name), as_json)
             return
-    print_outcome({"run": run}, as_json, f"Begun: portico runs tail {run}")
+    print_outcome({"run": run}, as_json, f"Started: portico runs tail {run}")
 
 
 @app.command(epilog="Example: portico stores change docs --embedding-model wordllama-256")
 def change(
     context: typer.Context,
     name: Name,
-    description: Annotated[str | None, typer.Option(help="What is in it, in a sentence.")] = None,
+    description: Annotated[
+        str | None, typer.Option(help="A one-sentence description of its contents.")
+    ] = None,
     embedding_model: Annotated[
         str | None,
         typer.Option(
-            help="Another embedding model ('' for none); the old vectors answer until the new are made."
+            help="A different embedding model ('' for none); old vectors are used until the new ones are "
+            "ready."
         ),
     ] = None,
     answers: Answers = None,
     vector_weight: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="What its vectors are worth beside the words, as calibrate measures it."
+            min=0, max=1, help="The weight of its vectors relative to words, as measured by calibrate."
         ),
     ] = None,
     links: Linked = None,
@@ -286,7 +300,7 @@ def change(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Change a store's description, embedding model, vectors, links, what stays or how its app answers."""
+    """Change a store's description, embedding model, vector weight, links, removed files or how its app answers."""
     options: dict[str, Any] = {
         "description": description,
         "embedding_model": embedding_model,
@@ -308,14 +322,14 @@ def change(
 
 @app.command(epilog="Example: portico stores pause docs")
 def pause(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Leave alone what changes in what a store follows, until it is resumed."""
+    """Ignore changes in the source that a store follows, until it is resumed."""
     with connected(context) as client:
         _print(client.stores.change(name, paused=True), as_json)
 
 
 @app.command(epilog="Example: portico stores resume docs")
 def resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Let a store follow again, and bring it up to date."""
+    """Resume following, and update the store."""
     with connected(context) as client:
         _print(client.stores.change(name, paused=False), as_json)
 
@@ -324,7 +338,7 @@ def resume(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def remove(
     context: typer.Context, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
-    """Delete a store and its index. What it mirrors is left alone."""
+    """Delete a store and its index. The mirrored source stays unchanged."""
     with connected(context) as client:
         store = client.stores.get(name)
         subject = f"the store '{store.name}' with {store.file_counts.total} files"
@@ -334,7 +348,7 @@ def remove(
 
 
 def _print_change(store: Store, wanted_changes: Mapping[str, Any], as_json: bool) -> None:
-    """What would be changed, and what that takes."""
+    """Print what would change, and the work that the change needs."""
     changes = {
         name: {"before": getattr(store, name), "after": value}
         for name, value in wanted_changes.items()
@@ -344,14 +358,14 @@ def _print_change(store: Store, wanted_changes: Mapping[str, Any], as_json: bool
         print_json({"store": store.name, "changes": changes, "files": store.file_counts.total})
         return
     if not changes:
-        typer.echo(f"Nothing would change in '{one_line(store.name)}'.")
+        typer.echo(f"No changes in '{one_line(store.name)}'.")
     for name, change in changes.items():
         words = f"{change['before'] or 'none'} → {change['after'] or 'none'}"
         typer.echo(f"{name.replace('_', ' ')}: {one_line(words)}")
     if "embedding_model" in changes and changes["embedding_model"]["after"]:
         typer.echo(
-            f"New vectors would be made of all passages of {store.file_counts.total:,} files, "
-            f"{amount(store.usage_bytes)} of text; until they are there the old ones answer."
+            f"New vectors would be created for all passages of {store.file_counts.total:,} files, "
+            f"{amount(store.usage_bytes)} of text; the old vectors are used until they are ready."
         )
 
 
@@ -368,7 +382,7 @@ def _print_plan(plan: SyncPlan, as_json: bool) -> None:
     ]
     if rows:
         print_rows(("WOULD", "FILE"), rows)
-    typer.echo(f"{plan.unchanged} files stay as they are.")
+    typer.echo(f"{plan.unchanged} files stay unchanged.")
 
 
 def _files(client: Client, store: Store) -> Iterator[StoreFile]:
@@ -382,14 +396,14 @@ def _files(client: Client, store: Store) -> Iterator[StoreFile]:
 
 
 def _synced(context: typer.Context, client: Client, store: Store) -> Store:
-    """Read the folder, index what is new, and the store as it is then."""
+    """Read the folder, index new files, and return the updated store."""
     run = client.stores.sync(store.name)
     follow_to_success(context, client, [run], further=lambda r: r.name == store.id)
     return client.stores.get(store.id)
 
 
 def _show_synced(client: Client, store: Store, as_json: bool) -> None:
-    """The store, what was skipped, and a failure if that is everything there is."""
+    """Print the store, its skipped files, and raise an error if nothing could be read."""
     skipped_files = client.stores.skipped(store.id) if store.skipped else SkippedFiles()
     _print(store, as_json)
     if not as_json and skipped_files.files:
@@ -402,15 +416,15 @@ def _show_synced(client: Client, store: Store, as_json: bool) -> None:
             typer.echo(f"{extra_count} more: portico stores show {store.name} --files")
     if not store.file_counts.total and store.skipped:
         raise InvalidRequest(
-            f"Nothing of {store.follows} can be read, so '{store.name}' is empty. Skipped "
-            f"{count_reasons(store.skipped, 0)}. It is still followed.",
+            f"No file in {store.follows} could be read, so '{store.name}' is empty. Skipped "
+            f"{count_reasons(store.skipped, 0)}. The store still follows it.",
             code="nothing_readable",
             param="folder",
         )
 
 
 def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> None:
-    """``is_listed``: its files follow, with the reason of each failure."""
+    """Print a store. ``is_listed``: a list of its files follows, with the reason of each failure."""
     if as_json:
         print_json(store)
         return
@@ -420,16 +434,16 @@ def _print(store: Store, as_json: bool = False, *, is_listed: bool = False) -> N
         [
             *fields_of(store, "name", "id", "description"),
             ("follows", f"{store.follows} (paused)" if store.paused else store.follows),
-            ("keeps what is removed", store.keep_removed or None),
+            ("keeps removed files", store.keep_removed or None),
             ("app", store.app),
             ("answers", store.answers if store.app else None),
             ("links", store.links or None),
             ("search", ", ".join(f"{key} {value}" for key, value in store.search.items()) or None),
             ("embedding model", store.embedding_model),
-            ("in the making", store.next_embedding_model),
+            ("in progress", store.next_embedding_model),
             ("files", f"{counts.completed} ready, {counts.in_progress} waiting, {counts.failed} failed"),
             ("problem", store.problem),
-            ("why they failed", reasons),
+            ("reasons for failures", reasons),
             ("skipped", count_reasons(store.skipped, counts.total)),
             ("size", amount(store.usage_bytes)),
             ("made", moment(store.created_at)),

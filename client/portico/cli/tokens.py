@@ -1,4 +1,4 @@
-"""`portico tokens`: how a model reads a text."""
+"""`portico tokens`: how a model tokenizes a text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ app = typer.Typer()
 def tokens(
     context: typer.Context,
     text: Annotated[str, typer.Argument(help="The text; - reads it from standard input.")],
-    model: Annotated[str, typer.Option(help="The model whose tokens they are.")] = "default",
+    model: Annotated[str, typer.Option(help="The model whose tokenizer to use.")] = "default",
     chat: Annotated[
-        bool, typer.Option("--chat", help="Count it as a message, as the model's template writes it.")
+        bool, typer.Option("--chat", help="Count it as a message, as the model's template formats it.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the tokens of a text, and how many there are."""
+    """Show the tokens of a text and their number."""
     input_text = sys.stdin.read() if text == "-" else text
     with connected(context) as client:
         found_tokens = client.tokenize(

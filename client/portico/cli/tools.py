@@ -1,4 +1,4 @@
-"""`portico tools`: what models may call, called by hand."""
+"""`portico tools`: tools that models can call, and calling them from the command line."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ app = group("tools", "portico tools call current_time")
 @app.command("list", epilog="Example: portico tools list --search 'read a page'")
 def show_all(
     context: typer.Context,
-    group: Annotated[str | None, typer.Option(help="Only the tools of this group.")] = None,
-    search: Annotated[str | None, typer.Option(help="Only tools that fit this best, best first.")] = None,
+    group: Annotated[str | None, typer.Option(help="Only tools of this group.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only the best matching tools, best first.")] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=100, help="How many a search finds: 5 unless given.")
+        int | None, typer.Option(min=1, max=100, help="Number of search results (default: 5).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the tools."""
     with connected(context) as client:
         tools = client.tools.list(group=group, search=search, limit=limit)
-    empty = "No such tools here." if group or search else "No tools here."
+    empty = "No matching tools." if group or search else "No tools are available."
     print_listing(tools, as_json, TOOLS.columns, empty)
 
 
@@ -49,21 +49,27 @@ def show_all(
 def show(
     context: typer.Context, name: Annotated[str, typer.Argument(help="The tool.")], as_json: AsJson = False
 ) -> None:
-    """Show one tool and the arguments it takes."""
+    """Show a tool and its arguments."""
     with connected(context) as client:
         tool = client.tools.get(name)
         warning = _warning(client, tool)
     if as_json:
         print_json(tool)
         return
-    changes = "nothing" if tool.read_only else "what may not be mended" if tool.destructive else "something"
+    changes = (
+        "nothing"
+        if tool.read_only
+        else "changes that may be irreversible"
+        if tool.destructive
+        else "something"
+    )
     print_fields(
         [
             ("name", tool.name),
             ("from", tool.source),
             ("group", tool.group),
             ("changes", changes),
-            ("costs", f"{tool.cost:g} US dollars a call" if tool.cost else None),
+            ("costs", f"{tool.cost:g} US dollars per call" if tool.cost else None),
             ("what", tool.description),
             ("warning", warning or None),
         ]
@@ -84,7 +90,7 @@ def show(
 
 
 def _warning(client: Client, tool: Tool) -> str:
-    """What the operator should change about where a tool comes from; nothing for others, who cannot."""
+    """Return what the operator should change about a tool's source; nothing for other users, who cannot change it."""
     if tool.source != "database":
         return ""
     try:
@@ -95,7 +101,7 @@ def _warning(client: Client, tool: Tool) -> str:
 
 @app.command(epilog="Example: portico tools sources")
 def sources(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what was added: commands, functions, APIs and databases."""
+    """List the added tools: commands, functions, APIs and databases."""
     with connected(context) as client:
         tool_sources = client.tools.sources()
     print_table(
@@ -103,7 +109,7 @@ def sources(context: typer.Context, as_json: AsJson = False) -> None:
         as_json,
         ("NAME", "KIND", "STATE", "TOOLS", "WHAT", "ERROR"),
         lambda s: (s.name, s.kind, s.state, len(s.tools), s.what, shorten(s.error or "", 80)),
-        "Nothing was added: portico tools add NAME -- COMMAND …",
+        "No tools added yet: portico tools add NAME -- COMMAND …",
     )
 
 
@@ -111,21 +117,21 @@ def sources(context: typer.Context, as_json: AsJson = False) -> None:
 def add(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="What it is called; the operations of an API get it as a prefix.")
+        str, typer.Argument(help="The name of the tool; the prefix for the operations of an API.")
     ],
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- COMMAND…]", help="A program and its arguments, {name} for those of a call."
+            metavar="[-- COMMAND…]", help="A program and its arguments, with {name} for arguments of a call."
         ),
     ] = None,
     function: Annotated[
-        str | None, typer.Option(help="A Python function, module:function, looked for in this folder first.")
+        str | None, typer.Option(help="A Python function, module:function, searched in this folder first.")
     ] = None,
     requirement: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PACKAGE", help="A package that the function needs, such as 'pandas>=2'; may be repeated."
+            metavar="PACKAGE", help="A package that the function needs, such as 'pandas>=2'; repeatable."
         ),
     ] = None,
     openapi: Annotated[
@@ -137,22 +143,22 @@ def add(
             help="postgresql://USER@HOST/NAME, or the path of a SQLite or DuckDB file; it is read only."
         ),
     ] = None,
-    group: Annotated[str, typer.Option(help="A heading to find it under.")] = "",
-    cost: Annotated[float, typer.Option(min=0, help="US dollars that a call costs.")] = 0.0,
+    group: Annotated[str, typer.Option(help="A heading to list it under.")] = "",
+    cost: Annotated[float, typer.Option(min=0, help="US dollars per call.")] = 0.0,
     describe: Annotated[str, typer.Option(help="What it does, for the models that choose it.")] = "",
-    url: Annotated[str, typer.Option(help="Where the API is, if its document does not say.")] = "",
+    url: Annotated[str, typer.Option(help="The URL of the API, if its document does not contain it.")] = "",
     header: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header for the API; may be repeated.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A header for the API; repeatable.")
     ] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A variable for the program; may be repeated."),
+        typer.Option(metavar="NAME=VALUE", help="An environment variable for the program; repeatable."),
     ] = None,
     approval: Annotated[
-        str, typer.Option(help="When somebody is asked before a call: always, destructive or never.")
+        str, typer.Option(help="When a person must approve a call: always, destructive or never.")
     ] = "",
-    read_only: Annotated[bool, typer.Option("--read-only", help="It changes nothing.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a call may take.")] = 60.0,
+    read_only: Annotated[bool, typer.Option("--read-only", help="The tool changes nothing.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Maximum duration of a call, in seconds.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Add a tool: a command, a Python function, the operations of an HTTP API, or a database."""
@@ -183,12 +189,12 @@ def add(
 @app.command(epilog="Example: portico tools remove disk --yes")
 def remove(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="What was added.")],
+    name: Annotated[str, typer.Argument(help="The name of the added tool.")],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a tool that was added out again."""
+    """Remove an added tool."""
     with connected(context) as client:
         tool_source = client.tools.source(name)
         if may_remove(
@@ -204,17 +210,18 @@ def call(
     name: Annotated[str, typer.Argument(help="The tool.")],
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; a value that is JSON is read as JSON."),
+        typer.Argument(metavar="NAME=VALUE…", help="Its arguments; valid JSON is parsed as JSON."),
     ] = None,
     document: Annotated[
-        str | None, typer.Option("--arguments", help="All arguments as one JSON object instead.")
+        str | None, typer.Option("--arguments", help="All arguments as a JSON object instead.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Save the figures and files it makes in this folder.")
+        Path | None,
+        typer.Option(file_okay=False, help="Save the figures and files it creates in this folder."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Call a tool and print what it answers."""
+    """Call a tool and print its answer."""
     arguments_given = _arguments(arguments or [], document)
     with connected(context) as client:
         asks = client.tools.get(name).needs_approval
@@ -233,7 +240,7 @@ def call(
 
 
 def _approved(client: Client, name: str, arguments: dict[str, Any]) -> ToolResult:
-    """Call a tool that asks first: whoever sits at this terminal answers, or anybody elsewhere."""
+    """Call a tool that needs approval: the person at this terminal answers, or anybody elsewhere."""
     run = client.tools.start(name, arguments)
     result: ToolResult | None = None
     try:
@@ -243,20 +250,20 @@ def _approved(client: Client, name: str, arguments: dict[str, Any]) -> ToolResul
                     if sys.stdin.isatty():
                         decide(client, client.questions.get(question_id))
                     else:
-                        typer.echo(f"Waits for: portico approvals approve {question_id}", err=True)
+                        typer.echo(f"Waiting for approval: portico approvals approve {question_id}", err=True)
                 case Finished(result=value):
                     result = read(ToolResult, value)
                 case Failed(error=body):
                     raise from_body(body)
     finally:
         if result is None:
-            client.runs.cancel(run)  # what is left without its caller asks no more
+            client.runs.cancel(run)  # a run without its caller must not ask any more
     assert result is not None
     return result
 
 
 def _save(client: Client, artifact: Artifact, folder: Path) -> Path:
-    """Write an artifact into ``folder`` under a name that is free there."""
+    """Write an artifact to ``folder`` under an unused name."""
     folder.mkdir(parents=True, exist_ok=True)
     data = client.artifacts.content(artifact.id)
     name = PurePosixPath(artifact.name.replace("\\", "/")).name or artifact.id
@@ -268,7 +275,7 @@ def _save(client: Client, artifact: Artifact, folder: Path) -> Path:
         except FileExistsError:
             continue
         return path
-    raise InvalidRequest(f"{folder} holds too many files called like '{name}'.", param="out")
+    raise InvalidRequest(f"{folder} contains too many files named like '{name}'.", param="out")
 
 
 def _arguments(given_pairs: list[str], document: str | None) -> dict[str, Any]:

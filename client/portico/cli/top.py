@@ -1,4 +1,4 @@
-"""`portico top`: the models at work, again and again."""
+"""`portico top`: active models, refreshed at intervals."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COLUMNS = ("MODEL", "STATE", "MEMORY", "CALLS NOW", "CALLS/MIN", "TOKENS/S", "CO
 @app.command(epilog="Example: portico top --interval 5")
 def top(
     context: typer.Context,
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between updates.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Show the models at work: memory, calls, tokens per second, restarts. Once if not on a terminal."""
+    """Show active models: memory, calls, tokens per second, restarts. Prints once if not on a terminal."""
     with connected(context) as client:
         now = look(client)
         if as_json:
@@ -43,8 +43,8 @@ def top(
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the daemon said at one moment: ``calls``, ``tokens`` and ``cost`` by the model that answered, or by name
-    where that is not known, since it has usage rows; cost in dollars, of models that have a price.
+    """The state of the daemon at one time: ``calls``, ``tokens`` and ``cost`` by the model that answered, or by name
+    if the model is unknown, since usage rows exist; cost in dollars, for models with a price.
     """
 
     at: float
@@ -55,7 +55,7 @@ class Moment:
 
 
 def look(client: Client) -> Moment:
-    """Ask the daemon."""
+    """Query the daemon."""
     calls: dict[str, int] = {}
     tokens: dict[str, int] = {}
     cost: dict[str, float] = {}
@@ -69,7 +69,7 @@ def look(client: Client) -> Moment:
 
 
 def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
-    """A row for each model; rates are those between the two moments, busy models first."""
+    """Return a row for each model; rates are computed between the two moments, busy models first."""
     elapsed_s = now.at - before.at
     rows_found = []
     for model in sorted(now.models, key=lambda m: (-m.calls, m.state != "ready", m.name)):
@@ -99,7 +99,7 @@ def rows(before: Moment, now: Moment) -> list[tuple[Any, ...]]:
 def _watch(client: Client, now: Moment, interval: float) -> None:
     with Live(_table(now, now), console=console(), screen=False, auto_refresh=False) as live:
         while True:
-            time.sleep(interval)  # nothing announces that time has passed
+            time.sleep(interval)  # there is no event to wait for
             before, now = now, look(client)
             live.update(_table(before, now), refresh=True)
 

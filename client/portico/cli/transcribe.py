@@ -1,4 +1,4 @@
-"""`portico transcribe`: what is said in a recording."""
+"""`portico transcribe`: transcribe a recording."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer()
 
 
 class Format(StrEnum):
-    """How it is written down."""
+    """Output format."""
 
     text = "text"
     srt = "srt"
@@ -29,13 +29,17 @@ def transcribe(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A recording: mp3, m4a, mp4, wav, flac, ogg, opus or webm.")],
     form: Annotated[Format, typer.Option("--format", help="Plain text, or subtitles.")] = Format.text,
-    model: Annotated[str | None, typer.Option(help="The model that listens; the first if left out.")] = None,
-    language: Annotated[str | None, typer.Option(help="What is spoken, as ISO 639-1, such as en.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="Names and words as they are spelled.")] = None,
-    translate: Annotated[bool, typer.Option("--translate", help="Write it down in English.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="The model to use (default: the first that can transcribe).")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="The spoken language, as ISO 639-1, such as en.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Names and words in their correct spelling.")] = None,
+    translate: Annotated[bool, typer.Option("--translate", help="Translate to English.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write down what is said in a recording. Ctrl-C stops the model."""
+    """Transcribe a recording. Ctrl-C stops the model."""
     with connected(context) as client, Spinner("Listening"):
         if not as_json and form is not Format.text:
             typer.echo(

@@ -15,14 +15,14 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico tui")
 def tui(context: typer.Context) -> None:
-    """Open the terminal UI, which has a screen for everything that the daemon has."""
+    """Open the terminal UI, which has a screen for each resource of the daemon."""
     if find_spec("textual") is None or find_spec("portico_tui") is None:
         from portico._installed import how_to_add
 
-        raise InvalidRequest(f"The terminal UI needs its extra 'tui': {how_to_add('tui')}")
+        raise InvalidRequest(f"The terminal UI needs the extra 'tui': {how_to_add('tui')}")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InvalidRequest(
-            "The terminal UI needs a terminal for its input and its output. In scripts, use the other commands."
+            "The terminal UI needs a terminal for input and output. In scripts, use the other commands."
         )
     from portico_tui.app import run
 

@@ -20,7 +20,9 @@ from portico.schemas.fine_tuning import TUNING, TuningJob
 
 
 class _Shorthand(TyperGroup):
-    """``portico tune FILE …`` is ``portico tune start FILE …``; a file called like a command is ``./list``."""
+    """Makes ``portico tune FILE …`` short for ``portico tune start FILE …``; write a file named like a command as
+    ``./list``.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("--help", "--install-completion"):
@@ -39,14 +41,12 @@ def start(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="Examples, one JSON object a line; see 'portico tune convert'. With --store: questions."
+            help="Examples, one JSON object per line; see 'portico tune convert'. With --store: questions."
         ),
     ] = None,
     *,
     base: Annotated[str, typer.Option(help="The model to train.")],
-    validation: Annotated[
-        Path | None, typer.Option(help="Examples that are held back, to measure with.")
-    ] = None,
+    validation: Annotated[Path | None, typer.Option(help="Examples held back for measuring.")] = None,
     method: Annotated[
         str, typer.Option(help="supervised, dpo or reinforcement; with --store: embedding or rerank.")
     ] = "supervised",
@@ -54,33 +54,36 @@ def start(
         str | None, typer.Option(help="Train an embedding model or a reranker on the passages of this store.")
     ] = None,
     questions: Annotated[
-        int | None, typer.Option(min=1, help="Without a file: so many questions are made of the passages.")
+        int | None,
+        typer.Option(min=1, help="Without a file: generate this many questions from the passages."),
     ] = None,
     asker: Annotated[
         str | None,
-        typer.Option(help="The chat model that makes them; by itself headings and sentences are taken."),
+        typer.Option(help="The chat model that writes them (default: headings and sentences are used)."),
     ] = None,
     promote: Annotated[
         str | None,
         typer.Option(
             metavar="ALIAS",
-            help="With --store: let this alias mean the result if it ranks held-back questions better.",
+            help="With --store: point this alias to the result if it ranks held-back questions better.",
         ),
     ] = None,
     grader: Annotated[
         Path | None,
-        typer.Option(help="For reinforcement: a JSON file with the grader, as OpenAI writes them."),
+        typer.Option(help="For reinforcement: a JSON file with the grader, in OpenAI's format."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Times through the examples.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in a step.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Multiplies the learning rate of the recipe.")] = None,
-    beta: Annotated[float | None, typer.Option(help="For dpo: what straying from the base costs.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Number of examples per step.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Factor for the recipe's learning rate.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="For dpo: the penalty for deviating from the base model.")
+    ] = None,
     suffix: Annotated[str, typer.Option(help="A part of the new model's name.")] = "",
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same result.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed gives the same result.")] = None,
     app_name: Annotated[
         str | None,
         typer.Option(
-            "--app", metavar="NAME", help="Train on the prompts that this app writes for the examples."
+            "--app", metavar="NAME", help="Train on the prompts that this app creates for the examples."
         ),
     ] = None,
     settings: Annotated[
@@ -90,20 +93,25 @@ def start(
         ),
     ] = None,
     launcher: Annotated[
-        str | None, typer.Option(help="Who starts the training, such as slurm (default: the setting's).")
+        str | None,
+        typer.Option(
+            help="The launcher that starts the training, such as slurm (default: from the setting)."
+        ),
     ] = None,
     resource: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="What it asks a scheduler for, such as gpus=1. Repeatable."),
+        typer.Option(
+            metavar="NAME=VALUE", help="Resources to request from a scheduler, such as gpus=1. Repeatable."
+        ),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print every setting with its reason, and train nothing.")
+        bool, typer.Option("--explain", help="Print every setting with its reason, without training.")
     ] = False,
     dry_run: DryRun = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Begin the job and do not follow it.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Start the job without following it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model on examples, or a model for search on a store, and show the loss. Ctrl-C leaves the job at work."""
+    """Train a model on examples, or a search model on a store, and show the loss. Ctrl-C leaves the job running."""
     _check_start(file, store, promote, detach=detach)
     options_given = (
         ("n_epochs", epochs),
@@ -147,12 +155,12 @@ def start(
 def _check_start(file: Path | None, store: str | None, promote: str | None, *, detach: bool) -> None:
     if file is None and store is None:
         raise InvalidRequest(
-            "Name a file of examples (portico tune examples.jsonl --base MODEL), or a store with --store.",
+            "Give a file of examples (portico tune examples.jsonl --base MODEL), or a store with --store.",
             param="file",
         )
     if promote and (store is None or detach):
         raise InvalidRequest(
-            "--promote goes with --store and waits for the result: leave out --detach. Chat models are promoted by "
+            "--promote needs --store and waits for the result: omit --detach. Chat models are promoted by "
             "'portico compare'.",
             param="promote",
         )
@@ -161,8 +169,8 @@ def _check_start(file: Path | None, store: str | None, promote: str | None, *, d
 def _say_promoted(job: TuningJob, alias: str, as_json: bool, *, better: bool) -> None:
     if not better:
         raise Conflict(
-            f"'{alias}' stays as it is: '{job.fine_tuned_model}' does not rank the held-back questions better than "
-            f"'{job.model}'.",
+            f"'{alias}' was not changed: '{job.fine_tuned_model}' does not rank the held-back questions "
+            f"better than '{job.model}'.",
             code="not_better",
         )
     if not as_json:
@@ -172,7 +180,7 @@ def _say_promoted(job: TuningJob, alias: str, as_json: bool, *, better: bool) ->
 @app.command("list", epilog="Example: portico tune list --limit 5")
 def show_all(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of jobs, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List fine-tuning jobs, newest first."""
@@ -182,13 +190,13 @@ def show_all(
         tuning_jobs,
         as_json,
         TUNING.columns,
-        "Nothing was trained yet: portico tune examples.jsonl --base default",
+        "No jobs yet: portico tune examples.jsonl --base default",
     )
 
 
 @app.command(epilog="Example: portico tune show ftjob-0192f6")
 def show(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Show one job: where it stands, its loss curve and its last events."""
+    """Show a job: its status, its loss curve and its last events."""
     from portico.cli import tune_live
 
     with connected(context) as client:
@@ -202,7 +210,7 @@ def show(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> N
 
 @app.command(epilog="Example: portico tune follow ftjob-0192f6")
 def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Follow a job until it ends. Ctrl-C leaves it at work."""
+    """Follow a job until it ends. Ctrl-C leaves it running."""
     from portico.cli import tune_live
 
     with connected(context) as client:
@@ -212,7 +220,7 @@ def follow(context: typer.Context, job_id: Identity, as_json: AsJson = False) ->
 
 @app.command(epilog="Example: portico tune check ftjob-0192f6")
 def check(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Compare the prompts of a job's app with those it was trained on; exit 1 where they differ."""
+    """Compare the prompts of a job's app with those it was trained on; exit code 1 if they differ."""
     with connected(context) as client:
         app_check = client.tuning.check(job_id)
     if as_json:
@@ -234,21 +242,21 @@ def check(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> 
 
 @app.command(epilog="Example: portico tune pause ftjob-0192f6")
 def pause(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Stop a job behind its last checkpoint; it can be resumed."""
+    """Stop a job after its last checkpoint; it can be resumed."""
     with connected(context) as client:
         _say(client.tuning.pause(job_id), as_json, "is paused: portico tune resume {id}")
 
 
 @app.command(epilog="Example: portico tune resume ftjob-0192f6")
 def resume(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """Go on with a paused job."""
+    """Resume a paused job."""
     with connected(context) as client:
         _say(client.tuning.resume(job_id), as_json, "continues: portico tune follow {id}")
 
 
 @app.command(epilog="Example: portico tune cancel ftjob-0192f6")
 def cancel(context: typer.Context, job_id: Identity, as_json: AsJson = False) -> None:
-    """End a job for good."""
+    """Cancel a job permanently."""
     with connected(context) as client:
         _say(client.tuning.cancel(job_id), as_json, "is cancelled.")
 
@@ -260,15 +268,17 @@ def convert(
     format: Annotated[str, typer.Option("--from", help="alpaca, sharegpt, lazyllm or csv.")],
     columns: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="ROLE=COLUMN", help="For csv: which column is what. Repeatable."),
+        typer.Option("--map", metavar="ROLE=COLUMN", help="For csv: the meaning of each column. Repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the data set of another tool as examples that can be trained on. Needs no daemon."""
+    """Convert the data set of another tool to training examples. Needs no daemon."""
     from portico import convert as converting
 
     if file.resolve() == to.resolve():
-        raise InvalidRequest("The file to write is the one that is read; name another one.", param="to")
+        raise InvalidRequest(
+            "The input and output files are the same; choose another output file.", param="to"
+        )
     mapping = dict(_pair(item, "--map") for item in columns or ())
     count = _write_lines(to, converting.convert(file, format, mapping))
     print_outcome(
@@ -283,24 +293,25 @@ def collect(
     method: Annotated[
         str,
         typer.Option(
-            help="supervised: good answers and corrections; dpo: these against bad and corrected ones."
+            help="supervised: good answers and corrections; dpo: these compared with bad and corrected "
+            "answers."
         ),
     ] = "supervised",
-    of: Annotated[str | None, typer.Option("--app", help="Answers of one app.")] = None,
-    model: Annotated[str | None, typer.Option(help="Answers of one model.")] = None,
+    of: Annotated[str | None, typer.Option("--app", help="Only answers of this app.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only answers of this model.")] = None,
     items: Annotated[
-        Path | None, typer.Option("--eval", help="A file of items for an evaluation to write.")
+        Path | None, typer.Option("--eval", help="The file of evaluation items to write.")
     ] = None,
     held_back: Annotated[
         float, typer.Option(help="The share of the questions that become items and are not trained on.")
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Write rated answers as examples to train on, and as items of an evaluation with other questions."""
+    """Write rated answers as training examples, and as evaluation items with other questions."""
     if (items is None) != (held_back == 0):
-        raise InvalidRequest("Give --eval and --held-back together, or neither.", param="held_back")
+        raise InvalidRequest("Use --eval and --held-back together, or neither.", param="held_back")
     if items is not None and items.resolve() == to.resolve():
-        raise InvalidRequest("Examples and items need a file each; name another one.", param="eval")
+        raise InvalidRequest("Examples and items need separate files; choose another file.", param="eval")
     with connected(context) as client:
         collected_examples = client.tuning.collect(method=method, app=of, model=model, held_back=held_back)
     _write_lines(to, collected_examples.examples)
@@ -318,16 +329,16 @@ def collect(
     if items is not None:
         typer.echo(f"{len(collected_examples.items):,} items in {one_line(str(items))}.")
     if collected_examples.left_out:
-        words = "have no text, or stand in a conversation with a question of the evaluation"
+        words = "have no text, or belong to a conversation with a question of the evaluation"
         typer.secho(
-            f"Rated answers that are left out: {collected_examples.left_out:,}. They {words}.",
+            f"Omitted rated answers: {collected_examples.left_out:,}. They {words}.",
             fg="yellow",
             err=True,
         )
 
 
 def _write_lines(to: Path, lines: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSON lines, whole or not at all; how many."""
+    """Write JSON lines atomically, and return their number."""
     count = 0
     path = to.with_name(f"{to.name}.unfinished")
     try:
@@ -362,12 +373,12 @@ def _json_file(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise InvalidRequest(f"{path} is not JSON: {error}.", param="grader") from error
     if not isinstance(document, dict):
-        raise InvalidRequest(f"{path} must hold one JSON object, the grader.", param="grader")
+        raise InvalidRequest(f"{path} must contain a JSON object, the grader.", param="grader")
     return document
 
 
 def _end(job: TuningJob, as_json: bool) -> None:
-    """What became of it; a failure ends the command."""
+    """Print the result; a failure ends the command."""
     if as_json:
         print_json(job)
     elif job.status == "succeeded" and job.store is not None:
@@ -390,7 +401,7 @@ def _say(job: TuningJob, as_json: bool, words: str) -> None:
 
 
 def _measures(job: TuningJob) -> str | None:
-    """How well a model for search and its base rank the questions that were held back."""
+    """Return how well a search model and its base rank the held-back questions."""
     search_evaluation = job.evaluation
     if search_evaluation is None:
         return None

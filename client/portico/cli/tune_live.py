@@ -1,4 +1,4 @@
-"""What `portico tune` shows: the plan of a job, its course, and its loss while it trains."""
+"""Output of `portico tune`: the plan of a job, its progress, and its loss during training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from portico.client import Client
 from portico.schemas.fine_tuning import TuningEvent, TuningJob, TuningPlan
 
 EVENT_COUNT = 1000
-"""Events that a course is drawn from."""
+"""Number of events used to draw the curve."""
 
 MAX_SHOWN_SENTENCES = 8
-"""Sentences shown below it."""
+"""Maximum number of messages shown below it."""
 
 
 def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
-    """The examples and the recipe; each setting with its reason, if those are wanted."""
+    """Print the examples and the recipe; optionally each setting with its reason."""
     data, recipe = plan.data, plan.recipe
     for sentence in plan.warnings:
         typer.secho(one_line(sentence), fg="yellow", err=True)
@@ -34,10 +34,10 @@ def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
             ("model", f"{plan.model}, {plan.parameters:,} parameters"),
             (
                 "examples",
-                f"{data['examples']:,}, {data['tokens']:,} tokens, the longest has {data['longest']:,}",
+                f"{data['examples']:,}, {data['tokens']:,} tokens, the longest with {data['longest']:,}",
             ),
             ("held back", data["validation"] or None),
-            ("training", f"{recipe['kind']}, {recipe['steps']:,} steps, {recipe['epochs']} times through"),
+            ("training", f"{recipe['kind']}, {recipe['steps']:,} steps, {recipe['epochs']} epochs"),
             ("processes", _spread(recipe)),
             ("memory", amount(recipe["memory_bytes"])),
             ("disk", amount(recipe["disk_bytes"])),
@@ -55,13 +55,13 @@ def print_plan(plan: TuningPlan, *, reasons: bool) -> None:
 
 
 def _spread(recipe: Mapping[str, Any]) -> str | None:
-    """Where several processes train."""
+    """Return how training is spread over several processes."""
     if recipe["processes"] == 1:
         return None
     nodes, parts = recipe["nodes"], recipe["tensor_parallel"]
     words = f"{recipe['processes']}, {recipe['sharding']}"
     words += f", {nodes} nodes" if nodes > 1 else ""
-    return words + (f", each layer over {parts}" if parts > 1 else "")
+    return words + (f", each layer split across {parts}" if parts > 1 else "")
 
 
 def _value(value: Any) -> str:
@@ -75,7 +75,7 @@ def _value(value: Any) -> str:
 
 
 def print_course(client: Client, job_id: str) -> None:
-    """Its loss curve so far, and its last sentences."""
+    """Print the loss curve so far, and the last messages."""
     tuning_events = list(reversed(client.tuning.events(job_id, limit=EVENT_COUNT).data))
     losses = [event.data["train_loss"] for event in tuning_events if "train_loss" in event.data]
     if losses:
@@ -85,9 +85,9 @@ def print_course(client: Client, job_id: str) -> None:
 
 
 def follow(client: Client, job: TuningJob, *, quiet: bool) -> TuningJob:
-    """Show a job until it has ended or is paused; the job as it is then. Ctrl-C says how to come back.
+    """Show a job until it has ended or is paused, and return it. On Ctrl-C, print how to follow it again.
 
-    On a terminal a curve that moves; elsewhere a line for each sentence. ``quiet``: nothing.
+    On a terminal, show a live curve; otherwise, one line per message. ``quiet``: show nothing.
     """
     out = console(error=True)
     screen = _Screen(job)
@@ -109,15 +109,15 @@ def follow(client: Client, job: TuningJob, *, quiet: bool) -> TuningJob:
         return client.tuning.get(job.id)
     except KeyboardInterrupt:
         typer.echo(
-            f"\nThe job continues. Follow it with: portico tune follow {job.id}\n"
-            f"End it with: portico tune cancel {job.id}",
+            f"\nThe job continues. To follow it: portico tune follow {job.id}\nTo cancel it: portico tune "
+            f"cancel {job.id}",
             err=True,
         )
         raise
 
 
 class _Screen:
-    """The lines that change while a job trains."""
+    """The lines that change during training."""
 
     def __init__(self, job: TuningJob) -> None:
         self._job = job
@@ -126,7 +126,7 @@ class _Screen:
         self._began: tuple[int, float] | None = None
 
     def take(self, event: TuningEvent) -> list[Text]:
-        """Lines that stay, for a sentence; measurements change the picture."""
+        """Return permanent lines for a message; measurements update the curve."""
         if event.type == "message":
             style = {"warn": "yellow", "error": "red"}.get(event.level, "dim")
             return [Text(one_line(event.message), style)]
@@ -138,10 +138,10 @@ class _Screen:
         return []
 
     def draw(self) -> Group:
-        """The curve, and a line of figures."""
+        """Return the curve, and a line of figures."""
         last = self._last
         if "step" not in last:
-            return Group(Text(f"{self._job.id} · Ctrl-C leaves it at work", "dim"))
+            return Group(Text(f"{self._job.id} · Ctrl-C leaves it running", "dim"))
         total = last.get("total_steps")
         figures = [f"step {last['step']} of {total}" if total else f"step {last['step']}"]
         for name, words in (

@@ -1,4 +1,4 @@
-"""`portico up`: start the daemon as a child process, show its start, stay until Ctrl-C."""
+"""`portico up`: start the daemon as a child process, show its startup, run until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 GRACE_S = 10.0
-"""Seconds that the daemon is given to end by itself."""
+"""Seconds for the daemon to exit by itself."""
 
 
 @app.command(context_settings={"allow_extra_args": True}, epilog="Example: portico up --docs ./docs")
@@ -32,7 +32,7 @@ def up(
     context: typer.Context,
     docs: Annotated[
         list[Path] | None,
-        typer.Option(help="A folder that becomes a store and a chat app; may be given several times."),
+        typer.Option(help="A folder to serve as a store and a chat app; repeatable."),
     ] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A configuration file (YAML).")] = None,
     model: Annotated[
@@ -45,11 +45,12 @@ def up(
         bool | None,
         typer.Option(
             "--yes/--no",
-            help="Fetch the better model that fits this machine, or never offer it (default: ask once, on a terminal).",
+            help="Download the better model that fits this machine, or never offer it (default: ask once, on "
+            "a terminal).",
         ),
     ] = None,
     home: Annotated[
-        Path | None, typer.Option(help="Folder for everything the daemon keeps (default: PORTICO_HOME).")
+        Path | None, typer.Option(help="Folder for all data of the daemon (default: PORTICO_HOME).")
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; any other than loopback needs a key.")
@@ -62,14 +63,14 @@ def up(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start the daemon, show its start, and stay until Ctrl-C."""
+    """Start the daemon, show its startup, and run until Ctrl-C."""
     for arg in context.args:
         is_file = arg.endswith((".yaml", ".yml"))
         option, subject = ("-f", "configuration file") if is_file else ("--docs", "folder")
         raise InvalidRequest(f"Give the {subject} with {option}: portico up {option} {arg}", param=option)
     place = ["--home", str(home)] if home else []
     arguments = list(place)
-    source = None if model in ("", "auto") else model  # the best one is begun once the daemon serves
+    source = None if model in ("", "auto") else model  # the best one is started once the daemon serves
     for name, value in (("--host", host), ("--port", port), ("--file", file), ("--model", source)):
         if value is not None:
             arguments += [name, str(value)]
@@ -109,7 +110,7 @@ def _accompany(
     may_ask: bool,
     as_json: bool,
 ) -> None:
-    # Reading httpx and rich takes as long as the daemon's own imports: both happen at the same time.
+    # Importing httpx and rich takes as long as the daemon's own imports, so both run in parallel.
     from portico.cli.better import at_terminal, follow_better, offer_better
     from portico.cli.startup import follow_start, print_unfinished, show
 
@@ -127,7 +128,7 @@ def _accompany(
         known_folders = {store.folder for store in status.stores}
         for folder in docs:
             if str(folder.absolute()) not in known_folders:
-                typer.echo(f"It does not follow {folder}; to add that: portico stores add {folder}", err=True)
+                typer.echo(f"It does not follow {folder}; to add it: portico stores add {folder}", err=True)
         if not as_json:
             print_unfinished(running, key, status)
         _say_fetching(offer_better(running, key, decision=better_wanted, ask=asks and _is_tiny(status)))
@@ -141,7 +142,7 @@ def _accompany(
         elif not as_json:
             follow_start(url, key, status)
     except PorticoError as error:
-        # It serves: that we may not look inside, without its key for instance, does not end it.
+        # It serves: if we cannot query it, for instance without its key, it keeps running.
         if child.process.poll() is None:
             typer.secho(f"The daemon serves at {url}, but: {error.message}", fg="yellow", err=True)
     if child.detached:
@@ -159,18 +160,20 @@ def _accompany(
 
 
 def _running(place: list[str]) -> str | None:
-    """The URL of the daemon that holds the home folder."""
+    """Return the URL of the daemon that uses the home folder."""
     daemon_note = note(_home(place))
     return daemon_note["url"] if daemon_note else None
 
 
 def _home(place: list[str]) -> Path:
-    """The daemon's home folder."""
+    """Return the daemon's home folder."""
     return Path(next(row["value"] for row in local_settings(*place) if row["name"] == "home"))
 
 
 def _already_runs(url: str, port: int | None) -> str:
-    """Say where the daemon of this home folder runs, and what to do if that is not the ``port`` that was asked for."""
+    """Return a message with the address of this home folder's daemon, and advice if it does not use the requested
+    ``port``.
+    """
     if not port or urlsplit(url).port == port:
         return f"The daemon already runs at {url}."
     return (
@@ -180,31 +183,35 @@ def _already_runs(url: str, port: int | None) -> str:
 
 
 def _end(code: int) -> str:
-    """How the daemon ended, by its exit code."""
+    """Return how the daemon ended, by its exit code."""
     if code < 0:
-        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}"
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    return f"exited with code {code}"
 
 
 def _is_tiny(status: Status) -> bool:
-    """Whether the tiny model answers."""
+    """Return whether the tiny model answers."""
     return status.small_model is not None
 
 
 def _say_fetching(run: str | None) -> None:
     if run is not None:
-        typer.echo(f"The better model is fetched in the background: portico runs tail {run}", err=True)
+        typer.echo(
+            f"The better model is being downloaded in the background: portico runs tail {run}", err=True
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonProcess:
-    """The daemon's process. A ``detached`` one outlives us, others end when their standard input closes."""
+    """The daemon's process. A ``detached`` process outlives this one, others end when their standard input closes."""
 
     process: subprocess.Popen[str]
     detached: bool
 
     def ready(self) -> str:
-        """Wait for the line that says it serves; its URL. Raises `PorticoError` with the reason if not."""
+        """Wait until the daemon reports that it serves, and return its URL. Raises `PorticoError` with the reason if
+        it fails.
+        """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         try:
@@ -218,11 +225,11 @@ class DaemonProcess:
             raise from_body(ErrorBody(**result["error"]))
         hint = " Start it without --detach to see why." if self.detached else ""
         raise PorticoError(
-            f"The daemon ended before it served (exit code {code}).{hint}", code="start_failed"
+            f"The daemon exited before it served (exit code {code}).{hint}", code="start_failed"
         )
 
     def stop(self) -> int:
-        """Ask it to end, insist after `GRACE_S` seconds; its exit code."""
+        """Ask the daemon to exit, kill it after `GRACE_S` seconds, and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -233,7 +240,9 @@ class DaemonProcess:
 
 
 def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
-    """Start it now, in a session of its own: a Ctrl-C in the terminal reaches us, and we end it in order."""
+    """Start the daemon in its own session: a Ctrl-C in the terminal reaches this process, which stops the daemon
+    cleanly.
+    """
     command = daemon_command("serve", "--quiet", *arguments)
     if not is_detached:
         command.append("--parent-watch")
@@ -241,7 +250,7 @@ def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
         command,
         stdin=subprocess.DEVNULL if is_detached else subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A detached daemon must not hold our terminal, or the pipe of whoever called us.
+        # A detached daemon must not keep our terminal open, or the pipe of our caller.
         stderr=subprocess.DEVNULL if is_detached else None,
         text=True,
         start_new_session=True,
@@ -250,7 +259,7 @@ def _spawn(arguments: Sequence[str], *, is_detached: bool) -> DaemonProcess:
 
 
 def _end_on_terminate() -> None:
-    """Let SIGTERM end us as Ctrl-C does, so that the child is ended in order."""
+    """Handle SIGTERM like Ctrl-C, so that the child is stopped cleanly."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

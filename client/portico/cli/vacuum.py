@@ -1,4 +1,4 @@
-"""`portico vacuum`: room within the database file that nothing uses goes back to the disk."""
+"""`portico vacuum`: return unused space in the database file to the disk."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def vacuum(
     home: Annotated[Path | None, typer.Option(help="The home folder (default: PORTICO_HOME).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give back the room within the database file that nothing uses, while the daemon serves, or while none runs."""
+    """Free unused space in the database file, while the daemon serves or while no daemon is running."""
     result: dict[str, Any]
-    with progress_report("Giving room back") as report, serving(context, home) as client:
+    with progress_report("Freeing space") as report, serving(context, home) as client:
         result = asdict(client.vacuum()) if client else run_offline("vacuum", home=home, report=report)
     if as_json:
         print_json(result)
     elif result["freed"]:
-        typer.echo(f"Gave {amount(result['freed'])} back; the database has {amount(result['after'])}.")
+        typer.echo(f"Freed {amount(result['freed'])}; the database now uses {amount(result['after'])}.")
     else:
-        typer.echo(f"There was nothing to give back; the database has {amount(result['after'])}.")
+        typer.echo(f"No unused space; the database uses {amount(result['after'])}.")

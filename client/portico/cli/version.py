@@ -1,4 +1,4 @@
-"""`portico version`: of the client and of the daemon."""
+"""`portico version`: the versions of the client and the daemon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command(epilog="Example: portico version")
 def version(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the versions of this client and of the daemon, if one answers."""
+    """Print the versions of this client and of the daemon, if one responds."""
     with deferred("httpx._main"):
         from portico._transport import TIMEOUT_S, Address, Transport
 
@@ -32,4 +32,4 @@ def version(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"client": __version__, "daemon": daemon})
     else:
-        print_fields([("client", __version__), ("daemon", daemon or "does not run")])
+        print_fields([("client", __version__), ("daemon", daemon or "not running")])

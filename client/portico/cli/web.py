@@ -1,4 +1,4 @@
-"""`portico web`: one app as a page of its own."""
+"""`portico web`: a single app as a page."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ app = typer.Typer()
 def web(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="APP", help="The app, agent or store that answers.")],
-    title: Annotated[str, typer.Option(help="What the page is called (default: the name of the app).")] = "",
+    title: Annotated[str, typer.Option(help="The title of the page (default: the name of the app).")] = "",
     origin: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A site whose pages may embed this one, such as https://example.org; several times."
-        ),
+        typer.Option(help="A site whose pages can embed this page, such as https://example.org; repeatable."),
     ] = None,
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="What the app needs beyond its own store, such as tools:web_fetch:call or stores:prices:read; several "
-            "times."
+            help="A scope that the app needs beyond its own store, such as tools:web_fetch:call or "
+            "stores:prices:read; repeatable."
         ),
     ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=NUMBER",
-            help="What all visitors may use together: concurrency, requests_per_minute, tokens_per_minute or "
-            "tokens_per_day; several times.",
+            help="A limit for all visitors together: concurrency, requests_per_minute, tokens_per_minute or "
+            "tokens_per_day; repeatable.",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where the page listens; 0.0.0.0 is everywhere.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.")] = 8643,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 means all interfaces.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free port.")] = 8643,
     as_json: AsJson = False,
 ) -> None:
-    """Serve one app alone as a page, with a key of its own that ends with this command. Ctrl-C ends it."""
+    """Serve a single app as a page, with its own key that ends with this command. Ctrl-C stops it."""
     with connected(context) as client, _key(client, name, scope or (), limits_of(limit or ())) as key:
         command = run_server_module("share", "--daemon", client.url, "--app", name, "--title", title or name)
         command += ["--host", host, "--port", str(port)]
@@ -78,7 +78,9 @@ def web(
                 else:
                     typer.echo(f"{one_line(name)} answers at {url} until Ctrl-C.")
                     typer.echo(
-                        f"To embed it: {one_line(frame)}" if origin else "To embed it, name a site: --origin."
+                        f"To embed it: {one_line(frame)}"
+                        if origin
+                        else "To allow embedding, name a site with --origin."
                     )
                 sys.stdout.flush()
                 process.wait()
@@ -91,12 +93,12 @@ def web(
 
 @contextlib.contextmanager
 def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int]) -> Iterator[str]:
-    """A key that may call this app and use what that needs, for as long as it is needed."""
+    """Yield a temporary key that can call this app and use what the app needs."""
     apps = {app.name: app for app in client.apps.list()}
     if name not in apps:
         raise NotFound(f"There is no app '{name}'. Apps are: {', '.join(apps) or 'none'}.", param="name")
     store = [f"stores:{name}:read"] if apps[name].kind == "store" else []
-    scopes = [  # visitors reach the app alone, whatever the key may
+    scopes = [  # visitors reach only the app, whatever the key allows
         "chat",
         f"apps:{name}:call",
         *store,
@@ -106,12 +108,12 @@ def _key(client: Client, name: str, more: Iterable[str], limits: dict[str, int])
     try:
         yield key.key
     finally:
-        with contextlib.suppress(PorticoError):  # a daemon that has ended has nothing to revoke now
+        with contextlib.suppress(PorticoError):  # a daemon that has exited has nothing to revoke now
             client.keys.revoke(key.id)
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Where the page is. Raises `InvalidRequest` in its own words if it did not start."""
+    """Return the address of the page. Raises `InvalidRequest` with the page's own message if it did not start."""
     assert process.stdout is not None
     reply = json.loads(process.stdout.readline() or '{"error": {"message": "The page did not start."}}')
     if "error" in reply:

@@ -1,4 +1,4 @@
-"""`portico webhooks`: who hears of what has ended."""
+"""`portico webhooks`: notifications of finished work."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ Identity = Annotated[str, typer.Argument(metavar="ID", help="The id of the webho
 )
 def create(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(help="Where events are sent, with https.")],
+    url: Annotated[str, typer.Argument(help="The https address that receives the events.")],
     event: Annotated[
         list[str],
         typer.Option(
-            help="What is sent, such as response.completed; several times. 'portico webhooks events' lists all.",
+            help="An event type to send, such as response.completed; repeatable. List all types with 'portico "
+            "webhooks events'.",
             autocompletion=event_types,
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="What it is called (default: its address).")] = None,
+    name: Annotated[str | None, typer.Option(help="The name of the webhook (default: its address).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a webhook. Its secret is shown once and never again."""
+    """Create a webhook. Its secret is shown once and never again."""
     with connected(context) as client:
         webhook = client.webhooks.create(url, event, name=name)
     _show_secret(webhook, as_json)
@@ -43,7 +44,7 @@ def create(
 
 @app.command(epilog="Example: portico webhooks events")
 def events(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what a webhook can want."""
+    """List the event types that a webhook can subscribe to."""
     with connected(context) as client:
         found_event_types = client.webhooks.event_types()
     if as_json:
@@ -56,7 +57,7 @@ def events(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command("list", epilog="Example: portico webhooks list --limit 5")
 def show_all(
     context: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Number of webhooks, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List webhooks, newest first."""
@@ -68,7 +69,7 @@ def show_all(
 
 @app.command(epilog="Example: portico webhooks show wh_0192f6")
 def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) -> None:
-    """Show one webhook, without its secret."""
+    """Show a webhook, without its secret."""
     with connected(context) as client:
         webhook = client.webhooks.get(webhook_id)
     print_item(
@@ -87,19 +88,19 @@ def show(context: typer.Context, webhook_id: Identity, as_json: AsJson = False) 
 def change(
     context: typer.Context,
     webhook_id: Identity,
-    url: Annotated[str | None, typer.Option(help="Where events are sent.")] = None,
+    url: Annotated[str | None, typer.Option(help="The address that receives the events.")] = None,
     event: Annotated[
         list[str] | None,
-        typer.Option(help="What is sent, all of it; several times.", autocompletion=event_types),
+        typer.Option(help="All event types to send; repeatable.", autocompletion=event_types),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What it is called.")] = None,
+    name: Annotated[str | None, typer.Option(help="The name of the webhook.")] = None,
     disable: Annotated[
         bool | None,
-        typer.Option("--disable/--enable", help="Send nothing until it is enabled.", show_default=False),
+        typer.Option("--disable/--enable", help="Disable the webhook.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a webhook. One that was disabled is used again."""
+    """Change a webhook. A disabled webhook is enabled again."""
     with connected(context) as client:
         webhook = client.webhooks.change(
             webhook_id, url=url, event_types=event or None, name=name, disabled=disable
@@ -118,20 +119,18 @@ def send_test(
     webhook_id: Identity,
     event: Annotated[
         str | None,
-        typer.Option(
-            help="Of which type the event is (default: the first of the webhook).", autocompletion=event_types
-        ),
+        typer.Option(help="The event type (default: the first of the webhook).", autocompletion=event_types),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a made-up event now, once. Exit code 1 if the answer is not a status of 200 to 299."""
+    """Send a sample event now, once. Exit code 1 if the response is not a status of 200 to 299."""
     with connected(context) as client:
         event = event or client.webhooks.get(webhook_id).event_types[0]
         status = client.webhooks.test(webhook_id, event)
     print_outcome(
         {"webhook": webhook_id, "event_type": event, "status_code": status},
         as_json,
-        f"The receiver answered HTTP {status}.",
+        f"The receiver responded with HTTP {status}.",
     )
     if not 200 <= status < 300:
         raise typer.Exit(1)
@@ -142,15 +141,15 @@ def rotate(
     context: typer.Context,
     webhook_id: Identity,
     keep_old: Annotated[
-        bool, typer.Option("--keep-old", help="Sign with the secret before, too, for 24 hours.")
+        bool, typer.Option("--keep-old", help="Also sign with the previous secret, for 24 hours.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a webhook another secret. It is shown once and never again."""
+    """Replace the secret of a webhook. The new secret is shown once and never again."""
     with connected(context) as client:
         if not keep_old:
-            confirm(f"Make the secret of '{webhook_id}' worthless at once?", yes=yes)
+            confirm(f"Invalidate the secret of '{webhook_id}' immediately?", yes=yes)
         webhook = client.webhooks.rotate(webhook_id, keep_old=keep_old)
     _show_secret(webhook, as_json)
 
@@ -163,7 +162,7 @@ def delete(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a webhook, and what was sent to it."""
+    """Delete a webhook and its deliveries."""
     with connected(context) as client:
         webhook = client.webhooks.get(webhook_id)
         subject = f"the webhook to {webhook.url}"
@@ -176,11 +175,13 @@ def delete(
 def deliveries(
     context: typer.Context,
     webhook_id: Identity,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
-    after: Annotated[str | None, typer.Option(help="Those before this one.", metavar="DELIVERY")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Number of deliveries, newest first.")] = 20,
+    after: Annotated[
+        str | None, typer.Option(help="Only deliveries before this one.", metavar="DELIVERY")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was sent to a webhook, or is to be, newest first."""
+    """List the sent and pending deliveries of a webhook, newest first."""
     with connected(context) as client:
         page = client.webhooks.deliveries(webhook_id, after=after, limit=limit)
     columns = (
@@ -192,7 +193,7 @@ def deliveries(
         Column("NEXT", "next_at", kind="moment"),
         Column("LAST ERROR", "last_error"),
     )
-    print_listing(page, as_json, columns, "Nothing was sent yet: an event is sent when something ends.")
+    print_listing(page, as_json, columns, "No deliveries yet: an event is sent when work finishes.")
 
 
 @app.command(epilog="Example: portico webhooks redeliver wh_0192f6 evt_0192f7")
@@ -202,7 +203,7 @@ def redeliver(
     delivery_id: Annotated[str, typer.Argument(metavar="DELIVERY", help="The id of the delivery.")],
     as_json: AsJson = False,
 ) -> None:
-    """Send an event once more, whatever has become of it."""
+    """Send an event again, whatever its outcome."""
     with connected(context) as client:
         webhook_delivery = client.webhooks.redeliver(webhook_id, delivery_id)
     print_outcome(
@@ -217,4 +218,4 @@ def _show_secret(webhook: NewWebhook, as_json: bool) -> None:
         print_json(webhook)
         return
     typer.echo(webhook.signing_secret)
-    typer.echo(f"This is the only time the secret of '{webhook.name}' ({webhook.id}) is shown.", err=True)
+    typer.echo(f"The secret of '{webhook.name}' ({webhook.id}) is shown only this once.", err=True)

@@ -1,4 +1,4 @@
-"""`portico whoami`: who is calling, and what they may do."""
+"""`portico whoami`: the caller's identity and permissions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from portico.cli.session import AsJson, connected
 
 app = typer.Typer()
 
-_BY = {"nothing": "nothing: no key is needed here", "token": "sign-in"}
+_BY = {"nothing": "nothing: this daemon needs no key", "token": "sign-in"}
 
 
 @app.command(epilog="Example: portico whoami")
 def whoami(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print who you are at the daemon: role, scopes and limits, and until when the token counts."""
+    """Print your identity at the daemon: role, scopes and limits, and when the token expires."""
     with connected(context) as client:
         found_whoami = client.whoami()
         url = client.url

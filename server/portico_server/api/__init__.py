@@ -1,5 +1,5 @@
-"""The protocol adapters: thin translators between a wire format and Servables and Runs. No behaviour lives here.
+"""Protocol adapters: thin translators between a wire format and Servables and Runs, without behaviour of their own.
 
-May import everything below it. `gateway` and what it imports stay light, so that `/health` answers at once;
-`protocol adapters` and everything that needs FastAPI or MCP are imported after the daemon serves.
+This package may import everything below it. `gateway` and its imports stay light, so that `/health` answers
+immediately; `protocol adapters` and everything that needs FastAPI or MCP are imported once the daemon serves requests.
 """

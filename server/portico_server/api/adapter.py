@@ -1,4 +1,4 @@
-"""What the gateway hands a request on to: a plain function, or an adapter that is imported after the daemon serves."""
+"""Targets of the gateway: a plain function, or an adapter that is imported after the daemon serves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SocketHandler: TypeAlias = Callable[[WebSocket, ApiServices], Awaitable[None]]
 
 FASTAPI: Final = "fastapi_app"
 MCP: Final = "mcp"
-"""The modules of the adapters, each with a function ``build``."""
+"""The adapter modules, each with a function ``build``."""
 
 
 @asynccontextmanager
@@ -29,8 +29,10 @@ async def _nothing() -> AsyncIterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolAdapter:
-    """An ASGI application, and what must be kept open while it serves. ``direct`` answers what is asked so often that
-    the application around it counts, and returns whether it has.
+    """An ASGI application with the resources it keeps open while it serves.
+
+    ``direct`` answers requests that are frequent enough for the overhead of the application to matter. It returns
+    whether it answered.
     """
 
     app: ASGIApp
@@ -39,7 +41,7 @@ class ProtocolAdapter:
 
 
 class Adapters:
-    """The adapters. A request that comes before its adapter is imported waits for it."""
+    """The adapters. A request that arrives before its adapter is imported waits for the import."""
 
     def __init__(self, services: ApiServices) -> None:
         self._services = services
@@ -50,18 +52,18 @@ class Adapters:
         self._needs_mcp = asyncio.Event()
 
     async def open_fastapi(self, stack: AsyncExitStack) -> None:
-        """Import what FastAPI answers. ``stack`` keeps it open."""
+        """Import the FastAPI endpoints. ``stack`` keeps the adapter open."""
         await self._open(FASTAPI, stack)
         self.furnished.set()
 
     async def open_mcp(self, stack: AsyncExitStack) -> None:
-        """Import MCP's adapter once it is needed: it takes a fifth of the memory of an idle daemon."""
+        """Import the MCP adapter once it is needed: it takes a fifth of the memory of an idle daemon."""
         await self._needs_mcp.wait()
         await self._open(MCP, stack)
         self.has_mcp.set()
 
     async def get(self, name: str) -> ProtocolAdapter:
-        """The adapter of a module, once it is imported."""
+        """Return the adapter of a module once it is imported."""
         if name == MCP:
             self._needs_mcp.set()
         return await asyncio.shield(self._future(name))

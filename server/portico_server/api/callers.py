@@ -1,4 +1,4 @@
-"""Who sends a request: a key, a token of an issuer, a client secret, or somebody who is signed in in a browser."""
+"""The caller of a request: a key, an issuer token, a client secret, or a user who is signed in in a browser."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from portico_server.core.principal import Principal
 
 
 class Callers:
-    """Finds the caller of a request, and writes down in the exchange when that caller's token expires."""
+    """Finds the caller of a request, and records in the exchange when the caller's token expires."""
 
     def __init__(self, services: ApiServices, auth: Auth) -> None:
         self._services = services
         self._auth = auth
 
     async def of_request(self, exchange: Exchange) -> Principal:
-        """The caller. An MCP client without a key gets the address that says how to obtain one."""
+        """Return the caller. An MCP client without a key gets the address that explains how to obtain one."""
         headers = exchange.headers
         try:
             if b"authorization" in headers or b"x-api-key" in headers:
@@ -36,7 +36,9 @@ class Callers:
             raise
 
     async def of_socket(self, exchange: Exchange, *, takes_client_secret: bool) -> Principal:
-        """The caller of a WebSocket, whose key may be among the subprotocols. A client secret opens what it is for."""
+        """Return the caller of a WebSocket, whose key may be among the subprotocols. A client secret opens its own
+        session.
+        """
         scope = exchange.scope
         key = presented(scope["headers"]) or client_secrets.offered(scope.get("subprotocols", ()))
         if key is None:
@@ -47,7 +49,7 @@ class Callers:
         return caller
 
     async def _with_key(self, exchange: Exchange, key: str | None) -> Principal:
-        """Whose key it is, or whose token of an issuer; the call ends with a token."""
+        """Return the owner of a key or an issuer token. With a token, the call ends when the token expires."""
         if not self._auth.identities.is_token(key):
             return self._auth.identify(key)
         signed_in = await self._auth.identities.sign_in(key)
@@ -55,7 +57,7 @@ class Callers:
         return signed_in.caller
 
     async def _without_key(self, exchange: Exchange, *, socket: bool = False) -> Principal:
-        """Who is signed in in the browser that asks, if our own page there does."""
+        """Return the user who is signed in in the browser, if the request comes from the daemon's own page."""
         sign_ins = self._services.sign_ins
         scope = exchange.scope
         if b"cookie" in exchange.headers and sign_ins.clients:

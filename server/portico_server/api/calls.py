@@ -1,4 +1,4 @@
-"""The calls that API keys have in progress, and their end when a key is revoked or its token expires."""
+"""The API calls in progress. A call ends when its key is revoked or its token expires."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from portico_server.core.principal import LOCAL, Principal
 MAX_TIMER_S: Final = 86_400.0
 
 CALL: ContextVar[int] = ContextVar("call", default=0)
-"""The identity of the call of a key that this task is in."""
+"""The identity of the keyed call that the current task belongs to."""
 
 
 class CallsInProgress:
-    """The calls of every key. ``renewals`` belongs to the daemon's task group."""
+    """The calls of every key. ``renewals`` runs in the daemon's task group."""
 
     def __init__(self) -> None:
         self._calls: dict[str, KeyCalls] = {}
@@ -31,14 +31,14 @@ class CallsInProgress:
         """What looks after calls that outlast the token with which they began."""
 
     def register(self, exchange: Exchange, caller: Principal, connection: ClientConnection | None) -> None:
-        """Note a call of a key. Raises `TooMany` for one that has its share of the connections already."""
+        """Register a call of a key. Raise `TooMany` if the key already uses its share of the connections."""
         if caller is LOCAL or caller is OPERATOR:  # these are never revoked
             return
         calls = self._calls.setdefault(caller.id, KeyCalls())
         if connection is not None and len(calls) >= connection.calls_per_key:
             raise TooMany(
-                f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. Wait "
-                "for one to end, or close one.",
+                f"This API key has {len(calls)} calls in progress, half of all connections of this daemon. "
+                "Wait for a call to end, or close one.",
                 code="too_many_connections",
                 retry_after=1.0,
             )
@@ -51,11 +51,11 @@ class CallsInProgress:
         calls.add(exchange)
 
     def unregister(self, exchange: Exchange, key: str) -> None:
-        """Forget a call that has ended."""
+        """Remove a call that has ended."""
         exchange.release()
         if exchange.expiry is not None:
             exchange.expiry.cancel()
-        exchange.task = None  # which holds on to this call: without a circle both are gone at once
+        exchange.task = None  # it references this call: without the cycle, both are freed immediately
         calls = self._calls.get(key)
         if calls is not None:
             calls.discard(exchange)
@@ -63,7 +63,7 @@ class CallsInProgress:
                 del self._calls[key]
 
     def _end_expired(self, exchange: Exchange) -> None:
-        """End a call, a stream included, when the token that it was made with expires."""
+        """End a call, including a stream, when its token expires."""
         remaining_s = exchange.expires_at - time.time()
         if remaining_s > 0:
             later = asyncio.get_running_loop().call_later
@@ -77,7 +77,7 @@ class CallsInProgress:
             exchange.task.cancel()
 
     async def _renew(self, exchange: Exchange, renew: Callable[[], Awaitable[float]]) -> None:
-        """Let a call continue while its caller is signed in, and end it otherwise."""
+        """Keep a call running while its caller is signed in, and end it otherwise."""
         try:
             exchange.expires_at = await renew()
             if exchange.expires_at <= time.time():
@@ -88,8 +88,9 @@ class CallsInProgress:
         self._end_expired(exchange)
 
     async def end(self, key: str, sign_in: str = "") -> None:
-        """End what a key that was revoked or lost scopes has under way, streams included, but for this call; of
-        somebody who has signed out, what that browser asked for.
+        """End the work in progress of a key that was revoked or lost scopes, streams included, except for this call.
+
+        If a user signed out, end the requests of that browser.
         """
         for exchange in tuple(self._calls.get(key, ())):
             if sign_in not in ("", exchange.sign_in):

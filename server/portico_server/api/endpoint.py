@@ -1,4 +1,4 @@
-"""What a FastAPI endpoint may ask for as a parameter."""
+"""Dependencies that a FastAPI endpoint can declare as parameters."""
 
 from __future__ import annotations
 
@@ -42,31 +42,31 @@ async def _auth(request: Request) -> Auth:
 
 
 TheServices = Annotated[ApiServices, Depends(_services)]
-"""What the daemon offers to protocol adapters."""
+"""The services that the daemon offers to protocol adapters."""
 
 TheAuth = Annotated[Auth, Depends(_auth)]
-"""The keys."""
+"""The API keys."""
 
 Caller = Annotated[Principal, Depends(_caller)]
-"""Who is calling, as the gateway found out."""
+"""The caller, as identified by the gateway."""
 
 Seen = Annotated[int, Depends(_seen)]
-"""The number of the last event that a client has seen, by its ``Last-Event-ID``; 0 before the first."""
+"""The number of the last event that a client saw, from its ``Last-Event-ID``; 0 before the first event."""
 
 
 ERROR_SCHEMA: Mapping[str, str] = {"$ref": "#/components/schemas/ErrorDocument"}
-"""Where the document of the API describes errors."""
+"""Reference to the error schema in the API document."""
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     "4XX": {
-        "description": "An error in OpenAI's shape",
+        "description": "An error in OpenAI's format",
         "content": {"application/json": {"schema": ERROR_SCHEMA}},
     }
 }
 
 
 def new_router(**options: Any) -> APIRouter:
-    """A router of such routes; ``options`` as `fastapi.APIRouter` has them."""
+    """Return a router with Portico's route class. ``options`` are those of `fastapi.APIRouter`."""
     return APIRouter(
         route_class=ParsedRoute,
         responses=_REFUSED,

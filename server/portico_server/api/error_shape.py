@@ -1,4 +1,4 @@
-"""How a protocol adapter writes errors and keep-alives: each protocol has its own form."""
+"""How a protocol adapter writes errors and keep-alives: each protocol has its own format."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portico_server.core.errors import PorticoError
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The form of one protocol, by its ``name``.
+    """The format of one protocol, identified by its ``name``.
 
-    ``body``, and ``frame`` for the last of a stream that fails, take the error and the request's id; ``ids`` names
-    the headers that have that id; ``keep_alive`` is sent while a stream is quiet.
+    ``body`` and ``frame``, which is the last frame of a failing stream, take the error and the request's id. ``ids``
+    names the headers that carry this id. ``keep_alive`` is sent while a stream is quiet.
     """
 
     name: str
@@ -40,11 +40,11 @@ def _frame(error: PorticoError, _request_id: str) -> bytes:
 
 
 OPENAI = Shape("OpenAI", _status, _body, _frame, (b"x-request-id",), b": keep-alive\n\n")
-"""The form of every path but those of another protocol."""
+"""The format of every path that belongs to no other protocol."""
 
 
 _INVALID_REQUEST, _PARSE_ERROR = -32600, -32700
-"""Codes of JSON-RPC 2.0."""
+"""Error codes of JSON-RPC 2.0."""
 
 
 def _rpc_body(error: PorticoError, _request_id: str) -> bytes:
@@ -61,4 +61,4 @@ def _rpc_frame(error: PorticoError, request_id: str) -> bytes:
 
 
 JSON_RPC = Shape("JSON-RPC", _status, _rpc_body, _rpc_frame, (b"x-request-id",), b": keep-alive\n\n")
-"""The form of MCP, for requests that are refused before the message in them is known: their id is null."""
+"""The format of MCP for requests refused before their message is read: their id is null."""

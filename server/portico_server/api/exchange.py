@@ -1,4 +1,4 @@
-"""One HTTP request and its response on raw ASGI: it carries every protocol adapter, and is all the hot path has."""
+"""One HTTP request and its response on raw ASGI. Every protocol adapter uses it, and the hot path uses nothing else."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 KEEPALIVE_INTERVAL_S = 15.0
-"""The longest silence in a stream, in seconds: a sign of life breaks it, so that no proxy takes it for dead."""
+"""Maximum silence in a stream, in seconds. A keep-alive then prevents proxies from closing the connection."""
 
 LAST_FRAME_TIMEOUT_S = 1.0
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-"""No browser takes an answer for something else than it says it is, such as text from a model for a page."""
+"""Stops browsers from treating an answer as another type than it declares, such as model text as a page."""
 
 
 MAX_BODIES_PER_KEY: Final = 8
-"""How many of the largest bodies the calls that one key has in progress may have together, with the messages that wait
-on its WebSockets. A form counts too, unless it goes to the disk piece by piece.
+"""Maximum total body size of a key's calls in progress, in multiples of the largest body, including the messages
+queued on its WebSockets. A form counts too, unless it is streamed to disk.
 """
 
 
@@ -50,31 +50,31 @@ STREAM: RawHeaders = [
 
 
 class ClientLeft(Exception):
-    """The client has closed the connection: nobody is there to be answered."""
+    """The client closed the connection, so no answer can be sent."""
 
 
 class ClientConnection(Protocol):
-    """What an exchange asks of the connection that it is on."""
+    """The interface that an exchange needs from its connection."""
 
     @property
     def calls_per_key(self) -> int:
-        """How many calls one key may have in progress over connections such as this."""
+        """Return how many calls one key may have in progress over connections of this kind."""
 
     def admit(self) -> None:
-        """Somebody who may call has sent a request on it."""
+        """Note that an authenticated caller has sent a request on this connection."""
 
     def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
-        """Call ``on_leave`` when the client leaves before its answer is complete; who was to be called until now."""
+        """Call ``on_leave`` when the client leaves before its answer is complete. Return the previous callback."""
 
     def hold_head(self) -> None:
-        """Send the head of the answer, which is to be written next, together with the first of its body."""
+        """Delay the head of the answer, which is written next, and send it together with the first part of the body."""
 
     def end(self) -> None:
-        """Close it in the middle of an answer."""
+        """Close the connection in the middle of an answer."""
 
 
 class KeyCalls(set["Exchange"]):
-    """The calls of one key that are in progress, and how many bytes their bodies have together."""
+    """The calls in progress of one key, and the total size of their bodies in bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,9 +82,10 @@ class KeyCalls(set["Exchange"]):
 
 
 class Exchange:
-    """``receive`` counts the body against ``limit`` bytes; ``send`` adds the headers of every response.
+    """One request and its response. ``receive`` limits the body to ``limit`` bytes; ``send`` adds the common response
+    headers.
 
-    ``shape`` is the form of errors.
+    ``shape`` is the format of errors.
     """
 
     __slots__ = (
@@ -168,20 +169,20 @@ class Exchange:
 
     @property
     def repeats_headers(self) -> bool:
-        """Whether a header comes more than once."""
+        """Return whether a header occurs more than once."""
         return len(self.headers) < len(self.scope["headers"])
 
     def header(self, name: bytes) -> bytes | None:
-        """The first value of a header; ``name`` in lower case."""
+        """Return the first value of a header. ``name`` is in lower case."""
         return self.headers.get(name)
 
     def base_url(self, settings: Settings) -> str:
-        """The daemon as this client sees it, without a slash at the end."""
+        """Return the daemon's address as this client sees it, without a trailing slash."""
         host = self.header(b"host")
         return address(settings, self.scope.get("scheme", "http"), host.decode("latin-1") if host else None)
 
     async def receive(self) -> Message:
-        """The next ASGI message. Raises `TooLarge` as soon as the body is over the limit."""
+        """Return the next ASGI message. Raise `TooLarge` as soon as the body exceeds the limit."""
         if self._replay is not None:
             message, self._replay = self._replay, None
             return message
@@ -196,17 +197,18 @@ class Exchange:
         return message
 
     def take_form(self, max_bytes: int | None = None, *, to_disk: bool = False) -> None:
-        """The body is a form, which may be larger than JSON: ``max_bytes``, or as many as the largest file has.
+        """Accept the body as a form, which may be larger than JSON: up to ``max_bytes``, or up to the size of the
+        largest file.
 
-        ``to_disk``: it is not kept in memory, and counts for nothing. Whoever does not say so reads a body of the
-        common size, whatever its type is called.
+        ``to_disk``: the form is not kept in memory and does not count towards the key's share. Without this call, the
+        common size limit applies to the body, whatever its content type.
         """
         self.limit = self.form_limit if max_bytes is None else min(self.form_limit, max_bytes)
         self._to_disk = to_disk
 
     def hold(self, size: int) -> None:
-        """Count so many bytes in all as in memory for this call, until `release`. Raises `TooMany` beyond the key's
-        share.
+        """Count this many bytes in total as memory of this call until `release`. Raise `TooMany` if the key exceeds
+        its share.
         """
         beside = self.beside
         if beside is None:
@@ -214,8 +216,8 @@ class Exchange:
         extra_bytes = size - self._held
         if extra_bytes > 0 and beside.body_bytes + extra_bytes > max(self._share, self.limit):
             raise TooMany(
-                f"The calls of this API key that are in progress have bodies of {beside.body_bytes // MB_BYTES} MB "
-                "together, which is the most that one key may have. Wait for one to end.",
+                f"The calls in progress of this API key have bodies of {beside.body_bytes // MB_BYTES} MB in "
+                "total, the maximum for one key. Wait for a call to end.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
@@ -223,18 +225,18 @@ class Exchange:
         self._held = size
 
     def release(self) -> None:
-        """The call has ended: its body is held no longer."""
+        """Release the memory of this call's body once the call has ended."""
         if self.beside is not None:
             self.beside.body_bytes -= self._held
             self.beside, self._held = None, 0
 
     def too_large(self, limit: int | None = None) -> TooLarge:
         return TooLarge(
-            f"The body is larger than {(limit or self.limit) // MB_BYTES} MB, the most that this path takes."
+            f"The body is larger than {(limit or self.limit) // MB_BYTES} MB, the maximum for this path."
         )
 
     async def body(self) -> bytes:
-        """The whole body. Raises `ClientLeft` if the client leaves before its end."""
+        """Return the whole body. Raise `ClientLeft` if the client leaves before the end of the body."""
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             whole_body: bytes = message.get("body", b"")
@@ -248,7 +250,7 @@ class Exchange:
         raise ClientLeft
 
     async def json(self) -> dict[str, Any]:
-        """The body as a JSON object; `InvalidRequest` for anything else."""
+        """Return the body as a JSON object. Raise `InvalidRequest` for anything else."""
         self.require_json_type()
         raw = await self.body()
         value = await parse_in_turn(raw)
@@ -260,7 +262,7 @@ class Exchange:
         return value
 
     async def check_json(self) -> None:
-        """Read a JSON body ahead and parse it; it is then received again as if it were new."""
+        """Read and parse a JSON body ahead of time. It can then be received again as if it were new."""
         raw = await self.body()
         if raw:
             self.require_json_type()
@@ -269,15 +271,16 @@ class Exchange:
 
     @property
     def is_form(self) -> bool:
-        """Whether the body is an uploaded form, which its endpoint reads in pieces."""
+        """Return whether the body is an uploaded form, which its endpoint reads in pieces."""
         return (self.header(b"content-type") or b"").startswith(b"multipart/form-data")
 
     def require_json_type(self) -> None:
-        """`InvalidRequest` unless the content type is JSON's, or none is given."""
+        """Raise `InvalidRequest` unless the content type is JSON or absent."""
         encoding = self.header(b"content-encoding")
         if encoding is not None and encoding.lower() != b"identity":
             raise InvalidRequest(
-                f"The body has the content encoding '{encoding.decode('latin-1')[:80]}'; send it without one.",
+                f"The body has the content encoding '{encoding.decode('latin-1')[:80]}'; send it without an "
+                "encoding.",
                 code="unsupported_content_encoding",
             )
         raw = self.header(b"content-type")
@@ -286,12 +289,12 @@ class Exchange:
         kind = raw.partition(b";")[0].strip().lower()
         if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
             raise InvalidRequest(
-                f"The content type '{kind.decode('latin-1')}' is not taken here; send application/json.",
+                f"The content type '{kind.decode('latin-1')}' is not supported here; send application/json.",
                 code="unsupported_content_type",
             )
 
     async def send(self, message: Message) -> None:
-        """Send an ASGI message; the first one gets the headers in ``extra``."""
+        """Send an ASGI message. The first message gets the headers in ``extra``."""
         if message["type"] == "http.response.start":
             self.started = True
             self.status = message["status"]
@@ -301,20 +304,20 @@ class Exchange:
         await self._send(message)
 
     async def answer(self, status: int, body: bytes, headers: RawHeaders = JSON) -> None:
-        """A whole response."""
+        """Send a complete response."""
         length = (b"content-length", str(len(body)).encode())
         head = {"type": "http.response.start", "status": status, "headers": [*headers, length]}
         await self.begin(head, {"type": "http.response.body", "body": body})
 
     async def begin(self, head: Message, first: Message) -> None:
-        """The head and the first of the body, which follows at once: one write for both."""
-        if self.connection is not None and self.scope["method"] != "HEAD":  # its body is not written
+        """Send the head together with the first part of the body, in one write."""
+        if self.connection is not None and self.scope["method"] != "HEAD":  # its body is not sent
             self.connection.hold_head()
         await self.send(head)
         await self._send(first)
 
     async def refuse(self, error: BaseException) -> None:
-        """An error response; nothing once a response has started."""
+        """Send an error response, or nothing if a response has started."""
         if isinstance(error, ClientLeft):
             return
         portico_error = errors.ours(error, self.id)
@@ -326,7 +329,7 @@ class Exchange:
             )
 
     async def break_off(self) -> None:
-        """End an answer whose key was revoked: with an error if it has not started, else by closing the connection."""
+        """End the answer of a revoked key: with an error if it has not started, otherwise by closing the connection."""
         assert self.revoked is not None
         if self.task is not None:
             self.task.uncancel()
@@ -337,7 +340,7 @@ class Exchange:
             self.connection.end()
 
     async def say_revoked(self) -> None:
-        """The last frame of a stream whose key was revoked, if its client takes it."""
+        """Send the last frame of a stream whose key was revoked, if the client still reads."""
         if self.revoked is not None and self.started:
             last = self.shape.frame(self.revoked, self.id)
             with contextlib.suppress(TimeoutError):
@@ -347,15 +350,15 @@ class Exchange:
     async def stream(
         self, frames: AsyncIterator[bytes], headers: RawHeaders = STREAM, *, tells_errors: bool = False
     ) -> None:
-        """Server-sent events: complete frames, sent as they come, with comments while it is quiet.
+        """Send server-sent events: complete frames as they arrive, and comments during silence.
 
-        The head goes out with the first frame, or when it was quiet for too long: an error before that keeps
-        its status. A later one becomes a last frame, unless whoever makes the frames ``tells_errors`` itself.
-        If the client leaves, ``frames`` are closed, and with them the work behind.
+        The head is sent with the first frame or after too long a silence, so an earlier error keeps its status. A
+        later error becomes a last frame, unless the source of the frames ``tells_errors`` itself. If the client
+        leaves, ``frames`` and the work behind them are closed.
         """
         head = {"type": "http.response.start", "status": 200, "headers": headers}
         try:
-            if self.scope["method"] == "HEAD":  # it would stay open for a body that nobody is sent
+            if self.scope["method"] == "HEAD":  # it would stay open for a body that is never sent
                 await self.send(head)
                 await self._send({"type": "http.response.body", "body": b""})
                 return
@@ -382,8 +385,10 @@ class Exchange:
             await close_source(frames)
 
     async def pass_on(self, pieces: AsyncIterator[bytes], headers: RawHeaders) -> None:
-        """Bytes that are not events, sent as they come. An error in the middle breaks the connection off: that is all
-        that can be said there. If the client leaves, ``pieces`` are closed, and with them the work behind.
+        """Send bytes that are not events as they arrive.
+
+        An error in the middle closes the connection, because it cannot be reported otherwise. If the client leaves,
+        ``pieces`` and the work behind them are closed.
         """
         try:
             with Presence(self):
@@ -397,10 +402,10 @@ class Exchange:
 
 
 class Presence:
-    """Cancels the block inside as soon as the client leaves, and raises `ClientLeft` then.
+    """Cancels the block inside as soon as the client leaves, and then raises `ClientLeft`.
 
-    In a stream, which has a ``head``, it also looks twice in each `KEEPALIVE_INTERVAL_S` seconds whether ``heard`` was
-    set, and sends a comment if not. A request from within has no connection: whoever made it cancels it.
+    In a stream, which has a ``head``, it also checks twice per `KEEPALIVE_INTERVAL_S` seconds whether ``heard`` was
+    set, and sends a comment if not. An internal request has no connection; its creator cancels it.
     """
 
     __slots__ = (
@@ -428,7 +433,8 @@ class Presence:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        # A callback, and a timer for streams alone: a task that waits for either would cost as much as all checks.
+        # A callback, and a timer only for streams: a task that waits for both would cost as much as all other
+        # checks together.
         if self._exchange.connection is not None:
             self._before = self._exchange.connection.watch(self._leave)
         if self._head is not None:
@@ -471,7 +477,7 @@ class Presence:
 
 
 async def close_source(pieces: AsyncIterator[bytes]) -> None:
-    """Close what makes the pieces of an answer, and with it the work behind."""
+    """Close the source of an answer's pieces, and with it the work behind it."""
     close = getattr(pieces, "aclose", None)
     if close is not None:
         await close()

@@ -1,4 +1,4 @@
-"""The endpoints that FastAPI answers. Imported after the daemon serves, in a thread."""
+"""The endpoints served by FastAPI. Imported in a thread, after the daemon serves."""
 
 from __future__ import annotations
 
@@ -145,21 +145,22 @@ ROUTERS: Sequence[APIRouter] = (
     page.router,
     schema.router,
 )
-"""One per resource. A new resource is a file and a line here."""
+"""One router per resource. A new resource needs a file and a line here."""
 
 
 def build(_services: ApiServices) -> ProtocolAdapter:
-    """Build the adapter for everything that is neither hot nor MCP."""
+    """Build the adapter for all endpoints that are neither hot nor MCP."""
     app = FastAPI(
         title="Portico",
         version=__version__,
-        summary="One doorway to your models, your knowledge, your tools and your agents.",
+        summary="One entry point to your models, knowledge, tools and agents.",
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         swagger_ui_oauth2_redirect_url=None,
-        # As they are: `include_router` would make each again, which took some tenths of a second of the first request.
+        # The routes are passed unchanged: `include_router` would rebuild each, which took some tenths of a
+        # second of the first request.
         routes=[route for router in ROUTERS for route in router.routes],
         exception_handlers={
             PorticoError: _on_ours,
@@ -191,7 +192,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """What Starlette and FastAPI refuse by themselves: no such path, another method, a broken form."""
+    """Handle what Starlette and FastAPI refuse themselves: an unknown path, a wrong method, a malformed form."""
     assert isinstance(error, HTTPException)
     cause = error.__cause__
     if isinstance(cause, PorticoError):
@@ -209,7 +210,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 async def _on_anything(request: Request, error: Exception) -> Response:
-    """A defect, reported without its details. Starlette raises it again, and the gateway logs it."""
+    """Report a defect without its details. Starlette raises it again, and the gateway logs it."""
     exchange: Exchange = request.scope["portico.exchange"]
     return _respond(request, errors.ours(error, exchange.id, log=False))
 
@@ -220,7 +221,7 @@ def _routes() -> Iterator[APIRoute]:
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method that the path takes, over all its routes."""
+    """Return every method that the path supports, across all its routes."""
     methods: set[str] = set()
     for route in _routes():
         match, _scope = route.matches(request.scope)

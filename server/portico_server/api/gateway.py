@@ -1,7 +1,7 @@
-"""The gateway: every HTTP request comes in here, is checked once, and is handed to what its route names.
+"""The gateway: it receives every HTTP request, checks it once, and passes it to the target of its route.
 
 Order: route, request id, Host, Origin, body limit, caller, handler or adapter. `portico_server.api.routes` has the
-routes; this module imports no framework, so that ``/health`` answers at once.
+routes; this module imports no framework, so that ``/health`` answers immediately.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EXPOSED = b", ".join(
         *(b"X-RateLimit-Limit-Tokens", b"X-RateLimit-Remaining-Tokens", b"X-RateLimit-Reset-Tokens"),
     ]
 )
-"""Headers of an answer that a page may read."""
+"""Response headers that a page may read."""
 
 SWITCHING_STATUS: Final = 101
 
@@ -48,11 +48,11 @@ CORS: RawHeaders = [
     (b"access-control-max-age", b"600"),
     (b"vary", b"Origin"),
 ]
-"""CORS headers for a page at an allowed origin, without the origin itself."""
+"""CORS headers for a page at an allowed origin, except for the origin itself."""
 
 
 class Gateway:
-    """The ASGI application of the daemon. `run` belongs to the daemon's task group."""
+    """The ASGI application of the daemon. `run` runs in the daemon's task group."""
 
     def __init__(self, services: ApiServices, auth: Auth) -> None:
         self._services = services
@@ -60,7 +60,7 @@ class Gateway:
         self._callers = Callers(services, auth)
         self._guard = OriginGuard(services.settings)
         self._body_limit = services.settings.max_body_mb * MB_BYTES
-        # What surrounds the file in a form comes on top.
+        # The form around the file adds to its size.
         self._upload_limit = services.settings.max_file_mb * MB_BYTES + MB_BYTES
         self._calls = CallsInProgress()
         auth.revoked += [self._calls.end, services.runner.revoke, services.scheduler.revoke]
@@ -71,7 +71,7 @@ class Gateway:
         self._own: Mapping[str, Handler] = {"/health": answer_health, "/ready": readiness.answer}
 
     async def run(self) -> None:
-        """Import the adapters, off the event loop, and keep them open until cancelled."""
+        """Import the adapters outside the event loop, and keep them open until cancelled."""
         async with AsyncExitStack() as stack:
             renewals = await stack.enter_async_context(self._calls.renewals)
             await self.adapters.open_fastapi(stack)
@@ -80,7 +80,7 @@ class Gateway:
             await watching
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Nothing that goes wrong in it gets past here."""
+        """Answer one request. No error in it propagates further."""
         if scope["type"] == "websocket":
             await self._open_socket(scope, receive, send)
             return
@@ -89,7 +89,7 @@ class Gateway:
         shape = route.shape if route.shape_of is None else route.shape_of(scope)
         exchange = Exchange(scope, receive, send, self._body_limit, shape)
         started_at = perf_counter()
-        # Nearly no client sends one: a context that nobody has changed costs nothing.
+        # Very few clients send it, and an unchanged context costs nothing.
         client = trace.of_headers(scope["headers"]) if b"traceparent" in exchange.headers else None
         token = None if client is None else trace.CURRENT.set(client)
         try:
@@ -110,13 +110,13 @@ class Gateway:
             )
 
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket until it ends. Until it is accepted a refusal is an answer of HTTP."""
+        """Serve one WebSocket until it ends. A refusal before it is accepted is an HTTP response."""
 
         async def refuse(message: Message) -> None:
             await send({**message, "type": f"websocket.{message['type']}"})
 
         exchange = Exchange({**scope, "method": "GET"}, receive, refuse, self._body_limit)
-        connection, exchange.connection = exchange.connection, None  # which writes HTTP
+        connection, exchange.connection = exchange.connection, None  # the connection writes HTTP
         web_socket = WebSocket(exchange, receive, send)
         started_at = perf_counter()
         path: str = scope["path"]
@@ -184,16 +184,20 @@ class Gateway:
             raise NotAllowedHere(method, route.path, ", ".join(methods))
 
     def _guard_page(self, exchange: Exchange) -> None:
-        """Check Host and Origin; a page that may call from elsewhere gets its headers on every answer."""
+        """Check Host and Origin. An allowed page from another origin gets its headers on every answer."""
         if exchange.repeats_headers and sum(name == b"host" for name, _ in exchange.scope["headers"]) > 1:
-            raise InvalidRequest("The request has more than one Host header; send one.", code="invalid_host")
+            raise InvalidRequest(
+                "The request has more than one Host header; send exactly one.", code="invalid_host"
+            )
         host, origin = exchange.header(b"host"), exchange.header(b"origin")
         self._guard.check_host(host)
         if origin is not None and self._guard.check_origin(origin, host):
             exchange.extra += [(b"access-control-allow-origin", origin), *CORS]
 
     def _limit(self, exchange: Exchange) -> None:
-        """Refuse a body that announces more than any may have. A form has the common limit until it is taken as one."""
+        """Refuse a body that declares more than the maximum size. A form has the common limit until it is accepted as
+        a form.
+        """
         if exchange.is_form:
             exchange.form_limit = self._upload_limit
         length = exchange.header(b"content-length")
@@ -201,7 +205,7 @@ class Gateway:
             raise exchange.too_large(exchange.form_limit)
 
     async def _pass_on(self, exchange: Exchange, route: Route) -> None:
-        """Hand the request to one of the larger adapters."""
+        """Pass the request to one of the larger adapters."""
         method = exchange.scope["method"]
         if method in ("POST", "PUT", "PATCH", "DELETE") and not (
             route.adapter == FASTAPI and exchange.is_form
@@ -212,7 +216,7 @@ class Gateway:
             return
         scope = {
             **exchange.scope,
-            # A GET without its body: the server drops it.
+            # The server drops the body of the GET.
             "method": "GET" if method == "HEAD" else method,
             "portico.services": self._services,
             "portico.auth": self._auth,
@@ -228,7 +232,7 @@ class Gateway:
             )
 
     async def _end_workers(self, key: str) -> None:
-        """Forget the workers of a revoked key; the calls that they have taken are for others."""
+        """Forget the workers of a revoked key. Other workers can take the calls they had accepted."""
         owner = Principal(key, frozenset())
         for worker in self._services.served.workers_of(key):
             self._services.served.leave(owner, worker)

@@ -1,4 +1,4 @@
-"""``/health``: whether the daemon runs; ``/ready``: whether it can take requests now."""
+"""``/health``: whether the daemon runs. ``/ready``: whether it can accept requests now."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ HEALTH: Final = orjson.dumps({"status": "ok", "version": __version__})
 READY: Final = orjson.dumps({"status": "ready"})
 
 READINESS_TTL_S: Final = 1.0
-"""Seconds for which one look counts: whoever asks more often, without a key, causes no more work."""
+"""Seconds for which one check is reused, so that frequent requests without a key cause no extra work."""
 
 TIMEOUT_S: Final = 2.0
-"""Seconds in which the database must answer."""
+"""Seconds within which the database must answer."""
 
 
 class Readiness:
-    """``check`` asks the database and raises `PorticoError`; ``event`` is set once every adapter is there."""
+    """The readiness of the daemon.
+
+    ``check`` queries the database and raises `PorticoError`; ``event`` is set once every adapter is loaded.
+    """
 
     def __init__(self, check: Callable[[], Awaitable[None]], event: asyncio.Event) -> None:
         self._check = check
@@ -41,14 +44,14 @@ class Readiness:
         await exchange.answer(200, READY)
 
     async def require(self) -> None:
-        """Return if the daemon is ready. Raises `Unavailable` with the reason."""
+        """Return if the daemon is ready. Raise `Unavailable` with the reason otherwise."""
         if not self._furnished.is_set():
             raise Unavailable("The daemon is starting.", code="starting", retry_after=READINESS_TTL_S)
         if self._check_task is None or (
             self._check_task.done() and time.monotonic() - self._checked_at > READINESS_TTL_S
         ):
             self._check_task = asyncio.create_task(self._ask_database(), name="ready")
-        # The look is everybody's: one who leaves does not end it.
+        # All callers share the check, so a caller that leaves does not cancel it.
         problem = await asyncio.shield(self._check_task)
         if problem is not None:
             raise problem
@@ -59,7 +62,7 @@ class Readiness:
                 await self._check()
         except TimeoutError:
             return Unavailable(
-                f"The database has not answered within {TIMEOUT_S:g} s.",
+                f"The database did not answer within {TIMEOUT_S:g} s.",
                 code="database_unavailable",
                 retry_after=READINESS_TTL_S,
             )

@@ -1,7 +1,7 @@
-"""Requests that come from within: they take the same way as a client's, without the network.
+"""Internal requests: they are processed like a client's requests, without the network.
 
-So a line of a batch has the same checks, limits, errors and rows of usage as a call over HTTP. Another daemon on the
-same database asks for the runs that are in the memory of this one.
+So a line of a batch gets the same checks, limits, errors and usage rows as a call over HTTP. Another daemon on the
+same database queries the runs in this daemon's memory this way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from portico_server.runs.run import Run
 from portico_server.settings import MB_BYTES
 
 RUN_QUESTION: Final = "run"
-"""What another daemon asks of a run: ``do`` is ``describe``, ``cancel``, ``events`` or ``steps``."""
+"""The question of another daemon about a run: ``do`` is ``describe``, ``cancel``, ``events`` or ``steps``."""
 
 EVENT_WAIT_S: Final = 1.0
 """Seconds that a question for the next events of a run waits for them."""
@@ -39,13 +39,13 @@ CANCEL_WAIT_S: Final = 2.0
 """Seconds that a question waits for the end of a run that it cancels."""
 
 MAX_EVENT_BYTES: Final = 256 * 1024
-"""Bytes of the events in one answer, beyond which the next is asked for."""
+"""Maximum bytes of events in one answer; the rest needs another question."""
 
 _HEADERS: Final = [(b"content-type", b"application/json")]
 
 
 def internal_request(services: ApiServices) -> AnswerLine:
-    """What answers requests from within."""
+    """Return the function that answers internal requests."""
     limit = services.settings.max_body_mb * MB_BYTES
 
     async def ask(endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
@@ -75,9 +75,9 @@ def internal_request(services: ApiServices) -> AnswerLine:
 
 
 def runs_in_memory(services: ApiServices) -> Answer:
-    """What answers other daemons about the runs in the memory of this one.
+    """Return the function that answers other daemons about the runs in this daemon's memory.
 
-    Who may see a run is decided by the daemon that asks; its rights are those of the database.
+    The asking daemon decides who may see a run; its rights are those of the database.
     """
 
     async def answer(question: Mapping[str, Any]) -> Any:
@@ -120,7 +120,7 @@ async def _next_events(run: Run, after: int) -> Mapping[str, Any]:
 
 
 class _RecordedExchange:
-    """The two ends of an exchange: what is asked, and what was answered."""
+    """Both ends of an exchange: the request, and the recorded response."""
 
     def __init__(self, body: bytes) -> None:
         self._request: Message | None = {"type": "http.request", "body": body, "more_body": False}
@@ -131,7 +131,7 @@ class _RecordedExchange:
         message, self._request = self._request, None
         if message is None:
             await asyncio.get_running_loop().create_future()  # this client never leaves; it is cancelled
-            raise AssertionError("nothing comes of that")
+            raise AssertionError("unreachable")
         return message
 
     async def send(self, message: Message) -> None:
@@ -142,7 +142,7 @@ class _RecordedExchange:
 
 
 async def _rerank(exchange: Exchange, services: ApiServices) -> None:
-    """``/v1/rerank``, which FastAPI answers otherwise; its module is not there when the daemon starts."""
+    """Answer ``/v1/rerank``, which FastAPI otherwise serves; its module is not loaded when the daemon starts."""
     body = await exchange.json()
     pydantic, rerank = await pools.LOADING.run(_modules)
     try:

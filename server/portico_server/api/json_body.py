@@ -1,4 +1,4 @@
-"""JSON bodies: strict, and bounded in depth, values and parts."""
+"""Strict JSON bodies, limited in depth, values and parts."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.work_slots import FairSlots
 
 MAX_JSON_DEPTH = 200
-"""Objects and lists within each other in a body."""
+"""Maximum nesting of objects and lists in a body."""
 
 
 MAX_JSON_VALUES = 1_000_000
-"""Values in a body: parsed, each takes some ten bytes and more."""
+"""Maximum number of values in a body. Each parsed value takes ten bytes or more."""
 
 
 MAX_JSON_PARTS = 250_000
-"""Objects, lists, names and texts among them: each takes a hundred bytes and a thousand times the time of a byte."""
+"""Maximum number of objects, lists, names and strings among the values. Each takes a hundred bytes, and a thousand
+times as long as a byte.
+"""
 
 
 MAX_PARSED_AT_ONCE_BYTES: Final = 256 * 2**10
-"""Bytes of a body that is parsed at once: about a millisecond. Of larger ones each waits its turn."""
+"""Bytes of a body that is parsed without yielding: about a millisecond. Larger bodies are parsed one at a time."""
 
 
 _COUNTED_BYTES: Final = 4 * 2**20
 
 
 _WALKED_VALUES_COUNT: Final = 10_000
-"""What is looked at of a body in one piece: milliseconds."""
+"""Number of values checked without yielding: a few milliseconds."""
 
 
 _LARGE_BODIES: Final = FairSlots(1)
@@ -43,8 +45,9 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 async def parse_in_turn(raw: bytes) -> Any:
-    """`parse`; of bodies that are not small one at a time, keys in turn, and in pieces between which everything else
-    has its turn. A thread would hold that up all the same: what parses keeps the interpreter to itself.
+    """Run `parse`, one large body at a time, in pieces between which other work can run.
+
+    Keys take turns. A thread would not help, because parsing holds the interpreter lock.
     """
     if len(raw) <= MAX_PARSED_AT_ONCE_BYTES:
         return parse(raw)
@@ -59,8 +62,8 @@ async def parse_in_turn(raw: bytes) -> Any:
 
 
 def parse(raw: bytes) -> Any:
-    """JSON, strictly: UTF-8, no NaN, numbers that fit, at most `MAX_JSON_DEPTH` levels, `MAX_JSON_VALUES` values and
-    `MAX_JSON_PARTS` parts.
+    """Parse JSON strictly: UTF-8, no NaN, numbers in range, at most `MAX_JSON_DEPTH` levels, `MAX_JSON_VALUES` values
+    and `MAX_JSON_PARTS` parts.
 
     Raises `InvalidRequest`.
     """
@@ -73,8 +76,9 @@ def parse(raw: bytes) -> Any:
 
 
 def _parsed(raw: bytes) -> Generator[None, None, Any]:
-    """What `parse` does, in pieces, and its value."""
-    # Nearly all bodies are known to be small by their length, or by these counts, which include what stands in texts.
+    """Do the work of `parse` in pieces, and return its value."""
+    # Nearly all bodies are known to be small from their length, or from these counts, which include
+    # characters within strings.
     opening_count = 0
     if len(raw) > 2 * MAX_JSON_DEPTH:
         opening_count = (yield from _counted(raw, b"[")) + (yield from _counted(raw, b"{"))
@@ -90,7 +94,7 @@ def _parsed(raw: bytes) -> Generator[None, None, Any]:
 
 
 def _counted(raw: bytes, token: bytes) -> Generator[None, None, int]:
-    """How often a byte is in a body."""
+    """Return how often a byte occurs in a body."""
     if len(raw) <= _COUNTED_BYTES:
         return raw.count(token)
     count = 0
@@ -101,8 +105,8 @@ def _counted(raw: bytes, token: bytes) -> Generator[None, None, int]:
 
 
 def _require_few(raw: bytes, opening_count: int) -> Generator[None, None, None]:
-    """Raise `InvalidRequest` if a body that is not short has too many values or parts."""
-    # A backslash before the end of a text is rare, and lets at most twice as many texts pass.
+    """Raise `InvalidRequest` if a long body has too many values or parts."""
+    # A backslash before the end of a string is rare, and lets through at most twice as many strings.
     texts = ((yield from _counted(raw, b'"')) - raw.count(b'\\"')) // 2
     yield
     if texts <= MAX_JSON_PARTS:
@@ -111,22 +115,22 @@ def _require_few(raw: bytes, opening_count: int) -> Generator[None, None, None]:
             and opening_count + (yield from _counted(raw, b",")) <= MAX_JSON_VALUES
         ):
             return
-        bare = _TEXT.sub(b"", raw)  # what stands in texts does not count
+        bare = _TEXT.sub(b"", raw)  # characters within strings do not count
         opening_count = bare.count(b"[") + bare.count(b"{")
         if opening_count + texts <= MAX_JSON_PARTS and opening_count + bare.count(b",") <= MAX_JSON_VALUES:
             return
     raise InvalidRequest(
-        f"The body has more than {MAX_JSON_VALUES:,} values, or more than {MAX_JSON_PARTS:,} objects, lists, names and "
-        "texts. Send them in several requests, or as a file.",
+        f"The body has more than {MAX_JSON_VALUES:,} values, or more than {MAX_JSON_PARTS:,} objects, lists, "
+        "names and strings. Split it into several requests, or send it as a file.",
         code="body_too_complex",
     )
 
 
 def _require_flat(value: Any) -> Generator[None, None, None]:
-    """Raise `InvalidRequest` that names the field if something in the body is nested too deeply."""
+    """Raise `InvalidRequest` that names the field if a value in the body is nested too deeply."""
     fields, node_count = value if type(value) is dict else {None: value}, 0
     for name, field in fields.items():
-        # Iterators alone: a list of all that is to be looked at would be more for the collector to look at, too.
+        # Only iterators: a list of all pending values would also give the garbage collector more to scan.
         inside: list[Iterator[Any]] = [iter((field,))]
         while inside:
             node_count += 1

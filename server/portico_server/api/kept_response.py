@@ -1,4 +1,4 @@
-"""What clients uploaded and runs made, as responses. Used by the protocol adapters that hand them out."""
+"""Client uploads and files from runs, as responses. Used by the protocol adapters that serve them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.runs.artifacts import ArtifactStore
 
 _PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""What a browser may show in place: formats that cannot hold a script."""
+"""Image types that a browser may show inline: formats that cannot contain a script."""
 
 
 class KeptFileResponse(FileResponse):
-    """The bytes of a file that is ``context_manager`` as long as they are sent. Never shown as a page of
-    ours: it may hold anybody's scripts. Raises ``missing`` where nothing is.
+    """A response with the bytes of a file that ``context_manager`` provides while they are sent.
+
+    A browser never shows it as a page of the daemon, because the file may contain foreign scripts. Raises ``missing``
+    if the file does not exist.
     """
 
     def __init__(
@@ -53,14 +55,14 @@ class KeptFileResponse(FileResponse):
 
 
 def file_response(files: FileStorage, row: FileRow) -> KeptFileResponse:
-    """A response with the bytes of a file."""
+    """Return a response with the bytes of a file."""
     name = PurePosixPath(row.filename.replace("\\", "/")).name
     media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return KeptFileResponse(files.open(row.sha256), name, media_type, files.missing(row))
 
 
 def artifact_response(artifacts: ArtifactStore, row: ArtifactRow) -> KeptFileResponse:
-    """A response with the bytes of an artifact; a picture may be shown in place."""
+    """Return a response with the bytes of an artifact. A browser may show an image inline."""
     return KeptFileResponse(
         artifacts.open(row.sha256),
         row.name.rpartition("/")[2],

@@ -1,4 +1,4 @@
-"""Which Host and which Origin may come in: a web page elsewhere must not reach a daemon on this machine."""
+"""Checks of Host and Origin: a foreign web page must not reach a daemon on this machine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from portico_server.core.errors import Forbidden
 from portico_server.settings import Settings, comma_separated
 
 MAX_REMEMBERED_HEADERS = 256
-"""Header values that passed and need not be looked at again."""
+"""Number of header values cached after passing the check."""
 
 
 class OriginGuard:
-    """Host is checked against DNS rebinding, Origin against other sites. Pure but for a small memory."""
+    """Checks Host against DNS rebinding, and Origin against foreign sites. Pure except for a small cache."""
 
     def __init__(self, settings: Settings) -> None:
         self._open = not settings.loopback
@@ -26,25 +26,25 @@ class OriginGuard:
         self._passed: set[bytes] = set()
 
     def check_host(self, raw: bytes | None) -> None:
-        """Raise `Forbidden` unless the Host header names us: loopback, our address, or an allowed name.
+        """Raise `Forbidden` unless the Host header names this daemon: loopback, its address, or an allowed name.
 
-        A page that has rebound its own name to our address still sends that name. An address cannot be
-        rebound, so a daemon that listens for other machines takes any; it has a key then.
+        A page that has rebound its own name to the daemon's address still sends that name. An address cannot be
+        rebound, so a daemon that listens for other machines accepts any address; it has a key then.
         """
         if raw in self._passed:
             return
         host = _host(raw)
         if host not in self._hosts and "*" not in self._hosts and not self._is_ours(host):
             raise Forbidden(
-                f"The Host '{host}' is not one that this daemon answers to. If it is yours, name it in the "
-                "setting allowed_hosts (PORTICO_ALLOWED_HOSTS).",
+                f"The Host '{host}' is not a name of this daemon. If it is yours, add it to the setting "
+                "allowed_hosts (PORTICO_ALLOWED_HOSTS).",
                 code="host_not_allowed",
             )
         if raw is not None and len(self._passed) < MAX_REMEMBERED_HEADERS:
             self._passed.add(raw)
 
     def check_origin(self, raw: bytes, host: bytes | None) -> bool:
-        """Whether the page at the Origin needs CORS headers; raises `Forbidden` if it may not call at all."""
+        """Return whether the page at the Origin needs CORS headers. Raise `Forbidden` if it may not call at all."""
         origin = raw.decode("latin-1").lower().rstrip("/")
         _scheme, _, site = origin.partition("://")
         if site and host is not None and site == host.decode("latin-1").lower():
@@ -52,7 +52,7 @@ class OriginGuard:
         if origin in self._origins or "*" in self._origins:
             return True
         raise Forbidden(
-            f"Pages from '{origin}' may not call this daemon. If the page is yours, name its origin in the "
+            f"Pages from '{origin}' may not call this daemon. If the page is yours, add its origin to the "
             "setting allowed_origins (PORTICO_ALLOWED_ORIGINS).",
             code="origin_not_allowed",
         )
@@ -66,7 +66,7 @@ class OriginGuard:
 
 
 def _host(raw: bytes | None) -> str:
-    """The name in a Host header, without the port and the brackets of an IPv6 address."""
+    """Return the name in a Host header, without the port and the brackets of an IPv6 address."""
     text = (raw or b"").decode("latin-1").strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]

@@ -1,4 +1,4 @@
-"""The page at ``/`` and the API reference at ``/docs``: served from this machine, nothing from elsewhere."""
+"""The page at ``/`` and the API reference at ``/docs``, served from this machine without external resources."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ router = new_router(include_in_schema=False)
 
 _NO_FRAMES = "frame-ancestors 'none'"
 
-# Nothing but this origin; no page may frame us; inline styles belong to the reference's own widgets.
+# Only this origin is allowed, and no page may frame the daemon; inline styles belong to the API reference's
+# widgets.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
     "img-src 'self' data: blob:; media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -57,7 +58,7 @@ _ICON = (
 )
 
 _WEB = files("portico_server.api").joinpath("web")
-"""The built page; its sources are in ``page``."""
+"""The built page. Its sources are in ``page``."""
 
 _ASSETS = frozenset(item.name for item in _WEB.iterdir() if not item.name.endswith((".html", ".sha256")))
 
@@ -66,13 +67,13 @@ _TYPES = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css
 
 @router.get("/")
 async def front_page() -> HTMLResponse:
-    """The page: a chat, the documents, what runs here."""
+    """Serve the page: a chat, the documents, and what runs on the daemon."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     return HTMLResponse(page, headers={**_HEADERS, "Cache-Control": "no-cache"})
 
 
 def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
-    """The page of one app alone, which pages of ``origins`` may embed in a frame."""
+    """Return the page of a single app, which pages of ``origins`` may embed in a frame."""
     page = _WEB.joinpath("index.html").read_text(encoding="utf-8")
     escaped_title = escape(title)
     page = page.replace(
@@ -88,9 +89,9 @@ def app_page(title: str, origins: Sequence[str]) -> HTMLResponse:
 
 @router.get("/web/{name}")
 async def page_asset(name: str) -> Response:
-    """The page's scripts, styles and fonts. Their names change with what is in them."""
+    """Serve the page's scripts, styles and fonts. Their names change with their contents."""
     if name not in _ASSETS:
-        raise NotFound(f"There is nothing at GET /web/{name}.", code="unknown_url")
+        raise NotFound(f"Nothing is served at GET /web/{name}.", code="unknown_url")
     content = _WEB.joinpath(name).read_bytes()
     headers = {**_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
     media_type = "text/javascript" if name.endswith(".js") else guess_type(name)[0] or "font/woff2"
@@ -99,21 +100,21 @@ async def page_asset(name: str) -> Response:
 
 @router.get("/docs")
 async def reference() -> HTMLResponse:
-    """The API reference."""
+    """Serve the API reference."""
     return HTMLResponse(_REFERENCE, headers=_HEADERS)
 
 
 @router.get("/docs/reference.js")
 async def reference_script() -> Response:
-    """Starts the API reference."""
+    """Serve the script that starts the API reference."""
     return Response(_START, media_type="text/javascript", headers=_HEADERS)
 
 
 @router.get("/docs/{name}")
 async def asset(name: str) -> Response:
-    """The reference's own script and style, from the installed package."""
+    """Serve the API reference's script and style from the installed package."""
     if name not in _TYPES:
-        raise NotFound(f"There is nothing at GET /docs/{name}.", code="unknown_url")
+        raise NotFound(f"Nothing is served at GET /docs/{name}.", code="unknown_url")
     content = files("fastapi_swagger.resources").joinpath(name).read_bytes()
     headers = {**_HEADERS, "Cache-Control": "max-age=86400"}
     return Response(content, media_type=_TYPES[name], headers=headers)

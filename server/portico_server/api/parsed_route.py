@@ -1,4 +1,4 @@
-"""Routes of FastAPI whose JSON body is parsed once, by the gateway."""
+"""FastAPI routes whose JSON body is parsed once, by the gateway."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.api.exchange import Exchange
 
 
 class ParsedRoute(APIRoute):
-    """A route that takes the value which `Exchange.check_json` has parsed, and bounded, instead of parsing it again."""
+    """A route that uses the value parsed and bounded by `Exchange.check_json` instead of parsing it again."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -21,9 +21,9 @@ class ParsedRoute(APIRoute):
         async def handler(request: Request) -> Response:
             exchange: Exchange = request.scope["portico.exchange"]
             if takes_json:
-                exchange.require_json_type()  # of a form too, which is not parsed ahead
+                exchange.require_json_type()  # also for a form, which is not parsed ahead of time
             if exchange.parsed is not None:
-                # What `Request.json` keeps when it has parsed a body.
+                # The attribute in which `Request.json` caches a parsed body.
                 request._json = exchange.parsed
             return await handle(request)
 

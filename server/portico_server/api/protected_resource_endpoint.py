@@ -1,4 +1,4 @@
-"""``/.well-known/oauth-protected-resource``: how clients of MCP get in. It needs no key."""
+"""``/.well-known/oauth-protected-resource``: how MCP clients authenticate. It requires no key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ router = new_router(tags=["MCP"])
 
 @router.get(protected_resource.WELL_KNOWN)
 async def get_protected_resource(services: TheServices, request: Request) -> dict[str, Any]:
-    """The metadata of the daemon as a whole (RFC 9728)."""
+    """Return the metadata of the daemon as a whole (RFC 9728)."""
     return _resource(services, request, "")
 
 
 @router.get(protected_resource.WELL_KNOWN + "/{path:path}")
 async def get_protected_endpoint(path: str, services: TheServices, request: Request) -> dict[str, Any]:
-    """The metadata of one MCP endpoint (RFC 9728)."""
+    """Return the metadata of one MCP endpoint (RFC 9728)."""
     return _resource(services, request, f"/{path}")
 
 

@@ -1,6 +1,6 @@
-"""The table of routes: who answers the requests at a path, whether they need a key, and the form of their errors.
+"""The route table: what answers the requests to a path, whether they need a key, and their error format.
 
-``python -m portico_server.api.routes`` prints it as Markdown. FastAPI's own routes, behind the last row, are in
+``python -m portico_server.api.routes`` prints the table as Markdown. FastAPI's own routes, behind the last row, are in
 `portico_server.api.fastapi_app`.
 """
 
@@ -35,10 +35,10 @@ GATEWAY: Final = "gateway"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One row. ``path`` is exact, or ends in ``*`` and means every path that begins so; the longest such row counts.
+    """One route. ``path`` is exact, or a prefix that ends in ``*``; the longest matching prefix applies.
 
     The gateway calls a plain function itself: one of ``methods`` (the hot paths; ``None`` for a method that FastAPI
-    answers), ``handler`` (of any method) or ``socket`` (of a WebSocket). Otherwise ``adapter`` answers.
+    answers), ``handler`` (for any method) or ``socket`` (for a WebSocket). Otherwise ``adapter`` answers.
     """
 
     path: str
@@ -49,14 +49,14 @@ class Route:
     adapter: str = FASTAPI
     shape: Shape = OPENAI
     shape_of: Callable[[Scope], Shape] | None = None
-    """The form of errors, where it depends on more than the path; `shape` is the usual one."""
+    """The error format, if it depends on more than the path; `shape` is the usual format."""
     needs_key: bool = True
     takes_client_secret: bool = False
-    """Whether a client secret opens it."""
+    """Whether a client secret grants access."""
 
 
 def _shape_at_models(scope: Scope) -> Shape:
-    """Anthropic's clients ask at the same path as OpenAI's."""
+    """Return the error format at the models path, which Anthropic's and OpenAI's clients share."""
     return ANTHROPIC if is_versioned(scope) else OPENAI
 
 
@@ -87,7 +87,7 @@ ROUTES: Final = (
     Route("/api/tags", "Ollama", {"GET": ollama_models.tags}, shape=OLLAMA_SHAPE),
     Route("/api/ps", "Ollama", {"GET": ollama_models.ps}, shape=OLLAMA_SHAPE),
     Route("/api/version", "Ollama", {"GET": ollama_models.version}, shape=OLLAMA_SHAPE),
-    # Ollama's clients read the refusal: models are the operator's.
+    # Ollama's clients show the refusal: only the operator manages models.
     Route("/api/pull", "Ollama", shape=OLLAMA_SHAPE),
     Route("/api/push", "Ollama", shape=OLLAMA_SHAPE),
     Route("/api/create", "Ollama", shape=OLLAMA_SHAPE),
@@ -118,19 +118,21 @@ _PREFIXES: Final = tuple(
 )
 
 HOT: Final = {route.path: route.methods for route in ROUTES if route.methods and route.protocol != "Ollama"}
-"""The functions behind the hot paths of the OpenAI API and Anthropic's, by path and method."""
+"""The functions behind the hot paths of OpenAI's and Anthropic's APIs, by path and method."""
 
 OLLAMA: Final = {
     route.path: route.methods for route in ROUTES if route.methods and route.protocol == "Ollama"
 }
-"""The same of Ollama's API. `portico_server.api.schema` describes both in ``/openapi.json``."""
+"""The functions of Ollama's API, by path and method. `portico_server.api.schema` describes both in
+``/openapi.json``.
+"""
 
 SOCKETS: Final = {route.path: route for route in ROUTES if route.socket is not None}
-"""The routes of WebSockets, by path."""
+"""The WebSocket routes, by path."""
 
 
 def find_route(path: str) -> Route:
-    """The route of a path over HTTP."""
+    """Return the route of a path over HTTP."""
     route = _EXACT.get(path)
     if route is not None:
         return route
@@ -141,7 +143,7 @@ def find_route(path: str) -> Route:
 
 
 def as_markdown() -> str:
-    """The table as Markdown, one line a route."""
+    """Return the table as Markdown, one line per route."""
     lines = ["| path | protocol | answered by | key | errors |", "| --- | --- | --- | --- | --- |"]
     for route in ROUTES:
         key = "yes" if route.needs_key else "no"

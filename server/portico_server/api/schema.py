@@ -1,4 +1,4 @@
-"""``/openapi.json``: what every protocol adapter takes, and an operation for each app that the caller may call.
+"""``/openapi.json``: the operations of every protocol adapter, and an operation for each app that the caller may call.
 
 The hot paths are answered before FastAPI sees them, and documented here.
 """
@@ -33,7 +33,7 @@ PATH = "/openapi.json"
 
 
 class ErrorDocument(BaseModel):
-    """Every error on every path."""
+    """The error document on every path."""
 
     error: ErrorBody
 
@@ -80,7 +80,7 @@ def _operation(
             "responses": {
                 "200": {"description": f"As at {protocol_name}", "content": content},
                 "4XX": {
-                    "description": f"An error in {protocol_name}'s shape",
+                    "description": f"An error in {protocol_name}'s format",
                     "content": {"application/json": {"schema": error}},
                 },
             },
@@ -89,7 +89,7 @@ def _operation(
 
 
 def _of_ollama(path: str, method: str) -> dict[str, Any]:
-    """An operation of Ollama's API."""
+    """Return an operation of Ollama's API."""
     handler = OLLAMA[path][method]
     request_body = OLLAMA_BODIES.get(path)
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
@@ -103,7 +103,7 @@ def _of_ollama(path: str, method: str) -> dict[str, Any]:
         "responses": {
             "200": {"description": "As at Ollama", "content": content},
             "4XX": {
-                "description": "An error in Ollama's shape",
+                "description": "An error in Ollama's format",
                 "content": {"application/json": {"schema": error}},
             },
         },
@@ -126,21 +126,23 @@ PATHS: dict[str, Any] = {
     "/v1/embeddings": _operation(
         "create_embedding", "Turn texts into vectors", bodies.EMBEDDING, streams=False
     ),
-    "/v1/audio/speech": _operation("create_speech", "Say a text aloud", audio.SPEECH, gives=_SOUNDS),
+    "/v1/audio/speech": _operation(
+        "create_speech", "Synthesize speech from a text", audio.SPEECH, gives=_SOUNDS
+    ),
     "/v1/audio/transcriptions": _operation(
-        "create_transcription", "Write down what is said in a recording", audio.TRANSCRIPTION, gives=_TEXTS
+        "create_transcription", "Transcribe a recording", audio.TRANSCRIPTION, gives=_TEXTS
     ),
     "/v1/audio/translations": _operation(
         "create_translation",
-        "Write down in English what is said in a recording",
+        "Translate a recording into English text",
         audio.TRANSLATION,
         streams=False,
         gives=_TEXTS,
     ),
-    "/v1/images/generations": _operation("create_image", "Draw what a text says", IMAGE),
+    "/v1/images/generations": _operation("create_image", "Generate images from a prompt", IMAGE),
     "/v1/images/edits": _operation("create_image_edit", "Change pictures", EDIT, REFERRING_EDIT),
     "/v1/images/variations": _operation(
-        "create_image_variation", "No longer taken: edits do it", RequestBody({}, {}), streams=False
+        "create_image_variation", "No longer supported: use edits", RequestBody({}, {}), streams=False
     ),
     "/v1/messages": _operation("create_message", "Answer a conversation", CREATED, anthropic=True),
     "/v1/messages/count_tokens": _operation(
@@ -157,7 +159,7 @@ PATHS: dict[str, Any] = {
     "/health": {
         "get": {
             "tags": ["Daemon"],
-            "summary": "Whether the daemon serves",
+            "summary": "Check whether the daemon runs",
             "operationId": "health",
             "security": [],
             "responses": {"200": {"description": "It does"}},
@@ -167,7 +169,7 @@ PATHS: dict[str, Any] = {
 
 
 def extend(app: FastAPI) -> None:
-    """Add the hot paths and the keys to the document that FastAPI makes."""
+    """Add the hot paths and the keys to FastAPI's document."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -178,7 +180,7 @@ def extend(app: FastAPI) -> None:
             error_schema = ErrorDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             error = jsonable_encoder(
                 error_schema, exclude_none=True
-            )  # as FastAPI writes those of the endpoints
+            )  # in the format that FastAPI uses for endpoints
             document["components"]["schemas"] |= {**error.pop("$defs"), "ErrorDocument": error}
             schemes = document["components"].setdefault("securitySchemes", {})
             schemes["key"] = {"type": "http", "scheme": "bearer", "description": "A key of this daemon: pk-…"}
@@ -190,8 +192,8 @@ def extend(app: FastAPI) -> None:
 
 @router.get(PATH, include_in_schema=False)
 async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
-    """The document of all protocol adapters. Who presents no key sees no apps where one is needed."""
-    # Made at the first request, which takes some tenths of a second, and then kept.
+    """Return the API document of all protocol adapters. Without a key, if one is required, it contains no apps."""
+    # Built at the first request, in some tenths of a second, and then cached.
     document: dict[str, Any] = await pools.LOADING.run(request.app.openapi)
     auth: Auth = request.scope["portico.auth"]
     try:
@@ -208,7 +210,7 @@ async def openapi(request: Request, services: TheServices) -> dict[str, Any]:
 
 
 def operations(cards: Sequence[Card]) -> dict[str, Any]:
-    """A path for each app, with the schemas of its input and output."""
+    """Return a path for each app, with the schemas of its input and output."""
     return {f"/api/apps/{card.name}/run": {"post": _app_operation(card)} for card in cards}
 
 
@@ -216,14 +218,17 @@ def _app_operation(card: Card) -> dict[str, Any]:
     body = {
         "type": "object",
         "properties": {
-            "input": _schema(card.input_schema, "What the app is given"),
-            "session": {"type": "string", "description": "A conversation that the app keeps"},
+            "input": _schema(card.input_schema, "The input of the app"),
+            "session": {"type": "string", "description": "The conversation to continue"},
         },
         "required": ["input"],
     }
     answer = {
         "type": "object",
-        "properties": {"run": {"type": "string"}, "output": _schema(card.output_schema, "What it answers")},
+        "properties": {
+            "run": {"type": "string"},
+            "output": _schema(card.output_schema, "The output of the app"),
+        },
         "required": ["run", "output"],
     }
     stream = {
@@ -244,7 +249,7 @@ def _app_operation(card: Card) -> dict[str, Any]:
                 "description": "The output, or the events of the run in order",
                 "content": {"application/json": {"schema": answer}, "text/event-stream": {}},
             },
-            "4XX": {"description": "An error in OpenAI's shape"},
+            "4XX": {"description": "An error in OpenAI's format"},
         },
     }
 

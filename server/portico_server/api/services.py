@@ -1,4 +1,4 @@
-"""The services of the daemon that a protocol adapter may use; `portico_server.services` builds them once.
+"""The services that a protocol adapter may use; `portico_server.services` builds them once.
 
 FastAPI endpoints get them as parameters through `portico_server.api.endpoint`; this module imports no framework.
 """
@@ -57,7 +57,7 @@ from portico_server.webhooks.webhooks import WebhookService
 
 
 class ApiServices(Protocol):
-    """Handed to every protocol adapter."""
+    """The services passed to every protocol adapter."""
 
     loaded: LoadedSettings
     database: Database
@@ -104,19 +104,19 @@ class ApiServices(Protocol):
     sign_ins: SignIns
     plugins: InstalledPlugins
     guards: Sequence[ContentGuard]
-    """Those of the configuration, in its order."""
+    """The guards of the configuration, in order."""
     startup: list[str]
-    """The ids of the runs that the start of the daemon began."""
+    """The ids of the runs started at the start of the daemon."""
     start_apps: list[str]
-    """The names of the apps of the folders that the daemon was started with (``--docs``), in their order."""
+    """The names of the apps for the folders passed at the start of the daemon (``--docs``), in order."""
     url: str
     """The base URL of the daemon, such as ``http://127.0.0.1:8642``."""
     started_at: float
-    """Seconds since the epoch."""
+    """Start time of the daemon, in seconds since the epoch."""
     stop: Callable[[], None]
-    """Asks the daemon to end, as SIGTERM does."""
+    """Asks the daemon to stop, as SIGTERM does."""
     problems: Problems
-    """What the start was asked for and could not do."""
+    """The parts of the configuration that could not be applied at the start."""
 
     @property
     def settings(self) -> Settings: ...

@@ -1,4 +1,4 @@
-"""What shapes of answers have in common: the forms of lists, moments, and rows read as shapes."""
+"""Shared response shapes: lists, timestamps, and the conversion of rows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ Row = TypeVar("Row", bound=HasId)
 Shape = TypeVar("Shape")
 
 Moment: TypeAlias = Annotated[int, BeforeValidator(int)]
-"""Whole seconds since 1970, of a row that has them with their fraction."""
+"""Whole seconds since 1970, converted from a row with fractional seconds."""
 
 
 def shaped(shape: type[Shape], row: Any, **given_fields: Any) -> Shape:
-    """Return ``row`` as a ``shape``, a data class or a model: each field that is not ``given_fields`` is the
-    attribute of that name, or has a default.
+    """Return ``row`` as a ``shape``, a data class or a model.
+
+    Each field not in ``given_fields`` is the attribute of that name, or has a default.
     """
     fields = shape.model_fields if issubclass(shape, BaseModel) else shape.__dataclass_fields__  # type: ignore[attr-defined]
     attributes = {
@@ -46,13 +47,15 @@ class Listed(BaseModel, Generic[T]):
 
 
 class ListedPart(Listed[T], Generic[T]):
-    """The beginning of one: ``has_more`` if there are others, whether for ``limit`` or since these are long."""
+    """The beginning of a list. ``has_more`` is true if more items exist, because of ``limit`` or because the items are
+    long.
+    """
 
     has_more: bool
 
 
 class OpenAIList(Listed[T], Generic[T]):
-    """A list as OpenAI marks it."""
+    """A list in OpenAI's format."""
 
     object: Literal["list"] = "list"
 
@@ -64,44 +67,44 @@ class PartialList(OpenAIList[T], Generic[T]):
 
 
 class Page(PartialList[T], Generic[T]):
-    """A part of a list of things with ids: ``after`` of the next request is ``last_id`` of this answer."""
+    """A page of objects with ids: pass its ``last_id`` as ``after`` of the next request."""
 
     first_id: str | None
     last_id: str | None
 
     @classmethod
     def of(cls, data: Sequence[Any], has_more: bool) -> Self:
-        """A page with the ids of its ends."""
+        """Return a page with its first and last id."""
         ends = (data[0].id, data[-1].id) if data else (None, None)
         return cls(data=list(data), has_more=has_more, first_id=ends[0], last_id=ends[1])
 
 
 def page_of(rows: Sequence[Row], after: str | None, limit: int, noun: str) -> RowPage[Row]:
-    """At most ``limit`` of what is listed whole, behind what has the id ``after``. Raises `NotFound` if nothing has."""
+    """Return at most ``limit`` of the rows after the id ``after``. Raise `NotFound` if no row has this id."""
     start = 0
     if after is not None:
         start = next((number for number, row in enumerate(rows, 1) if row.id == after), -1)
         if start < 0:
-            raise NotFound(f"There is no {noun} '{after[:80]}' to begin after.", param="after")
+            raise NotFound(f"The {noun} '{after[:80]}' in 'after' does not exist.", param="after")
     return RowPage(tuple(rows[start : start + limit]), start + limit < len(rows))
 
 
 class RemovedName(BaseModel):
-    """What was removed, by its name."""
+    """The name of a removed object."""
 
     name: str
     deleted: bool = True
 
 
 class RemovedId(BaseModel):
-    """What was removed, by its id."""
+    """The id of a removed object."""
 
     id: str
     deleted: bool = True
 
 
 class RemovedObject(BaseModel):
-    """What was removed, as OpenAI marks it."""
+    """A removed object in OpenAI's format."""
 
     id: str
     object: str

@@ -1,4 +1,4 @@
-"""One WebSocket on raw ASGI: JSON in, JSON out, with an end to every wait."""
+"""One WebSocket on raw ASGI: JSON in, JSON out, with a limit on every wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.api.json_body import parse_in_turn
 from portico_server.core.errors import InvalidRequest, PorticoError, TooMany
 
 MAX_SEND_STALL_S: Final = 120.0
-"""Seconds in which a client must take what is sent to it."""
+"""Seconds within which a client must read what is sent to it."""
 
 NORMAL_CLOSE_CODE: Final = 1000
 POLICY_CLOSE_CODE: Final = 1008
@@ -22,7 +22,7 @@ FAILURE_CLOSE_CODE: Final = 1011
 
 
 class Wire(Protocol):
-    """The connection below a WebSocket: `portico_server.http.websocket.WebSocketConnection`."""
+    """The connection beneath a WebSocket: `portico_server.http.websocket.WebSocketConnection`."""
 
     count: Callable[[int], str | None]
 
@@ -30,7 +30,7 @@ class Wire(Protocol):
 
 
 class WebSocket:
-    """``exchange`` is the request that asked for it: its caller, its id, and its answer until `accept`."""
+    """A WebSocket. ``exchange`` is the request that opens it: its caller, its id, and its response until `accept`."""
 
     def __init__(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         self.exchange = exchange
@@ -41,7 +41,7 @@ class WebSocket:
         self._waiting_bytes = self._kept_bytes = 0
 
     async def accept(self, subprotocol: str | None = None) -> None:
-        """Complete the handshake. From here on what has come counts as held for the caller's key, until it is done."""
+        """Complete the handshake. From now on, received messages count towards the caller's key until `done`."""
         if self._wire is not None:
             self._wire.count = self._count
         await self._receive()  # websocket.connect
@@ -52,7 +52,7 @@ class WebSocket:
         )
 
     async def receive(self) -> str | bytes:
-        """The next message. Raises `ClientLeft`."""
+        """Return the next message. Raises `ClientLeft`."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             raise ClientLeft
@@ -60,13 +60,13 @@ class WebSocket:
         return message["bytes"] if text is None else text
 
     def done(self, message: str | bytes) -> None:
-        """A message that was received is needed no longer."""
+        """Release a received message."""
         if self._wire is not None:
             self._wire.done(len(message.encode() if isinstance(message, str) else message))
 
     def keep(self, size: int) -> bool:
-        """Count so many bytes as held between messages, in place of those before; whether the key has room for them.
-        Without room none are counted.
+        """Set the number of bytes held between messages. Return whether the key has room for them; otherwise count
+        none.
         """
         try:
             self.exchange.hold(self._waiting_bytes + size)
@@ -87,11 +87,11 @@ class WebSocket:
         return None
 
     async def send(self, document: Mapping[str, Any]) -> None:
-        """A message of JSON. Raises `ClientLeft` if the client has gone, or takes nothing."""
+        """Send a JSON message. Raise `ClientLeft` if the client has left or does not read."""
         await self._put({"type": "websocket.send", "text": orjson.dumps(document).decode()})
 
     async def close(self, code: int = NORMAL_CLOSE_CODE, reason: str = "") -> None:
-        """Say goodbye."""
+        """Close the WebSocket."""
         await self._put({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _put(self, message: Message) -> None:
@@ -103,9 +103,9 @@ class WebSocket:
 
 
 class IncomingMessages:
-    """What comes on a WebSocket, taken in also while something is answered: a client that leaves cancels the block.
+    """The messages of a WebSocket, received even during an answer: a client that leaves cancels the block.
 
-    The connection is not read while ``max_waiting`` messages wait.
+    The connection is not read while ``max_waiting`` messages are queued.
     """
 
     def __init__(self, socket: WebSocket, max_waiting: int) -> None:
@@ -131,11 +131,11 @@ class IncomingMessages:
         return False
 
     async def get(self) -> str | bytes:
-        """The next message; `WebSocket.done` is to be called with it."""
+        """Return the next message. Pass it to `WebSocket.done` afterwards."""
         return await self._waiting.get()
 
     def leave(self) -> None:
-        """The client has gone, as somebody has found out who sent to it."""
+        """Note that the client has left, as detected while sending."""
         if not self._left:
             self._left = True
             self._task.cancel()
@@ -149,7 +149,7 @@ class IncomingMessages:
 
 
 async def read_message(message: str | bytes) -> dict[str, Any]:
-    """A message as a JSON object, within the bounds of a body. Raises `InvalidRequest`."""
+    """Parse a message as a JSON object, within the limits of a body. Raises `InvalidRequest`."""
     if isinstance(message, bytes):
         raise InvalidRequest("Send messages as text, not as bytes.", code="unsupported_content_type")
     value = await parse_in_turn(message.encode())
@@ -159,7 +159,7 @@ async def read_message(message: str | bytes) -> dict[str, Any]:
 
 
 def error_event(error: PorticoError) -> dict[str, Any]:
-    """An error as a message, as OpenAI sends it."""
+    """Return an error as a message in OpenAI's format."""
     error_body = error.body()
     document = {
         "type": error_body.type,

@@ -1,4 +1,4 @@
-"""Server-sent events as the answer of a FastAPI endpoint; the hot path has `Exchange.stream`."""
+"""Server-sent events as the response of a FastAPI endpoint; the hot path uses `Exchange.stream`."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ LINE_END = "\n"
 
 
 def event_frame(number: int, event: Event) -> bytes:
-    """A wire event with its number, so that a client can come back with ``Last-Event-ID``."""
+    """Return an event as a frame with its number, so that a client can resume with ``Last-Event-ID``."""
     return frame(number, event.type, event_to_json(event))
 
 
 def frame(number: int, kind: str, document: Mapping[str, object]) -> bytes:
-    """One numbered event of the native API."""
+    """Return one numbered event of the native API."""
     return ServerSentEvent(orjson.dumps(document).decode(), event=kind, id=str(number), sep=LINE_END).encode()
 
 
 class EventStream(EventSourceResponse):
-    """Sends frames as they come, each one event or several. If the client leaves, the generator of them is closed.
+    """Sends frames as they arrive, each with one or more events. If the client leaves, the frame generator is closed.
 
-    The head goes out with the first frame, or with the first comment of a quiet stream: an error before that keeps its
-    status. A later one becomes the last frame.
+    The head is sent with the first frame, or with the first comment of a quiet stream, so an earlier error keeps its
+    status. A later error becomes the last frame.
     """
 
     media_type = "text/event-stream"
@@ -68,7 +68,7 @@ class EventStream(EventSourceResponse):
                 await exchange.send(message)
 
         try:
-            # The scope as it came: FastAPI takes HEAD for GET, and a HEAD must not open a stream.
+            # The scope as received: FastAPI treats HEAD as GET, and a HEAD must not open a stream.
             await super().__call__(exchange.scope, receive, send_head_late)
         except asyncio.CancelledError:
             await exchange.say_revoked()
@@ -76,7 +76,7 @@ class EventStream(EventSourceResponse):
 
 
 async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) -> AsyncIterator[bytes]:
-    """The frames, and what goes wrong among them as the last one."""
+    """Yield the frames, and any error as the last frame."""
     try:
         async for piece in frames:
             yield piece
@@ -90,7 +90,7 @@ async def _ending_in_errors(frames: AsyncIterator[bytes], exchange: Exchange) ->
 
 
 async def while_present(request: Request, work: Awaitable[T]) -> T:
-    """The result of ``work``, cancelled if the client leaves."""
+    """Return the result of ``work``, which is cancelled if the client leaves."""
     exchange: Exchange = request.scope["portico.exchange"]
     with Presence(exchange):
         return await work

@@ -1,5 +1,4 @@
-"""What answers people: chat apps made of stores, models and tools, which they reach through the context
-alone.
+"""Apps that answer users: chat apps built from stores, models and tools, which they access only through the context.
 
 May import runs, db and core; never engines, knowledge or tools.
 """

@@ -1,7 +1,7 @@
-"""The words of a question that carry meaning, and the sentences of a text that are nearest to them.
+"""The meaningful words of a question, and the sentences of a text that are closest to them.
 
-Words are compared by a rough stem and Chinese, Japanese and Korean by pairs of characters: enough to judge a
-handful of passages that a search has already ranked, and light enough to be imported at start.
+Words are compared by a rough stem, and Chinese, Japanese and Korean by pairs of characters. This is accurate enough to
+judge a handful of passages that a search has already ranked, and light enough to import at start-up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _STOP_WORDS = (
     "means happen happens"
 )
 STOP_WORDS = frozenset(_STOP_WORDS.split())
-"""English words that tell nothing about what is asked."""
+"""English words that say nothing about the subject of a question."""
 
 STOP_CJK = re.compile(
     r"什么|什麼|怎么样|怎麼樣|怎么|怎麼|怎样|怎樣|如何|为什么|為什麼|哪里|哪裡|哪些|哪个|哪個|哪|多少[钱錢]?|几个|幾個|是否|可以|能否|"
@@ -34,18 +34,18 @@ _ENDS = r"""["'”’`)\]]*(?:\s|$)"""
 _SENTENCE = re.compile(
     rf"""(?:[^.!?。！？；\n]|[.!?]+(?!{_ENDS}|[.!?]))*(?:[.!?]+["'”’`)\]]*|[。！？；]+|\n+|$)"""
 )
-"""A point within a word, an address or a number ends nothing."""
+"""A period inside a word, an address or a number does not end a sentence."""
 _SUFFIX = re.compile(r"(?:ing|ed|es|s|ly)$")
 
 
 def stem(word: str) -> str:
-    """A rough stem of a lower-case word: a common ending less, and six letters at most."""
+    """Return a rough stem of a lower-case word: without a common ending, and at most six letters."""
     cut = _SUFFIX.sub("", word) if len(word) > 4 else word.removesuffix("s") if len(word) == 4 else word
     return cut[:6]
 
 
 def terms(text: str) -> frozenset[str]:
-    """The terms that carry meaning: stems of words that are not stop words, and pairs of CJK characters."""
+    """Return the meaningful terms of a text: stems of words other than stop words, and pairs of CJK characters."""
     stems = {stem(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS and len(word) > 1}
     for run in _RUN.findall(text):
         for part in STOP_CJK.split(run):
@@ -54,9 +54,9 @@ def terms(text: str) -> frozenset[str]:
 
 
 def excerpt(text: str, question: str, limit: int) -> str:
-    """At most ``limit`` characters of ``text``: its sentences nearest to ``question``, in their order.
+    """Return at most ``limit`` characters of ``text``: the sentences closest to ``question``, in their original order.
 
-    Sentences that are left out between two that stay are marked by ``…``.
+    ``…`` marks the sentences omitted between two selected sentences.
     """
     text = text.strip()
     if len(text) <= limit:
@@ -64,7 +64,7 @@ def excerpt(text: str, question: str, limit: int) -> str:
     question_terms = terms(question)
     sentences = [match.group() for match in _SENTENCE.finditer(text) if match.group().strip()]
     overlap_counts = [len(question_terms & terms(sentence)) for sentence in sentences]
-    # A sentence next to a good one is worth half of it: an answer often stands right after the words of the
+    # A sentence next to a good one scores half as much, because an answer often follows the words of the
     # question.
     worth = [
         score

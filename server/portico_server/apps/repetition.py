@@ -1,4 +1,4 @@
-"""Small models that have nothing more to say begin to say it again."""
+"""Detection of repetition: small models that have finished their answer begin to repeat it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ REPEAT_COUNT = 3
 
 
 def repeats(text: str) -> bool:
-    """Whether ``text`` ends in the same 12 to 300 characters three times over."""
+    """Return whether ``text`` ends with three repetitions of the same 12 to 300 characters."""
     end = len(text)
     for size in range(SHORTEST, min(MAX_REPEATED_CHARS, end // REPEAT_COUNT) + 1):
         last = text[end - size :]

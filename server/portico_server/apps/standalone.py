@@ -1,4 +1,4 @@
-"""A question of a conversation, put so that it can be searched for without it."""
+"""Rewriting of a conversation's last question so that it can be searched without the conversation."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from portico_server.core.words import without_thought
 
 logger = logging.getLogger(__name__)
 REWRITE_TIMEOUT_S = 20.0
-"""Seconds after which the words of the conversation have to do."""
+"""Seconds after which the search uses the words of the conversation instead."""
 
 SHOWN_MESSAGES = 3
-"""Turns before the question that the model is shown."""
+"""Number of turns before the question that the model sees."""
 
 MAX_SHOWN_CHARS = 600
-"""Characters of one message that it is shown."""
+"""Maximum characters of each message that the model sees."""
 
 MAX_QUESTION_CHARS = 400
-"""Characters of a question; what is longer is an answer."""
+"""Maximum characters of a rewritten question; longer text is taken for an answer."""
 
 
 async def standalone_question(turns: Turns, model: str, context: Context) -> str:
-    """What to search for: the last question as ``model`` writes it with the conversation in mind.
+    """Return a search query: the last question, rewritten by ``model`` in the light of the conversation.
 
-    Where there is no conversation before it, it is the question itself; where the model fails, takes too long or
-    speaks of something else, `prompt.search_query` puts it together from the words that were said.
+    Without an earlier conversation, the query is the question itself. If the model fails, takes too long or strays
+    from the subject, `prompt.search_query` builds the query from the words of the conversation.
     """
     plain = search_query(turns)
     if not turns.history:
@@ -46,7 +46,7 @@ async def standalone_question(turns: Turns, model: str, context: Context) -> str
         async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
             reply = await context.call(model, Chat(messages, {"temperature": 0, "max_tokens": 128}))
     except PorticoError as error:
-        logger.info("a question is searched for as it stands: %s", error.message)
+        logger.info("searching for the question as written: %s", error.message)
         return plain
     except TimeoutError:
         if not limit.expired():

@@ -1,4 +1,4 @@
-"""Chat completions that are kept: recorded as they are answered, then listed, read, labelled and removed.
+"""Stored chat completions: recorded as they are answered, then listed, read, labelled and deleted.
 
 Source: https://platform.openai.com/docs/api-reference/chat/list
 """
@@ -20,25 +20,25 @@ from portico_server.db.database import Database
 from portico_server.db.rows import Order, RowPage
 
 MAX_CHAT_BYTES: Final = 8 * 2**20
-"""Bytes of one stored chat: its messages, and its answer."""
+"""Maximum size of a stored chat, messages and answer, in bytes."""
 
 MAX_CHATS_COUNT: Final = 10_000
-"""Stored chats of one key. The oldest make way for new ones."""
+"""Maximum number of stored chats of a key. New chats replace the oldest."""
 
 MAX_CHATS_BYTES: Final = 256 * 2**20
-"""Bytes of all stored chats of one key. The oldest make way for new ones."""
+"""Maximum total size of a key's stored chats, in bytes. New chats replace the oldest."""
 
 _OPTIONS: Final = (
     *("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "max_completion_tokens"),
     *("tools", "tool_choice", "response_format", "service_tier"),
 )
-"""Options of a request that are kept with its answer."""
+"""Options of a request that are stored with its answer."""
 
 _TEXTS: Final = ("content", "refusal", "reasoning", "reasoning_content")
 
 
 class ChatRecorder:
-    """Records one answer, whole or streamed, and keeps it."""
+    """Records one answer, whole or streamed, and stores it."""
 
     def __init__(
         self, database: Database, body: Mapping[str, Any], messages: bytes, caller: Principal
@@ -52,15 +52,16 @@ class ChatRecorder:
         self._choices: dict[int, dict[str, Any]] = {}
 
     async def keep(self, answer: bytes) -> None:
-        """Keep a whole answer."""
+        """Store a complete answer."""
         await self._keep(orjson.loads(answer))
 
     async def follow(
         self, chunks: AsyncIterator[bytes], usage: Callable[[], Usage]
     ) -> AsyncGenerator[bytes, None]:
-        """Pass a stream on, and keep its answer before its last frame. ``usage`` is asked if the stream has none.
+        """Yield the chunks of a stream, and store its answer before its last frame. ``usage`` is called if the stream
+        has none.
 
-        One that breaks off is not kept.
+        The answer of an interrupted stream is not stored.
         """
         try:
             async for chunk in chunks:
@@ -74,7 +75,7 @@ class ChatRecorder:
                 await close()
 
     def _read(self, chunk: bytes) -> bool:
-        """Take in the frames of a chunk; whether one of them is the last."""
+        """Parse the frames of a chunk; return whether one of them is the last."""
         has_ended = False
         self._left_bytes -= len(chunk)
         for frame in chunk.split(b"\n\n"):
@@ -87,7 +88,7 @@ class ChatRecorder:
 
     def _merge(self, piece: Mapping[str, Any]) -> None:
         if "error" in piece:
-            self._left_bytes = -1  # a broken answer is none
+            self._left_bytes = -1  # an incomplete answer is not stored
             return
         for name, value in piece.items():
             if name not in ("choices", "object") and value is not None:
@@ -140,7 +141,7 @@ class ChatRecorder:
 
 
 def _extend(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Add a piece of a message to what there is of it."""
+    """Merge a delta into a partial message."""
     for name, value in delta.items():
         if value is None or name == "role":
             continue
@@ -174,24 +175,26 @@ def _joined(before: Mapping[str, Any] | None, new_logprobs: Mapping[str, Any]) -
 
 
 class StoredChats:
-    """Callers see their own. They are forgotten with age, and the oldest when a key has too many."""
+    """The stored chats. Callers see only their own. Chats are deleted by age, and the oldest when a key has too
+    many.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, body: Mapping[str, Any], caller: Principal) -> ChatRecorder:
-        """What keeps the answer to a request. Raises `InvalidRequest` if its messages are too large to be kept."""
+        """Return the recorder of a request's answer. Raises `InvalidRequest` if the messages are too large to store."""
         messages = orjson.dumps(body["messages"])
         if len(messages) > MAX_CHAT_BYTES:
             raise InvalidRequest(
-                f"The messages take more than {MAX_CHAT_BYTES // 2**20} MB, too much to be stored. Leave 'store' out.",
+                f"The messages exceed {MAX_CHAT_BYTES // 2**20} MB and cannot be stored. Leave 'store' out.",
                 code="too_large_to_store",
                 param="store",
             )
         return ChatRecorder(self._database, body, messages, caller)
 
     async def get(self, chat_id: str, caller: Principal) -> ChatRow:
-        """One of them. Raises `NotFound`."""
+        """Return a stored chat. Raises `NotFound`."""
         return await self._found(chat_id, caller, "completion_id")
 
     async def list(
@@ -204,27 +207,27 @@ class StoredChats:
         limit: int,
         order: Order,
     ) -> RowPage[ChatRow]:
-        """Those for a ``model`` and with this ``metadata``, by their time."""
+        """Return the chats with a ``model`` and this ``metadata``, ordered by time."""
         if after is not None:
             await self._found(after, caller, "after")
         chat_filter = ChatFilter(None if caller.admin else caller.id, model, metadata)
         return await self._database.read(rows.page, chat_filter, after=after, limit=limit, order=order)
 
     async def describe(self, chat_id: str, metadata: Mapping[str, Any], caller: Principal) -> ChatRow:
-        """Put other metadata in the place of what it has."""
+        """Replace the metadata of a chat."""
         row = await self.get(chat_id, caller)
         await self._database.write(rows.describe, row.id, metadata)
         return await self.get(chat_id, caller)
 
     async def delete(self, chat_id: str, caller: Principal) -> None:
-        """Forget one."""
+        """Delete a chat."""
         await self._database.write(rows.remove, (await self.get(chat_id, caller)).id)
 
     async def _found(self, chat_id: str, caller: Principal, param: str) -> ChatRow:
         row = await self._database.read(rows.get, chat_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no stored chat completion '{chat_id[:80]}' here or you have no access to it.",
+                f"The stored chat completion '{chat_id[:80]}' does not exist or you have no access to it.",
                 code="chat_completion_not_found",
                 param=param,
             )

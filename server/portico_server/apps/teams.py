@@ -1,4 +1,4 @@
-"""Teams in a configuration file: who works together and how, made into a flow like those of `portico.agent.teams`."""
+"""Teams in a configuration file: members and their cooperation, compiled into a flow as `portico.agent.teams` does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KINDS: Final = ("sequence", "round_robin", "moderator", "decentralised", "debate
 
 
 def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
-    """The specification of the flow of a team called ``name``.
+    """Return the flow specification of the team ``name``.
 
-    ``kind`` is one of `KINDS`; ``members`` are names of what is deployed, or ``{"human": NAME, "limit": SECONDS}``.
-    Raises `InvalidRequest` that names the place of what is wrong.
+    ``kind`` is one of `KINDS`; ``members`` are names of deployments, or ``{"human": NAME, "limit": SECONDS}``. Raises
+    `InvalidRequest` that names the place of the error.
     """
     from portico import flow
 
@@ -26,7 +26,7 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
     kind = fields.needed("kind", f"one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise InvalidRequest(
-            f"{fields.path('kind')} is '{kind}'; it is one of {', '.join(KINDS)}.",
+            f"{fields.path('kind')} is '{kind}'; it must be one of {', '.join(KINDS)}.",
             code="invalid_spec",
             param=fields.path("kind"),
         )
@@ -38,7 +38,7 @@ def team_flow(value: Any, name: str, at: str) -> dict[str, Any]:
     fields.done()
     _several(members, 2 if kind == "debate" else 1, fields.path("members"))
     new_flow = flow.flow(step(), name=name, durability="normal")
-    assert not new_flow.functions, "what teams compute travels"
+    assert not new_flow.functions, "the computations of a team are serializable"
     return {key: item for key, item in new_flow.spec.items() if key != "name"}
 
 
@@ -48,7 +48,7 @@ def _member(item: Any, at: str) -> Speaker:
     if isinstance(item, str) and item:
         return Speaker(item, item)
     inner = JsonObject(item, at)
-    person = inner.needed("human", "the name of a person; what is deployed is named by a text alone")
+    person = inner.needed("human", "the name of a person; a deployment is named by a plain string")
     limit = inner.number("limit", 86_400.0, minimum=0.01, maximum=604_800) or 86_400.0
     inner.done()
     return Speaker(person, limit=limit)
@@ -58,14 +58,14 @@ def _several(members: list[Speaker], minimum: int, at: str) -> None:
     names = [member.name for member in members]
     if len(names) < minimum or len(set(names)) < len(names):
         raise InvalidRequest(
-            f"{at}: a team of this kind has at least {minimum} members, each with a name of its own.",
+            f"{at}: a team of this kind needs at least {minimum} members with distinct names.",
             code="invalid_spec",
             param=at,
         )
 
 
 Composed = Callable[[], Any]
-"""Makes the step, when all fields were read."""
+"""Builds the step once all fields are read."""
 
 
 def _sequence(_fields: JsonObject, members: list[Speaker]) -> Composed:
@@ -95,7 +95,7 @@ def _decentralised(fields: JsonObject, members: list[Speaker]) -> Composed:
     people = [member.name for member in members if not member.deployed]
     if people:
         raise InvalidRequest(
-            f"{fields.path('members')}: '{people[0]}' is a person, who cannot bid for each turn.",
+            f"{fields.path('members')}: '{people[0]}' is a person, and a person cannot bid for each turn.",
             code="invalid_spec",
             param=fields.path("members"),
         )
@@ -119,7 +119,7 @@ def _hierarchical(fields: JsonObject, members: list[Speaker]) -> Composed:
 def _named(fields: JsonObject, key: str) -> Speaker:
     from portico._teams import Speaker
 
-    name = fields.needed(key, "the name of what is deployed")
+    name = fields.needed(key, "the name of a deployment")
     return Speaker(name, name)
 
 

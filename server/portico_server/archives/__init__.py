@@ -1,4 +1,4 @@
-"""Zip archives as streams: written piece by piece, read only after their outside has been checked.
+"""Zip archives as streams: written piece by piece, and read only after their structure has been checked.
 
-Stores travel in them, and backups. May import core.
+Used for store exports and backups. May import core.
 """

@@ -1,4 +1,4 @@
-"""Reading a zip archive that may be damaged or hostile: its outside is checked before anything of it is used."""
+"""Reading of a zip archive that may be damaged or hostile: its structure is checked before any content is used."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAX_ENTRIES: Final = 1_000_000
 MAX_MANIFEST_BYTES: Final = 256 * 1024 * 1024
 
 ENTRY_BYTES: Final = 128
-"""Bytes that an entry may have on average in the list at the end of an archive, which is read at once."""
+"""Maximum average size, in bytes, of an entry in the central directory of an archive, which is read at once."""
 
 MAX_JSON_PARTS: Final = 2_000_000
-"""Objects, lists and values of JSON in an archive that is read at once: each takes up to a hundred bytes."""
+"""Maximum number of JSON objects, lists and values in a part that is read at once; each takes up to a hundred bytes."""
 
 MANIFEST: Final = "manifest.json"
 
@@ -40,19 +40,19 @@ _DAMAGED: Final = (
     TypeError,
     AttributeError,
     zipfile.BadZipFile,
-    RuntimeError,  # NotImplementedError is one
+    RuntimeError,  # includes NotImplementedError
     struct.error,
     zlib.error,
     EOFError,
 )
-"""What reading a damaged archive raises."""
+"""Exceptions raised when a damaged archive is read."""
 
 Refusal = Callable[[str], InvalidRequest]
-"""Makes the error for an archive that is not taken, of a reason without a full stop."""
+"""Creates the error for a rejected archive from a reason without a full stop."""
 
 
 def refusal(problem: str, param: str = "file") -> Refusal:
-    """Errors that begin ``The archive cannot be WHAT``."""
+    """Return a factory of errors that begin with ``The archive cannot be PROBLEM``."""
 
     def refused(why: str) -> InvalidRequest:
         return InvalidRequest(f"The archive cannot be {problem}: {why}.", code="invalid_archive", param=param)
@@ -61,7 +61,7 @@ def refusal(problem: str, param: str = "file") -> Refusal:
 
 
 class _ArchiveFile(io.BufferedReader):
-    """Refuses to read a list of entries, which `zipfile` does at once, that would fill the memory."""
+    """Refuses to read an entry list that would fill the memory, because `zipfile` reads the list at once."""
 
     def __init__(self, path: Path, max_entries: int) -> None:
         super().__init__(io.FileIO(path))
@@ -77,8 +77,8 @@ class _ArchiveFile(io.BufferedReader):
 
 
 def read_json(raw: bytes, parts: int = MAX_JSON_PARTS) -> Any:
-    """The JSON in a part of an archive. Raises `ValueError` if it is none, or has more than so many ``parts``."""
-    # What stands in texts does not count, but nearly all are known to be small without a look at that.
+    """Parse the JSON of an archive part. Raises `ValueError` if it is invalid or has more than ``parts`` parts."""
+    # Characters inside strings do not count, but nearly all documents are small enough without that check.
     if (
         len(raw) > _SMALL_JSON_BYTES
         and _count_parts(raw) > parts
@@ -93,11 +93,11 @@ def _count_parts(raw: bytes) -> int:
 
 
 class ArchiveReader:
-    """An archive on disk whose outside has been checked: entry names by ``belongs``, sizes by ``ratio``.
+    """An archive on disk whose structure has been checked: entry names by ``belongs``, sizes by ``ratio``.
 
-    ``ratio``: how many times its size it may unpack to; ``max_entries``: each takes half a kilobyte of
-    memory; ``folders``: it may have entries for them, which count as nothing. Methods block and raise what
-    ``refused_refusal`` makes.
+    ``ratio`` limits the unpacked size as a multiple of the archive size; ``max_entries`` limits the entries, each of
+    which takes half a kilobyte of memory; ``folders`` allows folder entries, which do not count. Methods block, and
+    raise the error that ``refused_refusal`` creates.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ArchiveReader:
                 self._zip = exit_stack.enter_context(zipfile.ZipFile(file))
             except (OSError, *_DAMAGED) as error:
                 raise refused_refusal(
-                    "it is not a whole zip archive, or it holds too many entries"
+                    "it is not a complete zip archive, or it has too many entries"
                 ) from error
             self._check(path, belongs, ratio, folders=folders)
             self._opened = exit_stack.pop_all()
@@ -128,53 +128,51 @@ class ArchiveReader:
         self.sizes: Mapping[str, int] = {entry.filename: entry.file_size for entry in entries}
         """Bytes of each entry, unpacked, as the archive says."""
         if len(entries) > self._max_entries or len(self.sizes) != len(entries):
-            raise self._refused(f"it holds more than {self._max_entries:,} entries, or one of them twice")
+            raise self._refused(f"it has more than {self._max_entries:,} entries, or a duplicate entry")
         size = path.stat().st_size
         for entry in entries:
             if not 0 <= entry.header_offset < size:
-                raise self._refused("one of its entries lies outside of it")
+                raise self._refused("one of its entries points outside the archive")
             mode = entry.external_attr >> 16
             plain = not stat.S_IFMT(mode) or stat.S_ISREG(mode)
             if not plain or (entry.filename != MANIFEST and not belongs(entry.filename)):
-                raise self._refused(
-                    f"it holds an entry that does not belong there ('{entry.filename[:80]!a}')"
-                )
+                raise self._refused(f"it contains an unexpected entry ('{entry.filename[:80]!a}')")
         if sum(self.sizes.values()) > ratio * max(size, 1024 * 1024):
             raise self._refused(f"it unpacks to more than {ratio} times its size")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._opened.close()
 
     def manifest(self, form: str, version: int, archive_name: str) -> dict[str, Any]:
-        """The manifest of an archive of the format ``form``, which is ``archive_name`` so in errors."""
+        """Return the manifest of an archive with the format ``form``; errors use the description ``archive_name``."""
         if MANIFEST not in self.sizes:
-            raise self._refused(f"it holds no {MANIFEST}")
+            raise self._refused(f"it contains no {MANIFEST}")
         if self.sizes[MANIFEST] > MAX_MANIFEST_BYTES:
             raise self._refused(f"{MANIFEST} is too large")
         with self.named(MANIFEST):
             value = read_json(self._zip.read(MANIFEST))
             if not isinstance(value, dict) or value.get("format") != form:
-                raise self._refused(f"it is a zip archive, but not one of {archive_name}")
+                raise self._refused(f"it is a zip archive, but not of {archive_name}")
             if value.get("version") != version:
                 raise self._refused(
-                    f"it is of version {str(value.get('version'))[:20]}, and version {version} is read here: "
-                    "update Portico"
+                    f"it has version {str(value.get('version'))[:20]}, but this Portico reads version "
+                    f"{version}: update Portico"
                 )
         return value
 
     def blocks(self, name: str) -> Iterator[bytes]:
-        """The bytes of an entry."""
+        """Yield the bytes of an entry."""
         with self.named(name), self._zip.open(name) as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
 
     def raw(self, name: str) -> IO[bytes]:
-        """An entry as a file; what reading a damaged one raises is the caller's to name."""
+        """Open an entry as a file. The caller handles the exceptions of a damaged entry."""
         return self._zip.open(name)
 
     def digest(self, name: str) -> str:
-        """The SHA-256 of an entry."""
+        """Return the SHA-256 of an entry."""
         digest = hashlib.sha256()
         for block in self.blocks(name):
             digest.update(block)
@@ -182,7 +180,7 @@ class ArchiveReader:
 
     @contextmanager
     def named(self, part: str) -> Iterator[None]:
-        """Turn what reading a damaged part raises into one sentence that names the part."""
+        """Turn the exceptions of a damaged part into an error that names the part."""
         try:
             yield
         except PorticoError as error:

@@ -1,4 +1,4 @@
-"""Writing a zip archive as a stream: nothing of it is kept on disk or whole in memory."""
+"""Writing of a zip archive as a stream: the archive is never stored on disk or held completely in memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Blocks = AsyncGenerator[bytes, None]
 BLOCK_BYTES: Final = 1024 * 1024
 
 LEVEL: Final = 4
-"""How hard deflate tries: above it, time grows faster than size falls."""
+"""Compression level of deflate: above it, time grows faster than the size shrinks."""
 
 
 class _Sink(io.RawIOBase):
-    """Where the zip writer leaves its bytes until they are sent on."""
+    """Buffers the bytes of the zip writer until they are sent."""
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
@@ -36,15 +36,17 @@ class _Sink(io.RawIOBase):
         return len(piece)
 
     def taken(self) -> bytes:
-        """What came since the last time."""
+        """Return the bytes written since the last call."""
         data, self._held = b"".join(self._held), []
         return data
 
 
 class ArchiveStream:
-    """One archive. ``sums`` has the SHA-256 of each entry so far, for the manifest, which is written last.
+    """An archive that is written as a stream. ``sums`` maps each entry so far to its SHA-256, for the manifest at the
+    end.
 
-    ``executor`` does what blocks; by default the event loop's own. Close it, also when nobody listens any more.
+    ``executor`` runs the blocking work; the default is the event loop's own. Close the stream even if the client has
+    left.
     """
 
     def __init__(self, executor: Executor | None = None) -> None:
@@ -56,7 +58,9 @@ class ArchiveStream:
         self.sums: dict[str, str] = {}
 
     async def entry(self, name: str, blocks: Blocks, *, is_stored: bool = False) -> Blocks:
-        """Pieces of the archive that hold one entry. ``is_stored``: not compressed, as it would not get smaller."""
+        """Yield the pieces of the archive for one entry. With ``is_stored``, the entry is not compressed, as it would
+        not shrink.
+        """
         info = zipfile.ZipInfo(name)
         info.compress_type = zipfile.ZIP_STORED if is_stored else zipfile.ZIP_DEFLATED
         digest = hashlib.sha256()
@@ -69,12 +73,12 @@ class ArchiveStream:
         yield self._sink.taken()
 
     async def end(self) -> bytes:
-        """The archive's last bytes: its table of contents."""
+        """Return the archive's last bytes: its central directory."""
         await self._blocking(self._zip.close)
         return self._sink.taken()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the archive."""
         self._zip.close()
 
     async def _blocking(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -82,7 +86,7 @@ class ArchiveStream:
 
 
 async def once(data: bytes) -> Blocks:
-    """One block."""
+    """Yield a single block."""
     yield data
 
 

@@ -1,9 +1,9 @@
-"""Reading a tar archive of a stranger, compressed or not, within bounds.
+"""Bounded reading of an untrusted tar archive, compressed or not.
 
-`tarfile` is not for that: it makes the holes of a sparse file in memory, skips as far as a header says in small pieces,
-calls itself for each header that describes the next one, and searches those in a time that grows with the square of
-their length, in which nothing else runs.
-Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar's manual, "Basic Tar Format".
+`tarfile` is unsuitable: it expands the holes of a sparse file in memory, skips as far as a header says in small
+pieces, and recurses for each header that describes the next header. It also parses those headers in time that is
+quadratic in their length, while nothing else runs. Formats: POSIX.1-2017, pax, "ustar Interchange Format" and "pax
+Header Block"; GNU tar's manual, "Basic Tar Format".
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import IO, Any, Final
 
 _BLOCK_BYTES: Final = 512
 _MAX_HEADER_BYTES: Final = 64 * 1024
-"""Bytes of what describes the next entry: its long name, or its attributes."""
+"""Maximum size, in bytes, of the description of the next entry: its long name, or its attributes."""
 
 _MAX_ENTRIES: Final = 10_000
-"""Entries of every kind, folders and descriptions too."""
+"""Maximum number of entries of every kind, including folders and descriptions."""
 
 _OCTAL_DIGITS: Final = frozenset(b"01234567")
 _FILE_KINDS: Final = (b"0", b"\0", b"7")
@@ -31,20 +31,20 @@ _GNU_NAME_KIND: Final = b"L"
 _GNU_LINK_KIND: Final = b"K"
 _SPARSE_KIND: Final = b"S"
 _BODILESS_KINDS: Final = (b"1", b"2", b"3", b"4", _FOLDER_KIND, b"6")
-"""Links, devices and folders: what stands there as their size is not the length of anything that follows."""
+"""Links, devices and folders: their size field is not the length of a body."""
 
 Refused = Callable[[str], Exception]
-"""Makes the error for an archive that is not taken, of a reason without a full stop."""
+"""Creates the error for a rejected archive from a reason without a full stop."""
 
 
 class TooLong(Exception):
-    """An archive unpacks to more bytes than its reader wants."""
+    """The archive unpacks to more bytes than the reader allows."""
 
 
 class Unpacked:
-    """What is in a file, unpacked as it is read where that is compressed, in one direction and up to ``max_bytes``.
+    """The content of a file, decompressed as it is read if necessary, forward only and up to ``max_bytes``.
 
-    Raises `TooLong` beyond, and what ``refuse`` makes for a file that is damaged.
+    Raises `TooLong` above the limit, and the error that ``refuse`` creates for a damaged file.
     """
 
     def __init__(self, file: IO[bytes], max_bytes: int, refuse: Refused) -> None:
@@ -59,11 +59,11 @@ class Unpacked:
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end."""
+        """Return ``size`` bytes, or fewer at the end."""
         return b"".join(self._following(size))
 
     def skip(self, size: int) -> int:
-        """Go over so many bytes; over how many, which are fewer at the end."""
+        """Skip ``size`` bytes; return the number skipped, which is smaller at the end."""
         return sum(len(piece) for piece in self._following(size))
 
     def _following(self, size: int) -> Iterator[bytes]:
@@ -82,7 +82,7 @@ class Unpacked:
 
 
 def is_tar(file: IO[bytes]) -> bool:
-    """Whether a file is a tar archive, compressed or not. It is at its beginning afterwards."""
+    """Return whether a file is a tar archive, compressed or not, and rewind it to its start."""
     try:
         return _is_header(Unpacked(file, _PIECE_BYTES, ValueError).read(_BLOCK_BYTES))
     except ValueError:
@@ -99,11 +99,11 @@ def read_tar(
     is_needed: Callable[[str, int], bool] = lambda _name, _size: True,
     lenient: bool = False,
 ) -> Iterator[tuple[str, bytes]]:
-    """The files in an archive with their names, in its order; a name may come twice.
+    """Yield the files of an archive with their names, in order; a name may occur twice.
 
-    ``max_bytes``: what it may unpack to. ``is_needed``: of which names and sizes the content is read.
-    ``lenient``: links and devices are left out instead of refused, and what is not UTF-8 in a name is
-    replaced. Raises `TooLong`, and what ``refuse`` makes.
+    ``max_bytes`` limits the unpacked size. ``is_needed`` selects the files to read by name and size. With ``lenient``,
+    links and devices are skipped instead of rejected, and invalid UTF-8 in a name is replaced. Raises `TooLong`, and
+    the error that ``refuse`` creates.
     """
     plain = Unpacked(file, max_bytes, refuse)
     text = _lenient_text if lenient else partial(_text, refuse)
@@ -120,9 +120,7 @@ def read_tar(
         size = 0 if kind in _BODILESS_KINDS else _number(head[124:136], refuse)
         if kind in (_PAX_KIND, _GNU_NAME_KIND):
             if size > _MAX_HEADER_BYTES:
-                raise refuse(
-                    f"what describes one of its entries has more than {_MAX_HEADER_BYTES // 1024} KB"
-                )
+                raise refuse(f"the description of one of its entries exceeds {_MAX_HEADER_BYTES // 1024} KB")
             body = _body(plain, size, refuse)
             name = text(body) if kind == _GNU_NAME_KIND else _pax_path(body, text, refuse) or name
             continue
@@ -136,7 +134,8 @@ def read_tar(
         is_file = kind in _FILE_KINDS and not entry_name.endswith("/")
         if kind == _SPARSE_KIND or not (is_file or lenient or kind in (*_FILE_KINDS, _FOLDER_KIND)):
             raise refuse(
-                f"{entry_name[:100]!a} is a link, a device or a sparse file; it may have files and folders alone"
+                f"{entry_name[:100]!a} is a link, a device or a sparse file; only files and folders are "
+                "allowed"
             )
         if is_file and is_needed(entry_name, size):
             yield entry_name, _body(plain, size, refuse)
@@ -148,14 +147,14 @@ def read_tar(
 def _body(plain: Unpacked, size: int, refuse: Refused) -> bytes:
     data = plain.read(size)
     if len(data) < size:
-        raise refuse("it was cut short")
+        raise refuse("it is truncated")
     plain.skip(-size % _BLOCK_BYTES)
     return data
 
 
 def _skip(plain: Unpacked, size: int, refuse: Refused) -> None:
     if plain.skip(size) < size:
-        raise refuse("it was cut short")
+        raise refuse("it is truncated")
     plain.skip(-size % _BLOCK_BYTES)
 
 
@@ -168,13 +167,13 @@ def _xz() -> Any:
 
 
 _XZ_MEMORY_BYTES: Final = 128 * 2**20
-"""What `xz -9` takes to unpack, and some more."""
+"""The memory that `xz -9` needs to unpack, and a margin."""
 
 _PIECE_BYTES: Final = 2**20
-"""Bytes that are unpacked at a time."""
+"""Number of bytes unpacked at a time."""
 
 _PACKED_BYTES: Final = 64 * 1024
-"""Bytes that are read for that at a time."""
+"""Number of compressed bytes read at a time."""
 
 _MAGIC_BYTES: Final = 5
 _PACKED: Final[Mapping[bytes, Callable[[], Any]]] = {
@@ -196,22 +195,23 @@ def _unpacked(file: IO[bytes], unpacker: Any, refuse: Refused) -> Iterator[bytes
             try:
                 piece = unpacker.decompress(compressed_block, _PIECE_BYTES)
             except (OSError, ValueError, EOFError, lzma.LZMAError, zlib.error) as error:
-                raise refuse("what it is compressed with is damaged") from error
+                raise refuse("its compressed data are damaged") from error
             if piece:
                 yield piece
             if unpacker.eof:
                 if unpacker.unused_data.strip(b"\0") or file.read(_PACKED_BYTES).strip(b"\0"):
-                    raise refuse("something follows its compressed part; pack it again, in one piece")
+                    raise refuse("data follow its compressed part; compress the archive again in one piece")
                 return
-            # What zlib has not looked at yet it gives back; the others keep it, and have more while pieces are whole.
+            # zlib returns the input that it has not processed; the others keep it, and return more output as
+            # long as pieces are full.
             compressed_block = getattr(unpacker, "unconsumed_tail", b"") or (
                 b"" if len(piece) == _PIECE_BYTES else None
             )
-    raise refuse("it was cut short")
+    raise refuse("it is truncated")
 
 
 def _is_header(block: bytes) -> bool:
-    """Whether a block has the checksum of what describes an entry."""
+    """Return whether a block has the checksum of an entry header."""
     checksum_digits = block[148:156].strip(b"\0 ")
     if len(block) < _BLOCK_BYTES or not checksum_digits or set(checksum_digits) - _OCTAL_DIGITS:
         return False
@@ -223,7 +223,7 @@ def _number(field: bytes, refuse: Refused) -> int:
     if not digits:
         return 0
     if set(digits) - _OCTAL_DIGITS:
-        raise refuse("one of its entries has a size that is none, or one of gigabytes")
+        raise refuse("one of its entries has an invalid size, or a size of gigabytes")
     return int(digits, 8)
 
 
@@ -239,14 +239,14 @@ def _lenient_text(field: bytes) -> str:
 
 
 def _pax_path(body: bytes, text: Callable[[bytes], str], refuse: Refused) -> str:
-    """The ``path`` among records of the form "LENGTH KEY=VALUE"."""
+    """Return the ``path`` among records of the form "LENGTH KEY=VALUE"."""
     at, path = 0, ""
     while at < len(body) and body[at]:
         space = body.find(b" ", at, at + 10)
         digits = body[at:space] if space > at else b""
         end = at + int(digits) if digits.isdigit() else 0
         if not space < end <= len(body) or body[end - 1 : end] != b"\n":
-            raise refuse("what describes one of its entries is damaged")
+            raise refuse("the description of one of its entries is damaged")
         key, equals, value = body[space + 1 : end - 1].partition(b"=")
         if key == b"size" or key.startswith(b"GNU.sparse") or not equals:
             raise refuse("one of its entries is sparse, or larger than its header says")

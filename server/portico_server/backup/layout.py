@@ -1,4 +1,4 @@
-"""What of a home folder a backup holds, and how an archive of it is told apart."""
+"""The parts of a home folder that a backup contains, and the names of its archive."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Final
 FORMAT: Final = "portico-backup"
 
 VERSION: Final = 1
-"""Raised whenever an older Portico could not read what a newer one writes."""
+"""Incremented whenever an older Portico cannot read what a newer version writes."""
 
 DATABASE: Final = "portico.db"
 
 BLOBS: Final = "blobs"
 ARTIFACTS: Final = "artifacts"
-"""These two by what the database refers to, under the first two characters of the digest."""
+"""Blobs and artifacts are selected by the references of the database, and stored under the first two digits of the
+digest.
+"""
 
 FOLDERS: Final = ("adapters", "finetuned")
-"""Kept whole: what they hold cannot be fetched or made again."""
+"""Folders that are kept whole, because their contents cannot be fetched or made again."""
 
 MODELS: Final = "models"
-"""On request: model files can be fetched again."""
+"""Included on request only, because model files can be fetched again."""
 
 DERIVED: Final = (
     "indexes",
@@ -33,23 +35,27 @@ DERIVED: Final = (
     "prompts",
     "cache",
 )
-"""Never: rebuilt, fetched again, or the scratch of trainings, which begin again, and of jobs at a scheduler."""
+"""Never included: rebuilt or fetched again, or the scratch space of training, which starts again, and of scheduler
+jobs.
+"""
 
 STAGING: Final = "backup-staging"
-"""Where a backup lies while it is sent. What a killed one left is removed by the next backup and the next daemon."""
+"""Folder of a backup while it is sent. The next backup and the next daemon remove the leftovers of a killed backup."""
 
 LOCK: Final = "backup.lock"
 
 RESTORING: Final = ".restoring"
-"""Where an archive is unpacked, in the home that it is for: nothing else is touched before all of it is checked."""
+"""Folder in the target home where an archive is unpacked; nothing else is touched before the whole archive is
+checked.
+"""
 
 PLAN: Final = ".restoring.json"
-"""Is there from the moment that a restore can only go forward: which entries of the home give way to it."""
+"""File that lists the entries of the home to replace. It exists from the moment that a restore can only go forward."""
 
 PLAN_DRAFT: Final = f"{PLAN}.new"
 
 ASIDE_PREFIX: Final = "before-restore-"
-"""What a home held before it was replaced; followed by the moment."""
+"""Prefix of the folder with the replaced contents of a home; the time follows."""
 
 TRANSIENT: Final = (STAGING, LOCK, RESTORING, PLAN, PLAN_DRAFT, "daemon.lock", "daemon.json", "lost+found")
 
@@ -59,17 +65,17 @@ _DIGEST = re.compile(r"(blobs/[0-9a-f]{2}/[0-9a-f]{62}|artifacts/[0-9a-f]{2}/[0-
 
 
 def blob(sha256: str) -> str:
-    """The entry of an uploaded or followed file."""
+    """Return the entry name of an uploaded or followed file."""
     return f"{BLOBS}/{sha256[:2]}/{sha256[2:]}"
 
 
 def artifact(sha256: str) -> str:
-    """The entry of an artifact."""
+    """Return the entry name of an artifact."""
     return f"{ARTIFACTS}/{sha256[:2]}/{sha256}"
 
 
 def belongs(name: str) -> bool:
-    """Whether an archive may hold an entry of this name: it leads to its place below a home, and nowhere else."""
+    """Return whether an archive may contain an entry of this name, which must lead to its place inside a home."""
     if name == DATABASE or _DIGEST.fullmatch(name):
         return True
     top, *parts = name.split("/")

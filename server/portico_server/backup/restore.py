@@ -1,4 +1,4 @@
-"""Making a home of an archive: checked whole before anything of the home is touched."""
+"""Restoring of an archive into a home: the archive is checked completely before the home is touched."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from portico_server.core.errors import Conflict, InvalidRequest, Unavailable
 from portico_server.db import snapshot
 
 MAX_RATIO: Final = 1_100
-"""How many times its size an archive may unpack to: deflate cannot do more."""
+"""Maximum ratio of unpacked to archive size; deflate cannot compress further."""
 
 refused = refusal("restored")
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an archive says of itself, checked as far as that goes without reading all of it."""
+    """The contents that an archive declares, checked as far as possible without reading the whole archive."""
 
     portico: str
     schema: str
@@ -39,11 +39,13 @@ class Contents:
 
 
 class BackupArchive:
-    """An archive on disk whose outside has been checked. Close it. Methods block and raise `InvalidRequest`."""
+    """A backup on disk whose structure has been checked. Close it after use. Methods block and raise
+    `InvalidRequest`.
+    """
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise InvalidRequest(f"There is no file {path}.", code="file_not_found", param="file")
+            raise InvalidRequest(f"The file {path} does not exist.", code="file_not_found", param="file")
         self._archive = ArchiveReader(path, layout.belongs, MAX_RATIO, refused)
         try:
             self.contents = self._contents()
@@ -52,19 +54,19 @@ class BackupArchive:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._archive.close()
 
     def names(self) -> Sequence[str]:
-        """The entries."""
+        """Return the names of the entries."""
         return sorted(self.contents.sums)
 
     def size(self, name: str) -> int:
-        """Bytes of an entry, unpacked."""
+        """Return the unpacked size of an entry in bytes."""
         return self._archive.sizes[name]
 
     def unpack(self, folder: Path, report: BackupProgress) -> None:
-        """Write all entries below ``folder``, which exists, and flush them; each must be what was written."""
+        """Write and flush all entries below the existing ``folder``, and check each against its digest."""
         done_bytes = 0
         for name in self.names():
             target = folder / name
@@ -81,7 +83,7 @@ class BackupArchive:
             self._check_sum(name, digest.hexdigest())
 
     def check(self, report: BackupProgress) -> None:
-        """Read all entries, and write none."""
+        """Read and check all entries without writing them."""
         done_bytes = 0
         for name in self.names():
             digest = hashlib.sha256()
@@ -93,10 +95,10 @@ class BackupArchive:
 
     def _check_sum(self, name: str, actual_sum: str) -> None:
         if actual_sum != self.contents.sums[name]:
-            raise refused(f"{name} is not what was written")
+            raise refused(f"{name} differs from what was written")
         digest = "".join(name.split("/")[-2:]) if name.startswith(f"{layout.BLOBS}/") else name.split("/")[-1]
         if name.startswith((f"{layout.BLOBS}/", f"{layout.ARTIFACTS}/")) and actual_sum != digest:
-            raise refused(f"{name} does not hold what it is named after")
+            raise refused(f"{name} does not match the digest in its name")
 
     def _contents(self) -> Contents:
         value = self._archive.manifest(layout.FORMAT, layout.VERSION, "a backup")
@@ -104,11 +106,11 @@ class BackupArchive:
             sums = {str(name): str(digest) for name, digest in value["sha256"].items()}
             present = self._archive.sizes.keys() - {"manifest.json"}
             if absent := sorted(sums.keys() - present):
-                raise refused(f"it lacks {absent[0]}, which its manifest names")
+                raise refused(f"it lacks {absent[0]}, which its manifest lists")
             if unnamed_entries := sorted(present - sums.keys()):
-                raise refused(f"it holds {unnamed_entries[0]}, which its manifest does not name")
+                raise refused(f"it contains {unnamed_entries[0]}, which its manifest does not list")
             if layout.DATABASE not in sums:
-                raise refused(f"it holds no {layout.DATABASE}")
+                raise refused(f"it contains no {layout.DATABASE}")
             return Contents(
                 portico=str(value["portico"]),
                 schema=str(value["schema"]),
@@ -123,18 +125,18 @@ class BackupArchive:
 
 
 def restore(archive: BackupArchive, home: Path, *, replace: bool, report: BackupProgress) -> Path | None:
-    """Let ``home``, whose lock the caller holds, become what the archive holds.
+    """Replace the contents of ``home``, whose lock the caller holds, by those of the archive.
 
-    Returns where what it held before lies now, if it held anything. Raises `Conflict` for a home that is not empty,
-    unless ``replace``; `InvalidRequest` for an archive that is not whole or of a newer version, `Unavailable` for a
-    full disk: nothing is changed then. Ended at any moment, it has done nothing, or is finished by the next command or
-    daemon that takes the home.
+    Returns the folder of the previous contents, or ``None`` if the home was empty. Raises `Conflict` if the home is
+    not empty, unless ``replace``; `InvalidRequest` if the archive is incomplete or of a newer version; `Unavailable`
+    if the disk is full. No error changes anything. A restore that is interrupted has either changed nothing, or is
+    finished by the next command or daemon that uses the home.
     """
     old = swap.holds(home)
     if old and not replace:
         raise Conflict(
-            f"The home folder {home} is not empty ({', '.join(old[:3])}). Restore into another one with --home, or "
-            "give --replace, which keeps what is there aside.",
+            f"The home folder {home} is not empty ({', '.join(old[:3])}). Restore into another folder with "
+            "--home, or add --replace, which keeps the old contents in a separate folder.",
             code="home_not_empty",
             param="home",
         )
@@ -154,7 +156,7 @@ def restore(archive: BackupArchive, home: Path, *, replace: bool, report: Backup
 
 
 def check_database(path: Path) -> None:
-    """Raise `InvalidRequest` unless a database is sound and of a schema that this Portico opens."""
+    """Raise `InvalidRequest` unless a database is sound and has a schema that this Portico can open."""
     from portico_server.db import migrate
 
     if problems := snapshot.problems(path):
@@ -164,16 +166,16 @@ def check_database(path: Path) -> None:
     except snapshot.SnapshotError as error:
         raise refused(f"its database is damaged ({error})") from error
     if revision is None:
-        raise refused("its database is not one of Portico")
+        raise refused("its database is not a Portico database")
     if migrate.is_unreleased(revision):
         raise refused(
-            f"its database has the schema {revision}, from before the first release. {migrate.TO_DO_IF_UNRELEASED}, "
-            "and back that up"
+            f"its database has the schema {revision}, from before the first release. "
+            f"{migrate.TO_DO_IF_UNRELEASED}, and back up the result"
         )
     if not migrate.is_known(revision):
         raise refused(
-            f"its database is of a newer version of Portico (schema {revision[:20]}), which an older one cannot read: "
-            "update Portico"
+            f"its database is from a newer version of Portico (schema {revision[:20]}), which this version "
+            "cannot read: update Portico"
         )
 
 
@@ -181,8 +183,8 @@ def _check_disk_space(archive: BackupArchive, home: Path) -> None:
     free = shutil.disk_usage(home).free
     if archive.contents.bytes > free:
         raise Unavailable(
-            f"The archive unpacks to {archive.contents.bytes:,} bytes, and the disk that holds {home} has {free:,} "
-            "bytes left. Nothing was changed; free some space and try again.",
+            f"The archive unpacks to {archive.contents.bytes:,} bytes, but the disk of {home} has {free:,} "
+            "bytes free. Nothing was changed; free some space and try again.",
             code="disk_full",
         )
 
@@ -190,7 +192,7 @@ def _check_disk_space(archive: BackupArchive, home: Path) -> None:
 def _explain(error: OSError, home: Path) -> Unavailable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Unavailable(
-            f"The disk that holds {home} is full. Nothing was changed; free some space and try again.",
+            f"The disk of {home} is full. Nothing was changed; free some space and try again.",
             code="disk_full",
         )
     return Unavailable(f"The home folder {home} cannot be written: {error}.", code="restore_failed")

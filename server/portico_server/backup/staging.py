@@ -1,4 +1,4 @@
-"""The first half of a backup: everything as it is at one moment, held fast so that it can be sent at leisure."""
+"""The first half of a backup: a snapshot of the home at one moment, to be sent later."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from portico_server.core.errors import Conflict, NotFound, Unavailable
 from portico_server.db import snapshot
 
 MAX_ROUNDS: Final = 4
-"""Copies of the database that are made because a file went away between the copy and the look for it."""
+"""Maximum number of database copies made because a file disappeared between the copy and its check."""
 
 NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
-"""What a file system says that cannot link; the file itself is read then."""
+"""Errors of a file system that does not support links; the file itself is read instead."""
 
 BackupProgress = Callable[[str, int, int], None]
-"""Hears of progress: what is done, how far, of how much."""
+"""Progress callback: `(stage, done, total)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What is going to be in an archive. ``missing``: entries that the database refers to and nobody has."""
+    """The planned contents of an archive. ``missing`` lists the entries that the database refers to and that do not
+    exist.
+    """
 
     entries: dict[str, Path]
     missing: tuple[str, ...]
@@ -38,14 +40,14 @@ class Staged:
 
 @contextmanager
 def exclusive(home: Path) -> Iterator[None]:
-    """Be the only backup of a home. Raises `Conflict` if another one is under way."""
+    """Lock a home for a single backup. Raises `Conflict` if another backup is running."""
     handle = os.open(home / layout.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Conflict(
-                "A backup of this home folder is under way. Wait for its end, then try again.",
+                "Another backup of this home folder is running. Wait until it ends, then try again.",
                 code="backup_in_progress",
             ) from error
         yield
@@ -55,13 +57,13 @@ def exclusive(home: Path) -> Iterator[None]:
 
 @contextmanager
 def staged(home: Path, models: Path | None, report: BackupProgress) -> Iterator[Staged]:
-    """Hold everything fast until the ``with`` block ends; ``models``: their folder, if they are wanted too.
+    """Hold a snapshot until the ``with`` block ends; ``models`` is the folder of the models, if they are included.
 
-    The database is copied, then what it refers to is linked: a link outlives a file that is removed meanwhile. Raises
-    `Conflict`, `NotFound` for a home without a database, `Unavailable`.
+    The database is copied, and the files that it refers to are linked, because a link outlives the removal of its
+    file. Raises `Conflict`, `NotFound` for a home without a database, and `Unavailable`.
     """
     if not (home / layout.DATABASE).is_file():
-        raise NotFound(f"There is no Portico database in {home}.", code="home_not_found", param="home")
+        raise NotFound(f"{home} contains no Portico database.", code="home_not_found", param="home")
     with exclusive(home):
         staging = home / layout.STAGING
         shutil.rmtree(staging, ignore_errors=True)
@@ -85,7 +87,7 @@ def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgr
         )
         before, missing = set(missing), _link_referenced(home, staging, database, entries, report)
         if not missing or set(missing) <= before:
-            break  # what was missing twice has not gone just now
+            break  # files missing twice were not removed a moment ago
     for folder in layout.FOLDERS:
         _link_folder(home / folder, folder, staging, entries)
     if models is not None:
@@ -98,7 +100,9 @@ def _collect(home: Path, staging: Path, models: Path | None, report: BackupProgr
 def _link_referenced(
     home: Path, staging: Path, database: Path, entries: dict[str, Path], report: BackupProgress
 ) -> list[str]:
-    """Link what a copy refers to; the entries that are not there. ``entries`` keeps what the copy still needs."""
+    """Link the files that a copy refers to, and return the missing entries. ``entries`` keeps what the copy still
+    needs.
+    """
     references = snapshot.references(database)
     needed_files = [layout.blob(digest) for digest in references.blobs]
     needed_files += [layout.artifact(digest) for digest in references.artifacts]
@@ -146,8 +150,8 @@ def _explain(error: OSError | snapshot.SnapshotError, home: Path) -> Unavailable
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if full or "full" in str(error):
         return Unavailable(
-            f"The disk that holds {home} is full: a backup needs room for a second copy of the database. Nothing was "
-            "changed; free some space and try again.",
+            f"The disk of {home} is full: a backup needs space for a second copy of the database. Nothing "
+            "was changed; free some space and try again.",
             code="disk_full",
         )
     return Unavailable(f"The home folder {home} cannot be read: {error}.", code="backup_failed")

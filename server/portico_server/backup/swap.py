@@ -1,7 +1,7 @@
-"""A home gives way to what has been unpacked in it: by renames that can be taken up again wherever they were cut off.
+"""The swap of a home's contents for an unpacked archive, by renames that can be resumed after an interruption.
 
-Entries are renamed within the home, not the home itself: it may be a volume of a container. Light: each start of a
-daemon looks here.
+Entries are renamed within the home, and the home itself is not, because it may be a container volume. This module is
+light, because every start of a daemon uses it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from portico_server.backup import layout
 
 
 def holds(home: Path) -> list[str]:
-    """What of a home a restore would replace. Logs do not count, nor what an earlier restore put aside."""
+    """Return the entries of a home that a restore replaces, without logs and the contents set aside by earlier
+    restores.
+    """
     return sorted(
         path.name
         for path in home.iterdir()
@@ -27,7 +29,9 @@ def holds(home: Path) -> list[str]:
 
 
 def replace(home: Path, old: Sequence[str]) -> Path | None:
-    """Let what was unpacked take the place of ``old``; where that lies now. The caller holds the home's lock."""
+    """Replace ``old`` by the unpacked contents; return the folder that ``old`` moved to. The caller holds the home's
+    lock.
+    """
     aside = f"{layout.ASIDE_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}" if old else None
     while aside and (home / aside).exists():
         aside += "x"
@@ -37,19 +41,21 @@ def replace(home: Path, old: Sequence[str]) -> Path | None:
         file.flush()
         os.fsync(file.fileno())
     _flush_tree(home / layout.RESTORING)
-    draft.replace(home / layout.PLAN)  # from here on it goes forward
+    draft.replace(home / layout.PLAN)  # from here on, the restore can only go forward
     flush(home)
     return finish(home)
 
 
 def finish(home: Path) -> Path | None:
-    """Do what is left of a restore; where the old contents lie, if there were any. The caller holds the home's lock."""
+    """Finish an interrupted restore; return the folder of the old contents, if any. The caller holds the home's
+    lock.
+    """
     plan: dict[str, Any] = json.loads((home / layout.PLAN).read_text(encoding="utf-8"))
     aside = home / plan["aside"] if plan["aside"] else None
     if aside is not None:
         aside.mkdir(mode=0o700, exist_ok=True)
         for name in plan["old"]:
-            # One that lies aside already has been replaced since.
+            # An entry that is already set aside has been replaced since.
             if not os.path.lexists(aside / name) and os.path.lexists(home / name):
                 os.rename(home / name, aside / name)
         flush(aside)
@@ -65,9 +71,9 @@ def finish(home: Path) -> Path | None:
 
 
 def tidy(home: Path) -> bool:
-    """What a start of anything that takes a home does first: finish a restore, remove what a killed command left.
+    """Finish a restore and remove the leftovers of a killed command, on every start that uses a home.
 
-    Whether a restore was finished.
+    Return whether a restore was finished.
     """
     has_finished = (home / layout.PLAN).exists()
     if has_finished:
@@ -85,7 +91,7 @@ def _flush_tree(folder: Path) -> None:
 
 
 def flush(folder: Path) -> None:
-    """Have the disk keep the names of what is in a folder."""
+    """Flush the directory entries of a folder to disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The second half of a backup: what is held fast, sent as one archive."""
+"""The second half of a backup: the snapshot, sent as one archive."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.settings import LoadedSettings, Settings
 
 MAX_MISSING_NAMED: Final = 100
-"""Entries that a manifest names as missing; of more it has the number."""
+"""Maximum number of missing entries that a manifest names; beyond that, it contains only the number."""
 
 COMPRESSED: Final = (layout.MODELS, *layout.FOLDERS)
-"""Weights do not get smaller by it."""
+"""Weights do not become smaller by compression."""
 
 
 def check_here(settings: Settings) -> None:
-    """Raise `InvalidRequest` where the data are in another database than the home's."""
+    """Raise `InvalidRequest` if the data are in a database other than the home's."""
     if settings.database:
         raise InvalidRequest(
-            "The data are in the database that the setting 'database' names, not in the home folder. Use that "
-            "database's own tools, such as pg_dump, and copy the files, in a folder or a bucket: docs/operations.md "
-            "says in which order.",
+            "The data are in the database that the setting 'database' names, not in the home folder. Use "
+            "that database's own tools, such as pg_dump, and copy the files from their folder or bucket; "
+            "docs/operations.md explains the order.",
             code="database_elsewhere",
             param="database",
         )
 
 
 def noted(settings: LoadedSettings) -> list[dict[str, Any]]:
-    """The settings that are not defaults, secrets masked: a backup notes them, for people."""
+    """Return the settings that are not defaults, with secrets masked, for the information of readers of the backup."""
     return [
         {"name": row.name, "value": row.value, "origin": row.origin}
         for row in settings.describe()
@@ -59,9 +59,9 @@ async def backup(
     models: Path | None = None,
     report: BackupProgress = _silent,
 ) -> AsyncGenerator[Backup, None]:
-    """A backup of a home, ready to be sent: what can go wrong with it has gone wrong before.
+    """Yield a backup of a home that is ready to be sent; most errors occur before that.
 
-    ``settings`` is noted in it, for people. Everything that blocks happens in one thread of its own.
+    ``settings`` is recorded in the backup for human readers. All blocking work runs in a separate thread.
     """
     executor = ThreadPoolExecutor(1, "portico-backup")
     loop = asyncio.get_running_loop()
@@ -70,13 +70,13 @@ async def backup(
         staged_state = await loop.run_in_executor(executor, stack.enter_context, staged(home, models, report))
         yield Backup(staged_state, executor, version=version, settings=settings, report=report)
     finally:
-        # In its own thread: it may still be staging when the caller leaves, and comes after that.
+        # Closing runs in the same thread, because staging may still be in progress when the caller leaves.
         await asyncio.shield(loop.run_in_executor(executor, stack.close))
         executor.shutdown(wait=False)
 
 
 class Backup:
-    """One backup."""
+    """A backup that is ready to be sent."""
 
     def __init__(
         self,
@@ -97,11 +97,11 @@ class Backup:
 
     @property
     def missing(self) -> int:
-        """How many files the database refers to and nobody has."""
+        """Number of files that the database refers to and that do not exist."""
         return len(self._missing)
 
     async def pieces(self) -> Blocks:
-        """The archive from its first byte to its last."""
+        """Yield the archive from its first byte to its last."""
         archive = ArchiveStream(self._executor)
         try:
             for name, path in self.held.entries.items():
@@ -138,7 +138,7 @@ class Backup:
             try:
                 return path.open("rb")
             except FileNotFoundError:
-                return None  # only where files cannot be linked
+                return None  # only if files cannot be linked
 
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 

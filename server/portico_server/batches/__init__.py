@@ -1,4 +1,4 @@
-"""Batches: a file of requests, answered one after another while nobody waits, and a file of answers at the end.
+"""Batches: a file of requests, answered in the background, and a file with the answers at the end.
 
-May import runs, db and core. Files, and the gateway that a request goes through, come through the protocols in `spec`.
+May import runs, db and core. The protocols in `spec` provide the files and the gateway for requests.
 """

@@ -1,4 +1,4 @@
-"""Batches: created, found, cancelled. Each is a durable run that does the work."""
+"""Batches: created, retrieved and cancelled. A durable run does the work of each batch."""
 
 from __future__ import annotations
 
@@ -37,15 +37,17 @@ from portico_server.runs.scheduler import Scheduler, new_run
 from portico_server.runs.throttle import Throttle
 
 MAX_RUNNING_BATCHES: Final = 8
-"""Batches that are worked on at a time; they share the requests that are asked at a time."""
+"""Maximum number of batches processed at the same time; they share the limit of concurrent requests."""
 
 PAGE_ROWS: Final = 500
-"""Lines that are removed at once."""
+"""Number of lines deleted at once."""
 
 
 class BatchService:
-    """``at_once``: requests that this daemon asks at a time for all batches; ``longest``: bytes of one request;
-    ``yields``: whether they stand back while somebody waits for an answer.
+    """Manages batches. ``at_once`` is the maximum number of concurrent requests of this daemon for all batches.
+
+    ``longest`` is the maximum size of a request in bytes; with ``yields``, batches pause while a client waits for an
+    answer.
     """
 
     def __init__(
@@ -80,20 +82,21 @@ class BatchService:
         scheduler.handle(KIND, self._work, concurrency=MAX_RUNNING_BATCHES, bound=True)
 
     async def start(self) -> None:
-        """Clear up behind a daemon that was cut off: lines of batches that have ended, batches whose runs have."""
+        """Clean up after an interrupted daemon: lines of batches that have ended, and batches whose runs have ended."""
         for batch_id in await self._database.read(batches.ended):
             while await self._database.write(batches.drop, batch_id, PAGE_ROWS):
                 pass
         await self.settle_deserted()
 
     async def settle_deserted(self) -> None:
-        """Let those end whose runs were ended by others: nobody may ask for them."""
+        """End the batches whose runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._database.read(batches.working):
             await self._settled(row)
 
     async def create(self, input_file_id: str, endpoint: str, spec: BatchSpec, caller: Principal) -> BatchRow:
-        """Begin a batch. The lines of its file are checked in the background. Raises `InvalidRequest`, `NotFound`, and
-        `TooMany` if the caller has as many as a key may have.
+        """Create a batch, and check the lines of its file in the background.
+
+        Raises `InvalidRequest`, `NotFound`, and `TooMany` if the caller has reached the limit of batches per key.
         """
         file = await self._checked(input_file_id, endpoint, caller)
         now = time.time()
@@ -115,7 +118,9 @@ class BatchService:
         return row
 
     async def check(self, input_file_id: str, endpoint: str, caller: Principal) -> CheckedLines:
-        """What is in a file, and what is wrong with it, without asking anything. Raises as `create`."""
+        """Return the requests and the errors of a file, without executing a request. Raises the same errors as
+        `create`.
+        """
         file = await self._checked(input_file_id, endpoint, caller)
         try:
             async with self._files.open(file.sha256) as path:
@@ -129,8 +134,8 @@ class BatchService:
     async def _checked(self, input_file_id: str, endpoint: str, caller: Principal) -> FileRow:
         if endpoint not in ENDPOINTS:
             raise InvalidRequest(
-                f"There are no batches for '{endpoint[:80]}'.{nearest(endpoint, ENDPOINTS)} Endpoints are: "
-                f"{', '.join(ENDPOINTS)}.",
+                f"'{endpoint[:80]}' does not support batches.{nearest(endpoint, ENDPOINTS)} Valid endpoints "
+                f"are: {', '.join(ENDPOINTS)}.",
                 param="endpoint",
             )
         try:
@@ -146,29 +151,33 @@ class BatchService:
         return file
 
     async def get(self, batch_id: str, caller: Principal) -> BatchRow:
-        """One batch. Raises `NotFound`."""
+        """Return a batch. Raises `NotFound`."""
         row = await self._database.read(batches.get, batch_id)
         if row is None or not caller.sees(row.owner):
-            raise NotFound(f"There is no batch '{batch_id[:80]}'.", code="batch_not_found", param="batch_id")
+            raise NotFound(
+                f"The batch '{batch_id[:80]}' does not exist.", code="batch_not_found", param="batch_id"
+            )
         return await self._settled(row)
 
     async def list(
         self, caller: Principal, *, after: str | None = None, limit: int = 20
     ) -> RowPage[BatchRow]:
-        """The caller's batches, the newest first."""
+        """Return the caller's batches, newest first."""
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
         row_page = await self._database.read(batches.page, owner, after=cursor, limit=limit)
         return RowPage(tuple([await self._settled(row) for row in row_page.data]), row_page.has_more)
 
     async def cancel(self, batch_id: str, caller: Principal) -> BatchRow:
-        """Stop asking; what is done by then gets its file. Raises `NotFound`, and `Conflict` if it has ended."""
+        """Cancel a batch; answers received so far are written to its file. Raises `NotFound`, and `Conflict` if it has
+        ended.
+        """
         row = await self.get(batch_id, caller)
         is_moved = await self._database.write(batches.cancel, row)
         row = await self.get(batch_id, caller)
         if not is_moved and row.status != "cancelling":
             raise Conflict(
-                f"The batch '{row.id}' is {row.status} already.", code="batch_ended", param="batch_id"
+                f"The batch '{row.id}' is already {row.status}.", code="batch_ended", param="batch_id"
             )
         stop = self._stops.get(row.id)
         if stop is not None:
@@ -178,18 +187,20 @@ class BatchService:
         return row
 
     async def _settled(self, row: BatchRow) -> BatchRow:
-        """The batch. If its run was ended behind its back, cancelled or given up, another one lays down the files."""
+        """Return the batch. If its run was cancelled or abandoned from elsewhere, start another run that writes the
+        files.
+        """
         if row.status not in WORKING:
             return row
         run = await self._database.read(runs.get, row.run_id)
         if run is not None and run.finished_at is None:
             return row
-        if run is not None and run.status == "completed":  # between our two looks
+        if run is not None and run.status == "completed":  # between the two checks
             return await self._database.read(batches.get, row.id) or row
         errors: list[Mapping[str, Any]] = []
         if run is None or run.status != "cancelled":
             error = (run.error if run is not None else None) or {}
-            words = str(error.get("message") or "The run that did the work is gone.")
+            words = str(error.get("message") or "The run of the batch no longer exists.")
             errors = [BatchProblem(str(error.get("code") or "run_failed"), words).to_json()]
         await self._scheduler.settled(row.run_id)
         await self._database.write(batches.requeue_run, row, errors)
@@ -199,7 +210,7 @@ class BatchService:
     async def _work(self, payload: Mapping[str, Any], context: Context) -> Any:
         row = await self._database.read(batches.get, str(payload["batch"]))
         if row is None or self.ask is None:
-            raise Unavailable(f"The batch '{payload['batch']}' is gone.", code="batch_not_found")
+            raise Unavailable(f"The batch '{payload['batch']}' no longer exists.", code="batch_not_found")
         stop = self._stops[row.id] = asyncio.Event()
         try:
             return await BatchWork(self._services, row, self.ask, stop, context).do()

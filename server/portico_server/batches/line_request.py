@@ -1,4 +1,4 @@
-"""One request of a batch, asked until it has an answer that is worth keeping."""
+"""One request of a batch, repeated until it has an answer worth storing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from portico_server.core.work_slots import FairSlots
 from portico_server.runs.throttle import Throttle
 
 MAX_ATTEMPTS: Final = 5
-"""How often a request is asked that a model or a provider fails at."""
+"""Maximum number of attempts for a request at which a model or a provider fails."""
 
 RETRIED_STATUS: Final = frozenset({408, 409, 429, 500, 502, 503, 504})
-"""What may come out otherwise a moment later."""
+"""Statuses for which a later attempt may succeed."""
 
 FIRST_RETRY_S: Final = 0.5
-"""Seconds between the first two attempts; each next time is twice as long."""
+"""Seconds between the first two attempts; the delay doubles each time."""
 
 MAX_RETRY_S: Final = 30.0
-"""Seconds between two attempts at most."""
+"""Maximum seconds between two attempts."""
 
 
 class RevokedError(Exception):
-    """The key that made the batch is gone."""
+    """The key that created the batch no longer exists."""
 
     def __init__(self, error: Forbidden) -> None:
         super().__init__(error.message)
@@ -35,9 +35,9 @@ class RevokedError(Exception):
 
 
 class LineRequest:
-    """Asks for the owner of a batch, with the rights that the owner has at that moment.
+    """Sends a request for the owner of a batch, with the owner's current permissions.
 
-    ``slots`` are what all batches of this daemon share; they are free while a request waits for its next attempt.
+    All batches of this daemon share ``slots``; a request that waits for its next attempt uses no slot.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class LineRequest:
         self._model = model
 
     async def answer(self, body: bytes) -> LineAnswer:
-        """The answer, an error included. A queue or a quota of our own that is full is waited for, whatever the time.
+        """Return the answer, which may be an error. A full queue or quota of this daemon is waited for without a time
+        limit.
 
         Raises `RevokedError`.
         """

@@ -1,4 +1,4 @@
-"""The lines of a batch: those of its file, checked and read, and those of its results, written.
+"""The lines of a batch: the input lines, checked and parsed, and the result lines, written.
 
 Format: https://platform.openai.com/docs/guides/batch and https://platform.openai.com/docs/api-reference/batch
 """
@@ -21,16 +21,16 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import nearest
 
 MAX_PROBLEMS: Final = 100
-"""Problems that are told of one file."""
+"""Maximum number of problems reported for a file."""
 
 MAX_ID_CHARS: Final = 512
-"""Characters of a custom_id."""
+"""Maximum length of a custom_id, in characters."""
 
 BLOCK_LINES: Final = 64
-"""Lines that are read at once."""
+"""Number of lines read at once."""
 
 BLOCK_BYTES: Final = 4 * 1024 * 1024
-"""Bytes of lines after which no more are read at once."""
+"""Size of lines, in bytes, after which a block ends."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -45,7 +45,7 @@ class BatchLine:
 
 
 class _InvalidLine(Exception):
-    """A line that cannot be taken."""
+    """A line is invalid."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -53,11 +53,11 @@ class _InvalidLine(Exception):
 
 
 def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
-    """Read the whole file, one line at a time. ``longest``: bytes of a line. Slow: not for the event loop."""
+    """Read the whole file line by line. ``longest`` is the maximum size of a line in bytes. Slow: not for the
+    event loop.
+    """
     if path.stat().st_size > MAX_FILE_BYTES:
-        words = (
-            f"The file is larger than {MAX_FILE_BYTES // 1024**2} MB, the most that a batch takes. Split it."
-        )
+        words = f"The file exceeds {MAX_FILE_BYTES // 1024**2} MB, the maximum for a batch. Split it."
         return CheckedLines(0, "", (BatchProblem("file_too_large", words, "input_file_id"),))
     problems: list[BatchProblem] = []
     seen_ids: set[str] = set()
@@ -66,9 +66,7 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
         for number, raw in _raw(file, longest):
             total += 1
             if total > MAX_LINES:
-                words = (
-                    f"The file has more than {MAX_LINES:,} requests, the most that a batch takes. Split it."
-                )
+                words = f"The file has more than {MAX_LINES:,} requests, the maximum for a batch. Split it."
                 return CheckedLines(total, model, (BatchProblem("too_many_tasks", words, "input_file_id"),))
             if len(problems) >= MAX_PROBLEMS:
                 continue
@@ -77,26 +75,28 @@ def check(path: Path, endpoint: str, longest: int) -> CheckedLines:
             except _InvalidLine as wrong:
                 problems.append(BatchProblem(wrong.code, wrong.message, wrong.param, number))
     if not total:
-        words = "The file is empty. Each line of it must be one request: custom_id, method, url and body, as JSON."
+        words = (
+            "The file is empty. Each line must be one request as JSON, with custom_id, method, url and body."
+        )
         problems.append(BatchProblem("empty_file", words, "input_file_id"))
     return CheckedLines(total, model, tuple(problems))
 
 
 def _require(raw: bytes, endpoint: str, longest: int, seen_ids: set[str], model: str) -> str:
-    """The model of a line that is right; of the first one if ``model`` is empty. Raises `_InvalidLine`."""
+    """Check a line and return its model; an empty ``model`` accepts any model. Raises `_InvalidLine`."""
     if len(raw) > longest:
         limit = longest // 1024**2
         raise _InvalidLine(
-            "request_too_large", f"The line is longer than {limit} MB, the most that a request may have."
+            "request_too_large", f"The line exceeds {limit} MB, the maximum size of a request."
         )
     value = _object(raw)
     custom_id = value.get("custom_id")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= MAX_ID_CHARS:
         raise _InvalidLine(
-            *_lacks("custom_id", f"a text of 1 to {MAX_ID_CHARS} characters", custom_id), "custom_id"
+            *_lacks("custom_id", f"a string of 1 to {MAX_ID_CHARS} characters", custom_id), "custom_id"
         )
     if custom_id in seen_ids:
-        words = f"Another line has the custom_id '{custom_id[:80]}' too; each must have its own."
+        words = f"Another line has the same custom_id '{custom_id[:80]}'; each must be unique."
         raise _InvalidLine("duplicate_custom_id", words, "custom_id")
     seen_ids.add(custom_id)
     if value.get("method") != "POST":
@@ -118,10 +118,16 @@ def _model(body: dict[str, Any], model: str) -> str:
         raise _InvalidLine(*_lacks("body.model", "the name of a model or an app", model_name), "body.model")
     for field in ("stream", "background"):
         if body.get(field):
-            words = f"'{field}' has no meaning in a batch, whose answers come as a file; leave it out."
+            words = (
+                f"'{field}' has no meaning in a batch, because the answers are written to a file; leave it "
+                "out."
+            )
             raise _InvalidLine("unsupported_parameter", words, f"body.{field}")
     if model and model_name != model:
-        words = f"The model '{model_name[:80]}' is not that of the first line, '{model[:80]}'; make a batch for each."
+        words = (
+            f"The model '{model_name[:80]}' differs from the first line's model, '{model[:80]}'; create a "
+            "batch for each model."
+        )
         raise _InvalidLine("model_mismatch", words + nearest(model_name, [model]), "body.model")
     return model_name
 
@@ -146,7 +152,9 @@ def _lacks(name: str, expectation: str, value: object) -> tuple[str, str]:
 
 
 def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their numbers from 1; of one that is too long, one byte too many."""
+    """Yield the lines that are not blank, with their numbers from 1. A line that is too long is cut one byte after the
+    limit.
+    """
     number = 0
     while raw := file.readline(longest + 2):
         number += 1
@@ -159,7 +167,7 @@ def _raw(file: BinaryIO, longest: int) -> Iterator[tuple[int, bytes]]:
 
 
 def blocks(path: Path, done_lines: Collection[int], longest: int) -> Iterator[list[BatchLine]]:
-    """The requests of a checked file that are not ``done_lines``, some at a time."""
+    """Yield blocks of the requests of a checked file, without ``done_lines``."""
     block: list[BatchLine] = []
     size = 0
     with path.open("rb") as file:

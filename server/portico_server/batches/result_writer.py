@@ -1,4 +1,4 @@
-"""Keeps lines as they are done, those together that are done while the ones before are written."""
+"""Writer of result lines: lines that finish while earlier lines are written are written together."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from portico_server.db.batches import LineRow, SpentTokens
 logger = logging.getLogger(__name__)
 
 WRITE_INTERVAL_S: Final = 0.1
-"""Seconds between two writes, so that many lines go together: the way to the disk costs more than a line."""
+"""Seconds between two writes, so that lines are grouped: a disk write costs more than a line."""
 
 FULL_WRITE_LINES: Final = 256
-"""Lines that are written without waiting for more of them."""
+"""Number of lines that are written without waiting for more."""
 
 MAX_WAITING_LINES: Final = 512
-"""Lines that may wait to be written before no more are asked."""
+"""Maximum number of lines waiting to be written before new requests pause."""
 
 STOP_TIMEOUT_S: Final = 1.0
-"""Seconds that the lines which are there have to be written once their batch is stopped."""
+"""Seconds to write the waiting lines after their batch is stopped."""
 
 FIRST_RETRY_S: Final = 0.5
-"""Seconds between the first two attempts to write where the disk is full or the database away; each next time is twice
-as long.
+"""Seconds between the first two write attempts if the disk is full or the database is unavailable; the delay doubles
+each time.
 """
 
 MAX_RETRY_S: Final = 15.0
-"""Seconds between two attempts at most."""
+"""Maximum seconds between two attempts."""
 
 PASSING: Final = ("disk_full", "disk_failed", "busy", "database_unavailable", "storage_failed")
-"""Errors that somebody can put right while we wait."""
+"""Codes of errors that an operator may fix while the batch waits."""
 
 Write: TypeAlias = Callable[[Sequence[LineRow], SpentTokens], Awaitable[None]]
 
 
 class ResultWriter:
-    """``write`` puts lines into the database; ``until`` is when waiting for a full disk ends, in seconds since 1970."""
+    """``write`` stores lines in the database; ``until`` is when waiting for a full disk ends, in seconds since 1970."""
 
     def __init__(self, write: Write, until: float) -> None:
         self._write = write
@@ -54,7 +54,9 @@ class ResultWriter:
         self._ended = False
 
     async def keep(self, row: LineRow, spent_tokens: SpentTokens) -> None:
-        """Have a line written soon; wait while too many are not. Raises what keeps the lines from being written."""
+        """Queue a line to be written soon, and wait while too many lines are queued. Raises the error of a failed
+        write.
+        """
         self._waiting.append((row, spent_tokens))
         if len(self._waiting) >= FULL_WRITE_LINES:
             self._due.set()
@@ -70,14 +72,14 @@ class ResultWriter:
                 has_space.cancel()
 
     async def drain(self) -> None:
-        """Return once all lines are written, which no more follow. Raises what keeps them from being written."""
+        """Wait until all lines are written; no lines may follow. Raises the error of a failed write."""
         self._end()
         if self._writing is not None:
             await asyncio.wait((self._writing,))
             self._raise()
 
     async def close(self) -> None:
-        """Let what is there be written, and end. What waits for a full disk is given up."""
+        """Write the queued lines and stop. Lines that wait for a full disk are discarded."""
         self._end()
         if self._writing is not None:
             tasks, _ = await asyncio.wait((self._writing,), timeout=STOP_TIMEOUT_S)
@@ -113,7 +115,7 @@ class ResultWriter:
 
 
 async def retry_while_disk_full(write: Callable[[], Awaitable[None]], until: float) -> None:
-    """Write; where the disk is full, again and again ``until`` a moment in seconds since 1970. Raises what is left."""
+    """Write, and retry while the disk is full, ``until`` a time in seconds since 1970. Raises the last error."""
     pause = FIRST_RETRY_S
     while True:
         try:

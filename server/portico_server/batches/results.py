@@ -1,4 +1,4 @@
-"""The files of results."""
+"""The result files of a batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from portico_server.db.files import FileRow
 
 
 def answered(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[bytes, SpentTokens]:
-    """The line for a request that was answered, whatever with, and the tokens that this took."""
+    """Return the result line of a request that was answered, even with an error, and the tokens that it used."""
     try:
         document = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
@@ -38,13 +38,13 @@ def answered(batch_id: str, line: BatchLine, answer: LineAnswer) -> tuple[bytes,
 
 
 def unanswered(batch_id: str, line: BatchLine, code: str, message: str) -> bytes:
-    """The line for a request that nobody was asked."""
+    """Return the result line of a request that was not executed."""
     return _line(batch_id, line, None, {"code": code, "message": message})
 
 
 def _line(batch_id: str, request: BatchLine, response: Any, error: Any) -> bytes:
     line = {
-        # The same whenever it is answered, and in the order of the input.
+        # Independent of when the request is answered, and sorted like the input.
         "id": f"batch_req_{batch_id.removeprefix('batch_')}_{request.line:06d}",
         "custom_id": request.custom_id,
         "response": response,
@@ -54,7 +54,7 @@ def _line(batch_id: str, request: BatchLine, response: Any, error: Any) -> bytes
 
 
 def _spent(document: Any) -> SpentTokens:
-    """Tokens by the ``usage`` of an answer, in the words of any endpoint."""
+    """Return the tokens in the ``usage`` of an answer, in the form of any endpoint."""
     usage = document.get("usage") if isinstance(document, dict) else None
     if not isinstance(usage, dict):
         return SpentTokens()
@@ -73,7 +73,7 @@ def _spent(document: Any) -> SpentTokens:
 logger = logging.getLogger(__name__)
 
 PAGE_ROWS: Final = 200
-"""Lines that are read from the database at once."""
+"""Number of lines read from the database at once."""
 
 CODES: Final = {
     "expired": (
@@ -83,12 +83,12 @@ CODES: Final = {
     "cancelled": ("batch_cancelled", "The batch was cancelled before this request was answered."),
     "failed": ("batch_failed", "The batch ended before this request was answered; its 'errors' say why."),
 }
-"""What is said of requests that nobody was asked, by how the batch ended."""
+"""Error code and message of requests that were not executed, by the way the batch ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Writes the files of one batch. Nothing of them is left if that fails."""
+    """Writes the files of one batch. A failure leaves no files behind."""
 
     database: Database
     files: BatchFiles
@@ -98,7 +98,7 @@ class Results:
     async def write(self, status: str, run_id: str, holder: str) -> None:
         """Write both files and end the batch with ``status`` in one transaction.
 
-        Raises `Unavailable` if the disk is full, and `Conflict` if another daemon has the run by now.
+        Raises `Unavailable` if the disk is full, and `Conflict` if another daemon now owns the run.
         """
         laid: list[ReceivedBytes] = []
         file_rows: list[FileRow | None] = []
@@ -117,7 +117,7 @@ class Results:
             await asyncio.shield(self._settle(digests))
 
     async def _settle(self, digests: Sequence[str]) -> None:
-        await self.files.release(digests)  # those that have no row: a file that failed, or is empty
+        await self.files.release(digests)  # digests without a row: a failed file, or an empty file
         await self.files.forget(digests)
 
     def _row(self, name: str, received_bytes: ReceivedBytes) -> FileRow:
@@ -141,7 +141,7 @@ class Results:
             after = rows[-1].line
 
     async def _failed(self, status: str) -> AsyncIterator[bytes]:
-        """What failed, and then what nobody was asked."""
+        """Yield the lines of failed requests, then the lines of requests that were not executed."""
         async for chunk in self._answered(has_failed=True):
             yield chunk
         if status not in CODES or not self.row.total:
@@ -151,17 +151,18 @@ class Results:
         try:
             async for block in read(self.files, self.row, done_lines, self.longest):
                 yield b"".join(unanswered(self.row.id, line, code, message) for line in block)
-        except FileNotFoundError:  # the batch ends all the same, with what was answered
+        except FileNotFoundError:  # the batch ends anyway, with the existing answers
             logger.warning(
-                "batch %s: the bytes of its input are gone, so its error file lacks requests", self.row.id
+                "batch %s: the content of its input is missing, so its error file lacks requests", self.row.id
             )
 
 
 async def read(
     files: BatchFiles, row: BatchRow, done_lines: set[int], longest: int
 ) -> AsyncGenerator[Sequence[BatchLine], None]:
-    """The requests of a batch that are not ``done_lines``, some at a time, read off the event loop; the next ones while
-    these are asked.
+    """Yield blocks of the requests of a batch, without ``done_lines``.
+
+    The blocks are read outside the event loop, each while the previous block is being answered.
     """
     async with files.open(row.input_sha256) as path:
         line_blocks: Any = blocks(path, done_lines, longest)
@@ -171,4 +172,4 @@ async def read(
                 ahead = pools.FILES.begin(next, line_blocks, None)
                 yield block
         finally:
-            await asyncio.wait((ahead,))  # it reads the file, which is let go of
+            await asyncio.wait((ahead,))  # it reads the file, which is released next

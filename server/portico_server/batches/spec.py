@@ -1,4 +1,4 @@
-"""What a batch is: a file of requests for one endpoint and one model, and what is needed to answer them."""
+"""The definition of a batch: a file of requests for one endpoint and one model, and the services to answer them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.relay import CAPABILITY
 from portico_server.db.files import FileRow
 
 KIND: Final = "batch"
-"""The kind of the runs that do the work."""
+"""The kind of the runs that process batches."""
 
 PURPOSE, OUTPUT_PURPOSE = "batch", "batch_output"
 
@@ -27,23 +27,25 @@ ENDPOINTS: Final[Mapping[str, str]] = {
     "/v1/responses": CAPABILITY["chat/completions"],
     "/v1/rerank": CAPABILITY["rerank"],
 }
-"""Endpoints that a batch may be for, and what a model must be able to do there."""
+"""Endpoints that support batches, and the capability that each requires of a model."""
 
 WINDOW: Final = "24h"
 WINDOW_S: Final = 86_400.0
 
 MAX_LINES: Final = 50_000
-"""Requests in one file, as OpenAI has it."""
+"""Maximum number of requests in a file; the same as OpenAI's."""
 
 MAX_FILE_BYTES: Final = 200 * 1024 * 1024
-"""Bytes of one file, as OpenAI has it."""
+"""Maximum size of a file, in bytes; the same as OpenAI's."""
 
 WORKING: Final = ("validating", "in_progress", "finalizing", "cancelling")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSpec:
-    """What was asked for, beyond file and endpoint. ``keep``: seconds for which the files of the end are kept."""
+    """Options of a batch, other than file and endpoint. ``keep`` is how long the result files are stored, in
+    seconds.
+    """
 
     metadata: Mapping[str, str] = field(default_factory=dict)
     keep: int | None = None
@@ -58,7 +60,7 @@ class BatchSpec:
 
 @dataclass(frozen=True, slots=True)
 class CheckedLines:
-    """What a file was found to hold: so many requests for ``model``, if there are no ``problems``."""
+    """The result of checking a file: the number of requests for ``model``, if ``problems`` is empty."""
 
     total: int
     model: str
@@ -67,10 +69,10 @@ class CheckedLines:
 
 @dataclass(frozen=True, slots=True)
 class LineAnswer:
-    """What a request was answered with: an HTTP status and a JSON document.
+    """The answer to a request: an HTTP status and a JSON document.
 
-    ``ours``: it was refused because a queue or a quota of this daemon is full, and may come again after
-    ``retry_after`` seconds.
+    With ``ours``, the request was rejected because a queue or a quota of this daemon is full, and may be repeated
+    after ``retry_after`` seconds.
     """
 
     status: int
@@ -81,14 +83,14 @@ class LineAnswer:
 
 
 class AnswerLine(Protocol):
-    """The gateway that a request of a client goes through, behind the network: the same checks, limits and usage."""
+    """The gateway that client requests pass through, without the network: the same checks, limits and usage."""
 
     async def __call__(self, endpoint: str, body: bytes, caller: Principal) -> LineAnswer:
-        """Answer one request; never raises for what a client would be told."""
+        """Answer one request. Errors for a client are returned, never raised."""
 
 
 class ReceivedBytes(Protocol):
-    """Bytes that have arrived on the disk and are not a file yet."""
+    """Bytes that have been received on disk but are not a file yet."""
 
     @property
     def bytes(self) -> int: ...
@@ -98,7 +100,7 @@ class ReceivedBytes(Protocol):
 
 
 class BatchFiles(Protocol):
-    """The files of the daemon, as far as batches need them."""
+    """The operations on the daemon's files that batches need."""
 
     async def get(self, file_id: str, caller: Principal) -> FileRow: ...
 

@@ -1,4 +1,4 @@
-"""The work of one batch, in a durable run: check its file, ask what it asks, and lay down what was answered."""
+"""The work of one batch, in a durable run: check the file, execute its requests, and write the results."""
 
 from __future__ import annotations
 
@@ -36,15 +36,17 @@ from portico_server.runs.throttle import Throttle
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at whether a client of another daemon has cancelled the batch."""
+"""Seconds between two checks whether a client of another daemon has cancelled the batch."""
 
 FINISH_TIMEOUT_S: Final = 3_600.0
-"""Seconds behind the window of a batch in which its files may still wait for a full disk."""
+"""Seconds after the window of a batch during which its files may still wait for a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchServices:
-    """What the work needs. ``longest``: bytes of one request; ``at_once``: requests that are asked at a time."""
+    """Services for the work. ``longest`` is the maximum size of a request in bytes; ``at_once`` the maximum number of
+    concurrent requests.
+    """
 
     database: Database
     registry: Registry
@@ -56,7 +58,7 @@ class BatchServices:
     longest: int
 
     async def problems(self, checked_lines: CheckedLines, endpoint: str, owner: str) -> CheckedLines:
-        """What was found, and whether the model is there for ``owner`` and does what the endpoint asks."""
+        """Add a problem if the model does not exist for ``owner`` or does not support the endpoint."""
         if checked_lines.problems or not checked_lines.model:
             return checked_lines
         try:
@@ -69,13 +71,13 @@ class BatchServices:
             if able in servable.card.capabilities:
                 return checked_lines
             can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
-            words = f"The model '{checked_lines.model}' does not answer at {endpoint}; it does {can}."
+            words = f"The model '{checked_lines.model}' does not support {endpoint}; it supports {can}."
             problem = BatchProblem("unsupported_operation", words, "body.model", 1)
         return CheckedLines(checked_lines.total, checked_lines.model, (problem,))
 
 
 class BatchWork:
-    """One attempt at one batch. ``stop`` is set when it is cancelled."""
+    """One attempt to process one batch. ``stop`` is set when the batch is cancelled."""
 
     def __init__(
         self, services: BatchServices, row: BatchRow, ask: AnswerLine, stop: asyncio.Event, context: Context
@@ -90,7 +92,7 @@ class BatchWork:
         self._noted = False
 
     async def do(self) -> dict[str, Any]:
-        """From wherever the last attempt stopped to the end; what the run's result is."""
+        """Process the batch from where the last attempt stopped; return the result of the run."""
         if self._row.status == "validating":
             await self._check()
         if self._row.status == "in_progress":
@@ -125,7 +127,7 @@ class BatchWork:
         await self._note("check", 1, check_result)
 
     async def _move(self, to: str, values: dict[str, Any] | None = None) -> None:
-        """Go on to another status, unless the batch was cancelled meanwhile; then see what it is."""
+        """Change to another status, or reload the status if the batch was cancelled meanwhile."""
 
         async def write() -> None:
             since = ("validating", "in_progress", "finalizing")
@@ -137,13 +139,13 @@ class BatchWork:
     async def _look(self) -> None:
         row = await self._services.database.read(batches.get, self._row.id)
         if row is None:
-            raise Unavailable(f"The batch '{self._row.id}' is gone.", code="batch_not_found")
+            raise Unavailable(f"The batch '{self._row.id}' no longer exists.", code="batch_not_found")
         self._row = row
 
     async def _note(
         self, path: str, number: int, output: dict[str, Any], spent_tokens: SpentTokens | None = None
     ) -> None:
-        """A step for the trace; and a run that got further is taken up again as often as it is cut off."""
+        """Record a step for the trace; a run that has made progress is resumed however often it is interrupted."""
         now = time.time()
         row = StepRow(
             path,
@@ -161,7 +163,7 @@ class BatchWork:
         self._began = now
 
     async def _answer(self) -> None:
-        """Ask what is left, until it is done, cancelled, or its time is over."""
+        """Execute the remaining requests until all are done, the batch is cancelled, or its time is over."""
         row = self._row
         errors: Sequence[dict[str, Any]] = ()
         asking = asyncio.create_task(self._ask_all(), name=f"requests of {row.id}")
@@ -180,7 +182,7 @@ class BatchWork:
         if error := next(
             (found_error for task in tasks if (found_error := task.exception()) is not None), None
         ):
-            end_message = "The batch was ended with what was done by then."
+            end_message = "The batch was ended with the answers received by then."
             if isinstance(error, RevokedError):
                 code = error.error.code or "key_revoked"
                 errors = [BatchProblem(code, f"{error.error.message} {end_message}").to_json()]
@@ -197,7 +199,7 @@ class BatchWork:
         await self._move("finalizing", {"errors": errors} if errors else None)
 
     async def _cancelled(self) -> None:
-        """Return when the batch was cancelled, here or at another daemon. Raises `RevokedError`."""
+        """Return when the batch is cancelled, here or at another daemon. Raises `RevokedError`."""
         while True:
             try:
                 self._services.scheduler.principals(self._row.owner)
@@ -286,16 +288,16 @@ class BatchWork:
 
 
 def _missing(words: str) -> BatchProblem:
-    """What is said of a batch whose input file has lost its bytes."""
+    """Return the problem of a batch whose input file has lost its content."""
     return BatchProblem(
         "file_content_missing",
-        f"The bytes of the input file are not on this machine. {words}",
+        f"The content of the input file is not on this machine. {words}",
         "input_file_id",
     )
 
 
 class _LineFeed:
-    """Requests one by one, for several who ask."""
+    """Hands out requests to concurrent workers, one at a time."""
 
     def __init__(self, blocks: AsyncIterator[Sequence[BatchLine]]) -> None:
         self._blocks = blocks
@@ -303,10 +305,10 @@ class _LineFeed:
         self._turn = asyncio.Lock()
 
     async def next(self) -> BatchLine | None:
-        """The next one; ``None`` after the last."""
+        """Return the next request, or ``None`` after the last."""
         async with self._turn:
             if not self._block:
-                async for block in self._blocks:  # the next one alone: anext with a default fails in 3.11
+                async for block in self._blocks:  # only the next block: anext with a default fails in 3.11
                     self._block = list(reversed(block))
                     break
             return self._block.pop() if self._block else None

@@ -1,4 +1,4 @@
-"""Where bytes lie under their SHA-256: a folder, or a bucket with a cache. Rows that stand for them are others' work.
+"""Storage of bytes under their SHA-256: a folder, or a bucket with a cache. Other modules own the database rows.
 
 May import db, core and the settings.
 """

@@ -1,7 +1,7 @@
-"""A bucket that speaks S3's protocol as the place of bytes, with a cache on this machine.
+"""Byte storage in a bucket with the S3 protocol, with a cache on this machine.
 
-``PutObject`` in one request, which S3 takes up to `MAX_OBJECT_BYTES` and checks against the digest that it is signed
-with: one that breaks off leaves nothing behind.
+``PutObject`` sends an object in one request. S3 accepts up to `MAX_OBJECT_BYTES` and checks the object against the
+digest in its signature, so an interrupted request leaves nothing behind.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html
 """
@@ -48,44 +48,44 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 MAX_OBJECT_BYTES: Final = 5 * 1024 * MB_BYTES
-"""Bytes of one object that is put in one request, at most."""
+"""Maximum size of an object sent in one request, in bytes."""
 
 ATTEMPTS: Final = 3
-"""How often a request is sent whose answer is an error of the moment."""
+"""Maximum number of attempts for a request that fails with a transient error."""
 
 RETRY_S: Final = 0.25
-"""Seconds before the second attempt; twice as many before each further one."""
+"""Seconds before the second attempt; the delay doubles before each further attempt."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
-"""Seconds in which the next bytes must come."""
+"""Maximum seconds to wait for the next bytes."""
 
 MIN_BYTES_PER_S: Final = 50_000
-"""How slowly an object may come or go: below that a request is given up."""
+"""Minimum transfer rate of an object; a slower request is abandoned."""
 
 ANSWER_TIMEOUT_S: Final = 60.0
-"""Seconds that a request without a body may take, its attempts apart."""
+"""Maximum seconds for a request without a body, for each attempt."""
 
 REMOVAL_TIMEOUT_S: Final = 20.0
-"""Seconds after which what could not be removed is left to a sweep."""
+"""Seconds after which objects that could not be removed are left to a sweep."""
 
 REMOVAL_LEASE_S: Final = 120.0
-"""Seconds for which nobody may bring bytes that somebody began to remove."""
+"""Seconds during which bytes that are being removed cannot be added again."""
 
 REMOVAL_WAIT_S: Final = 10.0
-"""Seconds that who brings the same bytes waits for that."""
+"""Seconds that an upload of the same bytes waits for their removal."""
 
 REMOVAL_POLL_S: Final = 0.1
 
 PROBE_S: Final = 10.0
-"""Seconds for which the last answer of the bucket says how it is."""
+"""Seconds for which the last answer of the bucket determines its reported state."""
 
 MAX_CONCURRENT_REQUESTS: Final = 8
 MAX_MARKS_PER_STATEMENT: Final = 100
-"""Digests in one transaction."""
+"""Maximum number of digests in one transaction."""
 
 SMALL_BYTES: Final = 256 * 1024
-"""Bytes up to which an object is put without asking whether it is there."""
+"""Size, in bytes, up to which an object is uploaded without checking whether it exists."""
 
 _BLOCK_BYTES: Final = 1024 * 1024
 _MAX_ERROR_BYTES: Final = 16 * 1024
@@ -94,20 +94,20 @@ _MOMENTARY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _CLOCK: Final = "The clock of this machine is wrong."
 _CREDENTIALS: Final = "The operator must renew its credentials."
 _TODO: Final[Mapping[str, str]] = {
-    "NoSuchBucket": "The operator must create it, or mend the setting 'files'.",
-    "AccessDenied": "It needs the rights to get, put, delete and list its objects.",
+    "NoSuchBucket": "The operator must create it, or correct the setting 'files'.",
+    "AccessDenied": "It needs permission to get, put, delete and list its objects.",
     "ExpiredToken": _CREDENTIALS,
     "InvalidToken": _CREDENTIALS,
     "InvalidAccessKeyId": _CREDENTIALS,
-    "SignatureDoesNotMatch": "The secret key is not that of the access key: see the setting s3_secret_key.",
-    "PermanentRedirect": "It lies in another region: see the settings s3_region and s3_endpoint.",
-    "AuthorizationHeaderMalformed": "It lies in another region: see the setting s3_region.",
+    "SignatureDoesNotMatch": "The secret key does not belong to the access key: see the setting s3_secret_key.",
+    "PermanentRedirect": "It is in another region: see the settings s3_region and s3_endpoint.",
+    "AuthorizationHeaderMalformed": "It is in another region: see the setting s3_region.",
     "RequestTimeTooSkewed": _CLOCK,
 }
 
 
 class _Refused(Exception):
-    """An answer other than a good one."""
+    """The bucket returned an error status."""
 
     def __init__(self, status: int, code: str) -> None:
         super().__init__(status, code)
@@ -116,8 +116,9 @@ class _Refused(Exception):
 
 
 class Bucket:
-    """The objects below an address ``s3://BUCKET/PREFIX``; ``content`` says what they are. Raises `Unavailable` where
-    it does not do what it is asked, in words that name neither the place nor who asks.
+    """The objects below an address ``s3://BUCKET/PREFIX``; ``content`` describes them.
+
+    Raises `Unavailable` if the bucket fails, with a message that names neither the location nor the credentials.
     """
 
     def __init__(self, address: str, endpoint: BucketEndpoint, content: str = "files") -> None:
@@ -131,19 +132,19 @@ class Bucket:
         self.slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
     async def problem(self) -> PorticoError | None:
-        """What keeps the bucket from answering, if anything does."""
+        """Return the error that keeps the bucket from answering, if any."""
         if time.monotonic() - self._answered_at > PROBE_S:
             with suppress(PorticoError, FileNotFoundError):
                 await self._try(1, self._check, REMOVAL_TIMEOUT_S)
         return self._problem
 
     async def put(self, path: Path, name: str, sha256: str, size: int, *, start: int = 0) -> None:
-        """Put ``size`` bytes of a file, from ``start``, under a name; the server checks their digest."""
+        """Upload ``size`` bytes of a file, from ``start``, under a name; the server checks their digest."""
         async with self.slots:
             if size > SMALL_BYTES and await self.size(name) == size:
                 return
@@ -152,9 +153,10 @@ class Bucket:
     async def download(
         self, name: str, sha256: str, to: Path, *, start: int | None = None, size: int | None = None
     ) -> None:
-        """Write an object of at most ``size`` bytes to a new file, or into one from ``start``, on the disk to stay.
+        """Download an object of at most ``size`` bytes to a new file, or into an existing file at ``start``, and sync
+        it to disk.
 
-        Raises `FileNotFoundError` if it is gone.
+        Raises `FileNotFoundError` if the object does not exist.
         """
         size = MAX_OBJECT_BYTES if size is None else size
         async with self.slots:
@@ -165,7 +167,7 @@ class Bucket:
             raise self._damaged()
 
     async def read(self, name: str, max_bytes: int) -> bytes:
-        """An object in memory. Raises `FileNotFoundError` if there is none."""
+        """Return an object's bytes. Raises `FileNotFoundError` if the object does not exist."""
 
         async def get() -> bytes:
             async with self._asked("GET", name) as answer:
@@ -180,7 +182,7 @@ class Bucket:
             return await self._try(ATTEMPTS, get, _patience(max_bytes))
 
     async def remove(self, name: str) -> None:
-        """Remove an object, tried once; none is there afterwards."""
+        """Delete an object in a single attempt. A missing object is not an error."""
         async with self.slots:
             with suppress(FileNotFoundError):
                 await self._try(1, partial(self._delete, name), REMOVAL_TIMEOUT_S)
@@ -210,7 +212,7 @@ class Bucket:
             pass
 
     async def size(self, name: str) -> int | None:
-        """The bytes of an object; None if there is none."""
+        """Return the size of an object in bytes, or ``None`` if it does not exist."""
 
         async def head() -> int | None:
             async with self._asked("HEAD", name) as answer:
@@ -226,7 +228,7 @@ class Bucket:
             pass
 
     async def _try(self, attempts: int, work: Callable[[], Awaitable[T]], seconds: float) -> T:
-        """What ``work`` gives, which has so many seconds, tried again as long as it fails for the moment."""
+        """Return the result of ``work``, limited to ``seconds`` per attempt and repeated after transient failures."""
         import aiohttp
 
         for attempt in range(attempts):
@@ -247,7 +249,7 @@ class Bucket:
                 wrong = "is too slow" if late else "cannot be reached"
                 self._note(
                     StorageUnavailable(
-                        f"The bucket that holds the {self._content} {wrong}. Nothing was lost; try again.",
+                        f"The bucket of the {self._content} {wrong}. Nothing was lost; try again.",
                         retry_after=PROBE_S,
                     )
                 )
@@ -262,7 +264,7 @@ class Bucket:
         if problem is not None and (self._problem is None or self._problem.message != problem.message):
             logger.error("%s", problem.message)
         elif problem is None and self._problem is not None:
-            logger.info("the bucket that holds the %s answers again", self._content)
+            logger.info("the bucket of the %s answers again", self._content)
         self._problem = problem
 
     @asynccontextmanager
@@ -274,7 +276,9 @@ class Bucket:
         size: int = 0,
         body: AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A good answer. Raises `_Refused` for another one, and `FileNotFoundError` if there is no such object."""
+        """Yield a successful response. Raises `_Refused` for an error, and `FileNotFoundError` if the object does not
+        exist.
+        """
         from yarl import URL
 
         path = encode_path(f"{self._prefix}/{name}", slashes=True)
@@ -312,19 +316,19 @@ class Bucket:
     def _explain(self, error: _Refused) -> StorageUnavailable:
         code = f" ({error.code})" if error.code else ""
         if error.status in _MOMENTARY:
-            text = f"answers {error.status}{code}. Nothing was lost; try again."
+            text = f"returned {error.status}{code}. Nothing was lost; try again."
         elif error.code == "NoSuchBucket":
             text = f"does not exist{code}. {_TODO[error.code]}"
         else:
             text = (
-                f"refuses this daemon: {error.status}{code}. {_TODO.get(error.code, _TODO['AccessDenied'])}"
+                f"rejects this daemon: {error.status}{code}. {_TODO.get(error.code, _TODO['AccessDenied'])}"
             )
-        return StorageUnavailable(f"The bucket that holds the {self._content} {text}", retry_after=PROBE_S)
+        return StorageUnavailable(f"The bucket of the {self._content} {text}", retry_after=PROBE_S)
 
     def _damaged(self) -> StorageUnavailable:
         return StorageUnavailable(
-            f"The bucket that holds the {self._content} has other bytes under the name of this file than were put "
-            "there. Delete the file and upload it again.",
+            f"The bucket of the {self._content} contains other bytes under the name of this file than were "
+            "uploaded. Delete the file and upload it again.",
             code="file_content_damaged",
         )
 
@@ -349,7 +353,7 @@ async def _on_disk(work: Callable[..., T], *args: Any) -> T:
 
 
 async def _opened(path: Path, start: int | None) -> BinaryIO:
-    """What `_create` opens on a thread; if nobody waits for it any more, it is closed again."""
+    """Open a file in a thread; if the caller no longer waits, close it again."""
     opening = asyncio.ensure_future(_on_disk(_create, path, start))
     try:
         return await asyncio.shield(opening)
@@ -364,7 +368,7 @@ def _close(opening: asyncio.Future[BinaryIO]) -> None:
 
 
 def _create(path: Path, start: int | None) -> BinaryIO:
-    """A new file, or one that is there already from ``start``."""
+    """Create a file, or open an existing one at ``start``."""
     if start is None:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("wb")
@@ -374,11 +378,11 @@ def _create(path: Path, start: int | None) -> BinaryIO:
 
 
 def writable_bucket(settings: Settings, address: str, content: str) -> Bucket:
-    """The bucket of a setting. Raises `InvalidRequest` if nobody is named who may write there."""
+    """Return the bucket of a setting. Raises `InvalidRequest` if no credentials allow writing to it."""
     endpoint = BucketEndpoint.of(settings)
     if endpoint.credentials is None:
         raise InvalidRequest(
-            f"{content.capitalize()} in a bucket need somebody who may write there: set s3_access_key and "
+            f"{content.capitalize()} in a bucket need credentials with write access: set s3_access_key and "
             "s3_secret_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
             code="invalid_setting",
             param="s3_access_key",
@@ -387,11 +391,11 @@ def writable_bucket(settings: Settings, address: str, content: str) -> Bucket:
 
 
 def open_bucket(settings: Settings) -> Bucket:
-    """The bucket of the setting ``files``. Raises `InvalidRequest` for settings that cannot work."""
+    """Return the bucket of the setting ``files``. Raises `InvalidRequest` for invalid settings."""
     bucket = writable_bucket(settings, settings.files, "files")
     if settings.max_file_mb * MB_BYTES > MAX_OBJECT_BYTES:
         raise InvalidRequest(
-            f"Of files in a bucket none may be larger than {MAX_OBJECT_BYTES // MB_BYTES:,} MB: lower the setting "
+            f"Files in a bucket must not exceed {MAX_OBJECT_BYTES // MB_BYTES:,} MB: lower the setting "
             "max_file_mb.",
             code="invalid_setting",
             param="max_file_mb",
@@ -400,7 +404,9 @@ def open_bucket(settings: Settings) -> Bucket:
 
 
 class BlobPlaces:
-    """The places of all kinds of bytes, where the setting ``files`` says. Raises as `open_bucket`."""
+    """The storage of all kinds of bytes, as configured by the setting ``files``. Raises the same errors as
+    `open_bucket`.
+    """
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -409,27 +415,27 @@ class BlobPlaces:
         self._cache = BlobCache(settings.cache, settings.files_cache_mb * MB_BYTES)
 
     def of(self, kind: BlobKind) -> BlobPlace:
-        """The place of one kind."""
+        """Return the storage for one kind of bytes."""
         if self._bucket is not None:
             return BucketBlobs(self._database, self._bucket, self._cache, kind)
         return FolderBlobs(self._database, self._settings.files_folder / kind.folder, kind)
 
     async def problem(self) -> PorticoError | None:
-        """What keeps a bucket from answering, if there is one and anything does."""
+        """Return the error that keeps the bucket from answering, if any."""
         return None if self._bucket is None else await self._bucket.problem()
 
     async def close(self) -> None:
-        """Close connections."""
+        """Close the connections."""
         if self._bucket is not None:
             await self._bucket.close()
 
 
 class BucketBlobs:
-    """A `portico_server.blobs.place.BlobPlace` in a bucket, which daemons on one PostgreSQL share.
+    """A `portico_server.blobs.place.BlobPlace` in a bucket that daemons on one PostgreSQL share.
 
-    Bytes that come are marked in the database before they are put, and those that go before they are removed. So what
-    one daemon has found in its place cannot be removed by another one before its row is written, and what a daemon
-    leaves that is killed is found by its marks.
+    Bytes are marked in the database before they are uploaded, and before they are removed. Therefore bytes that one
+    daemon has found cannot be removed by another before their row is written, and the marks reveal what a killed
+    daemon left.
     """
 
     def __init__(self, database: Database, bucket: Bucket, cache: BlobCache, kind: BlobKind) -> None:
@@ -446,10 +452,10 @@ class BucketBlobs:
 
     @property
     def absence(self) -> str:
-        return "no longer in the bucket that holds the files."
+        return "no longer in the bucket of the files."
 
     async def start(self) -> None:
-        await self._cache.start()  # what a daemon left in the bucket is found by `sweep`
+        await self._cache.start()  # `sweep` finds what a daemon left in the bucket
 
     async def sweep(self) -> None:
         while expired_digests := await self._database.read(
@@ -485,7 +491,7 @@ class BucketBlobs:
             return result
         finally:
             for item in files:
-                item.path.unlink(missing_ok=True)  # also when this task is being cancelled
+                item.path.unlink(missing_ok=True)  # also if this task is being cancelled
 
     async def place_early(self, file: ReceivedFile) -> None:
         holder = uuid4().hex
@@ -506,7 +512,7 @@ class BucketBlobs:
                     del self._early[digest]
                 await self._abandon(
                     [digest], holder
-                )  # nothing is removed that has a row, or is brought again
+                )  # bytes that have a row or are being added again are kept
 
     async def release(self, digests: Sequence[str]) -> None:
         for i in range(0, len(digests), MAX_MARKS_PER_STATEMENT):
@@ -516,7 +522,7 @@ class BucketBlobs:
                 await self._remove_all(going)
 
     def holds(self, sha256: str, size: int) -> bool:
-        return True  # its row was written when the bucket had taken it
+        return True  # its row was written after the upload
 
     def open(self, sha256: str) -> AbstractAsyncContextManager[Path]:
         name = self._kind.name(sha256)
@@ -527,8 +533,8 @@ class BucketBlobs:
         while not await self._database.write(marks.announce, self._kind, digests, holder, ABANDONED_S):
             if time.monotonic() > until:
                 raise StorageUnavailable(
-                    "The same bytes are just being removed from the bucket that holds the files, which is slow. "
-                    "Nothing was kept; try again.",
+                    "The same bytes are being removed from the bucket of the files, which is slow. Nothing "
+                    "was stored; try again.",
                     retry_after=REMOVAL_LEASE_S,
                 )
             await asyncio.sleep(REMOVAL_POLL_S)
@@ -548,19 +554,19 @@ class BucketBlobs:
         await self._bucket.put(item.path, self._kind.name(item.sha256), item.sha256, item.bytes)
 
     async def _adopt(self, item: ReceivedFile) -> None:
-        with suppress(OSError):  # it can be fetched
+        with suppress(OSError):  # it can be downloaded again
             await self._cache.adopt(item.path, self._kind.name(item.sha256))
 
     async def _abandon(self, digests: Sequence[str], holder: str) -> None:
-        """Remove what was put in vain; what that fails for is found by a sweep."""
+        """Remove bytes whose upload was in vain; a sweep finds those that could not be removed."""
         try:
             await self._database.write(marks.withdraw, self._kind, digests, holder)
             await self.release(digests)
         except PorticoError as error:
-            logger.warning("what was put in the bucket in vain is removed later: %s", error.message)
+            logger.warning("unused bytes in the bucket are removed later: %s", error.message)
 
     async def _remove_all(self, digests: Sequence[str]) -> None:
-        """Remove what is marked as being removed; what that fails for stays so, until a sweep finds it."""
+        """Remove the bytes marked for removal; those that cannot be removed stay marked until a sweep finds them."""
 
         async def remove(digest: str) -> bool:
             name = self._kind.name(digest)
@@ -581,6 +587,6 @@ class BucketBlobs:
 
 
 def _digest(name: str) -> str:
-    """What stands behind the name of the folder, whether or not it repeats the two digits before it."""
+    """Return the part after the folder name, whether or not it repeats the two digits before it."""
     _folder, digits, file_name = name.split("/")
     return file_name if len(file_name) == 64 else digits + file_name

@@ -1,4 +1,4 @@
-"""What a bucket holds, on this machine: as much as fits, what was asked for last longest."""
+"""A local cache of a bucket, which keeps the most recently used files within its size limit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from portico_server.core import pools
 
 
 class BlobCache:
-    """Files below ``folder`` under the names that they have in the bucket, ``max_bytes`` in all; 0 for any number.
+    """Files below ``folder`` under their names in the bucket, with a total of ``max_bytes``; 0 means no limit.
 
-    What is held open stays, even if that is more. A file is there whole or not at all, whoever is killed, and another
-    process may remove any of them.
+    Open files are kept even above the limit. A file is complete or absent even after a crash, and another process may
+    remove any file.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -35,19 +35,21 @@ class BlobCache:
 
     @property
     def arrivals(self) -> Path:
-        """Where bytes are received that may become files of the cache."""
+        """The folder that receives bytes which may become files of the cache."""
         return self._folder / "arriving"
 
     async def start(self) -> None:
-        """Remove what a process left that was killed while it received something, and what is too much; once."""
+        """Remove the partial files of a killed process and the files above the limit. Called once."""
         if self._sizes is None:
             await pools.UPLOADS.run(shutil.rmtree, self.arrivals, True)
             await self._shrink()
 
     @asynccontextmanager
     async def open(self, name: str, fetch: Callable[[Path], Awaitable[None]]) -> AsyncIterator[Path]:
-        """The file under a name, which stays as long as it is open; ``fetch`` writes it to a path if it is not here,
-        and raises `FileNotFoundError` if there is none: nothing is at that path then.
+        """Yield the path of a cached file, which is kept while it is open.
+
+        If the file is not cached, ``fetch`` writes it to a path. If the object does not exist, ``fetch`` raises
+        `FileNotFoundError` and the yielded path does not exist.
         """
         self._held[name] += 1
         try:
@@ -61,7 +63,7 @@ class BlobCache:
             await self._shrink()
 
     async def adopt(self, draft: Path, name: str) -> None:
-        """Take over a file that the bucket has too."""
+        """Take over a file that is also in the bucket."""
         sizes = await self._look()
         size = await pools.UPLOADS.run(self._move, draft, name)
         self._bytes += size - sizes.pop(name, 0)
@@ -69,13 +71,13 @@ class BlobCache:
         await self._shrink()
 
     async def drop(self, name: str) -> None:
-        """Remove a file: the bucket does not have it any more."""
+        """Remove a file that the bucket no longer contains."""
         sizes = await self._look()
         self._bytes -= sizes.pop(name, 0)
         await pools.UPLOADS.run(self._unlink, name)
 
     async def names(self, folder: str) -> list[str]:
-        """What is here below a folder."""
+        """Return the names cached below a folder."""
         return [name for name in await self._look() if name.startswith(f"{folder}/")]
 
     async def _find(self, name: str, fetch: Callable[[Path], Awaitable[None]]) -> None:
@@ -90,17 +92,17 @@ class BlobCache:
                 await fetch(draft)
                 await self.adopt(draft, name)
             except BaseException as error:
-                draft.unlink(missing_ok=True)  # also when this task is being cancelled
+                draft.unlink(missing_ok=True)  # also if this task is being cancelled
                 if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                     raise write_failure(error) from error
                 raise
 
     def _lock_of(self, name: str) -> asyncio.Lock:
-        """Who fetches or removes a file."""
+        """Return the lock for fetching or removing a file."""
         return self._locks.setdefault(name, asyncio.Lock())
 
     async def _look(self) -> OrderedDict[str, int]:
-        """What is here, by the time it was asked for last: read once."""
+        """Return the cached files ordered by last use; the folder is read once."""
         async with self._looking:
             if self._sizes is None:
                 scanned_files = await pools.UPLOADS.run(self._scan)
@@ -114,7 +116,7 @@ class BlobCache:
             if not self._max_bytes or self._bytes <= self._max_bytes:
                 break
             if name not in self._held:
-                async with self._lock_of(name):  # whoever opens it meanwhile finds it gone, and fetches it
+                async with self._lock_of(name):  # a concurrent open finds it missing and fetches it
                     if name in sizes and name not in self._held:
                         self._bytes -= sizes.pop(name)
                         await pools.UPLOADS.run(self._unlink, name)
@@ -128,7 +130,7 @@ class BlobCache:
         return scanned_files
 
     def _touch(self, name: str) -> bool:
-        """Note that a file was asked for, for the next start; whether it is here."""
+        """Record the use of a file for the next start; return whether it is cached."""
         try:
             os.utime(self._folder / name)
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A place for bytes under their SHA-256, and the one that is a folder."""
+"""The storage interface for bytes under their SHA-256, and its implementation as a folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from portico_server.db.database import Database
 T = TypeVar("T")
 
 ABANDONED_S: Final = 86_400.0
-"""Seconds after which what is still arriving where daemons share a place has been left there by one that ended."""
+"""Seconds after which an incoming file in shared storage is considered abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedFile:
-    """Bytes that have arrived and are on disk, but are not a file yet."""
+    """Bytes that have been received on disk but are not a file yet."""
 
     path: Path
     bytes: int
@@ -34,60 +34,66 @@ class ReceivedFile:
 
 
 class StorageUnavailable(Unavailable):
-    """The place of the bytes does not answer, or not well."""
+    """The byte storage does not answer, or answers with an error."""
 
     code = "storage_unavailable"
 
 
 class BlobPlace(Protocol):
-    """Where the bytes of one kind lie. The same bytes are kept once, and removed with the last row that stands for
-    them; where daemons share the place, none removes what another one is just giving a row.
+    """Storage for the bytes of one kind. Identical bytes are stored once and removed with the last row that refers to
+    them.
+
+    Where daemons share the storage, none removes bytes that another daemon is writing a row for.
     """
 
     @property
     def arrivals(self) -> Path:
-        """The folder of this machine in which bytes are received; it may not be there yet."""
+        """The local folder that receives bytes; it may not exist yet."""
 
     @property
     def absence(self) -> str:
-        """What follows on "The bytes of this are" where they are gone."""
+        """The end of the message "The bytes of this are …" for missing bytes."""
 
     async def start(self) -> None:
-        """Remove what a daemon left here that was killed."""
+        """Remove what a killed daemon left on this machine."""
 
     async def sweep(self) -> None:
-        """Remove what other daemons left that were killed, or what could not be removed before."""
+        """Remove what other killed daemons left, and what could not be removed before."""
 
     async def place(
         self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
     ) -> T:
-        """Put received bytes in their place and ``write`` rows for them; if that fails nothing of them stays behind.
+        """Store received bytes and ``write`` their rows; if that fails, none of the bytes remain.
 
-        ``durable``: so that the bytes survive a power cut.
+        ``durable`` makes the bytes survive a power cut.
         """
 
     async def place_early(self, file: ReceivedFile) -> None:
-        """Put received bytes in their place before there is a row for them; follow with `forget`, after a `release`
-        where there will be none. What never gets a row is removed by a later sweep.
+        """Store received bytes before their row exists.
+
+        Call `forget` afterwards, and before it `release` if no row will follow. A later sweep removes bytes that never
+        get a row.
         """
 
     async def forget(self, digests: Collection[str]) -> None:
-        """Say that what was placed early has its rows, or was released."""
+        """Mark bytes that were stored early as having their rows, or as released."""
 
     async def release(self, digests: Sequence[str]) -> None:
-        """Remove the bytes under ``digests`` that no row stands for any longer."""
+        """Remove the bytes under ``digests`` that no row refers to."""
 
     def holds(self, sha256: str, size: int) -> bool:
-        """Whether the bytes with this digest are here and as long as they were."""
+        """Return whether the bytes with this digest exist and have their original size."""
 
     def open(self, sha256: str) -> AbstractAsyncContextManager[Path]:
-        """A file of this machine with the bytes under a digest, as long as it is open; nothing is at that path if they
-        are gone. Never to be written to. Raises `Unavailable`.
+        """Return a context manager for a local file with the bytes under a digest; the path does not exist if the
+        bytes are missing.
+
+        The file must not be written to. Raises `Unavailable`.
         """
 
 
 class FolderBlobs:
-    """A `BlobPlace` that is a folder, which daemons on one PostgreSQL may share."""
+    """A `BlobPlace` in a folder, which daemons on one PostgreSQL can share."""
 
     def __init__(self, database: Database, folder: Path, kind: BlobKind) -> None:
         self._database = database
@@ -95,7 +101,7 @@ class FolderBlobs:
         self._kind = kind
         self._shared = database.postgres is not None
         """Whether daemons on other machines may work on the same folder."""
-        # A blob must not be removed between the moment one row finds it there and the moment that row is written.
+        # A blob must not be removed between the moment a row finds it and the moment that row is written.
         self._lock = asyncio.Lock()
 
     @property
@@ -106,8 +112,8 @@ class FolderBlobs:
     def absence(self) -> str:
         if self._shared:
             return (
-                "not in the folder of this daemon, which shares its database with others. Give all of them one folder "
-                "or bucket with the setting 'files'."
+                "not in the folder of this daemon, which shares its database with other daemons. Set the "
+                "setting 'files' of all of them to the same folder or bucket."
             )
         return "no longer on this machine."
 
@@ -116,7 +122,7 @@ class FolderBlobs:
             await self._release(noted_digests)
 
     async def sweep(self) -> None:
-        """What daemons left is found at a start."""
+        """Do nothing: the next start finds what daemons left."""
 
     async def place(
         self, files: Sequence[ReceivedFile], write: Callable[[Any], T], *, durable: bool = True
@@ -129,7 +135,7 @@ class FolderBlobs:
                     await asyncio.shield(self._release([item.sha256 for item in files]))
                     raise
                 finally:
-                    await asyncio.shield(pools.UPLOADS.run(self._forget, files))  # also when cancelled
+                    await asyncio.shield(pools.UPLOADS.run(self._forget, files))  # also if cancelled
         except BaseException:
             for item in files:
                 item.path.unlink(missing_ok=True)
@@ -149,7 +155,7 @@ class FolderBlobs:
 
     def holds(self, sha256: str, size: int) -> bool:
         try:
-            # Asked for every file that is followed: without the objects of pathlib.
+            # Called for every followed file, so it avoids pathlib objects.
             return os.stat(f"{self._folder}/{self._kind.path(sha256)}").st_size == size
         except OSError:
             return False
@@ -162,21 +168,23 @@ class FolderBlobs:
         return self._folder / self._kind.path(sha256)
 
     def _arrival_marker(self, sha256: str) -> Path:
-        """Lies there while bytes are in their place and the row is not: the next start looks whether it ever came."""
+        """Return the marker that exists while bytes are stored and their row is not; the next start checks whether the
+        row exists.
+        """
         postgres = self._database.postgres
         return self.arrivals / (sha256 if postgres is None else f"{sha256}-{postgres.origin}")
 
     def _forget(self, files: Sequence[ReceivedFile]) -> None:
-        """Remove what arriving leaves behind."""
+        """Remove the markers and partial files of received bytes."""
         for item in files:
             item.path.unlink(missing_ok=True)
             self._arrival_marker(item.sha256).unlink(missing_ok=True)
 
     async def _arrive(self, files: Sequence[ReceivedFile], work: Callable[[Any], T], *, durable: bool) -> T:
-        """Move bytes to their place and write their rows, while nobody removes what is there already.
+        """Store bytes and write their rows, while no existing bytes are removed.
 
-        In this daemon `_lock` sees to it. Where others use the folder, bytes come and go within transactions that
-        write, of which PostgreSQL lets one run at a time.
+        Within this daemon, `_lock` ensures this. In a shared folder, bytes are added and removed inside write
+        transactions, which PostgreSQL runs one at a time.
         """
         if self._shared:
 
@@ -192,7 +200,7 @@ class FolderBlobs:
         unheld = await self._database.read(self._unheld, digests)
         if not unheld:
             return
-        if self._shared:  # another daemon may have made a file of them since
+        if self._shared:  # another daemon may have used the bytes since
             await pools.UPLOADS.run(self._unmark_all, unheld)
             await self._database.write(self._unlink_unheld, unheld)
         else:
@@ -217,7 +225,7 @@ class FolderBlobs:
     def _unlink(self, sha256: str) -> None:
         path = self._path(sha256)
         path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: other bytes begin with the same two digits
+        with suppress(OSError):  # not empty: other digests begin with the same two digits
             path.parent.rmdir()
 
     def _move_all_into_place(self, files: Sequence[ReceivedFile], durable: bool) -> None:
@@ -225,7 +233,7 @@ class FolderBlobs:
             self._move_into_place(item, durable=durable)
 
     def _move_into_place(self, file: ReceivedFile, *, durable: bool = True) -> None:
-        """Move received bytes to their place; ``durable``: so that they are still there after a power cut."""
+        """Move received bytes to their place; ``durable`` makes them survive a power cut."""
         place = self._path(file.sha256)
         try:
             self._arrival_marker(file.sha256).touch()
@@ -240,14 +248,14 @@ class FolderBlobs:
             raise write_failure(error) from error
 
     def _sweep_arrivals(self) -> Sequence[str]:
-        """Remove what never arrived; the digests of bytes that did, but perhaps without a row."""
+        """Remove incomplete bytes; return the digests of complete bytes that may have no row."""
         noted_digests = []
         if self.arrivals.is_dir():
             left_at = time.time() - ABANDONED_S
             for path in self.arrivals.iterdir():
                 with suppress(FileNotFoundError):
                     if self._shared and path.stat().st_mtime > left_at:
-                        continue  # it may be on its way to another daemon
+                        continue  # another daemon may be receiving it
                     path.unlink()
                 if len(path.name) >= 64:
                     noted_digests.append(path.name[:64])
@@ -255,17 +263,17 @@ class FolderBlobs:
 
 
 def _nothing(_connection: Any) -> None:
-    """No row comes with the bytes."""
+    """Write no row for the bytes."""
 
 
 def append_hashed(out: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
-    """Write the next bytes of a file, and count them into its digest. Blocks."""
+    """Write the next bytes of a file, and update its digest. Blocks."""
     out.write(block)
     digest.update(block)
 
 
 def sync_file(out: BinaryIO) -> None:
-    """Have the disk keep what was written. Blocks."""
+    """Sync the written bytes to disk. Blocks."""
     out.flush()
     os.fsync(out.fileno())
 
@@ -279,10 +287,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_failure(error: OSError) -> Unavailable:
-    """What there is to say when this machine's disk does not take bytes."""
+    """Return the error for a failed write to the local disk."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(
-            f"The disk that holds {error.filename or 'the files'} is full. Nothing was kept; free some space and "
+            f"The disk of {error.filename or 'the files'} is full. Nothing was stored; free some space and "
             "try again.",
             code="disk_full",
         )

@@ -1,4 +1,4 @@
-"""Where ``s3://`` buckets are, who asks there, and how requests are signed."""
+"""The location, credentials and request signatures of ``s3://`` buckets."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.fetching import FetchedResponse, FetchSession
 from portico_server.settings import Settings
 
-# AWS Signature Version 4, for requests without a body: who asks, as an ``Authorization`` header.
-#
+# AWS Signature Version 4, for requests without a body: the credentials, as an ``Authorization`` header.
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
 
@@ -26,7 +25,7 @@ EMPTY_BODY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class BucketCredentials:
-    """A key pair and, for temporary ones, its token. Never shown."""
+    """A key pair and, if it is temporary, its token. Never shown."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -34,12 +33,12 @@ class BucketCredentials:
 
 
 def encode_path(text: str, *, slashes: bool = False) -> str:
-    """Percent-encoded as the signature counts it: everything but letters, digits and ``-._~``."""
+    """Percent-encode a path as the signature requires: everything but letters, digits and ``-._~``."""
     return quote(text, safe="-._~/" if slashes else "-._~")
 
 
 def encode_query(values: Mapping[str, str]) -> str:
-    """A query in the order and encoding in which it is signed."""
+    """Encode a query in the order and form in which it is signed."""
     return "&".join(f"{encode_path(name)}={encode_path(value)}" for name, value in sorted(values.items()))
 
 
@@ -55,7 +54,7 @@ def sign_headers(
     method: str = "GET",
     body_sha256: str = EMPTY_BODY_SHA256,
 ) -> dict[str, str]:
-    """The headers of a request. ``path`` and ``query_string`` are encoded, ``now`` is in UTC."""
+    """Return the signed headers of a request. ``path`` and ``query_string`` are encoded, ``now`` is in UTC."""
     stamp = now.strftime("%Y%m%dT%H%M%SZ")
     signed_headers = {
         **{name.lower(): value for name, value in (headers or {}).items()},
@@ -90,7 +89,9 @@ def sign_headers(
 
 @dataclass(frozen=True, slots=True)
 class BucketEndpoint:
-    """Where the buckets are, and who asks. Without ``credentials`` requests are not signed: for public buckets."""
+    """The location of buckets, and the credentials. Without ``credentials``, requests are unsigned: for public
+    buckets.
+    """
 
     endpoint: str
     region: str
@@ -98,9 +99,10 @@ class BucketEndpoint:
 
     @classmethod
     def of(cls, settings: Settings, environment: Mapping[str, str] | None = None) -> BucketEndpoint:
-        """As the settings say, and where they say nothing the variables that AWS's own programs read.
+        """Create the endpoint from the settings, and from the variables of AWS's own programs for settings that are
+        not set.
 
-        Raises `InvalidRequest` for an endpoint that is no ``http(s)://HOST[:PORT]`` and for half a key pair.
+        Raises `InvalidRequest` if the endpoint is not ``http(s)://HOST[:PORT]``, or if only half of a key pair is set.
         """
         variables = os.environ if environment is None else environment
         region = (
@@ -127,7 +129,7 @@ class BucketEndpoint:
             token = variables.get("AWS_SESSION_TOKEN", "")
         if bool(key) != bool(secret):
             raise InvalidRequest(
-                "Of s3_access_key and s3_secret_key only one is set; set both, or none for public buckets.",
+                "Only one of s3_access_key and s3_secret_key is set; set both, or none for public buckets.",
                 code="invalid_setting",
                 param="s3_access_key",
             )
@@ -135,12 +137,12 @@ class BucketEndpoint:
 
     @property
     def host(self) -> str:
-        """As the header ``Host`` has it."""
+        """The value of the ``Host`` header."""
         return urlsplit(self.endpoint).netloc
 
     @property
     def trusted(self) -> tuple[str, ...]:
-        """The host and port that the operator has named by naming the endpoint."""
+        """The host and port of the endpoint, which the operator trusts by configuring it."""
         parts = urlsplit(self.endpoint)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         return (f"{parts.hostname}:{port}",)
@@ -148,7 +150,7 @@ class BucketEndpoint:
     def open(
         self, session: FetchSession, path: str, query: Mapping[str, str], seconds: float
     ) -> AbstractAsyncContextManager[FetchedResponse]:
-        """Ask for ``path`` (``/BUCKET/KEY``), signed if there are credentials."""
+        """Request ``path`` (``/BUCKET/KEY``), signed if there are credentials."""
         at, encoded_query = encode_path(path, slashes=True), encode_query(query)
         headers: dict[str, str] = {}
         if self.credentials is not None:

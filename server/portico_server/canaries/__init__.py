@@ -1,4 +1,4 @@
-"""Canaries: an alias whose calls are split between two targets. Imports ``runs``, ``db`` and ``core`` alone.
+"""Canaries: aliases whose calls are split between two targets. Imports only ``runs``, ``db`` and ``core``.
 
-What judges answers is put in by the composition root.
+The composition root injects the judge of answers.
 """

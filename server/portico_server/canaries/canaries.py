@@ -1,4 +1,4 @@
-"""Canaries as an admin sees them: set, watched, promoted, rolled back."""
+"""Canaries from an admin's view: set, watched, promoted and rolled back."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from portico_server.runs.runner import Runner
 logger = logging.getLogger(__name__)
 
 MAX_JUDGED_AT_ONCE: Final = 4
-"""Answers that one daemon has judged at once."""
+"""Maximum number of answers that one daemon has judged at the same time."""
 
 MAX_REASON_CHARS: Final = 500
-"""Characters of why somebody ends a canary."""
+"""Maximum length of the reason for ending a canary, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryView:
-    """A canary with what was counted, what was done to it, and what its promotion waits for."""
+    """A canary with its counts, its history, and what its promotion waits for."""
 
     row: CanaryRow
     spec: CanarySpec
@@ -48,7 +48,7 @@ class CanaryView:
 
 
 class CanaryService:
-    """The canaries of all aliases. They are shared, as aliases are: an admin sets and ends them."""
+    """The canaries of all aliases. Like aliases, they are shared: an admin sets and ends them."""
 
     def __init__(self, database: Database, registry: Registry, runner: Runner, judge: LiveJudge) -> None:
         self._database = database
@@ -61,10 +61,10 @@ class CanaryService:
         """The keys of this daemon."""
 
     async def set(self, alias: str, spec: CanarySpec, caller: Principal) -> CanaryView:
-        """Let a canary begin, or give the one that runs with the same target another weight and other rules.
+        """Start a canary, or change the weight and the rules of a running canary with the same target.
 
-        Raises `NotFound` for what is not there, `InvalidRequest` for targets that cannot stand in for each other, and
-        `Conflict` if another canary runs there.
+        Raises `NotFound` for missing names, `InvalidRequest` for targets that cannot replace each other, and
+        `Conflict` if another canary of the alias is running.
         """
         caller.require("admin")
         baseline = await self._baseline(alias)
@@ -85,10 +85,11 @@ class CanaryService:
         return await self.get(alias, caller)
 
     async def differing(self, alias_spec: AliasSpec) -> tuple[str, ...] | None:
-        """What of an alias and its canary is not as a configuration wants it; ``None``: there is no such alias yet.
+        """Return the fields in which an alias and its canary differ from a configuration, or ``None`` if the alias
+        does not exist.
 
-        A promotion is what the configuration waits for, and a canary that was taken back is not begun again before
-        the configuration says something else of it. Raises `Conflict` where another canary runs.
+        A promoted canary matches the configuration, and a rolled-back canary does not start again until the
+        configuration changes. Raises `Conflict` if another canary is running.
         """
         alias_target = await self._database.read(rows.alias_target, alias_spec.name)
         if alias_target is None:
@@ -113,7 +114,7 @@ class CanaryService:
         return (*target, "canary")
 
     async def check(self, alias_spec: AliasSpec, caller: Principal) -> None:
-        """Raise `PorticoError` unless the canary that a configuration wants can begin."""
+        """Raise `PorticoError` unless the canary of a configuration can start."""
         if alias_spec.canary is not None:
             await check_target(self._registry, alias_spec.name, alias_spec.target, alias_spec.canary.target)
             self._key_ids(alias_spec.canary.keys)
@@ -127,14 +128,14 @@ class CanaryService:
         meant = self._registry.aliases.get(alias)
         if meant is None:
             raise NotFound(
-                f"There is no alias '{alias[:80]}'.{nearest(alias, self._registry.aliases)} Make one: portico models "
-                "alias NAME TARGET.",
+                f"The alias '{alias[:80]}' does not exist.{nearest(alias, self._registry.aliases)} Create "
+                "it: portico models alias NAME TARGET.",
                 code="alias_not_found",
                 param="alias",
             )
         raise Conflict(
-            f"The alias '{alias}' comes with Portico or from a configuration, which would set it back at the next "
-            f"start. Make it yours first: portico models alias '{alias}' '{meant}'.",
+            f"The alias '{alias}' is defined by Portico or a configuration, which would reset it at the next "
+            f"start. Define it yourself first: portico models alias '{alias}' '{meant}'.",
             code="configured",
             param="alias",
         )
@@ -147,30 +148,32 @@ class CanaryService:
             if not ids:
                 hint = nearest(name, [row.name for row in keys])
                 raise NotFound(
-                    f"There is no key '{name[:80]}'.{hint}", code="key_not_found", param=f"keys[{number}]"
+                    f"The key '{name[:80]}' does not exist.{hint}",
+                    code="key_not_found",
+                    param=f"keys[{number}]",
                 )
             key_ids += ids
         return key_ids
 
     async def list(self, caller: Principal) -> Sequence[CanaryView]:
-        """The newest canary of each alias, by alias."""
+        """Return the newest canary of each alias, sorted by alias."""
         caller.require("admin")
         await self.flush()
         return [await self._view(row) for row in await self._database.read(rows.latest)]
 
     async def get(self, alias: str, caller: Principal) -> CanaryView:
-        """The newest canary of an alias. Raises `NotFound`."""
+        """Return the newest canary of an alias. Raises `NotFound`."""
         return (await self.all_of(alias, caller))[0]
 
     async def all_of(self, alias: str, caller: Principal) -> Sequence[CanaryView]:
-        """The canaries of an alias that are kept, the newest first. Raises `NotFound`."""
+        """Return the stored canaries of an alias, newest first. Raises `NotFound`."""
         caller.require("admin")
         await self.flush()
         canary_rows = await self._database.read(rows.of_alias, alias)
         if not canary_rows:
             aliases = [row.alias for row in await self._database.read(rows.latest)]
             raise NotFound(
-                f"'{alias[:80]}' has had no canary.{nearest(alias, aliases)}",
+                f"The alias '{alias[:80]}' has had no canary.{nearest(alias, aliases)}",
                 code="canary_not_found",
                 param="alias",
             )
@@ -183,8 +186,9 @@ class CanaryService:
         return CanaryView(row, spec, counts, await self._database.read(rows.entries, row.id), waits)
 
     async def end(self, alias: str, outcome: Outcome, reason: str, caller: Principal) -> CanaryView:
-        """Let the alias mean the target from now on, or what it meant before. Raises `NotFound`, and `Conflict` if
-        its canary has ended.
+        """Promote the target of an alias, or roll back to its previous meaning.
+
+        Raises `NotFound`, and `Conflict` if the canary has ended.
         """
         view = await self.get(alias, caller)
         canary_row = await self._database.write(
@@ -193,11 +197,11 @@ class CanaryService:
         await self.routing.restore(alias)
         if canary_row is None:
             word = (view.row.outcome or "ended").replace("_", " ")
-            raise Conflict(f"The canary of '{alias}' was {word} already.", code="canary_ended", param="alias")
+            raise Conflict(f"The canary of '{alias}' was already {word}.", code="canary_ended", param="alias")
         return await self.get(alias, caller)
 
     async def run(self) -> None:
-        """Write, judge and decide, until cancelled."""
+        """Write counts, judge answers and decide on canaries, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for _ in range(MAX_JUDGED_AT_ONCE):
                 group.create_task(self._judging.run(self.routing.row))
@@ -206,7 +210,7 @@ class CanaryService:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write what was counted, and end what the rules end: a reader finds all that was counted before."""
+        """Write the counts, and end canaries by their rules, so that a reader sees everything counted before."""
         for row in await self._tally.flush():
             logger.info("the canary of %s was %s: %s", row.alias, row.outcome, row.reason)
             await self.routing.restore(row.alias)

@@ -1,4 +1,4 @@
-"""Judges of live answers: a queue between the calls and the evaluation."""
+"""Judging of live answers: a queue between the calls and the evaluation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from portico_server.db.canaries import CanaryRow, Side, SideCounts
 logger = logging.getLogger(__name__)
 
 MAX_WAITING_SAMPLES: Final = 64
-"""Answers that wait to be judged; of more, the new ones are not judged."""
+"""Maximum number of answers waiting to be judged; above it, new answers are not judged."""
 
 
 class SampleJudging:
-    """Has answers judged in the background and hands what came of it to ``count``."""
+    """Judges answers in the background and passes the results to ``count``."""
 
     def __init__(self, live: LiveJudge, count: Callable[[str, Side, SideCounts], None]) -> None:
         self._live = live
@@ -27,17 +27,17 @@ class SampleJudging:
         self._samples: asyncio.Queue[tuple[str, Side, LiveSample]] = asyncio.Queue(MAX_WAITING_SAMPLES)
 
     def add(self, canary_id: str, side: Side, sample: LiveSample) -> None:
-        """Have an answer judged, unless it is too large or too many wait."""
+        """Queue an answer to be judged, unless it is too large or the queue is full."""
         if not self._samples.full() and is_small(sample):
             self._samples.put_nowait((canary_id, side, sample))
 
     async def run(self, find: Callable[[str], CanaryRow | None]) -> None:
-        """Judge one answer after the other, until cancelled; ``find`` gives the canary with an id, while it runs."""
+        """Judge answers one after another, until cancelled; ``find`` returns a running canary by its id."""
         while True:
             canary_id, side, sample = await self._samples.get()
             row = find(canary_id)
             if row is None:
-                continue  # it has ended
+                continue  # the canary has ended
             try:
                 score = await self._live.judge(
                     str(row.spec.get("eval_id")), row.key, sample.item, sample.sample

@@ -1,4 +1,4 @@
-"""The splits of this daemon: which aliases have one now, and what their sides are."""
+"""The splits of this daemon: the aliases that have a split, and its sides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class SplitRouting:
-    """Has the aliases that have a canary split their calls; each split hands its results to ``count`` and ``judge``."""
+    """Splits the calls of aliases with a canary; each split passes its results to ``count`` and ``judge``."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class SplitRouting:
         self._parts = SplitParts(self._find, count, judge, self._answered)
 
     def row(self, canary_id: str) -> CanaryRow | None:
-        """The canary with an id, while it runs."""
+        """Return the running canary with an id."""
         return next((row for row, _split in self._splits.values() if row.id == canary_id), None)
 
     async def refresh(self) -> None:
-        """Take over what other daemons on the same database set or ended."""
+        """Adopt the canaries that other daemons on the same database have set or ended."""
         canary_rows = {row.alias: row for row in await self._database.read(rows.running)}
         for alias in self._splits.keys() - canary_rows.keys():
             await self.restore(alias)
         for alias, row in canary_rows.items():
             current_split = self._splits.get(alias)
-            # A model that was replaced has taken its aliases with it.
+            # A replaced model has lost its aliases.
             if (
                 current_split is None
                 or current_split[0] != row
@@ -60,7 +60,7 @@ class SplitRouting:
                 await self.install(row)
 
     async def install(self, row: CanaryRow) -> None:
-        """Split the calls of an alias from now on."""
+        """Start splitting the calls of an alias."""
         for target in (row.baseline, row.target):
             if self._registry.get(target) is None:
                 try:
@@ -72,7 +72,7 @@ class SplitRouting:
                     self._versions[target] = found_servable
         servable = self._find(row.baseline)
         if servable is None:
-            logger.error("the canary of %s waits: there is no %s", row.alias, row.baseline)
+            logger.error("the canary of %s waits: %s does not exist", row.alias, row.baseline)
             return
         kind = ModelSplit if servable.card.kind == "model" else Split
         keys = frozenset(row.spec.get("key_ids") or ())
@@ -81,7 +81,7 @@ class SplitRouting:
         self._registry.aliases.set(row.alias, row.baseline, split)
 
     async def restore(self, alias: str) -> None:
-        """Let an alias whose canary has ended mean one thing again."""
+        """Restore the single target of an alias whose canary has ended."""
         self._splits.pop(alias, None)
         target = await self._database.read(rows.alias_target, alias)
         used_names = {name for row, _split in self._splits.values() for name in (row.baseline, row.target)}
@@ -90,7 +90,7 @@ class SplitRouting:
         }
         servable = None if target is None else await self._registry.version(target)
         if alias in self._splits:
-            return  # another one has begun meanwhile
+            return  # another canary has started meanwhile
         if target is None:
             self._registry.aliases.remove(alias)
         else:
@@ -100,7 +100,7 @@ class SplitRouting:
         return self._versions.get(target) or self._registry.get(target)
 
     def _answered(self, context: Context, alias: str, target: str) -> None:
-        """Have the usage row of a call say which side answered."""
+        """Record in the usage row of a call which side answered."""
         run = self._runner.get(context.run)
         if run is not None and run.name == alias:
             run.model = target

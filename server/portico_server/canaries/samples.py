@@ -1,4 +1,4 @@
-"""A question and its answer, as graders see them: read from what a call brought and gave."""
+"""A question and its answer in the form that graders see, read from a request and its result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.request import AppInput, AppOutput, Chat, ChatReply, Request, Result
 
 MAX_SAMPLE_BYTES: Final = 256 * 1024
-"""Bytes of a question with its answer that are judged; larger ones are left out."""
+"""Maximum size of a judged question with its answer, in bytes; larger ones are skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSample:
-    """A question and its answer, as graders see them: ``item`` has ``input``, the last message of the user, and
-    ``messages``; ``sample`` has ``output_text``.
+    """A question and its answer in the form that graders see.
+
+    ``item`` has ``input``, the last message of the user, and ``messages``; ``sample`` has ``output_text``.
     """
 
     item: Mapping[str, Any]
@@ -25,7 +26,7 @@ class LiveSample:
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message, without what is not text in it."""
+    """Return the text of a message, without its other parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else ()
@@ -33,7 +34,7 @@ def text_of(content: Any) -> str:
 
 
 def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The last message of the user."""
+    """Return the last message of the user."""
     return next(
         (text_of(message.get("content")) for message in reversed(messages) if message.get("role") == "user"),
         "",
@@ -41,7 +42,7 @@ def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def question_of(request: Request) -> list[Mapping[str, Any]] | None:
-    """Return the messages of a request; ``None`` if it asks nothing."""
+    """Return the messages of a request; ``None`` if it contains no question."""
     if isinstance(request, Chat):
         return list(request.messages)
     if isinstance(request, AppInput):
@@ -52,7 +53,7 @@ def question_of(request: Request) -> list[Mapping[str, Any]] | None:
 
 
 def answer_of(result: Result) -> dict[str, Any] | None:
-    """Return an answer as graders see it; ``None`` if it has no text."""
+    """Return an answer in the form that graders see; ``None`` if it has no text."""
     if isinstance(result, ChatReply):
         answer: dict[str, Any] = {"output_text": result.content}
         if result.tool_calls:
@@ -72,7 +73,7 @@ def answer_of(result: Result) -> dict[str, Any] | None:
 
 
 def relayed_answer(data: bytes, *, stream: bool) -> dict[str, Any] | None:
-    """The answer in OpenAI's bytes; ``None`` if it cannot be read."""
+    """Return the answer in OpenAI's bytes; ``None`` if it cannot be parsed."""
     frames = data.split(b"\n\n") if stream else [b"data: " + data]
     text: list[str] = []
     calls: dict[int, dict[str, str]] = {}
@@ -99,7 +100,7 @@ def relayed_answer(data: bytes, *, stream: bool) -> dict[str, Any] | None:
 
 
 def is_small(sample: LiveSample) -> bool:
-    """Whether a question with its answer is small enough to be judged."""
+    """Return whether a question with its answer is small enough to be judged."""
     try:
         return len(orjson.dumps([sample.item, sample.sample])) <= MAX_SAMPLE_BYTES
     except TypeError:

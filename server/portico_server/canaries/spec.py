@@ -1,4 +1,4 @@
-"""What a canary is to do: parsed from a request or a configuration, once, into a typed value. Pure."""
+"""The specification of a canary: parsed once from a request or a configuration into a typed value. Pure."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from portico_server.core.names import check_name
 from portico_server.db.canaries import CanaryRow
 
 Sticky: TypeAlias = Literal["session", "caller", "request"]
-"""What stays on its side: a conversation, all calls of a key, or nothing."""
+"""The unit that stays on one side: a conversation, all calls of a key, or a single request."""
 
 MAX_KEYS: Final = 1_000
-"""Keys that always get the canary."""
+"""Maximum number of keys that always get the canary."""
 
 MAX_NAME_CHARS: Final = 200
-"""Characters of the name of a target, a key or an evaluation."""
+"""Maximum length of the name of a target, a key or an evaluation, in characters."""
 
 MAX_COUNT: Final = 100_000_000
-"""The largest number of calls or samples that a rule waits for."""
+"""Maximum number of calls or samples that a rule can wait for."""
 
 DEFAULT_SAMPLE_SHARE: Final = 0.2
-"""Share of the answers that are judged, where an evaluation is named and no share."""
+"""Default share of judged answers if an evaluation is named."""
 
 DEFAULT_ROLLBACK_CALLS: Final = 20
-"""Calls of the canary before which no rule takes it back, unless it says otherwise."""
+"""Default number of canary calls before a rule can roll it back."""
 
 DEFAULT_SAMPLES_COUNT: Final = 20
-"""Judged answers of a side before which its score says nothing, unless a rule says otherwise."""
+"""Default number of judged answers before the score of a side counts."""
 
 FIELDS: Final = ("target", "weight", "keys", "sticky", "sample", "eval", "promote", "rollback")
 ALIAS_FIELDS: Final = ("name", "target", "canary")
@@ -50,11 +50,11 @@ _BOUNDS: Final = {"min_score": 1.0, "max_drop": 1.0, "max_error_rate": 1.0, "max
 
 @dataclass(frozen=True, slots=True)
 class CanaryRule:
-    """Conditions on what was counted, looked at from ``after`` calls of the canary on.
+    """Conditions on the counts, checked once the canary has had ``after`` calls.
 
-    ``min_score``: the mean of its scores; ``max_drop``: how much lower it may be than the baseline's;
-    ``max_error_rate``: of its calls; ``max_latency_ratio``: its mean duration over the baseline's. Scores count from
-    ``min_samples`` judged answers on.
+    ``min_score`` is the minimum mean score; ``max_drop`` how far it may be below the baseline's; ``max_error_rate``
+    the maximum share of failed calls; ``max_latency_ratio`` the maximum ratio of its mean duration to the baseline's.
+    Scores count once there are ``min_samples`` judged answers.
     """
 
     after: int
@@ -66,12 +66,12 @@ class CanaryRule:
 
     @property
     def conditions(self) -> Mapping[str, float]:
-        """Those that are set, by name."""
+        """The conditions that are set, by name."""
         bounds = {name: getattr(self, name) for name in _BOUNDS}
         return {name: value for name, value in bounds.items() if value is not None}
 
     def document(self) -> dict[str, Any]:
-        """As a request writes it."""
+        """Return the rule in the form of a request."""
         document: dict[str, Any] = {"after": self.after, **self.conditions}
         if any(name in document for name in SCORED_CONDITIONS):
             document["min_samples"] = self.min_samples
@@ -80,7 +80,7 @@ class CanaryRule:
 
 @dataclass(frozen=True, slots=True)
 class CanarySpec:
-    """A canary as it is wanted. ``keys`` are names or ids of keys; ``eval`` the name or id of an evaluation."""
+    """The specification of a canary. ``keys`` are names or ids of keys; ``eval`` is the name or id of an evaluation."""
 
     target: str
     weight: float = 0.0
@@ -92,7 +92,7 @@ class CanarySpec:
     rollback: CanaryRule | None = None
 
     def document(self) -> dict[str, Any]:
-        """What is kept of it in its row, beside the target."""
+        """Return the fields stored in the row of the canary, other than the target."""
         return {
             "weight": self.weight,
             "keys": list(self.keys),
@@ -106,7 +106,7 @@ class CanarySpec:
 
 @dataclass(frozen=True, slots=True)
 class AliasSpec:
-    """An alias as a configuration wants it: what it means, and what it may mean next."""
+    """An alias in a configuration: its target, and the canary that may replace the target."""
 
     name: str
     target: str
@@ -114,7 +114,7 @@ class AliasSpec:
 
 
 def parse_alias(fields: Mapping[str, Any], at: str) -> AliasSpec:
-    """An entry of a configuration, at its place there. Raises `InvalidRequest`."""
+    """Parse an entry of a configuration at the place ``at``. Raises `InvalidRequest`."""
     for field_name in fields:
         if field_name not in ALIAS_FIELDS:
             raise InvalidRequest(
@@ -126,12 +126,12 @@ def parse_alias(fields: Mapping[str, Any], at: str) -> AliasSpec:
     canary = None if fields.get("canary") is None else parse(fields["canary"], f"{at}.canary")
     target = _name(fields.get("target"), f"{at}.target")
     if canary is not None and canary.target == target:
-        wrong(f"{at}.canary.target", "is what the alias means already")
+        wrong(f"{at}.canary.target", "is already the target of the alias")
     return AliasSpec(fields["name"], target, canary)
 
 
 def parse(value: Any, at: str = "") -> CanarySpec:
-    """Read one. Raises `InvalidRequest` that names what is wrong; ``at`` is where it stands."""
+    """Parse a canary. Raises `InvalidRequest` that names the error; ``at`` is its place."""
     place = f"{at}." if at else ""
     fields = _mapping(value, at or "canary", FIELDS, "A canary")
     target = _name(fields.get("target"), f"{place}target")
@@ -139,13 +139,13 @@ def parse(value: Any, at: str = "") -> CanarySpec:
     if not isinstance(keys, Sequence) or isinstance(keys, str):
         wrong_type(f"{place}keys", "a list of names or ids of keys", keys)
     if len(keys) > MAX_KEYS:
-        wrong(f"{place}keys", f"has {len(keys):,} entries, more than {MAX_KEYS:,}")
+        wrong(f"{place}keys", f"has {len(keys):,} entries; the maximum is {MAX_KEYS:,}")
     names = tuple(dict.fromkeys(_name(key, f"{place}keys[{n}]") for n, key in enumerate(keys)))
     if "weight" not in fields and not names:
         missing(f"{place}weight")
     weight = _number(fields.get("weight", 0), f"{place}weight", 1.0)
     if not weight and not names:
-        wrong(f"{place}weight", "is 0, and no 'keys' are named: nobody would get the canary")
+        wrong(f"{place}weight", "is 0, and 'keys' is empty: no call would reach the canary")
     sticky = fields.get("sticky", "session")
     if sticky not in get_args(Sticky):
         not_one_of(f"{place}sticky", sticky, get_args(Sticky))
@@ -156,7 +156,7 @@ def parse(value: Any, at: str = "") -> CanarySpec:
     if sample and judge is None:
         wrong(f"{place}sample", "needs an 'eval': the name or id of an evaluation that judges the answers")
     if judge is not None and not sample:
-        wrong(f"{place}sample", "is 0, so the 'eval' would judge nothing")
+        wrong(f"{place}sample", "is 0, so the 'eval' would judge no answers")
     rules = {
         name: _rule(fields[name], f"{place}{name}", name == "promote", judge is not None, weight)
         for name in ("promote", "rollback")
@@ -221,14 +221,14 @@ def _rule(value: Any, at: str, promotes: bool, is_judged: bool, weight: float) -
             wrong(f"{at}.{name}", "needs an 'eval': the name or id of an evaluation that judges the answers")
     for name in _COMPARED:
         if name in values and weight == 1:
-            wrong(f"{at}.{name}", "compares with the baseline, which gets no calls with the weight 1")
+            wrong(f"{at}.{name}", "compares with the baseline, which gets no calls if the weight is 1")
     rule = CanaryRule(**values)
     if not promotes and not rule.conditions:
-        wrong(at, f"names no condition, so it would never take effect: one of {', '.join(_BOUNDS)}")
+        wrong(at, f"contains no condition, so it would never take effect; set one of {', '.join(_BOUNDS)}")
     return rule
 
 
 def stored_spec(row: CanaryRow) -> CanarySpec:
-    """What a canary is to do, as its row keeps it."""
+    """Return the specification of a canary from its row."""
     fields = {name: value for name, value in row.spec.items() if name not in ("key_ids", "eval_id")}
     return parse({"target": row.target, **fields})

@@ -1,7 +1,7 @@
-"""What an alias with a canary is to its callers: one of two Servables, chosen and counted for each call.
+"""An alias with a canary from its callers' view: one of two Servables, chosen and counted for each call.
 
-A side is chosen by a hash of what stays together: no table, and the same side at every daemon. A larger weight moves
-more to the canary and nobody away from it.
+A hash of the unit that stays together chooses the side, so no table is needed and every daemon chooses the same side.
+A larger weight moves more units to the canary, and none away from it.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ from portico_server.db.canaries import Side, SideCounts
 from portico_server.runs.run import BEHIND
 
 MAX_BEGINNING_CHARS: Final = 2_000
-"""Characters of a conversation's first message that say which one it is."""
+"""Number of characters of a conversation's first message that identify the conversation."""
 
 STREAM_FACTOR: Final = 4
-"""A streamed answer takes more bytes than a whole one: each token stands in a frame."""
+"""Ratio of a streamed to a whole answer in bytes: each token has its own frame."""
 
 WITHIN: ContextVar[frozenset[str]] = ContextVar("within", default=frozenset())
-"""The aliases whose calls this task is in, before their first byte."""
+"""The aliases whose calls this task is handling, before their first byte."""
 
-# The scores are a sample, nothing that must not be guessed.
+# The random numbers select a sample; they need not be unpredictable.
 _random = random.Random()  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True)
 class SplitParts:
-    """What a split is made of. ``find`` gives what answers for a target, if it is there; ``count`` takes what came of a
-    call, ``judge`` what is to be judged; ``answered`` is told which target a run's call was answered by.
+    """The dependencies of a split.
+
+    ``find`` returns the servable of a target, if it exists; ``count`` receives the result of a call, ``judge`` an
+    answer to be judged, and ``answered`` the target that answered a run's call.
     """
 
     find: Callable[[str], Servable | None]
@@ -60,7 +62,7 @@ class SplitParts:
 
 
 class SplitSide:
-    """One side of a split, which counts what comes of its calls."""
+    """One side of a split, which counts the results of its calls."""
 
     def __init__(self, split: Split, side: Side, target: str) -> None:
         self._split = split
@@ -69,11 +71,11 @@ class SplitSide:
 
     @property
     def servable(self) -> Servable:
-        """What answers. Raises `NotFound` if it is gone."""
+        """The servable that answers. Raises `NotFound` if it no longer exists."""
         servable = self._split.parts.find(self.target)
         if servable is None:
             raise NotFound(
-                f"'{self.target}', which '{self._split.alias}' means, does not exist any more.",
+                f"'{self.target}', the target of '{self._split.alias}', no longer exists.",
                 code="model_not_found",
                 param="model",
             )
@@ -85,11 +87,11 @@ class SplitSide:
 
     @property
     def names(self) -> frozenset[str]:
-        """What guards know it by: a guard around either side is around both."""
+        """The names that guards use: a guard around one side is around both."""
         return self._split.names
 
     async def call(self, request: Request, context: Context) -> Result:
-        """As what answers does."""
+        """Call the servable of this side."""
         self._split.parts.answered(context, self._split.alias, self.target)
         began = perf_counter()
         try:
@@ -104,7 +106,7 @@ class SplitSide:
         return result
 
     def _count(self, error: PorticoError | None, seconds: float, usage: Usage) -> None:
-        """Count a call that ended. What a caller asks wrongly says nothing about a side."""
+        """Count a call that has ended. An invalid request says nothing about a side."""
         if error is not None and error.status < 500:
             return
         tokens = usage.prompt_tokens + usage.completion_tokens
@@ -112,7 +114,9 @@ class SplitSide:
         self._split.parts.count(self._split.id, self._side, counts)
 
     def _sampled(self) -> bool:
-        """Whether an answer is judged. What nobody waits for is not: a judge may be called by the same alias."""
+        """Return whether an answer is judged. Background calls are not, because a judge may be called by the same
+        alias.
+        """
         share = self._split.spec.sample
         return share > 0 and _random.random() < share and not BEHIND.get()
 
@@ -123,14 +127,14 @@ class SplitSide:
 
 
 class ModelSide(SplitSide):
-    """The same of a model, which also `Relays`."""
+    """One side of a split between models, which also `Relays`."""
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
         """See `portico_server.core.servable.Relays`."""
         within = WITHIN.get()
         if self._split.alias in within:
             raise InvalidRequest(
-                f"'{self._split.alias}' falls back to itself: name another model as the 'fallback' of "
+                f"'{self._split.alias}' falls back to itself: set another model as the 'fallback' of "
                 f"'{self.target}'.",
                 code="alias_circle",
                 param="model",
@@ -157,7 +161,7 @@ class ModelSide(SplitSide):
     async def _follow(
         self, relay_response: RelayResponse, chunks: AsyncIterator[bytes], seconds: float, request: Relay
     ) -> AsyncIterator[bytes]:
-        """The answer as it comes. What its reader takes is not what the model takes."""
+        """Yield the answer as it arrives. The reader's delays do not count as the model's."""
         kept_chunks: list[bytes] | None = (
             [] if request.operation == "chat/completions" and self._sampled() else None
         )
@@ -188,7 +192,7 @@ class ModelSide(SplitSide):
 
 
 class Split:
-    """A `Servable` behind an alias: ``baseline`` is what the alias means, ``target`` what it may mean next."""
+    """A `Servable` behind an alias: ``baseline`` is its current target, ``target`` the possible next one."""
 
     side_type: type[SplitSide] = SplitSide
 
@@ -216,16 +220,16 @@ class Split:
 
     @property
     def names(self) -> frozenset[str]:
-        """What guards know either side by."""
+        """The names by which guards know both sides."""
         servables = (self.parts.find(target) for target in (self._baseline.target, self._canary.target))
         return frozenset(servable.card.key for servable in servables if servable is not None) | {self.alias}
 
     async def call(self, request: Request, context: Context) -> Result:
-        """As one of them does."""
+        """Call the chosen side."""
         return await self.choose(request, context).call(request, context)
 
     def choose(self, request: Request | Relay, context: Context) -> SplitSide:
-        """The side that answers a call."""
+        """Return the side that answers a call."""
         caller = context.caller
         if caller.id in self._keys:
             return self._there(self._canary)
@@ -239,13 +243,13 @@ class Split:
         return self._of(together)
 
     def one(self, caller: Principal) -> Servable:
-        """One side for all calls of a durable run."""
+        """Return one side for all calls of a durable run."""
         if caller.id in self._keys:
             return self._there(self._canary)
         return self._of(caller.id if self.spec.sticky == "caller" else str(_random.random()))
 
     def side(self, target: str) -> Servable | None:
-        """The side of a target."""
+        """Return the servable of a target."""
         return next((side for side in (self._baseline, self._canary) if side.target == target), None)
 
     def _of(self, together: str) -> SplitSide:
@@ -254,12 +258,12 @@ class Split:
         return self._there(self._canary) if canary else self._baseline
 
     def _there(self, side: SplitSide) -> SplitSide:
-        """The canary, or the baseline where the canary is gone."""
+        """Return the canary, or the baseline if the canary no longer exists."""
         return side if self.parts.find(side.target) is not None else self._baseline
 
 
 class ModelSplit(Split):
-    """The same between two models, which also `Relays`."""
+    """A split between two models, which also `Relays`."""
 
     side_type = ModelSide
 
@@ -271,7 +275,7 @@ class ModelSplit(Split):
 
 
 def _session(request: Request | Relay, caller: str) -> str:
-    """What a conversation is known by: its name, or how it begins. Empty if there is none."""
+    """Return the identity of a conversation: its name, or how it begins. Empty if there is none."""
     options: Mapping[str, Any]
     match request:
         case Relay():

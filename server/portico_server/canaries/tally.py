@@ -1,4 +1,4 @@
-"""What was counted of canaries and is not written yet; their rules look at it as it is written."""
+"""Counts of canaries that are not written yet; writing them applies the rules."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from portico_server.db.database import Database
 logger = logging.getLogger(__name__)
 
 WRITE_INTERVAL_S: Final = 0.5
-"""Seconds between two writes of what was counted; a `kill -9` loses at most the counts of one period."""
+"""Seconds between two writes of the counts; a `kill -9` loses at most the counts of one period."""
 
 RETRY_INTERVAL_S: Final = 5.0
-"""Seconds after which counts that could not be written are tried again."""
+"""Seconds until a failed write of counts is repeated."""
 
 
 class CanaryTally:
-    """Counts what came of calls in memory, and writes it from time to time."""
+    """Counts the results of calls in memory, and writes them periodically."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,19 +36,19 @@ class CanaryTally:
         self._pause = WRITE_INTERVAL_S
 
     def count(self, canary_id: str, side: Side, side_counts: SideCounts) -> None:
-        """Add to what was counted of one side, until `flush` writes it."""
+        """Add counts of one side, to be written by `flush`."""
         canary_counts = self._counted.get(canary_id) or CanaryCounts()
         new_counts = getattr(canary_counts, side) + side_counts
         self._counted[canary_id] = replace(canary_counts, **{side: new_counts})
         self._some.set()
 
     async def wait(self) -> None:
-        """Return when the next write is due."""
+        """Wait until the next write is due."""
         await self._some.wait()
         await asyncio.sleep(self._pause)
 
     async def flush(self) -> Sequence[CanaryRow]:
-        """Write what was counted. Return the canaries that their rules ended with it."""
+        """Write the counts. Return the canaries that their rules ended as a result."""
         async with self._writing:
             self._some.clear()
             canary_counts, self._counted = self._counted, {}
@@ -58,7 +58,7 @@ class CanaryTally:
                 canary_rows = await self._database.write(rows.add_counts, canary_counts, _decide)
             except PorticoError as error:
                 if self._pause == WRITE_INTERVAL_S:
-                    logger.error("counts of canaries cannot be written, and wait: %s", error.message)
+                    logger.error("counts of canaries cannot be written yet: %s", error.message)
                 self._keep(canary_counts)
                 return ()
             self._pause = WRITE_INTERVAL_S

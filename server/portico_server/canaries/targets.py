@@ -1,4 +1,4 @@
-"""Which target can stand in for what an alias means."""
+"""The check whether a target can replace the current target of an alias."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from portico_server.core.servable import Card
 
 
 async def check_target(registry: Registry, alias: str, baseline: str, target: str) -> None:
-    """Raise `PorticoError` unless the target can stand in for the baseline."""
+    """Raise `PorticoError` unless the target can replace the baseline."""
     if target in (alias, baseline):
         raise InvalidRequest(
-            f"'{alias}' means '{baseline}' already. Name what it may mean next.", param="target"
+            f"'{alias}' already points to '{baseline}'. Name another target.", param="target"
         )
     if target in registry.aliases:
         raise InvalidRequest(
-            f"'{target}' is an alias itself. Name what it means: '{registry.aliases[target]}'.",
+            f"'{target}' is itself an alias. Name its target: '{registry.aliases[target]}'.",
             param="target",
         )
     here, there = await _card(registry, baseline), await _card(registry, target)
@@ -23,28 +23,28 @@ async def check_target(registry: Registry, alias: str, baseline: str, target: st
         missing = baseline if here is None else target
         app_names = [card.name for card in _shared(registry)]
         raise NotFound(
-            f"There is no model '{missing}' and no version of an app. A version is written NAME@NUMBER, as "
-            f"portico apps versions NAME numbers them.{nearest(missing, app_names)}",
+            f"'{missing}' is neither a model nor a version of an app. Write a version as NAME@NUMBER; "
+            f"portico apps versions NAME lists the numbers.{nearest(missing, app_names)}",
             code="model_not_found",
             param="target",
         )
     for card, name in ((here, baseline), (there, target)):
         if "chat" not in card.capabilities:
             raise InvalidRequest(
-                f"'{name}' answers no chat; calls are split between what does.",
+                f"'{name}' does not support chat; calls can be split only between chat targets.",
                 code="unsupported_operation",
                 param="target",
             )
         if card.kind == "app" and name == card.name:
             at = f"{name}@{card.labels.get('version') or 'NUMBER'}"
             fix = (
-                f"Let the alias mean one first: portico models alias '{alias}' '{at}'."
+                f"Point the alias to a version first: portico models alias '{alias}' '{at}'."
                 if name == baseline
-                else f"Name one, such as '{at}'."
+                else f"Name a version, such as '{at}'."
             )
             raise InvalidRequest(
-                f"'{name}' is whatever version of the app was deployed last, and calls are split between versions. "
-                f"{fix}",
+                f"'{name}' is the latest deployed version of the app, and calls are split between fixed "
+                f"versions. {fix}",
                 code="version_needed",
                 param="target",
             )

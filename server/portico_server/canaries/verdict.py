@@ -1,4 +1,4 @@
-"""What the rules of a canary say of what was counted. Pure."""
+"""The verdict of a canary's rules on the counts. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from portico_server.db.canaries import CanaryCounts, Decision, SideCounts
 
 
 def rate(part: float, total: int) -> float | None:
-    """A share or a mean; ``None`` of nothing."""
+    """Return a share or a mean; ``None`` if the total is 0."""
     return part / total if total else None
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFinding:
-    """A condition, and how it stands: ``holds`` is ``None`` while too little is known, which ``says`` explains."""
+    """A condition and its state. ``holds`` is ``None`` while the data are insufficient; ``says`` describes the
+    state.
+    """
 
     holds: bool | None
     says: str
@@ -24,14 +26,14 @@ class RuleFinding:
 
 @dataclass(frozen=True, slots=True)
 class CanaryVerdict:
-    """What the rules make of what was counted: how it ends, or what it waits for."""
+    """The result of the rules: how the canary ends, or what it waits for."""
 
     decision: Decision | None = None
     waits_for: tuple[str, ...] = field(default=())
 
 
 def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
-    """Whether a canary ends now. Taking it back comes before promoting it."""
+    """Return whether a canary ends now. A rollback takes precedence over a promotion."""
     if spec.rollback is not None and counts.canary.calls >= spec.rollback.after:
         broken = [
             rule_finding.says
@@ -41,16 +43,16 @@ def decide(spec: CanarySpec, counts: CanaryCounts) -> CanaryVerdict:
         if broken:
             return CanaryVerdict(Decision("rolled_back", f"{'; '.join(broken)}."))
     if spec.promote is None:
-        return CanaryVerdict(waits_for=("somebody who promotes it",))
+        return CanaryVerdict(waits_for=("an admin who promotes it",))
     waits = []
     if counts.canary.calls < spec.promote.after:
-        waits.append(f"calls of the canary: {counts.canary.calls} of {spec.promote.after}")
+        waits.append(f"canary calls: {counts.canary.calls} of {spec.promote.after}")
     rule_findings = _findings(spec.promote, counts)
     waits += [rule_finding.says for rule_finding in rule_findings if not rule_finding.holds]
     if waits:
         return CanaryVerdict(waits_for=tuple(waits))
     reasons = [
-        f"{counts.canary.calls} calls of the canary",
+        f"{counts.canary.calls} canary calls",
         *(rule_finding.says for rule_finding in rule_findings),
     ]
     return CanaryVerdict(Decision("promoted", f"{'; '.join(reasons)}."))
@@ -69,7 +71,7 @@ def _findings(rule: CanaryRule, counts: CanaryCounts) -> list[RuleFinding]:
             rule_findings.append(RuleFinding(value <= bound, f"error rate {value:.2%}, at most {bound:.2%}"))
         elif name == "max_latency_ratio":
             ratio = _duration(canary) / max(_duration(baseline), 1e-9)
-            says = f"{ratio:.2f} times as slow as the baseline, at most {bound:g}"
+            says = f"{ratio:.2f} times the duration of the baseline, at most {bound:g}"
             rule_findings.append(RuleFinding(ratio <= bound, says))
         else:
             score = canary.score / canary.samples
@@ -88,16 +90,16 @@ def _duration(side: SideCounts) -> float:
 
 
 def _needed(rule: CanaryRule, name: str, canary: SideCounts, baseline: SideCounts) -> str | None:
-    """What is missing before a condition can be looked at; ``None`` if nothing is."""
+    """Return the data missing to check a condition; ``None`` if nothing is missing."""
     if name in SCORED_CONDITIONS:
         for side, side_counts in (("canary", canary), ("baseline", baseline)):
             if side_counts.samples < rule.min_samples and (side == "canary" or name == "max_drop"):
                 return f"judged answers of the {side}: {side_counts.samples} of {rule.min_samples}"
         return None
     if not canary.calls:
-        return "calls of the canary: 0"
-    # A mean of two calls compares with nothing.
+        return "canary calls: 0"
+    # A mean of two calls is no basis for a comparison.
     minimum = min(rule.after, DEFAULT_ROLLBACK_CALLS)
     if name == "max_latency_ratio" and baseline.calls < minimum:
-        return f"calls of the baseline: {baseline.calls} of {minimum}"
+        return f"baseline calls: {baseline.calls} of {minimum}"
     return None

@@ -1,1 +1,1 @@
-"""The waist of the daemon: servables, contexts, events, the registry, errors, ids. No I/O and no framework."""
+"""The core of the daemon: servables, contexts, events, the registry, errors and ids. No I/O and no framework."""

@@ -1,4 +1,4 @@
-"""How many agents have called each other: what a daemon writes into the state of a trace, which others pass on."""
+"""The depth of agents that call each other, recorded in the trace state, which other programs pass on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HOPS: Final = "portico="
 
 
 def hops() -> int:
-    """How many agents are around the work of this moment, by the state of its trace."""
+    """Return the number of agents around the current work, from its trace state."""
     current = CURRENT.get()
     for member in (current.state if current is not None else "").split(","):
         if member.strip().startswith(_HOPS):
@@ -23,7 +23,7 @@ def hops() -> int:
 
 
 def next_hop() -> Trace:
-    """Where a call of an agent stands: in the trace of this moment, or in a new one, one agent further."""
+    """Return the trace for a call by an agent: the current or a new trace, one agent deeper."""
     current = CURRENT.get() or Trace(secrets.token_hex(16), secrets.token_hex(8))
     other_members = [one for one in current.state.split(",") if one and not one.strip().startswith(_HOPS)]
     state = f"{_HOPS}{hops() + 1}"
@@ -35,6 +35,6 @@ def next_hop() -> Trace:
 
 
 def with_trace_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers of a call to another program, with where it stands."""
+    """Return the headers of a call to another program, with its trace."""
     current = CURRENT.get()
     return headers if current is None else {**headers, **current.headers()}

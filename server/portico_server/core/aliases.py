@@ -1,4 +1,4 @@
-"""Aliases: names that mean what has another name, and move without clients noticing."""
+"""Aliases: names for other names, which an operator can redirect without clients noticing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from portico_server.core.servable import Kind, Servable
 
 
 class Aliases(Mapping[str, str]):
-    """The target of each alias. ``on_change`` is called with the kind whenever one moves."""
+    """The target of each alias. ``on_change`` is called with the kind of the alias whenever a target changes."""
 
     def __init__(self, on_change: Callable[[Kind], None]) -> None:
         self.targets: dict[str, str] = {}
@@ -26,7 +26,7 @@ class Aliases(Mapping[str, str]):
         return len(self.targets)
 
     def set(self, name: str, target: str, behind: Servable | None = None) -> None:
-        """Let ``name`` mean ``target`` from now on; ``behind`` answers if that is not the name of anything."""
+        """Point the alias ``name`` to ``target``; ``behind`` answers if ``target`` is not a name."""
         self.targets[name] = target
         if behind is None:
             self.behind.pop(name, None)
@@ -35,17 +35,17 @@ class Aliases(Mapping[str, str]):
         self._changed("model")
 
     def remove(self, name: str) -> None:
-        """Let ``name`` mean nothing."""
+        """Remove the alias ``name``."""
         self.behind.pop(name, None)
         if self.targets.pop(name, None) is not None:
             self._changed("model")
 
     def forget(self, identifier: str) -> None:
-        """Let no alias mean what has this id and is gone."""
+        """Remove the aliases of a deleted servable by its id."""
         for alias in [name for name, servable in self.behind.items() if servable.card.id == identifier]:
             del self.behind[alias]
 
     @property
     def meanings(self) -> dict[str, str]:
-        """Aliases, and the names that what they mean has in lists: that of the app, where it is a version of one."""
+        """Aliases, and the names of their targets in lists: the name of the app if the target is a version."""
         return {**self.targets, **{alias: servable.card.key for alias, servable in self.behind.items()}}

@@ -1,4 +1,4 @@
-"""An app as it would be with other values in some places: what evaluations ask of deployed apps."""
+"""Variants of an app with other values in some places, which evaluations request from deployed apps."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from portico_server.core.servable import Servable
 
 
 class AppVariants(Protocol):
-    """The deployed apps of the daemon, wired in by the composition root."""
+    """The deployed apps of the daemon, injected by the composition root."""
 
     def known(self, caller: Principal) -> Sequence[str]:
-        """The names of the apps that the caller may call."""
+        """Return the names of the apps that the caller may call."""
 
     async def variant(self, name: str, changes: Mapping[str, Any], caller: Principal) -> Servable:
-        """The app with ``changes`` by their places, checked as a whole; what is deployed stays as it is.
+        """Return the app with ``changes`` by their places, checked as a whole; the deployed app does not change.
 
-        Raises `NotFound` for an app or a place that is not there, `InvalidRequest` for what the app cannot be,
-        `Forbidden` where the caller may call the app and not read it.
+        Raises `NotFound` for an app or a place that does not exist, `InvalidRequest` if the result is invalid, and
+        `Forbidden` if the caller may call the app but not read it.
         """
 
     async def settle(self, name: str, changes: Mapping[str, Any], caller: Principal, note: str) -> int:
-        """Deploy the app with ``changes``; the number of the version. Raises as `variant`, and `Forbidden`."""
+        """Deploy the app with ``changes``; return the version number. Raises the same errors as `variant`, and
+        `Forbidden`.
+        """

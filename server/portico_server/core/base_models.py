@@ -1,4 +1,4 @@
-"""What fine-tuning asks of the engines: a base model's files, this machine, and a place for the result."""
+"""What fine-tuning needs from the engines: the files of a base model, this machine, and a place for the result."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from portico_server.core.hosted_tuning import HostedTuner
 from portico_server.core.principal import Principal
 
 OnProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]
-"""Called with the bytes fetched so far and the bytes in all, ``None`` if that is not known."""
+"""Progress callback: the bytes fetched so far and the total, ``None`` if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A model that can be trained. ``path`` is a GGUF file or a folder of safetensors; counts are 0 if unknown.
-    The format ``script`` is that of the fake engine, whose training is played.
+    """A model that can be trained. ``path`` is a GGUF file or a folder of safetensors; counts are 0 if unknown. The
+    format ``script`` is that of the fake engine, whose training is simulated.
 
-    ``hidden`` is the width of a hidden state, ``longest`` the tokens the model was made for, ``bytes`` what its
-    weights take on disk. A base with an adapter is the base.
+    ``hidden`` is the width of a hidden state, ``longest`` the context in tokens that the model was made for, ``bytes``
+    the size of its weights on disk. The base of a model with an adapter is the model without the adapter.
     """
 
     name: str
@@ -38,7 +38,7 @@ class BaseModel:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU with memory of its own. ``capability`` is NVIDIA's compute capability, 0 if not known."""
+    """A GPU with its own memory. ``capability`` is NVIDIA's compute capability, 0 if unknown."""
 
     name: str
     memory_bytes: int
@@ -47,7 +47,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMachine:
-    """Where training would run. ``free_bytes`` is what no process holds of ``memory_bytes`` now."""
+    """The machine for training. ``free_bytes`` is the part of ``memory_bytes`` that no process uses now."""
 
     cores: int
     memory_bytes: int
@@ -56,11 +56,13 @@ class TrainingMachine:
 
 
 TrainableTask: TypeAlias = Literal["chat", "embedding", "rerank"]
-"""What a model is trained for."""
+"""The task that a model is trained for."""
 
 
 class BaseModels(Protocol):
-    """The models of this daemon, as fine-tuning sees them. Names may be aliases; ``task`` is what a model does."""
+    """The models of this daemon, as fine-tuning sees them. Names may be aliases; ``task`` is the purpose of the
+    model.
+    """
 
     async def base(
         self,
@@ -70,64 +72,68 @@ class BaseModels(Protocol):
         *,
         task: TrainableTask = "chat",
     ) -> BaseModel:
-        """The model, its files fetched if need be.
+        """Return the model, after fetching its files if necessary.
 
-        Raises `NotFound`, `InvalidRequest` (``model_not_trainable``) that says which can be trained.
+        Raises `NotFound`, and `InvalidRequest` (``model_not_trainable``) that lists the trainable models.
         """
 
     def check(self, name: str, caller: Principal, *, task: TrainableTask = "chat") -> str:
-        """The proper name of a model that can be trained, judged without its files. Raises as `base` does."""
+        """Return the proper name of a trainable model, judged without its files. Raises the same errors as `base`."""
 
     def tuner(self, name: str) -> HostedTuner | None:
-        """What trains a model at its provider; ``None`` for one that is trained here, or is not there."""
+        """Return the tuner of a model that its provider trains; ``None`` for a local or unknown model."""
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
-        """Serve what the provider of ``base`` made, under its id ``model`` there, as the model ``name``."""
+        """Serve the result of the provider of ``base``, whose id is ``model``, as the model ``name``."""
 
     async def machine(self) -> TrainingMachine:
-        """This machine as it is now."""
+        """Return the current state of this machine."""
 
     async def publish(
         self, name: str, base: str, folder: Path, owner: str | None, *, task: TrainableTask = "chat"
     ) -> None:
-        """Serve what was trained as the model ``name`` on the engine of ``base``, also after a restart.
+        """Serve a trained model as ``name`` on the engine of ``base``, also after a restart.
 
-        ``folder`` has a PEFT adapter, which answers beside the base, or a whole model (safetensors, tokenizer), which
-        becomes one of its own. A name that is there already, from an attempt that was cut off, is left as it is.
+        ``folder`` contains a PEFT adapter, which is served beside the base, or a whole model (safetensors, tokenizer),
+        which becomes a separate model. A name that exists already, from an interrupted attempt, is not changed.
         """
 
     async def also(self, name: str, target: str) -> None:
-        """Let ``name`` mean the model ``target``, too, also after a restart. A name that is taken stays as it is."""
+        """Add the alias ``name`` for the model ``target``, also after a restart. A name that exists is not changed."""
 
 
 Report: TypeAlias = Callable[[str, str], Awaitable[None]]
-"""Told a stage and what continues, in a few words."""
+"""Progress callback: a stage and a short description of the current step."""
 
 
 class TrainingEnvironment(Protocol):
-    """Where models are trained: an environment with the packages for it, and bases in the form that these take."""
+    """The training environment: an environment with the required packages, and bases in the format that these
+    accept.
+    """
 
     async def interpreter(self, report: Report) -> Path:
-        """The Python that has them; built first if need be. Raises `Unavailable`."""
+        """Return the Python with the packages, after building it if necessary. Raises `Unavailable`."""
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
-        """A folder of safetensors with tokenizer and chat template; made once of a GGUF file, and kept.
+        """Return a folder of safetensors with tokenizer and chat template; a GGUF file is converted once and stored.
 
-        Raises `InvalidRequest` for a file that cannot be read, `Unavailable` if the disk has no room for it.
+        Raises `InvalidRequest` for a file that cannot be read, `Unavailable` if the disk lacks space.
         """
 
 
 class TrialTrainer(Protocol):
-    """Fine-tuning, as a search over its settings asks for it. ``body`` is what a job is created with over HTTP."""
+    """Fine-tuning for a search over its settings. ``body`` is the body that creates a job over HTTP."""
 
     async def check(self, body: Mapping[str, Any], caller: Principal) -> None:
-        """Raise `PorticoError` that names what is wrong with ``body``."""
+        """Raise `PorticoError` that names the error in ``body``."""
 
     async def begin(self, body: Mapping[str, Any], search: str, key: str, caller: Principal) -> str:
-        """The id of the job for ``body``: a new one, unless this ``search`` already started one under this ``key``."""
+        """Return the id of the job for ``body``: a new job, unless this ``search`` has already started one under this
+        ``key``.
+        """
 
     async def trained(self, job_id: str, caller: Principal, on_progress: OnProgress) -> str:
-        """The name of the model that a job makes, when it is done. Reports steps. Raises `PorticoError` if it fails."""
+        """Wait for a job and return the name of its model. Reports steps. Raises `PorticoError` if the job fails."""
 
     async def stop(self, search: str, caller: Principal) -> None:
         """Cancel the running jobs of a search."""

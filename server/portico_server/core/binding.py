@@ -1,8 +1,7 @@
-"""What the names of a durable run mean: the things that they meant when it began, whatever has a name later.
+"""Name bindings of a durable run: the objects that its names meant when it began, whatever the names mean later.
 
-A run that continues after a crash, in the background or for days, asks for the same things again. Each name is bound
-when
-the run begins or, where a thing that it calls names it, when it is first used; from then on it means that thing alone.
+A run that continues after a crash, in the background or for days, looks up the same names again. A name is bound when
+the run begins, or on first use if a called object names it. From then on, it means only that object.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _TARGET: Final = "target:"
 
 
 class HasId(Protocol):
-    """What is known by an id."""
+    """An object with an id."""
 
     @property
     def id(self) -> str: ...
@@ -32,7 +31,7 @@ T = TypeVar("T", bound=HasId)
 
 
 class BoundNames:
-    """Names to meanings (`binding_of`). ``keep`` writes down what is bound while the run is at work."""
+    """Maps names to meanings (`binding_of`). ``keep`` stores new bindings while the run is executing."""
 
     __slots__ = ("_keep", "known")
 
@@ -41,18 +40,18 @@ class BoundNames:
         self._keep = keep
 
     async def bind(self, key: str, meaning: str) -> None:
-        """Let a name mean this from now on; kept before anything is done with it."""
+        """Bind a name to this meaning; the binding is stored before it is used."""
         if self.known.setdefault(key, meaning) == meaning and self._keep is not None:
             await self._keep({key: meaning})
 
 
 BOUND: ContextVar[BoundNames | None] = ContextVar("bound", default=None)
-"""The names of the durable run in which this task works."""
+"""The names of the durable run that this task belongs to."""
 
 
 @contextmanager
 def binding(known_names: Mapping[str, str] | None = None) -> Iterator[BoundNames]:
-    """Bind what is asked for by name within the block, for a run that is written down there."""
+    """Bind the names looked up within the block, for a run that stores them."""
     bound = BoundNames(known_names)
     token = BOUND.set(bound)
     try:
@@ -62,22 +61,24 @@ def binding(known_names: Mapping[str, str] | None = None) -> Iterator[BoundNames
 
 
 def binding_of(card: Card) -> str:
-    """What a name means: an id, or where a thing has none, its kind and whose it is. A model may be replaced by its
-    operator, and a function served again by its owner; neither by anybody else.
+    """Return the meaning of a name: an id or, for an object without an id, its kind and owner.
+
+    A model may be replaced by its operator, and a function served again by its owner, but neither by another user.
     """
     known_as = card.id or (card.name if card.kind == "model" and card.owner is not None else "")
     return f"{_ID}{known_as}" if known_as else f"{card.kind}:{card.owner or ''}"
 
 
 def bound_id(key: str) -> str | None:
-    """The id of what a name means to the durable run of this task, if that is bound."""
+    """Return the id that a name is bound to in this task's durable run, if it is bound."""
     bound = BOUND.get()
     return None if bound is None else id_of(bound.known.get(key, ""))
 
 
 async def meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) -> T | None:
-    """What ``find`` finds for a name or an id: that which the name is bound to in this task's durable run, to which it
-    is bound from now on otherwise. ``key`` is what the run knows the name by.
+    """Return what ``find`` finds for a name or an id, following the binding in this task's durable run.
+
+    A name that is not bound is bound to the result. ``key`` is the run's key for the name.
     """
     row = await find(bound_id(key) or ref)
     bound = BOUND.get()
@@ -87,33 +88,37 @@ async def meant(key: str, ref: str, find: Callable[[str], Awaitable[T | None]]) 
 
 
 def to_target(target: str) -> str:
-    """The meaning of an alias whose target is one of two, or a version of an app: that target."""
+    """Return the meaning of an alias with a fixed target: a side of a split, or a version of an app."""
     return f"{_TARGET}{target}"
 
 
 def target_in(meaning: str) -> str | None:
-    """The target in a meaning, if it is one by target."""
+    """Return the target in a meaning, if it contains a target."""
     return meaning.removeprefix(_TARGET) if meaning.startswith(_TARGET) else None
 
 
 def id_of(meaning: str) -> str | None:
-    """The id in a meaning, if it is one by id."""
+    """Return the id in a meaning, if it contains an id."""
     return meaning.removeprefix(_ID) if meaning.startswith(_ID) else None
 
 
 def owner_in(meaning: str) -> str | None:
-    """Whose the thing is that a meaning without an id stands for; ``None``: shared."""
+    """Return the owner in a meaning without an id; ``None`` means shared."""
     return meaning.partition(":")[2] or None
 
 
 def name_changed_error(key: str, meaning: str) -> Conflict:
-    """The error of a run whose name means something that is not there any more."""
+    """Return the error of a run in which a name means an object that no longer exists."""
     kind, _, name = key.rpartition("/")
     known_as = id_of(meaning) or target_in(meaning)
-    was = f"the one that this run began with ({known_as})" if known_as else "what this run began with"
+    was = (
+        f"the object that this run began with ({known_as})"
+        if known_as
+        else "the object that this run began with"
+    )
     return Conflict(
-        f"The {kind or 'model or app'} '{name}' is not {was} any more: that is gone. What has the name now is not "
-        "called in its place. Begin a new run.",
+        f"The {kind or 'model or app'} '{name}' is no longer {was}, which was removed. The object that has "
+        "the name now is not called instead. Start a new run.",
         code="name_changed",
         param=kind or "model",
     )

@@ -1,4 +1,4 @@
-"""The numbers in brackets by which an answer points at its passages."""
+"""The numbers in brackets with which an answer cites its passages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 MARK_PATTERN: Final = r"[\[【]\s*\d{1,3}(?:\s*[,，、;]\s*\d{1,3})*\s*[\]】]"
-"""The regular expression of a mark such as ``[2]`` or ``[1, 3]``, by which an answer points at passages."""
+"""The regular expression of a citation mark, such as ``[2]`` or ``[1, 3]``."""
 
 _MARK = re.compile(rf"[ \t]?{MARK_PATTERN}")
 _OPEN = re.compile(r"(?:[ \t]?[\[【][\d\s,，、;]{0,40}|[ \t])$")
@@ -14,15 +14,13 @@ _NUMBER = re.compile(r"\d+")
 
 
 def cited(answer: str, count: int) -> tuple[int, ...]:
-    """The numbers of the passages that ``answer`` points at, each once, in ascending order, from 1 to
-    ``count``.
-    """
+    """Return the numbers from 1 to ``count`` that ``answer`` cites, each once and in ascending order."""
     numbers = {int(n) for mark in _MARK.findall(answer) for n in _NUMBER.findall(mark)}
     return tuple(sorted(n for n in numbers if 1 <= n <= count))
 
 
 def marks(answer: str) -> list[tuple[int, tuple[int, ...]]]:
-    """Where marks begin in ``answer``, outside of code, and the numbers in each."""
+    """Return the positions of the marks in ``answer``, outside of code, and the numbers in each."""
     numbered_marks: list[tuple[int, tuple[int, ...]]] = []
     start = 0
     for place, piece in enumerate(answer.split("`")):
@@ -37,11 +35,9 @@ def marks(answer: str) -> list[tuple[int, tuple[int, ...]]]:
 
 
 class Citations:
-    """A filter over a streamed answer that takes out marks such as ``[9]`` where there are only ``count``
-    passages.
+    """A filter that removes marks such as ``[9]`` from a streamed answer if there are only ``count`` passages.
 
-    Text inside backticks is code and passes untouched. Text is held back only while it may still become a
-    mark.
+    Text inside backticks is code and passes unchanged. Text is held back only while it may still become a mark.
     """
 
     def __init__(self, count: int) -> None:
@@ -50,7 +46,7 @@ class Citations:
         self._code = False
 
     def feed(self, text: str) -> str:
-        """What of the text so far can be shown."""
+        """Add text; return the part of the text so far that can be shown."""
         text = self._held + text
         tail = _OPEN.search(text)
         cut = tail.start() if tail else len(text)
@@ -58,7 +54,7 @@ class Citations:
         return self._clean(text[:cut])
 
     def close(self) -> str:
-        """The rest, when nothing more comes."""
+        """Return the remaining text at the end of the stream."""
         text, self._held = self._held, ""
         return self._clean(text)
 

@@ -1,4 +1,4 @@
-"""What a Servable may ask of the daemon while it works, and nothing else."""
+"""The complete interface of the daemon for a Servable while it works."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from portico_server.core.request import Request, Result
 Listener: TypeAlias = Callable[[Event], Awaitable[None]]
 
 ENDS_AT: ContextVar[float | None] = ContextVar("ends_at", default=None)
-"""The moment at which this very call is cancelled by whoever made it, where that is known: a second timer for the same
-moment would cost and do nothing.
+"""The time at which the caller cancels the current call, if known: a second timer for the same time would be
+wasteful.
 """
 
 
 class Context(Protocol):
-    """One run's view of the daemon."""
+    """A run's view of the daemon."""
 
     @property
     def run(self) -> str:
-        """The id of this run."""
+        """The id of the run."""
 
     @property
     def caller(self) -> Principal: ...
 
     @property
     def deadline(self) -> float | None:
-        """The moment on the event loop's clock at which this run is cancelled, or ``None``.
+        """The time on the event loop's clock at which this run is cancelled, or ``None``.
 
-        Time in which the run waits for an answer does not count: ask again, do not keep it.
+        Time in which the run waits for an answer does not count, so read the property again instead of storing it.
         """
 
     def emit(self, event: Event) -> Awaitable[None]:
-        """Send an event, in order, to whoever listens; waits while a listener is too far behind."""
+        """Send an event, in order, to all listeners; waits while a listener is too far behind."""
 
     async def call(self, name: str, request: Request, *, listener: Listener | None = None) -> Result:
-        """Call another Servable as a child run: scopes checked, cancelled with us.
+        """Call another Servable as a child run: scopes are checked, and cancelling this run cancels the child.
 
-        The child's events go to ``listener`` alone; pass ``context.emit`` to let them through as our own.
-        Raises `PorticoError` if it is not there, not allowed, or failed.
+        The child's events go only to ``listener``; pass ``context.emit`` to forward them as this run's own. Raises
+        `PorticoError` if the Servable does not exist, is not allowed, or fails.
         """
 
     async def ask(self, question: NewQuestion) -> GivenAnswer:
-        """Wait until somebody outside answers; the run is ``waiting`` meanwhile, and its own deadline stands still.
+        """Wait for an external answer; meanwhile the run is ``waiting``, and its deadline is suspended.
 
         Raises `DeadlineExceeded` after ``question.limit`` seconds. A refusal is an answer, not an error.
         """
 
 
 class ContextWithin:
-    """A context within ``outer``: the same, but for what a subclass does differently. See `Context`."""
+    """A context that wraps ``outer``; subclasses override parts of it. See `Context`."""
 
     __slots__ = ("_outer",)
 
@@ -75,7 +75,7 @@ class ContextWithin:
 
     @property
     def depth(self) -> int:
-        """How many flows and agents are around what has this context."""
+        """The number of flows and agents around this context."""
         return depth_of(self._outer)
 
     def emit(self, event: Event) -> Awaitable[None]:
@@ -89,12 +89,12 @@ class ContextWithin:
 
 
 def depth_of(context: Context) -> int:
-    """How many flows and agents are around what has this context."""
+    """Return the number of flows and agents around a context."""
     return context.depth if isinstance(context, ContextWithin) else 0
 
 
 def innermost(context: Context) -> Context:
-    """The context of the run itself, without those within it."""
+    """Return the context of the run itself, without its wrappers."""
     while isinstance(context, ContextWithin):
         context = context._outer
     return context

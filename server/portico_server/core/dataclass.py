@@ -1,7 +1,7 @@
-"""Data classes that cost little to define.
+"""Data classes that are cheap to define.
 
 The standard library writes and compiles the text of six functions for each frozen class. For the hundreds of classes
-of a daemon that was a third of its start, and most of them have no instance before the first request.
+of a daemon, this took a third of the start-up time, and most of them have no instance before the first request.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ else:
     def dataclass(*, frozen=False, slots=False, eq=True, kw_only=False):
         """Return a decorator that does what `dataclasses.dataclass` does with the same arguments.
 
-        ``__init__`` is compiled for the first instance. The other methods are closures, which need no compiling.
+        ``__init__`` is compiled for the first instance. The other methods are closures, which need no compilation.
         """
 
         def define(cls):
             if frozen and any(_is_frozen_by_standard(base) for base in cls.__mro__[1:]):
-                # Nouns of the SDK: the standard library lets only its own frozen classes extend them.
+                # Classes of the SDK: the standard library allows only its own frozen classes to extend them.
                 return dataclasses.dataclass(frozen=True, slots=slots, eq=eq, kw_only=kw_only)(cls)
-            # Without these methods the standard library collects the fields, adds the slots and compiles nothing.
+            # Without these methods, the standard library collects the fields, adds the slots and compiles
+            # nothing.
             cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(cls)
             for name, method in _methods(cls, frozen=frozen, slots=slots, eq=eq).items():
-                if cls.__dict__.get(name) is None:  # a class that writes __eq__ has None as its __hash__
+                if cls.__dict__.get(name) is None:  # a class that defines __eq__ has None as its __hash__
                     setattr(cls, name, method)
             return cls
 
@@ -45,7 +46,7 @@ def _is_frozen_by_standard(cls: type[Any]) -> bool:
 
 
 def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:
-    """The methods of a data class, by name."""
+    """Return the methods of a data class, by name."""
     fields = dataclasses.fields(cls)
     methods: Methods = {
         "__init__": _first_init(cls, frozen=frozen, slots=slots),
@@ -65,7 +66,9 @@ def _methods(cls: type[Any], *, frozen: bool, slots: bool, eq: bool) -> Methods:
 
 
 def _first_init(cls: type[Any], *, frozen: bool, slots: bool) -> Callable[..., None]:
-    """An ``__init__`` that has the standard library compile the real one, takes its place, and calls it."""
+    """Return an ``__init__`` that has the standard library compile the real one, replaces itself with it, and
+    calls it.
+    """
 
     def __init__(self: Any, /, *values: Any, **keyword_values: Any) -> None:
         fields = [(field.name, field.type, field) for field in dataclasses.fields(cls)]
@@ -81,7 +84,7 @@ def _first_init(cls: type[Any], *, frozen: bool, slots: bool) -> Callable[..., N
 
 
 def _values(names: Iterable[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """A function that returns the values of fields as a tuple."""
+    """Return a function that returns the values of fields as a tuple."""
     match tuple(names):
         case ():
             return lambda _instance: ()
@@ -127,7 +130,7 @@ def _refusals(cls: type[Any], names: frozenset[str]) -> Methods:
 
 
 def _state(names: tuple[str, ...]) -> Methods:
-    """What copies an instance that has slots and refuses to be changed."""
+    """Return the methods that copy a frozen instance with slots."""
 
     def __getstate__(self: Any) -> list[Any]:
         return [getattr(self, name) for name in names]

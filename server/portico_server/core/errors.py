@@ -1,4 +1,6 @@
-"""One tree of errors. Each has an HTTP status, an OpenAI ``type`` and ``code``, and says what to do."""
+"""The error tree. Each error has an HTTP status, an OpenAI ``type`` and ``code``, and a message that says what to
+do.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ from portico.spelling import nearest as nearest
 from portico.wire import ErrorBody
 
 MAX_MESSAGE_LENGTH: Final = 4_000
-"""Characters of an error's message: what a client has sent, and we quote, may be megabytes."""
+"""Maximum length of an error message, in characters, because quoted client input may have megabytes."""
 
 MAX_PARAM_LENGTH: Final = 200
-"""Characters of the place that an error names."""
+"""Maximum length of the parameter that an error names, in characters."""
 
 
 class PorticoError(Exception):
-    """The root. ``message`` is for a person: what is wrong, what was expected, what to do."""
+    """The root. ``message`` is for people: what is wrong, what was expected, what to do."""
 
     status = 500
     type = "server_error"
@@ -50,7 +52,7 @@ class PorticoError(Exception):
         return ErrorBody(self.message, self.type, self.code, self.param)
 
     def without_folders(self) -> PorticoError:
-        """The same for somebody who need not know where files lie on this machine."""
+        """Return the error without local paths, for a client that must not see them."""
         portico_error = copy(self)
         portico_error.message = without_folders(self.message)
         return portico_error
@@ -60,12 +62,12 @@ _FOLDERS = re.compile(r"(?:(?<=file://)|(?<=fake://)|(?<![\w:/.]))/(?:[^/\s'\"<>
 
 
 def without_folders(text: str) -> str:
-    """``text`` with the names alone of the files of this machine whose paths are in it."""
+    """Return ``text`` with the local paths in it shortened to file names."""
     return _FOLDERS.sub("", text)
 
 
 class InvalidRequest(PorticoError):
-    """The request cannot be understood or cannot be carried out as it stands."""
+    """The request is malformed or cannot be carried out."""
 
     status = 400
     type = "invalid_request_error"
@@ -73,19 +75,19 @@ class InvalidRequest(PorticoError):
 
 
 class Unauthenticated(PorticoError):
-    """No key, or one that is not known here."""
+    """The key is missing or unknown."""
 
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
     metadata = ""
-    """Where a client learns how to get in, on protocol adapters that have a document of that."""
+    """Where a client learns how to authenticate, for protocol adapters that publish such a document."""
     ask_for = ""
-    """The scopes that a client asks the issuer for, with spaces between them; sent where ``metadata`` is."""
+    """The scopes that a client requests from the issuer, separated by spaces; sent together with ``metadata``."""
 
 
 class Forbidden(PorticoError):
-    """The key is known and the thing is visible to it, but the right is missing."""
+    """The key is known and can see the object, but lacks the permission."""
 
     status = 403
     type = "permission_error"
@@ -93,7 +95,7 @@ class Forbidden(PorticoError):
 
 
 class NotFound(PorticoError):
-    """No such thing, or none that this caller may see."""
+    """The object does not exist, or the caller cannot see it."""
 
     status = 404
     type = "invalid_request_error"
@@ -101,7 +103,7 @@ class NotFound(PorticoError):
 
 
 class MethodNotAllowed(PorticoError):
-    """The path exists, the method does not."""
+    """The path exists, but the method does not."""
 
     status = 405
     type = "invalid_request_error"
@@ -109,7 +111,7 @@ class MethodNotAllowed(PorticoError):
 
 
 class Conflict(PorticoError):
-    """The thing is in a state that does not allow this."""
+    """The state of the object does not allow this."""
 
     status = 409
     type = "invalid_request_error"
@@ -117,7 +119,7 @@ class Conflict(PorticoError):
 
 
 class TooLarge(PorticoError):
-    """The body or the file is over a limit that the message names."""
+    """The body or the file exceeds a limit that the message names."""
 
     status = 413
     type = "invalid_request_error"
@@ -125,7 +127,7 @@ class TooLarge(PorticoError):
 
 
 class TooMany(PorticoError):
-    """A queue or a budget is full. ``retry_after`` says when to come back."""
+    """A queue or a budget is full. ``retry_after`` is when to try again."""
 
     status = 429
     type = "rate_limit_error"
@@ -133,7 +135,7 @@ class TooMany(PorticoError):
 
 
 class EngineFailed(PorticoError):
-    """The process behind a model crashed, hung or answered nonsense. The next call starts it again."""
+    """The process behind a model crashed, hung or returned nonsense. The next call restarts it."""
 
     status = 502
     type = "server_error"
@@ -141,7 +143,7 @@ class EngineFailed(PorticoError):
 
 
 class Unavailable(PorticoError):
-    """Not now: still loading, shutting down, disk full."""
+    """The daemon cannot do this now: a model is loading, the daemon is shutting down, or the disk is full."""
 
     status = 503
     type = "server_error"
@@ -149,7 +151,7 @@ class Unavailable(PorticoError):
 
 
 class DeadlineExceeded(PorticoError):
-    """A limit on waiting was reached."""
+    """A waiting time reached its limit."""
 
     status = 504
     type = "server_error"
@@ -157,11 +159,11 @@ class DeadlineExceeded(PorticoError):
 
 
 MAX_RETRY_AFTER_S: Final = 86_400.0
-"""Seconds for which another server's wish counts."""
+"""Maximum seconds accepted from another server's ``Retry-After`` header."""
 
 
 def retry_after_s(header: str | None) -> float | None:
-    """Seconds to stay away, up to a day, of a header in seconds or as a date; ``None`` if it says neither.
+    """Return the seconds to wait, up to a day, from a header in seconds or as a date; ``None`` if it is neither.
 
     https://www.rfc-editor.org/rfc/rfc9110#field.retry-after
     """
@@ -170,7 +172,7 @@ def retry_after_s(header: str | None) -> float | None:
         seconds = float(header or "")
     if math.isnan(seconds):
         from email.utils import (
-            parsedate_to_datetime,  # few servers send a date, and each start imports this module
+            parsedate_to_datetime,  # few servers send a date, and every start imports this module
         )
 
         with contextlib.suppress(ValueError, OverflowError):

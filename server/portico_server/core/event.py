@@ -1,4 +1,4 @@
-"""The ordered event log of one run."""
+"""The ordered event log of a run."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from contextlib import contextmanager, suppress
 from portico.wire import Event, Failed, Finished
 
 MAX_KEPT_EVENTS = 2_000
-"""Events kept for a listener that comes late or comes back."""
+"""Number of events stored for a listener that connects late or reconnects."""
 
 MAX_UNREAD_EVENTS = 256
-"""Events a run may be ahead of its slowest live listener before `EventLog.emit` waits."""
+"""Number of events that a run may be ahead of its slowest live listener before `EventLog.emit` waits."""
 
 
 ENDINGS = (Failed, Finished)
-"""After one of these nothing follows."""
+"""Events that end the log."""
 
 
 class EventLog:
-    """Numbered events. Listeners get all of them in order; a slow one slows the run, never loses an event.
+    """A log of numbered events. Listeners get all of them in order; a slow listener slows the run, and never loses an
+    event.
 
-    ``last`` is the number of the last event before this log began: 0, or more when a run was taken up again.
+    ``last`` is the number of the last event before this log began: 0, or more if the run was resumed.
     """
 
     def __init__(self, last: int = 0) -> None:
@@ -39,11 +40,11 @@ class EventLog:
 
     @property
     def kept(self) -> Iterator[Event]:
-        """The events that a late listener would get."""
+        """The events that a late listener receives."""
         return (event for _number, event in self._kept)
 
     async def emit(self, event: Event) -> None:
-        """Append. After `Finished` or `Failed` nothing more is taken."""
+        """Append an event. Events after `Finished` or `Failed` are ignored."""
         if self._closed:
             return
         self._last += 1
@@ -54,9 +55,9 @@ class EventLog:
             await queue.put(numbered_event)
 
     async def batches(self, ahead: int = MAX_UNREAD_EVENTS) -> AsyncIterator[list[tuple[int, Event]]]:
-        """All events from the first one on, those together that are there at once, until the run ends.
+        """Yield all events from the first one until the run ends; events that are available together form one batch.
 
-        ``ahead``: how many may wait before the run does.
+        ``ahead`` is the number of waiting events at which the run pauses.
         """
         batch = list(self._kept)
         has_ended = self._closed
@@ -71,9 +72,9 @@ class EventLog:
                 yield batch
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
-        """Events with a number above ``after``, in order, until the run ends.
+        """Yield the events with a number above ``after``, in order, until the run ends.
 
-        Those that fell out of the log are skipped, which shows in the first number that arrives.
+        Events that are no longer in the log are skipped, which the first number reveals.
         """
         backlog = [item for item in self._kept if item[0] > after]
         has_ended = self._closed
@@ -86,9 +87,9 @@ class EventLog:
                 yield item
 
     async def since(self, after: int, wait_s: float) -> tuple[list[tuple[int, Event]], bool]:
-        """The kept events with a number above ``after``, and whether no others will come.
+        """Return the stored events with a number above ``after``, and whether no others will follow.
 
-        If there are none, it waits for the first for ``wait_s`` seconds at most.
+        Without such an event, wait up to ``wait_s`` seconds for one.
         """
         if not self._closed and self._last <= after:
             with suppress(TimeoutError), self._listening(MAX_UNREAD_EVENTS) as queue:
@@ -98,7 +99,7 @@ class EventLog:
 
     @contextmanager
     def _listening(self, ahead: int) -> Iterator[asyncio.Queue[tuple[int, Event]]]:
-        """What is emitted from here on, unless the run has ended."""
+        """Yield a queue of the events emitted from now on, unless the run has ended."""
         queue: asyncio.Queue[tuple[int, Event]] = asyncio.Queue(maxsize=ahead)
         if not self._closed:
             self._queues.add(queue)
@@ -106,6 +107,6 @@ class EventLog:
             yield queue
         finally:
             self._queues.discard(queue)
-            # A run that waits for room in this queue must not wait for a listener that has left.
+            # A run that waits for space in this queue must not wait for a listener that has left.
             while not queue.empty():
                 queue.get_nowait()

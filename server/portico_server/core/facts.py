@@ -1,4 +1,4 @@
-"""Facts that outlive a conversation: what an agent asks of the knowledge, put in by the composition root."""
+"""Facts that outlive a conversation: an agent's interface to the knowledge stores, injected by the composition root."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from portico_server.core.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class StoredFact:
-    """One fact in the store ``store`` (its name); ``attributes`` say where it comes from.
+    """A fact in the store ``store`` (its name); ``attributes`` record its origin.
 
-    Its ``id`` stays when it is changed; ``created_at`` and ``changed_at`` in seconds since 1970.
+    Changing a fact keeps its ``id``; ``created_at`` and ``changed_at`` are in seconds since 1970.
     """
 
     id: str
@@ -25,7 +25,7 @@ class StoredFact:
 
 
 class FactStore(Protocol):
-    """Keeps short texts in a store, where a search finds them. Each belongs to the caller it was kept for."""
+    """Stores short texts so that a search can find them. Each belongs to the caller it was stored for."""
 
     async def add(
         self,
@@ -34,9 +34,9 @@ class FactStore(Protocol):
         attributes: Mapping[str, str | float | bool],
         caller: Principal,
     ) -> None:
-        """Keep each text as a file of the store; a search sees them a moment later.
+        """Store each text as a file of the store; a search finds it shortly afterwards.
 
-        Raises `NotFound` or `Forbidden` if the caller may not write to it.
+        Raises `NotFound` or `Forbidden` if the caller may not write to the store.
         """
 
     async def list(
@@ -47,10 +47,10 @@ class FactStore(Protocol):
         where: Mapping[str, str] | None = None,
         limit: int = 100,
     ) -> Sequence[StoredFact]:
-        """The caller's own facts, the newest first; of one store, or those with these attributes."""
+        """Return the caller's own facts, newest first, optionally of one store or with these attributes."""
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> StoredFact:
-        """Put another text in the place of a fact. Raises `NotFound`."""
+        """Replace the text of a fact. Raises `NotFound`."""
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
-        """Forget a fact. Raises `NotFound`."""
+        """Delete a fact. Raises `NotFound`."""

@@ -1,4 +1,4 @@
-"""Fetching from the network: what parts that go out ask of the one client that goes nowhere it should not."""
+"""Network fetching: the interface of the one client that reaches only permitted addresses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from portico_server.core.errors import NotFound, TooLarge
 
 @dataclass(frozen=True, slots=True)
 class FetchedResponse:
-    """An answer whose body is still to come. ``url`` is the last one of a chain of redirects.
+    """A response whose body has not been read. ``url`` is the last URL of a chain of redirects.
 
-    ``headers`` in lower case. ``body`` is what was sent, decompressed, and can be read once, while the answer is open.
+    ``headers`` are in lower case. ``body`` is decompressed, and can be read once while the response is open.
     """
 
     url: str
@@ -25,7 +25,7 @@ class FetchedResponse:
 
 
 class FetchSession(Protocol):
-    """Some requests that share their connections."""
+    """Requests that share their connections."""
 
     def open(
         self,
@@ -37,37 +37,39 @@ class FetchSession(Protocol):
         is_signed: bool = False,
         body: bytes | None = None,
     ) -> AbstractAsyncContextManager[FetchedResponse]:
-        """Ask for ``url``; ``seconds`` hold over redirects, headers and the body that is read while it is
-        open.
+        """Request ``url``; ``seconds`` limits the redirects, the headers and the body read while the response is open.
 
-        ``body`` is sent. ``is_signed``: the URL is sent exactly as it is and no redirect is followed, since a
-        signature is for one address. Raises `InvalidRequest` for an address that is not allowed, another
-        `PorticoError` if nothing comes.
+        ``body`` is sent. With ``is_signed``, the URL is sent unchanged and no redirect is followed, because a
+        signature is for one address. Raises `InvalidRequest` for a forbidden address, and another `PorticoError` if
+        the request fails.
         """
 
 
 class Fetcher(Protocol):
-    """The client."""
+    """The HTTP client for outgoing requests."""
 
     def session(self, trusted_hosts: Collection[str] = ()) -> AbstractAsyncContextManager[FetchSession]:
-        """Requests to public addresses, to hosts that the operator allows to be fetched from, and to
-        ``trusted_hosts`` ones.
+        """Open a session for public addresses, hosts that the operator permits, and ``trusted_hosts``.
 
-        ``trusted_hosts`` as ``NAME:PORT``: what an operator's own setting says.
+        ``trusted_hosts`` have the form ``NAME:PORT`` and come from an operator's own setting.
         """
 
     def check(self, url: str, *, secure: bool = False) -> None:
-        """Raise `InvalidRequest` for an address that will not be asked, as far as its name alone says so.
+        """Raise `InvalidRequest` for an address that is forbidden by its name alone.
 
-        ``secure``: only https, except where the operator has named the host.
+        With ``secure``, only https is allowed, except for a host that the operator has named.
         """
 
     async def addresses(self, url: str) -> Sequence[str]:
-        """The IP addresses behind ``url``, for a program that asks them itself. Raises as `FetchSession.open`."""
+        """Return the IP addresses of ``url``, for a program that connects to them itself. Raises as
+        `FetchSession.open`.
+        """
 
 
 async def read_whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) -> bytes:
-    """All that is at ``url``, at most ``limit`` bytes. Raises as `FetchSession.open`, `TooLarge` and `NotFound`."""
+    """Return the content of ``url``, at most ``limit`` bytes. Raises as `FetchSession.open`, `TooLarge` and
+    `NotFound`.
+    """
     data = bytearray()
     async with fetcher.session() as session, session.open(url, seconds=seconds) as arrival:
         if arrival.status != 200:
@@ -75,5 +77,5 @@ async def read_whole(fetcher: Fetcher, url: str, *, limit: int, seconds: float) 
         async for block in arrival.body:
             data += block
             if len(data) > limit:
-                raise TooLarge(f"What is at {url[:200]} is larger than {limit >> 20} MB.")
+                raise TooLarge(f"The content of {url[:200]} exceeds {limit >> 20} MB.")
     return bytes(data)

@@ -1,7 +1,7 @@
-"""Bodies of requests, declared once: the same fields check a body and describe it in ``/openapi.json``. Pure.
+"""Request bodies, declared once: the same fields check a body and describe it in ``/openapi.json``. Pure.
 
 A `BodyField` is a check and its JSON schema. Fields that a `RequestBody` does not declare pass unchecked, and ``null``
-means absent, as it does at OpenAI. Values come from JSON, so types are compared by identity: a boolean is not a number.
+means absent, as at OpenAI. Values come from JSON, so types are compared by identity: a boolean is not a number.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.words import whole_number
 
 Check: TypeAlias = Callable[[Any, str], None]
-"""Takes a value and its path; raises `InvalidRequest`."""
+"""Receives a value and its path; raises `InvalidRequest`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyField:
-    """What one field may hold, as a check and as a JSON schema."""
+    """The allowed values of a field, as a check and as a JSON schema."""
 
     check: Check
     schema: Mapping[str, Any]
 
     def noted(self, **annotations: Any) -> BodyField:
-        """The same field with ``default``, ``description`` or ``deprecated`` in its schema."""
+        """Return the field with ``default``, ``description`` or ``deprecated`` added to its schema."""
         return replace(self, schema={**self.schema, **annotations})
 
 
 class RequestBody:
-    """A JSON object or a form. ``rule`` checks fields against each other, after each of them was checked by itself.
+    """A JSON object or a form. ``rule`` checks fields against each other after each has been checked individually.
 
-    ``files`` are the schemas of the files that a form must have; whoever reads the form checks them.
+    ``files`` are the schemas of the files that a form must contain; the code that reads the form checks them.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RequestBody:
         self._checks = {name: field.check for name, field in optional.items()}
 
     def check(self, body: Mapping[str, Any]) -> None:
-        """Raise `InvalidRequest` with the path of the first thing that is wrong."""
+        """Raise `InvalidRequest` with the path of the first error."""
         for name, check in self._needed:
             value = body.get(name)
             if value is None:
@@ -70,7 +70,7 @@ class RequestBody:
             self.rule(body)
 
     def schema(self) -> dict[str, Any]:
-        """The body as a JSON schema. A list in a form is named as OpenAI's clients name it: ``name[]``."""
+        """Return the body as a JSON schema. A list in a form has the name that OpenAI's clients use: ``name[]``."""
         schema: dict[str, Any] = {"type": "object", "required": [*self.required], "properties": {}}
         for name, body_field in {**self.required, **self.optional}.items():
             is_list = self.files and body_field.schema.get("type") == "array"
@@ -81,16 +81,16 @@ class RequestBody:
 
 
 def unchecked(_value: Any, _path: str) -> None:
-    """Let every value pass."""
+    """Accept every value."""
 
 
 def anything(**schema: Any) -> BodyField:
-    """A field that is passed on as it is, or checked where it is read."""
+    """Return a field that is passed on unchanged, or checked where it is parsed."""
     return BodyField(unchecked, schema)
 
 
 def number(low: float, high: float, *, expectation: str = "", limits: str = "") -> BodyField:
-    """A number within limits; ``expectation`` and ``limits`` are the words for it in errors."""
+    """Return a field for a number within limits; ``expectation`` and ``limits`` are the words for errors."""
     limits = limits or f"from {low:g} to {high:g}"
     expectation = expectation or f"a number {limits}"
 
@@ -106,7 +106,7 @@ def number(low: float, high: float, *, expectation: str = "", limits: str = "") 
 def integer(
     low: int | None = None, high: int | None = None, *, expectation: str = "", limits: str = ""
 ) -> BodyField:
-    """A whole number, of at least ``low`` and at most ``high`` where these are given."""
+    """Return a field for a whole number, at least ``low`` and at most ``high`` if given."""
     if not expectation:
         expectation = "a whole number"
         if high is not None:
@@ -127,7 +127,7 @@ def integer(
 
 
 def boolean(expectation: str = "true or false") -> BodyField:
-    """True or false."""
+    """Return a boolean field."""
 
     def check(value: Any, path: str) -> None:
         if value is not True and value is not False:
@@ -147,20 +147,22 @@ def text() -> BodyField:
 
 
 def identifier(max_chars: int, *, empty: bool = False) -> BodyField:
-    """A name that a client gives, which is kept or comes back to it as it is; perhaps an ``empty`` one."""
+    """Return a field for a client's name or id, which is stored or returned unchanged; ``empty`` allows an empty
+    name.
+    """
 
     def check(value: Any, path: str) -> None:
         single.check(value, path)
         if len(value) > max_chars:
             code = "string_above_max_length"
-            wrong(path, f"has {len(value):,} characters; at most {max_chars:,} are taken", code=code)
+            wrong(path, f"has {len(value):,} characters; the maximum is {max_chars:,}", code=code)
 
     single = text() if empty else name()
     return BodyField(check, {**single.schema, "maxLength": max_chars})
 
 
 def name(empty: str = "must not be empty") -> BodyField:
-    """A string that is not empty."""
+    """Return a field for a non-empty string."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
@@ -172,7 +174,7 @@ def name(empty: str = "must not be empty") -> BodyField:
 
 
 def prose(max_chars: int, verb_phrase: str = "are taken") -> BodyField:
-    """A string with more in it than white space, of at most ``max_chars`` characters."""
+    """Return a field for a string that is not only white space, of at most ``max_chars`` characters."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
@@ -190,7 +192,7 @@ def prose(max_chars: int, verb_phrase: str = "are taken") -> BodyField:
 
 
 def choice(*allowed_values: str) -> BodyField:
-    """One of these words."""
+    """Return a field for one of these words."""
 
     def check(value: Any, path: str) -> None:
         if value not in allowed_values:
@@ -200,7 +202,7 @@ def choice(*allowed_values: str) -> BodyField:
 
 
 def mapping(properties: Mapping[str, BodyField] | None = None) -> BodyField:
-    """A JSON object, in which ``properties`` are checked where they are present."""
+    """Return a field for a JSON object; ``properties`` are checked if they are present."""
     inner = tuple((name, body_field.check) for name, body_field in (properties or {}).items())
 
     def check(value: Any, path: str) -> None:
@@ -218,7 +220,9 @@ def mapping(properties: Mapping[str, BodyField] | None = None) -> BodyField:
 
 
 def closed(properties: Mapping[str, BodyField], *, required_fields: Sequence[str] = ()) -> BodyField:
-    """A JSON object with these properties alone; an unknown one is refused with those that are like it."""
+    """Return a field for a JSON object with only these properties; the error for an unknown property suggests similar
+    names.
+    """
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -249,7 +253,7 @@ def closed(properties: Mapping[str, BodyField], *, required_fields: Sequence[str
 
 
 def by_type(kinds: Mapping[str, BodyField]) -> BodyField:
-    """A JSON object whose ``type`` says which of these it is."""
+    """Return a field for a JSON object whose ``type`` selects its kind."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -272,8 +276,8 @@ def _inside(path: str, name: str) -> str:
 def items(
     of: BodyField, expectation: str, *, max_items: int | None = None, item_word: str = "items"
 ) -> BodyField:
-    """A list of at most ``max_items``; ``expectation`` and ``item_word`` are the words for it and for its
-    items in errors.
+    """Return a field for a list of at most ``max_items``; ``expectation`` and ``item_word`` are the words for
+    errors.
     """
     single = of.check
 
@@ -281,7 +285,7 @@ def items(
         if not isinstance(value, list):
             wrong_type(path, expectation, value)
         if max_items is not None and len(value) > max_items:
-            wrong(path, f"has {len(value)} {item_word}; at most {max_items} are taken")
+            wrong(path, f"has {len(value)} {item_word}; the maximum is {max_items}")
         for index, item in enumerate(value):
             single(item, f"{path}[{index}]")
 
@@ -290,10 +294,12 @@ def items(
 
 
 MAX_STOPS = 4
-"""Words at which an answer may be told to end."""
+"""Maximum number of stop sequences."""
 
 MAX_BIASES = 1024
-"""Tokens that ``logit_bias`` may name: an engine looks at each of them for every token that it makes."""
+"""Maximum number of tokens in ``logit_bias``, because an engine checks all of them for every token that it
+generates.
+"""
 
 MAX_BIAS = 100
 
@@ -304,17 +310,17 @@ def _stop(value: Any, path: str) -> None:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         wrong_type(path, "a string or a list of strings", value)
     if len(value) > MAX_STOPS:
-        wrong(path, f"has {len(value)} items; at most {MAX_STOPS} are taken")
+        wrong(path, f"has {len(value)} items; the maximum is {MAX_STOPS}")
 
 
 def _logit_bias(value: Any, path: str) -> None:
     if not isinstance(value, dict):
         wrong_type(path, "an object", value)
     if len(value) > MAX_BIASES:
-        wrong(path, f"names {len(value):,} tokens; at most {MAX_BIASES:,} are taken")
+        wrong(path, f"names {len(value):,} tokens; the maximum is {MAX_BIASES:,}")
     for token, bias in value.items():
         if whole_number(token) is None:
-            wrong(path, f"has '{token[:MAX_SHOWN_CHARS]}', which is not the number of a token")
+            wrong(path, f"contains '{token[:MAX_SHOWN_CHARS]}', which is not a token number")
         if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
             wrong(f"{path}.{token[:MAX_SHOWN_CHARS]}", f"must be a number from -{MAX_BIAS} to {MAX_BIAS}")
 
@@ -333,17 +339,17 @@ LOGIT_BIAS = BodyField(
         "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
     },
 )
-"""``logit_bias`` of a chat, a completion or a response: added to what a token scores."""
+"""``logit_bias`` of a chat, a completion or a response: added to the score of a token."""
 
 
 MAX_SHOWN_CHARS = 100
-"""Characters of a name or an id that an error repeats."""
+"""Maximum characters of a name or an id that an error repeats."""
 
 
 def check_schema(owner_name: str, schema: Any, path: str) -> None:
-    """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema, which ``owner_name`` names in the error.
+    """Raise `InvalidRequest` for ``path`` unless ``schema`` is a JSON schema; the error names ``owner_name``.
 
-    Patterns only have to be regular expressions: an engine may support some that the linear engine does not.
+    Patterns must only be regular expressions: an engine may support patterns that the linear engine does not.
     """
     from portico_server.core.json_schema import require_schema
     from portico_server.core.pattern import require_python_pattern

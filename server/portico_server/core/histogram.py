@@ -1,4 +1,4 @@
-"""How often something took how long, for monitoring."""
+"""Histograms of durations, for monitoring."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHORT_BOUNDS: Final = (
     5.0,
     30.0,
 )
-"""The same for what takes less than a call: a statement, a turn of the event loop."""
+"""Upper bounds for events shorter than a call, such as a statement or a turn of the event loop."""
 
 
 class Histogram:
-    """How many of the observed seconds were in which bucket; the last bucket is for all above ``bounds``.
+    """Counts observed seconds per bucket; the last bucket is for all values above ``bounds``.
 
-    One thread observes; others may read.
+    One thread observes; other threads may read.
     """
 
     __slots__ = ("bounds", "buckets", "sum")

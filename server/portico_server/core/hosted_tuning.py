@@ -13,17 +13,17 @@ from portico_server.core.dataclass import dataclass
 HostedStatus: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 GONE: str = "gone_at_provider"
-"""The code of the error for something that the provider does not have."""
+"""Error code for an object that does not exist at the provider."""
 
 KEY_REFUSED: str = "invalid_provider_key"
-"""The code of the error for a key that the provider refuses."""
+"""Error code for a key that the provider rejects."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostedOrder:
-    """What a provider is asked for. ``key`` is our own id of the job.
+    """A training order for a provider. ``key`` is Portico's id of the job.
 
-    ``training`` and ``validation`` are what `HostedTuner.upload` gave. ``None`` leaves a number to the provider.
+    ``training`` and ``validation`` come from `HostedTuner.upload`. ``None`` leaves a number to the provider.
     """
 
     key: str
@@ -40,9 +40,10 @@ class HostedOrder:
 
 @dataclass(frozen=True, slots=True)
 class HostedJob:
-    """A job as it stands there. ``model`` is the provider's id of the result, ``tokens`` what was trained on.
+    """The current state of a job at the provider.
 
-    ``ends_at`` is when it expects to be done, in seconds since 1970.
+    ``model`` is the provider's id of the result, ``tokens`` the number of training tokens, and ``ends_at`` the
+    expected end in seconds since 1970.
     """
 
     id: str
@@ -55,9 +56,9 @@ class HostedJob:
 
 @dataclass(frozen=True, slots=True)
 class HostedEvent:
-    """Something that happened there: a sentence, or with ``values`` what a step measured, by the names of `Metrics`.
+    """An event at the provider: a sentence or, with ``values``, the measurements of a step, by the names of `Metrics`.
 
-    ``cursor`` is what `HostedTuner.events` takes for those behind this one. A provider that does not number its steps
+    ``cursor`` is what `HostedTuner.events` accepts to return later events. A provider that does not number its steps
     leaves ``step`` out.
     """
 
@@ -70,42 +71,44 @@ class HostedEvent:
 
 
 class HostedTuner(Protocol):
-    """The fine-tuning API of one provider for one base.
+    """The fine-tuning API of a provider for one base.
 
-    Every call raises `PorticoError`: `Unavailable` and `EngineFailed` for what may pass, `InvalidRequest` with the
-    provider's words for what it refuses, with the code `GONE` or `KEY_REFUSED` where one of them is the reason. No
-    text that comes from there contains the provider's key.
+    Every call raises `PorticoError`: `Unavailable` and `EngineFailed` for transient failures, `InvalidRequest` with
+    the provider's words for a rejected request, with the code `GONE` or `KEY_REFUSED` where it applies. No text from
+    the provider contains its key.
     """
 
     provider: str
     methods: Sequence[str]
     takes: AbstractSet[str]
-    """Which of ``validation_file`` and the hyperparameters can be asked for."""
+    """The supported fields among ``validation_file`` and the hyperparameters."""
     missing: str
-    """Why nothing can be asked of it, such as a key that is not configured; empty where all is there."""
+    """Why the provider cannot be used, such as a missing key; empty if it can."""
     price: float | None
-    """US dollars for a million trained tokens, if that is known."""
+    """US dollars for a million trained tokens, if known."""
 
     def line(self, example: Mapping[str, Any], method: str) -> Any:
-        """A checked example as the provider takes it. Raises `InvalidRequest` for what it cannot honour."""
+        """Return a checked example in the provider's form. Raises `InvalidRequest` for a field that the provider
+        cannot honour.
+        """
 
     async def upload(self, path: Path, name: str) -> str:
-        """What an order calls a file of such lines: sent now, or found there under its name."""
+        """Return the reference for a file of such lines: uploaded now, or found at the provider by its name."""
 
     async def create(self, order: HostedOrder) -> HostedJob:
-        """Begin a job."""
+        """Start a job."""
 
     async def find(self, key: str, training: str) -> HostedJob | None:
-        """The job that an order with this key, or on this training file, has begun, if there is one."""
+        """Return the job that an order with this key, or on this training file, has started, if any."""
 
     async def get(self, job_id: str) -> HostedJob:
-        """A job as it is now."""
+        """Return the current state of a job."""
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
-        """What happened behind the event with the cursor ``after``, or all of it, oldest first."""
+        """Return the events after the cursor ``after``, or all events, oldest first."""
 
     async def cancel(self, job_id: str) -> None:
-        """End a job. One that has ended stays as it is."""
+        """Cancel a job. A job that has ended does not change."""
 
     async def serve(self, model: str) -> str | None:
-        """What the result is called once it answers; ``None`` while the provider makes it ready."""
+        """Return the name of the result once it answers; ``None`` while the provider prepares it."""

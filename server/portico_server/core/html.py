@@ -1,6 +1,6 @@
-"""HTML as a reader sees it: its bytes as a tree, and a walk through the tree that leaves out what nobody sees.
+"""HTML as a reader sees it: bytes parsed into a tree, and a walk through the tree that skips hidden content.
 
-Imports lxml, which is not for the start of the daemon: import this module where HTML is read.
+Imports lxml, which is too slow for the start of the daemon: import this module only where HTML is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from portico_server.core.words import decoded
 HIDDEN_TAGS: Final = frozenset(
     {"script", "style", "noscript", "template", "svg", "iframe", "object", "head", "nav", "button", "select"}
 )
-"""Elements whose text is not a part of what a page says."""
+"""Elements whose text is not part of the content of a page."""
 
 _CHARSET: Final = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_-]+)", re.I
@@ -24,36 +24,38 @@ _CHARSET: Final = re.compile(
 
 
 class HtmlReader(Protocol):
-    """Receives what the walk passes, in order."""
+    """Receives the elements and texts of a walk, in order."""
 
     def hides(self, tag: str, node: Any) -> bool:
-        """Whether an element, with all in it, is left out."""
+        """Return whether an element and its content are skipped."""
 
     def opens(self, tag: str, node: Any) -> None: ...
 
     def closes(self, tag: str) -> None: ...
 
     def says(self, text: str) -> None:
-        """Text; white space is one blank, save within ``pre``."""
+        """Receive text; white space is collapsed to one space, except within ``pre``."""
 
 
 def declared_charset(data: bytes) -> str | None:
-    """The encoding that a document says it has."""
+    """Return the encoding that a document declares."""
     match = _CHARSET.search(data[:4096])
     return match.group(1).decode("ascii") if match else None
 
 
 def local_name(tag: str) -> str:
-    """The name of an element or attribute without its namespace. lxml's own refuses names that its parser has taken."""
+    """Return the name of an element or attribute without its namespace. lxml's own function rejects some names that
+    its parser has accepted.
+    """
     return tag.rpartition("}")[2]
 
 
 def parse(data: bytes, encoding: str) -> Any | None:
-    """The root element, or ``None`` for what holds no HTML. What the encoding does not explain is replaced."""
+    """Return the root element, or ``None`` if there is no HTML. Bytes that are invalid in the encoding are replaced."""
     text = decoded(data, encoding)
     del data
     try:
-        # As UTF-8 bytes: lxml refuses a string that declares another encoding.
+        # As UTF-8 bytes: lxml rejects a string that declares another encoding.
         return document_fromstring(
             text.encode(), parser=HTMLParser(encoding="utf-8", no_network=True, remove_comments=True)
         )
@@ -62,7 +64,9 @@ def parse(data: bytes, encoding: str) -> Any | None:
 
 
 def walk(root: Any, reader: HtmlReader) -> None:
-    """Lead ``reader`` through a tree. Without recursion: pages nest deeper than Python may call."""
+    """Walk a tree and pass its content to ``reader``. Not recursive, because pages nest deeper than Python's call
+    limit.
+    """
     verbatim = 0
     hidden: Any = None
 

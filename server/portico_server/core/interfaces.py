@@ -1,4 +1,6 @@
-"""Calling a function that came as source: what apps ask of the light sandbox, put in by the composition root."""
+"""Calls of a function given as source: the interface of the light sandbox for apps, injected by the composition
+root.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from portico_server.core.errors import Forbidden
 from portico_server.core.principal import Principal
 
 SCOPE: Final = "tools:python_light:call"
-"""Code that somebody brings along runs where the tool of that name runs it, so it takes the same right."""
+"""User-supplied code runs where the tool of that name runs it, and requires the same scope."""
 
 
 MAX_FORMULA_CHARACTERS: Final = 2_000
@@ -33,11 +35,13 @@ _ARITHMETIC: Final = (
     ast.unaryop,
     ast.cmpop,
 )
-"""What a formula is made of: no attributes, subscripts, functions or loops of its own."""
+"""The elements of a formula: no attributes, subscripts, function definitions or loops."""
 
 
 def is_formula(text: str) -> bool:
-    """Whether an expression is arithmetic alone: numbers, names, operators and calls of functions by their names."""
+    """Return whether an expression is pure arithmetic: numbers, names, operators and calls of functions by their
+    names.
+    """
     if len(text) > MAX_FORMULA_CHARACTERS:
         return False
     try:
@@ -55,10 +59,11 @@ def is_formula(text: str) -> bool:
 
 
 def require_code(caller: Principal, at: str) -> None:
-    """Raise `Forbidden` unless ``caller`` may run the code that stands at ``at``."""
+    """Raise `Forbidden` unless ``caller`` may run the code at ``at``."""
     if not caller.allows(SCOPE):
         raise Forbidden(
-            f"{at} is code, and this key lacks the scope '{SCOPE}'. Ask the operator for a key that has it.",
+            f"{at} is code, and this key lacks the scope '{SCOPE}'. Ask the operator for a key with that "
+            "scope.",
             param=at,
         )
 
@@ -67,18 +72,18 @@ class Evaluator(Protocol):
     """An interpreter without files, network or environment."""
 
     async def evaluate(self, source: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Call the function that ``source`` defines last, or the lambda that it is; its value as JSON.
+        """Call the last function that ``source`` defines, or the lambda in it; return its value as JSON.
 
-        Raises `InvalidRequest` with the code ``code_failed`` and Python's own words if it fails.
+        Raises `InvalidRequest` with the code ``code_failed`` and Python's error message if it fails.
         """
 
     async def evaluate_all(
         self, source: str, calls: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> list[Any]:
-        """The same for several calls, each with its own arguments; the values in their order.
+        """Call the function once for each set of arguments; return the values in order.
 
-        They share one interpreter and its limits. Raises if one of them fails, and does not say which.
+        The calls share one interpreter and its limits. Raises if any of them fails, without naming the call.
         """
 
     async def check(self, source: str) -> None:
-        """Raise `InvalidRequest` if ``source`` is not a function, or one that the interpreter can never run."""
+        """Raise `InvalidRequest` if ``source`` is not a function, or is one that the interpreter can never run."""

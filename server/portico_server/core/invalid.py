@@ -1,4 +1,4 @@
-"""Sentences for fields of a request that are not right: `InvalidRequest` with a path. Pure."""
+"""Errors for invalid fields of a request: `InvalidRequest` with a path. Pure."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _NAMES: Mapping[type, str] = {
 
 
 def kind_of(value: Any) -> str:
-    """What a value of JSON is, in words."""
+    """Return the kind of a JSON value, in words."""
     type_name = _NAMES.get(type(value))
     return type_name or ("an object" if isinstance(value, Mapping) else type(value).__name__)
 
 
 def missing(path: str) -> NoReturn:
-    """For a field that must be there."""
+    """Raise the error for a missing required field."""
     raise InvalidRequest(
         f"Missing required parameter: '{path}'.", code="missing_required_parameter", param=path
     )
 
 
 def wrong(path: str, problem: str, *, code: str | None = None) -> NoReturn:
-    """For a value that cannot be; ``problem`` continues after the path."""
+    """Raise the error for an invalid value; ``problem`` continues after the path."""
     raise InvalidRequest(f"'{path}' {problem}.", code=code, param=path)
 
 
 def unsupported(path: str, problem: str) -> NoReturn:
-    """For a parameter that is known and would change the answer, but that nothing here carries out."""
+    """Raise the error for a known parameter that would change the answer but is not supported."""
     wrong(path, problem, code="unsupported_parameter")
 
 
 def wrong_type(path: str, expectation: str, value: Any, *, code: str | None = None) -> NoReturn:
-    """For a value of another type than the one ``expectation``."""
+    """Raise the error for a value of a type other than ``expectation``."""
     wrong(path, f"must be {expectation}, not {kind_of(value)}", code=code or "invalid_type")
 
 
 def not_one_of(path: str, value: Any, allowed_values: Iterable[str]) -> NoReturn:
-    """For a value that is none of ``words``."""
+    """Raise the error for a value that is not among ``allowed_values``."""
     shown_value = f"'{value[:100]}'" if isinstance(value, str) else kind_of(value)
     wrong(path, f"is {shown_value}, but must be one of {', '.join(allowed_values)}")

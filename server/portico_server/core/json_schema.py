@@ -1,8 +1,8 @@
-"""A JSON value against a JSON schema (draft 2020-12), with the place of the first fault.
+"""Validation of a JSON value against a JSON schema (draft 2020-12), with the place of the first error.
 
-Schemas come from outside, so a check is bounded: the schema's size and depth, the steps of one check, and patterns are
-searched by a linear engine. Imports jsonschema, which takes a tenth of a second: import this module when something is
-to be checked.
+Schemas come from outside, so a check is bounded: the schema's size and depth, and the steps of one check, are limited,
+and a linear engine searches the patterns. Imports jsonschema, which takes a tenth of a second: import this module only
+when something must be checked.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.errors import InvalidRequest
 from portico_server.core.pattern import UnsupportedPattern, linear
 
-# Whether something is a JSON schema (draft 2020-12), and how large it is, in two short walks.
-#
-# jsonschema's own check costs a fifth of a millisecond for each part of a schema; schemas come from outside and are
-# checked on the event loop, so these do it in a hundredth of that.
+# Check whether a value is a JSON schema (draft 2020-12), and measure its size, in two short walks.
+# jsonschema's own check costs a fifth of a millisecond for each part of a schema; schemas come from outside
+# and are checked on the event loop, so this check takes a hundredth of that.
 
 
 MAX_SCHEMA_DEPTH: Final = 64
-"""Objects and lists within each other in a schema."""
+"""Maximum nesting depth of objects and lists in a schema."""
 
 MAX_SCHEMA_NODES: Final = 10_000
-"""Objects, lists and values in a schema."""
+"""Maximum number of objects, lists and values in a schema."""
 
 MAX_SCHEMA_CHARS: Final = 1_000_000
-"""Characters of all names and texts in a schema: it is listed with what it belongs to."""
+"""Maximum number of characters in all names and texts of a schema, because a schema is listed with its owner."""
 
 _TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _SCHEMA: Final = (
@@ -124,9 +123,11 @@ _VALUES: Final[Mapping[str, _Kind]] = {
 
 @dataclass(slots=True)
 class SchemaSurvey:
-    """What a walk found: ``patterns`` with their places, the first ``wrong`` thing in words, and the ``keywords`` that
-    were used. ``alternatives`` are the values of enums, the branches and the optional
-    properties of the whole schema, which a grammar has to follow side by side.
+    """The result of a walk: ``patterns`` with their places, the first error in words (``wrong``), and the ``keywords``
+    used.
+
+    ``alternatives`` counts the values of enums, the branches and the optional properties of the whole schema, which a
+    grammar must track in parallel.
     """
 
     alternatives: int = 0
@@ -136,8 +137,8 @@ class SchemaSurvey:
 
 
 def oversize(schema: Any) -> str:
-    """Why a schema is larger than any that is taken, with the values of enums, examples and defaults, which JSON writes
-    too; empty if it is not.
+    """Return why a schema exceeds the size limits, or an empty string. The values of enums, examples and defaults
+    count, because JSON includes them.
     """
     nodes = chars = 0
     stack: list[tuple[Any, int]] = [(schema, 1)]
@@ -154,7 +155,7 @@ def oversize(schema: Any) -> str:
             inner = value
         stack += ((child, depth + 1) for child in inner)
         if depth > MAX_SCHEMA_DEPTH:
-            return f"it is nested too deeply; at most {MAX_SCHEMA_DEPTH} levels are allowed"
+            return f"it is nested too deeply; the maximum is {MAX_SCHEMA_DEPTH} levels"
         if nodes + len(stack) > MAX_SCHEMA_NODES:
             return f"it has more than {MAX_SCHEMA_NODES:,} parts"
         if chars > MAX_SCHEMA_CHARS:
@@ -163,7 +164,7 @@ def oversize(schema: Any) -> str:
 
 
 def survey(schema: Any) -> SchemaSurvey:
-    """Walk through a schema until something is wrong."""
+    """Walk a schema until the first error."""
     schema_survey = SchemaSurvey(wrong=oversize(schema))
     stack: list[tuple[Any, str]] = [(schema, "")]
     while stack and not schema_survey.wrong:
@@ -184,7 +185,7 @@ def survey(schema: Any) -> SchemaSurvey:
 
 
 def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Sequence[tuple[Any, str]]:
-    """The schemas under one keyword, to be walked through."""
+    """Return the schemas under a keyword, to be walked next."""
     if name in _SCHEMA:
         schema_survey.keywords.add(name)
         return [(value, at)]
@@ -213,27 +214,29 @@ def _inner(schema_survey: SchemaSurvey, name: str, value: Any, at: str) -> Seque
 
 
 MAX_CHECK_STEPS: Final = 50_000
-"""Keywords that one check of a value applies, and what else costs as much: some tenths of a second."""
+"""Maximum number of steps in a check of a value: applied keywords and work of similar cost, a few tenths of a
+second.
+"""
 
 MAX_MESSAGE_LENGTH: Final = 300
-"""Characters of a fault's message."""
+"""Maximum length of an error message, in characters."""
 
 _LOOKUP_STEPS: Final = MAX_SCHEMA_NODES // 2
-"""Steps that a reference costs which is looked for in the whole schema, each time."""
+"""Steps charged each time a reference is searched for in the whole schema."""
 
 _REFERENCE_STEPS: Final = 5
-"""Steps that a reference by its place costs."""
+"""Steps charged for a reference by its path."""
 
 _CHARACTERS_PER_STEP: Final = 100
-"""Characters of an error's message that cost one step to write."""
+"""Number of message characters that cost one step."""
 
 
 class _TooManySteps(Exception):
-    """The check of one value has used up its steps."""
+    """The check of a value has used up its steps."""
 
 
 class _Steps:
-    """The steps that are left to one check."""
+    """The remaining steps of a check."""
 
     __slots__ = ("left", "lenient")
 
@@ -253,7 +256,9 @@ _Keyword = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
 
 def _counted(work: _Keyword) -> _Keyword:
-    """A keyword that takes a step for each use, and more for each long message: messages quote the value."""
+    """Wrap a keyword so that each use costs a step, and each long message costs more, because messages quote the
+    value.
+    """
 
     def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         steps = _steps.get()
@@ -267,8 +272,8 @@ def _counted(work: _Keyword) -> _Keyword:
 
 
 def _found(pattern: str, text: str, *, is_unsupported: bool = True) -> bool:
-    """Whether a pattern stands in a text; ``is_unsupported`` is what a lenient check takes for one that it
-    cannot use.
+    """Return whether a pattern occurs in a text; ``is_unsupported`` is the result of a lenient check for a pattern
+    that it cannot use.
     """
     steps = _steps.get()
     steps.take(1 + len(text) // _CHARACTERS_PER_STEP)
@@ -324,11 +329,11 @@ def _unique_items(validator: Any, is_unique: Any, instance: Any, _schema: Any) -
     if not is_unique or not validator.is_type(instance, "array"):
         return
     if len({_hashable(item) for item in instance}) < len(instance):
-        yield ValidationError("it has items that are the same")
+        yield ValidationError("it has duplicate items")
 
 
 def _hashable(value: Any) -> Any:
-    """A JSON value as one that is equal to another if the values are: true is not 1, 1.0 is."""
+    """Return a hashable form of a JSON value that is equal exactly if the values are: true is not 1, but 1.0 is."""
     if isinstance(value, dict | list):
         _steps.get().take(1 + len(value) // 2)
     match value:
@@ -374,7 +379,9 @@ _Validator: Final[Any] = extend(  # type: ignore[no-untyped-call]
 
 
 def _evolve(self: Any, **changes: Any) -> Any:
-    """The validator with another schema, always of this class: a '$schema' within a schema does not choose another."""
+    """Return the validator with another schema, always of this class: a '$schema' within a schema does not select
+    another.
+    """
     _steps.get().take(1)
     changes.setdefault("schema", self.schema)
     changes.setdefault("format_checker", self.format_checker)
@@ -388,7 +395,7 @@ _Validator.evolve = _evolve
 
 @dataclass(frozen=True, slots=True)
 class SchemaFault:
-    """What is wrong: ``path`` in the value, such as ``.filters[0].key``; ``rule`` in the schema, such as
+    """A validation error: ``path`` in the value, such as ``.filters[0].key``; ``rule`` in the schema, such as
     ``properties/query/minLength``; ``message`` in words.
     """
 
@@ -398,37 +405,39 @@ class SchemaFault:
 
 
 class JsonSchema:
-    """A schema, compiled once. ``owner_name`` names it in errors. With ``lenient`` a pattern that the linear
-    engine cannot take is not checked: for schemas of those who check again, such as MCP servers.
+    """A compiled schema. ``owner_name`` names it in errors. With ``lenient``, a pattern that the linear engine does
+    not support is not checked: for schemas that another program checks again, such as an MCP server.
     """
 
     def __init__(self, owner_name: str, schema: Mapping[str, Any], *, lenient: bool = False) -> None:
         self._whose = owner_name
         self._lenient = lenient
-        # An empty registry: a schema of somebody else must not make us fetch what it refers to.
+        # An empty registry: an external schema must not make the daemon fetch its references.
         self._validator = _Validator(dict(schema), registry=Registry())
 
     def fault(self, value: Any) -> SchemaFault | None:
-        """The fault that says most, or ``None``.
+        """Return the most significant error, or ``None``.
 
-        Raises `InvalidRequest` if the schema refers to what is not in it, or if the check takes too many steps.
+        Raises `InvalidRequest` if the schema refers to something outside itself, or if the check takes too many steps.
         """
         token = _steps.set(_Steps(lenient=self._lenient))
         try:
             error = best_match(self._validator.iter_errors(value))
         except Unresolvable as missing:
-            raise self._invalid(f"refers to '{str(missing.ref)[:200]}', which is not within it") from missing
+            raise self._invalid(
+                f"refers to '{str(missing.ref)[:200]}', which it does not contain"
+            ) from missing
         except (_TooManySteps, RecursionError) as endless:
             raise InvalidRequest(
-                f"The check against the schema of '{self._whose}' takes more than {MAX_CHECK_STEPS:,} steps: make the "
-                "schema simpler or the value smaller.",
+                f"The check against the schema of '{self._whose}' takes more than {MAX_CHECK_STEPS:,} steps: "
+                "simplify the schema or shorten the value.",
                 code="schema_too_complex",
             ) from endless
         except UnsupportedPattern as pattern_error:
             message = f"The schema of '{self._whose}' cannot be checked. {pattern_error.message}"
             raise InvalidRequest(message, code=pattern_error.code) from pattern_error
         except (ArithmeticError, TypeError, ValueError, UnknownType) as broken:
-            # A schema that nobody has checked, or numbers that cannot be divided by each other.
+            # The schema was never checked, or its numbers cannot be divided by each other.
             raise self._invalid("has keywords that cannot be applied to this value") from broken
         finally:
             _steps.reset(token)
@@ -446,10 +455,10 @@ class JsonSchema:
 
 
 def require_schema(owner_name: str, schema: Any, param: str, *, lenient: bool = False) -> SchemaSurvey:
-    """What a walk through ``schema`` found. Raises `InvalidRequest` with ``param`` if it is not a JSON schema that a
-    value can be checked against.
+    """Return the survey of ``schema``. Raises `InvalidRequest` with ``param`` unless it is a JSON schema that values
+    can be checked against.
 
-    With ``lenient`` it may have patterns that only others can check, see `JsonSchema`.
+    With ``lenient``, it may contain patterns that only other programs can check, see `JsonSchema`.
     """
     schema_survey = survey(schema)
     reason = schema_survey.wrong
@@ -466,7 +475,7 @@ def require_schema(owner_name: str, schema: Any, param: str, *, lenient: bool = 
             linear(pattern)
         except UnsupportedPattern as error:
             raise InvalidRequest(
-                f"The schema of '{owner_name}' has a pattern at {at} that cannot be used. {error.message}",
+                f"The schema of '{owner_name}' has an unsupported pattern at {at}. {error.message}",
                 code=error.code,
                 param=param,
             ) from error

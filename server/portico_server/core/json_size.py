@@ -1,4 +1,4 @@
-"""How large a value is as JSON, worked out without writing it: what refers twice to one list has it twice as JSON."""
+"""The size of a value as JSON, computed without writing it: a list that occurs twice counts twice."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from typing import Any, Final
 from portico_server.core.errors import InvalidRequest
 
 MAX_FILLED: Final = 16 * 2**20
-"""Characters that one template may become."""
+"""Maximum number of characters that a template may produce."""
 
 MAX_INDENTED: Final = 256 * 2**10
-"""Bytes of JSON that are laid out for reading: a deep value becomes a hundred times as long by that."""
+"""Maximum size of JSON, in bytes, that is indented for reading; indentation makes a deeply nested value a hundred
+times longer.
+"""
 
 MIN_LARGE_PARTS_COUNT: Final = 2_000
-"""Parts of a specification from which on it is read in a thread: some ten milliseconds."""
+"""Number of parts from which a specification is parsed in a thread: about ten milliseconds."""
 
 _NODE_BYTES: Final = 8
-"""Bytes that each list, object, number and name counts for."""
+"""Bytes counted for each list, object, number and name."""
 
 _LARGE_BYTES: Final = 64 * 2**10
-"""Bytes from which on the size of a value is remembered."""
+"""Size, in bytes, from which the size of a value is cached."""
 
 _MAX_REMEMBERED: Final = 4
-"""How many such values: they are kept alive by that."""
+"""Maximum number of cached values, which the cache keeps alive."""
 
 
 PARTS_LEFT: ContextVar[list[int] | None] = ContextVar("parts left", default=None)
-"""How many parts of values may be gone through here before `TooManyParts`; ``None``: any number."""
+"""Number of parts that may be visited before `TooManyParts` is raised; ``None`` means no limit."""
 
 
 class TooManyParts(Exception):
-    """A value has more parts than may be gone through here."""
+    """A value has more parts than may be visited."""
 
 
 class JsonSizes:
-    """Measures values up to a ``limit``. What stands in a value many times is walked through once, and the largest
-    values of late are remembered: a flow hands the same ones from step to step.
+    """Measures values up to a ``limit``. An object that occurs many times in a value is visited once, and the sizes of
+    the largest recent values are cached, because a flow passes the same values from step to step.
     """
 
     __slots__ = ("_known", "_limit")
@@ -47,7 +49,7 @@ class JsonSizes:
         self._known: dict[int, tuple[Any, int]] = {}
 
     def of(self, value: Any) -> int:
-        """About the bytes of a value as JSON, up to the first that is over the limit."""
+        """Return the approximate size of a value as JSON, in bytes, or the first size found above the limit."""
         try:
             known_sizes = {key: size for key, (_value, size) in self._known.items()}
             return self._walk(value, known_sizes, PARTS_LEFT.get())
@@ -86,7 +88,7 @@ class JsonSizes:
         return size
 
     def _remember(self, value: Any, size: int) -> None:
-        known_sizes = dict(self._known)  # others may be measuring in another thread
+        known_sizes = dict(self._known)  # another thread may be measuring
         if len(known_sizes) >= _MAX_REMEMBERED:
             known_sizes.pop(next(iter(known_sizes)))
         known_sizes[id(value)] = (value, size)
@@ -98,7 +100,9 @@ def _text(value: str) -> int:
 
 
 def has_parts(value: Any, more_than: int) -> bool:
-    """Whether a JSON value has more values, names aside, than that. What is under ``$literal`` counts as one."""
+    """Return whether a JSON value contains more than ``more_than`` values, not counting names. ``$literal`` content
+    counts as one.
+    """
     parts_left = more_than
     stack = [value]
     while stack:
@@ -114,14 +118,14 @@ def has_parts(value: Any, more_than: int) -> bool:
 
 
 def require_filled(pieces: Sequence[str]) -> None:
-    """Raise `InvalidRequest` if the pieces of a template make a text of more than `MAX_FILLED` characters."""
+    """Raise `InvalidRequest` if the pieces of a template exceed `MAX_FILLED` characters."""
     if sum(map(len, pieces)) > MAX_FILLED:
         raise too_long()
 
 
 def too_long() -> InvalidRequest:
-    """What to say of a template that becomes too long."""
+    """Return the error for a template that becomes too long."""
     return InvalidRequest(
-        f"The template makes a text of more than {MAX_FILLED:,} characters.",
+        f"The template produces a text of more than {MAX_FILLED:,} characters.",
         code="value_too_large",
     )

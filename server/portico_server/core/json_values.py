@@ -1,6 +1,6 @@
-"""Read JSON that comes from outside: one value with its path, or an object field by field. Pure.
+"""Parsing of external JSON: a single value with its path, or an object field by field. Pure.
 
-Every function returns the typed value or raises `InvalidRequest` with the path of the value that is wrong.
+Every function returns the typed value or raises `InvalidRequest` with the path of the invalid value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_DEPTH = 100
-"""Levels of lists and objects in a value that an answer repeats: schemas, filters, metadata."""
+"""Maximum nesting depth of lists and objects in a value that an answer repeats: schemas, filters, metadata."""
 
 
 def text(value: Any, path: str, *, code: str | None = None) -> str:
@@ -23,7 +23,7 @@ def text(value: Any, path: str, *, code: str | None = None) -> str:
 
 
 def flag(value: Any, path: str, *, code: str | None = None) -> bool:
-    """Return true or false."""
+    """Return a boolean."""
     if not isinstance(value, bool):
         wrong_type(path, "true or false", value, code=code)
     return value
@@ -74,7 +74,7 @@ def texts(value: Any, path: str, *, code: str | None = None) -> list[str]:
 
 
 def one_of(value: Any, path: str, allowed_values: tuple[str, ...]) -> str:
-    """Return one of the words ``allowed_values``, which must be present."""
+    """Return one of the words ``allowed_values``; the value must be present."""
     if value is None:
         missing(path)
     if value not in allowed_values:
@@ -84,7 +84,7 @@ def one_of(value: Any, path: str, allowed_values: tuple[str, ...]) -> str:
 
 
 def required_text(holder: Mapping[str, Any], name: str, path: str, *, empty: bool = True) -> str:
-    """Return the string ``name`` of an object, which must be present and may be ``empty``."""
+    """Return the string ``name`` of an object, which must be present; with ``empty``, it may be an empty string."""
     value, at = holder.get(name), f"{path}.{name}" if path else name
     if value is None:
         missing(at)
@@ -95,7 +95,7 @@ def required_text(holder: Mapping[str, Any], name: str, path: str, *, empty: boo
 
 
 def needed(holder: Mapping[str, Any], name: str, path: str) -> str:
-    """Return the string ``name`` of an object. An empty string is missing, too."""
+    """Return the string ``name`` of an object. An empty string counts as missing."""
     value = holder.get(name)
     if value is None or value == "":
         missing(f"{path}.{name}")
@@ -121,7 +121,7 @@ def optional_flag(holder: Mapping[str, Any], name: str, path: str) -> bool:
 
 
 def shallow(value: Any, path: str, depth: int = MAX_DEPTH) -> Any:
-    """Return the value itself unless it is nested too deep to be repeated in an answer."""
+    """Return the value unless it is nested too deeply to be repeated in an answer."""
     if isinstance(value, dict | list):
         if depth == 0:
             wrong(path.partition("[")[0].partition(".")[0], f"is nested more than {MAX_DEPTH} levels deep")
@@ -132,9 +132,9 @@ def shallow(value: Any, path: str, depth: int = MAX_DEPTH) -> Any:
 
 
 class JsonObject:
-    """Reads the fields of an object by name; `done` refuses the fields that were not read.
+    """Reads the fields of an object by name; `done` rejects the fields that were not read.
 
-    ``null`` means absent. ``code`` is the code of every error except the one for an unknown field.
+    ``null`` means absent. ``code`` is the code of every error except the error for an unknown field.
     """
 
     def __init__(self, value: Any, at: str, *, code: str = "invalid_spec") -> None:
@@ -149,7 +149,7 @@ class JsonObject:
         return f"{self.at}.{key}"
 
     def raw(self, key: str) -> Any:
-        """A field of any type; ``None`` if it is absent."""
+        """Return a field of any type; ``None`` if it is absent."""
         self._known.append(key)
         return self._left.pop(key, None)
 
@@ -158,7 +158,7 @@ class JsonObject:
         return default if value is None else text(value, self.path(key), code=self._code)
 
     def needed(self, key: str, purpose: str) -> str:
-        """A text that cannot be left out; ``purpose`` says what belongs there."""
+        """Return a required string; ``purpose`` describes it in the error."""
         value = self.text(key)
         if not value:
             raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""Waiting for things that a daemon starts one after another once it serves."""
+"""Waiting for objects that a daemon starts one after another once it serves."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from portico_server.core.errors import Unavailable
 from portico_server.core.servable import noun_and_name
 
 PREPARED_TIMEOUT_S: Final = 60.0
-"""Seconds that a run which was taken up waits for what its names mean."""
+"""Seconds that a resumed run waits for the objects that its names mean."""
 
 STARTED_TIMEOUT_S: Final = 30.0
-"""Seconds that a call waits for what is being started, after a start of the daemon."""
+"""Seconds that a call waits for an object that is starting, after a start of the daemon."""
 
 STARTING_RETRY_S: Final = 5.0
-"""Seconds after which to call again what has not been started by then."""
+"""Seconds until a client should repeat a call for an object that has not started yet."""
 
 
 class LateSource(Protocol):
-    """A part of the daemon whose things come one after the other once it serves: tools, and apps that need them."""
+    """A part of the daemon whose objects start one after another once it serves: tools, and apps that need them."""
 
     async def started(self, key: str) -> None:
-        """Wait while what may have a key (``tool/``: any tool) is being started, and not for what could not be."""
+        """Wait while an object that may have a key (``tool/``: any tool) is starting, but not for one whose start has
+        failed.
+        """
 
     async def prepared(self, key: str) -> None:
-        """Wait until what may have a key is there, whatever has failed so far."""
+        """Wait until an object that may have a key exists, whatever has failed so far."""
 
 
 class LateSources:
@@ -36,11 +38,11 @@ class LateSources:
         self._sources: list[LateSource] = []
 
     def add(self, source: LateSource) -> None:
-        """Ask ``source`` before a name is taken for unknown, or that of a durable run for gone."""
+        """Add a source to wait for before a name is considered unknown, or an object of a durable run removed."""
         self._sources.append(source)
 
     async def started(self, key: str) -> None:
-        """Wait for what may have a key and is being started. Raises `Unavailable` if that takes long."""
+        """Wait for an object that may have a key and is starting. Raises `Unavailable` if that takes too long."""
         try:
             async with asyncio.timeout(STARTED_TIMEOUT_S) as until:
                 for late in self._sources:
@@ -50,7 +52,7 @@ class LateSources:
                 raise
             noun, name = noun_and_name(key)
             raise Unavailable(
-                f"The {noun} '{name}' may come of something that is still being started. Try again in "
+                f"The {noun} '{name}' may belong to something that is still starting. Try again in "
                 f"{STARTING_RETRY_S:g} s.",
                 code="starting",
                 param=noun,
@@ -58,13 +60,13 @@ class LateSources:
             ) from None
 
     async def prepared(self, key: str) -> None:
-        """Wait until what may have a key is there, for a limited time."""
+        """Wait for a limited time until an object that may have a key exists."""
         with suppress(TimeoutError):
             async with asyncio.timeout(PREPARED_TIMEOUT_S):
                 for late in self._sources:
                     await late.prepared(key)
 
     async def tools_started(self) -> None:
-        """Wait while any tool is being started, for a late source whose things need them."""
+        """Wait while any tool is starting, for a late source whose objects need tools."""
         for late in self._sources:
             await late.started("tool/")

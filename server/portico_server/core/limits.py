@@ -1,4 +1,4 @@
-"""What a key may use at most."""
+"""The usage limits of a key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ MAX_LIMIT = 10**12
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """``None`` means no limit. ``concurrency`` is calls at the same time; a day begins at midnight UTC."""
+    """Usage limits; ``None`` means no limit. ``concurrency`` is the number of simultaneous calls; a day begins at
+    midnight UTC.
+    """
 
     concurrency: int | None = None
     requests_per_minute: int | None = None
@@ -23,13 +25,13 @@ class UsageLimits:
 
     @classmethod
     def parse(cls, given_fields: Mapping[str, object] | None, param: str = "limits") -> Self:
-        """From JSON or YAML. Raises `InvalidRequest` that names the limit."""
+        """Parse limits from JSON or YAML. Raises `InvalidRequest` that names the limit."""
         names = [item.name for item in fields(cls)]
         limits: dict[str, int | None] = {}
         for name, value in (given_fields or {}).items():
             if name not in names:
                 raise InvalidRequest(
-                    f"There is no limit '{name}'.{nearest(str(name), names)} Limits are {', '.join(names)}.",
+                    f"'{name}' is not a limit.{nearest(str(name), names)} Limits are {', '.join(names)}.",
                     param=f"{param}.{name}",
                 )
             if value is None:
@@ -44,20 +46,20 @@ class UsageLimits:
         return cls(**limits)
 
     def to_json(self) -> dict[str, int]:
-        """Those that are set."""
+        """Return the limits that are set."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits(UsageLimits):
-    """Those of a key. ``storage_mb``: what it may keep on the disk, in MiB."""
+    """The limits of a key. ``storage_mb`` is the maximum disk space of its data, in MiB."""
 
     storage_mb: int | None = None
 
     @property
     def usage(self) -> UsageLimits:
-        """Those that its calls are held to."""
+        """The limits that apply to its calls."""
         return UsageLimits(
             self.concurrency, self.requests_per_minute, self.tokens_per_minute, self.tokens_per_day
         )

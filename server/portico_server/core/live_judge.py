@@ -1,4 +1,4 @@
-"""What canaries ask of the evaluations: a judgement of live answers."""
+"""The interface of the evaluations for canaries: judgements of live answers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class LiveJudge(Protocol):
     """Judges answers to live calls by the criteria of an evaluation."""
 
     async def find(self, ref: str, caller: Principal) -> str:
-        """The id of an evaluation of the caller, by its name or id.
+        """Return the id of an evaluation of the caller, by its name or id.
 
-        Raises `NotFound`, and `InvalidRequest` for one that needs more than a question and its answer.
+        Raises `NotFound`, and `InvalidRequest` if the evaluation needs more than a question and its answer.
         """
 
     async def judge(
         self, eval_id: str, owner: str, item: Mapping[str, Any], sample: Mapping[str, Any]
     ) -> float:
-        """The score of an answer, from 0 to 1, with the rights and at the expense of the key ``owner``.
+        """Return the score of an answer, from 0 to 1, with the permissions and at the expense of the key ``owner``.
 
-        Raises `PorticoError` if it cannot be judged.
+        Raises `PorticoError` if the answer cannot be judged.
         """

@@ -1,4 +1,4 @@
-"""Sounds and pictures: what a model is asked to say, hear or draw, and what it answers."""
+"""Audio and images: requests to speak, transcribe and draw, and their answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AudioFormat: TypeAlias = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that goes with a request. ``field`` is its name in OpenAI's form: ``file``, ``image`` or ``mask``."""
+    """A file attached to a request. ``field`` is its name in OpenAI's form: ``file``, ``image`` or ``mask``."""
 
     field: str
     name: str
@@ -27,16 +27,16 @@ class Attachment:
 
 
 FILES_CAPABILITY: Final = "files"
-"""What the card of a model says that is sent files as they are. All others read their text."""
+"""Capability of a model that receives files unchanged. All other models receive their text."""
 
 
 def is_file(part: Any) -> bool:
-    """Whether a part of a message's content is a file, as OpenAI has it."""
+    """Return whether a part of a message's content is a file in OpenAI's form."""
     return isinstance(part, Mapping) and part.get("type") == "file"
 
 
 def holds_files(messages: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether one of the messages brings a file along."""
+    """Return whether any of the messages contains a file."""
     for message in messages:
         content = message.get("content")
         if isinstance(content, list) and any(map(is_file, content)):
@@ -46,7 +46,7 @@ def holds_files(messages: Iterable[Mapping[str, Any]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """A text to be said aloud. ``speed`` from 0.25 to 4; ``options`` are the parameters that only some models have."""
+    """A text to speak. ``speed`` is from 0.25 to 4; ``options`` are parameters that only some models have."""
 
     input: str
     voice: str = ""
@@ -58,9 +58,10 @@ class Speak:
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """Speech to be written down; with ``translate`` in English. ``language`` as ISO 639-1, ``prompt`` what was said
-    before it or how it is spelled. With ``stream``, what has been heard so far comes as `Delta` events, from models
-    that stream; without ``timestamps``.
+    """Speech to transcribe; with ``translate``, into English.
+
+    ``language`` is an ISO 639-1 code; ``prompt`` is the preceding text or a spelling hint. With ``stream``, models
+    that stream send the text so far as `Delta` events; without ``timestamps``.
     """
 
     file: Attachment
@@ -74,7 +75,7 @@ class Transcribe:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A picture to be made of words, ``n`` times; of ``images`` if there are some, changed only where ``mask`` is
+    """A request for ``n`` images from a text; if ``images`` are given, they are edited, and only where ``mask`` is
     transparent. ``size`` is ``auto`` or WIDTHxHEIGHT in pixels.
     """
 
@@ -88,7 +89,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """The answer to `Speak`: sound in the format that was asked for."""
+    """The answer to `Speak`: audio in the requested format."""
 
     audio: bytes
     media_type: str
@@ -98,7 +99,9 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """The answer to `Transcribe`. ``duration`` in seconds; ``segments`` and ``words`` if the model returns them."""
+    """The answer to `Transcribe`. ``duration`` is in seconds; ``segments`` and ``words`` are set if the model returns
+    them.
+    """
 
     text: str
     language: str = ""
@@ -111,8 +114,8 @@ class Transcription:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage:
-    """One of `GeneratedImages`. ``revised_prompt`` where the model was told something else than was asked; without
-    ``data`` it is still at ``url``, where its provider keeps it.
+    """One of `GeneratedImages`. ``revised_prompt`` is set if the model received a changed prompt; without ``data``,
+    the image is still at ``url``, where its provider stores it.
     """
 
     data: bytes
@@ -123,38 +126,37 @@ class GeneratedImage:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImages:
-    """The answer to `Draw`: as many pictures as were asked for."""
+    """The answer to `Draw`: the requested number of images."""
 
     images: tuple[GeneratedImage, ...]
     usage: Usage = Usage()
     model: str = ""
 
 
-# What the first bytes of a picture say of it: its kind and its size. Pure: nothing is unpacked.
-#
-# Sources: the PNG specification (W3C, third edition), ITU T.81 for JPEG, RFC 9649 for WebP.
+# Reads the kind and size of an image from its first bytes. Pure: nothing is unpacked. Sources: the PNG
+# specification (W3C, third edition), ITU T.81 for JPEG, RFC 9649 for WebP.
 
 
 MAX_IMAGE_PIXELS: Final = 40_000_000
-"""Of one picture: a small file can hold a very large one."""
+"""Maximum number of pixels in an image, because a small file can contain a very large image."""
 
 MAX_IMAGES: Final = 16
-"""Pictures that go with one request."""
+"""Maximum number of images in a request."""
 
 SMALLEST, LARGEST = 16, 8192
-"""Pixels along a side of a picture that is asked for."""
+"""Minimum and maximum side length of a requested image, in pixels."""
 
 SUFFIXES: Final = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp", "image/gif": "gif"}
-"""How the name of a file with such a picture ends."""
+"""File name suffix for each image type."""
 
 _SIZE: Final = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,5})")
 _NO_SIZE: Final = frozenset({0xC4, 0xC8, 0xCC})
-"""Markers of JPEG among those of frames that are none."""
+"""JPEG markers in the range of frame markers that do not start a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """A picture's media type, its size in pixels, and whether its pixels may be transparent."""
+    """The media type of an image, its size in pixels, and whether its pixels may be transparent."""
 
     media_type: str
     width: int
@@ -163,7 +165,7 @@ class ImageHeader:
 
 
 def measure_image(data: bytes) -> ImageHeader | None:
-    """What a PNG, JPEG or WebP says of itself; ``None`` for anything else."""
+    """Return the header of a PNG, JPEG or WebP; ``None`` for any other data."""
     if data.startswith(b"\x89PNG\r\n\x1a\n") and data[12:16] == b"IHDR" and len(data) >= 29:
         width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
         alpha = data[25] in (4, 6) or b"tRNS" in data[33:2048]
@@ -179,7 +181,7 @@ def _jpeg(data: bytes) -> ImageHeader | None:
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
-        if marker == 0xFF:  # one that only fills
+        if marker == 0xFF:  # a fill byte
             at += 1
         elif 0xC0 <= marker <= 0xCF and marker not in _NO_SIZE:
             height, width = (
@@ -207,7 +209,7 @@ def _webp(data: bytes) -> ImageHeader | None:
 
 
 def size_of(text: str, param: str) -> tuple[int, int] | None:
-    """Width and height of WIDTHxHEIGHT; ``None`` for ``auto``. Raises `InvalidRequest`."""
+    """Return the width and height of WIDTHxHEIGHT; ``None`` for ``auto``. Raises `InvalidRequest`."""
     if text == "auto":
         return None
     match = _SIZE.fullmatch(text)
@@ -220,26 +222,26 @@ def size_of(text: str, param: str) -> tuple[int, int] | None:
         )
     if width * height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(
-            f"'{param}' is '{text}', which has {width * height:,} pixels; at most {MAX_IMAGE_PIXELS:,} are drawn.",
+            f"'{param}' is '{text}', which has {width * height:,} pixels; the maximum is "
+            f"{MAX_IMAGE_PIXELS:,}.",
             param=param,
         )
     return width, height
 
 
 def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
-    """A picture to go with a request. Raises `InvalidRequest` for what is none, or is too large to be unpacked."""
+    """Return an image as an attachment. Raises `InvalidRequest` if it is not an image or is too large to unpack."""
     image_header = measure_image(data)
     if image_header is None:
         raise InvalidRequest(
-            f"'{param}' is not a picture that can be read ({name[:80]}): send a PNG, JPEG or WebP.",
+            f"'{param}' is not a readable image ({name[:80]}): send a PNG, JPEG or WebP.",
             code="invalid_image_format",
             param=param,
         )
     if image_header.width * image_header.height > MAX_IMAGE_PIXELS:
         raise InvalidRequest(
-            f"'{param}' has {image_header.width} × {image_header.height} pixels; at most "
-            f"{MAX_IMAGE_PIXELS:,} are taken. Send a "
-            f"smaller one.",
+            f"'{param}' has {image_header.width} × {image_header.height} pixels; the maximum is "
+            f"{MAX_IMAGE_PIXELS:,}. Send a smaller image.",
             code="image_too_large",
             param=param,
         )
@@ -247,24 +249,25 @@ def attach(field: str, name: str, data: bytes, param: str) -> Attachment:
 
 
 def check_mask(images: tuple[Attachment, ...], mask: Attachment | None, param: str) -> None:
-    """Raise `InvalidRequest` unless ``mask`` fits the first of ``images``: as large, and able to be transparent."""
+    """Raise `InvalidRequest` unless ``mask`` fits the first of ``images``: the same size, and in a format with
+    transparency.
+    """
     if mask is None:
         return
     image_header, first = measure_image(mask.data), measure_image(images[0].data) if images else None
     if image_header is None or first is None:
-        raise InvalidRequest(f"'{param}' goes with an image that is changed.", param=param)
+        raise InvalidRequest(f"'{param}' requires an image to edit.", param=param)
     if (image_header.width, image_header.height) != (first.width, first.height):
         raise InvalidRequest(
-            f"'{param}' has {image_header.width} × {image_header.height} pixels, but the image "
-            f"{first.width} × {first.height}: a "
-            "mask is as large as the first image.",
+            f"'{param}' has {image_header.width} × {image_header.height} pixels, but the image has "
+            f"{first.width} × {first.height}: a mask must have the size of the first image.",
             code="invalid_mask",
             param=param,
         )
     if not image_header.alpha:
         raise InvalidRequest(
-            f"'{param}' has no transparency: send a PNG with an alpha channel, transparent where the image is to "
-            "change.",
+            f"'{param}' has no transparency: send a PNG with an alpha channel, transparent where the image "
+            "may change.",
             code="invalid_mask",
             param=param,
         )

@@ -1,4 +1,4 @@
-"""Giving names: which are free, and who holds one while what is to have it is made."""
+"""Claims on names: which names are free, and who reserves a name while its object is created."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from portico_server.core.errors import Conflict
 from portico_server.core.servable import Servable
 
 RESERVED: Final = frozenset({"default", "default-embedding", "default-image", "client"})
-"""Names that mean something everywhere, so that no key may give them to a thing of its own."""
+"""Names that have a meaning everywhere, so that no key may give them to its own objects."""
 
 
 class NameClaims:
-    """One name is given at a time. ``find_owned`` finds what exactly an owner has under a name; `None`: what
-    is shared.
+    """Allows one claim on a name at a time. ``find_owned`` finds the object that exactly this owner has under a name;
+    `None` means shared objects.
     """
 
     def __init__(
@@ -28,11 +28,11 @@ class NameClaims:
         self._naming = asyncio.Lock()
 
     def reserve(self, names: Iterable[str]) -> None:
-        """Keep names for the operator: from now on no key gives them to a thing of its own."""
+        """Reserve names for the operator: from now on, no key can give them to its own objects."""
         self._reserved.update(names)
 
     def require_unreserved(self, name: str, owner: str | None) -> None:
-        """Raise `Conflict` if a key wants a name that the operator keeps."""
+        """Raise `Conflict` if a key claims a name that the operator has reserved."""
         if owner is not None and name in self._reserved:
             raise Conflict(
                 f"The name '{name}' is reserved by the operator. Choose another name.",
@@ -42,10 +42,11 @@ class NameClaims:
 
     @asynccontextmanager
     async def hold(self, owner: str | None, *keys: str, aliases: Iterable[str] = ()) -> AsyncIterator[None]:
-        """Hold names for ``owner`` (``None``: shared) while the block makes what is to have them.
+        """Claim names for ``owner`` (``None``: shared) while the block creates their object.
 
-        Raises `Conflict` for a name that is reserved, shared or the owner's already; one that is to be an alias may be
-        one, which moves. What other keys have of that name does not matter: a shared thing may come beside it.
+        Raises `Conflict` for a name that is reserved, shared or already the owner's. A name in ``aliases`` may be an
+        existing alias, whose target then changes. Objects of other keys with that name do not matter: a shared object
+        may coexist with them.
         """
         async with self._naming:
             for key in keys:
@@ -68,9 +69,10 @@ class NameClaims:
 
 
 def name_taken_error(name: str, kind: str) -> Conflict:
-    """A name belongs to a thing of ``kind``."""
+    """Return the error for a name that belongs to an object of ``kind``."""
     return Conflict(
-        f"The name '{name}' belongs to {'an' if kind[0] in 'ai' else 'a'} {kind} here. Choose another name.",
+        f"The name '{name}' already belongs to {'an' if kind[0] in 'ai' else 'a'} {kind}. Choose another "
+        "name.",
         code="name_taken",
         param="name",
     )

@@ -1,8 +1,8 @@
 """Names of models, stores, tools, apps and keys: one rule for all, checked once on entry.
 
-A name is shown by terminals, pages and logs, put into addresses and scopes, and read out to models. So none holds a
-character that one of them obeys: control characters, overrides of the writing direction, characters that nobody
-sees, and the brackets and ticks of markup.
+Names are shown in terminals, pages and logs, used in URLs and scopes, and sent to models. Therefore a name must not
+contain characters that any of these interpret: control characters, overrides of the writing direction, invisible
+characters, and the brackets and ticks of markup.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from portico_server.core.errors import InvalidRequest
 
 _MARKUP: Final = frozenset("[]<>`")
 _JOINERS: Final = frozenset("\u200c\u200d")
-"""They shape Persian and Indic words and hold emoji together."""
+"""Joiners that shape Persian and Indic words and connect emoji."""
 
 _BLANKS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters and marks that show nothing: a name of them looks empty, or like another one."""
+"""Letters and marks without a visible shape: a name of them looks empty, or like another name."""
 
 _NAME: Final = re.compile(r"[^\s:/\\](?:[^:/\\]{0,126}[^\s:/\\])?", re.DOTALL)
 
 
 def has_controls(text: str) -> bool:
-    """Whether a text holds what no name and no title may: line breaks, control, unseen or half characters."""
+    """Return whether a text contains characters that are forbidden in names and titles: line breaks, control or
+    invisible characters, or surrogates.
+    """
     return any(
         character in _BLANKS
         or (unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character not in _JOINERS)
@@ -33,29 +35,32 @@ def has_controls(text: str) -> bool:
 
 
 def is_plain(name: str) -> bool:
-    """Whether nobody takes the name for more than text: no controls, no markup."""
+    """Return whether the name is plain text: no controls, no markup."""
     return not _MARKUP.intersection(name) and not has_controls(name)
 
 
 def has_dots(name: str) -> bool:
-    """Whether a name, or a part of it between slashes, is dots alone: an address means another folder by it."""
+    """Return whether a name, or a part between slashes, consists only of dots, which a URL interprets as another
+    folder.
+    """
     return any(part != "" and not part.strip(".") for part in name.split("/"))
 
 
 def is_name(name: str) -> bool:
-    """Whether addresses, scopes and lists can carry this name: 1 to 128 plain characters in any script, none of
-    ``: / \\``, no white space at the ends, not dots alone, and not ``*``, which stands for any name in scopes.
+    """Return whether a name is valid in URLs, scopes and lists.
+
+    A valid name has 1 to 128 plain characters in any script, none of ``: / \\``, no white space at the ends, and is
+    neither only dots nor ``*``, which matches any name in scopes.
     """
     return _NAME.fullmatch(name) is not None and is_plain(name) and not has_dots(name) and name != "*"
 
 
 def check_plain(name: str, subject: str, param: str = "name") -> None:
-    """Raise `InvalidRequest` unless `is_plain`; ``subject`` is whose name it is, such as "a key"."""
+    """Raise `InvalidRequest` unless `is_plain`; ``subject`` is the owner of the name, such as "a key"."""
     if not is_plain(name) or has_dots(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {subject}: it holds a control character, one that "
-            "cannot be seen, one "
-            "of [ ] < > `, or dots alone.",
+            f"'{shown(name)}' cannot be the name of {subject}: it contains a control character, an invisible "
+            "character, one of [ ] < > `, or only dots.",
             code="invalid_name",
             param=param,
         )
@@ -65,13 +70,13 @@ def check_name(name: str, subject: str, param: str = "name") -> None:
     """Raise `InvalidRequest` unless `is_name`."""
     if not is_name(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of {subject}: 1 to 128 characters were expected, without control "
-            "characters and none of : / \\ [ ] < > `, no space at either end, and neither dots nor * alone.",
+            f"'{shown(name)}' cannot be the name of {subject}: expected 1 to 128 characters, without control "
+            "characters, any of : / \\ [ ] < > `, or a space at either end, and neither only dots nor *.",
             code="invalid_name",
             param=param,
         )
 
 
 def shown(name: str) -> str:
-    """A name that may be anything, as an error shows it."""
+    """Return any name in a form that is safe in an error."""
     return name[:80].encode("unicode_escape").decode("ascii") if has_controls(name) else name[:80]

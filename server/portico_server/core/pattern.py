@@ -1,7 +1,7 @@
-"""Regular expressions from outside, searched in time linear in the text: Python's own engine may search for hours.
+"""External regular expressions, searched in time linear in the text, because Python's engine may search for hours.
 
-Look-around and back references have no linear search; a pattern with them is refused. ``\\d``, ``\\w``, ``\\s`` and
-``\\b`` mean ASCII, as in JSON Schema.
+Look-around and back references have no linear search, so patterns with them are rejected. ``\\d``, ``\\w``, ``\\s``
+and ``\\b`` mean ASCII, as in JSON Schema.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Final
 from portico_server.core.errors import InvalidRequest
 
 MAX_PATTERN_LENGTH: Final = 1_000
-"""Characters of a pattern."""
+"""Maximum length of a pattern, in characters."""
 
 MAX_PROGRAM_SIZE: Final = 10_000
-"""Instructions of a compiled pattern."""
+"""Maximum number of instructions in a compiled pattern."""
 
 MAX_SEARCH_STEPS: Final = 200_000_000
-"""Instructions times bytes of text, which is what one search may cost at worst: some tenths of a second."""
+"""Maximum product of instructions and bytes of text, the worst-case cost of a search: a few tenths of a second."""
 
 _UNICODE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\(?:u([0-9A-Fa-f]{4})|(Z))")
 
 
 class UnsupportedPattern(InvalidRequest):
-    """The linear engine cannot take a pattern, or a text is too long for it."""
+    """The linear engine does not support a pattern, or a text is too long for it."""
 
 
 class LinearPattern:
-    """A pattern, compiled."""
+    """A compiled pattern."""
 
     __slots__ = ("_compiled", "_size", "_text")
 
     def __init__(self, text: str) -> None:
-        """Raises `UnsupportedPattern` that says why a pattern cannot be used."""
+        """Compile a pattern. Raises `UnsupportedPattern` that gives the reason if it cannot be used."""
         if len(text) > MAX_PATTERN_LENGTH:
             raise _refused(text, f"it is longer than {MAX_PATTERN_LENGTH:,} characters")
-        import re2  # only who has a pattern pays for the library
+        import re2  # the library is imported only if a pattern is used
 
         options = re2.Options()
         options.log_errors = False
@@ -52,23 +52,23 @@ class LinearPattern:
             raise _refused(text, "its repetitions make it too large")
 
     def found_in(self, text: str) -> bool:
-        """Whether the pattern stands anywhere in a text. Raises `UnsupportedPattern` if the text is too long for it."""
+        """Return whether the pattern occurs in a text. Raises `UnsupportedPattern` if the text is too long for it."""
         data = text.encode("utf-8", "replace")
         self.require_affordable(data)
         return self._compiled.search(data) is not None
 
     def require_affordable(self, data: bytes) -> None:
-        """Raise `UnsupportedPattern` if a text in UTF-8 is too long to be searched for it."""
+        """Raise `UnsupportedPattern` if a UTF-8 text is too long to be searched for the pattern."""
         if self._size * len(data) > MAX_SEARCH_STEPS:
             raise UnsupportedPattern(
-                f"A text of {len(data):,} bytes is too long to be searched for the pattern {_shown(self._text)}: make "
-                "the pattern simpler or the text shorter.",
+                f"A text of {len(data):,} bytes is too long to be searched for the pattern "
+                f"{_shown(self._text)}: simplify the pattern or shorten the text.",
                 code="pattern_too_costly",
             )
 
     def spans(self, data: bytes, group: int = 0) -> Iterator[tuple[int, int]]:
-        """Where a group of it stands in a text in UTF-8, from left to right, as offsets of bytes; empty ones are left
-        out.
+        """Yield the matches of a group in a UTF-8 text, from left to right, as byte offsets; empty matches are
+        skipped.
         """
         for match in self._compiled.finditer(data):
             start, end = match.span(group)
@@ -78,14 +78,14 @@ class LinearPattern:
 
 @lru_cache(maxsize=128)
 def linear(text: str) -> LinearPattern:
-    """A pattern, compiled once and kept for a while. Raises `UnsupportedPattern`."""
+    """Return a compiled pattern from a cache. Raises `UnsupportedPattern`."""
     return LinearPattern(text)
 
 
 def require_python_pattern(text: str, param: str, subject: str | None = None) -> None:
-    """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox or an engine is in Python's syntax.
+    """Raise `InvalidRequest` with ``param`` unless a pattern for the sandbox or an engine has valid Python syntax.
 
-    ``subject`` is what the error calls it, by default ``param``.
+    ``subject`` names the pattern in the error; the default is ``param``.
     """
     subject = subject or f"'{param}'"
     if len(text) > MAX_PATTERN_LENGTH:
@@ -103,7 +103,7 @@ def require_python_pattern(text: str, param: str, subject: str | None = None) ->
 
 
 def _translated(match: re.Match[str]) -> str:
-    """Python's and JavaScript's words for a character and for the end of a text, as RE2 says them."""
+    """Translate the escapes of Python and JavaScript for characters and the end of a text to RE2."""
     return f"{match[1]}\\x{{{match[2]}}}" if match[2] else f"{match[1]}\\z"
 
 

@@ -1,4 +1,5 @@
-"""Threads for blocking work. Each kind has its own pool, so a slow or stuck one does not hold up the others.
+"""Thread pools for blocking work. Each kind of work has its own pool, so that a slow or stuck one does not delay the
+others.
 
 The event loop's default pool only resolves the names of hosts that the operator chose; a test forbids any other use.
 """
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class Pool:
-    """Up to ``size`` threads for one kind of work; with ``per_key`` so many of them at most for one key."""
+    """Up to ``size`` threads for one kind of work; ``per_key`` limits the threads of a single key."""
 
     def __init__(self, kind: str, size: int, per_key: int = 0) -> None:
         self._kind = kind
@@ -32,18 +33,20 @@ class Pool:
         os.register_at_fork(after_in_child=self._forget)
 
     async def run(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """What ``work`` returns. It runs to its end even if who waits for it is cancelled."""
+        """Return the result of ``work``, which runs to its end even if the caller is cancelled."""
         return await self.begin(work, *args, **kwargs)
 
     def begin(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """The same as a future, for who must wait for the end also when cancelled."""
+        """Start ``work`` and return a future, for a caller that must wait for the end even if it is cancelled."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._size, f"portico-{self._kind}")
         call = partial(contextvars.copy_context().run, work, *args, **kwargs)
         return asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def run_for(self, key: str, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """`run` for a key that may hold only a part of the threads. Raises `TooMany` if too many wait already."""
+        """Run work for a key, which may use only a part of the threads. Raises `TooMany` if too many calls wait
+        already.
+        """
         if self._slots is None:
             return await self.run(work, *args, **kwargs)
         async with self._slots.taken(key):
@@ -51,7 +54,7 @@ class Pool:
             try:
                 return await asyncio.shield(running)
             finally:
-                # The thread is in use until the work has ended, whoever has left.
+                # The thread remains in use until the work has ended, even if the caller has left.
                 if not running.done():
                     self._slots.keep(key, running)
 
@@ -63,10 +66,10 @@ FILES: Final = Pool("files", 8)
 """Small files and folders: milliseconds."""
 
 UPLOADS: Final = Pool("uploads", 8)
-"""Content of clients' files on its way to the disk: a piece at a time."""
+"""Content of clients' files on its way to disk: one piece at a time."""
 
 MAIL: Final = Pool("mail", 4)
-"""Mailboxes: a command to one, whose answer has a deadline."""
+"""Mailboxes: one command at a time, with a deadline for its answer."""
 
 SEARCH: Final = Pool("search", 4)
 """Searching an index."""
@@ -75,40 +78,41 @@ INDEX: Final = Pool("index", 4)
 """Writing, building and opening indexes: seconds."""
 
 MODELS: Final = Pool("models", 6)
-"""Files of models and environments: reading, unpacking, checking, for minutes."""
+"""Files of models and environments: reading, unpacking and checking, for minutes."""
 
 TRAINING: Final = Pool("training", 4)
 """Files of fine-tuning."""
 
 DOCUMENTS: Final = Pool("documents", 4, per_key=2)
-"""Reading what comes from outside: pages, listings, documents of APIs."""
+"""Parsing of external documents: pages, listings, and API descriptions."""
 
 DATASETS: Final = Pool("datasets", 4, per_key=1)
 """Checking files of batches, evaluations and training, line by line."""
 
 GUARDS: Final = Pool("guards", 2, per_key=1)
-"""Searching long texts for what detectors look for: up to a second."""
+"""Searches of detectors in long texts: up to a second."""
 
 SOUNDS: Final = Pool("sounds", 2)
-"""Reading long pieces of what is said in a Realtime session: up to a fifth of a second."""
+"""Processing of long audio in a Realtime session: up to a fifth of a second."""
 
 VALUES: Final = Pool("values", 4)
-"""What expressions of flows make of large values: up to a second. See `ValueBudget.compute`."""
+"""Flow expressions on large values: up to a second. See `ValueBudget.compute`."""
 
 NAMES: Final = Pool("names", 32, per_key=4)
-"""Resolving the names of hosts that keys chose: a name whose servers are silent takes half a minute."""
+"""Resolving the names of hosts that keys chose: if the name servers are silent, a lookup takes half a minute."""
 
 LOADING: Final = Pool("loading", 4)
-"""Importing packages, and what else is done once."""
+"""Package imports, and other one-time work."""
 
 
 RESOLVE_TIMEOUT_S: Final = 10.0
-"""Seconds in which the name of a host must be resolved."""
+"""Maximum seconds to resolve the name of a host."""
 
 
 async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int, tuple[Any, ...]]]:
-    """Family, protocol and address of each address behind the name of a host, for `KEY`. Raises `OSError`, and
-    `TooMany` for a key that has too many names resolved.
+    """Return the family, protocol and address of each address of a host, on behalf of `KEY`.
+
+    Raises `OSError`, and `TooMany` if the key has too many lookups in progress.
     """
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
@@ -121,10 +125,10 @@ async def resolve(host: str, port: int, family: int = 0) -> list[tuple[int, int,
 
 
 async def release_memory() -> None:
-    """Give free memory back to the system after a long piece of work; at most tens of milliseconds, in a thread.
+    """Return free memory to the system after a long piece of work; at most tens of milliseconds, in a thread.
 
-    glibc lets threads allocate from arenas of their own, up to eight for each processor, and what is freed in one stays
-    there until it is asked for, in the middle of it too. Nothing happens with other allocators.
+    glibc lets threads allocate from separate arenas, up to eight for each processor. Memory that is freed in an arena
+    stays there, even in its middle, until it is trimmed. With other allocators, the call does nothing.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -133,10 +137,12 @@ async def release_memory() -> None:
 
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """glibc's function of this name."""
+    """Return glibc's function of this name."""
     if sys.platform != "linux":
         return None
     import ctypes
 
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    trim: Callable[[int], int] | None = getattr(
+        ctypes.CDLL(None), "malloc_trim", None
+    )  # musl does not have it
     return trim

@@ -1,4 +1,4 @@
-"""Who is calling, and what that caller may do."""
+"""The caller of a request, and what the caller may do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from portico_server.core.errors import Forbidden, InvalidRequest
 from portico_server.core.request import Filter
 
 SCOPES_HELP = (
-    "admin, chat, models:read, stores:{name}:read|write|manage, apps:{name}:call|deploy, "
-    "tools:{name}:call, finetune; * stands for any name"
+    "admin, chat, models:read, stores:{name}:read|write|manage, apps:{name}:call|deploy, tools:{name}:call, "
+    "finetune; * matches any name"
 )
 
 _SCOPE = re.compile(
@@ -20,12 +20,12 @@ _SCOPE = re.compile(
     r"|tools:[^:\s]+:call"
 )
 
-# A right that holds another: who may manage may write, who may write may read.
+# Permissions that imply others: manage implies write, and write implies read.
 _IMPLIED = {"read": ("write", "manage"), "write": ("manage",), "call": ("deploy",)}
 
 
 def parse_scope(text: str) -> str:
-    """The scope itself, if it is one of those that exist; otherwise `InvalidRequest` that lists them."""
+    """Return the scope if it is valid; otherwise raise `InvalidRequest` that lists the scopes."""
     if not _SCOPE.fullmatch(text):
         raise InvalidRequest(
             f"'{text}' is not a scope. Scopes are: {SCOPES_HELP}.", code="invalid_scope", param="scopes"
@@ -37,8 +37,8 @@ def parse_scope(text: str) -> str:
 class Principal:
     """A caller: the id of its key (``local`` on a loopback daemon without keys, ``system`` for the daemon itself).
 
-    ``filters``: which files of a store it may read, as (id or name of the store, or ``*``; condition on the attributes
-    of a file). A principal that is made of another one keeps them.
+    ``filters`` limit the files of a store that it may read, as (id or name of the store, or ``*``; condition on the
+    attributes of a file). A principal derived from another one keeps its filters.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Principal:
         return "admin" in self.scopes
 
     def allows(self, scope: str) -> bool:
-        """Whether this caller holds ``scope``, by name, by wildcard, by a stronger right or as ``admin``."""
+        """Return whether this caller has ``scope``: by name, by wildcard, by a stronger permission or as ``admin``."""
         if self.admin or scope in self.scopes:
             return True
         parts = scope.split(":")
@@ -61,24 +61,28 @@ class Principal:
         return any(f"{kind}:{n}:{a}" in self.scopes for n in (name, "*") for a in actions)
 
     def allows_some(self, kind: str, action: str) -> bool:
-        """Whether this caller may do ``action`` with at least one ``kind`` of thing, whatever its name."""
+        """Return whether this caller may do ``action`` with at least one object of ``kind``, whatever its name."""
         actions = (action, *_IMPLIED.get(action, ()))
         return self.admin or any(
             scope.startswith(f"{kind}:") and scope.rpartition(":")[2] in actions for scope in self.scopes
         )
 
     def sees(self, owner: str | None) -> bool:
-        """Whether things of ``owner`` exist for this caller. ``None`` means the daemon's own, seen by all."""
+        """Return whether this caller can see the objects of ``owner``. ``None`` is the daemon, whose objects all
+        can see.
+        """
         return self.admin or owner is None or owner == self.id
 
     def owns(self, owner: str | None) -> bool:
-        """Whether the caller may read what things of ``owner`` are made of. What is the daemon's own is an admin's."""
+        """Return whether the caller may read the definitions of ``owner``'s objects. Those of the daemon require an
+        admin.
+        """
         return self.admin or owner == self.id
 
     def condition(self, store_id: str, name: str, owner: str | None) -> Filter | None:
-        """What a file of a store must meet for this caller to read it; ``None``: all of them are permitted.
+        """Return the condition that a file of a store must meet for this caller; ``None`` permits all files.
 
-        All entries that name the store hold together. What the caller owns is its own, and an admin sees everything.
+        All entries that name the store apply together. They do not apply to the caller's own stores, or to an admin.
         """
         if self.admin or not self.filters or owner == self.id:
             return None
@@ -90,11 +94,13 @@ class Principal:
     def require(self, scope: str) -> None:
         """Raise `Forbidden` that names the missing scope."""
         if not self.allows(scope):
-            raise Forbidden(f"This key lacks the scope '{scope}'. Ask the operator for a key that has it.")
+            raise Forbidden(
+                f"This key lacks the scope '{scope}'. Ask the operator for a key with that scope."
+            )
 
 
 LOCAL = Principal("local", frozenset({"admin"}))
-"""Whoever reaches a loopback daemon that has no keys."""
+"""The caller of a loopback daemon without keys."""
 
 SYSTEM = Principal("system", frozenset({"admin"}))
 """The daemon itself: start-up work, folder following, retention."""

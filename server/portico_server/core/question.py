@@ -1,4 +1,4 @@
-"""What a run asks of somebody outside the daemon, and the answer."""
+"""Questions of a run to somebody outside the daemon, and their answers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any, Final, Literal, TypeAlias
 from portico_server.core.dataclass import dataclass
 
 QuestionKind: TypeAlias = Literal["approval", "function", "input", "chat"]
-"""Whether something may be done; a function that a client executes; something only a person knows; what the model that
-the caller lends says.
+"""The kind of question: whether an action is allowed; a function that a client executes; something only a person
+knows; the answer of a model that the caller lends.
 """
 
 QuestionStatus: TypeAlias = Literal["pending", "answered", "expired", "cancelled"]
 
 
 SERVED: Final = "tool/"
-"""What the names of such questions begin with, and of no others."""
+"""Prefix of the names of these questions, and of no others."""
 
 
 def function_name(function: str, owner: str | None) -> str:
-    """What the questions of a served function are called, which no function of a single run can be.
+    """Return the name for the questions of a served function, which no function of a single run can have.
 
-    Those of a key's own function carry its id: nobody else's workers are given them, whatever they serve.
+    The name for a key's own function contains the key's id, so that no other key's workers receive the questions.
     """
     return f"{SERVED}{function}" if owner is None else f"{SERVED}{owner}/{function}"
 
 
 MAX_WAIT_S = 3600.0
-"""Seconds that a question waits unless it says otherwise."""
+"""Default number of seconds that a question waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewQuestion:
-    """``name`` is the tool, function or step that asks; ``message`` is for a person.
+    """A question to ask. ``name`` is the tool, function or step that asks; ``message`` is for a person.
 
-    ``answer_schema`` is the JSON schema of `GivenAnswer.value`. ``key`` names the question within its run, so that a
-    run which is taken up again after a crash does not ask twice; empty: a new question each time. ``limit`` is how
-    many seconds it waits. ``served``: any worker of whoever serves the function may answer, so its ``name`` is of
+    ``answer_schema`` is the JSON schema of `GivenAnswer.value`. ``key`` identifies the question within its run, so
+    that a run resumed after a crash does not ask twice; if empty, each question is new. ``limit`` is the number of
+    seconds to wait. With ``served``, any worker of the function's owner may answer, and ``name`` comes from
     `function_name`.
     """
 
@@ -54,7 +54,9 @@ class NewQuestion:
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """``note`` is what the one who answered says about it; ``by`` the id of the key or the name of the worker."""
+    """An answer. ``note`` is the comment of the person who answered; ``by`` is the id of the key or the name of the
+    worker.
+    """
 
     accepted: bool
     value: Any = None

@@ -1,13 +1,13 @@
-"""Budgets that fill up again with time: so many in so many seconds. Pure: whoever asks says what time it is."""
+"""Budgets that refill with time: a number of units per period. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
 
 class RateBucket:
-    """Holds at most ``size`` and fills from empty to full in ``period`` seconds, evenly.
+    """A budget of at most ``size`` that fills evenly from empty to full in ``period`` seconds.
 
-    It may be overdrawn, since what a call takes is often known only afterwards; then it first has to fill up to 0.
-    ``now`` is a moment in seconds on any clock that never goes back.
+    It may be overdrawn, because the cost of a call is often known only afterwards; then it must first refill to 0.
+    ``now`` is a time in seconds on any clock that never goes back.
     """
 
     __slots__ = ("_at", "_level", "period", "size")
@@ -19,20 +19,20 @@ class RateBucket:
         self._at = now
 
     def level(self, now: float) -> float:
-        """How much is in it; less than 0 while it is overdrawn."""
+        """Return the current level; less than 0 while overdrawn."""
         if now > self._at:
             self._level = min(self.size, self._level + (now - self._at) * self.size / self.period)
             self._at = now
         return self._level
 
     def take(self, amount: float, now: float) -> None:
-        """Take some out, whether it is there or not; a negative amount is given back."""
+        """Take an amount, even if it is not available; a negative amount is returned to the budget."""
         self._level = min(self.size, self.level(now) - amount)
 
     def wait(self, amount: float, now: float) -> float:
-        """Seconds until ``amount`` is there; for more than it can hold, until it is full."""
+        """Return the seconds until ``amount`` is available; for more than the capacity, until the budget is full."""
         return max(0.0, (min(amount, self.size) - self.level(now)) * self.period / self.size)
 
     def full(self, now: float) -> float:
-        """Seconds until it is full."""
+        """Return the seconds until the budget is full."""
         return (self.size - self.level(now)) * self.period / self.size

@@ -1,7 +1,8 @@
-"""One table of names. What is registered once is served on every protocol adapter.
+"""The table of names. A name that is registered once is served on every protocol adapter.
 
-A name is *shared* (of the configuration, the local operator or an admin) or *private* to a key. A bare name means one's
-own thing, then a shared one, never another key's; another key's things are reached by an admin alone, by their ids.
+A name is *shared* (defined by the configuration, the local operator or an admin) or *private* to a key. A bare name
+refers to the caller's own object, then to a shared one, and never to another key's. Only an admin can reach the
+objects of another key, by their ids.
 """
 
 from __future__ import annotations
@@ -29,32 +30,32 @@ from portico_server.core.servable import Card, Kind, Servable, noun_and_name, sp
 
 
 def owner_of(caller: Principal) -> str | None:
-    """Whose the things are that this caller makes under a name: an admin's are shared."""
+    """Return the owner of the objects that this caller creates: an admin's objects are shared."""
     return None if caller.admin else caller.id
 
 
 Versions: TypeAlias = Callable[[str], Awaitable[Servable | None]]
-"""The version of a shared app that ``NAME@NUMBER`` means, if there is one."""
+"""Returns the version of a shared app that ``NAME@NUMBER`` refers to, if it exists."""
 
 
 class Source(Protocol):
-    """A part of the daemon whose Servables are rows, looked up when asked for (stores, their chat apps)."""
+    """A part of the daemon that stores its Servables as rows and looks them up on demand (stores, their chat apps)."""
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
-        """What exactly this owner has under a name; ``None`` means what is shared."""
+        """Return the object that exactly this owner has under a name; ``None`` means the shared objects."""
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
-        """What has this id, if the caller sees it."""
+        """Return the object with this id, if the caller can see it."""
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
-        """What the caller has, and what is shared."""
+        """Return the cards of the caller's own and the shared objects."""
 
     def has(self, key: str, owner: str) -> bool:
-        """Whether a key may have something private of this name. No I/O: it is asked in every call of a model."""
+        """Return whether a key may have a private object of this name. No I/O: called for every call of a model."""
 
 
 class Registry:
-    """Names to Servables. Aliases may point anywhere and move without clients noticing."""
+    """Maps names to Servables. Aliases may point to any name and change without clients noticing."""
 
     def __init__(self) -> None:
         self._shared: dict[str, Servable] = {}
@@ -78,7 +79,8 @@ class Registry:
     def add(self, servable: Servable, *, replace: bool = False) -> None:
         """Register under ``servable.card.key`` for its owner.
 
-        Raises `Conflict` if this owner has something else of that name; ``replace``: unless it is of the same kind.
+        Raises `Conflict` if this owner has another object of that name; with ``replace``, only if it is of another
+        kind.
         """
         card = servable.card
         table = self._shared if card.owner is None else self._private.setdefault(card.owner, {})
@@ -91,7 +93,7 @@ class Registry:
         self.changed(card.kind)
 
     def remove(self, key: str, owner: str | None = None) -> None:
-        """Take out what this owner has under ``key``; nothing happens if that is nothing."""
+        """Remove the object that this owner has under ``key``, if any."""
         table = self._shared if owner is None else self._private.get(owner, {})
         servable = table.pop(key, None)
         if servable is None:
@@ -109,11 +111,13 @@ class Registry:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The sources, in the order in which they are asked."""
+        """The sources, in lookup order."""
         return tuple(self._sources)
 
     async def version(self, target: str) -> Servable | None:
-        """The version of a shared app that ``NAME@NUMBER`` means, if there is one and nothing has that name."""
+        """Return the version of a shared app that ``NAME@NUMBER`` refers to, if it exists and no object has that
+        name.
+        """
         if self.versions is None or "@" not in target or target in self._shared:
             return None
         return await self.versions(target)
@@ -127,9 +131,10 @@ class Registry:
             watcher(kind)
 
     def get(self, key: str, caller: Principal | None = None) -> Servable | None:
-        """What is held here under ``key``: the caller's own, what is shared, what an alias means. No I/O.
+        """Return the registered object under ``key``: the caller's own, a shared one, or the target of an alias. No
+        I/O.
 
-        With a ``caller`` an id is found too, if what has it exists for that caller.
+        With a ``caller``, an id is found too, if its object exists for that caller.
         """
         if caller is not None:
             servables = self._private.get(caller.id)
@@ -147,20 +152,22 @@ class Registry:
         return servable
 
     async def owned(self, key: str, owner: str | None) -> Servable | None:
-        """What exactly this owner has under a name, aliases aside; ``None`` means what is shared."""
+        """Return the object that exactly this owner has under a name, ignoring aliases; ``None`` means the shared
+        objects.
+        """
         table = self._shared if owner is None else self._private.get(owner, {})
         return table.get(key) or await self._find(key, owner)
 
     def __iter__(self) -> Iterator[Servable]:
-        """Everything shared that is held here."""
+        """Iterate over all registered shared objects."""
         return iter(self._shared.values())
 
     async def resolve(self, key: str, caller: Principal) -> Servable:
-        """The Servable that ``caller`` means by a name or an id, checked for visibility and scope.
+        """Return the Servable that ``caller`` refers to by a name or an id, after checking visibility and scope.
 
-        Raises `NotFound` (with the nearest names) if it does not exist for this caller, `Forbidden` if it does and
-        the caller may not call it. Within a durable run a name means what it meant when the run began: `Conflict` if
-        that is gone.
+        Raises `NotFound` (with the closest names) if it does not exist for this caller, and `Forbidden` if the caller
+        may not call it. Within a durable run, a name keeps the meaning it had when the run began: `Conflict` if that
+        object no longer exists.
         """
         bound = BOUND.get()
         if bound is not None and caller.id != SYSTEM.id:
@@ -170,7 +177,7 @@ class Registry:
         return self._surrounded(servable)
 
     def admit(self, servable: Servable, caller: Principal) -> Servable:
-        """What ``caller`` has been given already, as `resolve` returns it. Raises `Forbidden`."""
+        """Return a Servable that ``caller`` already has, as `resolve` does. Raises `Forbidden`."""
         caller.require(servable.card.scope)
         return self._surrounded(servable)
 
@@ -195,13 +202,15 @@ class Registry:
         return same
 
     def _meaning(self, key: str, servable: Servable) -> str:
-        """What a name means. An alias of something that has no name of its own means the target that answers."""
+        """Return the meaning of a name. For an alias whose target has no name of its own, it is the target that
+        answers.
+        """
         if key in self._shared or key not in self.aliases.behind:
             return binding_of(servable.card)
         return to_target(getattr(servable, "target", self.aliases[key]))
 
     async def _meant(self, key: str, caller: Principal, meaning: str) -> Servable | None:
-        """What is there now of what a name meant when a run began."""
+        """Return the object that a name referred to when a run began, if it still exists."""
         target = target_in(meaning)
         if target is not None:
             split = self.aliases.behind.get(key)
@@ -243,14 +252,14 @@ class Registry:
         return False
 
     async def _from_sources(self, key: str, caller: Principal) -> Servable | None:
-        """What is shared and not held here, or what has this id."""
+        """Return the shared object that is not registered, or the object with this id."""
         target = self.aliases.targets.get(key)
         if target is not None:
             return await self._find(target, None) or await self._identified(target, caller)
         return await self._find(key, None) or await self._identified(key, caller)
 
     async def _find(self, key: str, owner: str | None) -> Servable | None:
-        """What the first source has that knows it."""
+        """Return the object of the first source that has it."""
         for source in self._sources:
             servable = await source.find(key, owner)
             if servable is not None:
@@ -258,7 +267,7 @@ class Registry:
         return None
 
     async def _identified(self, key: str, caller: Principal) -> Servable | None:
-        """What has this id, if the caller sees it."""
+        """Return the object with this id, if the caller can see it."""
         servable = self._ids.get(key)
         if servable is not None:
             return servable if caller.sees(servable.card.owner) else None
@@ -269,9 +278,9 @@ class Registry:
         return None
 
     async def cards(self, caller: Principal, *kinds: Kind) -> list[Card]:
-        """The cards that ``caller`` may call by name, of ``kinds`` (all kinds if none is given), by name.
+        """Return the cards that ``caller`` may call by name, of ``kinds`` (all if none is given), sorted by name.
 
-        What it has itself stands in the place of what is shared under the same name.
+        The caller's own object replaces a shared object of the same name.
         """
         cards = [servable.card for servable in self._shared.values()]
         cards += [servable.card for servable in self._private.get(caller.id, {}).values()]
@@ -296,12 +305,14 @@ class Registry:
         else:
             known_names = [card.name for card in await self.cards(caller) if card.kind == noun]
         return NotFound(
-            f"The {noun} '{name}' does not exist here or you have no access to it.{nearest(name, known_names)}",
+            f"The {noun} '{name}' does not exist or you have no access to it.{nearest(name, known_names)}",
             code=f"{noun}_not_found",
             param=noun,
         )
 
 
 def _id(card: Card) -> str:
-    """What a thing is reached by under any name; empty if nothing. A trained model's name holds the id of its job."""
+    """Return the id that identifies an object under any name; empty if none. A trained model's name contains the id of
+    its job.
+    """
     return card.id or (card.name if card.kind == "model" and card.owner is not None else "")

@@ -1,4 +1,4 @@
-"""The hot path: a request in OpenAI's own words on its way to an engine, and the bytes that come back."""
+"""The hot path: a request in OpenAI's format on its way to an engine, and the bytes of the answer."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ CAPABILITY: Mapping[Operation, str] = {
     "images/generations": "image",
     "images/edits": "image_edits",
 }
-"""What a Servable must have in its card's ``capabilities`` for an operation."""
+"""The capability that an operation requires on the card of a Servable."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterScale:
-    """A small set of weights on top of a model's own. ``path`` is where the daemon keeps it: a PEFT folder or a file.
+    """A small set of weights on top of a model's own. ``path`` is its location on the daemon: a PEFT folder or a file.
 
-    ``scale`` multiplies its effect: 0 is the model alone, 1 what it was trained for.
+    ``scale`` multiplies its effect: 0 is the model alone, 1 the effect it was trained for.
     """
 
     name: str
@@ -57,7 +57,7 @@ Protocol: TypeAlias = Literal["openai", "anthropic"]
 
 @dataclass(frozen=True, slots=True)
 class OriginalRequest:
-    """A chat as its caller wrote it, in another protocol than OpenAI's, with the headers that belong to it."""
+    """A chat in the caller's original protocol, other than OpenAI's, with its headers."""
 
     protocol: Protocol
     body: Mapping[str, Any]
@@ -66,11 +66,12 @@ class OriginalRequest:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, unknown fields included.
+    """An OpenAI request on its way to an engine. ``body`` is the client's JSON object, including unknown fields.
 
-    ``adapter``: answer with it instead of the model alone. ``original``: the same request in the protocol that it came
-    in, for an engine that speaks that; whoever changes what ``body`` says leaves it out. ``files``: those of a form
-    whose fields are ``body``. ``caller``: whose request it is, for an engine that remembers conversations.
+    With ``adapter``, the adapter answers instead of the model alone. ``original`` is the same request in its original
+    protocol, for an engine that supports it; code that changes the meaning of ``body`` removes it. ``files`` are those
+    of a form whose fields are ``body``. ``caller`` is the client of the request, for an engine that remembers
+    conversations.
     """
 
     operation: Operation
@@ -82,18 +83,18 @@ class Relay:
 
     @property
     def stream(self) -> bool:
-        """Whether the answer comes as server-sent events."""
+        """Whether the answer is sent as server-sent events."""
         return self.body.get("stream") is True or self.body.get("stream_format") == "sse"
 
 
 @dataclass(slots=True)
 class RelayResponse:
-    """An engine's answer in OpenAI's bytes. Errors before the first byte were raised instead of returned here.
+    """An engine's answer in OpenAI's bytes. An error before the first byte is raised instead.
 
     ``chunks`` yields complete SSE frames for a stream (``data: …\\n\\n``, the last one ``data: [DONE]`` for texts),
-    the JSON document otherwise, or the bytes of a sound as they come. ``usage`` is filled when ``chunks`` is exhausted.
-    Closing ``chunks`` early cancels the work behind it. ``protocol`` is that of the request's ``original`` if that was
-    answered, and then ``chunks`` are in its form and hold no errors; it may become known with the first of them.
+    otherwise the JSON document, or the bytes of audio as they arrive. ``usage`` is filled when ``chunks`` is
+    exhausted. Closing ``chunks`` early cancels the work. If the request's ``original`` was answered, ``protocol`` is
+    its protocol, and ``chunks`` have its form and contain no errors; this may become known only with the first chunk.
     """
 
     media_type: str
@@ -101,11 +102,11 @@ class RelayResponse:
     usage: Usage = Usage()
     protocol: Protocol = "openai"
     run: str = ""
-    """The run that it belongs to, once there is one."""
+    """The run that the answer belongs to, once it exists."""
     answered_by: str = ""
-    """The name of the model that answers, where that is another one than was asked."""
+    """The name of the model that answers, if it differs from the requested model."""
 
 
 def event_data(event: bytes) -> bytes:
-    """The data of a server-sent event, whatever its other lines are."""
+    """Return the data of a server-sent event, whatever its other lines."""
     return b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))

@@ -1,6 +1,6 @@
-"""What a Servable is asked, and what it answers: frozen values, one type per capability.
+"""The requests and results of a Servable: frozen values, one type per capability.
 
-Field names are OpenAI's. Options that we do not read travel untouched in ``options``.
+Field names are OpenAI's. Options that Portico does not read are passed on unchanged in ``options``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Attributes: TypeAlias = Mapping[str, str | float | bool]
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A chat completion. ``options`` holds every other OpenAI parameter (temperature, tools, stop …)."""
+    """A chat completion. ``options`` contains all other OpenAI parameters (temperature, tools, stop …)."""
 
     messages: tuple[Message, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -33,8 +33,8 @@ class Chat:
 class Embed:
     """Texts to turn into vectors, in order.
 
-    ``spans``: for each text runs of characters, from first to last; then there is a vector for each run instead, made
-    of what its tokens mean within the whole text (late chunking). Models with the capability ``spans`` can do that.
+    ``spans`` lists, for each text, runs of characters from first to last. Then each run gets a vector, computed from
+    its tokens in the context of the whole text (late chunking). This requires a model with the capability ``spans``.
     """
 
     input: tuple[str, ...]
@@ -44,7 +44,7 @@ class Embed:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A comparison of one attribute, or several joined. Exactly one of ``key`` and ``filters`` is set."""
+    """A comparison of one attribute, or a combination of filters. Exactly one of ``key`` and ``filters`` is set."""
 
     type: Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "and", "or"]
     key: str | None = None
@@ -57,16 +57,17 @@ Rewriting: TypeAlias = Literal["", "rewrite", "decompose", "hyde", "replace"]
 
 @dataclass(frozen=True, slots=True)
 class Refine:
-    """Optional stages before and after ranking. The default has none. Their order:
+    """Optional stages before and after ranking. The default has none. They run in this order:
 
-    ``rewrite``: the chat model ``writer`` puts the question in other words, takes it apart, or writes what an
-    answer may look like (HyDE, Gao et al. 2022); all are searched for. With ``replace`` its words take the place of
-    the question, which is searched for itself where the model fails. ``half_life_days``: a score halves in so many
-    days since ``decay_by``, an attribute with a time, or since the file came. ``reranker``: a model that judges the
-    best candidates, by `Rerank` or as a chat model. ``near_duplicates``: the share of common shingles from which two
-    texts count as one. ``diversity``, from 0 to 1: how much likeness to better passages costs (MMR, Carbonell and
-    Goldstein 1998). ``parents``: the group whose chunks take the place of those they hold, ``*`` for each group's own
-    parent. ``neighbours``: chunks added before and behind.
+    ``rewrite``: the chat model ``writer`` rephrases the question, splits it, or writes a possible answer (HyDE, Gao et
+    al. 2022); all are searched for. With ``replace``, its words replace the question; if the model fails, the question
+    itself is used. ``half_life_days``: a score halves in this many days since ``decay_by``, a time attribute, or since
+    the file arrived. ``reranker``: a model that judges the best candidates, by `Rerank` or as a chat model.
+    ``near_duplicates``: the share of common shingles above which two texts count as one.
+
+    ``diversity``, from 0 to 1: the penalty for similarity to better passages (MMR, Carbonell and Goldstein 1998).
+    ``parents``: the group whose chunks replace the chunks inside them, ``*`` for each group's own parent.
+    ``neighbours``: chunks added before and after.
     """
 
     rewrite: Rewriting = ""
@@ -84,10 +85,10 @@ class Refine:
 class Steps:
     """How a search continues for what its first passages lack.
 
-    ``limit``: searches one after another, the first included; 0: up to four, and only one where the first passages
-    hold the words of the question. ``model``: a chat model that says what to search for; without one, or where it says
-    nothing usable, rules do. ``max_tokens``, ``max_calls``: what the model may read and write, and how often it is
-    asked; ``max_seconds``: for all further steps.
+    ``limit``: the number of consecutive searches, including the first; 0 means up to four, but only one if the first
+    passages contain the words of the question. ``model``: a chat model that chooses the next query; without a model or
+    a usable answer, rules choose it. ``max_tokens`` and ``max_calls`` limit the model's tokens and calls;
+    ``max_seconds`` limits all further steps.
     """
 
     limit: int = 0
@@ -99,13 +100,13 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A question to a store. ``score_threshold`` is in [0, 1] on the final score.
+    """A question to a store. ``score_threshold`` is in [0, 1] and applies to the final score.
 
-    ``groups`` are the chunk groups that are searched; none means the one that every store has. ``vector_weight``, from
-    0 to 1, is what the vectors count beside the words; ``None`` is what their model's profile says. ``infer_filters``:
-    what the question says of the files' attributes ("since 2024") is met by those that are searched. ``links``: whether
-    links between passages are followed; ``None``: as the store does. ``steps``: what is searched for after that.
-    ``names``: whether what the passages name is wanted, where links or steps lead from one to the next.
+    ``groups`` are the chunk groups to search; none means the group that every store has. ``vector_weight``, from 0 to
+    1, is the weight of the vectors relative to the words; ``None`` uses the model's profile. With ``infer_filters``,
+    only files that meet the conditions in the question ("since 2024") are searched. ``links``: whether to follow links
+    between passages; ``None`` uses the setting of the store. ``steps`` configures further searches. ``names``: whether
+    to return the names in the passages, if links or steps lead from one passage to the next.
     """
 
     query: str
@@ -125,7 +126,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Rerank:
-    """Texts to be put in the order in which they answer a question; at most ``top_n`` of them."""
+    """Texts to rank by how well they answer a question; at most ``top_n`` are returned."""
 
     query: str
     documents: tuple[str, ...]
@@ -134,19 +135,19 @@ class Rerank:
 
 @dataclass(frozen=True, slots=True)
 class Moderate:
-    """Texts to be judged: ``input`` as OpenAI has it, a string, a list of strings or a list of parts."""
+    """Texts to moderate: ``input`` in OpenAI's form, a string, a list of strings or a list of parts."""
 
     input: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenize:
-    """A text, or a conversation as the model's template writes it, to be split into the model's tokens.
+    """A text, or a conversation formatted by the model's template, to split into the model's tokens.
 
-    Exactly one of ``prompt`` and ``messages`` is set. ``special``: whether tokens such as the one that begins a text
-    are added, ``None`` for what the model does in a call; ``generation``: whether a conversation ends with what makes
-    the model answer; ``texts``: whether the text of each token is wanted; ``tools``, as OpenAI has them, go with
-    ``messages``.
+    Exactly one of ``prompt`` and ``messages`` is set. ``special``: whether to add special tokens, such as the one at
+    the start of a text; ``None`` does what the model does in a call. ``generation``: whether a conversation ends with
+    the prompt for an answer. ``texts``: whether to return the text of each token. ``tools``, in OpenAI's form,
+    accompany ``messages``.
     """
 
     prompt: str | None = None
@@ -159,7 +160,7 @@ class Tokenize:
 
 @dataclass(frozen=True, slots=True)
 class Detokenize:
-    """Tokens to be turned into text."""
+    """Tokens to convert to text."""
 
     tokens: tuple[int, ...]
 
@@ -168,8 +169,8 @@ class Detokenize:
 class ToolCall:
     """Arguments for a tool, already parsed from JSON.
 
-    ``key`` makes the call idempotent: a tool that changes something outside passes it on, so that a call which is
-    repeated after a crash has its effect once.
+    ``key`` makes the call idempotent: a tool that changes an external system passes it on, so that a call repeated
+    after a crash takes effect once.
     """
 
     arguments: Mapping[str, Any]
@@ -178,7 +179,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class AppInput:
-    """The input of an app, as its input schema says. ``session`` names a conversation, where the app keeps one."""
+    """The input of an app, as its input schema defines it. ``session`` names a conversation, if the app stores
+    conversations.
+    """
 
     value: Any
     session: str = ""
@@ -202,7 +205,7 @@ Request: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class CalledTool:
-    """A tool call that a model asks for; ``arguments`` is JSON text."""
+    """A tool call that a model requests; ``arguments`` is JSON text."""
 
     id: str
     name: str
@@ -211,7 +214,9 @@ class CalledTool:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """The answer to `Chat`: the text, the tools asked for, the passages it stands on, and what its sentences claim."""
+    """The answer to `Chat`: the text, the requested tool calls, the source passages, and the claims of its
+    sentences.
+    """
 
     content: str
     finish_reason: str = "stop"
@@ -224,7 +229,7 @@ class ChatReply:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The answer to `Embed`: one vector per text or span, each a little-endian float32 buffer of ``dimensions`` × 4
+    """The answer to `Embed`: one vector per text or span, a little-endian float32 buffer of ``dimensions`` × 4
     bytes.
     """
 
@@ -245,7 +250,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Moderated:
-    """The answer to `Moderate`: results as OpenAI has them, one for each text, or one for all parts."""
+    """The answer to `Moderate`: results in OpenAI's form, one for each text, or one for all parts."""
 
     results: tuple[Mapping[str, Any], ...]
     usage: Usage = Usage()
@@ -254,7 +259,9 @@ class Moderated:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """The answer to `Tokenize`; ``longest`` is how many a call may have, ``texts`` as many as ``ids`` if asked for."""
+    """The answer to `Tokenize`; ``longest`` is the maximum number of tokens in a call, ``texts`` has as many items as
+    ``ids`` if requested.
+    """
 
     ids: tuple[int, ...]
     longest: int | None = None
@@ -270,11 +277,10 @@ class Detokenized:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The answer to `Search`: passages in rank order; ``trace`` if it was asked for; ``queries``: what was searched.
+    """The answer to `Search`: passages in rank order; ``trace`` if requested; ``queries`` that were searched.
 
-    Where a store has no passage, or `Search.names` is set, it says how many of its ``files`` can be searched, and how
-    many are ``waiting`` to be read.
-    ``names``: what each passage names, in folded characters, if that was asked for.
+    If a store has no passage, or `Search.names` is set, it includes the number of searchable ``files``, and of those
+    ``waiting`` to be parsed. ``names``: the names in each passage, in folded characters, if requested.
     """
 
     passages: tuple[Passage, ...]
@@ -287,7 +293,7 @@ class SearchResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult(tools.ToolResult):
-    """The answer to `ToolCall`: text for a model to read, the same as JSON where there is a structure, and files."""
+    """The answer to `ToolCall`: text for a model, the same as JSON if it has a structure, and files."""
 
     structured: Mapping[str, Any] | None = None
     is_error: bool = False
@@ -295,7 +301,7 @@ class ToolResult(tools.ToolResult):
 
 @dataclass(frozen=True, slots=True)
 class AppOutput:
-    """The answer to `AppInput`: a JSON value, the tokens that it took, and the passages that it stands on."""
+    """The answer to `AppInput`: a JSON value, the tokens used, and the source passages."""
 
     value: Any
     usage: Usage = Usage()

@@ -1,4 +1,4 @@
-"""Roles: what the claims of somebody who signs in stand for, in the words that keys have."""
+"""Roles: mappings from the claims of a user to permissions like those of keys."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from portico_server.core.limits import KeyLimits
 ClaimValue: TypeAlias = str | int | bool
 
 _WORDS: Final = frozenset({"scope", "scp"})
-"""Claims that hold several values in one text, separated by spaces (RFC 8693, 4.2)."""
+"""Claims with several values in one string, separated by spaces (RFC 8693, 4.2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Whoever has one of ``values`` in a ``claim`` gets ``scopes``, within ``limits`` and ``filters``.
+    """A role that gives ``scopes``, within ``limits`` and ``filters``, to users with one of ``values`` in a ``claim``.
 
-    Without a ``claim`` it is everybody's who signs in. ``issuer``: of this issuer alone.
+    Without a ``claim``, it applies to every user who signs in; with ``issuer``, only to users of this issuer.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Role:
 
 
 def role_of(roles: Iterable[Role], issuer: str, claims: Mapping[str, Any]) -> Role | None:
-    """The first of the ``roles`` that the claims of an ``issuer`` meet."""
+    """Return the first of the ``roles`` that the claims of an ``issuer`` satisfy."""
     for role in roles:
         if role.issuer in ("", issuer) and (not role.claim or _holds(claims, role)):
             return role
@@ -49,7 +49,9 @@ def _holds(claims: Mapping[str, Any], role: Role) -> bool:
 
 
 def _values(claims: Mapping[str, Any], claim: str) -> Sequence[Any]:
-    """What a claim holds, one by one. A name that no claim has leads into objects, as in ``realm_access.roles``."""
+    """Return the values of a claim. A dotted name that is not itself a claim leads into objects, as in
+    ``realm_access.roles``.
+    """
     value: Any = claims.get(claim)
     if claim not in claims:
         value = claims

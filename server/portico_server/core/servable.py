@@ -1,4 +1,4 @@
-"""Everything with a name is a Servable: a model, a store, a tool, an app."""
+"""Everything with a name is a Servable: a model, a store, a tool or an app."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Kind: TypeAlias = Literal["model", "store", "tool", "app"]
 
 
 FUSION_WEIGHT = 0.2
-"""What the vectors of an embedding model weigh beside the words if its card has no label ``fusion_weight``; it hurt on
-no set measured.
+"""Default weight of an embedding model's vectors relative to the words, if its card has no label ``fusion_weight``; it
+lowered the results of none of the measured sets.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is known of a Servable without calling it.
+    """The known facts about a Servable without calling it.
 
-    ``capabilities`` are words such as ``chat``, ``completions``, ``embeddings``, ``search``, ``tool``.
-    ``owner`` is the id of the key whose private name it has; ``None``: the name is shared, seen by every key. ``id`` is
-    what it is reached by under any name, if it has one.
+    ``capabilities`` are words such as ``chat``, ``completions``, ``embeddings``, ``search``, ``tool``. ``owner`` is
+    the id of the key that has this private name; ``None`` means that the name is shared and every key can see it.
+    ``id``, if set, reaches the object under any name.
     """
 
     name: str
@@ -41,17 +41,17 @@ class Card:
     labels: Mapping[str, Any] = field(default_factory=dict)
     owner: str | None = None
     created: int = 0
-    """Seconds since 1970."""
+    """Creation time, in seconds since 1970."""
     id: str = ""
 
     @property
     def key(self) -> str:
-        """Its name in the registry: models and apps by their bare name, ``store/NAME``, ``tool/NAME``."""
+        """Its key in the registry: the bare name of a model or an app, ``store/NAME``, ``tool/NAME``."""
         return f"{self.kind}/{self.name}" if self.kind in ("store", "tool") else self.name
 
     @property
     def scope(self) -> str:
-        """The scope a caller needs to call it."""
+        """The scope that a caller needs to call it."""
         match self.kind:
             case "model":
                 return "chat"
@@ -64,34 +64,36 @@ class Card:
 
 
 class Servable(Protocol):
-    """One protocol for all of them."""
+    """The protocol of all named objects."""
 
     @property
     def card(self) -> Card: ...
 
     async def call(self, request: Request, context: Context) -> Result:
-        """Do the work. Raises `InvalidRequest` for a request type it does not take, `PorticoError` otherwise."""
+        """Do the work. Raises `InvalidRequest` for an unsupported request type, and `PorticoError` for other
+        failures.
+        """
 
 
 @runtime_checkable
 class Relays(Protocol):
-    """Optional, the hot path of a model: OpenAI JSON in, OpenAI bytes out."""
+    """Optional protocol for the hot path of a model: OpenAI JSON in, OpenAI bytes out."""
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        """Returns once the first byte is known, so that an error before it is a real HTTP status."""
+        """Return once the first byte is known, so that an earlier error becomes a real HTTP status."""
 
 
 @runtime_checkable
 class Splits(Servable, Protocol):
-    """Optional: one of two things answers each call. ``names`` are what guards know them by."""
+    """Optional protocol for a servable whose calls go to one of two targets. Guards know it by ``names``."""
 
     names: frozenset[str]
 
     def one(self, caller: Principal) -> Servable:
-        """One of them, for all calls of a run that continues for days."""
+        """Return one side, for all calls of a run that continues for days."""
 
     def side(self, target: str) -> Servable | None:
-        """The one that ``target`` names, while calls are split."""
+        """Return the side of ``target``, while calls are split."""
 
 
 @cache
@@ -100,7 +102,7 @@ def _splits(kind: type[Servable]) -> bool:
 
 
 def splits(servable: Servable) -> TypeGuard[Splits]:
-    """Whether one of two things answers each call."""
+    """Return whether calls of a Servable go to one of two targets."""
     return _splits(type(servable))
 
 
@@ -110,11 +112,13 @@ def _has_hot_path(kind: type[Servable]) -> bool:
 
 
 def relays(servable: Servable) -> TypeGuard[Relays]:
-    """Whether a Servable has the hot path. `isinstance` with the protocol says the same, in 25 microseconds."""
+    """Return whether a Servable has the hot path. `isinstance` with the protocol gives the same result, in 25
+    microseconds.
+    """
     return _has_hot_path(type(servable))
 
 
 def noun_and_name(key: str) -> tuple[str, str]:
-    """What an error calls a key: a store, a tool, or anything that answers as a model does; and its name."""
+    """Return the noun for a key in errors (a store, a tool, or anything that answers like a model), and its name."""
     kind, _, name = key.rpartition("/")
     return (kind, name) if kind in ("store", "tool") else ("model", key)

@@ -1,4 +1,4 @@
-"""Skills: what agents and responses ask of the tools, put in by the composition root."""
+"""Skills: the tools' interface for agents and responses, injected by the composition root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.core.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class SkillText:
-    """What a model is told of a skill before it reads it."""
+    """The description of a skill that a model receives before it reads the skill."""
 
     id: str
     name: str
@@ -18,23 +18,25 @@ class SkillText:
 
 
 class ContainerPlaces(Protocol):
-    """Where code of a response runs, and its files are kept."""
+    """The containers that run the code of responses and store its files."""
 
     async def automatic(self, caller: Principal) -> str:
-        """The id of a new container. Raises `TooLarge`, `Conflict`."""
+        """Create a container and return its id. Raises `TooLarge`, `Conflict`."""
 
     async def skills(self, container_id: str, caller: Principal) -> tuple[SkillText, ...]:
-        """The skills that it was made with. Raises `NotFound` for a container that is not there."""
+        """Return the skills that a container was created with. Raises `NotFound` if the container does not exist."""
 
 
 class SkillTexts(Protocol):
-    """The skills of the daemon. A name means the caller's own, then a shared one."""
+    """The skills of the daemon. A name refers to the caller's own skill, then to a shared one."""
 
     async def about(self, ref: str, caller: Principal, version: str = "default") -> SkillText:
-        """One by name or id, as this version of it describes itself. Raises `NotFound`."""
+        """Return the description of a skill, by name or id, in this version. Raises `NotFound`."""
 
     async def sent(self, archive: str) -> SkillText:
-        """One that came with a request, as base64 of a zip archive. Raises `InvalidRequest`, `TooLarge`."""
+        """Return the description of a skill sent with a request, as base64 of a zip archive. Raises `InvalidRequest`,
+        `TooLarge`.
+        """
 
     async def text(self, ref: str, caller: Principal, path: str | None) -> str:
-        """A file of it as a model reads it, its SKILL.md unless another is named. Raises `NotFound`."""
+        """Return a file of a skill as a model reads it, by default its SKILL.md. Raises `NotFound`."""

@@ -1,4 +1,4 @@
-"""Words that questions are full of and that carry no meaning in a search. Dropped from questions only."""
+"""Common words of questions that have no meaning in a search. They are removed from questions only."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ _CHINESE = """
 ENGLISH_STOPWORDS = frozenset(_ENGLISH.split())
 
 CHINESE_STOPWORDS = frozenset(_CHINESE.split())
-"""In simplified characters, as the analyser writes them."""
+"""Chinese stop words in simplified characters, as the analyser writes them."""
 
 
 def says(text: str, name: str) -> bool:
-    """Whether a folded text has a folded name in it, as whole words where it has letters at its ends."""
+    """Return whether a folded text contains a folded name, as whole words where the name starts or ends with a
+    letter.
+    """
     at = text.find(name)
     while at >= 0:
         end = at + len(name)
@@ -36,5 +38,5 @@ def says(text: str, name: str) -> bool:
 
 
 def _is_letter(char: str) -> bool:
-    """Whether words are written with it, between spaces: not what Chinese is written with."""
+    """Return whether a character belongs to a script with spaces between words, unlike Chinese."""
     return char.isalnum() and not "\u2e80" <= char <= "\u9fff"

@@ -1,4 +1,4 @@
-"""Stores that mirror something: what a schedule asks of the knowledge, put in by the composition root."""
+"""Stores that mirror a source: the knowledge interface for schedules, injected by the composition root."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from portico_server.core.principal import Principal
 
 
 class FollowedStores(Protocol):
-    """Finds stores by name, and syncs them. What `followed` returns is what `sync` takes."""
+    """Finds stores by name, and syncs them. `sync` accepts the result of `followed`."""
 
     async def followed(self, ref: str, caller: Principal) -> Any:
-        """The store that ``caller`` means, to sync it. Raises `PorticoError` if that cannot be."""
+        """Return the store that ``caller`` refers to, to sync it. Raises `PorticoError` if it cannot be synced."""
 
     async def sync(self, row: Any) -> str:
-        """Queue a look at what a store mirrors; the id of the run."""
+        """Queue a sync of a store with its source; return the id of the run."""

@@ -1,4 +1,4 @@
-"""Text with places for arguments: ``{name}`` is replaced, ``{{`` and ``}}`` are braces."""
+"""Text with placeholders for arguments: ``{name}`` is replaced, ``{{`` and ``}}`` are literal braces."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.json_size import MAX_FILLED, require_filled, too_long
 
 MAX_TEMPLATE_CHARS: Final = 2**20
-"""Characters of a template that is searched for its places each time it is filled: tens of milliseconds."""
+"""Maximum characters of a template that is searched for placeholders on each use: tens of milliseconds."""
 
 MAX_PLACES: Final = 20_000
-"""Places of one that are filled: milliseconds."""
+"""Maximum number of placeholders filled in a template: milliseconds."""
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}|[{}]")
 
 Piece: TypeAlias = tuple[str, bool]
-"""A stretch of text, or the name of an argument, and whether it is a name."""
+"""A piece of text or the name of an argument, and whether it is a name."""
 
 
 def pieces(text: str, at: str) -> tuple[Piece, ...]:
-    """The text cut at its placeholders. Only a bare name may stand between braces: nothing is looked up or formatted.
+    """Split the text at its placeholders. Only a bare name may be in braces: nothing is looked up or formatted.
 
-    Raises `InvalidRequest` that names ``at`` for a brace that belongs to nothing.
+    Raises `InvalidRequest` that names ``at`` for an unmatched brace.
     """
     found_pieces: list[Piece] = []
     end = 0
@@ -38,8 +38,8 @@ def pieces(text: str, at: str) -> tuple[Piece, ...]:
         else:
             line = text.count("\n", 0, match.start()) + 1
             raise InvalidRequest(
-                f"{at}, line {line}: a single '{match[0]}' belongs to no {{argument}}. Write two of them for the "
-                "character itself.",
+                f"{at}, line {line}: unmatched '{match[0]}'. Enclose an {{argument}} in braces, or double "
+                "the character for a literal brace.",
                 code="invalid_template",
                 param=at,
             )
@@ -48,9 +48,9 @@ def pieces(text: str, at: str) -> tuple[Piece, ...]:
 
 
 def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:
-    """The text with a value at every placeholder; ``values`` has one for each name.
+    """Return the text with a value at every placeholder; ``values`` has a value for each name.
 
-    Raises `InvalidRequest` if that is too long, before it is made.
+    Raises `InvalidRequest` before building the text if it would be too long.
     """
     pieces = [values[text] if is_name else text for text, is_name in template]
     require_filled(pieces)
@@ -58,14 +58,14 @@ def fill(template: tuple[Piece, ...], values: Mapping[str, str]) -> str:
 
 
 def substitute(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], template: str) -> str:
-    """``pattern.sub(value, template)`` for a template or values that are not ours.
+    """Return ``pattern.sub(value, template)`` for an untrusted template or values.
 
-    Raises `InvalidRequest` if the template is too long or has too many places, and if the text would be too long,
-    before it is made.
+    Raises `InvalidRequest` if the template is too long or has too many placeholders, or, before building it, if the
+    text would be too long.
     """
     if len(template) > MAX_TEMPLATE_CHARS:
         raise InvalidRequest(
-            f"The template has {len(template):,} characters; at most {MAX_TEMPLATE_CHARS:,} are allowed.",
+            f"The template has {len(template):,} characters; the maximum is {MAX_TEMPLATE_CHARS:,}.",
             code="value_too_large",
         )
     size, places = len(template), 0
@@ -79,7 +79,7 @@ def substitute(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], 
             raise too_long()
         if places > MAX_PLACES:
             raise InvalidRequest(
-                f"The template has more than {MAX_PLACES:,} places to fill.", code="value_too_large"
+                f"The template has more than {MAX_PLACES:,} placeholders.", code="value_too_large"
             )
         return text
 

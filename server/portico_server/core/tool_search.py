@@ -1,4 +1,6 @@
-"""Finding tools by what they do: what those that offer many ask of the knowledge, put in by the composition root."""
+"""Search for tools by their purpose: the knowledge interface for apps with many tools, injected by the composition
+root.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,19 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.servable import Card
 
 MAX_LISTED_TOOLS: Final = 20
-"""Tools that a model is shown at once where nothing else is said; with more, it searches for what it needs."""
+"""Default maximum number of tools shown to a model; if there are more, it searches for the tools it needs."""
 
 MAX_FOUND_TOOLS: Final = 5
-"""Tools that a search offers."""
+"""Maximum number of tools that a search returns."""
 
 MAX_QUERY_CHARS: Final = 400
-"""Characters of a query that a model writes: a small one that is not bounded does not stop."""
+"""Maximum characters of a query that a model writes, because a small model without a limit does not stop."""
 
 MAX_TEXT_CHARS: Final = 2_000
-"""Characters of what is said of a tool that a search looks at."""
+"""Maximum characters of a tool's description that a search considers."""
 
 FIND_TOOLS: Final = "find_tools"
-"""What the search is called by a model."""
+"""Name under which a model calls the search."""
 
 QUERY_ARGUMENTS: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -41,7 +43,9 @@ QUERY_ARGUMENTS: Final[Mapping[str, Any]] = {
 
 
 def finding(count: int, among: str = "") -> str:
-    """What a model reads of the search in ``count`` tools; ``among`` says more of these."""
+    """Return the description of the search in ``count`` tools that a model reads; ``among`` adds details about
+    these.
+    """
     return (
         f"Find tools among {count} that are not listed here, before you say that something cannot be done.{among} "
         "Say in general words what the tool does, such as 'send an email', in the language of the tools; "
@@ -51,7 +55,7 @@ def finding(count: int, among: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class SearchedTool:
-    """What a search looks at. ``among``: the name and the description of what it belongs to, such as a server."""
+    """The searchable texts of a tool. ``among`` is the name and description of its group, such as a server."""
 
     name: str
     description: str = ""
@@ -61,12 +65,12 @@ class SearchedTool:
 
     @property
     def head(self) -> str:
-        """What it is called."""
+        """The name of the tool."""
         return f"{self.name.replace('_', ' ')} {self.title} {self.among}"[:MAX_TEXT_CHARS]
 
     @property
     def text(self) -> str:
-        """What it does, and what it is told."""
+        """The description of the tool and its arguments."""
         properties = (self.schema or {}).get("properties")
         arguments = " ".join(
             f"{name.replace('_', ' ')} {about.get('description', '') if isinstance(about, Mapping) else ''}"
@@ -76,7 +80,7 @@ class SearchedTool:
 
 
 def searched(card: Card) -> SearchedTool:
-    """A tool as its card has it; the group that it is in says what it is about."""
+    """Return the searchable texts of a tool from its card; the description of its group is included."""
     return SearchedTool(
         card.name, card.description, card.input_schema, card.title, str(card.labels.get("group", ""))
     )
@@ -94,7 +98,8 @@ class ToolSearch(Protocol):
         *,
         charge: bool = False,
     ) -> list[int]:
-        """The places in ``tools`` of those that fit, best first. Only what the caller may call is handed in.
+        """Return the indices in ``tools`` of the matching tools, best first. The caller must be allowed to call all
+        ``tools``.
 
-        ``charge``: the tools are the caller's own, who is charged for their vectors.
+        With ``charge``, the tools are the caller's own, and the caller is charged for their vectors.
         """

@@ -1,4 +1,4 @@
-"""Where in a distributed trace the work of this moment stands: W3C Trace Context, in and out.
+"""The position of the current work in a distributed trace: W3C Trace Context, in and out.
 
 https://www.w3.org/TR/trace-context/
 """
@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 
 MAX_STATE_CHARS: Final = 512
-"""Of a ``tracestate``: a longer one is left out, as the specification allows."""
+"""Maximum length of a ``tracestate``; a longer one is dropped, as the specification allows."""
 
 
 class Trace(NamedTuple):
-    """A span: ids in hexadecimal. ``recorded``: it is one of ours, which is sent when it ends."""
+    """A span; ids are in hexadecimal. With ``recorded``, the span is Portico's and is exported when it ends."""
 
     trace_id: str
     span_id: str
@@ -28,17 +28,17 @@ class Trace(NamedTuple):
     recorded: bool = False
 
     def headers(self) -> dict[str, str]:
-        """Headers for another program, so that its spans are part of this one."""
+        """Return the headers that make another program's spans part of this span."""
         headers = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"}
         return {**headers, "tracestate": self.state} if self.state else headers
 
 
 CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
-"""The span in which this task works, ours or a client's."""
+"""The current span of this task, Portico's or a client's."""
 
 
 def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
-    """The span of the client that sends these headers; ``None`` without a ``traceparent`` that is one."""
+    """Return the client's span from its headers; ``None`` without a valid ``traceparent``."""
     parent, state = "", ""
     for name, value in headers:
         if name == b"traceparent":
@@ -58,14 +58,14 @@ def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Trace | None:
 
 
 def of_mapping(headers: Mapping[str, str] | None) -> Trace | None:
-    """The span that `Trace.headers` describes."""
+    """Return the span that `Trace.headers` describes."""
     return of_headers((name.encode(), value.encode()) for name, value in (headers or {}).items())
 
 
 def of_run(run_id: str, path: str = "", within: Trace | None = None) -> Trace:
-    """The span of a run, or of its step at ``path``, in the trace of ``within`` or in one of its own.
+    """Return the span of a run, or of its step at ``path``, in the trace of ``within`` or in a new trace.
 
-    The ids follow from the run and the path: a step knows its parent before that has ended.
+    The ids are derived from the run and the path, so a step knows its parent before the parent has ended.
     """
     span = hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:16]
     if within is None:
@@ -75,7 +75,7 @@ def of_run(run_id: str, path: str = "", within: Trace | None = None) -> Trace:
 
 @contextmanager
 def at(trace: Trace | None) -> Iterator[None]:
-    """Work in that span."""
+    """Make a span current within the block."""
     token = CURRENT.set(trace)
     try:
         yield
@@ -85,7 +85,7 @@ def at(trace: Trace | None) -> Iterator[None]:
 
 @contextmanager
 def at_step(run_id: str, path: str) -> Iterator[None]:
-    """Work in the span of a step, if spans are recorded."""
+    """Make the span of a step current within the block, if spans are recorded."""
     current = CURRENT.get()
     if current is None or not current.recorded:
         yield

@@ -1,4 +1,4 @@
-"""What a store holds, for training on it: put in by the composition root."""
+"""The contents of a store for training, injected by the composition root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from portico_server.core.principal import Principal
 
 @dataclass(frozen=True, slots=True)
 class StorePassage:
-    """A passage of a store. ``file`` is the name of its file, ``headings`` are those above it, from the outermost."""
+    """A passage of a store. ``file`` is the name of its file, ``headings`` are the headings above it, outermost
+    first.
+    """
 
     id: int
     file: str
@@ -20,10 +22,10 @@ class StorePassage:
 
 
 class ReadableStores(Protocol):
-    """Gives out what stores hold, as far as a caller may read it."""
+    """Returns the contents of stores that a caller may read."""
 
     async def readable(self, ref: str, caller: Principal) -> str:
-        """The name that ``caller`` reaches a store by. Raises `NotFound`, `Forbidden`."""
+        """Return the name by which ``caller`` reaches a store. Raises `NotFound`, `Forbidden`."""
 
     async def passages(self, ref: str, caller: Principal, limit: int) -> Sequence[StorePassage]:
-        """At most ``limit`` passages, of more the same sample each time. Raises as `readable`."""
+        """Return at most ``limit`` passages; if there are more, always the same sample. Raises as `readable`."""

@@ -1,6 +1,6 @@
-"""YAML from outside: no aliases (a few lines of them stand for gigabytes), limited depth and numbers, as JSON has it.
+"""Untrusted YAML: no aliases (a few lines can expand to gigabytes), limited depth and numbers, and only JSON values.
 
-Imports nothing of PyYAML before it is needed.
+Imports PyYAML only when it is needed.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from typing import Any, Final
 from portico._document import explain
 
 MAX_YAML_DEPTH: Final = 64
-"""Lists and mappings within each other."""
+"""Maximum nesting depth of lists and mappings."""
 
 MAX_YAML_LENGTH: Final = 256 * 2**10
-"""Characters of a document, unless who reads it in a thread says otherwise: some tenths of a second."""
+"""Default maximum length of a document, in characters: a few tenths of a second. A reader in a thread may set another
+limit.
+"""
 
 MAX_NUMBER_LENGTH: Final = 100
-"""Characters of a number: 1:59:59:… is one in YAML, and takes a time that grows with the square of its length."""
+"""Maximum length of a number, in characters: 1:59:59:… is a number in YAML, and parsing it takes quadratic time."""
 
 
 class InvalidYaml(ValueError):
-    """A text is not YAML, or more than is taken from outside. Its text says why, in one line."""
+    """A text is not YAML, or exceeds the limits for untrusted input. Its message gives the reason in one line."""
 
 
 def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = False) -> Any:
-    """The one document in a text, as a JSON value: dates and their like are text. Raises `InvalidYaml`.
+    """Return the single document in a text as a JSON value; dates and similar values stay text. Raises `InvalidYaml`.
 
-    ``plain``: tags and anchors are not taken either.
+    With ``plain``, tags and anchors are rejected too.
     """
     import yaml
 
@@ -38,9 +40,9 @@ def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = Fal
         depth = 0
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
-                raise InvalidYaml(f"aliases are not taken, and {_place(event)} has one")
+                raise InvalidYaml(f"aliases are not allowed, and {_place(event)} has an alias")
             if plain and (getattr(event, "tag", None) or getattr(event, "anchor", None)):
-                raise InvalidYaml(f"tags and anchors are not taken, and {_place(event)} has one")
+                raise InvalidYaml(f"tags and anchors are not allowed, and {_place(event)} has one")
             if isinstance(event, yaml.ScalarEvent):
                 _check_scalar(event)
             elif isinstance(event, yaml.CollectionStartEvent):
@@ -56,16 +58,15 @@ def read_yaml(text: str, *, max_length: int = MAX_YAML_LENGTH, plain: bool = Fal
     except InvalidYaml:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        # A date that is none, a key that JSON does not have.
-        raise InvalidYaml(f"it has a value that JSON does not have: {_line(error)}") from error
+        # An invalid date, or a key that JSON does not support.
+        raise InvalidYaml(f"it has a value that JSON does not support: {_line(error)}") from error
 
 
 def _check_scalar(event: Any) -> None:
     text = event.value
     if event.implicit[0] and len(text) > MAX_NUMBER_LENGTH and text[0] in "+-.0123456789" and " " not in text:
         raise InvalidYaml(
-            f"{_place(event)} has a number of more than {MAX_NUMBER_LENGTH} characters; put a text "
-            "between quotes"
+            f"{_place(event)} has a number of more than {MAX_NUMBER_LENGTH} characters; put text in quotes"
         )
 
 

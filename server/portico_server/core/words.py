@@ -1,5 +1,6 @@
-"""Words of texts and file names: Chinese, Japanese and Korean runs, names in words, stopwords. Patterns and lists
-only."""
+"""Words of texts and file names: Chinese, Japanese and Korean runs, names in words, stop words. Contains only patterns
+and lists.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +18,29 @@ HAN_RUN = re.compile(f"[{_HAN}]+")
 """A run of Chinese characters."""
 
 CJK_RUN = re.compile(f"[{_HAN}{_KANA}]+|[{_HANGUL}]+")
-"""A run of a script that is written without spaces between words, or with particles glued to them."""
+"""A run of a script without spaces between words, or with particles attached to them."""
 
 
 _MONTH_NAMES = "january february march april may june july august september october november december"
 MONTHS = tuple(_MONTH_NAMES.split())
-"""The English names of months, in small letters."""
+"""The English names of months, in lower case."""
 
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
 
 def without_thought(answer: str) -> str:
-    """What a model answered, without what it thought aloud before."""
+    """Return a model's answer without the preceding reasoning."""
     return _THOUGHT.sub("", answer).strip()
 
 
 MAX_NUMBER_DIGITS = 18
-"""Digits of a whole number in a text from outside: what a database holds."""
+"""Maximum number of digits of a whole number in an external text; a database can store it."""
 
 
 def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
-    """The number that ``text`` writes with at most so many digits of ASCII; ``None`` for anything else.
+    """Return the number that ``text`` writes with at most ``digits`` ASCII digits; ``None`` for any other text.
 
-    The one way from a text of somebody else to a whole number: ``isdigit`` is true of ``²``, which ``int`` refuses, and
+    The only conversion from an external text to a whole number: ``isdigit`` accepts ``²``, which ``int`` rejects, and
     ``int`` raises for thousands of digits.
     """
     return int(text) if 0 < len(text) <= digits and text.isascii() and text.isdigit() else None
@@ -48,31 +49,31 @@ def whole_number(text: str, digits: int = MAX_NUMBER_DIGITS) -> int | None:
 _PYTHON_ALONE = frozenset(
     ("idna", "mbcs", "oem", "palmos", "punycode", "raw_unicode_escape", "undefined", "unicode_escape")
 )
-"""Encodings of Python that no document has: some take time by the square of what they decode, or raise."""
+"""Encodings that exist only in Python and in no document: decoding some takes quadratic time or raises."""
 
 
 def decoded(data: bytes, charset: str) -> str:
-    """The text of a document of somebody else, who also says its ``charset``: UTF-8 where that is none. What it
-    does not explain is replaced.
+    """Return the text of an external document that declares its ``charset``; an unknown charset means UTF-8. Invalid
+    bytes are replaced.
     """
     try:
         name = codecs.lookup(charset).name.replace("-", "_")
-        # What calls itself GB2312 is written in its larger successor.
+        # A document labelled GB2312 uses its larger successor.
         encoding = "gb18030" if name in ("gb2312", "gbk") else name
         if encoding not in _PYTHON_ALONE:
             return data.decode(encoding, "replace")
-    except (LookupError, ValueError):  # unknown, no encoding of texts, or not even a name
+    except (LookupError, ValueError):  # unknown, not a text encoding, or not even a name
         pass
     return data.decode("utf-8", "replace")
 
 
 def has_cjk(text: str) -> bool:
-    """Whether there is any such run in ``text``."""
+    """Return whether ``text`` contains a CJK run."""
     return CJK_RUN.search(text) is not None
 
 
 def bigrams(run: str) -> list[str]:
-    """Each pair of neighbours in ``run``; the character itself if it stands alone."""
+    """Return each pair of adjacent characters in ``run``, or the character itself if there is only one."""
     return [run[i : i + 2] for i in range(len(run) - 1)] or [run]
 
 
@@ -80,7 +81,7 @@ _PARTICLES = frozenset(["up", "down", "out", "off", "in", "on", "over", "back", 
 
 
 def compounds(words: Sequence[str], stop_words: AbstractSet[str]) -> list[str]:
-    """Verbs with a particle written as one word, as their noun is: "back up" as "backup"."""
+    """Return verbs with a particle as one word, like their noun: "back up" as "backup"."""
     return [
         f"{first}{second}"
         for first, second in pairwise(words)

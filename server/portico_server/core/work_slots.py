@@ -1,4 +1,4 @@
-"""How much work of one kind runs at once: in all, and for one key. The rest waits its turn, and not for ever."""
+"""Concurrency limits for one kind of work: in total, and per key. Other work waits for a limited time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Final, TypeVar
 from portico_server.core.errors import TooMany
 
 MAX_WAITING_PER_KEY: Final = 16
-"""Pieces of work of one key that may wait."""
+"""Maximum number of waiting tasks per key."""
 
 MAX_WAIT_S: Final = 60.0
-"""Seconds that one waits at most."""
+"""Maximum seconds that a task waits."""
 
 
 class Slots:
-    """``total`` at once, ``per_key`` of them for one key. Waiters are served in order, but a key at its limit
+    """``total`` slots, of which one key can use ``per_key``. Waiting tasks are served in order, but a key at its limit
     lets others pass.
     """
 
@@ -33,7 +33,9 @@ class Slots:
 
     @asynccontextmanager
     async def taken(self, key: str) -> AsyncIterator[None]:
-        """Hold a slot for ``key`` within. Raises `TooMany` if too much of the key waits, or for too long."""
+        """Hold a slot for ``key`` within the block. Raises `TooMany` if too many tasks of the key wait, or if a task
+        waits too long.
+        """
         await self._take(key)
         try:
             yield
@@ -41,12 +43,12 @@ class Slots:
             self._give(key)
 
     def keep(self, key: str, running: asyncio.Future[Any]) -> None:
-        """Hold a further slot until something that nobody waits for any more has ended."""
+        """Hold another slot until work that nobody awaits has ended."""
         self._count(key, 1)
 
         def ended(future: asyncio.Future[Any]) -> None:
             if not future.cancelled():
-                future.exception()  # nobody else asks for it
+                future.exception()  # no other code retrieves it
             self._give(key)
 
         running.add_done_callback(ended)
@@ -88,7 +90,7 @@ class Slots:
         return self._used < self._total and self._held.get(key, 0) < self._per_key
 
     def _next(self) -> None:
-        """Let in whoever may come in now."""
+        """Admit the waiting tasks that can start now."""
         for key, turn in list(self._waiting):
             if self._used >= self._total:
                 return
@@ -100,7 +102,8 @@ class Slots:
 
     def _too_many(self) -> TooMany:
         return TooMany(
-            f"Too much work of the kind '{self._kind}' is waiting for this key. Try again when some of it has ended.",
+            f"Too many tasks of the kind '{self._kind}' are waiting for this key. Try again when some have "
+            "ended.",
             code="too_many_at_once",
             retry_after=5.0,
         )
@@ -109,36 +112,37 @@ class Slots:
 K = TypeVar("K")
 
 KEY: Final[ContextVar[str]] = ContextVar("key", default="")
-"""The id of the key for whose sake is worked here, as far as that is known."""
+"""The id of the key that the current work is for, if known."""
 
 
 class LastTurns(dict[K, int]):
-    """When it was whose turn for the last time, as a number that only grows."""
+    """The last turn of each key, as a number that only increases."""
 
     def __init__(self) -> None:
         super().__init__()
         self._number = 0
 
     def note(self, key: K) -> None:
-        """It is this one's turn now."""
+        """Record a turn of a key."""
         self._number += 1
         self[key] = self._number
 
     def last(self, key: K) -> int:
-        """The number of its last turn, 0 if there was none."""
+        """Return the number of a key's last turn, 0 if it had none."""
         return self.get(key, 0)
 
     def forget_others(self, keys: Container[K]) -> None:
-        """Keep these alone: the others begin from 0 when they come again."""
+        """Keep only these keys; the others start from 0 when they return."""
         for key in [key for key in self if key not in keys]:
             del self[key]
 
 
 class FairSlots:
-    """``total`` at once, for pieces of work that each end before long. One that becomes free is for the key that holds
-    fewest, and among equals for the one whose last turn is longest ago: keys that want many delay another by one piece
-    each. With a ``spare`` one that holds for pieces that are long, too, of one key: where it holds all, another gets
-    one more.
+    """``total`` slots for short tasks.
+
+    A free slot goes to the key with the fewest slots, and among equals to the key whose last turn was longest ago, so
+    keys with many tasks delay another key by one task each. With ``spare``, this also holds for long tasks of one key:
+    if the key uses all slots, another key gets an additional slot.
     """
 
     def __init__(self, total: int, *, spare: bool = False) -> None:
@@ -150,7 +154,7 @@ class FairSlots:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Hold one within, for `KEY`."""
+        """Hold a slot within the block, for `KEY`."""
         key = KEY.get()
         if self._is_free(key):
             self._grant(key)

@@ -1,4 +1,4 @@
-"""Adapters that an operator or a training run added."""
+"""Adapters added by an operator or a training run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.db.specs import SpecRow
 
 @dataclass(frozen=True, slots=True)
 class AdapterRow(SpecRow):
-    """One added adapter; ``spec`` says where it is kept, its scale and what it consists of."""
+    """An added adapter; ``spec`` contains its location, scale and components."""
 
     base: str
 
@@ -25,22 +25,22 @@ _ADAPTERS = Rows(adapters, AdapterRow)
 
 
 def list_adapters(connection: Connection) -> list[AdapterRow]:
-    """All of them, oldest first."""
+    """Return all adapters, oldest first."""
     return _ADAPTERS.every(connection, _ADAPTERS.select.order_by(adapters.c.created_at, adapters.c.name))
 
 
 def add_adapter(connection: Connection, row: AdapterRow) -> None:
-    """Keep a new one. Raises `Conflict` if an app has the name."""
+    """Store a new adapter. Raises `Conflict` if an app has the name."""
     require_free(connection, row.owner, row.name, "model")
     _ADAPTERS.add(connection, row)
 
 
 def change_adapter(connection: Connection, name: str, spec: Mapping[str, Any]) -> None:
-    """Give one another spec."""
+    """Replace the spec of an adapter."""
     connection.execute(update(adapters).where(adapters.c.name == name).values(spec=dict(spec)))
 
 
 def remove_adapter(connection: Connection, name: str) -> None:
-    """Forget one, and the aliases that point to it."""
+    """Delete an adapter, and the aliases that point to it."""
     connection.execute(delete(adapters).where(adapters.c.name == name))
     connection.execute(delete(aliases).where(aliases.c.target == name))

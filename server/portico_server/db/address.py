@@ -1,4 +1,4 @@
-"""Parse the address of a database."""
+"""Parsing of database URLs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.subprocesses import own
 
 
 def parse_address(url: str) -> URL:
-    """The URL as SQLAlchemy reads it. Raises `InvalidRequest`, without the URL, in which a password may stand."""
+    """Return the URL as SQLAlchemy parses it. Raises `InvalidRequest` without the URL, which may contain a password."""
     try:
         found_url = make_url(re.sub("^postgres://", "postgresql://", url))
     except SQLAlchemyError as error:
@@ -28,8 +28,8 @@ def parse_address(url: str) -> URL:
     for package in ("asyncpg", "greenlet"):
         if find_spec(package) is None:
             raise InvalidRequest(
-                f"The setting 'database' names a PostgreSQL, which needs the package '{package}': "
-                f"{own()} -m pip install asyncpg greenlet",
+                "The setting 'database' names a PostgreSQL database, which requires the package "
+                f"'{package}': {own()} -m pip install asyncpg greenlet",
                 code="missing_package",
                 param="database",
             )
@@ -38,7 +38,7 @@ def parse_address(url: str) -> URL:
 
 def _no_address() -> InvalidRequest:
     return InvalidRequest(
-        "The setting 'database' is not the address of a PostgreSQL. It looks like postgresql://USER@HOST/NAME; without "
-        "it the daemon keeps its data in its home folder.",
+        "The setting 'database' is not a PostgreSQL URL. The expected form is postgresql://USER@HOST/NAME; "
+        "without the setting, the daemon stores its data in its home folder.",
         param="database",
     )

@@ -1,4 +1,4 @@
-"""Tasks that other agents gave to one of ours: each is a response in the background, and what was said to it."""
+"""Tasks that other agents gave to apps or models: each is a background response with the messages of the task."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ENDED_STATES: Final[Mapping[str, TaskState]] = {
     "failed": "failed",
     "cancelled": "canceled",
 }
-"""What a task is when its response has ended so."""
+"""The state of a task by the final status of its response."""
 
 ANSWERABLE: Final = ("approval", "input")
-"""Kinds of questions that whoever gave the task may answer."""
+"""Kinds of questions that the agent that gave the task may answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTaskRow:
-    """One task. ``id`` is that of its response, ``app`` whose work it is, ``messages`` JSON text."""
+    """A task. ``id`` is the id of its response, ``app`` is the app that works on it, ``messages`` is JSON text."""
 
     id: str
     owner: str
@@ -42,7 +42,9 @@ class AgentTaskRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks are listed. ``since``: changed then or later; ``after``: behind this moment and id."""
+    """A filter for tasks. ``since`` selects tasks changed at that time or later; ``after`` continues after this time
+    and id.
+    """
 
     context_id: str = ""
     state: TaskState | None = None
@@ -58,12 +60,12 @@ _changed = func.coalesce(responses.c.finished_at, agent_tasks.c.created_at)
 
 
 def of_run(connection: Connection, run_id: str) -> AgentTaskRow | None:
-    """The task that a run works on."""
+    """Return the task that a run works on."""
     return _TASKS.first(connection, _TASKS.select.where(agent_tasks.c.run_id == run_id))
 
 
 def add_message(connection: Connection, task_id: str, message: Mapping[str, Any], limit: int) -> bool:
-    """Put a message behind those that it has; whether it may have another, of ``limit``."""
+    """Append a message to a task; return whether the ``limit`` of messages allowed it."""
     row = get(connection, task_id)
     if row is None:
         return True
@@ -78,8 +80,8 @@ def add_message(connection: Connection, task_id: str, message: Mapping[str, Any]
 def page(
     connection: Connection, owner: str, app: str, task_filter: TaskFilter, limit: int
 ) -> tuple[Sequence[tuple[AgentTaskRow, float]], int, bool]:
-    """Tasks with the moments of their last change, the newest first, as many as a page has room for; how many there are
-    on all pages, and whether others follow.
+    """Return a page of tasks with the times of their last changes, newest first, the number of tasks on all pages, and
+    whether others follow.
     """
     query = _TASKS.select.add_columns(_changed.label("changed_at")).join(
         responses, responses.c.id == agent_tasks.c.id
@@ -123,12 +125,12 @@ def _is_in(state: TaskState) -> ColumnElement[bool]:
 
 
 def timestamp(seconds: float) -> str:
-    """A point in time, in seconds since 1970, as the protocol writes it."""
+    """Return a time, in seconds since 1970, in the protocol's form."""
     iso_time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return iso_time.replace("+00:00", "Z")
 
 
 def update_document(task_id: str, context_id: str, state: TaskState, moment: float) -> dict[str, Any]:
-    """The event of the protocol that says what has become of a task."""
+    """Return the protocol event that reports a change of a task's state."""
     status = {"state": f"TASK_STATE_{state.upper()}", "timestamp": timestamp(moment)}
     return {"statusUpdate": {"taskId": task_id, "contextId": context_id, "status": status}}

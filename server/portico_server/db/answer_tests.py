@@ -1,4 +1,4 @@
-"""How models did in the test that decides whether they answer in their own words."""
+"""Results of the test that decides whether a model answers in its own words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.db.schema import answer_tests
 
 @dataclass(frozen=True, slots=True)
 class AnswerTestRow:
-    """``correct`` of ``total`` questions; ``model`` is the name that it had then."""
+    """A test result: ``correct`` of ``total`` questions; ``model`` is the name of the model at that time."""
 
     identity: str
     model: str
@@ -22,13 +22,13 @@ class AnswerTestRow:
 
 
 def answer_test(connection: Connection, identity: str) -> AnswerTestRow | None:
-    """The result of a model, by what distinguishes it from others."""
+    """Return the result of a model, by its identity."""
     row = connection.execute(select(answer_tests).where(answer_tests.c.identity == identity)).one_or_none()
     return None if row is None else AnswerTestRow(**row._mapping)
 
 
 def put_answer_test(connection: Connection, identity: str, model: str, correct: int, total: int) -> None:
-    """Keep a result in the place of an earlier one."""
+    """Store a result, replacing an earlier one."""
     connection.execute(delete(answer_tests).where(answer_tests.c.identity == identity))
     connection.execute(
         insert(answer_tests).values(

@@ -19,7 +19,7 @@ from portico_server.db.schema import app_versions, apps
 
 @dataclass(frozen=True, slots=True)
 class AppRow:
-    """An app and the version that answers now. ``kind``: ``flow`` or ``agent``; ``owner`` ``None``: it is shared."""
+    """An app and its active version. ``kind`` is ``flow`` or ``agent``; an ``owner`` of ``None`` means shared."""
 
     id: str
     name: str
@@ -33,7 +33,7 @@ class AppRow:
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """One version of an app. ``digest`` is that of its specification."""
+    """A version of an app. ``digest`` is the digest of its specification."""
 
     app_id: str
     version: int
@@ -58,14 +58,14 @@ def create(
     digest: str,
     note: str,
 ) -> VersionRow:
-    """A new app with its first version. Raises `Conflict` if its owner has one of that name."""
+    """Create an app with its first version. Raises `Conflict` if its owner has an app of that name."""
     require_free(connection, row.owner, row.name, "app")
     try:
         with connection.begin_nested():
             values = {name: value for name, value in asdict(row).items() if name != "limits"}
             connection.execute(insert(apps).values(**values, claim=claim_of(row.owner, row.name)))
     except IntegrityError as error:
-        raise Conflict(f"There is an app '{row.name}' already.", code="name_taken", param="name") from error
+        raise Conflict(f"The app '{row.name}' already exists.", code="name_taken", param="name") from error
     return _numbered(connection, row.id, 1, by, spec, digest, note)
 
 
@@ -79,19 +79,20 @@ def deploy(
     note: str,
     expected_version: int | None,
 ) -> tuple[AppRow, VersionRow]:
-    """Make a specification the version that answers; the same one again changes nothing.
+    """Make a specification the active version; deploying the active specification again changes nothing.
 
-    ``expected_version``: the version that the caller has seen; `Conflict` if another one answers by now, or
-    if the app is gone.
+    ``expected_version`` is the version that the caller has seen; `Conflict` if another version is active now, or if
+    the app no longer exists.
     """
     app_row = get(connection, app_id)
     if app_row is None:
-        raise Conflict("The app was removed meanwhile. Deploy it again.", code="app_removed", param="name")
+        raise Conflict(
+            "The app was deleted in the meantime. Deploy it again.", code="app_removed", param="name"
+        )
     if expected_version is not None and app_row.version != expected_version:
         raise Conflict(
-            f"'{app_row.name}' is at version {app_row.version} by now, not {expected_version}. Look at "
-            "what changed and deploy "
-            "again.",
+            f"'{app_row.name}' is now at version {app_row.version}, not {expected_version}. Check the "
+            "changes and deploy again.",
             code="version_conflict",
             param="expected_version",
         )
@@ -120,7 +121,7 @@ def _numbered(
 
 
 def point(connection: Connection, app_id: str, number: int) -> AppRow | None:
-    """Let an earlier version answer again; ``None`` if there is no such version."""
+    """Make an earlier version active again; ``None`` if the version does not exist."""
     if version(connection, app_id, number) is None:
         return None
     connection.execute(update(apps).where(apps.c.id == app_id).values(version=number, updated_at=time.time()))
@@ -128,20 +129,20 @@ def point(connection: Connection, app_id: str, number: int) -> AppRow | None:
 
 
 def limit(connection: Connection, app_id: str, limits: Mapping[str, Any] | None) -> None:
-    """Set the limits of an app; ``None``: none."""
+    """Set the limits of an app; ``None`` removes them."""
     connection.execute(
         update(apps).where(apps.c.id == app_id).values(limits=dict(limits) if limits else None)
     )
 
 
 def remove(connection: Connection, app_id: str) -> bool:
-    """Remove an app with all its versions; whether there was one."""
+    """Delete an app with all its versions; return whether it existed."""
     connection.execute(delete(app_versions).where(app_versions.c.app_id == app_id))
     return connection.execute(delete(apps).where(apps.c.id == app_id)).rowcount > 0
 
 
 def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
-    """Every app with the version that answers, shared ones first."""
+    """Return every app with its active version, shared apps first."""
     versioned_apps = []
     for app in _APPS.every(connection, _APPS.select.order_by(apps.c.owner.is_not(None), apps.c.name)):
         current = version(connection, app.id, app.version)
@@ -151,19 +152,19 @@ def all_of(connection: Connection) -> list[tuple[AppRow, VersionRow]]:
 
 
 def version(connection: Connection, app_id: str, number: int) -> VersionRow | None:
-    """One version of an app, or ``None``."""
+    """Return a version of an app, or ``None``."""
     condition = (app_versions.c.app_id == app_id) & (app_versions.c.version == number)
     return _VERSIONS.first(connection, _VERSIONS.select.where(condition))
 
 
 def versions(connection: Connection, app_id: str) -> list[VersionRow]:
-    """All versions of an app, newest first."""
+    """Return all versions of an app, newest first."""
     query = _VERSIONS.select.where(app_versions.c.app_id == app_id)
     return _VERSIONS.every(connection, query.order_by(app_versions.c.version.desc()))
 
 
 def shared_version(connection: Connection, name: str, number: int) -> tuple[AppRow, VersionRow] | None:
-    """One version of the shared app of a name."""
+    """Return a version of the shared app with a name."""
     condition = apps.c.claim == claim_of(None, name)
     app = _APPS.first(connection, _APPS.select.where(condition))
     version_row = None if app is None else version(connection, app.id, number)

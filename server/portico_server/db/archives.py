@@ -1,4 +1,4 @@
-"""What an archive of a store is read from and put into: rows in bulk, in an order that can be continued."""
+"""Reads and writes for store archives: rows in bulk, in an order that can be resumed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portico_server.db.stores import StoreFileRow, StoreRow
 
 @dataclass(frozen=True, slots=True)
 class ArchivedChunk:
-    """A chunk as an archive has it; ``data``: its vector, if it has one of the model that was asked for."""
+    """A chunk in an archive; ``data`` is its vector, if it has one of the requested model."""
 
     id: int
     file_id: str
@@ -34,7 +34,7 @@ class ArchivedChunk:
 
 
 def file_page(connection: Connection, store_id: str, after: str, limit: int) -> list[StoreFileRow]:
-    """Files of a store with an id above ``after``, by id."""
+    """Return files of a store with an id above ``after``, sorted by id."""
     rows = connection.execute(
         select(*stores.file_columns())
         .select_from(store_files.join(files, files.c.id == store_files.c.file_id))
@@ -48,7 +48,9 @@ def file_page(connection: Connection, store_id: str, after: str, limit: int) -> 
 def chunk_page(
     connection: Connection, chunk_ids: Sequence[int], models: Mapping[str, str]
 ) -> list[ArchivedChunk]:
-    """The chunks ``chunk_ids``, by id, with the vectors of the model that ``models`` has for the group of each."""
+    """Return the chunks ``chunk_ids``, sorted by id, with the vectors of the model that ``models`` assigns to their
+    groups.
+    """
     rows = connection.execute(
         select(
             chunk_table.c.id,
@@ -73,7 +75,7 @@ def chunk_page(
 
 
 def count_blobs(connection: Connection, store_id: str) -> int:
-    """How many different contents the files of a store have."""
+    """Return the number of distinct contents among the files of a store."""
     query = select(func.count(func.distinct(files.c.sha256))).join(
         store_files, store_files.c.file_id == files.c.id
     )
@@ -81,7 +83,7 @@ def count_blobs(connection: Connection, store_id: str) -> int:
 
 
 def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, str | None]]:
-    """(group, file, error) of what the further groups of a store have been made of."""
+    """Return (group, file, error) for the files that the additional groups of a store were built from."""
     rows = connection.execute(
         select(group_files.c.group_name, group_files.c.file_id, group_files.c.error).where(
             group_files.c.store_id == store_id
@@ -93,9 +95,9 @@ def group_states(connection: Connection, store_id: str) -> list[tuple[str, str, 
 def put_chunks(
     connection: Connection, store_id: str, batch: Sequence[ArchivedChunk], models: Mapping[str, str]
 ) -> list[tuple[str, str, int]]:
-    """Write chunks of a store that is not there yet, with vectors; (group, file, id) of each, in their order.
+    """Write chunks of a store that does not exist yet, with vectors; return (group, file, id) of each, in order.
 
-    Nobody sees them before `finish`. The ids are new and rise as those of ``batch`` do.
+    The chunks are invisible before `finish`. The ids are new, and ascend in the order of ``batch``.
     """
     query = insert(chunk_table).returning(
         chunk_table.c.group_name, chunk_table.c.file_id, chunk_table.c.ordinal, chunk_table.c.id
@@ -131,9 +133,9 @@ def finish(
     states: Sequence[tuple[str, str, str | None]],
     runs: Sequence[tuple[str, str, int, int]],
 ) -> bool:
-    """Let a store appear, whole; ``runs`` are the chunks that `put_chunks` wrote as (group, file, first, last).
+    """Make a complete store visible; ``runs`` are the chunks that `put_chunks` wrote, as (group, file, first, last).
 
-    False, and nothing is written, if its name has been taken.
+    Returns false and writes nothing if its name is taken.
     """
     if not stores.add(connection, store):
         return False
@@ -166,5 +168,5 @@ def finish(
 
 
 def give_up(connection: Connection, store_id: str) -> None:
-    """Remove the chunks of a store that never appeared."""
+    """Delete the chunks of a store that never became visible."""
     chunks.remove_store(connection, store_id)

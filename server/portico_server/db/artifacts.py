@@ -1,4 +1,4 @@
-"""Rows of files that runs made. The bytes lie in a folder of their own, under their SHA-256."""
+"""Rows of files that runs created. The bytes are stored in a separate folder, under their SHA-256."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.db.schema import artifacts, container_files
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRow:
-    """One artifact. ``owner`` is the id of the key whose run made it, ``None`` for a shared one."""
+    """An artifact. ``owner`` is the id of the key whose run created it, ``None`` if it is shared."""
 
     id: str
     owner: str | None
@@ -32,7 +32,7 @@ add, get = _ARTIFACTS.add, _ARTIFACTS.get
 def newest(
     connection: Connection, owner: str | None, *, run_id: str | None = None, limit: int = 100
 ) -> list[ArtifactRow]:
-    """Artifacts, newest first: all of them, or those of ``owner`` and shared ones; of one run if it is named."""
+    """Return artifacts, newest first: all, or those of ``owner`` and shared ones; of one run if it is named."""
     query = _ARTIFACTS.select.order_by(artifacts.c.id.desc()).limit(limit)
     if owner is not None:
         query = query.where(or_(artifacts.c.owner.is_(None), artifacts.c.owner == owner))
@@ -47,18 +47,20 @@ def _orphaned(before: float) -> ColumnElement[bool]:
 
 
 def orphaned(connection: Connection, before: float, limit: int) -> list[ArtifactRow]:
-    """What was made before a moment, in seconds since 1970, by runs that are not remembered, and is in no container."""
+    """Return artifacts created before a time, in seconds since 1970, whose runs are no longer stored, and that are in
+    no container.
+    """
     return _ARTIFACTS.every(connection, _ARTIFACTS.select.where(_orphaned(before)).limit(limit))
 
 
 def count_orphaned(connection: Connection, before: float) -> int:
-    """How many of those there are."""
+    """Return the number of such artifacts."""
     result = connection.execute(select(func.count()).select_from(artifacts).where(_orphaned(before)))
     return result.scalar_one()
 
 
 def remove(connection: Connection, artifact_id: str) -> str | None:
-    """Forget an artifact; the SHA-256 of its bytes if no other row stands for them."""
+    """Delete an artifact; return the SHA-256 of its bytes if no other row refers to them."""
     row = get(connection, artifact_id)
     if row is None:
         return None
@@ -67,6 +69,6 @@ def remove(connection: Connection, artifact_id: str) -> str | None:
 
 
 def is_held(connection: Connection, sha256: str) -> bool:
-    """Whether any row stands for these bytes."""
+    """Return whether any row refers to these bytes."""
     row = connection.execute(select(artifacts.c.id).where(artifacts.c.sha256 == sha256).limit(1)).first()
     return row is not None

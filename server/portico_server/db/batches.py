@@ -1,4 +1,4 @@
-"""Batches of requests, and the lines of them that are done."""
+"""Batches of requests, and their finished lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_server.db.schema import runs as runs_table
 
 @dataclass(frozen=True, slots=True)
 class BatchRow:
-    """One batch. ``run_id`` is the durable run that does the work; ``times``: when it came to each status."""
+    """A batch. ``run_id`` is the durable run that does the work; ``times`` are when it reached each status."""
 
     id: str
     owner: str
@@ -48,7 +48,7 @@ class BatchRow:
 
 
 class LineRow(NamedTuple):
-    """One line that is done; ``data`` is what will stand in the file of results, or of errors if it ``failed``."""
+    """A finished line; ``data`` is its line in the result file, or in the error file if it ``failed``."""
 
     line: int
     failed: bool
@@ -56,7 +56,7 @@ class LineRow(NamedTuple):
 
 
 class SpentTokens(NamedTuple):
-    """Tokens of some lines."""
+    """The total tokens of several lines."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -64,7 +64,7 @@ class SpentTokens(NamedTuple):
 
 
 ENDED_STATUSES = ("completed", "failed", "cancelled", "expired")
-"""What a batch never leaves again."""
+"""Final statuses of a batch."""
 
 _BATCHES = Rows(batches, BatchRow)
 
@@ -72,13 +72,13 @@ get = _BATCHES.get
 
 
 def create(connection: Connection, row: BatchRow, run: NewRun) -> None:
-    """Write a new batch, and queue its run."""
+    """Store a new batch and queue its run."""
     _BATCHES.add(connection, row)
     runs.ensure(connection, run)
 
 
 def status(connection: Connection, batch_id: str) -> str:
-    """What a batch is at; empty if it is gone."""
+    """Return the status of a batch; empty if it no longer exists."""
     found_status = connection.execute(select(batches.c.status).where(batches.c.id == batch_id)).scalar()
     return str(found_status or "")
 
@@ -86,7 +86,7 @@ def status(connection: Connection, batch_id: str) -> str:
 def page(
     connection: Connection, owner: str | None, *, after: BatchRow | None = None, limit: int = 20
 ) -> RowPage[BatchRow]:
-    """The newest batches first: all, or those of ``owner``."""
+    """Return batches, newest first: all, or those of ``owner``."""
     query = _BATCHES.select.order_by(batches.c.id.desc())
     if owner is not None:
         query = query.where(batches.c.owner == owner)
@@ -96,7 +96,7 @@ def page(
 
 
 def working(connection: Connection) -> list[BatchRow]:
-    """The batches that have not ended."""
+    """Return the batches that have not ended."""
     return _BATCHES.every(connection, _BATCHES.select.where(batches.c.finished_at.is_(None)))
 
 
@@ -108,7 +108,7 @@ def move(
     since: Sequence[str],
     values: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Give a batch another status and other ``values``, if it has a status of ``since``; whether it had."""
+    """Change a batch's status and ``values`` if its current status is in ``since``. Return whether it changed."""
     row = get(connection, batch_id)
     if row is None or row.status not in since:
         return False
@@ -123,7 +123,9 @@ def move(
 
 
 def cancel(connection: Connection, row: BatchRow) -> bool:
-    """Have nothing more asked; whether it could still be so. One that waits in the queue and has nothing has ended."""
+    """Stop further requests of a batch; return whether it could still be cancelled. A batch that is queued and has no
+    answers ends immediately.
+    """
     if not move(connection, row.id, "cancelling", since=("validating", "in_progress")):
         return False
     run = runs.get(connection, row.run_id)
@@ -135,9 +137,10 @@ def cancel(connection: Connection, row: BatchRow) -> bool:
 
 
 def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[str, Any]]) -> None:
-    """Queue the run of a batch whose run has ended before it, so that what is done gets its files.
+    """Queue another run for a batch whose run ended first, so that the finished lines are written to files.
 
-    With ``errors`` the batch ends as failed, otherwise as cancelled. One that failed at its files has none.
+    With ``errors``, the batch ends as failed, otherwise as cancelled. A batch that failed while writing its files has
+    none.
     """
     is_tried = row.errors is not None or row.status == "cancelling"
     is_queued = not (errors and is_tried) and runs.requeue_ended(connection, row.run_id)
@@ -150,7 +153,7 @@ def requeue_run(connection: Connection, row: BatchRow, errors: Sequence[Mapping[
 
 
 def done_lines(connection: Connection, batch_id: str) -> set[int]:
-    """The numbers of the lines that are done."""
+    """Return the numbers of the finished lines."""
     return set(
         connection.execute(select(batch_lines.c.line).where(batch_lines.c.batch_id == batch_id)).scalars()
     )
@@ -164,9 +167,9 @@ def keep(
     run_id: str,
     holder: str,
 ) -> str:
-    """Keep lines that are done; the status of their batch.
+    """Store finished lines; return the status of their batch.
 
-    ``holder`` is who must have the lease on its run. Raises `Conflict` if somebody else does by now.
+    ``holder`` must own the lease of its run. Raises `Conflict` if another daemon owns it now.
     """
     require_held(connection, run_id, holder)
     connection.execute(insert(batch_lines), [{"batch_id": batch_id, **row._asdict()} for row in rows])
@@ -186,16 +189,16 @@ def keep(
 
 
 def require_held(connection: Connection, run_id: str, holder: str) -> None:
-    """Raise `Conflict` if another daemon has taken a run over from ``holder``."""
+    """Raise `Conflict` if another daemon has taken over a run from ``holder``."""
     lease_owner = connection.execute(
         select(runs_table.c.lease_owner).where(runs_table.c.id == run_id)
     ).scalar()
     if lease_owner != holder:
-        raise Conflict("Another daemon has taken this batch over.", code="lease_lost")
+        raise Conflict("Another daemon has taken over this batch.", code="lease_lost")
 
 
 def lines(connection: Connection, batch_id: str, has_failed: bool, after: int, limit: int) -> list[LineRow]:
-    """Lines that are done with a number above ``after``, in the order of the input."""
+    """Return finished lines with a number above ``after``, in input order."""
     query = select(batch_lines.c.line, batch_lines.c.failed, batch_lines.c.data).where(
         batch_lines.c.batch_id == batch_id, batch_lines.c.failed.is_(has_failed), batch_lines.c.line > after
     )
@@ -210,9 +213,9 @@ def finish(
     run_id: str,
     holder: str,
 ) -> None:
-    """End a batch with its two files: that of results, that of errors; ``None`` for one that would be empty.
+    """End a batch with its result file and its error file; ``None`` for a file that would be empty.
 
-    Raises `Conflict` if somebody else than ``holder`` has the run by now.
+    Raises `Conflict` if ``holder`` no longer owns the run.
     """
     require_held(connection, run_id, holder)
     for row in file_rows:
@@ -221,18 +224,18 @@ def finish(
     output, errors = (row.id if row is not None else None for row in file_rows)
     values = {"output_file_id": output, "error_file_id": errors, "finished_at": time.time()}
     if not move(connection, batch_id, to, since=("finalizing", "cancelling"), values=values):
-        raise Conflict(f"The batch '{batch_id}' has ended already.", code="batch_ended")
+        raise Conflict(f"The batch '{batch_id}' has already ended.", code="batch_ended")
 
 
 def ended(connection: Connection) -> list[str]:
-    """The ids of batches that have ended and still have lines beside their files."""
+    """Return the ids of ended batches that still have lines in addition to their files."""
     scalar_select = select(batch_lines.c.batch_id).distinct().scalar_subquery()
     query = select(batches.c.id).where(batches.c.finished_at.is_not(None), batches.c.id.in_(scalar_select))
     return list(connection.execute(query).scalars())
 
 
 def drop(connection: Connection, batch_id: str, limit: int) -> bool:
-    """Remove the first ``limit`` lines of a batch that has its files; whether there may be more."""
+    """Delete the first ``limit`` lines of a batch that has its files; return whether there may be more."""
     last = (
         select(batch_lines.c.line)
         .where(batch_lines.c.batch_id == batch_id)

@@ -1,6 +1,6 @@
-"""Marks of bytes in a bucket: they are coming and have no row yet, or they are being removed.
+"""Marks for bytes in a bucket that have been announced and have no row yet, or that are being removed.
 
-Nothing is asked of the bucket within a transaction: a mark keeps other daemons from what is between two of them.
+The bucket is never accessed inside a transaction: between two transactions, a mark keeps other daemons away.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ from portico_server.db.rows import now as clock
 from portico_server.db.schema import blob_marks
 
 REMOVING: Final = ""
-"""The holder of the mark of bytes that are being removed."""
+"""The holder of a mark for bytes that are being removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlobKind:
-    """What bytes are kept for. ``folder`` names their place, ``is_held`` says whether a row stands for them."""
+    """The purpose of stored bytes. ``folder`` is where they are stored, ``is_held`` returns whether a row refers
+    to them.
+    """
 
     folder: str
     is_held: Callable[[Connection, str], bool]
     whole: bool
-    """Whether their name repeats the two digits that name the folder they are in."""
+    """Whether a name repeats the two digits that name its folder."""
 
     def path(self, sha256: str) -> str:
-        """Where bytes lie in the folder."""
+        """Return the path of bytes within the folder."""
         return f"{sha256[:2]}/{sha256 if self.whole else sha256[2:]}"
 
     def name(self, sha256: str) -> str:
-        """Where bytes lie, with the name of the folder."""
+        """Return the path of bytes, including the name of the folder."""
         return f"{self.folder}/{self.path(sha256)}"
 
 
 def announce(
     connection: Connection, kind: BlobKind, digests: Sequence[str], holder: str, seconds: float
 ) -> bool:
-    """Keep everybody from removing what ``holder`` is about to bring. False, and nothing is noted, if some of it is
-    being removed just now.
+    """Prevent the removal of bytes that ``holder`` is about to store. Returns false and writes nothing if some of the
+    bytes are being removed.
     """
     now = clock(connection)
     condition = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
@@ -58,7 +60,7 @@ def announce(
 
 
 def withdraw(connection: Connection, kind: BlobKind, digests: Sequence[str], holder: str) -> None:
-    """Forget the marks of ``holder``: what it brought has rows, or is removed."""
+    """Delete the marks of ``holder``, whose bytes have rows or were removed."""
     connection.execute(
         delete(blob_marks).where(
             blob_marks.c.kind == kind.folder,
@@ -71,7 +73,9 @@ def withdraw(connection: Connection, kind: BlobKind, digests: Sequence[str], hol
 def begin_removal(
     connection: Connection, kind: BlobKind, digests: Sequence[str], seconds: float
 ) -> list[str]:
-    """Mark those of ``digests`` as being removed for which no row stands, which nobody brings and nobody removes."""
+    """Mark as being removed, and return, those of ``digests`` that no row refers to and no daemon is adding or
+    removing.
+    """
     now = clock(connection)
     condition = (blob_marks.c.kind == kind.folder) & blob_marks.c.sha256.in_(digests)
     connection.execute(delete(blob_marks).where(condition, blob_marks.c.expires_at <= now))
@@ -89,7 +93,7 @@ def begin_removal(
 
 
 def expired(connection: Connection, kind: BlobKind, limit: int) -> list[str]:
-    """Digests with a mark of a daemon that was killed, or that could not remove them."""
+    """Return digests whose mark belongs to a daemon that was killed or could not remove them."""
     query = (
         select(blob_marks.c.sha256)
         .where(blob_marks.c.kind == kind.folder, blob_marks.c.expires_at <= clock(connection))

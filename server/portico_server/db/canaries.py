@@ -1,7 +1,7 @@
-"""Canaries: aliases whose calls are split between two targets, what is counted of both, and how they end.
+"""Canaries: aliases whose calls are split between two targets, the counts of both sides, and how the canaries end.
 
-The end of one is decided in the transaction that adds the counts which decide it, by the clock of the database, and
-written there with its reason, its figures and its event: all of that is there, or none of it.
+The transaction that adds the deciding counts also decides the end, by the clock of the database. It writes the end
+with its reason, figures and event: all of them, or nothing.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ Side: TypeAlias = Literal["baseline", "canary"]
 Outcome: TypeAlias = Literal["promoted", "rolled_back"]
 
 MAX_KEPT: Final = 20
-"""Canaries of one alias that are kept, the one that runs included."""
+"""Maximum number of canaries stored per alias, including the running one."""
 
 MAX_ENTRIES: Final = 200
-"""Entries in the journal of one canary that are kept."""
+"""Maximum number of journal entries stored per canary."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """One canary. ``running`` is its alias until it has ended; ``key`` set it."""
+    """A canary. ``running`` is its alias until it has ended; ``key`` is the key that set it."""
 
     id: str
     alias: str
@@ -50,9 +50,9 @@ class CanaryRow:
 
 @dataclass(frozen=True, slots=True)
 class SideCounts:
-    """Calls of one side that have ended, and the answers that were judged: ``score`` is the sum of theirs.
+    """Counts of one side's finished calls and judged answers: ``score`` is the sum of the scores.
 
-    ``errors`` are calls that failed by no fault of the caller; ``unjudged`` answers that could not be judged.
+    ``errors`` are calls that failed through no fault of the caller; ``unjudged`` are answers that could not be judged.
     """
 
     calls: int = 0
@@ -70,7 +70,7 @@ class SideCounts:
 
 @dataclass(frozen=True, slots=True)
 class CanaryCounts:
-    """What is known of both sides."""
+    """The counts of both sides."""
 
     baseline: SideCounts = field(default_factory=SideCounts)
     canary: SideCounts = field(default_factory=SideCounts)
@@ -91,13 +91,13 @@ Decide: TypeAlias = Callable[[CanaryRow, CanaryCounts], Decision | None]
 
 
 def running(connection: Connection) -> list[CanaryRow]:
-    """Those that have not ended, by alias."""
+    """Return the canaries that have not ended, sorted by alias."""
     query = _CANARIES.select.where(canaries.c.running.is_not(None))
     return _CANARIES.every(connection, query.order_by(canaries.c.alias))
 
 
 def latest(connection: Connection) -> list[CanaryRow]:
-    """The newest of each alias, by alias."""
+    """Return the newest canary of each alias, sorted by alias."""
     canary_rows: dict[str, CanaryRow] = {}
     for row in _CANARIES.every(connection, _CANARIES.select.order_by(canaries.c.alias, canaries.c.id)):
         canary_rows[row.alias] = row
@@ -105,13 +105,13 @@ def latest(connection: Connection) -> list[CanaryRow]:
 
 
 def of_alias(connection: Connection, alias: str) -> list[CanaryRow]:
-    """All that are kept of an alias, the newest first."""
+    """Return all stored canaries of an alias, newest first."""
     query = _CANARIES.select.where(canaries.c.alias == alias)
     return _CANARIES.every(connection, query.order_by(canaries.c.id.desc()))
 
 
 def using(connection: Connection, target: str, *, versions: bool = False) -> str | None:
-    """The alias of a canary that runs and needs a model, or ``versions`` of an app, if there is one."""
+    """Return the alias of a running canary that needs a model, or ``versions`` of an app, if any."""
     sides = (canaries.c.baseline, canaries.c.target)
     if versions:
         condition = or_(*(side.startswith(f"{target}@", autoescape=True) for side in sides))
@@ -122,24 +122,24 @@ def using(connection: Connection, target: str, *, versions: bool = False) -> str
 
 
 def require_unused(connection: Connection, target: str, *, versions: bool = False) -> None:
-    """Raise `Conflict` if a canary that runs needs it."""
+    """Raise `Conflict` if a running canary needs the target."""
     alias = using(connection, target, versions=versions)
     if alias is not None:
         raise Conflict(
-            f"'{target}' is a side of the canary of '{alias}'. End that first: portico canaries promote '{alias}', or "
-            f"portico canaries rollback '{alias}'.",
+            f"'{target}' is a side of the canary of '{alias}'. End the canary first: portico canaries "
+            f"promote '{alias}', or portico canaries rollback '{alias}'.",
             code="canary_running",
             param="name",
         )
 
 
 def alias_target(connection: Connection, alias: str) -> str | None:
-    """What an alias means that was given to it while the daemon ran."""
+    """Return the target of an alias that was set while the daemon ran."""
     return connection.execute(select(aliases.c.target).where(aliases.c.name == alias)).scalar()
 
 
 def counts(connection: Connection, canary_id: str) -> CanaryCounts:
-    """What has been counted so far."""
+    """Return the counts so far."""
     query = select(canary_sides).where(canary_sides.c.canary_id == canary_id)
     side_counts = {}
     for row in connection.execute(query):
@@ -150,22 +150,21 @@ def counts(connection: Connection, canary_id: str) -> CanaryCounts:
 
 
 def entries(connection: Connection, canary_id: str) -> list[CanaryEntry]:
-    """The journal of a canary, the newest first."""
+    """Return the journal of a canary, newest first."""
     query = _ENTRIES.select.where(canary_entries.c.canary_id == canary_id)
     return _ENTRIES.every(connection, query.order_by(canary_entries.c.id.desc()).limit(MAX_ENTRIES))
 
 
 def put(connection: Connection, row: CanaryRow, expected_target: str | None) -> CanaryRow:
-    """Let a canary begin, or give the one that runs for its alias another ``spec``, and keep what was
-    counted.
+    """Start a canary, or change the ``spec`` of the alias's running canary and keep its counts.
 
-    ``expected_target`` is what the alias meant when the targets were checked. Raises `Conflict` if it means
-    something else by now, or if another target has a canary there.
+    ``expected_target`` is the target of the alias when the targets were checked. Raises `Conflict` if the alias has
+    another target now, or if a canary with another target is running.
     """
     lock(connection, row.alias)
     if alias_target(connection, row.alias) != expected_target:
         raise Conflict(
-            f"'{row.alias}' means something else by now. Look at it, and set the canary again.",
+            f"'{row.alias}' now has another target. Check it, and set the canary again.",
             code="alias_changed",
             param="alias",
         )
@@ -190,10 +189,10 @@ def put(connection: Connection, row: CanaryRow, expected_target: str | None) -> 
 
 
 def running_conflict(row: CanaryRow) -> Conflict:
-    """The error for what cannot be while a canary runs."""
+    """Return the error for an operation that a running canary prevents."""
     return Conflict(
-        f"The calls of '{row.alias}' are split between '{row.baseline}' and '{row.target}'. End that first: "
-        f"portico canaries promote '{row.alias}', or portico canaries rollback '{row.alias}'.",
+        f"The calls of '{row.alias}' are split between '{row.baseline}' and '{row.target}'. End the canary "
+        f"first: portico canaries promote '{row.alias}', or portico canaries rollback '{row.alias}'.",
         code="canary_running",
         param="target",
     )
@@ -204,7 +203,7 @@ def _values(row: CanaryRow) -> dict[str, Any]:
 
 
 def _locked(connection: Connection, condition: Any) -> CanaryRow | None:
-    """The row, which nobody else changes until the transaction ends."""
+    """Return the row, locked until the transaction ends."""
     return _CANARIES.first(connection, _CANARIES.select.where(condition).with_for_update())
 
 
@@ -231,9 +230,9 @@ def _note(
 def add_counts(
     connection: Connection, added_canary_counts: Mapping[str, CanaryCounts], decide: Decide
 ) -> list[CanaryRow]:
-    """Add what was counted of canaries, by their ids, and end those that ``decide`` ends; these are returned."""
+    """Add counts to canaries, by their ids, and return the canaries that ``decide`` ends."""
     canary_rows = []
-    for canary_id in sorted(added_canary_counts):  # in one order: two daemons do not wait for each other
+    for canary_id in sorted(added_canary_counts):  # in a fixed order, so that two daemons do not deadlock
         row = _locked(connection, canaries.c.id == canary_id)
         if row is None:
             continue  # forgotten meanwhile
@@ -257,7 +256,7 @@ def add_counts(
 
 
 def end(connection: Connection, alias: str, decision: Decision, by: str | None) -> CanaryRow | None:
-    """End the canary of an alias; ``None`` if none runs."""
+    """End the canary of an alias; return ``None`` if none is running."""
     lock(connection, alias)
     row = _locked(connection, canaries.c.running == alias)
     return None if row is None else _end(connection, row, decision, by, counts(connection, row.id))

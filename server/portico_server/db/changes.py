@@ -1,4 +1,4 @@
-"""The ordered change log of each store, from which every derived index catches up."""
+"""The ordered change log of each store, which every derived index follows."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from portico_server.db.rows import Rows
 from portico_server.db.schema import changes, stores
 
 Op = Literal["put", "delete", "name"]
-"""Chunks came, went, or are of a file that is called otherwise now."""
+"""The kind of change: chunks were added, deleted, or belong to a renamed file."""
 
 DEFAULT_GROUP = "chunk"
 """The chunk group that every store has."""
 
 MAX_LOG_ENTRIES = 10_000
-"""Changes of a store that its log keeps, at least. An index that is further behind is built from SQL."""
+"""Minimum number of changes that the log of a store keeps. An index that is further behind is rebuilt from SQL."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """Change ``seq`` of a store: it is about the chunks ``first_chunk`` to ``last_chunk`` of one file and group."""
+    """Change ``seq`` of a store: it concerns the chunks ``first_chunk`` to ``last_chunk`` of one file and group."""
 
     seq: int
     op: Op
@@ -43,10 +43,10 @@ def append(
     entries: Sequence[tuple[Op, str, range]],
     group: str = DEFAULT_GROUP,
 ) -> int:
-    """Log (op, file id, chunk ids) of one group in order; the store's last number afterwards.
+    """Log (op, file id, chunk ids) of one group in order; return the store's last change number.
 
-    Call it in the transaction that changes the chunks: the number and the rows become visible together.
-    Raises `NotFound` if the store is gone.
+    Call it in the transaction that changes the chunks, so that the number and the rows become visible together. Raises
+    `NotFound` if the store no longer exists.
     """
     last = connection.execute(
         update(stores)
@@ -78,31 +78,31 @@ def append(
 
 
 def after(connection: Connection, store_id: str, seq: int, limit: int) -> list[LogEntry]:
-    """At most ``limit`` changes with a number above ``seq``, in order."""
+    """Return at most ``limit`` changes with a number above ``seq``, in order."""
     query = _ENTRIES.select.where(changes.c.store_id == store_id, changes.c.seq > seq)
     return _ENTRIES.every(connection, query.order_by(changes.c.seq).limit(limit))
 
 
 def at(connection: Connection, store_id: str, seq: int) -> LogEntry | None:
-    """The change with the number ``seq``."""
+    """Return the change with the number ``seq``."""
     return next((change for change in after(connection, store_id, seq - 1, 1) if change.seq == seq), None)
 
 
 def newest(connection: Connection, store_id: str) -> LogEntry | None:
-    """The last change of the log."""
+    """Return the last change of the log."""
     return at(connection, store_id, last(connection, store_id))
 
 
 def last(connection: Connection, store_id: str) -> int:
-    """The number of the store's last change, 0 if there is none or no such store."""
+    """Return the number of the store's last change, 0 if there is no change or no such store."""
     change_number = connection.execute(select(stores.c.last_change).where(stores.c.id == store_id)).scalar()
     return int(change_number or 0)
 
 
 def compact(connection: Connection, store_id: str) -> int:
-    """Drop the changes before the last `MAX_LOG_ENTRIES`, once there are twice as many; how many went.
+    """Delete the changes before the last `MAX_LOG_ENTRIES` once there are twice as many; return the number deleted.
 
-    An index that has not come so far notices the gap and is rebuilt.
+    An index that is further behind detects the gap and is rebuilt.
     """
     newest = last(connection, store_id)
     oldest = connection.execute(

@@ -1,4 +1,4 @@
-"""Chat completions that were asked for with ``store``."""
+"""Chat completions requested with ``store``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.db.schema import chat_completions
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
-    """One of them. ``messages`` and ``document`` are JSON text, ``bytes`` is what they take together."""
+    """A stored chat. ``messages`` and ``document`` are JSON text, ``bytes`` is their total size."""
 
     id: str
     owner: str
@@ -28,7 +28,7 @@ class ChatRow:
 
 @dataclass(frozen=True, slots=True)
 class ChatFilter:
-    """Which are listed: those of ``owner`` (``None`` for anybody's), for a ``model``, with this ``metadata``."""
+    """A filter for chats: those of ``owner`` (``None`` for all owners), of a ``model``, with this ``metadata``."""
 
     owner: str | None
     model: str | None = None
@@ -41,7 +41,7 @@ get = _CHATS.get
 
 
 def keep(connection: Connection, row: ChatRow, max_rows: int, max_bytes: int) -> None:
-    """Add one; the oldest of its owner make way for it where these are too many or too large."""
+    """Store a chat, and delete its owner's oldest chats if they exceed the number or the size limit."""
     _CHATS.add(connection, row)
     condition = chat_completions.c.owner == row.owner
     held_row = connection.execute(
@@ -65,7 +65,7 @@ def keep(connection: Connection, row: ChatRow, max_rows: int, max_bytes: int) ->
 def page(
     connection: Connection, chat_filter: ChatFilter, *, after: str | None, limit: int, order: Order
 ) -> RowPage[ChatRow]:
-    """Those that are ``chat_filter``, by the time they were made."""
+    """Return the chats that match ``chat_filter``, by creation time."""
     query = _CHATS.select
     if chat_filter.owner is not None:
         query = query.where(chat_completions.c.owner == chat_filter.owner)
@@ -77,7 +77,7 @@ def page(
 
 
 def _after(query: Select[Any], after: str | None, order: Order) -> Select[Any]:
-    # Ids begin with the time: they order rows as created_at does, and no two are equal.
+    # Ids begin with the time: they sort rows like created_at, and no two are equal.
     at = chat_completions.c.id
     if after is not None:
         query = query.where(at > after if order == "asc" else at < after)
@@ -85,25 +85,25 @@ def _after(query: Select[Any], after: str | None, order: Order) -> Select[Any]:
 
 
 def describe(connection: Connection, chat_id: str, metadata: Mapping[str, Any]) -> None:
-    """Put other metadata in the place of what it has."""
+    """Replace the metadata of a chat."""
     connection.execute(
         update(chat_completions).where(chat_completions.c.id == chat_id).values(metadata=dict(metadata))
     )
 
 
 def remove(connection: Connection, chat_id: str) -> None:
-    """Forget one."""
+    """Delete a chat."""
     connection.execute(delete(chat_completions).where(chat_completions.c.id == chat_id))
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """How many were made before a moment."""
+    """Return the number of chats created before a time."""
     old = chat_completions.c.created_at < before
     return connection.execute(select(func.count()).select_from(chat_completions).where(old)).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Remove such; how many."""
+    """Delete chats created before a time; return the number deleted."""
     old = select(chat_completions.c.id).where(chat_completions.c.created_at < before).limit(limit)
     ids = list(connection.execute(old).scalars())
     if ids:

@@ -1,4 +1,4 @@
-"""The vectors of chunks, by embedding model: what the indexes read, and what a change of the model writes."""
+"""The vectors of chunks, by embedding model: indexes read them, and a change of the model writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.db.schema import chunks, vectors
 
 
 def read_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> list[tuple[int, bytes]]:
-    """(chunk id, vector of ``model``) of those of the chunks ``chunk_ids`` that have one, by id."""
+    """Return (chunk id, vector of ``model``) of the chunks among ``chunk_ids`` that have a vector, sorted by id."""
     found_vectors: list[tuple[int, bytes]] = []
     for part in portions(chunk_ids):
         query = select(vectors.c.chunk_id, vectors.c.data).where(
@@ -24,7 +24,7 @@ def read_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -
 def chunks_without_vector(
     connection: Connection, model: str, chunk_ids: Sequence[int]
 ) -> list[tuple[int, str]]:
-    """(id, text) of those of the chunks ``chunk_ids`` that have no vector of ``model``, by id."""
+    """Return (id, text) of the chunks among ``chunk_ids`` without a vector of ``model``, sorted by id."""
     texts_by_id: list[tuple[int, str]] = []
     for part in portions(chunk_ids):
         has = exists().where(vectors.c.chunk_id == chunks.c.id, vectors.c.model == model)
@@ -34,7 +34,7 @@ def chunks_without_vector(
 
 
 def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -> None:
-    """Further vectors of chunks, by id; those whose chunk has gone are left out. Nothing is logged."""
+    """Add vectors to chunks, by id, except for chunks that no longer exist. The change is not logged."""
     for part in portions(list(data)):
         existing_ids = connection.execute(select(chunks.c.id).where(chunks.c.id.in_(part))).scalars().all()
         if existing_ids:
@@ -45,6 +45,6 @@ def add_vectors(connection: Connection, model: str, data: Mapping[int, bytes]) -
 
 
 def drop_vectors(connection: Connection, model: str, chunk_ids: Sequence[int]) -> None:
-    """Delete the vectors that the chunks ``chunk_ids`` have of ``model``."""
+    """Delete the vectors of ``model`` of the chunks ``chunk_ids``."""
     for part in portions(chunk_ids):
         connection.execute(delete(vectors).where(vectors.c.chunk_id.in_(part), vectors.c.model == model))

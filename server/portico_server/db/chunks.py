@@ -1,4 +1,4 @@
-"""Chunks: written with their vectors and the change log in one transaction, read by the indexes."""
+"""Chunks: written with their vectors and the change log in one transaction, and read by the indexes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from portico_server.db.schema import chunks, files, vectors
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """A piece of a file, not yet numbered. Its order in the file is its place in the sequence it comes in."""
+    """A piece of a file without a number. Its order in the file is its position in its sequence."""
 
     text: str
     place: Place
     links: Sequence[NewLink] = ()
-    """What it names, in a store with links."""
+    """The links from the chunk, in a store with links."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileChunks:
-    """A run of chunks of one file: in place of all that it has if it is the ``first``, else behind that.
+    """Consecutive chunks of one file: they replace all of its chunks if they are the ``first``, otherwise they are
+    appended.
 
-    ``data``: one vector for each, float32, little-endian, of unit length.
+    ``data`` has a vector for each chunk: float32, little-endian, of unit length.
     """
 
     file_id: str
@@ -44,7 +45,7 @@ class FileChunks:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """A piece of a file as it is kept; ``ordinal`` counts from 0 in the file."""
+    """A stored piece of a file; ``ordinal`` counts from 0 in the file."""
 
     id: int
     file_id: str
@@ -61,10 +62,10 @@ def put(
     *,
     group: str = DEFAULT_GROUP,
 ) -> int:
-    """Write pieces of files of one store and ``group`` in their order and log it; the store's last change number.
+    """Write pieces of files of one store and ``group`` in order and log them; return the store's last change number.
 
-    ``model`` is that of the vectors. Raises `NotFound` if the store is gone. Nothing is visible before the caller's
-    transaction commits.
+    ``model`` is the model of the vectors. Raises `NotFound` if the store no longer exists. Nothing is visible before
+    the caller's transaction commits.
     """
     fresh = list(dict.fromkeys(piece.file_id for piece in pieces if piece.first))
     entries = _delete(connection, store_id, fresh, group)
@@ -111,7 +112,7 @@ def put(
 
 
 def last_place(connection: Connection, store_id: str, file_id: str, group: str) -> Place | None:
-    """The place of the last chunk of a file in ``group``, if it has any there."""
+    """Return the place of a file's last chunk in ``group``, if it has any."""
     condition = in_file(store_id, file_id, group)
     row = connection.execute(
         select(chunks.c.place).where(condition).order_by(chunks.c.ordinal.desc()).limit(1)
@@ -120,7 +121,7 @@ def last_place(connection: Connection, store_id: str, file_id: str, group: str) 
 
 
 def files_with_chunks(connection: Connection, store_id: str, file_ids: Sequence[str]) -> set[str]:
-    """Those of the files that have chunks in the group that every store has."""
+    """Return the files among ``file_ids`` that have chunks in the default group."""
     found_file_ids: set[str] = set()
     for part in portions(file_ids):
         condition = (
@@ -137,8 +138,8 @@ def files_with_chunks(connection: Connection, store_id: str, file_ids: Sequence[
 def unfinished_chunks(
     connection: Connection, store_id: str, file_id: str, model: str
 ) -> tuple[int, int] | None:
-    """How many chunks a file has in the group that every store has, and the bytes of their vectors of ``model`` ("" for
-    none); ``None`` unless each has one.
+    """Return the number of a file's chunks in the default group, and the size of their vectors of ``model`` ("" for
+    none) in bytes; ``None`` unless each chunk has a vector.
     """
     condition = in_file(store_id, file_id, DEFAULT_GROUP)
     count = int(connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar_one())
@@ -151,9 +152,9 @@ def unfinished_chunks(
 
 
 def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
-    """Delete the file's chunks and vectors of all groups and log it; the store's last change number.
+    """Delete the file's chunks and vectors of all groups and log it; return the store's last change number.
 
-    Raises `NotFound` if the store is gone.
+    Raises `NotFound` if the store no longer exists.
     """
     names = connection.execute(
         select(chunks.c.group_name)
@@ -168,7 +169,7 @@ def remove_file(connection: Connection, store_id: str, file_id: str) -> int:
 
 
 def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str]) -> None:
-    """Log that files are called otherwise now, in all groups: their chunks are found by their names, too."""
+    """Log that files were renamed, in all groups, because their chunks are also found by file name."""
     chunks_by_file: dict[str, dict[str, list[int]]] = {}
     for part in portions(file_ids):
         condition = (chunks.c.store_id == store_id) & chunks.c.file_id.in_(part)
@@ -183,7 +184,7 @@ def rename_files(connection: Connection, store_id: str, file_ids: Sequence[str])
 
 
 def empty_store(connection: Connection, store_id: str) -> None:
-    """Delete all chunks and vectors of a store that stays, and log it: a run of ids for each group."""
+    """Delete all chunks and vectors of a store that remains, and log it as a run of ids for each group."""
     spans = connection.execute(
         select(
             chunks.c.group_name,
@@ -195,18 +196,18 @@ def empty_store(connection: Connection, store_id: str) -> None:
     ).all()
     remove_store(connection, store_id)
     for row in spans:
-        # Chunks of other stores may lie in between: they are in no index of this one.
+        # Chunks of other stores may have ids in between; they are in no index of this store.
         removed_range = range(row.first, row.last + 1)
         changes.append(connection, store_id, [("delete", "", removed_range)], row.group_name)
 
 
 def remove_group(connection: Connection, store_id: str, group: str) -> None:
-    """Delete all chunks and vectors of a group that is being removed; its index goes with it."""
+    """Delete all chunks and vectors of a group that is being removed; its index is deleted with it."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id, chunks.c.group_name == group))
 
 
 def remove_store(connection: Connection, store_id: str) -> None:
-    """Delete all chunks and vectors of a store that is being deleted; its log goes with its row."""
+    """Delete all chunks and vectors of a store that is being deleted; its log is deleted with its row."""
     connection.execute(delete(chunks).where(chunks.c.store_id == store_id))
 
 
@@ -219,7 +220,7 @@ def of_file(
     *,
     group: str = DEFAULT_GROUP,
 ) -> list[ChunkRow]:
-    """The chunks of a file and group in their order, those with an ordinal above ``after``."""
+    """Return the chunks of a file and group in order, starting after the ordinal ``after``."""
     rows = connection.execute(
         select(chunks.c.id, chunks.c.file_id, chunks.c.ordinal, chunks.c.text, chunks.c.place)
         .where(in_file(store_id, file_id, group), chunks.c.ordinal > after)
@@ -230,14 +231,14 @@ def of_file(
 
 
 def ids(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> array[int]:
-    """The ids of all chunks of a group of a store, ascending."""
+    """Return the ids of all chunks of a store's group, ascending."""
     condition = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
     found_array = array("q", connection.execute(select(chunks.c.id).where(condition)).scalars())
     return array("q", sorted(found_array))
 
 
 def texts(connection: Connection, chunk_ids: Sequence[int]) -> list[tuple[int, str, str]]:
-    """(id, file id, text) of those of the chunks ``chunk_ids`` that exist, by id."""
+    """Return (id, file id, text) of the existing chunks among ``chunk_ids``, sorted by id."""
     chunk_texts: list[tuple[int, str, str]] = []
     for part in portions(chunk_ids):
         query = select(chunks.c.id, chunks.c.file_id, chunks.c.text).where(chunks.c.id.in_(part))
@@ -248,7 +249,9 @@ def texts(connection: Connection, chunk_ids: Sequence[int]) -> list[tuple[int, s
 def indexed_texts(
     connection: Connection, chunk_ids: Sequence[int]
 ) -> list[tuple[int, str, str, str, str, int]]:
-    """As `texts`, with the headings above each chunk as one text, the name of its file, and its place in that."""
+    """Return the same as `texts`, with the headings above each chunk as one text, the name of its file, and its
+    position in it.
+    """
     text_rows: list[tuple[int, str, str, str, str, int]] = []
     for part in portions(chunk_ids):
         query = (
@@ -278,7 +281,7 @@ def indexed_texts(
 
 
 def of_store(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> set[int]:
-    """Those of the chunks ``chunk_ids`` that a store has."""
+    """Return the chunks among ``chunk_ids`` that belong to a store."""
     existing_ids: set[int] = set()
     for part in portions(chunk_ids):
         condition = chunks.c.id.in_(part) & (chunks.c.store_id == store_id)
@@ -287,7 +290,7 @@ def of_store(connection: Connection, store_id: str, chunk_ids: Sequence[int]) ->
 
 
 def id_at(connection: Connection, store_id: str, file_id: str, start: int) -> int | None:
-    """The last chunk of a file, in the group that every store has, that begins at or before a character."""
+    """Return the last chunk of a file, in the default group, that begins at or before a character."""
     begins = chunks.c.place["start"].as_integer()
     query = select(chunks.c.id).where(
         in_file(store_id, file_id, DEFAULT_GROUP), func.coalesce(begins, 0) <= start
@@ -296,21 +299,21 @@ def id_at(connection: Connection, store_id: str, file_id: str, start: int) -> in
 
 
 def count(connection: Connection, store_id: str, group: str = DEFAULT_GROUP) -> int:
-    """How many chunks a group of a store has."""
+    """Return the number of chunks in a store's group."""
     condition = (chunks.c.store_id == store_id) & (chunks.c.group_name == group)
     total = connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar()
     return int(total or 0)
 
 
 def in_file(store_id: str, file_id: str, group: str) -> ColumnElement[bool]:
-    """Whether a chunk is of that file and group."""
+    """Return the condition that a chunk belongs to this file and group."""
     return and_(chunks.c.store_id == store_id, chunks.c.file_id == file_id, chunks.c.group_name == group)
 
 
 def _delete(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str
 ) -> list[tuple[changes.Op, str, range]]:
-    """Remove the chunks of files; what there is to log."""
+    """Delete the chunks of files; return the changes to log."""
     deletions: list[tuple[changes.Op, str, range]] = []
     for part in portions(file_ids):
         condition = (
@@ -330,7 +333,7 @@ def _delete(
 
 
 def _length(connection: Connection, store_id: str, file_id: str, group: str) -> int:
-    """How many chunks a file has."""
+    """Return the number of chunks of a file."""
     last = connection.execute(
         select(func.max(chunks.c.ordinal)).where(in_file(store_id, file_id, group))
     ).scalar()
@@ -338,9 +341,10 @@ def _length(connection: Connection, store_id: str, file_id: str, group: str) -> 
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tuple[str, int], int]:
-    """Add chunks; their ids by file and ordinal.
+    """Insert chunks; return their ids by file and ordinal.
 
-    Asked for by what identifies a row: asked for in the order of ``rows``, SQLite would get one statement for each.
+    The ids are fetched by row identity: to return them in the order of ``rows``, SQLite would need a statement for
+    each row.
     """
     if not rows:
         return {}
@@ -349,7 +353,7 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[tupl
 
 
 def runs(ids: Sequence[int]) -> Iterator[range]:
-    """Ascending ids as runs without a gap: one, unless several writers took turns."""
+    """Yield ascending ids as runs without gaps: a single run, unless several writers alternated."""
     start = 0
     for i in range(1, len(ids) + 1):
         if i == len(ids) or ids[i] != ids[i - 1] + 1:
@@ -361,12 +365,12 @@ _PLACE_DEFAULTS = {item.name: item.default for item in fields(Place)}
 
 
 def _place_values(place: Place) -> dict[str, Any]:
-    """A place as JSON, without what is not set."""
+    """Return a place as JSON, without unset fields."""
     return {
         name: value for name, default in _PLACE_DEFAULTS.items() if (value := getattr(place, name)) != default
     }
 
 
 def place_of(value: Mapping[str, Any]) -> Place:
-    """A place as it is kept, read back."""
+    """Return a place from its stored form."""
     return Place(**{**value, "heading": tuple(value.get("heading", ()))})

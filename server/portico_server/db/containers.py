@@ -1,4 +1,4 @@
-"""Containers of code and their files, which are artifacts under a path."""
+"""Code containers and their files, which are artifacts with a path."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FileSource: TypeAlias = Literal["user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class ContainerRow:
-    """One container. ``minutes`` after its last use it is gone; ``skills`` as the tools that run code take them.
+    """A container. It expires ``minutes`` after its last use; ``skills`` have the form that code-running tools accept.
 
-    ``automatic``: made for a response. ``bytes``: of skills that were sent along.
+    ``automatic`` marks a container made for a response. ``bytes`` is the size of the skills sent along.
     """
 
     id: str
@@ -41,7 +41,7 @@ class ContainerRow:
 
 @dataclass(frozen=True, slots=True)
 class ContainerFileRow:
-    """A file of a container; its id is that of the artifact whose bytes it has."""
+    """A file of a container; its id is the id of the artifact with its bytes."""
 
     id: str
     container_id: str
@@ -51,7 +51,7 @@ class ContainerFileRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredContainerFile(ContainerFileRow):
-    """A file with what its artifact says of it. ``run_id`` is the container's if no run has made it."""
+    """A file with the details of its artifact. ``run_id`` is the container's if no run has created the file."""
 
     bytes: int
     run_id: str
@@ -60,7 +60,7 @@ class StoredContainerFile(ContainerFileRow):
 
 @dataclass(frozen=True, slots=True)
 class ContainerBounds:
-    """How many containers one key may have, and how many files of how many bytes together one container."""
+    """Limits for containers per key, and for files and their total bytes per container."""
 
     containers: int
     files: int
@@ -76,13 +76,13 @@ _LISTED = select(
 
 
 def get(connection: Connection, container_id: str) -> ContainerRow | None:
-    """One of them, unless its time is over."""
+    """Return a container, unless it has expired."""
     row = _CONTAINERS.get(connection, container_id)
     return None if row is None or row.expires_at <= now(connection) else row
 
 
 def use(connection: Connection, container_id: str) -> ContainerRow | None:
-    """One of them, whose time begins again."""
+    """Return a container and restart its expiry time."""
     row = get(connection, container_id)
     if row is None:
         return None
@@ -96,7 +96,7 @@ def use(connection: Connection, container_id: str) -> ContainerRow | None:
 def every(
     connection: Connection, owner: str, *, name: str | None, after: str | None, limit: int, order: Order
 ) -> RowPage[ContainerRow]:
-    """Those of an owner by the time when they were made; of that name, if one is given."""
+    """Return an owner's containers by creation time; only those with ``name``, if given."""
     query = _CONTAINERS.select.where(containers.c.owner == owner, containers.c.expires_at > now(connection))
     if name is not None:
         query = query.where(containers.c.name == name)
@@ -107,9 +107,9 @@ def every(
 
 
 def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> str | None:
-    """Keep a new one; or the id of another of its owner, made for a response, that has to go first.
+    """Store a new container, or return the id of one of its owner's response containers that must be deleted first.
 
-    Raises `Conflict` for a key that has enough.
+    Raises `Conflict` if the key has reached its limit.
     """
     lock(connection, f"containers of {row.owner}")
     conditions = (containers.c.owner == row.owner, containers.c.expires_at > now(connection))
@@ -120,33 +120,33 @@ def add(connection: Connection, row: ContainerRow, bounds: ContainerBounds) -> s
     oldest_id = connection.execute(oldest.order_by(containers.c.last_active_at).limit(1)).scalar_one_or_none()
     if oldest_id is None:
         raise Conflict(
-            f"This key has {bounds.containers} containers, the most that are taken. Delete one first.",
+            f"This key has {bounds.containers} containers, which is the maximum. Delete one first.",
             code="too_many_containers",
         )
     return str(oldest_id)
 
 
 def remove(connection: Connection, container_id: str) -> None:
-    """Forget a container with its list of files. Their artifacts stay."""
+    """Delete a container with its list of files. Their artifacts remain."""
     lock(connection, container_id)
     connection.execute(delete(container_files).where(container_files.c.container_id == container_id))
     connection.execute(delete(containers).where(containers.c.id == container_id))
 
 
 def expired(connection: Connection, limit: int) -> list[tuple[str, str]]:
-    """Ids and owners of those whose time is over."""
+    """Return the ids and owners of expired containers."""
     query = select(containers.c.id, containers.c.owner).where(containers.c.expires_at <= now(connection))
     return [(row.id, row.owner) for row in connection.execute(query.limit(limit))]
 
 
 def count_expired(connection: Connection) -> int:
-    """How many there are of those."""
+    """Return the number of expired containers."""
     late = containers.c.expires_at <= now(connection)
     return int(connection.execute(select(func.count()).where(late)).scalar_one())
 
 
 def files(connection: Connection, container_id: str) -> list[StoredContainerFile]:
-    """The files of a container in the order in which they were made."""
+    """Return the files of a container in creation order."""
     query = _LISTED.where(container_files.c.container_id == container_id).order_by(container_files.c.id)
     return [StoredContainerFile(**row._mapping) for row in connection.execute(query)]
 
@@ -154,9 +154,9 @@ def files(connection: Connection, container_id: str) -> list[StoredContainerFile
 def put(
     connection: Connection, rows: Sequence[ContainerFileRow], bounds: ContainerBounds
 ) -> tuple[list[str], list[StoredContainerFile]] | None:
-    """Let artifacts be the files of their container, in place of those with the same path.
+    """Add artifacts to their container as files, replacing files with the same path.
 
-    Returns the paths of those that found no room there, and the files that are no more; ``None`` if it is gone.
+    Returns the paths that exceeded the limits, and the replaced files; ``None`` if the container no longer exists.
     """
     lock(connection, rows[0].container_id)
     if _CONTAINERS.get(connection, rows[0].container_id) is None:
@@ -185,5 +185,5 @@ def put(
 
 
 def take(connection: Connection, file_ids: Sequence[str]) -> None:
-    """Let artifacts be files of a container no more."""
+    """Detach artifacts from their container."""
     connection.execute(delete(container_files).where(container_files.c.id.in_(file_ids)))

@@ -18,7 +18,7 @@ ExtendOutcome: TypeAlias = Literal["kept", "gone", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class ConversationRow:
-    """One conversation; ``last_seq`` is the number of its last item, and stays when that is removed."""
+    """A conversation; ``last_seq`` is the number of its last item, and does not change when that item is deleted."""
 
     id: str
     owner: str
@@ -34,20 +34,20 @@ get = _CONVERSATIONS.get
 
 
 def add(connection: Connection, row: ConversationRow, items: Sequence[Mapping[str, Any]]) -> None:
-    """Begin one, with these items."""
+    """Create a conversation with these items."""
     _CONVERSATIONS.add(connection, row, bytes=json_bytes(row.metadata))
     if items:
         extend(connection, row.id, items, row.last_seq)
 
 
 def ensure(connection: Connection, row: ConversationRow) -> None:
-    """Begin one, unless there is one of this id."""
+    """Create a conversation, unless the id exists."""
     if get(connection, row.id) is None:
         add(connection, row, ())
 
 
 def describe(connection: Connection, conversation_id: str, metadata: Mapping[str, Any]) -> None:
-    """Put other metadata in the place of what it has."""
+    """Replace the metadata of a conversation."""
     row = get(connection, conversation_id)
     if row is not None:
         added_bytes = json_bytes(metadata) - json_bytes(row.metadata)
@@ -60,7 +60,7 @@ def describe(connection: Connection, conversation_id: str, metadata: Mapping[str
 
 
 def remove(connection: Connection, conversation_id: str) -> None:
-    """Forget one with its items."""
+    """Delete a conversation with its items."""
     connection.execute(delete(conversations).where(conversations.c.id == conversation_id))
 
 
@@ -70,7 +70,7 @@ def extend(
     items: Sequence[Mapping[str, Any]],
     after: int | None = None,
 ) -> ExtendOutcome:
-    """Put items at the end, if it still has ``after`` as its last number; anyhow, if that is ``None``."""
+    """Append items if the last number is still ``after``, or in any case if ``after`` is ``None``."""
     row = connection.execute(
         select(conversations.c.last_seq).where(conversations.c.id == conversation_id).with_for_update()
     ).first()
@@ -102,12 +102,13 @@ def extend(
 
 MAX_WHOLE_ITEMS: Final = 10_000
 MAX_WHOLE_CHARS: Final = 32_000_000
-"""Items, and characters of them as JSON, that are read for one answer: of a conversation, or of a chain of responses
-whose documents count in full."""
+"""Maximum number of items, and of their characters as JSON, read for one answer: of a conversation, or of a chain of
+responses, whose complete documents count.
+"""
 
 
 def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow, list[str] | None] | None:
-    """A conversation with its items as JSON texts, oldest first; ``None`` for the items of one that is too long."""
+    """Return a conversation with its items as JSON texts, oldest first; the items are ``None`` if they are too long."""
     row = get(connection, conversation_id)
     if row is None:
         return None
@@ -128,8 +129,8 @@ def whole(connection: Connection, conversation_id: str) -> tuple[ConversationRow
 def page(
     connection: Connection, conversation_id: str, *, after: str | None, limit: int, descending: bool
 ) -> tuple[list[str], bool] | None:
-    """Up to ``limit`` items beyond the one with the id ``after``, as many as a page has room for, and whether others
-    follow; ``None`` if there is no such item.
+    """Return up to ``limit`` items after the id ``after``, as many as fit on a page, and whether others follow;
+    ``None`` if that item does not exist.
     """
     items = conversation_items.c
     query = select(items.item).where(items.conversation_id == conversation_id)
@@ -147,7 +148,7 @@ def page(
 
 
 def item(connection: Connection, conversation_id: str, item_id: str) -> str | None:
-    """One item as JSON text."""
+    """Return an item as JSON text."""
     item_text: str | None = connection.execute(
         select(conversation_items.c.item).where(
             conversation_items.c.conversation_id == conversation_id, conversation_items.c.id == item_id
@@ -157,8 +158,9 @@ def item(connection: Connection, conversation_id: str, item_id: str) -> str | No
 
 
 def find_items(connection: Connection, ids: Sequence[str], owner: str | None) -> dict[str, str] | None:
-    """Items by their ids in conversations of ``owner``, of anybody if that is ``None``, as JSON texts; ``None`` if
-    they have more than `MAX_WHOLE_CHARS`.
+    """Return items by their ids, as JSON texts, from conversations of ``owner``, or of all owners if ``None``.
+
+    Returns ``None`` if they exceed `MAX_WHOLE_CHARS`.
     """
     items_by_id: dict[str, str] = {}
     chars = 0
@@ -177,7 +179,7 @@ def find_items(connection: Connection, ids: Sequence[str], owner: str | None) ->
 
 
 def remove_item(connection: Connection, conversation_id: str, item_id: str) -> bool:
-    """Take one item out; whether it was there."""
+    """Delete an item; return whether it existed."""
     condition = (conversation_items.c.conversation_id == conversation_id) & (
         conversation_items.c.id == item_id
     )
@@ -195,13 +197,13 @@ def remove_item(connection: Connection, conversation_id: str, item_id: str) -> b
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """How many were last used before a moment."""
+    """Return the number of conversations last used before a time."""
     old = conversations.c.updated_at < before
     return connection.execute(select(func.count()).select_from(conversations).where(old)).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Remove conversations that were last used before a moment; how many."""
+    """Delete conversations last used before a time; return the number deleted."""
     old = (
         connection.execute(select(conversations.c.id).where(conversations.c.updated_at < before).limit(limit))
         .scalars()

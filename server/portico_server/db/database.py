@@ -1,4 +1,4 @@
-"""One database of a daemon: functions of a connection, run off the event loop; one writer, several readers."""
+"""The database of a daemon: functions of a connection, run outside the event loop; one writer, several readers."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ MAX_READERS = 4
 
 
 SLOW_DISK_S = 0.02
-"""Seconds after which `Database.try_write_now` has met a slow disk: it takes a thousandth of that."""
+"""Seconds above which `Database.try_write_now` considers the disk slow; a write normally takes a thousandth of that."""
 
 HOLD_OFF_S = 10.0
-"""Seconds in which it is not tried again after it took longer."""
+"""Seconds during which it is not tried again after a slow write."""
 
 READ_HOLD_OFF_S = 1.0
-"""The same for `Database.read_now`."""
+"""The equivalent for `Database.read_now`."""
 
 
 _COMMITTED = "portico.committed"
-"""Where a connection keeps the topics of `after_commit`."""
+"""Key under which a connection stores the topics of `after_commit`."""
 
 
 def after_commit(connection: Connection, topic: str) -> None:
-    """Set the event of `Database.on_commit` for a ``topic`` once the transaction under way is committed."""
+    """Set the event of `Database.on_commit` for a ``topic`` once the current transaction is committed."""
     connection.info.setdefault(_COMMITTED, set()).add(topic)
 
 
 class Database:
-    """SQLite in WAL mode at a path, or whatever a SQLAlchemy URL names.
+    """A SQLite database in WAL mode at a path, or the database of a SQLAlchemy URL.
 
     ``await database.read(function, *arguments)`` calls ``function(connection, *arguments)`` in a transaction of a
-    reader thread, ``write`` likewise in the only writer thread; what ``write`` returned is on disk. ``write_soon`` is a
-    ``write`` that does not wait for the disk: what it returned survives the end of this process, not a power cut.
-    ``read_now`` reads a few rows without a thread.
-    ``submit`` is either of these for a caller who continues meanwhile; ``rows`` and ``try_write_now`` are for the one
-    statement that flows wait for, ``row_groups`` for one that many calls wait for at once.
+    reader thread. ``write`` does the same in the only writer thread, and its result is on disk when it returns.
+    ``write_soon`` is a ``write`` that does not wait for the disk: its result survives the end of this process, but not
+    a power cut. ``read_now`` reads a few rows without a thread. ``submit`` starts a write without waiting. ``rows``
+    and ``try_write_now`` are for the single statement that flows wait for, ``row_groups`` for a statement that many
+    calls wait for at once.
     """
 
     def __init__(self, url: str) -> None:
@@ -91,7 +91,8 @@ class Database:
         self._write_engine = open_sqlite(self._url, "BEGIN IMMEDIATE", pool_size=1)
         self._relaxed_engine = open_sqlite(self._url, "BEGIN IMMEDIATE", pool_size=1, synchronous="NORMAL")
         self._read_engine = open_sqlite(self._url, "BEGIN", pool_size=MAX_READERS)
-        # Nothing that waits: neither for a lock, nor for the disk in a checkpoint, which is left to the others.
+        # This connection never waits, neither for a lock nor for the disk: checkpoints are left to the other
+        # connections.
         self._swift_engine = open_sqlite(
             self._url,
             "BEGIN IMMEDIATE",
@@ -109,10 +110,13 @@ class Database:
         return cls(f"sqlite:///{path}")
 
     def prepare(self) -> None:
-        """Open, and migrate if needed. Raises `Unavailable` with what to do if the file is damaged or newer than us."""
+        """Open the database, and migrate it if needed. Raises `Unavailable` with what to do if the file is damaged or
+        too new.
+        """
         try:
             if self.postgres is not None:
-                # Another daemon may be at it just now: whoever has the lock looks again, and finds nothing to do.
+                # Another daemon may be migrating: the daemon that gets the lock checks again, and finds
+                # nothing to do.
                 self.postgres.wait_for_write(self._bring_up)
                 return
             with self._read_engine.connect() as connection:
@@ -141,9 +145,8 @@ class Database:
         revision = await self.read(self._revision)
         if revision != HEAD:
             raise Unavailable(
-                f"The database has the schema {revision}, and this version needs {HEAD}: it is being "
-                "migrated, or another "
-                "version works on it.",
+                f"The database has the schema {revision}, and this version needs {HEAD}: a migration is in "
+                "progress, or another version uses it.",
                 code="database_not_migrated",
             )
 
@@ -181,16 +184,17 @@ class Database:
     def read_now(
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """What ``function`` reads of a few rows, done in the event loop before this returns, with SQLite's own
-        connection. ``None``: it found nothing, or was not done, and `read` should.
+        """Return the few rows that ``function`` reads, synchronously in the event loop and with SQLite's own
+        connection.
 
-        The way to a reader and back costs more than the rows. Where reading took long of late, it is not tried.
+        Returns ``None`` if nothing was found or nothing was read; then use `read`. Switching to a reader thread costs
+        more than the rows. After a recent slow read, this method does not try.
         """
         if self.postgres is not None or time.monotonic() < self._read_now_from:
             return None
         connection = self._kept.held.get(self._swift_engine)
         if connection is None:
-            self._writer.do(lambda: self._kept.get(self._swift_engine))  # to open a file takes longer
+            self._writer.do(lambda: self._kept.get(self._swift_engine))  # opening a file takes longer
             return None
         start_time = perf_counter()
         try:
@@ -198,7 +202,7 @@ class Database:
             return function(driver, *args, **kwargs)
         except DATABASE_ERRORS:
             self._kept.drop(self._swift_engine)
-            return None  # the reader reports why, should it meet the same
+            return None  # the reader reports the reason if it fails too
         finally:
             took = perf_counter() - start_time
             self._reading.took.observe(took)
@@ -206,7 +210,7 @@ class Database:
                 self._read_now_from = time.monotonic() + READ_HOLD_OFF_S
 
     def load(self) -> Mapping[str, Timings]:
-        """How busy it is, by ``read`` and ``write``."""
+        """Return the load of the database, by ``read`` and ``write``."""
         reading, writing = self._reading, self._writer.timings
         reading.waiting = max(0, reading.running - MAX_READERS)
         if self.postgres is None:
@@ -224,7 +228,7 @@ class Database:
         return await self.submit(lambda connection: function(connection, *args, **kwargs), full=False)
 
     def submit(self, function: Callable[[Connection], T], *, full: bool) -> asyncio.Future[T]:
-        """`write` if ``full``, else `write_soon`, that begins now: what it will return or raise."""
+        """Start a `write` if ``full``, else a `write_soon`; return the future of its result."""
         if self.postgres is not None:
             return self._timed(self.postgres, function, full)
         engine = self._write_engine if full else self._relaxed_engine
@@ -238,12 +242,14 @@ class Database:
         for topic in topics:
             if topic in self._events:
                 loop, event = self._events[topic]
-                with suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                with suppress(RuntimeError):  # the loop has ended, together with its waiting tasks
                     loop.call_soon_threadsafe(event.set)
 
     @asynccontextmanager
     async def exclusive(self, name: str, *, wait_s: float = math.inf) -> AsyncIterator[bool]:
-        """Keep a name from other daemons on the same database; yields whether it is ours, see `PostgresThread`."""
+        """Lock a name against other daemons on the same database; yields whether the lock is held, see
+        `PostgresThread`.
+        """
         if self.postgres is None:
             yield True
             return
@@ -283,8 +289,9 @@ class Database:
     def rows(
         self, statement: str, rows: Sequence[Sequence[Any]], *, full: bool
     ) -> asyncio.Future[None] | None:
-        """`submit` of one SQLite statement for several rows, past SQLAlchemy: its transaction costs as much
-        as the row. ``None`` on another database, where nothing was done.
+        """Submit one SQLite statement for several rows without SQLAlchemy, whose transaction costs as much as the row.
+
+        Returns ``None``, without writing, on another database.
         """
         if self.postgres is not None:
             return None
@@ -292,37 +299,39 @@ class Database:
         return self._writer.do(lambda: self._kept.insert(engine, statement, rows))
 
     def try_write_now(self, statement: str, rows: Sequence[Sequence[Any]]) -> bool:
-        """`rows`, not ``full``, done in the event loop before this returns. ``False``: not done, and `rows` should.
+        """Write like `rows`, not ``full``, synchronously in the event loop. Returns ``False`` if not done; then use
+        `rows`.
 
-        The way to the writer and back costs more than the row. What is written here goes to the system's memory alone;
-        where another writes just now, or the disk was slow of late, it is not tried: a stream must not wait for a disk.
+        Switching to the writer thread costs more than the row. The data are written only to the operating system's
+        memory. If another writer is active or the disk was slow recently, this method does not try: a stream must not
+        wait for a disk.
         """
         if self.postgres is not None or self._writer.busy or time.monotonic() < self._swift_from:
             return False
         if self._swift_engine not in self._kept.held:
-            self._writer.do(lambda: self._kept.get(self._swift_engine))  # to open a file takes longer
+            self._writer.do(lambda: self._kept.get(self._swift_engine))  # opening a file takes longer
             return False
         start_time = time.monotonic()
         try:
             self._kept.insert(self._swift_engine, statement, rows)
         except PorticoError:
-            return False  # the writer reports why, should it meet the same
+            return False  # the writer reports the reason if it fails too
         finally:
             if (now := time.monotonic()) - start_time > SLOW_DISK_S:
                 self._swift_from = now + HOLD_OFF_S
         return True
 
     async def vacuum(self, *, convert: bool = True, worth_bytes: int = 0) -> Vacuumed | None:
-        """Give back the pages of a SQLite file that nothing uses, a few in each transaction.
+        """Return the unused pages of a SQLite file to the file system, a few in each transaction.
 
-        ``None`` if it was not done: on another database, or where less than ``worth_bytes`` are free. An old file
-        cannot do it by itself and is rewritten as a whole if ``convert``: writers wait meanwhile, readers do not.
+        Returns ``None`` if not done: on another database, or if less than ``worth_bytes`` are free. An old file does
+        not support this and is rewritten completely if ``convert``: writers wait meanwhile, readers do not.
         """
         if self.postgres is not None or self._url.database is None:
             return None
         path = Path(self._url.database)
         if not worth_bytes:
-            # Somebody asks: the file is then as large as they are told, not what it was before the log beside it.
+            # The result must match the reported size of the file, including the log beside it.
             await self._writer.do(lambda: self._kept.call(self._write_engine, snapshot.shorten))
         before = await self._writer.do(
             lambda: (path.stat().st_size, *self._kept.call(self._write_engine, _free))
@@ -342,7 +351,7 @@ class Database:
         return Vacuumed(size, after, max(0, size - after), not incremental)
 
     def _transact(self, engine: Engine, function: Callable[[Connection], T]) -> T:
-        """One transaction, in the writer thread."""
+        """Run a transaction in the writer thread."""
         try:
             connection = self._kept.get(engine)
             with connection.begin():
@@ -357,7 +366,7 @@ class Database:
         return explain(error, self._url.database or "the database", is_shared=self.postgres is not None)
 
     def close(self) -> None:
-        """Finish what is queued, then let go of the file."""
+        """Finish the queued work, then close the file."""
         self._writer.close()
         self._readers.shutdown(wait=True)
         if self.postgres is not None:

@@ -1,4 +1,4 @@
-"""Long JSON is kept in one place: where it would be written again, a reference to that place stands instead."""
+"""Deduplication of long JSON: a value is stored once, and references replace further copies."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 MIN_PART_CHARS: Final = 200
-"""Characters of JSON from which on a part is replaced: a reference takes about fifty."""
+"""Minimum number of JSON characters of a part that is replaced: a reference takes about fifty."""
 
 MAX_DEPTH: Final = 6
-"""Levels of lists and objects that are searched: each is written as JSON once more to be compared."""
+"""Maximum depth of lists and objects searched: each level is serialized once more for the comparison."""
 
 JsonPath: TypeAlias = "tuple[str | int, ...]"
-"""Keys and indexes that lead to a part of a value; empty: the whole of it."""
+"""Keys and indexes that lead to a part of a value; empty for the whole value."""
 
 Reference: TypeAlias = Any
-"""Where a part is kept, as JSON; what it says is the caller's business."""
+"""The place where a part is stored, as JSON; the caller defines its meaning."""
 
 Places: TypeAlias = Mapping[bytes, Reference]
-"""Where long values are kept, by their `digest`."""
+"""Maps the `digest` of a long value to its place."""
 
 
 def digest(text: str | bytes) -> bytes:
-    """What stands for a JSON text when it is looked for."""
+    """Return the lookup key of a JSON text."""
     return blake2b(text.encode() if isinstance(text, str) else text, digest_size=16).digest()
 
 
 def long_parts(value: Any) -> dict[bytes, JsonPath]:
-    """The long parts of a value that is kept, each with its place in it."""
+    """Return the long parts of a stored value, each with its path."""
     json_paths: dict[bytes, JsonPath] = {}
     _walk(value, (), lambda text, at: json_paths.setdefault(digest(text), at) is None)
     return json_paths
 
 
 def replace_kept(value: Any, places: Places) -> tuple[Any, list[tuple[JsonPath, Reference]]]:
-    """A value without those of its parts that are ``places`` elsewhere, and where each of them belongs.
+    """Return a value without the parts that are stored in ``places``, and the paths of these parts.
 
-    The largest parts are taken. Raises `TypeError` if the value is not JSON.
+    The largest parts are replaced first. Raises `TypeError` if the value is not JSON.
     """
     references: list[tuple[JsonPath, Reference]] = []
 
@@ -56,9 +56,7 @@ def replace_kept(value: Any, places: Places) -> tuple[Any, list[tuple[JsonPath, 
 def restore_kept(
     value: Any, references: list[tuple[JsonPath, Reference]], fetch: Callable[[Reference], Any]
 ) -> Any:
-    """The value that `replace_kept` made smaller; ``value`` is changed. ``fetch`` returns what a reference stands
-    for.
-    """
+    """Restore, in place, a value that `replace_kept` made smaller. ``fetch`` returns the value of a reference."""
     for at, place in references:
         part = fetch(place)
         if not at:
@@ -71,14 +69,14 @@ def restore_kept(
 
 
 def part(value: Any, at: JsonPath) -> Any:
-    """The part of a value at a place."""
+    """Return the part of a value at a path."""
     for key in at:
         value = value[key]
     return value
 
 
 def _walk(value: Any, at: JsonPath, take: Callable[[bytes, JsonPath], bool]) -> Any:
-    """The value with null for every part that ``take`` takes; the same object if it takes none."""
+    """Return the value with null for every part that ``take`` accepts; the same object if it accepts none."""
     if isinstance(value, str) and len(value) < MIN_PART_CHARS - 2 and value.isascii() and value.isprintable():
         return value
     if not isinstance(value, str | list | tuple | dict):

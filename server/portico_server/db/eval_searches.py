@@ -19,7 +19,7 @@ from portico_server.db.schema import eval_runs, eval_searches
 
 @dataclass(frozen=True, slots=True)
 class EvalSearchRow:
-    """One search over settings. ``total`` counts its items."""
+    """A search over settings. ``total`` is the number of its items."""
 
     id: str
     eval_id: str
@@ -45,7 +45,7 @@ def begin_search(
     items: Sequence[ItemRow],
     run: NewRun,
 ) -> None:
-    """Write a search with its trials and the items of all of them, and queue its durable run."""
+    """Store a search with its trials and all of their items, and queue its durable run."""
     _SEARCHES.add(connection, row, bytes=json_bytes(row.spec) + sum(item.bytes for item in items))
     for start in range(0, len(trials), BATCH_ITEMS):
         run_rows = trials[start : start + BATCH_ITEMS]
@@ -62,19 +62,19 @@ get_search = _SEARCHES.get
 
 
 def newest_searches(connection: Connection, eval_id: str, limit: int) -> list[EvalSearchRow]:
-    """The newest searches of an evaluation first."""
+    """Return the newest searches of an evaluation, newest first."""
     query = _SEARCHES.select.where(eval_searches.c.eval_id == eval_id)
     return _SEARCHES.every(connection, query.order_by(eval_searches.c.id.desc()).limit(limit))
 
 
 def trials(connection: Connection, search_id: str) -> list[EvalRunRow]:
-    """The trials of a search, in the order in which they were made."""
+    """Return the trials of a search, in creation order."""
     query = RUNS.select.where(eval_runs.c.search_id == search_id)
     return RUNS.every(connection, query.order_by(eval_runs.c.id))
 
 
 def change_source(connection: Connection, eval_run_id: str, source: Mapping[str, Any], model: str) -> None:
-    """Give a trial the data source that it came to have by the ``model`` that was trained for it."""
+    """Replace the data source of a trial after the ``model`` for it has been trained."""
     connection.execute(
         update(eval_runs)
         .where(eval_runs.c.id == eval_run_id)
@@ -83,7 +83,7 @@ def change_source(connection: Connection, eval_run_id: str, source: Mapping[str,
 
 
 def give_up_trials(connection: Connection, eval_run_ids: Sequence[str], status: str) -> None:
-    """Give several trials at once the status that they were given up."""
+    """Set the status of several abandoned trials at once."""
     connection.execute(
         update(eval_runs)
         .where(eval_runs.c.id.in_(eval_run_ids))
@@ -101,7 +101,9 @@ def move_search(
     error: Mapping[str, Any] | None = None,
     has_ended: bool = False,
 ) -> bool:
-    """Give a search another status, if it has one of ``since``; whether it had. Its trials that wait end with it."""
+    """Change a search's status if its current status is in ``since``. Return whether it changed. Its waiting trials
+    end with it.
+    """
     row = get_search(connection, search_id)
     if row is None or row.status not in since:
         return False

@@ -1,4 +1,4 @@
-"""Evaluations, their runs, what became of each item, and searches over settings."""
+"""Evaluations, their runs, the output of each item, and searches over settings."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from portico_server.db.schema import eval_items, eval_outputs, eval_runs, evals
 Verdict = Literal["pass", "fail", "error"]
 
 BATCH_ITEMS = 500
-"""Items that are written by one statement."""
+"""Number of items written by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalRow:
-    """One evaluation: the form of its items and its graders. ``owner`` is ``None`` for a shared one."""
+    """An evaluation: the form of its items and its graders. ``owner`` is ``None`` if it is shared."""
 
     id: str
     owner: str | None
@@ -35,13 +35,13 @@ class EvalRow:
 
     @property
     def bytes(self) -> int:
-        """What it takes on the disk, its runs aside."""
+        """Size on disk in bytes, without its runs."""
         return json_bytes(self.spec, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class EvalRunRow:
-    """One run of an evaluation; ``settings`` and ``search_id`` if it is a trial."""
+    """A run of an evaluation; ``settings`` and ``search_id`` are set if it is a trial."""
 
     id: str
     eval_id: str
@@ -62,13 +62,13 @@ class EvalRunRow:
 
     @property
     def target(self) -> str:
-        """The name of the model, the app or the store that it evaluates; empty where the items hold the answers."""
+        """The name of the evaluated model, app or store; empty if the items contain the answers."""
         return str(self.source.get("model") or self.source.get("store") or "")
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """One item, numbered from 0; ``sample`` is an answer that came with it."""
+    """An item, numbered from 0; ``sample`` is an answer supplied with it."""
 
     number: int
     item: Mapping[str, Any]
@@ -76,13 +76,13 @@ class ItemRow:
 
     @property
     def bytes(self) -> int:
-        """What it takes on the disk."""
+        """Size on disk in bytes."""
         return json_bytes(self.item, self.sample)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """What became of one item in one run."""
+    """The result of one item in one run."""
 
     eval_run_id: str
     number: int
@@ -105,12 +105,12 @@ get = _EVALS.get
 
 
 def create(connection: Connection, row: EvalRow) -> None:
-    """Write a new one."""
+    """Store a new evaluation."""
     _EVALS.add(connection, row, bytes=row.bytes)
 
 
 def named(connection: Connection, name: str, owner: str | None) -> list[EvalRow]:
-    """Those of a name, the newest first: all, or those of ``owner`` and shared ones."""
+    """Return the evaluations with a name, newest first: all, or those of ``owner`` and shared ones."""
     query = _EVALS.select.where(evals.c.name == name)
     if owner is not None:
         query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))
@@ -126,7 +126,7 @@ def page(
     order: Order = "asc",
     by_update: bool = False,
 ) -> RowPage[EvalRow]:
-    """All, or those of ``owner`` and shared ones, by the time they were made, or last changed."""
+    """Return evaluations, all or those of ``owner`` and shared ones, by creation time or last change."""
     query = _EVALS.select
     if owner is not None:
         query = query.where((evals.c.owner == owner) | evals.c.owner.is_(None))
@@ -146,7 +146,7 @@ def page(
 
 
 def change(connection: Connection, eval_id: str, values: Mapping[str, Any]) -> None:
-    """Give it another name or other metadata."""
+    """Change the name or the metadata of an evaluation."""
     connection.execute(update(evals).where(evals.c.id == eval_id).values(**values, updated_at=time.time()))
     row = get(connection, eval_id)
     if row is not None:
@@ -154,12 +154,12 @@ def change(connection: Connection, eval_id: str, values: Mapping[str, Any]) -> N
 
 
 def remove(connection: Connection, eval_id: str) -> None:
-    """Forget it with its items, runs, outputs and searches."""
+    """Delete an evaluation with its items, runs, outputs and searches."""
     connection.execute(delete(evals).where(evals.c.id == eval_id))
 
 
 def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], run: NewRun) -> None:
-    """Write a run with its items, and queue its durable run."""
+    """Store a run with its items, and queue its durable run."""
     size = json_bytes(row.source, row.settings) + sum(item.bytes for item in items)
     RUNS.add(connection, row, bytes=size)
     keep(connection, row.eval_id, row.data_id, items)
@@ -167,7 +167,7 @@ def begin(connection: Connection, row: EvalRunRow, items: Sequence[ItemRow], run
 
 
 def keep(connection: Connection, eval_id: str, data_id: str, items: Sequence[ItemRow]) -> None:
-    """Write the items of a run or a search."""
+    """Store the items of a run or a search."""
     for start in range(0, len(items), BATCH_ITEMS):
         rows = [
             {
@@ -194,7 +194,7 @@ def runs_of(
     order: Order = "asc",
     statuses: Sequence[str] = (),
 ) -> RowPage[EvalRunRow]:
-    """The runs of an evaluation, trials among them."""
+    """Return the runs of an evaluation, including trials."""
     query = RUNS.select.where(eval_runs.c.eval_id == eval_id)
     up = order == "asc"
     if statuses:
@@ -214,9 +214,9 @@ def move(
     error: Mapping[str, Any] | None = None,
     has_ended: bool = False,
 ) -> bool:
-    """Give a run another status, if it has one of ``since``; whether it had.
+    """Change a run's status if its current status is in ``since``. Return whether it changed.
 
-    Its end is announced; that of a trial is not: the run of its search has an event.
+    The end of a run emits an event. The end of a trial does not, because the run of its search emits one.
     """
     row = connection.execute(
         update(eval_runs)
@@ -235,37 +235,37 @@ def move(
 
 
 def working(connection: Connection) -> list[EvalRunRow]:
-    """Runs that have not ended; trials, which end with their search, are not among them."""
+    """Return runs that have not ended, without trials, which end with their search."""
     query = RUNS.select.where(eval_runs.c.finished_at.is_(None), eval_runs.c.search_id.is_(None))
     return RUNS.every(connection, query)
 
 
 def remove_run(connection: Connection, eval_run_id: str) -> None:
-    """Forget a run with its outputs, and its items if nobody shares them."""
+    """Delete a run with its outputs, and its items if they are not shared."""
     connection.execute(delete(eval_items).where(eval_items.c.data_id == eval_run_id))
     connection.execute(delete(eval_runs).where(eval_runs.c.id == eval_run_id))
 
 
 def item(connection: Connection, data_id: str, number: int) -> ItemRow | None:
-    """One item."""
+    """Return an item."""
     query = _ITEMS.select.where(eval_items.c.data_id == data_id, eval_items.c.number == number)
     return _ITEMS.first(connection, query)
 
 
 def items_of(connection: Connection, data_id: str, numbers: Sequence[int]) -> dict[int, ItemRow]:
-    """Some items by their numbers."""
+    """Return items by their numbers."""
     query = _ITEMS.select.where(eval_items.c.data_id == data_id, eval_items.c.number.in_(numbers))
     return {row.number: row for row in _ITEMS.every(connection, query)}
 
 
 def every_item(connection: Connection, data_id: str) -> list[ItemRow]:
-    """All items of a run or a search, in their order."""
+    """Return all items of a run or a search, in order."""
     query = _ITEMS.select.where(eval_items.c.data_id == data_id).order_by(eval_items.c.number)
     return _ITEMS.every(connection, query)
 
 
 def done(connection: Connection, eval_run_id: str) -> set[int]:
-    """The numbers of the items that a run is done with."""
+    """Return the numbers of the items that a run has finished."""
     query = select(eval_outputs.c.number).where(eval_outputs.c.eval_run_id == eval_run_id)
     return set(connection.execute(query).scalars())
 
@@ -275,7 +275,7 @@ def note(
     row: OutputRow,
     add: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> str:
-    """Keep what became of an item, unless that is known, and ``add`` it to the run's tally; the run's status."""
+    """Store the result of an item, unless it exists, and ``add`` it to the run's tally; return the run's status."""
     run_row = run(connection, row.eval_run_id)
     if run_row is None:
         return ""
@@ -296,7 +296,7 @@ def note(
 
 
 def output(connection: Connection, eval_run_id: str, number: int) -> OutputRow | None:
-    """What became of one item."""
+    """Return the result of an item."""
     condition = (eval_outputs.c.eval_run_id == eval_run_id) & (eval_outputs.c.number == number)
     return _OUTPUTS.first(connection, _OUTPUTS.select.where(condition))
 
@@ -310,7 +310,7 @@ def outputs(
     order: Order = "asc",
     statuses: Sequence[str] = (),
 ) -> RowPage[OutputRow]:
-    """What became of the items, in their order."""
+    """Return the results of the items, in order."""
     query = _OUTPUTS.select.where(eval_outputs.c.eval_run_id == eval_run_id)
     number, up = eval_outputs.c.number, order == "asc"
     if statuses:

@@ -1,4 +1,4 @@
-"""Facts as they are kept: files of stores with the attribute ``fact``, found by whose they are."""
+"""Stored facts: files of stores with the attribute ``fact``, looked up by owner."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from portico_server.core.dataclass import dataclass
 from portico_server.db.schema import files, store_files
 
 FACT_PREFIX = "fact-"
-"""What the names of their files begin with."""
+"""Prefix of the names of their files."""
 
 
 @dataclass(frozen=True, slots=True)
 class FactRow:
-    """The file that a fact is, in one store. ``id`` is the fact's own, which other files had before it."""
+    """The file of a fact in a store. ``id`` is the id of the fact, which earlier files of the fact had too."""
 
     id: str
     file_id: str
@@ -35,7 +35,7 @@ def newest_facts(
     fact_id: str | None = None,
     where: Mapping[str, str] | None = None,
 ) -> list[FactRow]:
-    """The facts of ``owner``, the newest first; in a store, of an id, with these attributes."""
+    """Return the facts of ``owner``, newest first; optionally in a store, with an id, or with these attributes."""
     column = store_files.c.attributes
     coalesce = func.coalesce(column["id"].as_string(), files.c.id)
     query = (

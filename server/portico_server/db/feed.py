@@ -1,6 +1,6 @@
-"""What the daemons on one PostgreSQL tell each other: that a table has changed, small messages, questions and answers.
+"""Messages between daemons on one PostgreSQL: table changes, small messages, questions and answers.
 
-A daemon on SQLite is alone: nothing here runs or is sent.
+A daemon on SQLite is alone, so nothing in this module runs or is sent.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two looks at the epochs: what a lost notice costs."""
+"""Seconds between two checks of the epochs: the delay caused by a lost notice."""
 
 SEND_INTERVAL_S: Final = 0.05
-"""Seconds in which messages are collected, so that many go together."""
+"""Seconds during which messages are collected, so that many are sent together."""
 
 MAX_NOTICE_BYTES: Final = 7_000
-"""Bytes of one notice; PostgreSQL takes less than 8,000."""
+"""Maximum size of a notice, in bytes; PostgreSQL accepts less than 8,000."""
 
 PRESENT_S: Final = 10.0
-"""Seconds after its last message in which a daemon counts as there; each announces itself every two seconds."""
+"""Seconds after its last message during which a daemon counts as present; each announces itself every two seconds."""
 
 ANSWER_TIMEOUT_S: Final = 5.0
-"""Seconds in which a daemon answers before it is asked once more: a notice may be lost."""
+"""Seconds to wait for a daemon's answer before asking again, because a notice may be lost."""
 
 MAX_ASK_ATTEMPTS: Final = 3
 
 MAX_ASKED_COUNT: Final = 1_000
-"""Questions that may wait for answers, and that are answered, at a time."""
+"""Maximum number of questions waiting for answers, and of questions being answered."""
 
 MAX_ANSWER_BYTES: Final = 2**20
-"""Bytes of a compressed answer; it is sent in pieces, each in a notice."""
+"""Maximum size of a compressed answer, in bytes; it is sent in pieces, one per notice."""
 
 MAX_PLAIN_BYTES: Final = 32 * 2**20
-"""Bytes of an answer before it is compressed."""
+"""Maximum size of an answer before compression, in bytes."""
 
 PIECE_CHARS: Final = 6_000
 
 Refresh: TypeAlias = Callable[[], Awaitable[None]]
 Receive: TypeAlias = Callable[[str, Any], None]
-"""Called with the name of the daemon that sent a message, and what it says."""
+"""Called with the name of the daemon that sent a message, and the message."""
 
 Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
-"""Called with the question of another daemon; returns JSON, or ``None`` if this daemon knows nothing of it."""
+"""Called with the question of another daemon; returns JSON, or ``None`` if this daemon has no answer."""
 
 
 @dataclass(slots=True)
 class _OpenQuestion:
-    """A question that waits: for which daemons, and what they have said so far."""
+    """A question without an answer yet: the daemons it waits for, and their answers so far."""
 
     waiting: set[str]
     answer: asyncio.Future[tuple[str, Any] | None]
@@ -77,10 +77,11 @@ class _OpenQuestion:
 
 
 class Feed:
-    """Refreshes what this daemon has read of a table when another daemon changes it, and carries messages.
+    """Refreshes cached tables when another daemon changes them, and carries messages between daemons.
 
-    A change is a number in ``epochs``, written in the transaction of the change: the notice of it is only faster.
-    Messages may be lost with a connection: nothing depends on them that is not found out otherwise.
+    A change is a number in ``epochs``, written in the transaction of the change; its notice only makes it arrive
+    earlier. A lost connection may lose messages, so nothing depends on a message that cannot be found out in another
+    way.
     """
 
     def __init__(self, database: Database) -> None:
@@ -111,20 +112,21 @@ class Feed:
         self._receivers[kind] = receive
 
     def report(self, kind: str, collect: Callable[[bool], Mapping[str, Any]]) -> Callable[[], None]:
-        """Send what ``collect`` returns, by name, to every other daemon: soon after the function that is returned was
-        called, and, with ``True``, each second.
+        """Send the result of ``collect``, by name, to every other daemon.
+
+        It is sent soon after each call of the returned function, and, with ``True``, every second.
         """
         self._reports[kind] = collect
         return self._wake.set
 
     def answer(self, kind: str, answer: Answer) -> None:
-        """Answer the questions of a kind that other daemons ask with `ask`."""
+        """Answer the questions of a kind that other daemons send with `ask`."""
         self._answers[kind] = answer
 
     async def ask(self, kind: str, question: Any, daemon: str = "") -> tuple[str, Any] | None:
-        """Return the name of the daemon that answers, and its answer: ``daemon``, or the first that knows one.
+        """Return the name of the daemon that answers, and its answer: ``daemon``, or the first daemon with an answer.
 
-        Return ``None`` if every running daemon knows no answer, or if those that have not answered have ended. Raise
+        Return ``None`` if no running daemon has an answer, or if those that have not answered have ended. Raise
         `Unavailable` if a running daemon does not answer. A question may arrive more than once.
         """
         for _ in range(MAX_ASK_ATTEMPTS):
@@ -132,7 +134,9 @@ class Feed:
             if not other_daemons:
                 return None
             if self._postgres is None or len(self._asked) >= MAX_ASKED_COUNT:
-                raise Unavailable("Too much is asked of other daemons just now. Try again.", retry_after=1)
+                raise Unavailable(
+                    "Too many questions to other daemons are waiting. Try again.", retry_after=1
+                )
             number = next(self._numbers)
             open_question = self._asked[number] = _OpenQuestion(
                 other_daemons, asyncio.get_running_loop().create_future()
@@ -155,13 +159,13 @@ class Feed:
         )
 
     def _present(self) -> set[str]:
-        """The other daemons that were heard of lately."""
+        """Return the other daemons that have sent a message recently."""
         now = time.monotonic()
         self._heard_at = {name: at for name, at in self._heard_at.items() if now - at < PRESENT_S}
         return set(self._heard_at)
 
     async def run(self) -> None:
-        """Listen, send and answer until cancelled; a connection that is lost is replaced."""
+        """Listen, send and answer until cancelled; a lost connection is replaced."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="feed")
             while True:
@@ -176,13 +180,15 @@ class Feed:
             plain = orjson.dumps(reply)
             compressed_reply = zlib.compress(plain, 1)
             if len(compressed_reply) > MAX_ANSWER_BYTES or len(plain) > MAX_PLAIN_BYTES:
-                raise Unavailable("The answer is too large to be passed on. Ask the daemon that has it.")
+                raise Unavailable(
+                    "The answer is too large to forward. Send the request to the daemon that has it."
+                )
         except PorticoError as error:
             compressed_reply = zlib.compress(orjson.dumps({"failed": error.message}))
-        except Exception:  # of one question: others are answered
-            logger.exception("a question of another daemon could not be answered")
+        except Exception:  # in one question: the others are answered
+            logger.exception("a question from another daemon could not be answered")
             compressed_reply = zlib.compress(
-                orjson.dumps({"failed": "The other daemon failed; its log has the reason."})
+                orjson.dumps({"failed": "The other daemon failed; see its log for the reason."})
             )
         text = base64.b64encode(compressed_reply).decode()
         pieces = [text[start : start + PIECE_CHARS] for start in range(0, len(text), PIECE_CHARS)]
@@ -201,9 +207,9 @@ class Feed:
                 finally:
                     connection.terminate()
             except PorticoError as error:
-                logger.warning("changes of other daemons are not heard just now: %s", error.message)
+                logger.warning("changes by other daemons are not received for now: %s", error.message)
             except self._postgres.errors as error:
-                logger.warning("changes of other daemons are not heard just now: %s", error)
+                logger.warning("changes by other daemons are not received for now: %s", error)
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
@@ -234,8 +240,8 @@ class Feed:
                     logger.warning("the changes of %s could not be read: %s", table, error.message)
                 except (
                     Exception
-                ):  # of one table, which is tried again: the others are followed, and the daemon serves
-                    logger.exception("the changes of %s could not be taken over", table)
+                ):  # in one table, which is retried: the other tables are followed, and the daemon serves
+                    logger.exception("the changes of %s could not be applied", table)
                 else:
                     self._seen[table] = number
 
@@ -268,7 +274,7 @@ class Feed:
             for table, number in notice.get("epochs", {}).items():
                 self._heard[table] = max(number, self._heard.get(table, 0))
                 if is_own and self._seen.get(table, 0) == number - 1:
-                    self._seen[table] = number  # made here, and known here
+                    self._seen[table] = number  # made and known by this daemon
             if origin and not is_own:
                 self._heard_at[origin] = time.monotonic()
             for kind, data in () if is_own else notice.get("messages", ()):
@@ -282,11 +288,11 @@ class Feed:
                     case _ if kind in self._receivers:
                         self._receivers[kind](origin, data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            logger.warning("a notice in the database cannot be read: %s", error)
+            logger.warning("a database notice cannot be read: %s", error)
         self._wake.set()
 
     def _take(self, origin: str, data: Mapping[str, Any]) -> None:
-        """One piece of an answer; the last of it ends the wait."""
+        """Receive a piece of an answer; the last piece ends the wait."""
         open_question = self._asked.get(data["id"])
         if open_question is None or open_question.answer.done():
             return
@@ -301,7 +307,7 @@ class Feed:
             )
             reply = orjson.loads(zlib.decompressobj().decompress(compressed_reply, MAX_PLAIN_BYTES))
         except (binascii.Error, zlib.error, orjson.JSONDecodeError):
-            reply = {"failed": "The answer of another daemon cannot be read."}
+            reply = {"failed": "The answer from another daemon cannot be read."}
         if "failed" in reply:
             open_question.answer.set_exception(Unavailable(reply["failed"], code="daemon_failed"))
         elif reply["answer"] is not None:

@@ -1,4 +1,4 @@
-"""Files that were attached to a store together: OpenAI's file batches."""
+"""Files attached to a store together: OpenAI's file batches."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ add_batch, get_batch = _BATCHES.add, _BATCHES.get
 
 
 def batch_counts(connection: Connection, row: FileBatchRow) -> FileCounts:
-    """How many files of a batch are in which state."""
+    """Return the number of a batch's files in each state."""
     query = (
         select(store_files.c.status, func.count().label("files"))
         .where(store_files.c.store_id == row.store_id, store_files.c.file_id.in_(row.file_ids))
@@ -42,7 +42,7 @@ def batch_counts(connection: Connection, row: FileBatchRow) -> FileCounts:
 
 
 def cancel_batch(connection: Connection, row: FileBatchRow) -> None:
-    """Give up the files of a batch that still wait, with what is indexed of a long one already."""
+    """Cancel the waiting files of a batch, and delete the chunks already indexed of a long file."""
     given_up = (
         connection.execute(
             update(store_files)

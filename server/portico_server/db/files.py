@@ -1,4 +1,4 @@
-"""Rows of uploaded and mirrored files. The bytes lie beside the database, under their SHA-256."""
+"""Rows of uploaded and mirrored files. The bytes are stored outside the database, under their SHA-256."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from portico_server.db.schema import (
 MAX_EXPIRED_ROWS = 10_000
 
 MIRRORED_OWNER = "store:"
-"""The owner of a file that a store mirrors from a folder is this, followed by the id of the store."""
+"""Prefix of the owner of a file that a store mirrors from a folder; the id of the store follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One file. ``owner`` is the key that made it, ``None`` for a shared one, or the store that mirrors it."""
+    """A file. ``owner`` is the key that created it, ``None`` if shared, or the store that mirrors it."""
 
     id: str
     owner: str | None
@@ -67,7 +67,7 @@ def page(
     order: Order = "desc",
     purpose: str | None = None,
 ) -> RowPage[FileRow]:
-    """Uploaded files by the time they were made: all of them, or those of ``owner`` and shared ones."""
+    """Return uploaded files by creation time: all, or those of ``owner`` and shared ones."""
     query = _FILES.select.where(
         or_(files.c.owner.is_(None), files.c.owner.not_like(f"{MIRRORED_OWNER}%")),
         or_(files.c.expires_at.is_(None), files.c.expires_at > time.time()),
@@ -76,7 +76,7 @@ def page(
         query = query.where(or_(files.c.owner.is_(None), files.c.owner == owner))
     if purpose is not None:
         query = query.where(files.c.purpose == purpose)
-    # Ids begin with the time: they order files as created_at does, and no two are equal.
+    # Ids begin with the time: they sort files like created_at, and no two are equal.
     if after is not None:
         query = query.where(files.c.id > after.id if order == "asc" else files.c.id < after.id)
     query = query.order_by(files.c.id.asc() if order == "asc" else files.c.id.desc())
@@ -84,7 +84,7 @@ def page(
 
 
 def delete(connection: Connection, file_id: str) -> bool:
-    """Remove a file from every store that holds it, then itself. Whether its bytes are needed by no other row now."""
+    """Remove a file from every store, then delete it. Return whether no other row needs its bytes."""
     row = get(connection, file_id)
     if row is None:
         return False
@@ -96,7 +96,7 @@ def delete(connection: Connection, file_id: str) -> bool:
 
 
 def is_held(connection: Connection, sha256: str) -> bool:
-    """Whether any row stands for these bytes, a part of an upload too, or a batch that has not ended reads them."""
+    """Return whether any row refers to these bytes, including a part of an upload, or an active batch reads them."""
     for holder in (
         select(files.c.id).where(files.c.sha256 == sha256),
         select(upload_parts.c.id).where(upload_parts.c.sha256 == sha256),
@@ -142,24 +142,25 @@ _STORED = union_all(
         for table in (prompts, evals, eval_runs, eval_searches, tuning_jobs)
     ),
 ).subquery()
-"""What keys keep on the disk: files, what their stores mirror, chunks with their vectors, parts of uploads, what their
-runs made, skills, containers, sessions, conversations, responses, apps and prompts with their versions, evaluations,
-trainings."""
+"""The data on disk that count against keys: files, mirrored data of their stores, chunks with their vectors, parts of
+uploads, files made by their runs, skills, containers, sessions, conversations, responses, apps and prompts with
+their versions, evaluations and training jobs.
+"""
 
 
 def stored_by_owner(connection: Connection) -> dict[str, int]:
-    """How many bytes each key keeps on the disk, by its id."""
+    """Return the number of bytes that each key stores on disk, by its id."""
     query = select(_STORED.c.owner, func.sum(_STORED.c.bytes)).group_by(_STORED.c.owner)
     return {owner: int(size) for owner, size in connection.execute(query)}
 
 
 def stored(connection: Connection, owner: str) -> int:
-    """How many bytes one key keeps on the disk."""
+    """Return the number of bytes that a key stores on disk."""
     result = connection.execute(select(func.sum(_STORED.c.bytes)).where(_STORED.c.owner == owner))
     return int(result.scalar_one() or 0)
 
 
 def expired(connection: Connection) -> list[FileRow]:
-    """Files whose time has run out, not too many at a time."""
+    """Return expired files, up to a limit at a time."""
     query = _FILES.select.where(files.c.expires_at <= time.time())
     return _FILES.every(connection, query.limit(MAX_EXPIRED_ROWS))

@@ -1,4 +1,4 @@
-"""Rows of chunk groups, and of the files that they have been made of."""
+"""Rows of chunk groups, and of the files that they were built from."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from portico_server.db.stores import StoreFileRow, file_columns, in_turns
 
 @dataclass(frozen=True, slots=True)
 class GroupRow:
-    """A group: how its chunks are cut, what they lie in, and whose vectors they have.
+    """A group: how its chunks are cut, the group of their parents, and the model of their vectors.
 
-    ``embedding_model`` ``None`` is the store's own model, ``""`` none.
+    An ``embedding_model`` of ``None`` is the store's own model, ``""`` means no model.
     """
 
     store_id: str
@@ -38,13 +38,13 @@ class GroupRow:
     created_at: float
 
     def model(self, of_store: str) -> str:
-        """The embedding model in use, ``""`` for none."""
+        """Return the embedding model in use, ``""`` for none."""
         return of_store if self.embedding_model is None else self.embedding_model
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCounts:
-    """How far a group is, in files, and how many chunks it has."""
+    """The progress of a group, in files, and the number of its chunks."""
 
     completed: int = 0
     failed: int = 0
@@ -55,7 +55,7 @@ _GROUPS = Rows(groups, GroupRow)
 
 
 def add(connection: Connection, row: GroupRow) -> bool:
-    """Add a group. Whether there was none of that name in the store."""
+    """Add a group. Return whether the name was free in the store."""
     if get(connection, row.store_id, row.name) is not None:
         return False
     _GROUPS.add(connection, row)
@@ -63,13 +63,13 @@ def add(connection: Connection, row: GroupRow) -> bool:
 
 
 def get(connection: Connection, store_id: str, name: str) -> GroupRow | None:
-    """The group of that name."""
+    """Return the group with a name."""
     query = _GROUPS.select.where(groups.c.store_id == store_id, groups.c.name == name)
     return _GROUPS.first(connection, query)
 
 
 def of_store(connection: Connection, store_id: str) -> list[GroupRow]:
-    """The further groups of a store, oldest first."""
+    """Return the additional groups of a store, oldest first."""
     query = _GROUPS.select.where(groups.c.store_id == store_id)
     return _GROUPS.every(connection, query.order_by(groups.c.created_at, groups.c.name))
 
@@ -90,7 +90,7 @@ def remove(connection: Connection, store_id: str, name: str) -> None:
 def counts(
     connection: Connection, store_id: str, among: Collection[str] | None = None
 ) -> dict[str, GroupCounts]:
-    """For each further group of a store how far it is; with ``among``, counting those files alone."""
+    """Return the progress of each additional group of a store; with ``among``, only of those files."""
     completed_counts: Counter[str] = Counter()
     failed_counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
@@ -111,13 +111,13 @@ def counts(
             failed_counts[row.group_name] += row.failed
         for row in connection.execute(per_group.group_by(chunk_table.c.group_name)):
             sizes[row.group_name] += row.size
-    # A group whose first file is in the making has chunks and no file yet.
+    # While the first file of a group is processed, the group has chunks and no file.
     names = {DEFAULT_GROUP, *sizes, *completed_counts}
     return {name: GroupCounts(completed_counts[name], failed_counts[name], sizes[name]) for name in names}
 
 
 def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFileRow]:
-    """Files that are in the store's own group and not yet in this one, `in_turns`."""
+    """Return files that are in the store's default group and not yet in this one, `in_turns`."""
     done = exists().where(
         group_files.c.store_id == store_files.c.store_id,
         group_files.c.group_name == row.name,
@@ -134,7 +134,7 @@ def waiting(connection: Connection, row: GroupRow, limit: int) -> list[StoreFile
 
 
 def unfinished(connection: Connection) -> list[str]:
-    """Stores with a group that lacks files."""
+    """Return the stores with a group that lacks files."""
     done = exists().where(
         group_files.c.store_id == groups.c.store_id,
         group_files.c.group_name == groups.c.name,
@@ -152,9 +152,9 @@ def unfinished(connection: Connection) -> list[str]:
 def put(
     connection: Connection, group: GroupRow, batch: Sequence[IndexedChunks], model: str | None
 ) -> set[str]:
-    """Write runs of chunks of files in this group, in order; the ids of those files that they were written for.
+    """Write runs of chunks of files in this group, in order; return the ids of the files whose chunks were written.
 
-    None if the group has gone or changed in the meantime; a file that has gone is left out.
+    Returns none if the group was deleted or changed in the meantime; deleted files are skipped.
     """
     if get(connection, group.store_id, group.name) != group:
         return set()
@@ -180,29 +180,29 @@ def put(
 
 
 def fail_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
-    """Note that a file cannot be in this group, and why."""
+    """Record that a file cannot be in this group, and the reason."""
     indexed_chunks = IndexedChunks(row, (), None, first=True, finished=False, used=0)
     if put(connection, group, [indexed_chunks], None):
         _note(connection, group, row.file_id, error)
 
 
 def give_up_file(connection: Connection, group: GroupRow, row: StoreFileRow, error: str) -> None:
-    """As `fail_file`, but what there is of the file in this group stays: `retry` lets it continue from there."""
+    """Record a failure like `fail_file`, but keep the file's chunks in this group: `retry` continues after them."""
     indexed_chunks = IndexedChunks(row, (), None, first=False, finished=False, used=0)
     if put(connection, group, [indexed_chunks], None):
         _note(connection, group, row.file_id, error)
 
 
 def last_place(connection: Connection, group: GroupRow, file_id: str) -> Place | None:
-    """The place of the last chunk that a file has in this group, if it has any."""
+    """Return the place of a file's last chunk in this group, if any."""
     return chunks.last_place(connection, group.store_id, file_id, group.name)
 
 
 def failures(
     connection: Connection, store_id: str, limit: int, among: Collection[str] | None = None
 ) -> list[tuple[str, str, str]]:
-    """Files that could not be in a group, of those ``among`` if given: (group, name of the file, why), by group and
-    name.
+    """Return the files that failed in a group, only ``among`` if given: (group, file name, reason), sorted by group
+    and name.
     """
     query = (
         select(group_files.c.group_name, files.c.filename, group_files.c.error, files.c.id)
@@ -221,7 +221,7 @@ def failures(
 
 
 def retry(connection: Connection, store_id: str) -> None:
-    """Let the files that failed in a group be tried again."""
+    """Reset the files that failed in a group, so that they are tried again."""
     condition = and_(group_files.c.store_id == store_id, group_files.c.error.is_not(None))
     connection.execute(sql_delete(group_files).where(condition))
 
@@ -236,7 +236,7 @@ def _note(connection: Connection, row: GroupRow, file_id: str, error: str | None
 def parents(
     connection: Connection, store_id: str, group: str, hit_rows: Sequence[HitRow]
 ) -> dict[int, HitRow]:
-    """For each of ``hit_rows`` the chunk of ``group`` in which it begins, the last one of several; by the hit's id."""
+    """Return, by hit id, the last chunk of ``group`` in which each of ``hit_rows`` begins."""
     start = chunk_table.c.place["start"].as_integer()
     parent_of: dict[int, int] = {}
     for hit in hit_rows:
@@ -258,7 +258,7 @@ def parents(
 
 
 def around(connection: Connection, store_id: str, hit: HitRow, reach: int) -> list[HitRow]:
-    """A chunk with up to ``reach`` chunks before and behind it in the same file and group, in their order."""
+    """Return a chunk with up to ``reach`` chunks before and after it in the same file and group, in order."""
     ids = connection.execute(
         select(chunk_table.c.id)
         .where(
@@ -274,5 +274,5 @@ def around(connection: Connection, store_id: str, hit: HitRow, reach: int) -> li
 
 
 def new(store_id: str, name: str, parent: str, chunking: Mapping[str, Any], model: str | None) -> GroupRow:
-    """A row for a group that begins now."""
+    """Return the row of a new group."""
     return GroupRow(store_id, name, parent, chunking, model, time.time())

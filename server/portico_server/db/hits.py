@@ -1,4 +1,4 @@
-"""What searches read: the chunks that were found, and which of them a filter leaves."""
+"""Reads for searches: the matching chunks, and the ones that pass a filter."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from portico_server.db.schema import chunks, files, store_files
 
 @dataclass(frozen=True, slots=True)
 class HitRow(ChunkRow):
-    """A chunk as a search result needs it, with the name and the attributes of its file."""
+    """A chunk in the form that a search result needs, with the name and the attributes of its file."""
 
     filename: str
     attributes: Attributes
     group: str
     created_at: float
-    """When the file was put into the store, in seconds since 1970."""
+    """When the file was added to the store, in seconds since 1970."""
 
 
-# As text: most files share their attributes with others, and the column's own reader would read each by itself.
+# As text: most files share their attributes, and the column's own reader would parse each of them separately.
 _ATTRIBUTES = select(store_files.c.file_id, cast(store_files.c.attributes, Text)).where(
     store_files.c.store_id == bindparam("store"), store_files.c.status == "completed"
 )
 
 
 MAX_DISTINCT = 10_000
-"""Different attributes of files that are looked at."""
+"""Maximum number of distinct file attributes considered."""
 
 _DISTINCT = _ATTRIBUTES.with_only_columns(cast(store_files.c.attributes, Text)).distinct().limit(MAX_DISTINCT)
 
 
-# Made once: to put it together takes longer than to read the rows.
+# Built once, because building the statement takes longer than reading the rows.
 _HITS = (
     select(
         chunks.c.id,
@@ -58,7 +58,7 @@ _HITS = (
         store_files,
         (store_files.c.store_id == bindparam("store")) & (store_files.c.file_id == chunks.c.file_id),
     )
-    # Of a file that could not be indexed to its end there may be chunks, for the next attempt.
+    # A file whose indexing failed may have chunks, kept for the next attempt.
     .where(chunks.c.id.in_(bindparam("wanted", expanding=True)), store_files.c.status != "failed")
 )
 
@@ -67,7 +67,7 @@ _HITS_NOW = DriverQuery(_HITS)
 
 
 def get(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
-    """Those of the chunks ``chunk_ids`` of a store that still exist, by id."""
+    """Return the existing chunks of a store among ``chunk_ids``, by id."""
     hit_rows: dict[int, HitRow] = {}
     for part in portions(chunk_ids):
         hit_rows |= _by_id(connection.execute(_HITS, {"store": store_id, "wanted": part}))
@@ -75,7 +75,7 @@ def get(connection: Connection, store_id: str, chunk_ids: Sequence[int]) -> dict
 
 
 def get_now(driver: sqlite3.Connection, store_id: str, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
-    """`get` of a few chunks, for `Database.read_now`."""
+    """Return a few chunks like `get`, for `Database.read_now`."""
     return _by_id(_HITS_NOW.rows(driver, store=store_id, wanted=chunk_ids))
 
 
@@ -87,9 +87,9 @@ def _by_id(rows: Iterable[Sequence[Any]]) -> dict[int, HitRow]:
 
 
 def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attributes]]:
-    """(file id, attributes) of every file of a store that has been read.
+    """Return (file id, attributes) of every parsed file of a store.
 
-    Files with the same attributes have one object for them, which is read from its text once.
+    Files with equal attributes share one object, which is parsed once.
     """
     known_attributes: dict[str | None, Attributes] = {None: {}}
     file_attributes: list[tuple[str, Attributes]] = []
@@ -102,7 +102,7 @@ def attributes(connection: Connection, store_id: str) -> list[tuple[str, Attribu
 
 
 def distinct_attributes(connection: Connection, store_id: str) -> list[Attributes]:
-    """The different attributes that the files of a store have which have been read; at most `MAX_DISTINCT`."""
+    """Return the distinct attributes of a store's parsed files; at most `MAX_DISTINCT`."""
     rows = connection.execute(_DISTINCT, {"store": store_id})
     return [json.loads(text) or {} for (text,) in rows]
 
@@ -110,7 +110,7 @@ def distinct_attributes(connection: Connection, store_id: str) -> list[Attribute
 def ranges_of_files(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str = DEFAULT_GROUP
 ) -> list[tuple[int, int]]:
-    """The ids of all chunks of ``file_ids`` in a group as (first, last) of each run without a gap."""
+    """Return the ids of all chunks of ``file_ids`` in a group, as (first, last) of each run without gaps."""
     ranges: list[tuple[int, int]] = []
     for part in portions(file_ids):
         condition = (

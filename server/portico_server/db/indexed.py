@@ -1,5 +1,4 @@
-"""What indexing writes: the chunks of several files at once, files that could not be read, and the bytes that files
-take."""
+"""Writes for indexing: the chunks of several files at once, files that could not be parsed, and the size of files."""
 
 from __future__ import annotations
 
@@ -17,9 +16,10 @@ from portico_server.db.stores import StoreFileRow
 
 @dataclass(frozen=True, slots=True)
 class IndexedChunks:
-    """A run of a file's chunks: the ``first`` takes the place of all it had, with the last the file is ``finished``.
+    """A run of a file's chunks: the ``first`` run replaces all earlier chunks, and with the last the file is
+    ``finished``.
 
-    ``data``: a vector for each. ``used``: the bytes of this run and of those before it.
+    ``data`` has a vector for each chunk. ``used`` is the size in bytes of this run and of those before it.
     """
 
     row: StoreFileRow
@@ -31,10 +31,10 @@ class IndexedChunks:
 
 
 def put(connection: Connection, store_id: str, batch: Sequence[IndexedChunks], model: str | None) -> set[str]:
-    """Write runs of chunks of files of a store, in order; the ids of those files that they were written for.
+    """Write runs of chunks of a store's files, in order; return the ids of the files whose chunks were written.
 
-    Left out are files that were taken out, cancelled or changed in the meantime. Raises `NotFound` if the store is
-    gone.
+    Files that were removed, cancelled or changed in the meantime are skipped. Raises `NotFound` if the store no longer
+    exists.
     """
     file_rows = {item.row.file_id: item.row for item in batch}
     result = connection.execute(
@@ -74,8 +74,8 @@ def put(connection: Connection, store_id: str, batch: Sequence[IndexedChunks], m
 def fail_file(
     connection: Connection, row: StoreFileRow, code: str, message: str, *, keep: bool = False
 ) -> None:
-    """Mark a file that could not be indexed, and take what there was of it out of searches. ``keep`` its chunks, for an
-    attempt that continues behind them.
+    """Mark a file that could not be indexed as failed, and remove its chunks from searches. With ``keep``, its chunks
+    remain for an attempt that continues after them.
     """
     condition = and_(store_files.c.store_id == row.store_id, store_files.c.file_id == row.file_id)
     now = connection.execute(select(store_files.c.status, store_files.c.chunking).where(condition)).first()

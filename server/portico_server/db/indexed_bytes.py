@@ -1,4 +1,4 @@
-"""How many bytes the chunks of files take, in all groups: their texts and their vectors."""
+"""The size of the chunks of files in all groups: their texts and their vectors."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from portico_server.db.changes import DEFAULT_GROUP
 from portico_server.db.schema import chunks, store_files, vectors
 
 _BATCH_FILES = 500
-"""Files in one ``IN`` list."""
+"""Number of files in one ``IN`` list."""
 
 
 def bytes_in_groups(connection: Connection, store_id: str, file_ids: Sequence[str]) -> dict[str, int]:
-    """For each file with chunks in further groups than the one that every store has: the bytes that they take."""
+    """Return the size in bytes of each file's chunks in groups other than the default group."""
     return _count_bytes(connection, store_id, file_ids, chunks.c.group_name != DEFAULT_GROUP)
 
 
 def bytes_in_group(
     connection: Connection, store_id: str, file_ids: Sequence[str], group: str
 ) -> dict[str, int]:
-    """The same for one group."""
+    """Return the size in bytes of each file's chunks in one group."""
     return _count_bytes(connection, store_id, file_ids, chunks.c.group_name == group)
 
 
@@ -49,7 +49,7 @@ def _count_bytes(
 def add_bytes(
     connection: Connection, store_id: str, before: Mapping[str, int], after: Mapping[str, int]
 ) -> None:
-    """Note that the chunks of files in further groups take other bytes than before."""
+    """Record a change in the size of files' chunks in additional groups."""
     for file_id in before.keys() | after.keys():
         change = after.get(file_id, 0) - before.get(file_id, 0)
         if change:

@@ -1,4 +1,4 @@
-"""Connections to a SQLite file that stay open: to get one back from its pool costs more than a row."""
+"""SQLite connections that stay open, because getting one back from a pool costs more than a row."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from portico_server.db.failures import DATABASE_ERRORS
 T = TypeVar("T")
 
 MAX_WAL_BYTES = 64 * 1024 * 1024
-"""Bytes of the write-ahead log that stay on disk once their changes are in the database: one large ingest must not
-keep its size for ever.
+"""Maximum size, in bytes, of the write-ahead log that stays on disk after a checkpoint: a large ingest must not
+enlarge it forever.
 """
 
 
 class KeptConnections:
-    """One connection for each engine. ``explain`` makes of what the database raises what the caller is told."""
+    """One connection for each engine. ``explain`` translates database errors for the caller."""
 
     def __init__(self, explain: Callable[[Exception], PorticoError]) -> None:
         self._explain = explain
         self.held: dict[Engine, Connection] = {}
 
     def get(self, engine: Engine) -> Connection:
-        """The connection of ``engine``, opened if there is none."""
+        """Return the connection of ``engine``, opening it if necessary."""
         connection = self.held.get(engine)
         if connection is None:
             connection = self.held[engine] = engine.connect()
         return connection
 
     def drop(self, engine: Engine) -> None:
-        """The next transaction has a connection of its own, whatever has become of this one."""
+        """Discard the connection of ``engine``, whatever its state, so that the next transaction opens a new one."""
         connection = self.held.pop(engine, None)
         if connection is not None:
             with suppress(*DATABASE_ERRORS):
                 connection.close()
 
     def call(self, engine: Engine, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Call a function with the driver's connection of ``engine``, outside of a transaction."""
+        """Call a function with the driver's connection of ``engine``, outside a transaction."""
         try:
             driver: Any = self.get(engine).connection.driver_connection
             return function(driver)
@@ -52,7 +52,7 @@ class KeptConnections:
             raise self._explain(error) from error
 
     def insert(self, engine: Engine, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Execute ``statement`` for each of ``rows``, in one transaction past SQLAlchemy."""
+        """Execute ``statement`` for each of ``rows``, in one transaction without SQLAlchemy."""
         try:
             driver: Any = self.get(engine).connection.driver_connection
             driver.execute("BEGIN IMMEDIATE")
@@ -60,7 +60,7 @@ class KeptConnections:
                 driver.executemany(statement, rows)
                 driver.execute("COMMIT")
             except BaseException:
-                driver.rollback()  # nothing where SQLite has done so itself: a full disk must keep its name
+                driver.rollback()  # a no-op if SQLite has rolled back itself: the full-disk error must not be replaced
                 raise
         except DATABASE_ERRORS as error:
             self.drop(engine)
@@ -76,7 +76,9 @@ def open_sqlite(
     timeout: float = 30,
     statements: Sequence[str] = (),
 ) -> Engine:
-    """Make an engine whose transactions start with ``begin``. ``timeout``: seconds to wait for a lock."""
+    """Create an engine whose transactions start with ``begin``. ``timeout`` is the number of seconds to wait for a
+    lock.
+    """
     engine = create_engine(
         url,
         pool_size=pool_size,
@@ -86,8 +88,8 @@ def open_sqlite(
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # we begin transactions, below
-        # Of a new file alone, before anything is written: elsewhere it would wait for whoever writes.
+        connection.isolation_level = None  # transactions are begun explicitly, below
+        # Only for a new file, before anything is written: otherwise it would wait for the current writer.
         if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
             connection.execute(f"PRAGMA auto_vacuum={snapshot.INCREMENTAL_VACUUM_CODE}")
         for pragma in (
@@ -96,7 +98,8 @@ def open_sqlite(
             f"journal_size_limit={MAX_WAL_BYTES}",
             "foreign_keys=ON",
             "temp_store=MEMORY",
-            # Mapped, each page counts as ours once for each connection, and a disk that fails ends the process.
+            # Mapped pages count as this process's memory once per connection, and a failing disk ends the
+            # process.
             "mmap_size=0",
             *statements,
         ):
@@ -105,6 +108,6 @@ def open_sqlite(
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
-        driver.execute(begin)  # past SQLAlchemy, which takes as long again for it
+        driver.execute(begin)  # without SQLAlchemy, which takes as long again
 
     return engine

@@ -1,4 +1,4 @@
-"""API keys: rows with the hash of a secret, never the secret. Who signs in by an issuer has a row among them."""
+"""API keys: rows with the hash of a secret, never the secret. Users who sign in through an issuer have rows too."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from portico_server.db.schema import keys
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """One key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
+    """A key. ``hash`` is SHA-256 in hexadecimal, ``hint`` the last four characters of the secret.
 
-    ``limits`` as `portico_server.core.limits.UsageLimits` writes them; ``filters``: for each store, by its name or id,
-    a filter on the attributes of files as a request writes one. An identity has an ``issuer`` and a ``subject`` there,
-    and as ``hash`` what no secret has; ``signed_in_at`` is when its newest token was issued, ``blocked_at`` since when
-    it is kept out.
+    ``limits`` have the form that `portico_server.core.limits.UsageLimits` writes; ``filters`` map a store, by its name
+    or id, to a filter on file attributes in the form of a request. An identity has an ``issuer`` and a ``subject``,
+    and a ``hash`` that no secret has; ``signed_in_at`` is when its newest token was issued, ``blocked_at`` since when
+    it has been blocked.
     """
 
     id: str
@@ -44,7 +44,9 @@ def add(connection: Connection, row: KeyRow) -> None:
 
 
 def sign_in(connection: Connection, row: KeyRow) -> bool:
-    """Write what the token of an identity gives, unless a newer one gave something; false if it was revoked."""
+    """Store the permissions from the token of an identity, unless a newer token was used; false if the identity was
+    revoked.
+    """
     new: Any = (
         import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(keys).values(_values(row))
     )
@@ -73,12 +75,12 @@ def _values(row: KeyRow) -> dict[str, Any]:
 
 
 def living(connection: Connection) -> Sequence[KeyRow]:
-    """All keys that were not revoked, oldest first."""
+    """Return all keys that are not revoked, oldest first."""
     return _rows(connection, keys.c.revoked_at.is_(None))
 
 
 def blocked(connection: Connection) -> Sequence[KeyRow]:
-    """Identities that are kept out, whatever token they bring."""
+    """Return identities that are blocked, whatever token they present."""
     return _rows(connection, _blocked())
 
 
@@ -114,7 +116,7 @@ def change(
     filters: Mapping[str, Any] | None = None,
     limits: Mapping[str, int] | None = None,
 ) -> bool:
-    """Let a key have other scopes, filters or limits, those that are given; whether there was a living one."""
+    """Change the given scopes, filters or limits of a key; return whether an active key was changed."""
     values: dict[str, Any] = {} if scopes is None else {"scopes": list(scopes)}
     if filters is not None:
         values["filters"] = dict(filters) or None
@@ -125,7 +127,7 @@ def change(
 
 
 def revoke(connection: Connection, key_id: str, now: float) -> bool:
-    """End a key; whether there was a living one. The row stays, so that what it made keeps its owner."""
+    """Revoke a key; return whether it was active. The row remains, so that the objects of the key keep their owner."""
     result = connection.execute(
         update(keys).where(keys.c.id == key_id, keys.c.revoked_at.is_(None)).values(revoked_at=now)
     )
@@ -134,8 +136,8 @@ def revoke(connection: Connection, key_id: str, now: float) -> bool:
 
 
 def unblock(connection: Connection, key_id: str) -> bool:
-    """Let an identity sign in again, which may do nothing until then; whether it was blocked."""
+    """Unblock an identity, which has no permissions until it signs in again; return whether it was blocked."""
     values: dict[str, Any] = {"revoked_at": None, "scopes": []}
     result = connection.execute(update(keys).where(keys.c.id == key_id, _blocked()).values(values))
-    sign_ins.end_all(connection, key_id)  # one that came while it was blocked
+    sign_ins.end_all(connection, key_id)  # a sign-in from while it was blocked
     return result.rowcount > 0

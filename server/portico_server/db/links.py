@@ -1,4 +1,4 @@
-"""Links: what each chunk of a store names. Written with the chunks, deleted with them, read in bounded portions."""
+"""Links: the names in each chunk of a store. Written and deleted with the chunks, and read in bounded portions."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sqlalchemy import Connection, TextClause, text
 from portico_server.db.schema import links
 
 MAX_TERM_CHUNKS = 100
-"""Chunks that a term may be named by; one that is named by more links nothing."""
+"""Maximum number of chunks that contain a term; a term in more chunks links nothing."""
 
 MAX_LINKS_READ_ROWS = 4_000
-"""Links that one statement reads, at most."""
+"""Maximum number of links read by one statement."""
 
 
 NAME, CODE, REFERENCE, FILE = 1, 2, 3, 4
 
 KINDS = {NAME: "name", CODE: "code", REFERENCE: "reference", FILE: "file"}
-"""What a term may be: a name or a quoted title, an identifier, a numbered part of the same file, a file."""
+"""The kind of a term: a name or a quoted title, an identifier, a numbered part of the same file, a file."""
 
 WEAK_WEIGHT, NAME_WEIGHT, DEFINES_WEIGHT = 1, 2, 3
-"""Of a run that may be a name, of what is one, of what a chunk is about: its heading, its caption."""
+"""Weights of a run that may be a name, of a name, and of the subject of a chunk, such as its heading or caption."""
 
 
 class NewLink(NamedTuple):
-    """A name in a chunk: its hash with the store, below 2**48; what it is; its weight, see `NAME_WEIGHT`."""
+    """A name in a chunk: its hash with the store, below 2**48; its kind; its weight, see `NAME_WEIGHT`."""
 
     term: int
     kind: int
@@ -35,7 +35,7 @@ class NewLink(NamedTuple):
 
 
 class LinkRow(NamedTuple):
-    """A chunk that names a term. ``file_id`` is empty unless it was asked for."""
+    """A chunk that contains a term. ``file_id`` is empty unless requested."""
 
     term: int
     chunk_id: int
@@ -50,11 +50,13 @@ _WANTED = {
     "sqlite": "(SELECT value FROM json_each(:wanted)) w",
     "postgresql": "(SELECT CAST(e AS bigint) AS value FROM jsonb_array_elements_text(CAST(:wanted AS jsonb)) e) w",
 }
-"""Numbers that come as one JSON text: a statement stays the same however many there are."""
+"""A list of numbers passed as one JSON text, so that a statement is the same for any number of them."""
 
 
 def _statements(template: str) -> Mapping[str, tuple[str, TextClause]]:
-    """One query for each database. Expressions would be compiled at each call, which takes longer than the query."""
+    """Return the query for each database. SQLAlchemy expressions would be compiled at each call, which takes longer
+    than the query.
+    """
     return {
         name: (sql := template.replace("WANTED", chunk_list), text(sql))
         for name, chunk_list in _WANTED.items()
@@ -84,7 +86,7 @@ def _read(
 ) -> Sequence[Any]:
     parameters = {"wanted": orjson.dumps(list(chunk_ids)).decode(), **bounds}
     sql, clause = statements[connection.dialect.name]
-    if connection.dialect.name == "sqlite":  # past SQLAlchemy: thousands of small rows in a search
+    if connection.dialect.name == "sqlite":  # without SQLAlchemy: thousands of small rows in a search
         driver: Any = connection.connection.driver_connection
         rows: list[Any] = driver.execute(sql, parameters).fetchall()
         return rows
@@ -92,8 +94,8 @@ def _read(
 
 
 def add(connection: Connection, named_links: Mapping[int, Sequence[NewLink]]) -> None:
-    """Write what chunks name, by their ids; what is there already stays."""
-    # In the order of the table: each page of it is written once.
+    """Write the names in chunks, by their ids; existing links remain."""
+    # In the order of the table, so that each of its pages is written once.
     rows = sorted(
         (link.term, chunk, link.kind, link.weight)
         for chunk, chunk_links in named_links.items()
@@ -113,7 +115,7 @@ def add(connection: Connection, named_links: Mapping[int, Sequence[NewLink]]) ->
 
 
 def of_chunks(connection: Connection, chunk_ids: Sequence[int]) -> list[LinkRow]:
-    """What chunks name, at most `MAX_LINKS_READ_ROWS` of it."""
+    """Return the links of chunks, at most `MAX_LINKS_READ_ROWS`."""
     return [LinkRow(*row) for row in _read(connection, _OF_CHUNKS, chunk_ids, most=MAX_LINKS_READ_ROWS)]
 
 
@@ -124,7 +126,7 @@ def naming(
     with_files: bool = False,
     limit: int = MAX_LINKS_READ_ROWS,
 ) -> list[LinkRow]:
-    """The chunks that name terms, at most ``limit`` links; none of a term that more than `MAX_TERM_CHUNKS` name."""
+    """Return links from chunks to terms, at most ``limit``; none for a term in more than `MAX_TERM_CHUNKS` chunks."""
     statements = _NAMING_IN_FILES if with_files else _NAMING
     rows = _read(connection, statements, terms, most=limit, bound=MAX_TERM_CHUNKS)
     return [LinkRow(*row) for row in rows]

@@ -1,4 +1,4 @@
-"""What catches up with a store whose setting was changed."""
+"""Progress of linking or unlinking a store after a change of its setting."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ def catch_up(
     *,
     keep: bool,
 ) -> bool:
-    """Link a portion of a store's chunks by what they name, or with ``keep`` false unlink them, and note how far that
-    is. Those that have gone are left out. ``False``, and nothing is written, if the store's setting has changed.
+    """Link a portion of a store's chunks by the names in them, or unlink them if ``keep`` is false, and record the
+    progress.
+
+    Deleted chunks are skipped. Returns ``False`` and writes nothing if the store's setting has changed.
     """
     now = connection.execute(
         select(stores.c.links, stores.c.linked_to).where(stores.c.id == store_id).with_for_update()
@@ -40,6 +42,8 @@ def catch_up(
 
 
 def caught_up(connection: Connection, store_id: str, *, keep: bool) -> None:
-    """Note that all chunks of a store are linked, or with ``keep`` false none, unless that is not wanted by now."""
+    """Record that all chunks of a store are linked, or none if ``keep`` is false, unless the setting has changed
+    since.
+    """
     condition = (stores.c.id == store_id) & (stores.c.links == keep)
     connection.execute(stores.update().where(condition).values(linked_to=None))

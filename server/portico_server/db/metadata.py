@@ -1,4 +1,4 @@
-"""What all tables are registered with."""
+"""The metadata that all tables are registered with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this version. Imported only when there is something to migrate."""
+"""Database migrations to the schema of this version. Imported only if a migration is needed."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from sqlalchemy import Connection, Engine
 from portico_server.core.errors import Unavailable
 
 BASELINE = "0041"
-"""The first migration. Those with lower numbers were never released; see `docs/decisions.md`."""
+"""The first migration. Migrations with lower numbers were never released; see `docs/decisions.md`."""
 
-TO_DO_IF_UNRELEASED = f"Open it once with a checkout that has the migration {BASELINE}_mcp_sessions"
-"""How to bring a database from before the first release to the baseline."""
+TO_DO_IF_UNRELEASED = f"Open it once with a checkout that includes the migration {BASELINE}_mcp_sessions"
+"""How to migrate a database from before the first release to the baseline."""
 
 
 def config() -> Config:
-    """Alembic's configuration, without a file."""
+    """Return Alembic's configuration, without a file."""
     result = Config()
     result.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return result
 
 
 def is_known(revision: str) -> bool:
-    """Whether a migration is one of this version's."""
+    """Return whether this version contains a migration."""
     try:
         return ScriptDirectory.from_config(config()).get_revision(revision) is not None
     except CommandError:
@@ -40,12 +40,12 @@ def is_known(revision: str) -> bool:
 
 
 def is_unreleased(revision: str) -> bool:
-    """Whether a database stands at a migration from before the first release, which the baseline has replaced."""
+    """Return whether a database has a migration from before the first release, which the baseline has replaced."""
     return re.fullmatch(r"\d{4}", revision) is not None and revision < BASELINE
 
 
 def upgrade(engine: Engine) -> None:
-    """`bring_up` a SQLite file, in one transaction."""
+    """Migrate a SQLite file with `bring_up`, in one transaction."""
     with _rebuilding(engine) as connection:
         bring_up(connection)
 
@@ -53,7 +53,8 @@ def upgrade(engine: Engine) -> None:
 def bring_up(connection: Connection) -> None:
     """Run all missing migrations in the transaction of ``connection``.
 
-    Raises `Unavailable` for a database from before the first release or of a newer version, and changes nothing.
+    Raises `Unavailable`, without changing anything, for a database from before the first release or of a newer
+    version.
     """
     settings = config()
     revision = MigrationContext.configure(connection).get_current_revision()
@@ -68,8 +69,8 @@ def bring_up(connection: Connection) -> None:
         command.upgrade(settings, "head")
     except CommandError as error:
         raise Unavailable(
-            f"The database was made by a newer version of Portico ({error}), and cannot be taken back to this one. "
-            "Nothing was changed. Install that version, restore a backup from before (portico restore), or use "
+            f"The database was created by a newer version of Portico ({error}), and cannot be downgraded. "
+            "Nothing was changed. Install that version, restore an older backup (portico restore), or use "
             "another home folder (PORTICO_HOME).",
             code="database_newer",
         ) from error
@@ -77,9 +78,9 @@ def bring_up(connection: Connection) -> None:
 
 @contextmanager
 def _rebuilding(engine: Engine) -> Iterator[Connection]:
-    """A transaction in which tables can be rebuilt.
+    """Yield the connection of a transaction in which tables can be rebuilt.
 
-    It is done by dropping the old table, and rows elsewhere that refer to it would be removed with it.
+    A rebuild drops the old table, which would otherwise also delete the rows that refer to it.
     """
     with engine.connect() as connection:
         driver = connection.connection.driver_connection

@@ -1,5 +1,4 @@
-"""Models, aliases and adapters that an operator or a training run added, and how models did in the test of their
-answers."""
+"""Models, aliases and adapters added by an operator or a training run, and the results of models in the answer test."""
 
 from __future__ import annotations
 
@@ -15,29 +14,31 @@ from portico_server.db.specs import SpecRow, list_specs, put_spec, remove_spec
 
 
 def list_models(connection: Connection) -> list[SpecRow]:
-    """All of them, oldest first; ``spec`` is the JSON form of its ModelSpec."""
+    """Return all models, oldest first; ``spec`` is the JSON form of a ModelSpec."""
     return list_specs(connection, models)
 
 
 def put_model(connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any]) -> None:
-    """Add a model or replace the one of this name. Raises `Conflict` if an app has the name."""
+    """Add a model, or replace the model of this name. Raises `Conflict` if an app has the name."""
     require_free(connection, owner, name, "model")
     put_spec(connection, models, name, owner, spec)
 
 
 def remove_model(connection: Connection, name: str) -> None:
-    """Forget a model and the aliases that point to it."""
+    """Delete a model and the aliases that point to it."""
     remove_spec(connection, models, name)
     connection.execute(delete(aliases).where(aliases.c.target == name))
 
 
 def list_aliases(connection: Connection) -> dict[str, str]:
-    """Alias to name."""
+    """Return aliases and their targets."""
     return {row.name: row.target for row in connection.execute(select(aliases.c.name, aliases.c.target))}
 
 
 def put_alias(connection: Connection, name: str, target: str) -> None:
-    """Let an alias mean ``target`` from now on. Raises `Conflict` if an app has the name, or if a canary runs."""
+    """Point an alias to ``target``. Raises `Conflict` if an app has the name, or if a canary of the alias is
+    running.
+    """
     require_free(connection, None, name, "model")
     _require_whole(connection, name)
     connection.execute(delete(aliases).where(aliases.c.name == name))
@@ -45,7 +46,7 @@ def put_alias(connection: Connection, name: str, target: str) -> None:
 
 
 def remove_alias(connection: Connection, name: str) -> None:
-    """Forget an alias. Raises `Conflict` if a canary runs."""
+    """Delete an alias. Raises `Conflict` if a canary of the alias is running."""
     _require_whole(connection, name)
     connection.execute(delete(aliases).where(aliases.c.name == name))
 
@@ -54,8 +55,8 @@ def _require_whole(connection: Connection, name: str) -> None:
     """Raise `Conflict` for an alias whose calls are split."""
     if connection.execute(select(canaries.c.id).where(canaries.c.running == name)).first() is not None:
         raise Conflict(
-            f"The calls of '{name}' are split by a canary. End that first: portico canaries promote '{name}', or "
-            f"portico canaries rollback '{name}'.",
+            f"The calls of '{name}' are split by a canary. End the canary first: portico canaries promote "
+            f"'{name}', or portico canaries rollback '{name}'.",
             code="canary_running",
             param="name",
         )

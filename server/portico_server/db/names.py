@@ -1,7 +1,7 @@
-"""What makes a name unique: one owner has it once, and what is shared has no owner.
+"""Uniqueness of names: an owner has a name once, and a shared object has no owner.
 
-Deployed apps, the chat apps of stores, and models with their adapters and aliases are one namespace over several
-tables, which no unique index spans. Whoever writes a name into one of them looks into the others in the same
+Deployed apps, the chat apps of stores, and models with their adapters and aliases share one namespace over several
+tables, which no unique index can span. Code that writes a name into one table checks the others in the same
 transaction: SQLite has one writer at a time, and PostgreSQL a lock on the name.
 """
 
@@ -19,11 +19,11 @@ Kind: TypeAlias = Literal["app", "store", "model"]
 
 T = TypeVar("T")
 Reader = TypeVar("Reader")
-"""What reads the database: a connection, or its driver for `Database.read_now`."""
+"""A reader of the database: a connection, or its driver for `Database.read_now`."""
 
 
 class Owned(Protocol):
-    """A row with a name. ``owner`` is the key whose name it is, ``None``: shared."""
+    """A row with a name. ``owner`` is the key that has the name; ``None`` means shared."""
 
     @property
     def name(self) -> str: ...
@@ -35,34 +35,39 @@ R = TypeVar("R", bound=Owned)
 
 
 def claim_of(owner: str | None, name: str) -> str:
-    """Owner and name as one value of a unique column. Null there holds no name, as in every database."""
+    """Return owner and name as one value for a unique column. A null in it stands for no name, as in every database."""
     return f"{owner or ''}/{name}"
 
 
 def own_or_shared(
     reader: Reader, find_by_name: Callable[[Reader, str, str | None], T | None], name: str, owner: str
 ) -> T | None:
-    """What a key means by a name: its own thing, then the shared one. ``find_by_name`` finds that of one owner."""
+    """Return the object that a key refers to by a name: its own, then the shared one. ``find_by_name`` looks in one
+    owner.
+    """
     return find_by_name(reader, name, owner) or find_by_name(reader, name, None)
 
 
 def as_meant(rs: Iterable[R], owner: str) -> list[R]:
-    """The rows of a key and the shared ones, without those before which the key has its own of the same name."""
+    """Return a key's own rows and the shared rows, without shared rows that the key's own rows of the same name
+    replace.
+    """
     rows = list(rs)
     own_names = {row.name for row in rows if row.owner == owner}
     return [row for row in rows if row.owner == owner or row.name not in own_names]
 
 
 def lock(connection: Connection, name: str) -> None:
-    """Let nobody else, in whatever process, give this name until the transaction ends."""
+    """Lock a name against every other process until the transaction ends."""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(name))))
 
 
 def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> str | None:
-    """What else than a ``kind`` has the name already, of this owner or shared; ``None`` if it is free.
+    """Return the kind of object, other than ``kind``, that has the name, of this owner or shared; ``None`` if it is
+    free.
 
-    A key's own thing may not stand before a shared one of any kind, its own included.
+    A key's own object must not hide a shared object of any kind, including its own.
     """
     lock(connection, name)
     claims = {claim_of(owner, name), claim_of(None, name)}
@@ -87,11 +92,11 @@ def holder(connection: Connection, owner: str | None, name: str, kind: Kind) -> 
 
 
 def require_free(connection: Connection, owner: str | None, name: str, kind: Kind) -> None:
-    """Raise `Conflict` if `holder` finds something."""
+    """Raise `Conflict` if `holder` finds an object."""
     holder_kind = holder(connection, owner, name, kind)
     if holder_kind is not None:
         raise Conflict(
-            f"The name '{name}' belongs to {'an' if holder_kind[0] == 'a' else 'a'} {holder_kind} here. "
+            f"The name '{name}' already belongs to {'an' if holder_kind[0] == 'a' else 'a'} {holder_kind}. "
             "Choose another name.",
             code="name_taken",
             param="name",

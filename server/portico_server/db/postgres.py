@@ -1,4 +1,4 @@
-"""PostgreSQL behind `Database`: SQLAlchemy on asyncpg in a thread with an event loop, and notices between daemons."""
+"""PostgreSQL for `Database`: SQLAlchemy on asyncpg in a thread with an event loop, and notices between daemons."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 5.0
-"""Seconds in which the server must take a connection."""
+"""Maximum seconds for the server to accept a connection."""
 
 COMMAND_TIMEOUT_S: Final = 120.0
-"""Longest that one statement may take, the wait for other daemons that write included."""
+"""Maximum duration of a statement in seconds, including the wait for other daemons that write."""
 
 IDLE_TRANSACTION_TIMEOUT_MS: Final = 30_000
-"""After which the server ends the transaction of a daemon that stands still in it: the others wait for its lock."""
+"""Milliseconds after which the server ends an idle transaction, because other daemons wait for its lock."""
 
 WRITER_LOCK_CODE: Final = 8_642_001
-"""The advisory lock that a transaction holds which writes. Daemons write one after another, as SQLite has it: a check
-and the change that depends on it are one.
+"""The advisory lock of a writing transaction.
+
+Daemons write one after another, as with SQLite, so that a check and the change that depends on it are atomic.
 """
 
 TURN_INTERVAL_S: Final = 0.1
-"""Seconds between two looks whether another daemon still keeps a name."""
+"""Seconds between two checks whether another daemon still holds a name."""
 
 _LOCK = text(f"select pg_advisory_xact_lock({WRITER_LOCK_CODE})")
 _LOCK_RELAXED = text(
@@ -50,10 +51,10 @@ _LOCK_RELAXED = text(
 
 
 class PostgresThread:
-    """Does transactions in the event loop of a thread: reads a few at a time, writes one after another.
+    """Runs transactions in the event loop of a thread: a few reads at a time, and one write after another.
 
-    ``origin`` names this daemon in notices. A write changes the epoch of each of the ``watched`` tables that it
-    changed, in its own transaction, and notifies the other daemons.
+    ``origin`` identifies this daemon in notices. In its own transaction, a write increments the epoch of each
+    ``watched`` table that it changed, and notifies the other daemons.
     """
 
     def __init__(self, url: URL, readers: int, explain: Callable[[Exception], PorticoError]) -> None:
@@ -80,7 +81,7 @@ class PostgresThread:
                 self._changed.add(statement.table.name)
 
     def _engine(self, size: int, **options: Any) -> AsyncEngine:
-        # A connection that has died since is noticed by its first statement, and replaced (`_opened`): a ping before
+        # The first statement on a broken connection detects it and replaces it (`_opened`): a ping before
         # each transaction would cost as much as a row.
         return create_async_engine(
             "postgresql+asyncpg://", async_creator=self.connect, pool_size=size, max_overflow=0, **options
@@ -88,13 +89,13 @@ class PostgresThread:
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
-        """What `connect` and its connections raise."""
+        """The exceptions of `connect` and its connections."""
         import asyncpg
 
         return OSError, asyncpg.PostgresError, asyncpg.InterfaceError
 
     async def connect(self) -> asyncpg.Connection[Any]:
-        """A connection of its own, in the loop of the caller. Raises `OSError`, whatever keeps it from being made."""
+        """Return a separate connection in the caller's loop. Raises `OSError` for any connection failure."""
         import asyncpg
 
         try:
@@ -111,7 +112,7 @@ class PostgresThread:
             raise ConnectionError(str(error)) from error
 
     def read(self, function: Callable[[Connection], T]) -> asyncio.Future[T]:
-        """One transaction that sees one state of the database; again from its start if its connection was dead."""
+        """Run a transaction on a consistent snapshot; repeat it from its start if the connection was broken."""
 
         async def once() -> T:
             async with self._read_engine.begin() as connection:
@@ -129,7 +130,9 @@ class PostgresThread:
         return self._do(work)
 
     def write(self, function: Callable[[Connection], T], *, full: bool = True) -> asyncio.Future[T]:
-        """One transaction while nobody else writes. Not ``full``: it may be lost with the power of the server."""
+        """Run a transaction while no other transaction writes. If not ``full``, a power failure of the server may lose
+        it.
+        """
         return self._do(partial(self._write, function, _LOCK if full else _LOCK_RELAXED))
 
     async def _write(self, function: Callable[[Connection], T], lock: TextClause) -> T:
@@ -143,7 +146,7 @@ class PostgresThread:
 
     @asynccontextmanager
     async def _opened(self, first: TextClause) -> AsyncIterator[AsyncConnection]:
-        """A connection whose transaction begins with ``first``; another one if it turns out to be dead."""
+        """Yield a connection whose transaction begins with ``first``; a broken connection is replaced."""
         connection = await self._write_engine.connect()
         try:
             try:
@@ -159,7 +162,7 @@ class PostgresThread:
             await connection.close()
 
     def _advance(self, connection: Connection) -> None:
-        """Count the changes of watched tables, and notify of them."""
+        """Increment the epochs of the changed watched tables, and send notices."""
         statement = insert(epochs).values([{"topic": topic, "number": 1} for topic in sorted(self._changed)])
         statement = statement.on_conflict_do_update(
             index_elements=[epochs.c.topic], set_={"number": epochs.c.number + 1}
@@ -169,7 +172,7 @@ class PostgresThread:
         connection.execute(select(func.pg_notify(CHANNEL, orjson.dumps(notice).decode())))
 
     def _do(self, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
-        """What ``work`` will return or raise. Once begun it is finished, also if nobody waits for it any more."""
+        """Return the future of ``work``, which runs to completion even if nobody awaits it any more."""
         if self._closed:
             raise RuntimeError("The database is closed.")
 
@@ -185,14 +188,14 @@ class PostgresThread:
         return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begun(), self._loop))
 
     def wait_for_write(self, function: Callable[[Connection], T]) -> T:
-        """`write` for a caller that has no loop."""
+        """Run `write` for a caller without an event loop."""
         return asyncio.run_coroutine_threadsafe(self._write(function, _LOCK), self._loop).result()
 
     @asynccontextmanager
     async def exclusive(self, name: str, *, wait_s: float) -> AsyncIterator[bool]:
-        """Keep a name from every other daemon; yields whether it is ours, after ``wait_s`` seconds at most.
+        """Lock a name against every other daemon; yields whether the lock is held, after at most ``wait_s`` seconds.
 
-        Within this daemon it is not kept from anybody. PostgreSQL takes it back from a daemon that has ended.
+        The lock does not apply within this daemon. PostgreSQL releases the locks of a daemon that has ended.
         """
         key = int.from_bytes(sha256(name.encode()).digest()[:8], "big", signed=True)
         until = time.monotonic() + wait_s
@@ -207,7 +210,7 @@ class PostgresThread:
                 await asyncio.shield(self._unlock(key))
 
     async def _try_lock(self, key: int) -> bool:
-        """Whether the lock is ours now. One that is given to a caller that was cancelled meanwhile is given back."""
+        """Return whether the lock was acquired. A lock acquired for a cancelled caller is released."""
         future = self._do(partial(self._ask, "select pg_try_advisory_lock($1)", key))
 
         async def give_back() -> None:
@@ -222,11 +225,11 @@ class PostgresThread:
             raise
 
     async def _unlock(self, key: int) -> None:
-        with suppress(PorticoError):  # a connection that is gone holds nothing
+        with suppress(PorticoError):  # a lost connection holds no locks
             await self._do(partial(self._ask, "select pg_advisory_unlock($1)", key))
 
     async def _ask(self, query: str, *values: Any) -> Any:
-        """Ask on the one connection whose locks are this daemon's."""
+        """Run a query on the connection that holds this daemon's locks."""
         try:
             async with self._locking:
                 if self._locks is None or self._locks.is_closed():
@@ -236,7 +239,7 @@ class PostgresThread:
             raise ConnectionError(str(error)) from error
 
     def close(self) -> None:
-        """Finish what has begun, then end."""
+        """Finish the started work, then close."""
         self._closed = True
 
         async def end() -> None:

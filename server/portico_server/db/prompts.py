@@ -1,4 +1,4 @@
-"""Prompts, every version of them."""
+"""Prompts with all of their versions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class PromptRow(Generic[S]):
-    """One version of one prompt; ``id`` is that of the prompt, ``owner`` the key whose name it has; ``None``: shared.
+    """A version of a prompt; ``id`` is the id of the prompt, ``owner`` the key that has its name; ``None`` means
+    shared.
 
-    ``spec`` is JSON in the database, ``origin`` where it was imported from.
+    ``spec`` is JSON in the database, ``origin`` the source it was imported from.
     """
 
     id: str
@@ -41,7 +42,9 @@ _PROMPTS: Rows[PromptJson] = Rows(prompts, PromptRow)
 
 
 def newest(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[PromptJson]:
-    """The newest version of every prompt of an owner and of every shared one, or of all there are, by name."""
+    """Return the newest version of every prompt of an owner and every shared prompt, or of all prompts, sorted by
+    name.
+    """
     last = select(prompts.c.id, func.max(prompts.c.version).label("version")).group_by(prompts.c.id)
     subquery = last.subquery()
     query = _PROMPTS.select.join(
@@ -53,19 +56,19 @@ def newest(connection: Connection, owner: str | None, *, include_all: bool = Fal
 
 
 def versions(connection: Connection, prompt_id: str) -> list[PromptJson]:
-    """Every version of one prompt, newest first."""
+    """Return every version of a prompt, newest first."""
     query = _PROMPTS.select.where(prompts.c.id == prompt_id).order_by(prompts.c.version.desc())
     return _PROMPTS.every(connection, query)
 
 
 def named(connection: Connection, name: str, owner: str | None) -> PromptJson | None:
-    """The newest version of the prompt that this owner has under a name; ``None``: of the shared one."""
+    """Return the newest version of the prompt that this owner has under a name; ``None`` means the shared prompt."""
     query = _PROMPTS.select.where(prompts.c.claim == _claim(owner, name))
     return _PROMPTS.first(connection, query.order_by(prompts.c.version.desc()).limit(1))
 
 
 def one(connection: Connection, prompt_id: str, version: int | None) -> PromptJson | None:
-    """A version of a prompt, or its newest."""
+    """Return a version of a prompt, or its newest version."""
     query = _PROMPTS.select.where(prompts.c.id == prompt_id)
     if version is not None:
         query = query.where(prompts.c.version == version)
@@ -75,9 +78,9 @@ def one(connection: Connection, prompt_id: str, version: int | None) -> PromptJs
 def save(
     connection: Connection, name: str, owner: str | None, spec: Mapping[str, Any], origin: str
 ) -> tuple[PromptJson, bool]:
-    """The newest version with this content, and whether it had to be made.
+    """Return the newest version with this content, and whether it was created.
 
-    Raises `Conflict` if a key wants a name that is shared.
+    Raises `Conflict` if a key claims a shared name.
     """
     lock(connection, name)
     last = named(connection, name, owner)
@@ -90,9 +93,9 @@ def save(
     try:
         with connection.begin_nested():
             _PROMPTS.add(connection, row, claim=_claim(owner, name), bytes=json_bytes(spec))
-    except IntegrityError as error:  # another daemon has just made this version
+    except IntegrityError as error:  # another daemon has created this version
         raise Conflict(
-            f"The prompt '{name}' was changed meanwhile. Save it again.",
+            f"The prompt '{name}' was changed in the meantime. Save it again.",
             code="version_conflict",
             param="name",
         ) from error
@@ -100,9 +103,9 @@ def save(
 
 
 def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str) -> int:
-    """Keep the prompts that come with a release, in one transaction; how many versions that made.
+    """Store the prompts of a release in one transaction; return the number of new versions.
 
-    A prompt that somebody has changed since stays as it is.
+    A prompt that a user has changed since is not updated.
     """
     shipped_specs = {str(spec["name"]): dict(spec) for spec in specs}
     prompt_rows = {row.name: row for row in newest(connection, None)}
@@ -112,14 +115,14 @@ def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str
             lock(connection, name)
         prompt_rows = {
             row.name: row for row in newest(connection, None)
-        }  # another daemon may have shipped them
+        }  # another daemon may have stored them
     first_version = {"version": 1, "owner": None, "origin": origin, "created_at": time.time()}
     new_rows = [
         {**first_version, "id": new_id("prompt_"), "name": name, "claim": _claim(None, name), "spec": spec}
         for name, spec in shipped_specs.items()
         if name not in prompt_rows
     ]
-    if new_rows:  # at the first start all of them, in one statement
+    if new_rows:  # all of them at the first start, in one statement
         connection.execute(insert(prompts), new_rows)
     changed_names = [
         name
@@ -132,18 +135,18 @@ def ship(connection: Connection, specs: Sequence[Mapping[str, Any]], origin: str
 
 
 def remove(connection: Connection, prompt_id: str) -> int:
-    """Forget all versions of a prompt; how many there were."""
+    """Delete all versions of a prompt; return their number."""
     return connection.execute(delete(prompts).where(prompts.c.id == prompt_id)).rowcount
 
 
 def name_conflict(name: str) -> Conflict:
-    """What is said to a key that wants a shared name."""
+    """Return the error for a key that claims a shared name."""
     return Conflict(
-        f"The name '{name}' belongs to a shared prompt here. Choose another name.",
+        f"The name '{name}' belongs to a shared prompt. Choose another name.",
         code="name_taken",
         param="name",
     )
 
 
 def _claim(owner: str | None, name: str) -> str:
-    return claim_of(owner, name.replace("/", "\x1f"))  # a name of a prompt may hold slashes
+    return claim_of(owner, name.replace("/", "\x1f"))  # the name of a prompt may contain slashes

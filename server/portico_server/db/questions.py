@@ -1,4 +1,4 @@
-"""Questions that runs ask, and their answers. A row stays when it is answered, until its run is forgotten."""
+"""Questions that runs ask, and their answers. An answered question is stored until its run is deleted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portico_server.db.schema import questions, runs
 
 @dataclass(frozen=True, slots=True)
 class QuestionRow:
-    """One question. Times are seconds since 1970; ``lease_owner`` is the worker that has taken it."""
+    """A question. Times are seconds since 1970; ``lease_owner`` is the worker that has claimed it."""
 
     id: str
     run_id: str
@@ -44,15 +44,17 @@ class QuestionRow:
 
     @property
     def effect(self) -> str:
-        """What makes that which is done for it known as the same: ``RUN:PATH`` as for every effect of a flow. One
-        without a key of its own is asked again each time.
+        """The key that identifies the effect of the answer: ``RUN:PATH``, as for every effect of a flow. A question
+        without a key is asked again each time.
         """
         if self.key == self.id or self.key.startswith(f"{self.run_id}:"):
             return self.key
         return f"{self.run_id}:{self.key}"
 
     def same(self, question_row: QuestionRow) -> bool:
-        """Whether both ask the same: an answer to one must not count for something else."""
+        """Return whether both rows ask the same question, because an answer to one must not count for a different
+        question.
+        """
         own_fields, other_fields = (
             (row.kind, row.name, dict(row.arguments), row.answer_schema) for row in (self, question_row)
         )
@@ -63,16 +65,16 @@ _COLUMNS = [questions.c[name] for name in QuestionRow.__dataclass_fields__]
 
 
 def _row(row: Row[Any]) -> QuestionRow:
-    # A value is kept as a list of one: SQLite would change the JSON of a bare number.
+    # A value is stored as a list with one item: SQLite would change the JSON of a bare number.
     values = dict(row._mapping)
     return QuestionRow(**{**values, "value": values["value"][0] if values["value"] else None})
 
 
 def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
-    """Put a question, unless its run has put it before under this key: the row that stands.
+    """Store a question, unless its run has asked it before under this key; return the valid row.
 
-    One that was answered, or still waits, is the one that stands; any other makes room for ``row``. While one waits,
-    its durable run is ``waiting``, and what it began before counts as progress.
+    An existing question that was answered, or still waits, is valid; any other is replaced by ``row``. While a
+    question waits, its durable run is ``waiting``, and work done before it counts as progress.
     """
     found_row = connection.execute(
         select(*_COLUMNS).where(questions.c.run_id == row.run_id, questions.c.key == row.key)
@@ -102,7 +104,7 @@ def ask(connection: Connection, row: QuestionRow) -> QuestionRow:
 
 
 def resume_run(connection: Connection, run_id: str) -> None:
-    """A durable run waits no longer."""
+    """Mark a durable run as no longer waiting."""
     connection.execute(
         update(runs).where(runs.c.id == run_id, runs.c.status == "waiting").values(status="running")
     )
@@ -111,7 +113,7 @@ def resume_run(connection: Connection, run_id: str) -> None:
 def answer(
     connection: Connection, question_id: str, is_accepted: bool, value: Any, note: str, by: str
 ) -> QuestionRow | None:
-    """Answer one that waits; the row with the answer, ``None`` if it does not wait any more."""
+    """Answer a waiting question; return the row with the answer, or ``None`` if it no longer waits."""
     now = time.time()
     result = connection.execute(
         update(questions)
@@ -124,7 +126,7 @@ def answer(
 
 
 def end(connection: Connection, question_id: str, status: QuestionStatus) -> QuestionRow | None:
-    """Let one that waits end without an answer; the row as it then stands."""
+    """End a waiting question without an answer; return its current row."""
     connection.execute(
         update(questions)
         .where(questions.c.id == question_id, questions.c.status == "pending")
@@ -134,7 +136,7 @@ def end(connection: Connection, question_id: str, status: QuestionStatus) -> Que
 
 
 def end_of_run(connection: Connection, run_id: str) -> list[str]:
-    """The run has ended: what it still asks is asked no more. The ids of those questions."""
+    """End the open questions of a run that has ended; return their ids."""
     condition = and_(questions.c.run_id == run_id, questions.c.status == "pending")
     question_ids = list(connection.execute(select(questions.c.id).where(condition)).scalars())
     if question_ids:
@@ -143,7 +145,7 @@ def end_of_run(connection: Connection, run_id: str) -> list[str]:
 
 
 def end_unnamed(connection: Connection, run_id: str) -> None:
-    """A run begins again: what it asked without a key of its own it will ask again."""
+    """End the questions without a key of a run that restarts, because it will ask them again."""
     connection.execute(
         update(questions)
         .where(
@@ -156,7 +158,7 @@ def end_unnamed(connection: Connection, run_id: str) -> None:
 
 
 def end_orphans(connection: Connection) -> int:
-    """End the questions of runs that died with a daemon, when no other daemon can hold one. How many there were."""
+    """End the questions of runs that ended with their daemon; no other daemon may own a run. Return their number."""
     living = select(runs.c.id).where(runs.c.finished_at.is_(None))
     return connection.execute(
         update(questions)
@@ -166,13 +168,13 @@ def end_orphans(connection: Connection) -> int:
 
 
 def get(connection: Connection, question_id: str) -> QuestionRow | None:
-    """One question, or ``None``."""
+    """Return a question, or ``None``."""
     row = connection.execute(select(*_COLUMNS).where(questions.c.id == question_id)).first()
     return _row(row) if row else None
 
 
 def arguments(connection: Connection, question_id: str) -> dict[str, Any] | None:
-    """What one question is asked with, or ``None``."""
+    """Return the arguments of a question, or ``None``."""
     found_arguments: dict[str, Any] | None = connection.execute(
         select(questions.c.arguments).where(questions.c.id == question_id)
     ).scalar()
@@ -187,7 +189,7 @@ def newest(
     run_id: str | None = None,
     limit: int = 100,
 ) -> RowPage[QuestionRow]:
-    """Questions, newest first: all, or those of ``owner``. ``pending`` are those that can still be answered."""
+    """Return questions, newest first: all, or those of ``owner``. ``pending`` questions can still be answered."""
     query = select(*_COLUMNS).order_by(questions.c.created_at.desc(), questions.c.id.desc())
     if owner is not None:
         query = query.where(questions.c.owner == owner)
@@ -204,7 +206,7 @@ def newest(
 
 
 def settled(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """Which of ``ids`` wait no longer."""
+    """Return those of ``ids`` that no longer wait."""
     query = select(questions.c.id).where(questions.c.id.in_(ids), questions.c.status != "pending")
     return list(connection.execute(query).scalars())
 
@@ -220,9 +222,10 @@ def claim(
     run_id: str | None = None,
     limit: int = 1,
 ) -> list[QuestionRow]:
-    """Take the oldest function questions that nobody works on, or whose worker has gone silent.
+    """Claim the oldest function questions that no worker has claimed, or whose worker's lease has expired.
 
-    Those called one of ``names`` and asked for ``owner``, and those called one of ``served_names``, whoever asks.
+    These are questions named in ``names`` and asked for ``owner``, and questions named in ``served_names`` from
+    anyone.
     """
     now = clock(connection)
     rows = connection.execute(
@@ -249,7 +252,7 @@ def claim(
 
 
 def renew(connection: Connection, ids: Sequence[str], worker: str, lease_seconds: float) -> list[str]:
-    """Keep a worker's leases; those of ``ids`` that are not that worker's any more."""
+    """Renew a worker's leases; return those of ``ids`` that the worker no longer owns."""
     if not ids:
         return []
     condition = and_(
@@ -263,7 +266,7 @@ def renew(connection: Connection, ids: Sequence[str], worker: str, lease_seconds
 
 
 def release(connection: Connection, worker: str, keep: Sequence[str] = ()) -> None:
-    """What a worker has taken and not answered is anybody's, save those in ``keep``."""
+    """Release the unanswered questions that a worker has claimed, except those in ``keep``."""
     connection.execute(
         update(questions)
         .where(

@@ -1,4 +1,4 @@
-"""Stored responses, their chains, and the events of those in the background."""
+"""Stored responses, their chains, and the events of background responses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from portico_server.db.schema import agent_tasks, response_events, responses, ru
 Status: TypeAlias = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 OPEN_STATUSES = ("queued", "in_progress")
-"""What a response in the background goes through before it has ended."""
+"""Statuses of a background response that has not ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRow:
-    """One response. ``input``, ``document`` and ``ask`` are JSON text; ``lost`` is described in the schema."""
+    """A response. ``input``, ``document`` and ``ask`` are JSON text; ``lost`` is described in the schema."""
 
     id: str
     owner: str
@@ -42,25 +42,27 @@ class ResponseRow:
 
     @property
     def bytes(self) -> int:
-        """What it takes on the disk, its events aside."""
+        """Size on disk in bytes, without its events."""
         return text_bytes(self.input, self.document, self.ask)
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The items of its input, then those of its output."""
+        """The items of the input, followed by those of the output."""
         before: list[dict[str, Any]] = orjson.loads(self.input)
         return before + list(orjson.loads(self.document)["output"])
 
 
 SaveOutcome: TypeAlias = Literal["kept", "gone", "changed", "ended"]
-"""What became of a response: kept; its conversation was removed, or changed meanwhile; it was ended or deleted."""
+"""The outcome of saving a response: stored; its conversation was deleted, or changed in the meantime; the response was
+ended or deleted.
+"""
 
 _RESPONSES = Rows(responses, ResponseRow)
 
 get = _RESPONSES.get
 
 _SHRUNK = b'{"kept":'
-"""How an event begins of which parts stand in the document: what is told itself begins with its type."""
+"""Prefix of a stored event whose parts are in the document; a complete event begins with its type."""
 
 _INSERT = (
     "INSERT INTO responses (id, owner, run_id, previous_id, conversation_id, status, background, input, document, "
@@ -69,12 +71,14 @@ _INSERT = (
 
 
 def begin(connection: Connection, row: ResponseRow) -> None:
-    """Write one that is about to be made."""
+    """Store a response that is about to be made."""
     _RESPONSES.add(connection, row, bytes=row.bytes)
 
 
 async def keep_soon(database: Database, row: ResponseRow) -> None:
-    """`keep` one that is in no conversation, past SQLAlchemy where that can be: it takes longer than the row."""
+    """Store a response without a conversation like `keep`, without SQLAlchemy if possible, which takes longer than the
+    row.
+    """
     values = (
         *(row.id, row.owner, row.run_id, row.previous_id, row.conversation_id, row.status, row.background),
         *(row.input, row.document, row.created_at, row.finished_at, row.bytes),
@@ -86,7 +90,7 @@ async def keep_soon(database: Database, row: ResponseRow) -> None:
 
 
 def keep(connection: Connection, row: ResponseRow, after: int | None = None) -> SaveOutcome:
-    """Keep one that has ended, and its items at the end of its conversation, which had ``after`` items."""
+    """Store a response that has ended, and append its items to its conversation, which had ``after`` items."""
     if row.conversation_id is not None and after is not None:
         outcome = conversations.extend(connection, row.conversation_id, row.items, after)
         if outcome != "kept":
@@ -103,8 +107,9 @@ def finish(
     after: int | None = None,
     events: Sequence[tuple[int, bytes]] = (),
 ) -> SaveOutcome:
-    """Write the end of a started one, once, with its last ``events``; its items go to the end of its conversation
-    if that had ``after`` items.
+    """Store the end of a started response, once, with its last ``events``.
+
+    Its items are appended to its conversation if that had ``after`` items.
     """
     row = get(connection, response_id)
     if row is None or row.status not in OPEN_STATUSES:
@@ -129,7 +134,7 @@ def finish(
 
 
 def _bytes_beside(connection: Connection, response_id: str) -> int:
-    """What the events of one take on the disk, and what was said to it as a task."""
+    """Return the size on disk of a response's events and of its task's messages."""
     data = select(func.sum(func.length(response_events.c.data)))
     events = connection.execute(data.where(response_events.c.response_id == response_id)).scalar()
     messages = connection.execute(
@@ -139,14 +144,14 @@ def _bytes_beside(connection: Connection, response_id: str) -> int:
 
 
 def deserted(connection: Connection, limit: int) -> list[ResponseRow]:
-    """Responses in the background that have not ended, but whose runs have."""
+    """Return background responses that have not ended, but whose runs have."""
     lives = exists().where(runs.c.id == responses.c.run_id, runs.c.finished_at.is_(None))
     query = _RESPONSES.select.where(responses.c.finished_at.is_(None), responses.c.background, ~lives)
     return _RESPONSES.every(connection, query.limit(limit))
 
 
 def note(connection: Connection, response_id: str, status: Status, document: str) -> bool:
-    """Write down how far one has come that is being made; whether it still is."""
+    """Store the progress of a response; return whether it is still in progress."""
     result = connection.execute(
         update(responses)
         .where(responses.c.id == response_id, responses.c.status.in_(OPEN_STATUSES))
@@ -156,7 +161,7 @@ def note(connection: Connection, response_id: str, status: Status, document: str
 
 
 def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | None:
-    """Those of them that are there; ``None`` if they have more than `MAX_WHOLE_CHARS`."""
+    """Return the existing responses among ``ids``; ``None`` if they exceed `MAX_WHOLE_CHARS`."""
     chars = 0
     for portion in portions(ids):
         size = select(func.coalesce(func.sum(_CHARS), 0)).where(responses.c.id.in_(portion))
@@ -167,7 +172,7 @@ def several(connection: Connection, ids: Sequence[str]) -> list[ResponseRow] | N
 
 
 def of_ids(connection: Connection, ids: Sequence[str]) -> list[ResponseRow]:
-    """Those of them that are there, in any order."""
+    """Return the existing responses among ``ids``, in any order."""
     queries = (_RESPONSES.select.where(responses.c.id.in_(portion)) for portion in portions(ids))
     return [row for query in queries for row in _RESPONSES.every(connection, query)]
 
@@ -176,8 +181,10 @@ _CHARS = func.length(responses.c.input) + func.length(responses.c.document)
 
 
 def chain(connection: Connection, response_id: str, owner: str | None) -> list[ResponseRow] | None:
-    """A response of ``owner`` (``None`` for anybody's) and those that it continues, the first one first; as far as
-    they are there. ``None`` if they have more than `MAX_WHOLE_ITEMS` or `MAX_WHOLE_CHARS`, of which no more is read.
+    """Return a response of ``owner`` (``None`` for all owners) and the existing responses that it continues, oldest
+    first.
+
+    Returns ``None`` if they exceed `MAX_WHOLE_ITEMS` or `MAX_WHOLE_CHARS`; reading stops at these limits.
     """
     condition = responses.c.owner == owner if owner is not None else true()
     begin = select(responses.c.id, responses.c.previous_id, literal(1).label("links"), _CHARS.label("chars"))
@@ -205,26 +212,26 @@ def chain(connection: Connection, response_id: str, owner: str | None) -> list[R
 
 
 def remove(connection: Connection, response_id: str) -> None:
-    """Forget one, with its events."""
+    """Delete a response with its events."""
     webhooks.remove_of_tasks(connection, [response_id])
     connection.execute(delete(responses).where(responses.c.id == response_id))
 
 
 def append_events(connection: Connection, response_id: str, events: Sequence[tuple[int, bytes]]) -> None:
-    """Add numbered events; nothing if the response is gone."""
+    """Append numbered events, unless the response no longer exists."""
     if events and get(connection, response_id) is not None:
         rows = [{"response_id": response_id, "seq": seq, "data": data} for seq, data in events]
         connection.execute(insert(response_events), rows)
 
 
 def lost_events(connection: Connection, response_id: str) -> Sequence[Sequence[int]]:
-    """The ranges of events that crashes took, as in `ResponseRow`."""
+    """Return the ranges of events lost in crashes, as in `ResponseRow`."""
     lost_ranges = connection.execute(select(responses.c.lost).where(responses.c.id == response_id)).scalar()
     return lost_ranges or ()
 
 
 def events_after(connection: Connection, response_id: str, after: int, limit: int) -> list[tuple[int, bytes]]:
-    """Events with a number above ``after``, in order."""
+    """Return events with a number above ``after``, in order."""
     result = connection.execute(
         select(response_events.c.seq, response_events.c.data)
         .where(response_events.c.response_id == response_id, response_events.c.seq > after)
@@ -240,7 +247,7 @@ def events_after(connection: Connection, response_id: str, after: int, limit: in
 
 
 def _shrink_events(connection: Connection, response_id: str, document: str) -> None:
-    """Take out of the events of a response that has ended what stands in its document: each item is told four times."""
+    """Remove from the events of an ended response what its document contains, because each item occurs four times."""
     long = select(response_events.c.seq, response_events.c.data).where(
         response_events.c.response_id == response_id,
         func.length(response_events.c.data) >= dedupe.MIN_PART_CHARS,
@@ -255,7 +262,7 @@ def _shrink_events(connection: Connection, response_id: str, document: str) -> N
 
 
 def _whole(data: bytes, document: dict[str, Any]) -> bytes:
-    """An event as it was before `_shrink_events`."""
+    """Return an event in its form before `_shrink_events`."""
     if not data.startswith(_SHRUNK):
         return data
     found_document = orjson.loads(data)
@@ -267,7 +274,7 @@ def _whole(data: bytes, document: dict[str, Any]) -> bytes:
 
 
 def last_event(connection: Connection, response_id: str) -> int:
-    """The number of the last event so far; -1 before the first."""
+    """Return the number of the last event; -1 before the first."""
     sequence_number = connection.execute(
         select(func.max(response_events.c.seq)).where(response_events.c.response_id == response_id)
     ).scalar()
@@ -275,7 +282,7 @@ def last_event(connection: Connection, response_id: str) -> int:
 
 
 def rewind(connection: Connection, response_id: str, after: int) -> None:
-    """Take back the events above ``after``, which are made again, and remember which they were."""
+    """Delete the events above ``after``, which are made again, and record their range."""
     last = last_event(connection, response_id)
     row = get(connection, response_id)
     if row is None or last <= after:
@@ -290,19 +297,21 @@ def rewind(connection: Connection, response_id: str, after: int) -> None:
 
 
 def _old(before: float) -> Any:
-    # What a younger one continues stays as long as that.
+    # A response that a newer one continues is stored as long as the newer one.
     younger = responses.alias("younger")
     stands = exists().where(younger.c.previous_id == responses.c.id)
     return (responses.c.finished_at < before) & ~stands
 
 
 def count_old(connection: Connection, before: float) -> int:
-    """How many ended before a moment and are continued by none."""
+    """Return the number of responses that ended before a time and that no response continues."""
     return connection.execute(select(func.count()).select_from(responses).where(_old(before))).scalar_one()
 
 
 def forget(connection: Connection, before: float, limit: int) -> int:
-    """Remove such responses; how many. Those that they continued come next time."""
+    """Delete such responses; return the number deleted. The responses that they continued are deleted in the next
+    pass.
+    """
     old = connection.execute(select(responses.c.id).where(_old(before)).limit(limit)).scalars().all()
     if old:
         webhooks.remove_of_tasks(connection, old)

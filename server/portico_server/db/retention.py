@@ -1,7 +1,7 @@
-"""What is forgotten with age: ended runs with all that hangs on them, answered questions, rows of usage.
+"""Deletion of old data: ended runs with their dependent rows, answered questions, and usage rows.
 
-Everything here takes a moment in seconds since 1970 and touches only what ended before it, at most ``limit`` rows
-at a time, so that the one writer is never held for long.
+Every function takes a time in seconds since 1970, affects only rows that ended before it, and handles at most
+``limit`` rows at a time, so that the single writer is never blocked for long.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from portico_server.db.schema import batches, questions, runs, steps, usage, usa
 from portico_server.db.usage import DAY_S
 
 ENDED_STATUSES: Final = ("completed", "failed", "cancelled")
-"""What a run never leaves again. All others are queued, at work or waiting, and are left alone at any age."""
+"""Final statuses of a run. Runs with another status are queued, running or waiting, and are never deleted by age."""
 
 Count: TypeAlias = Callable[[Connection, float], int]
 Forget: TypeAlias = Callable[[Connection, float, int], int]
 
 
 def remembered(before: float) -> ScalarSelect[str]:
-    """The ids of the durable runs that stay when what ended before a moment goes."""
+    """Return the ids of the durable runs that remain when those that ended before a time are deleted."""
     stays = or_(runs.c.status.not_in(ENDED_STATUSES), runs.c.finished_at >= before)
     return select(runs.c.id).where(stays).scalar_subquery()
 
@@ -32,35 +32,35 @@ def _old_runs(before: float) -> ColumnElement[bool]:
 
 
 def count_runs(connection: Connection, before: float) -> int:
-    """How many runs ended before a moment."""
+    """Return the number of runs that ended before a time."""
     return connection.execute(select(func.count()).select_from(runs).where(_old_runs(before))).scalar_one()
 
 
 def forget_runs(connection: Connection, before: float, limit: int) -> int:
-    """Remove runs with their events, the journals of their steps, and the batches that they were for; how many."""
+    """Delete runs with their events, their step journals, and their batches; return the number deleted."""
     old = connection.execute(select(runs.c.id).where(_old_runs(before)).limit(limit)).scalars().all()
     if old:
         connection.execute(delete(steps).where(steps.c.run_id.in_(old)))
         condition = batches.c.run_id.in_(old) & batches.c.finished_at.is_not(None)
         connection.execute(delete(batches).where(condition))
-        connection.execute(delete(runs).where(runs.c.id.in_(old)))  # the events go with their run
+        connection.execute(delete(runs).where(runs.c.id.in_(old)))  # the events are deleted with their run
     return len(old)
 
 
 def _old_questions(before: float) -> ColumnElement[bool]:
-    # Those of a durable run stay as long as it does: taken up again, it must not ask twice.
+    # Questions of a durable run are stored as long as the run: after a resume, it must not ask twice.
     coalesce = func.coalesce(questions.c.answered_at, questions.c.expires_at, questions.c.created_at)
     return (coalesce < before) & questions.c.run_id.not_in(remembered(before))
 
 
 def count_questions(connection: Connection, before: float) -> int:
-    """How many questions of runs that no longer exist were closed before a moment."""
+    """Return the number of questions closed before a time whose runs no longer exist."""
     result = connection.execute(select(func.count()).select_from(questions).where(_old_questions(before)))
     return result.scalar_one()
 
 
 def forget_questions(connection: Connection, before: float, limit: int) -> int:
-    """Remove such questions; how many."""
+    """Delete such questions; return the number deleted."""
     old: Sequence[str] = (
         connection.execute(select(questions.c.id).where(_old_questions(before)).limit(limit)).scalars().all()
     )
@@ -70,14 +70,16 @@ def forget_questions(connection: Connection, before: float, limit: int) -> int:
 
 
 def count_usage(connection: Connection, before: float) -> int:
-    """How many calls began before a moment."""
+    """Return the number of calls that began before a time."""
     result = connection.execute(select(func.count()).select_from(usage).where(usage.c.created_at < before))
     return result.scalar_one()
 
 
 def forget_usage(connection: Connection, before: float, limit: int) -> int:
-    """Remove the rows of such calls, oldest first, and the sums of days that are gone; how many calls."""
-    # Ids grow as calls end: the oldest lie at the front, and no pass reads the whole table to find that out.
+    """Delete the usage rows of such calls, oldest first, and the daily totals of deleted days; return the number of
+    calls.
+    """
+    # Ids increase as calls end, so the oldest rows are first, and no pass scans the whole table.
     oldest = select(usage.c.id, usage.c.created_at).order_by(usage.c.id).limit(limit)
     old = [row.id for row in connection.execute(oldest) if row.created_at < before]
     if old:

@@ -1,4 +1,4 @@
-"""Rows that are written together: while many calls end, most of a transaction is its commit."""
+"""Rows written in groups: while many calls end, the commit is most of the cost of a transaction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 MAX_DIRECT_CHARS = 65_536
-"""Characters of rows that are written in the event loop, where they are made."""
+"""Maximum characters of rows that are written directly in the event loop."""
 
 
 Rows: TypeAlias = Sequence[Sequence[Any]]
@@ -16,7 +16,7 @@ Rows: TypeAlias = Sequence[Sequence[Any]]
 class RowGroups:
     """Writes the rows of one turn of the event loop in one transaction for each statement.
 
-    ``try_now`` writes them in the event loop and says whether it did; ``do`` has a thread do it, by ``insert``.
+    ``try_now`` tries to write them in the event loop and returns whether it did; ``do`` runs ``insert`` in a thread.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RowGroups:
         """By their statement."""
 
     async def write(self, statement: str, row: Sequence[Any], chars: int) -> None:
-        """Write one row of so many ``chars``, in one transaction with the others of the same turn."""
+        """Write a row with ``chars`` characters, in one transaction with the other rows of the same turn."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         group = self._groups.setdefault(statement, [])
@@ -67,7 +67,7 @@ class RowGroups:
                 future.set_exception(error)
 
     def _insert_each(self, statement: str, rows: Sequence[Sequence[Any]]) -> list[Exception | None]:
-        """Write rows together, or else each by itself; what each failed with. In the writer thread."""
+        """Write rows together or, if that fails, one by one; return the error of each. Runs in the writer thread."""
         try:
             self._insert(statement, rows)
         except Exception as error:  # noqa: BLE001  # whoever waits gets it

@@ -1,4 +1,4 @@
-"""How rows of a table are read and written as one dataclass, whose fields are columns of the table."""
+"""Reading and writing of table rows as a dataclass whose fields are columns of the table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Order = Literal["asc", "desc"]
 
 
 def now(connection: Connection) -> float:
-    """The time by the clock of the database, which is the same for every daemon; that of SQLite is this machine's."""
+    """Return the time of the database's clock, which all daemons share; SQLite uses the local clock."""
     if connection.dialect.name == "sqlite":
         return time.time()
     return float(connection.execute(_NOW).scalar_one())
@@ -46,25 +46,25 @@ def now(connection: Connection) -> float:
 _NOW = select(cast(func.extract("epoch", func.clock_timestamp()), Float))
 
 _MAX_VALUES = 500
-"""Values in one statement: SQLite takes only so many."""
+"""Maximum number of values in one statement, because SQLite limits them."""
 
 ROW_BYTES = 256
-"""What a row takes on the disk beside its values: numbers, moments, its places in indexes."""
+"""Estimated size of a row on disk in addition to its texts: numbers, times and index entries."""
 
 
 def text_bytes(*texts: str | None) -> int:
-    """What a row with these texts takes on the disk."""
+    """Return the size on disk of a row with these texts."""
     return ROW_BYTES + sum(len(text) if text.isascii() else len(text.encode()) for text in texts if text)
 
 
 def json_bytes(*values: Mapping[str, Any] | Sequence[Any] | None) -> int:
-    """What a row with these values as JSON takes on the disk."""
+    """Return the size on disk of a row with these values as JSON."""
     plain = [
         dict(value) if isinstance(value, Mapping) else list(value) for value in values if value is not None
     ]
     try:
         return ROW_BYTES + sum(len(orjson.dumps(value)) for value in plain)
-    except TypeError:  # a number of more than 64 bits, a name that is not a text
+    except TypeError:  # a number of more than 64 bits, or a name that is not a string
         return text_bytes(*map(json.dumps, plain))
 
 
@@ -73,21 +73,23 @@ R = TypeVar("R", bound="DataclassInstance")
 
 
 def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Values in portions that fit into one statement."""
+    """Yield values in portions that fit into one statement."""
     return (values[at : at + _MAX_VALUES] for at in range(0, len(values), _MAX_VALUES))
 
 
 def may_have_another(connection: Connection, limit: int, *condition: ColumnElement[bool]) -> bool:
-    """Whether fewer than ``limit`` rows are as ``condition`` says, so that whoever has them may have one more."""
+    """Return whether fewer than ``limit`` rows meet ``condition``, so that their owner may add another."""
     return int(connection.execute(select(func.count()).where(*condition)).scalar_one()) < limit
 
 
 MAX_PAGE_CHARS: Final = 8_000_000
-"""Characters of what clients may make long, in the rows of one page: a page has fewer rows for it, and one at least."""
+"""Maximum number of characters, in columns of unlimited length, in the rows of a page: a page has fewer rows if they
+are long, and at least one.
+"""
 
 
 def chars_of(*columns: ColumnElement[Any]) -> ColumnElement[Any]:
-    """How many characters these columns have together."""
+    """Return the expression for the total number of characters in these columns."""
     lengths = (func.coalesce(func.length(cast(column, Text)), 0) for column in columns)
     return functools.reduce(operator.add, lengths, literal(0))
 
@@ -95,7 +97,7 @@ def chars_of(*columns: ColumnElement[Any]) -> ColumnElement[Any]:
 def count_fitting(
     connection: Connection, query: Select[Any], limit: int, chars: ColumnElement[Any]
 ) -> tuple[int, bool]:
-    """How many of the rows that a query finds, ``limit`` at most, one page has room for, and whether others follow."""
+    """Return how many of a query's rows, at most ``limit``, fit on a page, and whether others follow."""
     sizes = query.with_only_columns(chars, maintain_column_froms=True).limit(limit + 1)
     total = 0
     for count, size in enumerate(connection.execute(sizes).scalars()):
@@ -106,8 +108,9 @@ def count_fitting(
 
 
 class DriverQuery:
-    """A query as SQLite's own driver takes it, made when it is first asked: SQLAlchemy takes several times as long
-    for a few rows as SQLite. For functions that `Database.read_now` calls.
+    """A query in the form of SQLite's own driver, compiled on first use, for functions that `Database.read_now` calls.
+
+    For a few rows, SQLAlchemy takes several times as long as SQLite.
     """
 
     def __init__(self, query: Select[Any]) -> None:
@@ -117,7 +120,7 @@ class DriverQuery:
     def _made(
         self,
     ) -> tuple[str, Mapping[str, Any], Sequence[str], Sequence[tuple[int, Callable[[Any], Any]]]]:
-        """The statement, the values that stand in the query, the order of all values, and what reads which column."""
+        """The statement, the fixed values in the query, the order of all values, and the converters of columns."""
         from sqlalchemy.dialects import sqlite
 
         dialect = sqlite.dialect()
@@ -130,7 +133,7 @@ class DriverQuery:
         return str(sql_compiler), sql_compiler.params, sql_compiler.positiontup or (), readers
 
     def rows(self, driver: sqlite3.Connection, **values: Any) -> list[list[Any]]:
-        """All rows for these values; one that the query tests with ``in`` is a sequence."""
+        """Return all rows for these values; a value that the query tests with ``in`` is a sequence."""
         statement, fixed_values, order, readers = self._made
         parameters: list[Any] = []
         for name in order:
@@ -150,14 +153,16 @@ class DriverQuery:
 
 @dataclass(frozen=True, slots=True)
 class RowPage(Generic[T]):
-    """One page of a list, in the order asked for; ``has_more`` says whether another follows."""
+    """A page of a list, in the requested order; ``has_more`` says whether another page follows."""
 
     data: tuple[T, ...]
     has_more: bool
 
 
 class Rows(Generic[R]):
-    """Rows of ``table`` as ``row``. ``select`` asks for all of them; `first`, `every` and `page` read such a query."""
+    """Rows of ``table`` as ``row`` objects. ``select`` selects all of them; `first`, `every` and `page` run such a
+    query.
+    """
 
     def __init__(self, table: Table, row: type[R]) -> None:
         self._table = table
@@ -167,30 +172,30 @@ class Rows(Generic[R]):
         self._long = [table.c[name] for name in self._names if isinstance(table.c[name].type, Text | JSON)]
 
     def get(self, connection: Connection, row_id: str) -> R | None:
-        """The row of that id."""
+        """Return the row with an id."""
         return self.first(connection, self.select.where(self._table.c.id == row_id))
 
     def first(self, connection: Connection, query: Select[Any]) -> R | None:
-        """The first row that a query finds."""
+        """Return the first row of a query."""
         row = connection.execute(query).first()
         return None if row is None else self._row(**row._mapping)
 
     def first_now(self, driver: sqlite3.Connection, query: DriverQuery, **values: Any) -> R | None:
-        """The first row that a query of this `select` finds, past SQLAlchemy."""
+        """Return the first row of a query of this `select`, without SQLAlchemy."""
         rows = query.rows(driver, **values)
         return self._row(*rows[0]) if rows else None
 
     def every(self, connection: Connection, query: Select[Any]) -> list[R]:
-        """All rows that a query finds."""
+        """Return all rows of a query."""
         return [self._row(**row._mapping) for row in connection.execute(query)]
 
     def page(self, connection: Connection, query: Select[Any], limit: int) -> RowPage[R]:
-        """At most ``limit`` of the rows that a query finds, as many as a page has room for."""
+        """Return at most ``limit`` rows of a query, as many as fit on a page."""
         count, has_more = count_fitting(connection, query, limit, chars_of(*self._long))
         return RowPage(tuple(self.every(connection, query.limit(count))), has_more)
 
     def add(self, connection: Connection, /, *rows: R, **extra_columns: Any) -> None:
-        """Write new rows; ``extra_columns`` are further columns, the same for all of them."""
+        """Insert new rows; ``extra_columns`` are additional columns with the same values for all rows."""
         if rows:
             values = [{**{name: getattr(row, name) for name in self._names}, **extra_columns} for row in rows]
             connection.execute(insert(self._table), values)

@@ -20,24 +20,24 @@ from portico_server.db.schema import CHANNEL, run_events, runs, steps
 RunStatus = Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
 
 ANNOUNCED_KINDS = frozenset({"responses", "batch", "finetune", "eval"})
-"""Kinds of runs whose end is announced with the end of what they were for, as an event of that."""
+"""Kinds of runs whose end is announced by an event of their object."""
 
 LONG_RESULT_CHARS = 1_000
-"""From which on parts of a result are not written again that are outputs of steps."""
+"""Length from which parts of a result that are step outputs are not stored again."""
 
 MIN_ARGUMENTS_CHARS = 1_000
-"""From which on the event of a question does not repeat its arguments, which stand in the question's row."""
+"""Length from which a question's event does not repeat its arguments, which are in the question's row."""
 
 FOR = "for"
-"""Under this the payload of a run that the daemon does itself says for which key that is."""
+"""Payload field with the key that a run of the daemon itself is for."""
 
 HELD_STATUSES = ("running", "waiting")
-"""What a run is while a daemon holds it by a lease."""
+"""Statuses of a run while a daemon holds its lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One durable run."""
+    """A durable run."""
 
     id: str
     kind: str
@@ -52,19 +52,19 @@ class RunRow:
     started_at: float | None
     finished_at: float | None
     trace: Mapping[str, str] | None = None
-    """The headers of the trace in which it started."""
+    """The headers of the trace in which the run started."""
     bound: Mapping[str, str] | None = None
-    """What the names mean that it asks for, see `portico_server.core.binding`."""
+    """The meanings of the names that the run looks up, see `portico_server.core.binding`."""
 
     @property
     def key(self) -> str:
-        """The key for whose sake it is, which is its owner's unless its payload says more."""
+        """The key that the run is for: its owner, unless its payload names another."""
         return _key(self)
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run that is to be written; ``trace`` and ``bound`` as in `RunRow`."""
+    """A run to be stored; ``trace`` and ``bound`` as in `RunRow`."""
 
     id: str
     kind: str
@@ -76,11 +76,11 @@ class NewRun:
 
     @property
     def key(self) -> str:
-        """As in `RunRow`."""
+        """The same as `RunRow.key`."""
         return _key(self)
 
     def values(self) -> dict[str, Any]:
-        """Its columns that are not null."""
+        """Return the columns that are not null."""
         values = {name: getattr(self, name) for name in NewRun.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -90,21 +90,21 @@ def _key(run: RunRow | NewRun) -> str:
 
 
 ATTEMPT_STRIDE_COUNT = 2**20
-"""Between the numbers of the events of one attempt and those of the next."""
+"""Difference between the event numbers of two consecutive attempts."""
 
 TAKEN_UP: Final = "taken_up"
-"""The type of what the journal has before the events of an attempt that continues a run. Nobody is sent it."""
+"""Type of the journal entry before the events of an attempt that resumes a run. It is not sent to clients."""
 
 _APPEND = "INSERT INTO run_events (run_id, seq, created_at, event) VALUES (?, ?, ?, ?)"
 
 Beginning: TypeAlias = Callable[[Connection, NewRun, str, float], RunRow]
-"""What writes the row of a run that begins: `begin`, or something around it with the same arguments."""
+"""Writes the row of a run that begins: `begin`, or a wrapper with the same arguments."""
 
 _RUNS = Rows(runs, RunRow)
 
 
 def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
-    """Runs that have not ended, as (kind, status, how many, when the oldest was made)."""
+    """Return runs that have not ended, as (kind, status, number, creation time of the oldest)."""
     rows = connection.execute(
         select(runs.c.kind, runs.c.status, func.count(), func.min(runs.c.created_at))
         .where(runs.c.status.in_(("queued", *HELD_STATUSES)))
@@ -114,13 +114,13 @@ def pending(connection: Connection) -> list[tuple[str, RunStatus, int, float]]:
 
 
 def may_begin(connection: Connection, kind: str, owner: str, limit: int) -> bool:
-    """Whether an owner has fewer than ``limit`` runs of a kind that have not ended."""
+    """Return whether an owner has fewer than ``limit`` unfinished runs of a kind."""
     binary_expression = runs.c.status.in_(("queued", *HELD_STATUSES))
     return may_have_another(connection, limit, binary_expression, runs.c.kind == kind, runs.c.owner == owner)
 
 
 def ensure(connection: Connection, run: NewRun) -> str:
-    """Queue a run, unless one of this kind and name waits for the same key already; the id of the one that waits."""
+    """Queue a run, unless one of the same kind and name waits for the same key; return the id of the waiting run."""
     same = (runs.c.kind == run.kind, runs.c.name == run.name, _for_key == run.key)
     queued_run = connection.execute(select(runs.c.id).where(*same, runs.c.status == "queued")).scalar()
     if queued_run is not None:
@@ -130,18 +130,18 @@ def ensure(connection: Connection, run: NewRun) -> str:
 
 
 def queue(connection: Connection, run: NewRun) -> None:
-    """Write a run that whoever is free takes up."""
+    """Store a run for any free worker."""
     connection.execute(insert(runs).values(**run.values(), status="queued", created_at=time.time()))
 
 
 def bind(connection: Connection, run_id: str, names: Mapping[str, str]) -> None:
-    """Write down what more names of a run mean; the first meaning of each holds."""
+    """Store the meanings of more names of a run; an existing meaning is not changed."""
     bound_names = connection.execute(select(runs.c.bound).where(runs.c.id == run_id)).scalar() or {}
     connection.execute(update(runs).where(runs.c.id == run_id).values(bound={**names, **bound_names}))
 
 
 def count_held(connection: Connection) -> dict[str, int]:
-    """How many runs each daemon holds, by the name under which it does."""
+    """Return the number of runs that each lease owner holds."""
     query = select(runs.c.lease_owner, func.count()).where(
         runs.c.status.in_(HELD_STATUSES), runs.c.lease_owner.is_not(None)
     )
@@ -149,7 +149,7 @@ def count_held(connection: Connection) -> dict[str, int]:
 
 
 def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: float) -> RunRow:
-    """Write a run that the caller begins at once, under its lease."""
+    """Store a run that the caller starts immediately, under its lease."""
     now = time.time()
     connection.execute(
         insert(runs).values(
@@ -181,7 +181,7 @@ def begin(connection: Connection, run: NewRun, lease_owner: str, lease_seconds: 
 
 
 def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any] | None = None) -> bool:
-    """Put a run that has ended back into the queue, with another ``payload`` if one is given; whether it had ended."""
+    """Put an ended run back into the queue, with another ``payload`` if given; return whether it had ended."""
     values = {"payload": dict(payload)} if payload is not None else {}
     result = connection.execute(
         update(runs)
@@ -201,7 +201,7 @@ def requeue_ended(connection: Connection, run_id: str, payload: Mapping[str, Any
 
 
 def extend_payload(connection: Connection, run_id: str, new_fields: Mapping[str, Any]) -> None:
-    """Put more into what a run is taken up with."""
+    """Add fields to the payload of a run."""
     payload = connection.execute(select(runs.c.payload).where(runs.c.id == run_id)).scalar_one()
     connection.execute(update(runs).where(runs.c.id == run_id).values(payload={**payload, **new_fields}))
 
@@ -216,12 +216,12 @@ def claim(
     full: Sequence[tuple[str, str]] = (),
     later: Sequence[tuple[str, str]] = (),
 ) -> RunRow | None:
-    """Take the oldest run that waits, or whose lease has run out, of one of ``kinds``.
+    """Claim the oldest run of one of ``kinds`` that waits or whose lease has expired.
 
-    Never one of ``living_here``: their leases only seem to be over, because the clock was set. A run whose
-    (kind, name) is being worked on under a living lease is left alone, unless its kind is one of
-    ``shared_kinds``. ``full`` are kinds and keys that have their share: theirs wait. ``later`` are kinds and
-    keys whose runs come after those of all others, in this order.
+    Runs in ``living_here`` are never claimed: their leases only seem expired, because the clock was changed. A run is
+    skipped while another run with its (kind, name) has a valid lease, unless its kind is in ``shared_kinds``. ``full``
+    lists kinds and keys that have used their share, so their runs wait. ``later`` lists kinds and keys whose runs
+    follow all others, in this order.
     """
     now, sure = time.time(), clock(connection)
     living = (
@@ -251,7 +251,7 @@ def claim(
     attempts = 1 if _progressed(connection, row) else row.attempts + 1
     result = connection.execute(
         update(runs)
-        # Where several daemons write at once, another one may have been quicker.
+        # If several daemons write at once, another daemon may have been faster.
         .where(runs.c.id == row.id, runs.c.status == row.status, runs.c.attempts == row.attempts)
         .values(
             status="running",
@@ -270,8 +270,8 @@ def claim(
 
 
 def _reserve_numbers(connection: Connection, run_id: str) -> None:
-    """Give the events of another attempt numbers that no event had: somebody may have heard of more of the last attempt
-    than is journalled.
+    """Give the events of another attempt unused numbers, because clients may have seen more events of the last attempt
+    than were journalled.
     """
     attempt = last_event(connection, run_id) // ATTEMPT_STRIDE_COUNT + 1
     append_events(connection, run_id, [(attempt * ATTEMPT_STRIDE_COUNT, {"type": TAKEN_UP})])
@@ -281,11 +281,11 @@ _for_key = case(
     (runs.c.owner == SYSTEM.id, func.coalesce(runs.c.payload[FOR].as_string(), runs.c.owner)),
     else_=runs.c.owner,
 )
-"""`RunRow.key`."""
+"""`RunRow.key` as an expression."""
 
 
 def _order(later: Sequence[tuple[str, str]]) -> list[ColumnElement[int]]:
-    """By the place in ``later``; whatever is not in there is before all of it."""
+    """Sort by the position in ``later``; rows that are not in it come first."""
     places = [
         ((runs.c.kind == kind) & (_for_key == key), place) for place, (kind, key) in enumerate(later, 1)
     ]
@@ -293,7 +293,7 @@ def _order(later: Sequence[tuple[str, str]]) -> list[ColumnElement[int]]:
 
 
 def _progressed(connection: Connection, row: Any) -> bool:
-    """Whether the last attempt ended a step: interruptions are counted from 0 where it got further."""
+    """Return whether the last attempt completed a step: after progress, interruptions are counted from 0."""
     if row.started_at is None or not row.attempts:
         return False
     query = select(steps.c.path).where(
@@ -305,7 +305,7 @@ def _progressed(connection: Connection, row: Any) -> bool:
 def renew(
     connection: Connection, run_ids: Sequence[str], lease_owner: str, lease_seconds: float
 ) -> list[str]:
-    """Keep the leases on ``run_ids``; those of them that somebody else holds by now."""
+    """Renew the leases on ``run_ids``; return those that another daemon now owns."""
     owned_ids: set[str] = set()
     for batch in portions(run_ids):
         condition = runs.c.id.in_(batch) & (runs.c.lease_owner == lease_owner)
@@ -317,8 +317,8 @@ def renew(
 
 
 def release_all(connection: Connection, holder: str) -> int:
-    """Give up every lease but those of ``holder``, when no other daemon can hold one (one daemon per SQLite file). How
-    many there were.
+    """Release every lease except those of ``holder``; no other daemon may own one (one daemon per SQLite file). Return
+    their number.
     """
     condition = runs.c.status.in_(HELD_STATUSES) & (runs.c.lease_owner.is_distinct_from(holder))
     return connection.execute(
@@ -335,7 +335,7 @@ def finish(
     *,
     holder: str = "",
 ) -> None:
-    """Record how a run ended; what it still asks is asked no more. Nothing if somebody else than ``holder`` has it."""
+    """Record how a run ended, and end its open questions. Does nothing if ``holder`` no longer owns the run."""
     condition = (runs.c.id == run_id) & ((runs.c.lease_owner == holder) if holder else true())
     result, parts = _without_steps(connection, run_id, result)
     row = connection.execute(
@@ -360,7 +360,7 @@ def finish(
 
 
 def _announce(connection: Connection, run_id: str, status: RunStatus, kind: str, owner: str) -> None:
-    """Write the event of a run that has ended, unless what it was for has events of its own."""
+    """Write the event of an ended run, unless its object has its own events."""
     if kind not in ANNOUNCED_KINDS:
         webhooks.announce(connection, owner, _ENDS.get(status, "run.failed"), run_id)
 
@@ -369,7 +369,7 @@ _ENDS: Mapping[str, str] = {"completed": "run.finished", "cancelled": "run.cance
 
 
 def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[Any, str | None]:
-    """A long result without what is the output of a step, and where that belongs, for ``result_step``."""
+    """Return a long result without step outputs, and the paths of these outputs, for ``result_step``."""
     try:
         size = len(orjson.dumps(result))
         if size < LONG_RESULT_CHARS:
@@ -377,18 +377,20 @@ def _without_steps(connection: Connection, run_id: str, result: Any) -> tuple[An
         outputs = select(steps.c.path, steps.c.output).where(
             steps.c.run_id == run_id,
             steps.c.status == "completed",
-            # Characters, of up to four bytes; what is longer than the result cannot be in it.
+            # Characters of up to four bytes; a text longer than the result cannot be in it.
             func.length(steps.c.output).between(dedupe.MIN_PART_CHARS // 4, size),
         )
         step_outputs = {dedupe.digest(output): path for path, output in connection.execute(outputs)}
         smaller, parts = dedupe.replace_kept(result, step_outputs)
-    except TypeError:  # a whole number beyond 64 bits
+    except TypeError:  # an integer beyond 64 bits
         return result, None
     return smaller, orjson.dumps(parts).decode() if parts else None
 
 
 def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) -> Any:
-    """The result that `_without_steps` made smaller. ``parts``: also the path of one step, as it was written once."""
+    """Restore the result that `_without_steps` made smaller. ``parts`` may also be the path of a single step, as in
+    old rows.
+    """
     references = orjson.loads(parts) if parts.startswith("[") else [((), parts)]
 
     def fetch(path: str) -> Any:
@@ -399,8 +401,10 @@ def _with_steps(connection: Connection, run_id: str, result: Any, parts: str) ->
 
 
 def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, Any]) -> bool:
-    """End a run that does not live in this daemon: it is in the queue, or another one holds it, which is
-    notified, and else finds that it has lost it when it renews its leases. Whether it had not ended.
+    """End a run that is not running in this daemon: it is queued, or another daemon owns it.
+
+    The other daemon is notified, or finds that it has lost the run when it renews its leases. Returns whether the run
+    had not ended.
     """
     row = connection.execute(
         update(runs)
@@ -422,14 +426,14 @@ def cancel_elsewhere(connection: Connection, run_id: str, error: Mapping[str, An
 
 
 def _notify_cancelled(connection: Connection, run_id: str) -> None:
-    """Let every daemon look for a run that it must end, when the transaction ends."""
+    """Notify all daemons at the end of the transaction that a run must end."""
     if connection.dialect.name == "postgresql":
         notice = orjson.dumps({"origin": "", "messages": [("cancelled", run_id)]}).decode()
         connection.execute(select(func.pg_notify(CHANNEL, notice)))
 
 
 def requeue(connection: Connection, run_id: str, holder: str) -> None:
-    """Put an interrupted run back in the queue, if ``holder`` still has it."""
+    """Put an interrupted run back into the queue, if ``holder`` still owns it."""
     connection.execute(
         update(runs)
         .where(runs.c.id == run_id, runs.c.lease_owner == holder)
@@ -440,11 +444,11 @@ def requeue(connection: Connection, run_id: str, holder: str) -> None:
 def append_events(
     connection: Connection, run_id: str, events: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> None:
-    """Journal numbered events; long arguments of a question stand in its row alone."""
+    """Journal numbered events; long arguments of a question are stored only in its row."""
     now = time.time()
     events = [(seq, _without_arguments(connection, event)) for seq, event in events]
     if connection.dialect.name == "sqlite":
-        # Past SQLAlchemy: two rows for each step of a flow.
+        # Without SQLAlchemy: two rows for each step of a flow.
         driver: Any = connection.connection.driver_connection
         driver.executemany(_APPEND, [(run_id, seq, now, _json(event)) for seq, event in events])
         return
@@ -457,12 +461,12 @@ def append_events(
 def _json(event: Mapping[str, Any]) -> str:
     try:
         return orjson.dumps(event).decode()
-    except TypeError:  # a whole number beyond 64 bits, a key that is not text
+    except TypeError:  # an integer beyond 64 bits, or a key that is not a string
         return json.dumps(event, default=repr)
 
 
 def events(connection: Connection, run_id: str, after: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
-    """Journalled events with a number above ``after``, in order."""
+    """Return journalled events with a number above ``after``, in order."""
     rows = connection.execute(
         select(run_events.c.seq, run_events.c.event)
         .where(run_events.c.run_id == run_id, run_events.c.seq > after)
@@ -473,24 +477,24 @@ def events(connection: Connection, run_id: str, after: int, limit: int) -> list[
 
 
 def _without_arguments(connection: Connection, event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An event as it is journalled: without long arguments that are those of its question."""
+    """Return an event in its journalled form: without long arguments that are in its question's row."""
     arguments = event.get("arguments")
     if event.get("type") != "asked" or not arguments or len(_json(arguments)) < MIN_ARGUMENTS_CHARS:
         return event
     if questions.arguments(connection, event["id"]) != arguments:
-        return event  # something in them is hidden
+        return event  # part of the arguments is hidden
     return {name: value for name, value in event.items() if name != "arguments"}
 
 
 def _with_arguments(connection: Connection, event: dict[str, Any]) -> dict[str, Any]:
-    """The event that `_without_arguments` made smaller."""
+    """Restore the event that `_without_arguments` made smaller."""
     if event.get("type") == "asked" and "arguments" not in event:
         event["arguments"] = questions.arguments(connection, event["id"]) or {}
     return event
 
 
 def last_event(connection: Connection, run_id: str) -> int:
-    """The number of the last journalled event, 0 if there is none."""
+    """Return the number of the last journalled event, 0 if there are none."""
     sequence_number = connection.execute(
         select(run_events.c.seq)
         .where(run_events.c.run_id == run_id)
@@ -501,7 +505,7 @@ def last_event(connection: Connection, run_id: str) -> int:
 
 
 def get(connection: Connection, run_id: str) -> RunRow | None:
-    """One run, or ``None``."""
+    """Return a run, or ``None``."""
     row = connection.execute(_RUNS.select.add_columns(runs.c.result_step).where(runs.c.id == run_id)).first()
     if row is None:
         return None
@@ -515,10 +519,10 @@ def get(connection: Connection, run_id: str) -> RunRow | None:
 def newest(
     connection: Connection, limit: int, owner: str | None = None, *, after: str | None = None
 ) -> RowPage[RunRow]:
-    """The newest runs first, as many as a page has room for; of one owner if given, behind the id ``after``. Long
-    results are left out, which `get` has.
+    """Return runs, newest first, as many as fit on a page; of one owner if given, after the id ``after``. Long results
+    are left out; `get` includes them.
     """
-    # Ids begin with the time: they order runs as created_at does, and no two are equal.
+    # Ids begin with the time: they sort runs like created_at, and no two are equal.
     query = _RUNS.select.order_by(runs.c.id.desc())
     if after is not None:
         query = query.where(runs.c.id < after)

@@ -1,6 +1,6 @@
-"""Schedules, and the journal of the times at which they were due.
+"""Schedules, and the journal of their due times.
 
-`advance` takes a time for one daemon, in the transaction that writes the runs of it: both are there, or neither is.
+`advance` claims a due time for one daemon, in the transaction that writes its runs: both are written, or neither.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from portico_server.db.rows import now as clock
 from portico_server.db.schema import runs, schedule_times, schedules
 
 Cause: TypeAlias = Literal["time", "missed", "hand"]
-"""Why there is a run: it was time, it had been time while no daemon ran, or somebody asked for one."""
+"""The cause of a run: its time arrived, its time passed while no daemon was running, or a user requested it."""
 
 RUN_KIND: Final = "schedule"
-"""The kind of the runs."""
+"""The kind of scheduled runs."""
 
 TOPIC: Final = "schedules"
-"""Under which the database says that there is something else to wait for."""
+"""Topic on which the database announces a change of the schedules."""
 
 MAX_KEPT_TIMES: Final = 100
-"""Times of one schedule that stay in its journal."""
+"""Maximum number of due times kept in a schedule's journal."""
 
 MAX_DUE_ROWS: Final = 50
-"""Schedules that are taken at once."""
+"""Maximum number of schedules claimed at once."""
 
 MAX_REASON_CHARS: Final = 500
-"""Characters of why a schedule is paused."""
+"""Maximum length of the reason why a schedule is paused, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleRow:
-    """One schedule. ``owner`` is ``None`` for a shared one; it runs in the name of ``key``.
+    """A schedule. ``owner`` is ``None`` if it is shared; it runs on behalf of ``key``.
 
-    ``paused`` says why it does not run; ``failures`` are those in a row so far. Intervals are counted from ``anchor``;
-    ``next_at`` is when it is due next.
+    ``paused`` is the reason why it does not run; ``failures`` is the number of consecutive failures. Intervals are
+    counted from ``anchor``; ``next_at`` is the next due time.
     """
 
     id: str
@@ -70,9 +70,9 @@ class ScheduleRow:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleTime:
-    """A time at which a schedule was due: its run with what became of it, or why it was ``skipped``.
+    """A due time of a schedule: its run with the outcome, or the reason why it was ``skipped``.
 
-    ``status`` is ``None`` where there is no run, or where it is forgotten by now.
+    ``status`` is ``None`` if there is no run, or if the run has been deleted.
     """
 
     id: int
@@ -94,12 +94,12 @@ get = _SCHEDULES.get
 
 
 def named(connection: Connection, name: str, owner: str | None) -> ScheduleRow | None:
-    """The one that this owner has under a name; ``None``: the shared one."""
+    """Return the schedule that this owner has under a name; ``None`` means the shared schedule."""
     return _SCHEDULES.first(connection, _SCHEDULES.select.where(schedules.c.claim == claim_of(owner, name)))
 
 
 def visible(connection: Connection, owner: str | None, *, include_all: bool = False) -> list[ScheduleRow]:
-    """Those of an owner and the shared ones, or all there are, by name."""
+    """Return the schedules of an owner and the shared ones, or all schedules, sorted by name."""
     query = _SCHEDULES.select.order_by(schedules.c.name, schedules.c.id)
     if not include_all:
         query = query.where(or_(schedules.c.owner.is_(None), schedules.c.owner == owner))
@@ -107,7 +107,9 @@ def visible(connection: Connection, owner: str | None, *, include_all: bool = Fa
 
 
 def add(connection: Connection, row: ScheduleRow, limit: int) -> bool:
-    """Write a new one; whether its key may have another, of ``limit``. Raises `Conflict` for a name that is taken."""
+    """Store a new schedule; return whether the ``limit`` of its key allowed it. Raises `Conflict` if the name is
+    taken.
+    """
     _require_free(connection, row.name, row.owner)
     if not may_have_another(connection, limit, schedules.c.key == row.key):
         return False
@@ -121,14 +123,14 @@ def _require_free(connection: Connection, name: str, owner: str | None) -> None:
     if named(connection, name, owner) is None and (owner is None or named(connection, name, None) is None):
         return
     raise Conflict(
-        f"There is a schedule '{name}' already. Choose another name, or change that one.",
+        f"The schedule '{name}' already exists. Choose another name, or change that schedule.",
         code="name_taken",
         param="name",
     )
 
 
 def change(connection: Connection, row: ScheduleRow, values: Mapping[str, Any]) -> None:
-    """Give it other ``values``. Raises `Conflict` for a name that is taken."""
+    """Change ``values`` of a schedule. Raises `Conflict` if the name is taken."""
     values = dict(values)
     name = values.get("name", row.name)
     if name != row.name:
@@ -141,12 +143,12 @@ def change(connection: Connection, row: ScheduleRow, values: Mapping[str, Any]) 
 
 
 def remove(connection: Connection, schedule_id: str) -> None:
-    """Forget it with its journal; runs under way continue."""
+    """Delete a schedule with its journal; active runs continue."""
     connection.execute(delete(schedules).where(schedules.c.id == schedule_id))
 
 
 def pause(connection: Connection, schedule_id: str, reason: str, *, is_announced: bool = True) -> None:
-    """Let it run no more, and have webhooks hear of it; one that is paused keeps its reason."""
+    """Pause a schedule, and notify webhooks; a paused schedule keeps its reason."""
     pause_reason = connection.execute(
         update(schedules)
         .where(schedules.c.id == schedule_id, schedules.c.paused.is_(None))
@@ -158,7 +160,7 @@ def pause(connection: Connection, schedule_id: str, reason: str, *, is_announced
 
 
 def due(connection: Connection) -> list[ScheduleRow]:
-    """Those whose time has come, the one that waits longest first."""
+    """Return the due schedules, the longest waiting first."""
     ready = schedules.c.next_at <= clock(connection)
     return _SCHEDULES.every(
         connection, _SCHEDULES.select.where(ready).order_by(schedules.c.next_at).limit(MAX_DUE_ROWS)
@@ -166,13 +168,13 @@ def due(connection: Connection) -> list[ScheduleRow]:
 
 
 def seconds_to_next(connection: Connection) -> float | None:
-    """Seconds until one is due, 0 if one is; ``None`` if none will be."""
+    """Return the seconds until the next schedule is due, 0 if one is due now; ``None`` if none will be."""
     next_at = connection.execute(select(func.min(schedules.c.next_at))).scalar()
     return None if next_at is None else max(0.0, float(next_at) - clock(connection))
 
 
 def advance(connection: Connection, row: ScheduleRow, next_at: float | None) -> bool:
-    """Take the time of ``row`` for whoever calls; whether nobody else has, or has changed the schedule."""
+    """Claim the due time of ``row``; return false if another daemon has claimed it, or the schedule has changed."""
     result = connection.execute(
         update(schedules)
         .where(
@@ -186,7 +188,7 @@ def advance(connection: Connection, row: ScheduleRow, next_at: float | None) -> 
 
 
 def count_under_way(connection: Connection, schedule_id: str) -> int:
-    """Runs of a schedule that have not ended, those that wait included."""
+    """Return the number of a schedule's runs that have not ended, including waiting runs."""
     connection.execute(select(schedules.c.id).where(schedules.c.id == schedule_id).with_for_update())
     condition = (schedule_times.c.schedule_id == schedule_id) & runs.c.status.in_(_UNDER_WAY)
     join = schedule_times.join(runs, runs.c.id == schedule_times.c.run_id)
@@ -202,7 +204,9 @@ def note(
     run_id: str | None = None,
     skip_reason: str | None = None,
 ) -> None:
-    """Write down what came of a time. The oldest beyond `MAX_KEPT_TIMES` are forgotten once their runs have ended."""
+    """Record the outcome of a due time. The oldest records beyond `MAX_KEPT_TIMES` are deleted once their runs have
+    ended.
+    """
     values = {"due_at": due_at, "cause": cause, "run_id": run_id, "skipped": skip_reason}
     connection.execute(
         schedule_times.insert().values(schedule_id=schedule_id, created_at=time.time(), **values)
@@ -217,7 +221,7 @@ def note(
 
 
 def times(connection: Connection, schedule_id: str, limit: int) -> list[ScheduleTime]:
-    """What came of the last times, the newest first."""
+    """Return the outcomes of the last due times, newest first."""
     query = (
         select(schedule_times, runs.c.status, runs.c.error)
         .select_from(schedule_times.outerjoin(runs, runs.c.id == schedule_times.c.run_id))
@@ -231,13 +235,15 @@ def times(connection: Connection, schedule_id: str, limit: int) -> list[Schedule
 def count_end(
     connection: Connection, run_id: str, status: str, error: Mapping[str, Any] | None = None
 ) -> None:
-    """Count how a run ended, in the transaction that ends it: so many failures in a row pause its schedule."""
+    """Count the result of a run in the transaction that ends it; a number of consecutive failures pauses its
+    schedule.
+    """
     of_run = select(schedule_times.c.schedule_id).where(schedule_times.c.run_id == run_id).scalar_subquery()
     condition = schedules.c.id == of_run
     if status == "completed":
         connection.execute(update(schedules).where(condition).values(failures=0))
     if status != "failed":
-        return  # who cancels a run says nothing about the next one
+        return  # a cancelled run says nothing about the next run
     row = connection.execute(
         update(schedules)
         .where(condition)

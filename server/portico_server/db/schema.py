@@ -1,4 +1,4 @@
-"""The tables. Times are seconds since 1970 as floats; JSON columns hold objects; ids are those of core.ids."""
+"""The tables. Times are seconds since 1970 as floats; JSON columns contain objects; ids come from core.ids."""
 
 from __future__ import annotations
 
@@ -129,9 +129,10 @@ __all__ = [
 ]
 
 HEAD = "0041"
-"""The migration that this code needs; kept here so that a start with nothing to migrate imports no Alembic."""
+"""The migration that this code needs, defined here so that a start without a migration does not import Alembic."""
 
-# How often a table has changed that every daemon holds in memory. Written on PostgreSQL alone, see db/postgres.
+# Change counters of the tables that every daemon caches in memory. Written only on PostgreSQL, see
+# db/postgres.
 epochs = Table(
     "epochs",
     metadata,
@@ -140,7 +141,7 @@ epochs = Table(
 )
 
 CHANNEL = "portico"
-"""Where PostgreSQL carries notices of these changes, and messages, between daemons."""
+"""PostgreSQL channel for notices of these changes, and for messages between daemons."""
 
 keys = Table(
     "keys",
@@ -152,26 +153,27 @@ keys = Table(
     Column("scopes", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("revoked_at", Float),
-    # What the key may use at most: calls at once, tokens in a span of time. Null: no limit.
+    # The limits of the key: simultaneous calls, tokens per time span. Null: no limit.
     Column("limits", JSON),
-    # Which files of a store the key may read: a filter on attributes for each store. Null: all of them.
+    # The files of a store that the key may read: a filter on attributes for each store. Null: all files.
     Column("filters", JSON),
-    # Of somebody who signs in: who that is, and when the newest of the tokens was issued. Null: a key.
+    # For a user who signs in: the identity, and when the newest token was issued. Null: a key.
     Column("issuer", String),
     Column("subject", String),
     Column("signed_in_at", Float),
 )
 
-# Browsers in which somebody is signed in.
+# Browsers in which a user is signed in.
 sign_ins = Table(
     "sign_ins",
     metadata,
-    # Of what the browser holds; the tokens in "sealed" are encrypted with a key that is made of the same.
+    # Hash of the browser's secret; the tokens in "sealed" are encrypted with a key derived from the same
+    # secret.
     Column("hash", String, primary_key=True),
     Column("owner", String, ForeignKey("keys.id", ondelete="CASCADE"), nullable=False),
     Column("issuer", String, nullable=False),
     Column("sealed", Text, nullable=False),
-    # How often the tokens were renewed, and until when one daemon is at it.
+    # How often the tokens were renewed, and until when a daemon is renewing them.
     Column("renewals", Integer, nullable=False),
     Column("renewing_until", Float, nullable=False),
     Column("created_at", Float, nullable=False),
@@ -196,15 +198,16 @@ usage = Table(
     Column("prompt_tokens", Integer, nullable=False, default=0),
     Column("completion_tokens", Integer, nullable=False, default=0),
     Column("cached_tokens", Integer, nullable=False, default=0),
-    # In US dollars by the price table, null where no price is known.
+    # In US dollars by the price table, null if no price is known.
     Column("cost", Float),
-    # The model that answered ``name``; empty where the call was not one of a model, and of calls before 0025.
+    # The model that answered ``name``; empty if the call was not to a model, and for calls before 0025.
     Column("model", String, nullable=False, server_default=""),
     Index("ix_usage_key_id_created_at", "key_id", "created_at"),
     Index("ix_usage_created_at", "created_at"),
 )
 
-# The same summed up, written with each call's row. ``day``: whole days since 1970, by UTC; ``milliseconds``: their sum.
+# Daily totals of the usage, written with each call's row. ``day``: whole days since 1970, in UTC;
+# ``milliseconds``: their sum.
 usage_days = Table(
     "usage_days",
     metadata,
@@ -231,8 +234,8 @@ runs = Table(
     Column("status", String, nullable=False),
     Column("payload", JSON, nullable=False),
     Column("result", JSON),
-    # Long parts of the result that are outputs of steps: a list of [place in the result, path of the step]. They are
-    # kept once. A path alone: the whole result is the output of that step.
+    # Long parts of the result that are outputs of steps: a list of [path in the result, path of the step].
+    # They are stored once. A single path: the whole result is the output of that step.
     Column("result_step", String),
     Column("error", JSON),
     Column("attempts", Integer, nullable=False, default=0),
@@ -241,7 +244,7 @@ runs = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
-    # The headers of the trace in which it started, and what the names mean that it asks for.
+    # The headers of the trace in which the run started, and the meanings of the names that it looks up.
     Column("trace", JSON),
     Column("bound", JSON),
     Index("ix_runs_status_kind_created_at", "status", "kind", "created_at"),
@@ -272,7 +275,8 @@ aliases = Table(
     Column("target", String, nullable=False),
 )
 
-# Aliases whose calls are split between what they mean, ``baseline``, and what they may mean next, ``target``.
+# Aliases whose calls are split between their current target, ``baseline``, and the possible next one,
+# ``target``.
 canaries = Table(
     "canaries",
     metadata,
@@ -282,9 +286,9 @@ canaries = Table(
     Column("running", String),
     Column("baseline", String, nullable=False),
     Column("target", String, nullable=False),
-    # Weight, keys, what stays together, the evaluation, and the rules that end it.
+    # Weight, keys, the unit that stays together, the evaluation, and the rules that end the canary.
     Column("spec", JSON, nullable=False),
-    # Who set it: evaluations are asked in the name of that key.
+    # The key that set the canary; evaluations run on behalf of that key.
     Column("key", String, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("ended_at", Float),
@@ -295,7 +299,7 @@ canaries = Table(
     Index("ix_canaries_alias", "alias"),
 )
 
-# What has been counted of each side, by all daemons.
+# The counts of each side, from all daemons.
 canary_sides = Table(
     "canary_sides",
     metadata,
@@ -311,15 +315,15 @@ canary_sides = Table(
     Column("unjudged", Integer, nullable=False),
 )
 
-# What was done to a canary: by whom, why, and on what figures.
+# The history of a canary: each action with its actor, reason and figures.
 canary_entries = Table(
     "canary_entries",
     metadata,
-    # In their order; SQLite counts in this type alone.
+    # In order of insertion; SQLite auto-increments only this type.
     Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
     Column("canary_id", String, ForeignKey("canaries.id", ondelete="CASCADE"), nullable=False),
     Column("at", Float, nullable=False),
-    # The id of a key; null: the rule.
+    # The id of a key; null: a rule.
     Column("by", String),
     # "set", "promoted" or "rolled_back".
     Column("action", String, nullable=False),
@@ -331,7 +335,7 @@ canary_entries = Table(
 answer_tests = Table(
     "answer_tests",
     metadata,
-    # A digest of what distinguishes models: where they come from, and what runs them.
+    # A digest of a model's identity: its origin and its engine.
     Column("identity", String, primary_key=True),
     Column("model", String, nullable=False),
     Column("correct", Integer, nullable=False),
@@ -357,7 +361,8 @@ mcp_servers = Table(
     Column("created_at", Float, nullable=False),
 )
 
-# Files that a run made: figures, tables, results too large for an answer. The bytes lie among the blobs.
+# Files that a run created: figures, tables, results too large for an answer. The bytes are stored with the
+# blobs.
 artifacts = Table(
     "artifacts",
     metadata,
@@ -374,8 +379,8 @@ artifacts = Table(
     Index("ix_artifacts_sha256", "sha256"),
 )
 
-# Bytes in a bucket that come and have no row yet, or go: what keeps daemons that share it from removing what another
-# one brings. An empty holder removes them.
+# Bytes in a bucket that are being added and have no row yet, or are being removed: the marks keep daemons
+# that share the bucket from removing each other's bytes. An empty holder means removal.
 blob_marks = Table(
     "blob_marks",
     metadata,
@@ -386,14 +391,14 @@ blob_marks = Table(
     Index("ix_blob_marks_kind_expires_at", "kind", "expires_at"),
 )
 
-# What a run waits for from outside: an approval, a client's function, a form. One row per question, kept when answered,
-# so that a run which is taken up again does not ask twice.
+# External input that a run waits for: an approval, a client's function, a form. One row per question, kept
+# when answered, so that a resumed run does not ask twice.
 questions = Table(
     "questions",
     metadata,
     Column("id", String, primary_key=True),
     Column("run_id", String, nullable=False),
-    # Names the question within its run: the path of the step that asks.
+    # Identifies the question within its run: the path of the step that asks.
     Column("key", String, nullable=False),
     Column("owner", String, nullable=False),
     Column("kind", String, nullable=False),
@@ -406,7 +411,7 @@ questions = Table(
     Column("value", JSON),
     Column("note", Text),
     Column("answered_by", String),
-    # The worker that has taken it, and until when it is that worker's.
+    # The worker that has claimed the question, and the end of its lease.
     Column("lease_owner", String),
     Column("lease_expires", Float),
     Column("created_at", Float, nullable=False),
@@ -416,7 +421,8 @@ questions = Table(
     Index("ix_questions_status_created_at", "status", "created_at"),
 )
 
-# Calls over MCP that a client was told of as tasks. The run itself lives in memory; its end is kept here for a while.
+# Calls over MCP that were reported to a client as tasks. The run itself is in memory; its end is stored here
+# for a while.
 mcp_tasks = Table(
     "mcp_tasks",
     metadata,
@@ -432,7 +438,8 @@ mcp_tasks = Table(
     Index("ix_mcp_tasks_finished_at", "finished_at"),
 )
 
-# Sessions of MCP where several daemons share the database: the requests by which any of them opens one again.
+# Sessions of MCP if several daemons share the database: the requests with which any daemon can reopen a
+# session.
 mcp_sessions = Table(
     "mcp_sessions",
     metadata,
@@ -444,7 +451,7 @@ mcp_sessions = Table(
     Index("ix_mcp_sessions_used_at", "used_at"),
 )
 
-# Schedules. ``owner`` is null for a shared one; ``key`` is in whose name it runs: whoever made it.
+# Schedules. ``owner`` is null if shared; a schedule runs on behalf of ``key``, its creator.
 schedules = Table(
     "schedules",
     metadata,
@@ -464,10 +471,10 @@ schedules = Table(
     Column("missed", String, nullable=False),
     Column("overlap", String, nullable=False),
     Column("pause_after", Integer, nullable=False),
-    # Why it does not run; null while it does.
+    # Why the schedule does not run; null while it runs.
     Column("paused", String),
     Column("failures", Integer, nullable=False),
-    # From when on intervals are counted, and when it is due next; by the clock of the database.
+    # The start of its intervals, and its next due time; by the clock of the database.
     Column("anchor", Float, nullable=False),
     Column("next_at", Float),
     Column("created_at", Float, nullable=False),
@@ -477,11 +484,11 @@ schedules = Table(
     Index("ix_schedules_next_at", "next_at"),
 )
 
-# What came of the times at which a schedule was due: a run, or the reason why there is none.
+# Outcomes of a schedule's due times: a run, or the reason why there is none.
 schedule_times = Table(
     "schedule_times",
     metadata,
-    # In their order; SQLite counts in this type alone.
+    # In order of insertion; SQLite auto-increments only this type.
     Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True),
     Column("schedule_id", String, ForeignKey("schedules.id", ondelete="CASCADE"), nullable=False),
     Column("due_at", Float, nullable=False),
@@ -505,10 +512,10 @@ prompts = Table(
     # Owner and name, see db/names.
     Column("claim", String, nullable=False),
     Column("spec", JSON, nullable=False),
-    # Where it was imported from; empty: written here.
+    # Where it was imported from; empty: created here.
     Column("origin", String, nullable=False, default=""),
     Column("created_at", Float, nullable=False),
-    # What it takes on the disk.
+    # Size on disk.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_prompts_claim_version", "claim", "version", unique=True),
     Index("ix_prompts_owner_bytes", "owner", "bytes"),
@@ -525,13 +532,13 @@ adapters = Table(
     Index("ix_adapters_base", "base"),
 )
 
-# The journal of flows: one row per finished step, iteration included in the path. Values are JSON text.
+# The journal of flows: one row per finished step, with the iteration in the path. Values are JSON text.
 steps = Table(
     "steps",
     metadata,
     Column("run_id", String, primary_key=True),
     Column("path", String, primary_key=True),
-    # The order in which they ended.
+    # The order in which the steps ended.
     Column("seq", Integer, nullable=False),
     Column("kind", String, nullable=False),
     Column("status", String, nullable=False),
@@ -544,11 +551,11 @@ steps = Table(
     Column("prompt_tokens", Integer, nullable=False, default=0),
     Column("completion_tokens", Integer, nullable=False, default=0),
     Column("cached_tokens", Integer, nullable=False, default=0),
-    # Whether the output came out of the step cache.
+    # Whether the output came from the step cache.
     Column("hit", Boolean, nullable=False, default=False),
-    # In US dollars by the price table, null where no price is known.
+    # In US dollars by the price table, null if no price is known.
     Column("cost", Float),
-    # Whether something of the output was left out: it is not what the step gave.
+    # Whether parts of the output were redacted, so that it differs from the step's real output.
     Column("redacted", Boolean, nullable=False, default=False, server_default=false()),
 )
 
@@ -561,7 +568,7 @@ step_cache = Table(
     Index("ix_step_cache_expires_at", "expires_at"),
 )
 
-# Deployed apps: flows and agents. The row points at the version that answers.
+# Deployed apps: flows and agents. The row points to the active version.
 apps = Table(
     "apps",
     metadata,
@@ -588,12 +595,12 @@ app_versions = Table(
     Column("note", String, nullable=False, default=""),
     Column("created_by", String, nullable=False),
     Column("created_at", Float, nullable=False),
-    # What it takes on the disk.
+    # Size on disk.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_app_versions_app_id_bytes", "app_id", "bytes"),
 )
 
-# Conversations with an app, and what its agents remember of them. ``name`` is what the caller calls it.
+# Conversations with an app, and what its agents remember of them. ``name`` is chosen by the caller.
 sessions = Table(
     "sessions",
     metadata,
@@ -602,16 +609,16 @@ sessions = Table(
     Column("app_id", String, nullable=False),
     Column("owner", String, nullable=False),
     Column("name", String, nullable=False),
-    # What the app is called.
+    # The name of the app.
     Column("app", String, nullable=False, default="", server_default=""),
     Column("title", String, nullable=False, default=""),
     Column("metadata", JSON, nullable=False),
     Column("last_seq", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    # What it takes on the disk with its messages and states.
+    # Size on disk, including its messages and states.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
-    # Named as it was made, when its first column was called app.
+    # Keeps its original name, from when its first column was called app.
     UniqueConstraint("app_id", "owner", "name", name="uq_sessions_app_owner_name"),
     Index("ix_sessions_owner_updated_at", "owner", "updated_at"),
     Index("ix_sessions_owner_bytes", "owner", "bytes"),
@@ -622,7 +629,8 @@ session_messages = Table(
     metadata,
     Column("session_id", String, ForeignKey("sessions.id", ondelete="CASCADE"), primary_key=True),
     Column("seq", Integer, primary_key=True),
-    # Whose memory it is in: the path of the agent in its tree, such as "writer"; empty for the root.
+    # The agent whose memory contains it: the path of the agent in its tree, such as "writer"; empty for the
+    # root.
     Column("agent", String, nullable=False),
     Column("run_id", String),
     Column("message", JSON, nullable=False),
@@ -630,7 +638,7 @@ session_messages = Table(
     Index("ix_session_messages_session_id_agent_seq", "session_id", "agent", "seq"),
 )
 
-# What an agent keeps of a session beyond messages: its running summary, facts, counters.
+# The state that an agent keeps for a session in addition to messages: its running summary, facts, counters.
 session_states = Table(
     "session_states",
     metadata,
@@ -640,7 +648,7 @@ session_states = Table(
     Column("updated_at", Float, nullable=False),
 )
 
-# Fine-tuning jobs; each has a durable run that does the work.
+# Fine-tuning jobs; a durable run does the work of each.
 tuning_jobs = Table(
     "tuning_jobs",
     metadata,
@@ -649,13 +657,13 @@ tuning_jobs = Table(
     Column("run_id", String, nullable=False),
     Column("base", String, nullable=False),
     Column("spec", JSON, nullable=False),
-    # What the recipe and the training made known: recipe, tokens, estimated end, the result's name.
+    # Facts from the recipe and the training: recipe, tokens, estimated end, the result's name.
     Column("state", JSON, nullable=False),
     Column("status", String, nullable=False),
     Column("error", JSON),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
-    # What it takes on the disk.
+    # Size on disk.
     Column("bytes", BigInteger, nullable=False, default=0, server_default="0"),
     Index("ix_tuning_jobs_created_at", "created_at"),
     Index("ix_tuning_jobs_owner_bytes", "owner", "bytes"),

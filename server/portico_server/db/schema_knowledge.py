@@ -1,4 +1,4 @@
-"""The tables of files and stores: what is indexed, and in which pieces. See `portico_server.db.schema`."""
+"""The tables of files and stores: the indexed content and its pieces. See `portico_server.db.schema`."""
 
 from __future__ import annotations
 
@@ -44,40 +44,41 @@ stores = Table(
     Column("name", String, nullable=False),
     Column("description", String, nullable=False, default=""),
     Column("owner", String),
-    # Owner and name where the store is reached by its name, see db/names. Null: a title beside an id.
+    # Owner and name if the store is reached by its name, see db/names. Null: the name is only a title beside
+    # the id.
     Column("claim", String),
     Column("folder", String),
-    # Whether the store answers as a chat app of the same name, listed among the models.
+    # Whether the store answers as a chat app with its name, listed among the models.
     Column("app", Boolean, nullable=False, default=False),
-    # How its app answers: auto (as its model is known or tested to), write or quote.
+    # How its app answers: auto (by its model's known or tested ability), write or quote.
     Column("answers", String, nullable=False, default="auto", server_default="auto"),
     Column("embedding_model", String, nullable=False),
-    # The model whose vectors are being made, to take the place of embedding_model when all are there.
+    # The model whose vectors are being computed, which replaces embedding_model once they are complete.
     Column("next_embedding_model", String),
-    # Whether changes in the folder are left alone until somebody resumes.
+    # Whether changes in the folder are ignored until a user resumes the store.
     Column("paused", Boolean, nullable=False, default=False, server_default=false()),
     Column("metadata", JSON, nullable=False),
     Column("expires_after_days", Integer),
     Column("last_active_at", Float, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("last_change", Integer, nullable=False, default=0),
-    # What is mirrored instead of a folder: an address and its kind. Null: only the folder.
+    # The mirrored source instead of a folder: an address and its kind. Null: only the folder.
     Column("source", JSON),
-    # Whether files stay that are gone from what is mirrored.
+    # Whether files remain after they were removed from the source.
     Column("keep_removed", Boolean, nullable=False, default=False, server_default=false()),
-    # How its app searches, see ``check_search``; null: as a search does that says nothing.
+    # How its app searches, see ``check_search``; null: the defaults of a search.
     Column("search", JSON),
-    # The measured share of the vectors in the ranking; null: that of the embedding model's profile.
+    # The measured share of the vectors in the ranking; null: the share in the embedding model's profile.
     Column("vector_weight", Float),
-    # Whether its chunks are linked by what they name, see the table ``links``.
+    # Whether its chunks are linked by the names in them, see the table ``links``.
     Column("links", Boolean, nullable=False, default=False, server_default=false()),
-    # The last chunk up to which links were made or removed after a change of ``links``. Null: of all of them.
+    # The last chunk whose links were made or removed after a change of ``links``. Null: all chunks are done.
     Column("linked_to", Integer),
     Index("ix_stores_name", "name"),
     Index("ix_stores_claim", "claim", unique=True),
 )
 
-# What the last look at what a store follows left out: how many by reason, and the first of them by name.
+# Files that the last sync of a store skipped: the number for each reason, and the first names.
 store_skips = Table(
     "store_skips",
     metadata,
@@ -104,14 +105,14 @@ store_files = Table(
     Column("chunking", JSON, nullable=False),
     Column("usage_bytes", BigInteger, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
-    # How the file looked in a followed folder when it was last read; null for uploaded files.
+    # The state of the file in a followed folder when it was last read; null for uploaded files.
     Column("source_mtime_ns", BigInteger),
     Column("source_size", BigInteger),
     Index("ix_store_files_file_id", "file_id"),
     Index("ix_store_files_store_id_status", "store_id", "status"),
 )
 
-# Files that were attached together, asked about together.
+# Files that were attached together, and whose status is queried together.
 file_batches = Table(
     "file_batches",
     metadata,
@@ -133,7 +134,7 @@ chunks = Table(
     Column("ordinal", Integer, nullable=False),
     Column("text", Text, nullable=False),
     Column("place", JSON, nullable=False),
-    # All that is asked of a store's chunks except their text: an index that covers it.
+    # Covering index for all queries of a store's chunks except their text.
     Index("ix_chunks_store_id_file_id_group_name_ordinal", "store_id", "file_id", "group_name", "ordinal"),
     sqlite_autoincrement=True,
 )
@@ -146,7 +147,8 @@ vectors = Table(
     Column("data", LargeBinary, nullable=False),
 )
 
-# What each chunk names: two chunks with a term in common are linked. ``term`` is a hash of the store and the name.
+# The names in each chunk: two chunks with a common term are linked. ``term`` is a hash of the store and the
+# name.
 links = Table(
     "links",
     metadata,
@@ -154,12 +156,13 @@ links = Table(
     Column("chunk_id", Integer, ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
     Column("kind", SmallInteger, nullable=False),
     Column("weight", SmallInteger, nullable=False),
-    # With the terms, which end every index of a table without row ids, all that is asked of a chunk's links.
+    # Covers all queries of a chunk's links, because every index of a table without row ids ends with the
+    # primary key, which includes the terms.
     Index("ix_links_chunk_id", "chunk_id", "kind", "weight"),
     sqlite_with_rowid=False,
 )
 
-# The ordered change log of each store. Indexes know the number they have applied and catch up from there.
+# The ordered change log of each store. Indexes store the last number they applied, and catch up from it.
 changes = Table(
     "changes",
     metadata,
@@ -167,13 +170,13 @@ changes = Table(
     Column("seq", Integer, primary_key=True),
     Column("op", String, nullable=False),
     Column("file_id", String, nullable=False),
-    # The chunks that this change added or removed: ids of one file are contiguous. Null when there are none.
+    # The chunks that this change added or removed: ids of one file are contiguous. Null if there are none.
     Column("first_chunk", Integer),
     Column("last_chunk", Integer),
     Column("group_name", String, nullable=False, default="chunk", server_default="chunk"),
 )
 
-# Further chunk groups of a store, beside the one named "chunk" that every store has.
+# Additional chunk groups of a store, beside the group "chunk" that every store has.
 groups = Table(
     "groups",
     metadata,
@@ -181,12 +184,12 @@ groups = Table(
     Column("name", String, primary_key=True),
     Column("parent", String, nullable=False),
     Column("chunking", JSON, nullable=False),
-    # Null: whatever the store has; empty: words alone.
+    # Null: the model of the store; empty: words only.
     Column("embedding_model", String),
     Column("created_at", Float, nullable=False),
 )
 
-# Which files a group has been made of. A row is written with the last of their chunks.
+# Files that a group was built from. A row is written with the last chunks of a file.
 group_files = Table(
     "group_files",
     metadata,

@@ -1,5 +1,6 @@
-"""The tables of batches, uploads, skills, containers, evaluations, responses, stored chats and conversations, as
-OpenAI's API has them. See `portico_server.db.schema`."""
+"""The tables of batches, uploads, skills, containers, evaluations, responses, stored chats and conversations of
+OpenAI's API. See `portico_server.db.schema`.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +33,9 @@ batches = Table(
     # Empty until the file has been checked.
     Column("model", String, nullable=False, default=""),
     Column("input_file_id", String, nullable=False),
-    # Holds the bytes of the file while the batch needs them, whoever deletes the file itself.
+    # Keeps the bytes of the file while the batch needs them, even if the file itself is deleted.
     Column("input_sha256", String, nullable=False),
-    # What else was asked for: window, metadata, how long its files are kept.
+    # Other options: window, metadata, how long its files are stored.
     Column("spec", JSON, nullable=False),
     Column("total", Integer, nullable=False, default=0),
     Column("completed", Integer, nullable=False, default=0),
@@ -45,7 +46,7 @@ batches = Table(
     Column("output_file_id", String),
     Column("error_file_id", String),
     Column("errors", JSON),
-    # When it came to each status that it has had: {"in_progress": 1781234567.8, …}.
+    # When the batch reached each status: {"in_progress": 1781234567.8, …}.
     Column("times", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
@@ -54,18 +55,18 @@ batches = Table(
     Index("ix_batches_input_sha256", "input_sha256"),
 )
 
-# Lines that are done, each as it will stand in a file of results. They are removed once that file is there.
+# Finished lines, each in the form of its result file. They are deleted once that file exists.
 batch_lines = Table(
     "batch_lines",
     metadata,
     Column("batch_id", String, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     Column("line", Integer, primary_key=True),
-    # Whether it belongs in the file of errors.
+    # Whether the line belongs in the error file.
     Column("failed", Boolean, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
 
-# Files that come in parts. A row stays for a while after its end, so that a client learns how it ended.
+# Files uploaded in parts. A row remains for a while after the end, so that a client learns the outcome.
 uploads = Table(
     "uploads",
     metadata,
@@ -73,7 +74,7 @@ uploads = Table(
     Column("owner", String, nullable=False),
     Column("filename", String, nullable=False),
     Column("purpose", String, nullable=False),
-    # What was announced; the parts together must have as many.
+    # The announced size; the parts must add up to it.
     Column("bytes", BigInteger, nullable=False),
     Column("media_type", String, nullable=False),
     Column("status", String, nullable=False),

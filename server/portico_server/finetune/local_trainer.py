@@ -193,13 +193,14 @@ class LocalTrainer:
             if process.limited and not process.killed and remaining_starts:
                 yield TrainLog(
                     "info",
-                    f"The time limit of the training's job comes; it continues in another. {attempt.last_checkpoint()}",
+                    "The training job is about to reach its time limit and continues in another job. "
+                    f"{attempt.last_checkpoint()}",
                 )
                 continue
             if not process.killed or not remaining_starts:
                 raise EngineFailed(
-                    f"The training {process.exit_description()}. {attempt.last_checkpoint()} Less memory is "
-                    "taken with a smaller 'micro_batch' or 'max_length'.",
+                    f"The training {process.exit_description()}. {attempt.last_checkpoint()} To use less "
+                    "memory, lower 'micro_batch' or 'max_length'.",
                     code="training_crashed",
                 )
             yield TrainLog(
@@ -208,7 +209,7 @@ class LocalTrainer:
             )
 
     def _write(self, task: TrainingTask, base: Path) -> Path:
-        """The order, as the child reads it."""
+        """Write the training order that the child process reads, and return its path."""
         task.folder.mkdir(parents=True, exist_ok=True)
         recipe = {name: value for name, value in task.recipe.to_json().items() if name != "reasons"}
         order = {
@@ -228,7 +229,7 @@ class LocalTrainer:
 
 @dataclass(slots=True)
 class _Attempt:
-    """What came of the processes so far."""
+    """The progress of a training across its processes."""
 
     grading: Grading
     report: Report
@@ -237,7 +238,10 @@ class _Attempt:
     warned: bool = False
 
     async def handle(self, event: Mapping[str, Any], process: TrainingProcess) -> list[TrainEvent]:
-        """The events that a line of the child is; answers to it are sent. Raises what it failed with."""
+        """Convert an event of the child process to training events, and send the child any reply it needs.
+
+        Raises the error that the child reports.
+        """
         match event["event"]:
             case "stage":
                 await self.report(event["stage"], event["message"])
@@ -265,9 +269,11 @@ class _Attempt:
         return []
 
     def last_checkpoint(self) -> str:
-        """What the next attempt continues from."""
+        """Describe the checkpoint from which the next attempt continues."""
         return (
-            f"The checkpoint of step {self.saved} is kept." if self.saved else "There is no checkpoint yet."
+            f"The checkpoint of step {self.saved} has been kept."
+            if self.saved
+            else "No checkpoint has been saved yet."
         )
 
 
@@ -280,7 +286,7 @@ def _failure(code: str, message: str) -> PorticoError:
 
 
 def _finished(folder: Path) -> TrainedWeights | None:
-    """The result of an earlier attempt, which was cut off before anybody took it."""
+    """Return the result of an earlier attempt that was interrupted before its result was collected."""
     try:
         result = orjson.loads((folder / "result.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -290,7 +296,10 @@ def _finished(folder: Path) -> TrainedWeights | None:
 
 
 def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
-    """With the adapters of other checkpoints that were kept; whole models would take the disk several times over."""
+    """Return the trained weights, with the adapters of the other checkpoints that were kept.
+
+    Other checkpoints of whole models are left out because they would multiply the disk space needed.
+    """
     step = int(result["step"])
     checkpoints = tuple(
         Checkpoint(other_step, place)
@@ -303,22 +312,26 @@ def _trained(path: Path, result: Mapping[str, Any]) -> TrainedWeights:
 
 
 def _check_room(task: TrainingTask, is_here: bool) -> None:
-    """Raise `Unavailable` if the disk is not enough, or the memory where it trains ``is_here``. Blocks."""
+    """Raise `Unavailable` if disk space is too small, or memory if the training runs on this machine (``is_here``).
+
+    Blocks.
+    """
     recipe = task.recipe
     folder = next(place for place in (task.folder, *task.folder.parents) if place.exists())
     free = shutil.disk_usage(folder).free
     if free < recipe.disk_bytes + MIN_FREE_BYTES:
         raise Unavailable(
-            f"Training '{task.base.name}' writes about {recipe.disk_bytes / 1e9:.1f} GB, and {folder} has "
-            f"{free / 1e9:.1f} GB. Make room, or move the home.",
+            f"Training '{task.base.name}' writes about {recipe.disk_bytes / 1000000000.0:.1f} GB, but "
+            f"{folder} has only {free / 1000000000.0:.1f} GB free. Free some disk space, or move the home "
+            "folder.",
             code="disk_full",
         )
     if is_here and recipe.device == "cpu":
         available = importlib.import_module("psutil").virtual_memory().available
         if available < recipe.memory_bytes:
             raise Unavailable(
-                f"Training '{task.base.name}' takes about {recipe.memory_bytes / 1e9:.1f} GB of memory, and "
-                f"{available / 1e9:.1f} GB are free. Unload models, lower 'micro_batch' or 'max_length', or train "
-                "a smaller one.",
+                f"Training '{task.base.name}' needs about {recipe.memory_bytes / 1000000000.0:.1f} GB of "
+                f"memory, but only {available / 1000000000.0:.1f} GB are free. Unload models, lower "
+                "'micro_batch' or 'max_length', or train a smaller model.",
                 code="out_of_memory",
             )

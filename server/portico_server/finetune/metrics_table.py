@@ -1,4 +1,4 @@
-"""The measurements of a training's steps as a table."""
+"""The metrics of the training steps as a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ METRIC_COLUMNS: Final = (
 
 
 def metrics_table(metrics: Iterable[Mapping[str, Any]]) -> bytes:
-    """CSV with a row for each step; cells are empty where a step did not measure."""
+    """Return the metrics as CSV, one row per step. A cell is empty where a step has no measurement."""
     out = io.StringIO()
     writer = csv.DictWriter(out, METRIC_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

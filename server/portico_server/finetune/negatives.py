@@ -1,4 +1,4 @@
-"""Which passages answer a question, and which are near it and do not."""
+"""Decides which passages answer a question, and which are similar to it without answering it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from portico_server.finetune.questions import (
 
 
 def is_same_text(text: str, other_text: str) -> bool:
-    """Whether one text lies in the other; white space does not count."""
+    """Return whether one text contains the other, ignoring white space."""
     bare_text, right = "".join(text.split()), "".join(other_text.split())
     return bool(bare_text and right) and (bare_text in right or right in bare_text)
 
 
 def shared_words(answer: str, text: str) -> float:
-    """The share of the words of ``answer``, each pair of characters where words have no spaces, that ``text`` has."""
+    """Return the share of the words of ``answer`` that ``text`` contains.
+
+    In scripts without spaces between words, pairs of characters count as words.
+    """
     answer_words, text_words = _words(answer), _words(text)
     return len(answer_words & text_words) / len(answer_words) if answer_words else 0.0
 
@@ -41,7 +44,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def shingles(text: str) -> frozenset[int]:
-    """A sample of the runs of characters of a text, by which near-duplicates are found; of a short text all of them."""
+    """Return a sample of a text's character shingles, for finding near-duplicates; a short text keeps all of them."""
     bare = "".join(text.lower().split())
     all_hashes = (
         zlib.crc32(bare[at : at + SHINGLE_CHARS].encode())
@@ -55,14 +58,14 @@ def shingles(text: str) -> frozenset[int]:
 
 
 def is_near_duplicate(runs: frozenset[int], other_runs: frozenset[int]) -> bool:
-    """Whether two texts are the same but for a few words, or one holds most of the other."""
+    """Return whether two texts differ by only a few words, or one contains most of the other."""
     minimum = min(len(runs), len(other_runs))
     return bool(minimum) and len(runs & other_runs) >= DUPLICATE_SHARE * minimum
 
 
 @dataclass(slots=True)
 class NegativeChooser:
-    """Passages that are near a question and do not answer it. ``files`` are those whose passages may be taken."""
+    """Chooses passages that are similar to a question but do not answer it, from the given ``files``."""
 
     passages: Sequence[StorePassage]
     seed: int
@@ -74,7 +77,7 @@ class NegativeChooser:
         files: frozenset[str],
         count: int,
     ) -> list[str]:
-        """First what the store's search found, then others at random. Blocks for milliseconds."""
+        """Return passages found by the store's search first, then random ones. Blocks for milliseconds."""
         chance = random.Random(f"{self.seed}:{answered_question.question}")  # noqa: S311  # no secret
         store_passages = chance.sample(self.passages, min(len(self.passages), 4 * count))
         negatives: list[str] = []
@@ -105,7 +108,7 @@ def _may_answer(answered_question: AnsweredQuestion, hit: StorePassage) -> bool:
 
 
 def held_back_files(answered_questions: Sequence[AnsweredQuestion]) -> frozenset[str]:
-    """The files whose questions are held back: the same ones each time, and never all."""
+    """Return the files whose questions are held back: always the same files, and never all of them."""
     counts: dict[str, int] = {}
     for answered_question in answered_questions:
         counts[answered_question.passage.file] = counts.get(answered_question.passage.file, 0) + 1

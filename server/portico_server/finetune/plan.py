@@ -1,4 +1,4 @@
-"""What a job would do, found out without doing it."""
+"""Describes what a job would do, without running it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from portico_server.finetune.spec import DataFacts, FineTuningSpec, TrainingReci
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """What would be done, without doing it."""
+    """A description of what a job would do, without running it."""
 
     base: BaseModel
     facts: DataFacts
@@ -29,7 +29,7 @@ class JobPlan:
 
 
 async def make_plan(place: JobContext, spec: FineTuningSpec, caller: Principal, context: Context) -> JobPlan:
-    """Check the files and choose the recipe, in a folder that is removed again."""
+    """Check the files and choose the recipe, in a temporary folder."""
     folder = Path(await pools.TRAINING.run(_make_folder, place.folder))
     try:
         base, data, warnings, _app_state = await examine_files(place, spec, folder, context, caller, context)

@@ -1,4 +1,4 @@
-"""Writes the questions to a store as the files that training reads."""
+"""Writes the questions to a store as files that the training reads."""
 
 from __future__ import annotations
 
@@ -48,10 +48,11 @@ async def prepare_questions(
     limit: int,
     on_progress: Told,
 ) -> tuple[PreparedData, tuple[str, ...]]:
-    """Write training and held-back questions into ``folder``, with what answers them and what does not.
+    """Write training and held-back questions into ``folder``, with the passages that answer them and negatives.
 
-    ``file`` has the user's questions; without one they are made. ``context`` has the rights of the job's owner;
-    ``limit`` is the tokens that the model was made for. Raises `InvalidRequest`: a wrong line, too few questions.
+    ``file`` contains the user's questions; without a file, questions are generated. ``context`` has the rights of the
+    job's owner. ``limit`` is the context length of the model, in tokens. Raises `InvalidRequest` for an invalid line
+    or too few questions.
     """
     asked_file = await pools.DATASETS.run(read_questions, file) if file is not None else None
     passages = await stores.passages(spec.store, context.caller, MAX_PASSAGES)
@@ -66,16 +67,16 @@ async def prepare_questions(
     if len(answered_questions) < MIN_QUESTIONS:
         raise InvalidRequest(
             f"The store '{spec.store}' has {len(passages):,} passages, which answer "
-            f"{len(answered_questions):,} questions; {MIN_QUESTIONS} are needed at least. "
-            "Give a file with more questions, or add documents.",
+            f"{len(answered_questions):,} questions; at least {MIN_QUESTIONS} are required. Provide a file "
+            "with more questions, or add documents.",
             code="too_few_questions",
             param="training_file" if file is not None else "store",
         )
     files = held_back_files(answered_questions)
     if not files:
         warnings.append(
-            "All questions are about one file: those that are held back are about it too, so what they measure is "
-            "partly memory."
+            "All questions are about one file. The held-back questions are about the same file, so their "
+            "scores partly measure memorization."
         )
     rows = [row async for row in _rows(answered_questions, files, passages, spec, context, on_progress)]
     training = [row for row, is_held in rows if not is_held]
@@ -92,12 +93,12 @@ async def prepare_questions(
     )
     if limit and sorted_lengths[-1] > limit:
         warnings.append(
-            f"Passages of more than about {limit:,} tokens are cut there, as the model reads no more."
+            f"Passages longer than about {limit:,} tokens are truncated, because the model cannot read more."
         )
     if asked_file is None and not spec.asker:
         warnings.append(
-            "The questions are made of the store's own headings and sentences: questions of people, in a file, teach "
-            "and measure better."
+            "The questions were generated from the store's own headings and sentences. A file of questions "
+            "written by people trains and measures better."
         )
     paths = (folder / "training.jsonl", folder / "validation.jsonl")
     return PreparedData(*paths, facts), tuple(warnings)
@@ -111,7 +112,7 @@ async def _answered(
     on_progress: Told,
     warnings: list[str],
 ) -> list[AnsweredQuestion]:
-    """The questions of a file with the passages that answer them; for those without one there is a warning."""
+    """Return the questions of a file with the passages that answer them, and warn about questions without an answer."""
     answered_questions: list[AnsweredQuestion] = []
     missing: list[int] = []
     store_passages: dict[str, list[StorePassage]] = {}
@@ -142,13 +143,13 @@ async def _answered(
             ", …" if len(missing) > MAX_LISTED_ERRORS else ""
         )
         warnings.append(
-            f"{len(missing):,} questions are left out, as nothing in the store answers them (lines {line_list})."
+            f"Skipped {len(missing):,} questions that nothing in the store answers (lines {line_list})."
         )
     return answered_questions
 
 
 def _answer_among(store_question: StoreQuestion, hits: Sequence[StorePassage]) -> StorePassage | None:
-    """The passage that answers a question, as far as what belongs to it says."""
+    """Return the passage that answers a question, judged by the question's file, passage or answer."""
     if store_question.passage:
         return next((hit for hit in hits if is_same_text(store_question.passage, hit.text)), None)
     if store_question.answer:
@@ -163,7 +164,7 @@ def _answer_among(store_question: StoreQuestion, hits: Sequence[StorePassage]) -
 async def _written(
     passages: Sequence[StorePassage], spec: FineTuningSpec, context: Context, on_progress: Told
 ) -> list[AnsweredQuestion]:
-    """A question about each of some passages, by the chat model ``asker``."""
+    """Let the chat model ``asker`` write a question about each passage of a selection."""
     question_count = spec.questions or DEFAULT_QUESTION_COUNT
     order = [passage for passage in passages if len(passage.text) >= MIN_PASSAGE_CHARS]
     random.Random(spec.seed).shuffle(order)  # noqa: S311  # no secret
@@ -176,7 +177,7 @@ async def _written(
         options = {"temperature": 0, "max_tokens": 120}
         reply = await context.call(spec.asker, Chat(messages, options))
         if not isinstance(reply, ChatReply):
-            raise PorticoError(f"'{spec.asker}' answered a chat with something else.")
+            raise PorticoError(f"'{spec.asker}' did not return a chat completion.")
         question = next((line.strip() for line in reply.content.splitlines() if line.strip()), "")
         if question:
             answered_questions.append(AnsweredQuestion(question[:MAX_QUESTION_CHARS], passage, passage.text))
@@ -186,7 +187,7 @@ async def _written(
 async def _search(store: str, query: str, context: Context) -> list[StorePassage]:
     search_result = await context.call(f"store/{store}", Search(query, max_num_results=SEARCH_DEPTH))
     if not isinstance(search_result, SearchResult):
-        raise PorticoError(f"The store '{store}' answered a search with something else.")
+        raise PorticoError(f"The store '{store}' did not return search results.")
     return [
         StorePassage(0, hit.filename, tuple(hit.place.heading), hit.text) for hit in search_result.passages
     ]
@@ -200,8 +201,9 @@ async def _rows(
     context: Context,
     on_progress: Told,
 ) -> AsyncIterator[tuple[Mapping[str, Any], bool]]:
-    """Each question as training reads it, and whether it is held back. Nothing of a file that is held back is
-    trained on, neither as an answer nor as a wrong one.
+    """Yield each question as a training row, and whether it is held back.
+
+    Passages of held-back files are never used in training, neither as answers nor as negatives.
     """
     all_files = frozenset(passage.file for passage in passages) | {
         one.passage.file for one in answered_questions
@@ -237,13 +239,13 @@ def _write(folder: Path, training: Sequence[Any], validation: Sequence[Any]) -> 
 
 
 def _lengths(row: Mapping[str, Any], method: Method) -> list[int]:
-    """About how many tokens each sequence of an example has."""
+    """Return the approximate length of each sequence of an example, in tokens."""
     query, texts = estimated_tokens(row["query"]), [*row["positives"], *row["negatives"]]
     lengths = [estimated_tokens(text) for text in texts]
     return [query + length for length in lengths] if method == "rerank" else [query, *lengths]
 
 
 def estimated_tokens(text: str) -> int:
-    """About four letters a token, and each character of scripts that write none."""
+    """Estimate the tokens of a text: four letters per token, or one character in scripts without spaces."""
     wide = sum(1 for character in text if character >= "\u2e80")
     return 3 + wide + (len(text) - wide) // 4

@@ -1,4 +1,4 @@
-"""The questions to a store as training data: what answers each, and what is near it and does not."""
+"""Questions to a store as training data, with the passages that answer them and similar passages that do not."""
 
 from __future__ import annotations
 
@@ -10,63 +10,64 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.training_passages import StorePassage
 
 MAX_QUESTIONS: Final = 5_000
-"""Questions of one training."""
+"""Maximum number of questions in one training."""
 
 DEFAULT_QUESTION_COUNT: Final = 500
-"""Questions that are made where nothing is said."""
+"""Default number of generated questions."""
 
 MIN_QUESTIONS: Final = 8
-"""Questions with an answer below which nothing is trained."""
+"""Minimum number of answered questions needed for a training."""
 
 MAX_QUESTION_CHARS: Final = 2_000
 
 MAX_PASSAGES: Final = 20_000
-"""Passages of a store that are looked at."""
+"""Maximum number of passages of a store that are considered."""
 
 MIN_PASSAGE_CHARS: Final = 80
-"""Characters of a passage of which a question is made."""
+"""Minimum length of a passage from which a question is generated, in characters."""
 
 MAX_PASSAGE_CHARS: Final = 4_000
-"""Characters of it that a model is shown."""
+"""Maximum length of the passage text shown to the model that writes questions, in characters."""
 
 SENTENCE_CHARS: Final = (20, 300)
-"""Characters of a sentence that is taken out of its passage as a question: at least, and at most."""
+"""Minimum and maximum length, in characters, of sentences used as questions."""
 
 SEARCH_DEPTH: Final = 30
-"""Results of the store's search among which wrong answers are looked for."""
+"""Number of store search results in which negatives are looked for."""
 
 TRAINED_NEGATIVE_COUNT: Final = 3
-"""Wrong answers beside a question that is trained on."""
+"""Negatives per training question."""
 
 HELD_BACK_NEGATIVE_COUNT: Final = 9
-"""Wrong answers beside a question that is measured with."""
+"""Negatives per held-back question."""
 
 HELD_BACK_SHARE: Final = 0.15
-"""Share of the questions that is held back, at least: whole files are."""
+"""Minimum share of questions that are held back. Whole files are held back."""
 
 MAX_HELD_BACK: Final = 200
-"""Questions that are measured with."""
+"""Maximum number of held-back questions."""
 
 MIN_SHARED: Final = 0.5
-"""Share of an answer's words that a passage has if it is where the answer stands."""
+"""Minimum share of an answer's words that a passage must contain to count as its source."""
 
 SHINGLE_CHARS: Final = 12
 
 DUPLICATE_SHARE: Final = 0.5
-"""Share of the shorter text's runs of characters that two near-duplicates have in common."""
+"""Minimum share of the shorter text's shingles that two near-duplicates have in common."""
 
 SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 
 WORD: Final = re.compile(r"[^\W_]+")
 
 Told = Callable[[str, str, int, int], Awaitable[None]]
-"""Told a stage, what is done, how much of it, and of how many."""
+"""Progress callback that receives a stage, a description of the work, the completed count and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreQuestion:
-    """A question, and what answers it: a ``file`` by its name, a ``passage`` of its text, or an ``answer`` that stands
-    in it. ``number`` is that of its line.
+    """A question and what answers it: a ``file`` name, a ``passage`` text, or an ``answer`` that a passage contains.
+
+    ``number`` is the line number of the question.
     """
 
     number: int
@@ -78,8 +79,10 @@ class StoreQuestion:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredQuestion:
-    """A question with a passage that answers it. ``text`` is what is trained on: the passage, or what is left of it
-    without the sentence that was made the question. ``whole_file``: any passage of the file may answer it.
+    """A question with a passage that answers it.
+
+    ``text`` is the text used for training: the passage, without the sentence that became the question. ``whole_file``
+    means that any passage of the file may answer the question.
     """
 
     question: str

@@ -24,27 +24,26 @@ from portico_server.finetune.training_cost import (
     training_seconds,
 )
 
-# How much memory and time training takes, before it is begun. Pure; a probe step of the trainer has the last word.
-#
-# Activations after Korthikanti et al. 2022 (arXiv 2205.05198), states of the optimiser after Rajbhandari et al. 2019
-# (ZeRO, arXiv 1910.02054). Checked against SmolLM2-135M on two cores: 2.1 GB and 1.85 s a step were measured where
-# this says 1.8 GB and 1.8 s (LoRA, rank 8, batches of four).
+# Estimates the memory and time of a training before it starts. Pure; a probe step of the trainer makes the
+# final decision. Activations follow Korthikanti et al. 2022 (arXiv 2205.05198), optimiser states Rajbhandari
+# et al. 2019 (ZeRO, arXiv 1910.02054). Checked against SmolLM2-135M on two cores (LoRA, rank 8, batches of
+# four): 2.1 GB and 1.85 s per step measured, 1.8 GB and 1.8 s estimated.
 
 
 MEMORY_SHARE: Final = {"cuda": 0.9, "cpu": 0.75}
-"""The part of a GPU's memory, or of the machine's free memory, that a recipe may count on."""
+"""Share of a GPU's memory, or of the machine's free memory, that a recipe may use."""
 
 ASSUMED_GPU_GB: Final = 24
-"""Memory that a GPU of a node is taken to have where the daemon's machine has none to look at."""
+"""Assumed memory of a node's GPU, in GB, if the daemon's machine has no GPU to inspect."""
 
 ASSUMED_CAPABILITY_LEVEL: Final = 8.0
-"""Compute capability of such a GPU."""
+"""Assumed compute capability of a node's GPU."""
 
 MAX_COMPLETION_TOKENS: Final = 512
-"""Tokens that a model may write for an answer that is graded, where nothing else is said."""
+"""Default maximum length of a graded answer, in tokens."""
 
 AUTO: Final = Hyperparameters()
-"""Everything is left to the recipe."""
+"""Hyperparameters that leave every setting to the recipe."""
 
 
 def choose_recipe(
@@ -59,20 +58,21 @@ def choose_recipe(
     packages: Collection[str] = (),
     resources: Mapping[str, Any] | None = None,
 ) -> TrainingRecipe:
-    """The settings for training ``base``, each with its reason. ``packages`` are the optional ones that the trainer
-    has: bitsandbytes, deepspeed, flash_attn. ``resources`` are what a scheduler is asked for: its ``nodes``, each with
-    so many ``gpus``.
+    """Return the settings for training ``base``, each with its reason.
 
-    Raises `InvalidRequest`: an override that is none (``param`` names it), or ``memory_insufficient`` with the
-    smallest recipe and what it would take.
+    ``packages`` are the optional packages available to the trainer: bitsandbytes, deepspeed, flash_attn. ``resources``
+    are the resources requested from a scheduler: its ``nodes``, each with ``gpus`` GPUs.
+
+    Raises `InvalidRequest` for an invalid override (``param`` names it), or with ``memory_insufficient`` and the
+    smallest recipe and its memory.
     """
     overrides = overrides or {}
     check_overrides(overrides)
     requested = resources or {}
     nodes, gpu_count = max(1, int(requested.get("nodes", 0))), int(requested.get("gpus", 0))
     if gpu_count and overrides.get("device") == "cuda" and not machine.devices:
-        # Nobody knows a node before a job runs there.
-        name = f"{requested.get('gpu_type') or 'GPU'} of a node, taken to have {ASSUMED_GPU_GB} GB"
+        # The hardware of a node is unknown until a job runs on it.
+        name = f"{requested.get('gpu_type') or 'GPU'} of a node, assumed to have {ASSUMED_GPU_GB} GB"
         gpu = Device(name, ASSUMED_GPU_GB * GB, ASSUMED_CAPABILITY_LEVEL)
         machine = replace(machine, devices=(gpu,) * gpu_count)
     elif gpu_count and machine.devices:
@@ -84,7 +84,7 @@ def choose_recipe(
 
 
 class _Choice:
-    """One choice. Each step adds its reasons."""
+    """The state of choosing one recipe. Each step adds its reasons."""
 
     def __init__(
         self,
@@ -112,12 +112,12 @@ class _Choice:
             "cuda" if machine.devices else "cpu",
             f"{len(machine.devices)} × {machine.devices[0].name}"
             if machine.devices
-            else "there is no GPU here",
+            else "this machine has no GPU",
         )
         self.device: Literal["cpu", "cuda"] = "cuda" if on_gpu == "cuda" else "cpu"
         if self.device == "cuda" and not machine.devices:
             raise InvalidRequest(
-                "There is no GPU on this machine; leave out 'device', or ask a scheduler for GPUs with 'resources'.",
+                "This machine has no GPU. Omit 'device', or request GPUs from a scheduler with 'resources'.",
                 param="overrides.device",
             )
         self.devices: tuple[Device, ...] = machine.devices if self.device == "cuda" else ()
@@ -128,7 +128,7 @@ class _Choice:
         )
 
     def _note(self, name: str, value: Any, reason: str) -> Any:
-        """The value, or what was given in its place; notes why."""
+        """Return the value or its override, and record the reason."""
         if name in self.given:
             self.reasons[name] = "as given"
             return self.given[name]
@@ -152,15 +152,13 @@ class _Choice:
         tokens = self.data.tokens * epochs
         if completion:
             tokens = steps * batch * min(length, self.data.typical + completion)
-        self.reasons["steps"] = (
-            f"{self.data.examples:,} examples, {prompts} in a step, {epochs} times through"
-        )
+        self.reasons["steps"] = f"{self.data.examples:,} examples, {prompts} per step, {epochs} epochs"
         speed = training_flops(self.machine.cores, self.devices, setup.processes)
         return TrainingRecipe(
             kind=setup.kind,
             rank=rank,
-            alpha=self._note("alpha", 2 * rank, "twice the rank, as is usual"),
-            dropout=float(self._note("dropout", 0.0, "held-out examples guard against learning by heart")),
+            alpha=self._note("alpha", 2 * rank, "twice the rank, as is common"),
+            dropout=float(self._note("dropout", 0.0, "held-out examples guard against overfitting")),
             precision=precision,
             device=self.device,
             processes=setup.processes,
@@ -196,11 +194,11 @@ class _Choice:
     def _precision(self) -> Precision:
         value: Precision
         if self.device == "cpu":
-            value, why = "float32", "processors compute in 32 bits faster than in 16"
+            value, why = "float32", "CPUs compute faster in 32 bits than in 16"
         elif self.capability >= 8.0:
-            value, why = "bfloat16", "this GPU has it, and its range is that of 32 bits"
+            value, why = "bfloat16", "this GPU supports it, and its range equals that of 32 bits"
         else:
-            value, why = "float16", f"compute capability {self.capability:g} has no bfloat16"
+            value, why = "float16", f"compute capability {self.capability:g} does not support bfloat16"
         return cast("Precision", self._note("precision", value, why))
 
     def _budget(self) -> int:
@@ -209,7 +207,7 @@ class _Choice:
         return int(self.machine.free_bytes * MEMORY_SHARE["cpu"])
 
     def _ways(self) -> Iterator[tuple[Kind, Sharding, int, str]]:
-        """What could be done, the best first: kind, how it is spread, over how many devices, and why."""
+        """Yield the possible setups, best first: kind, sharding, number of devices, and reason."""
         count = max(1, len(self.devices)) * self.nodes
         many: Sharding = "zero3" if "deepspeed" in self.packages else "fsdp"
         kinds: list[Kind] = ["lora", "qlora"]
@@ -220,7 +218,8 @@ class _Choice:
         if "qlora" in kinds and not self._four_bits():
             if "kind" in self.given:
                 raise InvalidRequest(
-                    "'qlora' needs an NVIDIA GPU from compute capability 7.0 on, and bitsandbytes. Leave out 'kind'.",
+                    "'qlora' needs an NVIDIA GPU with compute capability 7.0 or higher, and bitsandbytes. "
+                    "Omit 'kind'.",
                     param="overrides.kind",
                 )
             kinds.remove("qlora")
@@ -228,10 +227,20 @@ class _Choice:
             if count < 2:
                 yield kind, "none", 1, "one device"
                 continue
-            yield kind, "ddp", count, "it fits on each GPU: each trains its share of the examples"
+            yield kind, "ddp", count, "it fits on each GPU: each GPU trains on its share of the examples"
             if kind == "full" and "deepspeed" in self.packages:
-                yield kind, "zero2", count, "the optimiser does not fit on one GPU: it is spread over all"
-            yield kind, "fsdp" if kind == "qlora" else many, count, "it does not fit on one GPU: it is cut up"
+                yield (
+                    kind,
+                    "zero2",
+                    count,
+                    "the optimiser does not fit on one GPU: it is sharded across all GPUs",
+                )
+            yield (
+                kind,
+                "fsdp" if kind == "qlora" else many,
+                count,
+                "it does not fit on one GPU: it is sharded",
+            )
 
     def _four_bits(self) -> bool:
         return self.device == "cuda" and self.capability >= 7.0 and "bitsandbytes" in self.packages
@@ -239,7 +248,7 @@ class _Choice:
     def _fit(
         self, precision: Precision, length: int, completion: int, rank: int, target: int, budget: int
     ) -> TrainingSetup:
-        """The first way that has room for one example at least; see `_checkpointing`."""
+        """Return the first setup that has room for at least one example; see `_checkpointing`."""
         smallest: TrainingSetup | None = None
         for kind, sharding, count, why in self._ways():
             setup = TrainingSetup(
@@ -258,7 +267,7 @@ class _Choice:
                 tensor_parallel=int(self.given.get("tensor_parallel", 1)),
             )
             if setup.tensor_parallel > 1:
-                setup, why = replace(setup, sharding="tensor"), "each layer is cut up over several GPUs"
+                setup, why = replace(setup, sharding="tensor"), "each layer is split across several GPUs"
             self._check_spread(setup)
             if smallest is None or memory_need(self.base, setup) < memory_need(self.base, smallest):
                 smallest = setup
@@ -270,7 +279,7 @@ class _Choice:
         raise self._too_large(smallest, budget)
 
     def _check_spread(self, setup: TrainingSetup) -> None:
-        """Raise `InvalidRequest` if the processes cannot be divided so."""
+        """Raise `InvalidRequest` if the processes cannot be divided this way."""
         per_node, remainder = divmod(setup.processes, self.nodes)
         if remainder:
             raise InvalidRequest(
@@ -282,13 +291,13 @@ class _Choice:
             return
         why = ""
         if self.device == "cpu":
-            why = "layers are cut up over GPUs alone"
+            why = "layers can be split only across GPUs"
         elif per_node % parts:
-            why = f"{per_node} processes of a node cannot be divided into groups of {parts}"
+            why = f"the {per_node} processes of a node cannot be divided into groups of {parts}"
         elif setup.kind != "full" or self.method != "supervised":
-            why = "layers are cut up where all weights are trained on examples: 'kind' full, the method 'supervised'"
+            why = "splitting layers requires 'kind' full and the method 'supervised'"
         elif "sharding" in self.given:
-            why = "it says how the model is cut up; leave out 'sharding'"
+            why = "it already determines how the model is split; omit 'sharding'"
         if why:
             raise InvalidRequest(
                 f"'tensor_parallel' cannot be {parts}: {why}.", param="overrides.tensor_parallel"
@@ -297,43 +306,48 @@ class _Choice:
     def _explain(self, setup: TrainingSetup, why: str) -> None:
         full = memory_need(self.base, replace(setup, kind="full", small_states=False))
         reason = {
-            "lora": "an adapter is served beside the base within seconds, and training all weights would take "
+            "lora": "an adapter is served beside the base within seconds, and training all weights would need "
             f"{_gb(full)}",
-            "qlora": "the weights in 16 bits do not fit; in four bits they do",
-            "full": "as asked for",
+            "qlora": "the weights do not fit in 16 bits but fit in four",
+            "full": "as requested",
         }[setup.kind]
         if self.method in RETRIEVAL_METHODS:
             reason = {
-                "full": "models for search are small: all weights fit",
-                "lora": "all weights do not fit; the adapter becomes a part of the model",
+                "full": "search models are small: all weights fit",
+                "lora": "all weights do not fit; the adapter is merged into the model",
             }[setup.kind]
         self._note("kind", setup.kind, reason)
         self._note("sharding", setup.sharding, why)
-        self._note("processes", setup.processes, "one for each GPU" if self.devices else "one uses all cores")
-        self.reasons["nodes"] = "as 'resources' ask for" if self.nodes > 1 else "'resources' ask for no more"
-        parts = f"as given; {setup.replicas} replicas learn from examples of their own"
-        self.reasons["tensor_parallel"] = parts if setup.tensor_parallel > 1 else "each layer is whole"
+        self._note(
+            "processes", setup.processes, "one per GPU" if self.devices else "one process uses all cores"
+        )
+        self.reasons["nodes"] = (
+            "as requested by 'resources'" if self.nodes > 1 else "'resources' request only one"
+        )
+        parts = f"as given; {setup.replicas} replicas train on different examples"
+        self.reasons["tensor_parallel"] = parts if setup.tensor_parallel > 1 else "layers are not split"
 
     def _checkpointing(self, setup: TrainingSetup, target: int, budget: int) -> TrainingSetup:
-        # A processor gains nothing from many examples at once; a GPU does, up to a point.
+        # A CPU gains nothing from larger batches; a GPU does, up to a point.
         half = 1 if self.device == "cpu" else max(1, target // setup.replicas // 2)
         roomy = replace(setup, checkpointing=False, micro_batch=half)
         is_needed = memory_need(self.base, roomy) > budget
         why = (
-            "there is room to keep what each layer computed, which is a third faster"
+            "memory suffices to keep the activations of each layer, which is a third faster"
             if not is_needed
-            else "what each layer computed is computed again on the way back, to save memory"
+            else "the activations of each layer are recomputed in the backward pass to save memory"
         )
         return replace(setup, checkpointing=bool(self._note("checkpointing", is_needed, why)))
 
     def _too_large(self, setup: TrainingSetup, budget: int) -> InvalidRequest:
-        kind = {"lora": "an adapter", "qlora": "an adapter on weights in four bits", "full": "all weights"}
+        kind = {"lora": "an adapter", "qlora": "an adapter on four-bit weights", "full": "all weights"}
         where = "on each GPU" if self.devices else "of this machine's memory"
         takes = _gb(memory_need(self.base, setup))
         return InvalidRequest(
-            f"There is not enough memory to train '{self.base.name}'. The smallest recipe ({kind[setup.kind]}, one "
-            f"example of {setup.length:,} tokens at a time, rank {setup.rank}) takes {takes} "
-            f"{where}, and {_gb(budget)} may be used. Choose a smaller model, shorten the examples with 'max_length'"
+            f"There is not enough memory to train '{self.base.name}'. The smallest recipe "
+            f"({kind[setup.kind]}, one example of {setup.length:,} tokens at a time, rank {setup.rank}) "
+            f"needs {takes} {where}, but only {_gb(budget)} may be used. Choose a smaller model, shorten the "
+            "examples with 'max_length'"
             + (", or unload models." if not self.devices else ", or use more GPUs."),
             code="memory_insufficient",
             param="model",
@@ -352,25 +366,27 @@ class _Choice:
     def _optimiser(self, setup: TrainingSetup) -> Any:
         optimiser = self._optimiser_for(setup.kind)
         why = {
-            "adamw_torch": "the adapter's state is small",
-            "adamw_8bit": "two bytes of state for each weight in place of eight",
-            "paged_adamw_8bit": "its state can leave a GPU that is full",
+            "adamw_torch": "the optimiser state of an adapter is small",
+            "adamw_8bit": "two bytes of state per weight instead of eight",
+            "paged_adamw_8bit": "its state can be paged out of a full GPU",
         }
         reason = why[optimiser]
         if optimiser == "adamw_torch" and setup.kind == "full":
-            reason = "bitsandbytes is not here, so the state has 32 bits"
+            reason = "bitsandbytes is not installed, so the state uses 32 bits"
         return self._note("optimiser", optimiser, reason)
 
     def _attention(self) -> Any:
         if self._flash():
-            return self._note("attention", "flash_attention_2", "it is installed, and this GPU has it")
-        return self._note("attention", "sdpa", "PyTorch's own, which picks the best kernel of this machine")
+            return self._note("attention", "flash_attention_2", "it is installed, and this GPU supports it")
+        return self._note(
+            "attention", "sdpa", "PyTorch's built-in attention, which picks the best kernel for this machine"
+        )
 
     def _flash(self) -> bool:
         return self.device == "cuda" and self.capability >= 8.0 and "flash_attn" in self.packages
 
     def _length(self) -> tuple[int, int, int]:
-        """Tokens of an example, tokens that are written, and answers to a prompt."""
+        """Return the tokens of an example, the tokens of an answer, and the answers per prompt."""
         completion, group = 0, 1
         longest = self.data.longest
         if self.method == "reinforcement":
@@ -385,7 +401,7 @@ class _Choice:
                 self._note(
                     "group",
                     max(2, round(few * multiplier)),
-                    "answers are graded against each other: more of them say more and cost more",
+                    "answers are graded against each other: more answers are more informative and cost more",
                 )
             )
             longest += completion
@@ -394,14 +410,14 @@ class _Choice:
         why = (
             "the longest example fits"
             if longest <= limit
-            else f"the model was made for {limit:,} tokens; longer examples are cut"
+            else f"the model was made for {limit:,} tokens; longer examples are truncated"
         )
         return int(self._note("max_length", length, why)), completion, group
 
     def _micro(self, setup: TrainingSetup, target: int, budget: int, group: int) -> tuple[int, int]:
-        """Sequences at once on a device, and how many times before a step."""
+        """Return the number of sequences per device at a time, and the accumulation steps."""
         share = max(1, math.ceil(target / setup.replicas))
-        # All answers to a prompt must be in one step.
+        # All answers to a prompt must be in the same step.
         unit = group // math.gcd(group, setup.replicas)
         share = -(-share // unit) * unit
         fitting = [
@@ -415,13 +431,13 @@ class _Choice:
         while micro * accumulation * setup.replicas % group:
             accumulation += 1
         self.reasons["accumulation"] = (
-            "the whole batch fits at once" if accumulation == 1 else f"so that {share} count as one step"
+            "the whole batch fits at once" if accumulation == 1 else f"so that {share} form one step"
         )
         return micro, accumulation
 
     def _why_micro(self, setup: TrainingSetup, micro: int, share: int, budget: int) -> str:
         takes = memory_need(self.base, replace(setup, micro_batch=micro))
-        batch_share = "all of a batch" if micro == share else "as many as fit"
+        batch_share = "the whole batch" if micro == share else "as many as fit"
         return f"{batch_share}: {_gb(takes)} of {_gb(budget)}"
 
     def _packing(self, length: int) -> bool:
@@ -430,12 +446,14 @@ class _Choice:
         if not self._flash():
             return bool(
                 self._note(
-                    "packing", False, "without flash attention examples in one row would see each other"
+                    "packing", False, "without flash attention, examples in one row would see each other"
                 )
             )
         useful = self.data.examples >= 1_000 and self.data.typical * 2 < length
         why = (
-            "most examples are short: several share a row" if useful else "examples are of one length, or few"
+            "most examples are short: several share a row"
+            if useful
+            else "examples have similar lengths, or there are few"
         )
         return bool(self._note("packing", useful, why))
 

@@ -1,4 +1,4 @@
-"""Settings of a recipe that a caller gives instead of leaving them to it."""
+"""Settings of a recipe that a caller can override."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """A number from ``least`` to ``most``."""
+    """A number between ``least`` and ``most``."""
 
     least: float
     most: float
@@ -27,7 +27,7 @@ class NumberRange:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of some words."""
+    """One of a set of words."""
 
     words: tuple[str, ...]
 
@@ -40,7 +40,7 @@ class OneOf:
 
 @dataclass(frozen=True, slots=True)
 class YesNo:
-    """A truth value."""
+    """A boolean."""
 
     def holds(self, value: Any) -> bool:
         return isinstance(value, bool)
@@ -75,20 +75,22 @@ SETTINGS: Final[Mapping[str, NumberRange | OneOf | YesNo]] = {
     "completion": NumberRange(1, 1_000_000),
     "threads": NumberRange(1, 1024),
 }
-"""What may be given, and what it may be. Epochs, batch size and beta are hyperparameters."""
+"""Recipe settings that can be overridden, with their allowed values. Epochs, batch size and beta are
+hyperparameters.
+"""
 
 
 def check_overrides(overrides: Mapping[str, Any], param: str = "overrides") -> None:
-    """Raise `InvalidRequest` that names the first setting which is unknown or out of its range."""
+    """Raise `InvalidRequest` for the first setting that is unknown or out of range."""
     for name, value in overrides.items():
         allowed_range = SETTINGS.get(name)
         if allowed_range is None:
             raise InvalidRequest(
-                f"A recipe has no setting '{str(name)[:80]}'.{nearest(str(name), SETTINGS)}",
+                f"Unknown recipe setting '{str(name)[:80]}'.{nearest(str(name), SETTINGS)}",
                 param=f"{param}.{str(name)[:80]}",
             )
         if not allowed_range.holds(value):
             raise InvalidRequest(
-                f"'{name}' of a recipe must be {allowed_range}, not {str(value)[:80]!r}.",
+                f"The recipe setting '{name}' must be {allowed_range}, not {str(value)[:80]!r}.",
                 param=f"{param}.{name}",
             )

@@ -1,4 +1,4 @@
-"""Jobs that a search over settings orders."""
+"""Jobs that a hyperparameter search starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.finetune.spec import FineTuningSpec, Job
 SEARCH_METADATA_KEY: Final = "portico_search"
 
 TRIAL_METADATA_KEY: Final = "portico_trial"
-"""What the metadata of such a job has: its search, and which of its trials it is for."""
+"""Metadata key that names the search and the trial of a job."""
 
 MAX_SEARCH_JOBS: Final = 1_000
 
@@ -23,7 +23,7 @@ MAX_SEARCH_JOBS: Final = 1_000
 class SearchJobs:
     """A `portico_server.core.interfaces.TrialTrainer` over the jobs of the daemon.
 
-    ``read`` makes a specification of a wish; it raises `InvalidRequest`.
+    ``read`` parses a request into a specification; it raises `InvalidRequest`.
     """
 
     def __init__(self, jobs: FineTuningJobs, read: Callable[[Mapping[str, Any]], FineTuningSpec]) -> None:
@@ -53,9 +53,9 @@ class SearchJobs:
                 return event.model
             why = (event.error or {}).get("message") or f"It is {event.status}."
             raise Unavailable(
-                f"The fine-tuning job '{event.id}' made no model: {why}", code="training_failed"
+                f"The fine-tuning job '{event.id}' produced no model: {why}", code="training_failed"
             )
-        raise Unavailable(f"The fine-tuning job '{job_id}' cannot be followed.", code="training_failed")
+        raise Unavailable(f"The fine-tuning job '{job_id}' cannot be tracked.", code="training_failed")
 
     async def stop(self, search: str, caller: Principal) -> None:
         row_page = await self._jobs.list(

@@ -1,5 +1,5 @@
-"""What a fine-tuning job is, what trains it, the events of a training, and its recipe: every setting with its reason,
-and what a caller may override.
+"""The specification, trainer, events and recipe of a fine-tuning job: every setting with its reason, and the settings
+a caller may override.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from portico_server.db.tuning import JobJson, JobRow, JobStatus
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecipe:
-    """All that a trainer needs to know beside the model and the data.
+    """All settings that a trainer needs beside the model and the data.
 
-    ``micro_batch`` examples at once on each replica of the model, ``accumulation`` times before a step; ``max_length``
-    tokens at most of an example; ``warmup`` and ``eval_interval`` in steps; ``group`` answers to each prompt and
-    ``completion`` tokens of each, for reinforcement; ``beta`` is what straying from the base costs (DPO and
-    reinforcement). ``memory_bytes`` is what it is thought to take on each device, ``disk_bytes`` for base and
-    checkpoints, ``seconds`` in all. ``reasons`` has a sentence for each setting by name. ``processes`` are those of all
-    ``nodes``; so many as ``tensor_parallel`` hold each layer of a replica together.
+    Each replica of the model processes ``micro_batch`` examples at a time, ``accumulation`` times before a step.
+    ``max_length`` limits an example, in tokens. ``warmup`` and ``eval_interval`` are in steps. Reinforcement samples
+    ``group`` answers to each prompt, of ``completion`` tokens each. ``beta`` penalises deviation from the base (DPO
+    and reinforcement).
+
+    ``memory_bytes`` estimates the memory on each device, ``disk_bytes`` the disk space of base and checkpoints, and
+    ``seconds`` the total time. ``reasons`` has a sentence for each setting, by name. ``processes`` counts the
+    processes of all ``nodes``; ``tensor_parallel`` of them share each layer of a replica.
     """
 
     kind: Literal["lora", "qlora", "full"]
@@ -63,7 +65,7 @@ class TrainingRecipe:
 
     @property
     def batch(self) -> int:
-        """Examples in one step."""
+        """Number of examples in one step."""
         return self.micro_batch * self.accumulation * (self.processes // self.tensor_parallel)
 
     def to_json(self) -> dict[str, Any]:
@@ -71,23 +73,23 @@ class TrainingRecipe:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TrainingRecipe:
-        """As `to_json` wrote it."""
+        """Parse a recipe that `to_json` wrote."""
         return cls(**data)
 
 
 Method: TypeAlias = Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
 
 RETRIEVAL_METHODS: Final[Mapping[Method, TrainableTask]] = {"embedding": "embedding", "rerank": "rerank"}
-"""Those that train on the questions to a store, each with what its model does."""
+"""Methods that train on the questions to a store, each with the task of its model."""
 
 ENDED_STATUSES: Final[tuple[JobStatus, ...]] = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Numbers that a caller may set; ``None`` stands for ``auto``: the recipe chooses.
+    """Numbers that a caller may set. ``None`` means ``auto``: the recipe chooses.
 
-    ``beta`` is DPO's; ``eval_interval`` (steps), ``eval_samples`` and ``compute_multiplier`` are reinforcement's.
+    ``beta`` is for DPO; ``eval_interval`` (steps), ``eval_samples`` and ``compute_multiplier`` are for reinforcement.
     """
 
     n_epochs: int | None = None
@@ -101,12 +103,14 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class FineTuningSpec:
-    """What was asked for. ``overrides`` are settings of the recipe by name; ``grader`` as OpenAI writes graders.
+    """The specification of a requested fine-tuning job.
 
-    Files are ids of uploaded ones. ``launcher`` starts the training, the setting's if it is empty; ``resources`` are
-    what it asks a scheduler for. ``app`` is a deployed app whose prompts the examples get; empty: they keep their own.
-    ``store`` has the passages of `RETRIEVAL_METHODS`. Without a training file so many ``questions`` are made from
-    them, by the chat model ``asker`` if there is one.
+    ``overrides`` are recipe settings by name; ``grader`` uses OpenAI's grader format. Files are ids of uploaded files.
+    ``launcher`` starts the training; if empty, the configured launcher does. ``resources`` are requested from a
+    scheduler. ``app`` is a deployed app whose prompts replace those of the examples; if empty, examples keep theirs.
+
+    ``store`` supplies the passages for `RETRIEVAL_METHODS`. Without a training file, ``questions`` questions are
+    generated from the passages, by the chat model ``asker`` if it is set.
     """
 
     base: str
@@ -129,7 +133,7 @@ class FineTuningSpec:
 
     @property
     def task(self) -> TrainableTask:
-        """What the model does that is trained."""
+        """The task of the model that is trained."""
         return RETRIEVAL_METHODS.get(self.method, "chat")
 
     def to_json(self) -> dict[str, Any]:
@@ -137,17 +141,17 @@ class FineTuningSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FineTuningSpec:
-        """As `to_json` wrote it."""
+        """Parse a specification that `to_json` wrote."""
         return cls(**{**data, "hyperparameters": Hyperparameters(**data["hyperparameters"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Job(JobRow[FineTuningSpec]):
-    """A job as it stands in the database."""
+    """A job as stored in the database."""
 
     @classmethod
     def of(cls, row: JobJson) -> Job:
-        """The job of a row."""
+        """Return the job of a database row."""
         values = {name: getattr(row, name) for name in JobRow.__dataclass_fields__}
         return cls(**{**values, "spec": FineTuningSpec.from_json(row.spec)})
 
@@ -157,20 +161,21 @@ class Job(JobRow[FineTuningSpec]):
 
     @property
     def model(self) -> str:
-        """The name its result gets: ``ft:BASE:portico:SUFFIX:ID``."""
+        """The name of the resulting model: ``ft:BASE:portico:SUFFIX:ID``."""
         return f"ft:{self.base}:portico:{self.spec.suffix}:{self.id.removeprefix('ftjob-')[-12:]}"
 
     def checkpoint(self, step: int) -> str:
-        """The name of what it was after ``step``, as OpenAI makes it of the result's."""
+        """Return the name of the checkpoint at ``step``, which OpenAI derives from the name of the result."""
         return f"{self.model}:ckpt-step-{step}"
 
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What a recipe must know of the examples. Lengths in tokens, of whole conversations as the template writes them.
+    """What a recipe must know about the examples. Lengths are the tokens of whole conversations as the template
+    renders them.
 
-    ``typical`` is the length that 95 of 100 examples do not exceed. ``measured`` is how many examples were really
-    told in tokens; the others are estimated from their characters.
+    95 of 100 examples are at most ``typical`` tokens long. ``measured`` is the number of examples whose tokens were
+    counted; the lengths of the others are estimated from their characters.
     """
 
     examples: int
@@ -183,14 +188,14 @@ class DataFacts:
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """Checked examples, one JSON object a line, in files that nobody else changes. By the method a line is
+    """Checked examples, one JSON object per line, in files that nobody else changes. The line format depends on the
+    method:
 
     supervised: ``{"messages": [...], "tools": [...]}``; an assistant message with ``"weight": 0`` is not trained on.
     dpo: ``{"prompt": [...], "chosen": [...], "rejected": [...], "tools": [...]}``, each a list of messages.
-    reinforcement: ``{"prompt": [...], "item": {...}, "tools": [...]}``; ``item`` is what graders see of the line.
-    ``tools`` is there only where the line had some.
-    embedding and rerank: ``{"query": "…", "positives": ["…"], "negatives": ["…"]}``; the validation file has the
-    questions that are held back, with more negatives.
+    reinforcement: ``{"prompt": [...], "item": {...}, "tools": [...]}``; graders receive ``item``. ``tools`` is present
+    only if the line had tools. embedding and rerank: ``{"query": "…", "positives": ["…"], "negatives": ["…"]}``; the
+    validation file contains the held-back questions, with more negatives.
     """
 
     training: Path

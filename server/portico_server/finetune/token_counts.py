@@ -1,4 +1,4 @@
-"""Lengths of conversations in tokens, asked of the model as it is served."""
+"""Lengths of conversations in tokens, counted by the served model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from portico_server.core.request import Tokenize, TokenizedText
 from portico_server.finetune.training_example import Message
 
 CHARS_PER_TOKEN: int = 4
-"""Of a tool's description for one token: templates write those each in their own way."""
+"""Characters per token of a tool's description, an estimate because each template renders tools differently."""
 
 
 class ModelTokenCounter:
-    """`portico_server.finetune.data.TokenCounter` of the model ``name``, called within a run."""
+    """A `portico_server.finetune.data.TokenCounter` that asks the model ``name``, called within a run."""
 
     def __init__(self, context: Context, name: str) -> None:
         self._context = context
@@ -35,5 +35,5 @@ class ModelTokenCounter:
     async def _ask(self, request: Tokenize) -> TokenizedText:
         tokenized = await self._context.call(self._name, request)
         if not isinstance(tokenized, TokenizedText):
-            raise PorticoError(f"'{self._name}' answered a request for tokens with something else.")
+            raise PorticoError(f"'{self._name}' did not return token counts.")
         return tokenized

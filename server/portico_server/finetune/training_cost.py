@@ -1,4 +1,4 @@
-"""Memory, disk, work and time of a training, for a setup. Pure."""
+"""Estimates of the memory, disk space, work and time of a training setup. Pure."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ SEQUENCES: Final[Mapping[Method, int]] = {
     "embedding": 2 + TRAINED_NEGATIVE_COUNT,
     "rerank": 1 + TRAINED_NEGATIVE_COUNT,
 }
-"""Sequences that an example is, where it is more than one."""
+"""Sequences per example, for methods with more than one."""
 
 BYTES_PER_NUMBER: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of a number."""
+"""Bytes per number."""
 
 PROCESS_BYTES: Final = {"cpu": int(0.8 * GB), "cuda": int(1.5 * GB)}
-"""What the libraries take before a model is there."""
+"""Memory that the libraries use before a model is loaded, in bytes."""
 
 LORA_WIDTH_FACTOR: Final = 18
-"""Inputs and outputs of the seven linear layers of a block, in hidden sizes."""
+"""Total width of the inputs and outputs of a block's seven linear layers, as a multiple of the hidden size."""
 
 _CORE_FLOPS: Final = 35e9
-"""Of one core in 32 bits, as measured in training."""
+"""Speed of one core in 32 bits, as measured in training, in operations per second."""
 
 _GPU_FLOPS: Final = ((10.0, 900e12), (9.0, 400e12), (8.9, 60e12), (8.6, 40e12), (8.0, 125e12), (7.0, 35e12))
-"""What training gets of a GPU from a compute capability on: about two fifths of what its maker says."""
+"""Operations per second that training achieves on a GPU, by minimum compute capability.
+
+About two fifths of the manufacturer's figures.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """The settings that decide on memory. ``completion`` is 0 unless the model writes during training."""
+    """The settings that determine memory. ``completion`` is 0 unless the model generates text during training."""
 
     method: Method
     kind: Kind
@@ -59,50 +62,51 @@ class TrainingSetup:
 
     @property
     def replicas(self) -> int:
-        """How many copies of the model learn from examples of their own."""
+        """Number of copies of the model that train on different examples."""
         return self.processes // self.tensor_parallel
 
 
 def trainable_parameters(base: BaseModel, setup: TrainingSetup) -> int:
-    """How many numbers are trained."""
+    """Return the number of trainable parameters."""
     if setup.kind == "full":
         return base.parameters
     return base.layers * setup.rank * LORA_WIDTH_FACTOR * base.hidden
 
 
 def weight_bytes(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes of the weights on one device."""
+    """Return the bytes of the weights on one device."""
     width = BYTES_PER_NUMBER[setup.precision]
     if setup.kind == "qlora":
-        # Four bits, half a bit of scales, and the embeddings as they were.
+        # Four bits plus half a bit of scales per weight; the embeddings are not quantized.
         embeddings = base.vocabulary * base.hidden
         size = int((base.parameters - min(embeddings, base.parameters)) * 0.56) + embeddings * 2
     else:
         size = base.parameters * width
     if setup.kind == "full" and width < 4:
-        size = base.parameters * (4 + width)  # trained in 32 bits, and a copy in 16 to compute with
+        size = base.parameters * (4 + width)  # trained in 32 bits, with a 16-bit copy for computing
     if setup.kind == "full" and setup.method in ("dpo", "reinforcement"):
-        size *= 2  # the base beside it, to be compared with
+        size *= 2  # the base is loaded as well, for comparison
     return size // setup.processes if setup.sharding in ("zero3", "fsdp", "tensor") else size
 
 
 def state_bytes(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes of gradients and optimiser, on one device."""
+    """Return the bytes of gradients and optimiser state on one device."""
     count = trainable_parameters(base, setup)
-    own_bytes = 0 if setup.kind == "full" else 4  # the adapter's own numbers are not among the weights
+    own_bytes = 0 if setup.kind == "full" else 4  # the adapter's parameters are not among the weights
     gradient = 4
     size = count * (own_bytes + gradient + (2 if setup.small_states else 8))
     return size // setup.processes if setup.sharding in ("zero2", "zero3", "fsdp", "tensor") else size
 
 
 def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes of what one micro batch leaves for the way back, its logits, and the cache of what is written."""
+    """Return the bytes of one micro batch's activations, its logits, and the cache for generation."""
     width = BYTES_PER_NUMBER[setup.precision]
     sequences = setup.micro_batch * SEQUENCES.get(setup.method, 1)
     tokens = sequences * setup.length
     layer = 17 * width * base.hidden
     kept_bytes = (width * base.hidden * base.layers + layer) if setup.checkpointing else layer * base.layers
-    # Logits in the model's numbers, in 32 bits, and their gradient; TRL cuts those of written answers to pieces.
+    # Logits in the model's precision and in 32 bits, and their gradient; TRL computes the logits of generated
+    # answers in pieces.
     logits = 0 if setup.method in RETRIEVAL_METHODS else base.vocabulary * (4 + 4 + width)
     cache = 2 * base.hidden * base.layers * width if setup.completion else 0
     gathered_bytes = 0
@@ -112,7 +116,7 @@ def activation_bytes(base: BaseModel, setup: TrainingSetup) -> int:
 
 
 def memory_need(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes on each device, or of the machine's memory if there is none."""
+    """Return the bytes needed on each device, or in the machine's memory if it has no device."""
     return (
         PROCESS_BYTES[setup.device]
         + weight_bytes(base, setup)
@@ -122,14 +126,14 @@ def memory_need(base: BaseModel, setup: TrainingSetup) -> int:
 
 
 def disk_need(base: BaseModel, setup: TrainingSetup) -> int:
-    """Bytes that the base as safetensors, three checkpoints and the result take."""
+    """Return the bytes of the base as safetensors, three checkpoints and the result."""
     unpacked_bytes = base.parameters * 2 if base.format == "gguf" else 0
     checkpoint = trainable_parameters(base, setup) * (4 + (2 if setup.small_states else 8))
     return unpacked_bytes + 4 * checkpoint + GB // 8
 
 
 def training_flops(cores: int, devices: tuple[Device, ...], processes: int) -> float:
-    """Operations a second that training gets, of all ``processes`` together; ``devices`` are those it is on."""
+    """Return the operations per second of all ``processes`` together on ``devices``."""
     if not devices:
         return cores * _CORE_FLOPS
     slowest = min(device.capability for device in devices)
@@ -137,10 +141,10 @@ def training_flops(cores: int, devices: tuple[Device, ...], processes: int) -> f
 
 
 def training_seconds(base: BaseModel, setup: TrainingSetup, tokens: int, speed: float) -> float:
-    """How long ``tokens`` take at ``speed`` operations a second."""
+    """Return the seconds that ``tokens`` need at ``speed`` operations per second."""
     per_token = 6.0 if setup.kind == "full" else 4.0
     per_token += 2.0 if setup.checkpointing else 0.0
     per_token *= 1.6 if setup.method in ("dpo", "reinforcement") else 1.0
     if setup.completion:
-        per_token += 10.0  # written one token after another, which a machine does worse than reading
+        per_token += 10.0  # generated one token after another, which is slower than reading
     return tokens * base.parameters * per_token / speed

@@ -1,4 +1,4 @@
-"""What a job and its trainer tell each other: events in order, and the weights at the end."""
+"""What a job and its trainer exchange: events in order, and finally the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LogLevel: TypeAlias = Literal["info", "warn", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What one step of ``total`` measured. ``values`` holds further numbers by these names, where they exist:
+    """The measurements of one step of ``total``. ``values`` may contain further numbers under these names:
 
     ``train_accuracy``, ``valid_loss``, ``valid_accuracy``, ``reward``, ``margin``, ``kl``, ``learning_rate``,
     ``tokens_per_second``, ``memory_bytes``, ``epoch``.
@@ -31,8 +31,9 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The state after ``step`` lies in the folder ``path``: adapter, optimiser, random numbers. Training can continue
-    from it, and ``path`` itself is a PEFT adapter.
+    """The state after ``step``, stored in the folder ``path``: adapter, optimiser, random state.
+
+    Training can resume from it, and ``path`` itself is a PEFT adapter.
     """
 
     step: int
@@ -42,7 +43,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class TrainLog:
-    """A sentence for the job's events."""
+    """A message for the job's events."""
 
     level: LogLevel
     message: str
@@ -51,9 +52,9 @@ class TrainLog:
 
 @dataclass(frozen=True, slots=True)
 class TrainedWeights:
-    """The last event: the PEFT adapter, or the whole model, lies in ``path``; ``tokens`` is what was trained on.
+    """The last event: ``path`` contains the PEFT adapter or the whole model, trained on ``tokens`` tokens.
 
-    It is that of the checkpoint after ``step``, the best one. ``others`` are further adapters that were kept.
+    The weights are those of the best checkpoint, saved after ``step``. ``others`` are further adapters that were kept.
     """
 
     path: Path
@@ -68,7 +69,10 @@ TrainEvent: TypeAlias = Metrics | Checkpoint | TrainLog | TrainedWeights
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """All that a trainer is given. ``folder`` is the job's own and stays between attempts: checkpoints go there."""
+    """The input of a trainer.
+
+    ``folder`` belongs to the job and is kept between attempts; checkpoints are written to it.
+    """
 
     job: Job
     base: BaseModel
@@ -78,11 +82,12 @@ class TrainingTask:
 
 
 class Trainer(Protocol):
-    """Trains. One at a time on this machine."""
+    """Trains models, one at a time on this machine."""
 
     def train(self, task: TrainingTask, context: Context) -> AsyncGenerator[TrainEvent, None]:
-        """Train, from the last checkpoint in the folder if there is one, and yield events; `TrainedWeights` comes last.
+        """Train from the last checkpoint in the folder, if any, and yield events; `TrainedWeights` is the last event.
 
-        Closing the iterator, or cancelling whoever awaits it, ends the child and leaves the last checkpoint. Raises
-        `PorticoError` for what ends the job: not enough disk or memory (before it starts), a loss that is not a number.
+        Closing the iterator, or cancelling the task that awaits it, ends the child process and keeps the last
+        checkpoint. Raises a `PorticoError` that ends the job: too little disk space or memory (before the training
+        starts), or a loss that is not a number.
         """

@@ -1,4 +1,4 @@
-"""One line of a training file: what it must be for each method, and the form in which training reads it. Pure."""
+"""One line of a training file: its requirements for each method, and the form that the training reads. Pure."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ CONTROL_TOKENS: Final = re.compile(
     r"<\|[^|<>\s]{1,60}\|>|<｜[^｜<>]{1,60}｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<(?:bos|eos|pad)>"
     r"|\[(?:gMASK|SYSTEM_PROMPT|/SYSTEM_PROMPT|TOOL_CALLS|AVAILABLE_TOOLS)\]"
 )
-"""What chat templates write between messages. In a message it would end that message before its time."""
+"""Control tokens that chat templates write between messages. Inside a message, they would end it early."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class WrongLineError(Exception):
-    """Why a line cannot be trained on, in a sentence without its number."""
+    """The reason why a line cannot be trained on, as a sentence without the line number."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """A line that can be trained on. ``document`` is what training reads; ``conversations`` are the whole ones whose
-    length counts, ``tools`` what else their template is given; ``marks`` are what a template might take for its own.
+    """A line that can be trained on.
+
+    The training reads ``document``. ``conversations`` are the complete conversations whose length counts; ``tools``
+    are passed to their template as well. ``marks`` are texts that a template might mistake for its own control tokens.
     """
 
     document: Mapping[str, Any]
@@ -42,12 +44,12 @@ class TrainingExample:
 
     @property
     def key(self) -> bytes:
-        """The same for lines that say the same."""
+        """A key that is equal for lines with the same content."""
         return orjson.dumps(self.document, option=orjson.OPT_SORT_KEYS)
 
 
 def reader_for(method: Method, grader: Mapping[str, Any] | None = None) -> Callable[[bytes], TrainingExample]:
-    """What reads a line for ``method``; it raises `WrongLineError`."""
+    """Return the function that reads a line for ``method``; it raises `WrongLineError`."""
     names = fields(grader) if grader else frozenset()
     reads: Mapping[Method, Callable[[Mapping[str, Any]], TrainingExample]] = {
         "supervised": _supervised,
@@ -62,17 +64,15 @@ def _document(data: bytes) -> Mapping[str, Any]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise WrongLineError(
-            f"byte {error.start + 1} is not UTF-8; store the file in that encoding"
-        ) from error
+        raise WrongLineError(f"byte {error.start + 1} is not UTF-8; save the file as UTF-8") from error
     try:
         document = orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError) as error:
         raise WrongLineError(
-            f"it is not JSON ({str(error)[:120]}); each line must hold one object"
+            f"it is not JSON ({str(error)[:120]}); each line must contain one object"
         ) from error
     if not isinstance(document, dict):
-        raise WrongLineError("it is JSON, but no object")
+        raise WrongLineError("it is JSON, but not an object")
     return document
 
 
@@ -86,13 +86,13 @@ def _supervised(document: Mapping[str, Any]) -> TrainingExample:
             ],
         }
     if "messages" not in document and "preferred_output" in document:
-        raise WrongLineError("it is a preference pair; train on those with the method 'dpo'")
+        raise WrongLineError("it is a preference pair; use the method 'dpo' to train on it")
     messages = _messages(document.get("messages"), "messages")
     if messages[-1]["role"] != "assistant":
-        raise WrongLineError("the last message must be the assistant's, which is what is learnt")
+        raise WrongLineError("the last message must be the assistant's, because the model learns it")
     learnt = [m for m in messages if m["role"] == "assistant" and m.get("weight", 1) != 0]
     if not learnt:
-        raise WrongLineError("every message of the assistant has the weight 0, so there is nothing to learn")
+        raise WrongLineError("every assistant message has the weight 0, so the model would learn nothing")
     tools = _tools(document)
     return _line({"messages": messages}, tools, [messages])
 
@@ -100,18 +100,20 @@ def _supervised(document: Mapping[str, Any]) -> TrainingExample:
 def _preference(document: Mapping[str, Any]) -> TrainingExample:
     input_fields = document.get("input")
     if not isinstance(input_fields, Mapping):
-        raise WrongLineError("'input' is missing: an object with the 'messages' that both answers follow")
+        raise WrongLineError("'input' is missing: an object with the 'messages' before both answers")
     prompt = _messages(input_fields.get("messages"), "input.messages")
     if prompt[-1]["role"] == "assistant":
-        raise WrongLineError("'input.messages' must not end with the assistant: its answer follows them")
+        raise WrongLineError(
+            "'input.messages' must not end with an assistant message, because the answers follow them"
+        )
     answers = {}
     for name in ("preferred_output", "non_preferred_output"):
         answers[name] = _messages(document.get(name), name)
         if any(message["role"] != "assistant" for message in answers[name]):
-            raise WrongLineError(f"'{name}' must hold messages of the assistant alone")
+            raise WrongLineError(f"'{name}' must contain only assistant messages")
     preferred, rejected_messages = answers["preferred_output"], answers["non_preferred_output"]
     if preferred == rejected_messages:
-        raise WrongLineError("both answers are the same, so neither is preferred")
+        raise WrongLineError("both answers are identical, so neither is preferred")
     return _line(
         {"prompt": prompt, "chosen": preferred, "rejected": rejected_messages},
         _tools(input_fields),
@@ -122,11 +124,11 @@ def _preference(document: Mapping[str, Any]) -> TrainingExample:
 def _graded(document: Mapping[str, Any], names: frozenset[str]) -> TrainingExample:
     prompt = _messages(document.get("messages"), "messages")
     if prompt[-1]["role"] == "assistant":
-        raise WrongLineError("the last message must not be the assistant's: the model writes that one")
+        raise WrongLineError("the last message must not be the assistant's, because the model writes it")
     item = {name: value for name, value in document.items() if name not in ("messages", "tools")}
     for name in sorted(names):
         if name not in item:
-            raise WrongLineError(f"the grader asks for the field '{name}', which the line does not have")
+            raise WrongLineError(f"the grader uses the field '{name}', which the line does not have")
     return _line({"prompt": prompt, "item": item}, _tools(document), [prompt])
 
 
@@ -141,22 +143,22 @@ def _line(
 
 def _messages(value: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not value:
-        raise WrongLineError(f"'{where}' is missing: a list of messages was expected")
+        raise WrongLineError(f"'{where}' is missing: expected a list of messages")
     return [_message(message, f"{where}[{place}]") for place, message in enumerate(value)]
 
 
 def _message(value: Any, where: str) -> dict[str, Any]:
-    """A message as templates take it: text as one text, and nothing that they do not know."""
+    """Return a message in the form that templates accept: one text, and only fields that they know."""
     if not isinstance(value, Mapping):
         raise WrongLineError(f"'{where}' is not an object with 'role' and 'content'")
     role = value.get("role")
     if role not in ROLES:
-        raise WrongLineError(f"'{where}.role' is {str(role)[:40]!r}; roles are {', '.join(ROLES)}")
+        raise WrongLineError(f"'{where}.role' is {str(role)[:40]!r}; it must be one of {', '.join(ROLES)}")
     message: dict[str, Any] = {"role": "system" if role == "developer" else role}
     text = _text(value.get("content"), where)
     calls = value.get("tool_calls")
     if calls is not None and (role != "assistant" or not isinstance(calls, list) or not calls):
-        raise WrongLineError(f"'{where}.tool_calls' must be a list of calls, in a message of the assistant")
+        raise WrongLineError(f"'{where}.tool_calls' must be a list of calls in an assistant message")
     if not calls and not text.strip():
         raise WrongLineError(f"'{where}.content' is empty")
     message["content"] = text
@@ -180,7 +182,7 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return _clean(content, f"{where}.content")
     if not isinstance(content, list):
-        raise WrongLineError(f"'{where}.content' must be a text")
+        raise WrongLineError(f"'{where}.content' must be text")
     texts = []
     for part in content:
         if (
@@ -189,7 +191,7 @@ def _text(content: Any, where: str) -> str:
             or not isinstance(part.get("text"), str)
         ):
             raise WrongLineError(
-                f"'{where}.content' holds a part that is not a text; only texts are trained on"
+                f"'{where}.content' contains a part that is not text; training supports only text"
             )
         texts.append(_clean(part["text"], f"{where}.content"))
     return "".join(texts)
@@ -197,11 +199,12 @@ def _text(content: Any, where: str) -> str:
 
 def _clean(text: Any, where: str) -> str:
     if not isinstance(text, str):
-        raise WrongLineError(f"'{where}' must be a text")
+        raise WrongLineError(f"'{where}' must be text")
     match = _CONTROL.search(text)
     if match:
         raise WrongLineError(
-            f"'{where}' holds the control character U+{ord(match.group()):04X} at place {match.start() + 1}"
+            f"'{where}' contains the control character U+{ord(match.group()):04X} at position "
+            f"{match.start() + 1}"
         )
     return text
 
@@ -228,7 +231,7 @@ def _tools(document: Mapping[str, Any]) -> Sequence[Any]:
         isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping) for tool in tools
     )
     if not good:
-        raise WrongLineError("'tools' must be a list of functions as chat completions take them")
+        raise WrongLineError("'tools' must be a list of functions in the format of chat completions")
     return list(tools)
 
 

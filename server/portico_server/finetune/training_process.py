@@ -1,4 +1,4 @@
-"""The training process as the daemon sees it: events in, commands out, and an end that leaves nothing behind."""
+"""The training process as seen by the daemon: it reads events, sends commands, and ends the process completely."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from portico_server.launchers.protocol import LaunchedProcess, LaunchOrder
 from portico_server.subprocesses import SAFE_PATH
 
 MAX_EVENT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of one event at most: answers that are to be graded travel in one."""
+"""Maximum size of an event, in bytes. All answers to be graded are sent in one event."""
 
 MAX_REASON_LINES: Final = 40
-"""Last lines of the log in which an error looks for its reason."""
+"""Number of last log lines in which the reason for an error is looked for."""
 
 GRACE_S: Final = 4.0
-"""Seconds for a last checkpoint when it is asked to end; less than the daemon has for its own end."""
+"""Seconds for saving a last checkpoint after a request to end; shorter than the daemon's own shutdown limit."""
 
 OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
@@ -34,14 +34,14 @@ OFFLINE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "PYTHONWARNINGS": "ignore",
 }
 
-# Threads that wait for each other spin for some microseconds, not for as long as it takes: on a busy machine the one
-# that is waited for needs the core. Never to spin costs a third of the speed on a quiet one; on one where several
-# programs want each core it is twice as fast, so what the operator sets is left as it is.
+# Waiting threads spin for some microseconds instead of indefinitely: on a busy machine, the thread they wait
+# for needs the core. Without spinning, a quiet machine loses a third of its speed, but a machine where
+# several programs want each core is twice as fast. The operator's own setting therefore takes precedence.
 IDLE_THREAD_ENVIRONMENT: Final[Mapping[str, str]] = {"GOMP_SPINCOUNT": "20000"}
 
 
 def training_order(name: str, command: Sequence[str], log: Path, *, several: bool = False) -> LaunchOrder:
-    """A process that trains, or one that starts ``several``."""
+    """Return the launch order for a training process, or for a process that starts ``several``."""
     return LaunchOrder(
         name,
         command,
@@ -49,7 +49,7 @@ def training_order(name: str, command: Sequence[str], log: Path, *, several: boo
         environment={
             **{key: os.environ.get(key, value) for key, value in IDLE_THREAD_ENVIRONMENT.items()},
             **OFFLINE_ENVIRONMENT,
-            **SAFE_PATH,  # accelerate starts interpreters of its own
+            **SAFE_PATH,  # accelerate starts more interpreters
             "PYTHONPATH": str(Path(__file__).parent),
         },
         without=("PYTHON", "VIRTUAL_ENV"),
@@ -59,7 +59,7 @@ def training_order(name: str, command: Sequence[str], log: Path, *, several: boo
 
 
 class TrainingProcess:
-    """A training that runs."""
+    """A running training."""
 
     def __init__(self, process: LaunchedProcess) -> None:
         self._process = process
@@ -68,7 +68,7 @@ class TrainingProcess:
 
     @asynccontextmanager
     async def paused_in_time(self, replace_s: float) -> AsyncGenerator[None]:
-        """Ask for a checkpoint and the end ``replace_s`` seconds before its job's time limit."""
+        """Request a checkpoint and the end of the process ``replace_s`` seconds before the time limit of its job."""
         ends_at = self._process.ends_at
         if ends_at is None:
             yield
@@ -88,9 +88,9 @@ class TrainingProcess:
             await asyncio.wait([task])
 
     async def events(self) -> AsyncGenerator[Mapping[str, Any]]:
-        """What it says, until it ends."""
+        """Yield the events of the process until it ends."""
         async for line in self._process.lines():
-            with contextlib.suppress(orjson.JSONDecodeError):  # a library that prints
+            with contextlib.suppress(orjson.JSONDecodeError):  # output printed by a library
                 event = orjson.loads(line)
                 if isinstance(event, dict) and "event" in event:
                     yield event
@@ -98,35 +98,35 @@ class TrainingProcess:
         await self._process.wait_for_log()
 
     async def send(self, **command: Any) -> None:
-        """Say something to it; one that has ended does not hear it."""
+        """Send a command to the process. Ignored if the process has ended."""
         await self._process.send(orjson.dumps(command) + b"\n")
 
     @property
     def killed(self) -> bool:
-        """Whether a signal ended it: the system for want of memory, or somebody."""
+        """Whether a signal ended the process, for example from the system because memory ran out."""
         code = self._process.returncode
         return code is not None and (code < 0 or code == 128 + signal.SIGKILL)
 
     def exit_description(self) -> str:
-        """How it ended, with its last words."""
+        """Describe how the process ended, with its last output."""
         how = self._process.exit_description()
         lines = reversed(self._process.log_lines(MAX_REASON_LINES))
         words = next((line.strip() for line in lines if line.strip()), "")
         return how + (
-            f"; its last words: {words[:300]}" if words and (self._process.returncode or 0) >= 0 else ""
+            f"; its last output: {words[:300]}" if words and (self._process.returncode or 0) >= 0 else ""
         )
 
     @property
     def pid(self) -> int | None:
-        """``None`` where it runs on another machine."""
+        """The process id, or ``None`` if the process runs on another machine."""
         return self._process.pid
 
     def suspend(self) -> None:
-        """Stand still, with all that is in memory, until `resume`."""
+        """Suspend the process until `resume`; its memory is kept."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Work again."""
+        """Resume the process."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -134,7 +134,7 @@ class TrainingProcess:
             self._process.signal(number)
 
     async def pause(self) -> None:
-        """Ask for a checkpoint and the end, and wait for them a moment."""
+        """Request a checkpoint and the end of the process, and wait briefly for them."""
         if self._process.returncode is None:
             await self.send(do="pause")
             with contextlib.suppress(TimeoutError):
@@ -143,5 +143,5 @@ class TrainingProcess:
                         pass
 
     async def end(self) -> None:
-        """End it and all that it started at once. Returns when it is gone."""
+        """Kill the process and all its children immediately. Returns when they have ended."""
         await self._process.stop(0)

@@ -1,4 +1,4 @@
-"""Whose training is next."""
+"""Decides which training runs next."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, contextmanager
 
 
 class TrainingQueue:
-    """Who trains next: one at a time, and the jobs of a key in the order in which their runs began, whichever of them
-    has read its files first.
+    """Decides which training runs next: one at a time.
+
+    The jobs of a key train in the order in which their runs began, not in the order in which their files were read.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,7 @@ class TrainingQueue:
 
     @contextmanager
     def place(self, run: str, key: str) -> Iterator[None]:
-        """The run of a job of ``key`` is in the queue."""
+        """Keep the run of a job of ``key`` in the queue within the context."""
         self._keys[run] = key
         try:
             yield
@@ -28,14 +29,14 @@ class TrainingQueue:
             self.leave(run)
 
     def leave(self, run: str) -> None:
-        """Nobody waits for it: it has ended, or trains nothing here."""
+        """Remove a run that has ended, or that does not train on this machine."""
         self._keys.pop(run, None)
         self._left.set()
         self._left = asyncio.Event()
 
     @asynccontextmanager
     async def turn(self, run: str) -> AsyncIterator[None]:
-        """Within it, it trains."""
+        """Wait for the run's turn; it trains within the context."""
         while next(other_run for other_run, key in self._keys.items() if key == self._keys[run]) != run:
             await self._left.wait()
         async with self._device:

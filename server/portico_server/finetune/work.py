@@ -35,13 +35,13 @@ from portico_server.finetune.training_events import (
 )
 
 MAX_ESTIMATE_UPDATES: Final = 100
-"""How often a job's expected end is written down."""
+"""Number of updates of a job's estimated end."""
 
 FIRST_ESTIMATE_STEPS: Final = 5
-"""Steps after each of which it is written down, whatever their number in all."""
+"""Number of first steps after each of which the estimate is updated, whatever the total."""
 
 EVENT_PAGE_ROWS: Final = 5_000
-"""Events that are read at once."""
+"""Events read per query."""
 
 
 class JobWork:
@@ -59,7 +59,7 @@ class JobWork:
         self._first_step = 0
 
     async def run(self) -> Mapping[str, Any]:
-        """From wherever the last attempt stopped to the end; what the run's result is."""
+        """Run the job from where the last attempt stopped, and return the result of the run."""
         try:
             return await self._work()
         except StoppedError:
@@ -69,12 +69,12 @@ class JobWork:
             raise
         except Exception:
             await self._fail(
-                PorticoError(f"Something went wrong inside Portico; see the log of {self._job.run_id}.")
+                PorticoError(f"An internal error occurred in Portico; see the log of {self._job.run_id}.")
             )
             raise
 
     async def _work(self) -> Mapping[str, Any]:
-        """Train here."""
+        """Train on this machine."""
         base, data, recipe = await self._prepare()
         async with self._job_context.queue.turn(self._context.run):
             event = NewEvent("message", "Fine-tuning job started")
@@ -94,7 +94,7 @@ class JobWork:
         status = await self._job_context.database.write_soon(tuning.note, self._job.id, events, state)
         if status not in WORKING_STATUSES:
             raise StoppedError
-        if events:  # who follows the job reads what is written when the run reports something
+        if events:  # clients that follow the job read new events when the run reports progress
             last = events[-1]
             unit = "" if last.step is None else "steps"
             await self._context.emit(
@@ -116,7 +116,7 @@ class JobWork:
             await pools.TRAINING.run(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _prepare(self) -> tuple[BaseModel, PreparedData, TrainingRecipe]:
-        """Examples and recipe: those of an earlier attempt, or new ones."""
+        """Return the examples and recipe of an earlier attempt, or prepare new ones."""
         job, state = self._job, self._job.state
         if "recipe" in state and (self._folder / "training.jsonl").is_file():
             base = await self._job_context.bases.base(job.base, SYSTEM, task=job.spec.task)
@@ -125,7 +125,7 @@ class JobWork:
             "validating_files",
             NewEvent("message", f"Validating training file: {job.spec.training_file}")
             if job.spec.training_file
-            else NewEvent("message", f"Making questions about the store '{job.spec.store}'"),
+            else NewEvent("message", f"Generating questions about the store '{job.spec.store}'"),
         )
         base, data, warnings, app_state = await examine_files(
             self._job_context, job.spec, self._folder, self._context, SYSTEM, self._judging
@@ -193,9 +193,9 @@ class JobWork:
         elif "reward" in event.values:
             message += f": reward={event.values['reward']:.4f}"
         if not self._began:
-            # What an attempt that was cut off did behind its last checkpoint is done again.
+            # Work that an interrupted attempt did after its last checkpoint is repeated.
             await self._job_context.database.write_soon(tuning.rewind, self._job.id, event.step - 1)
-            # Where the trainer has said when its first step began, that one is measured too.
+            # If the trainer has reported when its first step began, that step is measured too.
             self._began = self._training_since or time.time()
             self._first_step = event.step - (1 if self._training_since else 0)
         await self._record_events(
@@ -203,13 +203,13 @@ class JobWork:
         )
 
     def _planned(self, recipe: TrainingRecipe) -> Mapping[str, Any]:
-        """How far it is and when it will be done by the recipe, until steps were measured."""
+        """Return the progress and the estimated end according to the recipe, until steps have been measured."""
         done_steps = int(self._job.state.get("step") or 0)
         remaining_s = recipe.seconds * (1 - min(done_steps, recipe.steps) / max(1, recipe.steps))
         return {"step": done_steps, "total": recipe.steps, "estimated_finish": time.time() + remaining_s}
 
     def _estimate(self, event: Metrics) -> Mapping[str, Any] | None:
-        """How far it is and when it will be done: after each of the first steps, then now and then."""
+        """Return the progress and the estimated end: after each of the first steps, then at intervals."""
         done_steps = event.step - self._first_step
         if done_steps > FIRST_ESTIMATE_STEPS and event.step % max(1, event.total // MAX_ESTIMATE_UPDATES):
             return None
@@ -223,7 +223,7 @@ class JobWork:
         await self._record_events(
             NewEvent("checkpoint", message, step=event.step, data={"path": event.path.name, **event.values})
         )
-        # A run that got further is taken up again as often as it is cut off.
+        # A run that made progress is resumed however often it is interrupted.
         row = StepRow(
             f"checkpoint/{event.step}",
             event.step,
@@ -237,7 +237,7 @@ class JobWork:
         )
 
     async def _finish(self, trained_weights: TrainedWeights) -> Mapping[str, Any]:
-        """Serve the result, keep its measurements, clear up."""
+        """Serve the result, store its measurements, and clean up."""
         job = self._job
         await self._record_events()
         began = time.monotonic()
@@ -274,18 +274,18 @@ class JobWork:
         return {"job": job.id, "model": job.model}
 
     async def _serve_checkpoints(self, trained_weights: TrainedWeights, owner: str | None) -> None:
-        """Let the checkpoints that were kept be called by their names. The result is there without them."""
+        """Serve the kept checkpoints under their names. The result does not depend on them."""
         job, bases = self._job, self._job_context.bases
         await bases.also(job.checkpoint(trained_weights.step), job.model)
         for checkpoint in trained_weights.others:
             try:
                 await bases.publish(job.checkpoint(checkpoint.step), job.base, checkpoint.path, owner)
             except PorticoError as error:
-                words = f"The checkpoint of step {checkpoint.step} is not served: {error.message}"
+                words = f"The checkpoint of step {checkpoint.step} cannot be served: {error.message}"
                 await self._record_events(NewEvent("message", words, "warn"))
 
     async def _compare_app(self) -> list[NewEvent]:
-        """An event that says whether the app still writes the prompts that were trained on; none without an app."""
+        """Return an event on whether the app still writes the prompts used in training; no event without an app."""
         job, place = self._job, self._job_context
         row = await place.database.read(tuning.get, job.id)
         app_state = row.state.get(APP_STATE) if row is not None else None
@@ -296,9 +296,11 @@ class JobWork:
             check = await app_prompts.compare(app, app_state, job.model, place.registry, self._judging)
         except PorticoError as error:
             return [NewEvent("message", f"The app cannot be compared: {error.message}", "warn")]
-        words, level = f"'{check.app}' writes the prompts that were trained on, for '{check.model}'", "info"
+        words, level = f"'{check.app}' writes the prompts used in training, for '{check.model}'", "info"
         if check.differences:
-            words = f"'{check.app}' no longer writes the prompts that were trained on: {' '.join(check.differences)}"
+            words = (
+                f"'{check.app}' no longer writes the prompts used in training: {' '.join(check.differences)}"
+            )
             level = "warn"
         return [NewEvent("message", words, level, data=asdict(check))]
 
@@ -321,22 +323,22 @@ class JobWork:
 
 
 def _measured(values: Mapping[str, float]) -> list[NewEvent]:
-    """An event that says whether a model for search finds more than its base; none for other models."""
+    """Return an event on whether a search model finds more than its base; no event for other models."""
     if "base_ndcg_10" not in values:
         return []
     words = ", ".join(
         f"{name} {values[f'base_{key}']:.3f} before, {values[key]:.3f} after"
         for name, key in (("nDCG@10", "ndcg_10"), ("recall@5", "recall_5"))
     )
-    words = f"On {values['held_back_questions']:.0f} questions that were held back: {words}"
+    words = f"On {values['held_back_questions']:.0f} held-back questions: {words}"
     if is_better(values):
         return [NewEvent("message", words, data=dict(values))]
-    words += ". It is not better than its base: leave your stores as they are"
+    words += ". It is not better than its base: do not change your stores"
     return [NewEvent("message", words, "warn", data=dict(values))]
 
 
 def is_better(values: Mapping[str, float]) -> bool:
-    """Whether a model for search ranks the questions that were held back better than its base, by nDCG@10."""
+    """Return whether a search model ranks the held-back questions better than its base, by nDCG@10."""
     return values["ndcg_10"] > values["base_ndcg_10"]
 
 

@@ -1,4 +1,4 @@
-"""Questions that somebody wrote: a file with one a line."""
+"""Questions written by a person, in a file with one question per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portico_server.finetune.questions import MAX_QUESTION_CHARS, MAX_QUESTIONS,
 
 
 def read_questions(path: Path) -> list[StoreQuestion]:
-    """The questions of a file. Raises `InvalidRequest` with the numbers of the wrong lines. Blocks."""
+    """Return the questions of a file. Raise `InvalidRequest` with the numbers of invalid lines. Blocks."""
     store_questions: list[StoreQuestion] = []
     wrong: list[str] = []
     wrong_count = number = 0
@@ -31,7 +31,9 @@ def read_questions(path: Path) -> list[StoreQuestion]:
                     if len(wrong) < MAX_LISTED_ERRORS:
                         wrong.append(f"line {number:,}: {error}")
                 if len(store_questions) > MAX_QUESTIONS:
-                    raise _invalid(f"The file has more than {MAX_QUESTIONS:,} questions. Leave some out.")
+                    raise _invalid(
+                        f"The file has more than {MAX_QUESTIONS:,} questions. Remove some of them."
+                    )
     except FileNotFoundError as error:
         raise content_missing("training_file") from error
     if wrong_count:
@@ -39,7 +41,7 @@ def read_questions(path: Path) -> list[StoreQuestion]:
         problem_list = "; ".join(wrong) + (f"; and {extra_count:,} more" if extra_count else "")
         raise _invalid(f"{wrong_count:,} of {number:,} lines cannot be trained on: {problem_list}.")
     if not store_questions:
-        raise _invalid("The file holds no questions; one JSON object a line was expected.")
+        raise _invalid("The file contains no questions; expected one JSON object per line.")
     return store_questions
 
 
@@ -48,36 +50,38 @@ def _invalid(message: str) -> InvalidRequest:
 
 
 def _question(data: bytes, number: int) -> StoreQuestion:
-    """A line: ``question`` with ``file``, ``passage`` or ``answer``; or a conversation, or an item of an evaluation,
-    whose last question has an answer. Raises `ValueError`.
+    """Parse a line into a question. Raises `ValueError`.
+
+    A line has ``question`` with ``file``, ``passage`` or ``answer``; or it is a conversation or an evaluation item
+    whose last question has an answer.
     """
     if len(data) > MAX_EXAMPLE_BYTES:
         raise ValueError("it is too long")
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise ValueError("it is not JSON; each line must hold one object") from error
+        raise ValueError("it is not JSON; each line must contain one object") from error
     if isinstance(document, dict) and isinstance(document.get("item"), dict):
         document = document["item"]
     if not isinstance(document, dict):
-        raise ValueError("it is JSON, but no object")
+        raise ValueError("it is JSON, but not an object")
     values = {name: document.get(name, "") for name in ("question", "file", "passage", "answer")}
     if "messages" in document:
         values |= _rated(document["messages"], values["answer"])
     for name, value in values.items():
         if not isinstance(value, str):
-            raise ValueError(f"'{name}' must be a text")
+            raise ValueError(f"'{name}' must be text")
     if not values["question"].strip():
         raise ValueError("'question' is missing")
     if len(values["question"]) > MAX_QUESTION_CHARS:
         raise ValueError(f"its question has more than {MAX_QUESTION_CHARS:,} characters")
     if not any(values[name].strip() for name in ("file", "passage", "answer")):
-        raise ValueError("it needs the 'file', the 'passage' or the 'answer' that belongs to its question")
+        raise ValueError("it needs the 'file', 'passage' or 'answer' for its question")
     return StoreQuestion(number, **{name: value.strip() for name, value in values.items()})
 
 
 def _rated(messages: Any, answer: Any) -> dict[str, Any]:
-    """The last question of a conversation, and the answer to it that is learnt."""
+    """Return the last question of a conversation, and the answer to learn."""
     message_list = (
         [message for message in messages if isinstance(message, Mapping)]
         if isinstance(messages, list)
@@ -90,7 +94,7 @@ def _rated(messages: Any, answer: Any) -> dict[str, Any]:
     ]
     questions = [message for message in message_list if message.get("role") == "user"]
     if not questions:
-        raise ValueError("'messages' has no question of a user")
+        raise ValueError("'messages' contains no user question")
     return {
         "question": questions[-1].get("content"),
         "answer": answer or (answers[-1].get("content") if answers else ""),

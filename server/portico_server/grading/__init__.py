@@ -1,4 +1,4 @@
-"""Judging what a model said, for training and for evaluations: what graders are, and what they give.
+"""Grades model answers for training and evaluations: the grader types and their results.
 
-Imports core alone; models are asked by name through the context, Python runs in the sandbox that the caller hands in.
+Imports only core. Models are called by name through the context; Python runs in the sandbox that the caller passes.
 """

@@ -1,4 +1,4 @@
-"""Judging answers as a grader says: comparisons here, expressions and Python in the sandbox, opinions from a model."""
+"""Grades answers: comparisons in this process, expressions and Python in the sandbox, judgements by a model."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ import re
 def match(pattern, text):
     return 1.0 if re.search(pattern, text) is not None else 0.0
 """
-"""In the sandbox, because a pattern can be made to search for hours."""
+"""Runs in the sandbox because a pattern can be written to search for hours."""
 
 _GRADE: Final = "\n\ndef portico_grade(sample, item):\n    return grade(sample, item)\n"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """What a model said to a line; ``item`` is what the line has for graders, ``more`` what they see of the answer
-    beyond its text.
+    """A model's answer to a line. ``item`` contains the line's fields for graders, ``more`` further parts of the
+    answer.
     """
 
     text: str
@@ -40,7 +40,7 @@ class ModelAnswer:
 
     @property
     def sample(self) -> dict[str, Any]:
-        """As graders see it; ``output_json`` is the text read as JSON, if it is that."""
+        """The answer as graders see it. ``output_json`` is the text parsed as JSON, if it is valid JSON."""
         try:
             document = json.loads(self.text)
         except (ValueError, RecursionError):
@@ -49,13 +49,13 @@ class ModelAnswer:
 
     @property
     def sources(self) -> Mapping[str, Any]:
-        """What fills the places of a template."""
+        """The values for the placeholders of a template."""
         return {"item": self.item, "sample": self.sample}
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
-    """What a grader gives. ``passed`` where the grader itself knows it; ``label`` is a model's word."""
+    """The result of a grader. ``passed`` is set if the grader decides it; ``label`` is the label that a model chose."""
 
     score: float
     passed: bool | None = None
@@ -63,9 +63,9 @@ class Grade:
 
 
 class Grading:
-    """One grader, checked by `portico_server.grading.graders.check`, and what it asks.
+    """One grader, validated by `portico_server.grading.graders.check`, with access to its models.
 
-    ``on_usage`` is told the model and the tokens of each call.
+    ``on_usage`` receives the model and the tokens of each call.
     """
 
     def __init__(
@@ -81,7 +81,10 @@ class Grading:
         self._spent = on_usage
 
     async def rewards(self, answers: Sequence[ModelAnswer]) -> tuple[list[float], str]:
-        """A number for each answer, and a sentence about the first that could not be judged: such a one earns 0."""
+        """Return a reward per answer, and a message about the first answer that could not be graded.
+
+        An answer that cannot be graded earns 0.
+        """
         rewards, trouble = [], ""
         for answer in answers:
             try:
@@ -93,7 +96,7 @@ class Grading:
         return rewards, trouble
 
     async def grade(self, answer: ModelAnswer) -> Grade:
-        """What one answer earns. Raises `PorticoError` if it cannot be judged."""
+        """Grade one answer. Raise `PorticoError` if it cannot be graded."""
         if self._grader["type"] == "label_model":
             return await self._label(self._grader, answer)
         return Grade(await self._one(self._grader, answer))
@@ -110,7 +113,8 @@ class Grading:
                 measure = MEASURES.get(grader["evaluation_metric"])
                 if measure is None:
                     raise InvalidRequest(
-                        f"'{grader['evaluation_metric']}' is not measured here; {', '.join(MEASURES)} are.",
+                        f"'{grader['evaluation_metric']}' is not supported; choose one of "
+                        f"{', '.join(MEASURES)}.",
                         param="grader",
                     )
                 text, reference = (fill(grader[name], answer.sources) for name in ("input", "reference"))
@@ -128,30 +132,31 @@ class Grading:
         return _number(await self._light.evaluate(formula, [], values))
 
     async def _score(self, grader: Mapping[str, Any], answer: ModelAnswer) -> float:
-        """What a model thinks of it, as one number within the range."""
+        """Let a model score the answer, and return a number within the range."""
         low, high = grader.get("range") or (0.0, 1.0)
         judgement = await self._ask(grader, answer, "score", {"type": "number"})
         try:
             score = float(json.loads(judgement)["score"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InvalidRequest(
-                f"The judge '{grader['model']}' did not answer with a score: {judgement[:120]!r}.",
+                f"The judge '{grader['model']}' did not return a score: {judgement[:120]!r}.",
                 code="no_score",
             ) from error
         return min(max(_number(score), float(low)), float(high))
 
     async def _label(self, grader: Mapping[str, Any], answer: ModelAnswer) -> Grade:
-        """Which of the labels a model gives it: 1 for one that passes, else 0."""
+        """Let a model choose a label for the answer: 1 for a passing label, otherwise 0."""
         judgement = await self._ask(
             grader, answer, "label", {"type": "string", "enum": list(grader["labels"])}
         )
         try:
             label = json.loads(judgement)["label"]
         except (ValueError, TypeError, KeyError, RecursionError):
-            label = judgement.strip()  # a model that keeps to no schema may still say the bare word
+            label = judgement.strip()  # a model that ignores the schema may still return the bare label
         if label not in grader["labels"]:
             raise InvalidRequest(
-                f"The judge '{grader['model']}' answered none of {', '.join(grader['labels'])}: {judgement[:120]!r}.",
+                f"The judge '{grader['model']}' did not return one of {', '.join(grader['labels'])}: "
+                f"{judgement[:120]!r}.",
                 code="no_label",
             )
         is_passed = label in grader["passing_labels"]
@@ -160,7 +165,7 @@ class Grading:
     async def _ask(
         self, grader: Mapping[str, Any], answer: ModelAnswer, name: str, shape: Mapping[str, Any]
     ) -> str:
-        """What a model answers that must give one value of that shape."""
+        """Ask a model for one value of the given shape, and return its answer."""
         sources = answer.sources
         messages = tuple(
             {**message, "content": filled(message.get("content"), sources)} for message in grader["input"]
@@ -198,5 +203,5 @@ def _number(value: Any) -> float:
     if isinstance(value, bool | int | float) and math.isfinite(value):
         return float(value)
     raise InvalidRequest(
-        f"The grader gave {str(value)[:80]!r}; a finite number was expected.", code="no_score"
+        f"The grader returned {str(value)[:80]!r}; expected a finite number.", code="no_score"
     )

@@ -1,6 +1,6 @@
-"""Graders as OpenAI writes them, checked before anything is trained or asked. Pure; what they ask is done elsewhere.
+"""Validates graders in OpenAI's format before any training or request. Pure; other modules run them.
 
-https://platform.openai.com/docs/guides/graders. ``regex`` is ours: ``input`` must match ``pattern``.
+https://platform.openai.com/docs/guides/graders. ``regex`` is Portico's own: ``input`` must match ``pattern``.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ METRICS: Final = tuple(MEASURES)
 
 MAX_DEPTH: Final = 4
 MAX_GRADERS: Final = 32
-"""Graders in one ``multi``."""
+"""Maximum number of graders in one ``multi``."""
 
 
 def check(
     grader: Any, param: str = "method.reinforcement.grader", depth: int = 0, *, labels: bool = False
 ) -> None:
-    """Raise `InvalidRequest` that names the first thing in a grader that is wrong.
+    """Raise `InvalidRequest` for the first error in a grader.
 
-    ``labels``: a ``label_model`` is one too, which says that an answer is good rather than how good.
+    ``labels`` also allows ``label_model`` graders, which decide whether an answer is good instead of how good it is.
     """
     if not isinstance(grader, Mapping):
         raise InvalidRequest(f"'{param}' must be an object with a 'type'.", param=param)
@@ -37,16 +37,16 @@ def check(
     test = checks.get(str(kind))
     if test is None:
         raise InvalidRequest(
-            f"{str(kind)[:40]!r} is not a type of grader; there are {', '.join(checks)}.",
+            f"{str(kind)[:40]!r} is not a grader type; choose one of {', '.join(checks)}.",
             param=f"{param}.type",
         )
     if depth > MAX_DEPTH:
-        raise InvalidRequest(f"Graders are nested more than {MAX_DEPTH} deep.", param=param)
+        raise InvalidRequest(f"Graders are nested more than {MAX_DEPTH} levels deep.", param=param)
     test(grader, param, depth)
 
 
 def judges(grader: Any) -> frozenset[str]:
-    """The models that a grader asks."""
+    """Return the models that a grader calls."""
     return frozenset(_judges(grader))
 
 
@@ -62,7 +62,7 @@ def _judges(grader: Any) -> Iterator[str]:
 
 
 def require_rights(grader: Any, caller: Principal, param: str = "method.reinforcement.grader") -> None:
-    """Raise `Forbidden` if a grader that was checked brings code along which the caller may not have executed."""
+    """Raise `Forbidden` if a validated grader contains code that the caller is not allowed to run."""
     if grader["type"] == "python":
         require_code(caller, f"{param}.source")
     elif grader["type"] == "multi":
@@ -75,7 +75,7 @@ def require_rights(grader: Any, caller: Principal, param: str = "method.reinforc
 def _word(fields: Mapping[str, Any], name: str, param: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value:
-        raise InvalidRequest(f"'{param}.{name}' is missing: a text was expected.", param=f"{param}.{name}")
+        raise InvalidRequest(f"'{param}.{name}' is missing: expected text.", param=f"{param}.{name}")
     return value
 
 
@@ -131,13 +131,13 @@ def _label(fields: Mapping[str, Any], param: str, depth: int) -> None:
             or not value
             or not all(isinstance(label, str) and label for label in value)
         ):
-            raise InvalidRequest(f"'{param}.{name}' must be a list of words.", param=f"{param}.{name}")
+            raise InvalidRequest(f"'{param}.{name}' must be a list of strings.", param=f"{param}.{name}")
     assert isinstance(labels, list)
     assert isinstance(passing, list)
     unknown = [label for label in passing if label not in labels]
     if unknown:
         raise InvalidRequest(
-            f"'{unknown[0][:40]}' is in '{param}.passing_labels', but not in '{param}.labels'.",
+            f"'{unknown[0][:40]}' is in '{param}.passing_labels' but not in '{param}.labels'.",
             param=f"{param}.passing_labels",
         )
 
@@ -146,13 +146,13 @@ def _multi(fields: Mapping[str, Any], param: str, depth: int) -> None:
     graders = fields.get("graders")
     if not isinstance(graders, Mapping) or not 1 <= len(graders) <= MAX_GRADERS:
         raise InvalidRequest(
-            f"'{param}.graders' must be an object with 1 to {MAX_GRADERS} graders by their names.",
+            f"'{param}.graders' must be an object that maps names to 1 to {MAX_GRADERS} graders.",
             param=f"{param}.graders",
         )
     for name, inner_grader in graders.items():
         if not str(name).isidentifier():
             raise InvalidRequest(
-                f"'{str(name)[:40]}' cannot name a grader in a formula.", param=f"{param}.graders"
+                f"'{str(name)[:40]}' is not a valid name for a grader in a formula.", param=f"{param}.graders"
             )
         check(inner_grader, f"{param}.graders.{name}", depth + 1)
     _word(fields, "calculate_output", param)

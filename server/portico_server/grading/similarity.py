@@ -1,6 +1,6 @@
-"""How like two texts are, from 0 to 1, by the measures that OpenAI's text_similarity grader has. Pure.
+"""Similarity of two texts, from 0 to 1, by the measures of OpenAI's text_similarity grader. Pure.
 
-Words are runs of letters and digits in lower case; where no spaces are written, each character is a word.
+Words are runs of letters and digits in lower case; in scripts without spaces, each character is a word.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from difflib import SequenceMatcher
 from typing import Final
 
 MAX_TEXT_CHARS: Final = 4_000
-"""Characters of a text that are looked at: what compares every word with every other is slow on long ones."""
+"""Maximum number of characters compared, because comparing every word with every other is slow for long texts."""
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]|[^\W_]+")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text."""
+    """Return the words of a text."""
     return _WORD.findall(text[:MAX_TEXT_CHARS].lower())
 
 
 def fuzzy(text: str, other_text: str) -> float:
-    """Twice the matching characters over all characters (Ratcliff and Obershelp)."""
+    """Return twice the matching characters divided by all characters (Ratcliff and Obershelp)."""
     return SequenceMatcher(None, text[:MAX_TEXT_CHARS], other_text[:MAX_TEXT_CHARS], autojunk=False).ratio()
 
 
 def rouge(order: int) -> Callable[[str, str], float]:
-    """ROUGE-N: F1 of the common runs of ``order`` words. Source: Lin 2004."""
+    """Return ROUGE-N: the F1 of common n-grams of ``order`` words. Source: Lin 2004."""
 
     def measure(answer: str, reference: str) -> float:
         return _f1(_runs(words(answer), order), _runs(words(reference), order))
@@ -38,7 +38,7 @@ def rouge(order: int) -> Callable[[str, str], float]:
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """ROUGE-L: F1 of the longest common subsequence of words. Source: Lin 2004."""
+    """Return ROUGE-L: the F1 of the longest common subsequence of words. Source: Lin 2004."""
     answer_words, reference_words = words(answer), words(reference)
     before = [0] * (len(reference_words) + 1)
     for word in answer_words:
@@ -50,7 +50,7 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def bleu(answer: str, reference: str) -> float:
-    """BLEU up to four words of one sentence, counts above the first smoothed by one. Source: Lin and Och 2004."""
+    """Return the sentence-level BLEU-4, with counts above order one smoothed by one. Source: Lin and Och 2004."""
     answer_words, reference_words = words(answer), words(reference)
     if not answer_words or not reference_words:
         return 0.0
@@ -66,7 +66,7 @@ def bleu(answer: str, reference: str) -> float:
 
 
 def gleu(answer: str, reference: str) -> float:
-    """GLEU: common runs of one to four words, over those of the text that has more. Source: Wu et al. 2016."""
+    """Return GLEU: common n-grams of one to four words, divided by those of the longer text. Source: Wu et al. 2016."""
     answer_words, reference_words = words(answer), words(reference)
     counts: Counter[tuple[str, ...]] = Counter()
     theirs: Counter[tuple[str, ...]] = Counter()
@@ -83,7 +83,7 @@ MEASURES: Final[Mapping[str, Callable[[str, str], float]]] = {
     **{f"rouge_{order}": rouge(order) for order in range(1, 6)},
     "rouge_l": rouge_l,
 }
-"""By OpenAI's names."""
+"""Similarity measures by their OpenAI names."""
 
 
 def _runs(word_list: Sequence[str], order: int) -> Counter[tuple[str, ...]]:

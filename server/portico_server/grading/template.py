@@ -1,4 +1,4 @@
-"""Places in a text that an item or an answer fills: ``{{item.question}}``, ``{{sample.output_json.n}}``. Pure."""
+"""Placeholders that an item or an answer fills: ``{{item.question}}``, ``{{sample.output_json.n}}``. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from portico_server.core.template import substitute
 PLACE: Final = re.compile(r"\{\{\s*(item|sample)((?:\.[A-Za-z_][A-Za-z0-9_]*)+)\s*\}\}")
 
 FIELD: Final = re.compile(r"\{\{\s*item\.([A-Za-z_][A-Za-z0-9_]*)")
-"""A field of a line that is asked for: ``{{item.answer}}``."""
+"""A placeholder for a field of a line: ``{{item.answer}}``."""
 
 
 def fill(template: str, sources: Mapping[str, Any]) -> str:
-    """``{{item.name}}`` and ``{{sample.output_text}}`` replaced; what is not there is empty.
+    """Replace ``{{item.name}}`` and ``{{sample.output_text}}``; missing values become empty.
 
-    Raises `InvalidRequest` if that is too long, before it is made.
+    Raises `InvalidRequest` before building a text that would be too long.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -33,9 +33,9 @@ def fill(template: str, sources: Mapping[str, Any]) -> str:
 
 
 def filled(content: Any, sources: Mapping[str, Any]) -> Any:
-    """The content of a message with its places filled: a text, one part of it, or a list of them.
+    """Fill the placeholders in the content of a message: a text, one part, or a list of parts.
 
-    Parts that are text become one text; with a picture among them they stay parts, as chat models take them.
+    Text parts are joined into one text; if an image is among them, they remain parts, as chat models accept them.
     """
     if isinstance(content, str):
         return fill(content, sources)
@@ -61,7 +61,7 @@ def _part(part: Any, sources: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields(template: Any) -> frozenset[str]:
-    """The fields of an item that something with templates in it asks for; Python's source is not a template."""
+    """Return the item fields that a value with templates refers to. Python source is not a template."""
     return frozenset(_fields(template))
 
 

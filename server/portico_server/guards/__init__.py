@@ -1,1 +1,1 @@
-"""What looks at texts on their way in and out: detectors without a model, and guards. Imports the core alone."""
+"""Inspects incoming and outgoing texts with guards and detectors that need no model. Imports only the core."""

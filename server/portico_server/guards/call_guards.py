@@ -1,4 +1,4 @@
-"""Guards at one place of one call."""
+"""Applies guards to one call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class GuardFailed(PorticoError):
-    """A guard could not search a text, and lets nothing pass that it has not searched."""
+    """A guard could not inspect a text and therefore blocked it."""
 
     status = 500
     code = "guard_failed"
@@ -34,16 +34,19 @@ class GuardFailed(PorticoError):
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """Those that are around one servable, in the order of the configuration."""
+    """The guards around one servable, in the order of the configuration."""
 
     guards: tuple[ContentGuard, ...]
 
     def at(self, *places: GuardPlace) -> bool:
-        """Whether one of them looks at one of these places."""
+        """Return whether any guard inspects one of these places."""
         return any(not guard.where.isdisjoint(places) for guard in self.guards)
 
     async def texts(self, texts: Sequence[str], place: GuardPlace, context: Context) -> list[str]:
-        """The texts as they may pass. Raises `ContentBlocked`, `GuardFailed`; what was found is an event of the run."""
+        """Return the texts in the form that may pass. Raises `ContentBlocked` or `GuardFailed`.
+
+        Detections are recorded as events of the run.
+        """
         text_list = list(texts)
         for guard in self.guards:
             if place not in guard.where or not text_list:
@@ -63,7 +66,7 @@ class Guards:
         return text_list
 
     async def value(self, value: Any, place: GuardPlace, context: Context) -> Any:
-        """The same for all texts of a JSON value: names and long numbers are read like others."""
+        """Apply the guards to all texts of a JSON value, including names and long numbers."""
         if not self.at(place):
             return value
         texts: list[str] = []
@@ -74,25 +77,27 @@ class Guards:
     async def report(
         self, guard: ContentGuard, kinds: Mapping[str, int], place: GuardPlace, context: Context
     ) -> None:
-        """Say what was found, as events of the run."""
+        """Record the detections as events of the run."""
         for kind, count in kinds.items():
             await context.emit(GuardHit(guard.name, kind, place, guard.action, count))
 
     async def failed(
         self, guard: ContentGuard, place: GuardPlace, context: Context, error: Exception
     ) -> None:
-        """A guard could not search. Raises `GuardFailed` unless it lets pass what it could not search."""
+        """Handle a guard that could not inspect a text. Raise `GuardFailed` unless the guard lets uninspected
+        texts pass.
+        """
         logger.error("the guard %s failed at %s: %s", guard.name, place, type(error).__name__)
         await context.emit(GuardHit(guard.name, "error", place, guard.on_error, 1))
         if guard.on_error == "block":
             raise GuardFailed(
-                f"The guard '{guard.name}' could not search a text, and lets nothing pass unsearched. A shorter text "
-                "may pass; the log says more."
+                f"The guard '{guard.name}' could not inspect a text and blocks uninspected texts. Try a "
+                "shorter text; see the log for the cause."
             ) from error
 
 
 async def _searched(guard: ContentGuard, texts: Sequence[str]) -> list[list[Detection]]:
-    different = dict.fromkeys(texts)  # names of fields stand in a value many times
+    different = dict.fromkeys(texts)  # field names occur in a value many times
 
     def search() -> dict[str, list[Detection]]:
         return {text: find(text, guard.detectors) for text in different}

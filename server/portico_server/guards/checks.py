@@ -1,4 +1,4 @@
-"""Whether what looks like something is that."""
+"""Checks whether a candidate match is a real one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import date
 from typing import Final
 
 MIN_SECRET_ENTROPY: Final = 3.2
-"""Bits for each character of a value that is taken for a secret because of the name it is assigned to."""
+"""Minimum entropy, in bits per character, of a value that counts as a secret because of its name."""
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether a number is not a part of a longer one, of a decimal or of a word."""
+    """Return whether a number is not part of a longer number, a decimal or a word."""
     before, behind = text[max(0, start - 2) : start], text[end : end + 2]
     if before and ((before[-1].isascii() and before[-1].isalnum()) or before[-1] in "_#"):
         return False
@@ -31,7 +31,7 @@ def _digits(text: str) -> str:
 def check_email(text: str, start: int, end: int) -> int:
     """Return the end of an e-mail address, or 0."""
     if text[start - 1 : start] == ":" and "://" in text[max(0, start - 90) : start]:
-        return 0  # a password and a host
+        return 0  # a password and a host name
     local, _, domain = text[start:end].partition("@")
     ending = domain.rpartition(".")[2]
     good = len(local) <= 64 and len(domain) <= 253 and len(ending) >= 2 and ending.isalpha()
@@ -42,14 +42,14 @@ _CARD_PREFIXES: Final = ("4", "34", "35", "36", "37", "38", "30", "5", "6", *map
 
 
 def check_card(text: str, start: int, end: int) -> int:
-    """Return the end of the number of a payment card, or 0."""
+    """Return the end of a payment card number, or 0."""
     digits = _digits(text[start:end])
     is_known = 13 <= len(digits) <= 19 and digits.startswith(_CARD_PREFIXES) and len(set(digits)) > 1
     return end if is_known and _stands_alone(text, start, end) and luhn(digits) else 0
 
 
 def luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others, by ISO/IEC 7812."""
+    """Return whether the last digit is the check digit of the others, by ISO/IEC 7812."""
     doubled_digits = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(doubled_digits)) % 10 == 0
 
@@ -78,13 +78,15 @@ _IBAN_LENGTHS: Final = {
     )
     for country in countries.split()
 }
-"""Characters of an IBAN by country: https://www.swift.com/standards/data-standards/iban-international-bank-account-number."""
+"""Length of an IBAN by country:
+https://www.swift.com/standards/data-standards/iban-international-bank-account-number.
+"""
 
 
 def check_iban(text: str, start: int, end: int) -> int:
     """Return the end of an IBAN, or 0."""
     length, number, at = _IBAN_LENGTHS.get(text[start : start + 2], 0), "", start
-    while at < end and len(number) < length:  # words behind it may look like a part
+    while at < end and len(number) < length:  # words after the IBAN may look like a part of it
         number += text[at] if text[at] != " " else ""
         at += 1
     if not length or len(number) < length or (at < len(text) and text[at].isascii() and text[at].isalnum()):
@@ -119,7 +121,7 @@ _CN_WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 
 
 def check_cn_id(text: str, start: int, end: int) -> int:
-    """Return the end of a Chinese resident's number, or 0."""
+    """Return the end of a Chinese resident identity number, or 0."""
     number = text[start:end].upper()
     try:
         born = date(int(number[6:10]), int(number[10:12]), int(number[12:14]))
@@ -144,7 +146,7 @@ def check_phone(text: str, start: int, end: int) -> int:
 
 
 def check_alone(text: str, start: int, end: int) -> int:
-    """Return the end of what stands alone, or 0."""
+    """Return the end of a match that is not part of a longer word or number, or 0."""
     return end if _stands_alone(text, start, end) else 0
 
 
@@ -164,7 +166,7 @@ _PLACEHOLDERS: Final = (
 
 
 def check_secret_value(text: str, start: int, end: int) -> int:
-    """What is assigned to a name such as ``api_key`` is a secret if it looks like chance."""
+    """Return the end of a value assigned to a name such as ``api_key`` if it looks random, or 0."""
     value = text[start:end]
     if any(word in value.lower() for word in _PLACEHOLDERS) or not any(map(str.isdigit, value)):
         return 0
@@ -174,7 +176,7 @@ def check_secret_value(text: str, start: int, end: int) -> int:
 
 
 def check_key_value(text: str, start: int, end: int) -> int:
-    """A key of a well-known form that is not an example of the form."""
+    """Return the end of a key in a well-known format, or 0. Placeholder keys from documentation do not count."""
     value = text[start:end].lower()
     return 0 if "xxxx" in value or "..." in value or "your" in value else end
 
@@ -196,5 +198,5 @@ _NEGATIONS: Final = (
 
 
 def check_not_denied(text: str, start: int, end: int) -> int:
-    """An instruction counts unless it is one not to do that."""
+    """Return the end of an instruction, or 0 if the text says not to follow it."""
     return 0 if text[max(0, start - 10) : start].lower().endswith(_NEGATIONS) else end

@@ -1,8 +1,8 @@
-"""Finds personal data, secrets, injected instructions and threats in texts by rules: patterns and checksums, no model.
+"""Finds personal data, secrets, injected instructions and threats in texts by patterns and checksums, without a model.
 
-Patterns are searched in linear time (`portico_server.core.pattern`). A text is read as a person reads it: full-width
-and styled letters and digits count as plain ones, and characters without width do not count. What is encoded, as in
-base64, is not read.
+Patterns are searched in linear time (`portico_server.core.pattern`). Texts are normalized to what a person reads:
+full-width and styled letters and digits count as plain ones, and zero-width characters are ignored. Encoded content,
+such as base64, is not decoded.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from portico_server.guards.checks import (
 from portico_server.guards.reading import fold_text
 
 Check = Callable[[str, int, int], int]
-"""Whether a run of characters of a text is what it looks like: where it ends then, 0 if it is not."""
+"""Return the end of a match if it is a real one, otherwise 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Something that was found: where it stands in the text, and what kind of thing it is."""
+    """A detection: its position in the text and its kind."""
 
     start: int
     end: int
@@ -43,8 +43,10 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """One kind of thing. ``label`` is what a masked one is replaced by; ``reach`` how many characters of it may come
-    before it can be told. ``group`` of the pattern is what is found. ``bounded``: the pattern is not ours.
+    """A detector for one kind of content.
+
+    ``label`` replaces a masked match. ``reach`` is the number of characters that may arrive before a match can be
+    recognized. ``group`` is the group of the pattern that forms the match. ``bounded`` marks a pattern from the user.
     """
 
     kind: str
@@ -56,7 +58,7 @@ class Detector:
     bounded: bool = False
 
     def compiled(self) -> tuple[LinearPattern, ...]:
-        """Raises `UnsupportedPattern`."""
+        """Return the compiled patterns. Raises `UnsupportedPattern`."""
         return tuple(linear(text) for text in self.patterns) if self.bounded else _own(self.patterns)
 
 
@@ -66,9 +68,9 @@ def _own(patterns: tuple[str, ...]) -> tuple[LinearPattern, ...]:
 
 
 def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
-    """What the detectors find in a text, from left to right; of what overlaps the first and longest.
+    """Return the detections in a text from left to right. Of overlapping detections, the first and longest is kept.
 
-    Raises `UnsupportedPattern` if the text is too long for a pattern that is not ours.
+    Raises `UnsupportedPattern` if the text is too long for a pattern from the user.
     """
     read, places = fold_text(text)
     data = read.encode("utf-8", "replace")
@@ -82,7 +84,7 @@ def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
             for first, last in pattern.spans(data, detector.group):
                 if plain:
                     start, end = first, last
-                else:  # spans come from left to right: each is counted on from the one before
+                else:  # spans are ordered from left to right, so each offset is counted from the previous one
                     start = char_index + len(data[at:first].decode("utf-8", "replace"))
                     end = start + len(data[first:last].decode("utf-8", "replace"))
                     at, char_index = first, start
@@ -96,7 +98,7 @@ def find(text: str, detectors: Iterable[Detector]) -> list[Detection]:
 
 
 def mask(text: str, hits: Sequence[Detection], labels: Callable[[str], str]) -> str:
-    """The text with the label of its kind in the place of each hit."""
+    """Return the text with each hit replaced by the label of its kind."""
     parts, at = [], 0
     for hit in hits:
         parts += [text[at : hit.start], labels(hit.kind)]
@@ -109,7 +111,7 @@ def _apart(hits: list[Detection]) -> list[Detection]:
     for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
         if not detections or hit.start >= detections[-1].end:
             detections.append(hit)
-        elif hit.end > detections[-1].end:  # the rest of it is no better known
+        elif hit.end > detections[-1].end:  # the overlapping hit extends the masked range
             detections[-1] = Detection(detections[-1].start, hit.end, detections[-1].kind)
     return detections
 
@@ -266,11 +268,11 @@ _THREATS: Final = (
 )
 
 GROUPS: Final = {"pii": _PERSONAL, "secrets": _SECRETS, "injection": _INJECTIONS, "threats": _THREATS}
-"""The detectors that come with Portico, by the name of their group."""
+"""The built-in detectors, by group name."""
 
 KINDS: Final = {
     detector.kind: tuple(other for group in GROUPS.values() for other in group if other.kind == detector.kind)
     for detectors in GROUPS.values()
     for detector in detectors
 }
-"""The same by kind: what is found of one kind may take several detectors."""
+"""The built-in detectors by kind. Several detectors may find the same kind."""

@@ -1,4 +1,4 @@
-"""Guards at the texts of a request or an answer, wherever they stand in it."""
+"""Applies guards to the texts of a request or a response, wherever they occur."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from portico_server.guards.call_guards import Guards
 from portico_server.guards.guard import ContentBlocked, GuardPlace
 
 CONTENT_FILTER: Final = "content_filter"
-"""Why an answer ended, in OpenAI's word."""
+"""OpenAI's finish reason for blocked content."""
 
 
 LEGACY_CALL: Final = "function_call"
-"""The one call of a function, as it was before there were several."""
+"""OpenAI's deprecated field for a single function call."""
 
 
 CALL_FIELDS: Final = frozenset(("tool_calls", LEGACY_CALL))
@@ -34,8 +34,10 @@ _UNREAD_OF_CALL: Final = frozenset(("id", "type", "index"))
 async def guard_messages(
     messages: Iterable[Message], guards: Guards, context: Context
 ) -> list[Mapping[str, Any]]:
-    """Messages of a chat as they may pass: texts of tools as results, those of everybody else as input, calls of tools
-    as arguments. All texts of one place are searched together: of many messages it is done in a thread.
+    """Return the messages of a chat in the form that may pass.
+
+    Texts of tools are guarded as results, all other texts as input, and tool calls as arguments. All texts of one
+    place are searched together, in a thread if there are many messages.
     """
     guarded_messages: list[dict[str, Any]] = [dict(message) for message in messages]
     read: dict[GuardPlace, list[tuple[dict[str, Any], str]]] = {}
@@ -58,7 +60,7 @@ async def guard_messages(
 
 
 def _copied(calls: Any) -> Any:
-    """Calls of tools whose fields can be changed."""
+    """Return a copy of tool calls whose fields can be changed."""
     if isinstance(calls, list):
         return [_copied(call) for call in calls]
     return dict(calls) if isinstance(calls, dict) else calls
@@ -67,7 +69,7 @@ def _copied(calls: Any) -> Any:
 async def guard_fields(
     document: Mapping[str, Any], but: frozenset[str], place: GuardPlace, guards: Guards, context: Context
 ) -> dict[str, Any]:
-    """An object of which all fields but some are as they may pass."""
+    """Return an object in which all fields except those in ``but`` have passed the guards."""
     read = {name: value for name, value in document.items() if name not in but}
     if not read:
         return dict(document)
@@ -78,7 +80,7 @@ async def guard_fields(
 async def guard_passages(
     passages: Iterable[Passage], guards: Guards, context: Context
 ) -> tuple[Passage, ...]:
-    """Passages that were found as they may pass; one that must not is left out."""
+    """Return the retrieved passages in the form that may pass. Blocked passages are left out."""
     passed_passages = []
     for passage in passages:
         try:

@@ -1,4 +1,4 @@
-"""A guard: what is looked for, where, and what becomes of a text in which it is found. Named by the configuration."""
+"""A guard from the configuration: what it detects, where it applies, and what happens to a text with a detection."""
 
 from __future__ import annotations
 
@@ -23,29 +23,32 @@ ON_ERROR: Final = ("block", "pass")
 EVERYTHING: Final = "*"
 
 MAX_LOOP_CHARS: Final = 20_000
-"""Of texts that are searched at once; more of them are searched in a thread."""
+"""Maximum number of characters searched on the event loop; longer texts are searched in a thread."""
 
 MIN_READ_NUMBER: Final = 10**8
-"""Numbers from which on one may be that of a card or a phone."""
+"""Minimum value of a number that may be a card or phone number."""
 
 MEDIA: Final = ("url", "image_url", "file_data")
-"""Fields whose ``data:`` address is a picture, a sound or a document, which is not looked at."""
+"""Fields whose ``data:`` URL contains an image, audio or a document, which guards do not inspect."""
 
 MAX_OWN_PATTERNS: Final = 200
-"""Words and patterns of one guard together."""
+"""Maximum number of words and patterns of one guard together."""
 
 _FIELDS: Final = ("name", "on", "detect", "words", "patterns", "where", "action", "on_error")
 
 
 class ContentBlocked(InvalidRequest):
-    """A guard has found what must not pass. The message says what kind of thing, never the thing."""
+    """A guard has detected forbidden content. The message names the kind of content, never the content."""
 
     code = "content_filter"
 
 
 @dataclass(frozen=True, slots=True)
 class ContentGuard:
-    """``on``: keys of what it is around, or ``*``. ``on_error``: whether a text passes that cannot be searched."""
+    """A content guard. ``on`` lists the keys of the servables it guards, or ``*``.
+
+    ``on_error`` decides whether a text passes that cannot be inspected.
+    """
 
     name: str
     on: frozenset[str]
@@ -56,31 +59,31 @@ class ContentGuard:
 
     @property
     def reach(self) -> int:
-        """How many characters may come before something is known for what it is."""
+        """Number of characters that may arrive before a match can be recognized."""
         return max(detector.reach for detector in self.detectors)
 
     def label(self, kind: str) -> str:
-        """What a masked thing of this kind is replaced by."""
+        """Return the replacement for a masked match of this kind."""
         return next(detector.label for detector in self.detectors if detector.kind == kind)
 
     def explain(self, kinds: Mapping[str, int], place: GuardPlace) -> str:
-        """Why something was blocked, for a person."""
+        """Explain why a text was blocked."""
         kind_list = ", ".join(sorted(kinds))
         where = {
             "input": "The input",
             "output": "The answer",
-            "tool_arguments": "The arguments of the tool",
+            "tool_arguments": "The tool's arguments",
             "tool_results": "The result",
         }[place]
         return f"{where} was blocked by the guard '{self.name}', which found: {kind_list}."
 
 
 def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
-    """An entry of ``guards``. Raises `InvalidRequest` that names the place of what is wrong."""
+    """Parse an entry of ``guards``. Raise `InvalidRequest` with the position of the error."""
     for field in item:
         if field not in _FIELDS:
             raise InvalidRequest(
-                f"{at} has no field '{field}'.{nearest(str(field), _FIELDS)}", param=f"{at}.{field}"
+                f"Unknown field '{field}' in {at}.{nearest(str(field), _FIELDS)}", param=f"{at}.{field}"
             )
     on, where = _texts(item, "on", at), _texts(item, "where", at, ("input", "output"))
     for place in where:
@@ -94,7 +97,8 @@ def parse_guard(item: Mapping[str, Any], at: str) -> ContentGuard:
     if action == "mark" and set(where) != {"tool_results"}:
         wrong(
             f"{at}.action",
-            "can be 'mark' with 'where: [tool_results]' alone: it is a note to the model that reads them",
+            "can be 'mark' only with 'where: [tool_results]', because it adds a note for the model that "
+            "reads them",
         )
     if on_error not in ON_ERROR:
         not_one_of(f"{at}.on_error", on_error, ON_ERROR)
@@ -120,7 +124,7 @@ def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
         detectors += GROUPS.get(name) or KINDS[name]
     own_patterns = (("words", _texts(item, "words", at)), ("patterns", _texts(item, "patterns", at)))
     if sum(len(texts) for _, texts in own_patterns) > MAX_OWN_PATTERNS:
-        wrong(f"{at}.patterns", f"has more than {MAX_OWN_PATTERNS} words and patterns together")
+        wrong(f"{at}.patterns", f"has more than {MAX_OWN_PATTERNS} words and patterns")
     for kind, texts in own_patterns:
         if not texts:
             continue
@@ -135,12 +139,12 @@ def _detectors(item: Mapping[str, Any], at: str) -> tuple[Detector, ...]:
             ) from error
         detectors.append(detector)
     if not detectors:
-        wrong(at, "looks for nothing: give it 'detect', 'words' or 'patterns'")
+        wrong(at, "detects nothing: specify 'detect', 'words' or 'patterns'")
     return tuple(dict.fromkeys(detectors))
 
 
 def _word(word: str) -> str:
-    """A pattern for a word, in small or large letters, that is not a part of another one."""
+    """Return a case-insensitive pattern for a word that is not part of another word."""
     escaped_word = "".join(char if char.isalnum() or ord(char) > 127 else f"\\{char}" for char in word)
     before = r"\b" if word[0].isascii() and word[0].isalnum() else ""
     behind = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
@@ -151,5 +155,5 @@ def _texts(item: Mapping[str, Any], field: str, at: str, default: Sequence[str] 
     value = item.get(field, default)
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text for text in texts):
-        wrong_type(f"{at}.{field}", "a text or a list of texts", value)
+        wrong_type(f"{at}.{field}", "text or a list of texts", value)
     return texts

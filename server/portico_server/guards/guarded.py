@@ -1,4 +1,4 @@
-"""Put guards around a Servable."""
+"""Wraps a servable in guards."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def guarded(
     aliases: Mapping[str, str],
     files: ReadsFiles | None = None,
 ) -> Servable:
-    """The servable within the guards that are around it; itself if there are none. ``files`` reads what comes with a
-    question: guards see its text, and so does the model.
+    """Return the servable wrapped in its guards, or the servable itself if it has none.
+
+    ``files`` reads files attached to a question, so that guards and the model see their text.
     """
     key = servable.card.key
-    # What is around either side of a split is around both, and an alias of a version means its app.
+    # A guard around either variant of a split applies to both, and the alias of a version refers to its app.
     names = frozenset({key}) | getattr(servable, "names", frozenset())
     around = tuple(
         guard

@@ -1,4 +1,4 @@
-"""A text that comes in pieces, held back until it is known that nothing in it has to be masked or blocked."""
+"""Holds back streamed text until nothing in it has to be masked or blocked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from portico_server.guards.guard import ContentGuard
 from portico_server.guards.reading import last_read, without_unread
 
 MAX_HELD_CHARS: Final = 8_192
-"""Of something that is found and has not ended, such as a key; of a longer one no more than `_KEPT_CHARS` is kept. Of
-more characters without width in a row none is kept.
+"""Maximum length of an unfinished match that is held back, such as a key. Of longer matches, at most `_KEPT_CHARS` are
+kept. Longer runs of zero-width characters are dropped.
 """
 
 MAX_FED_CHARS: Final = 16_384
-"""Characters of a piece that are looked at at once: of longer ones one part after another."""
+"""Maximum number of characters searched at a time; longer pieces are searched in parts."""
 
 _KEPT_CHARS: Final = 512
 _CONTEXT_CHARS: Final = 96
 _STEP_CHARS: Final = 16
-"""Characters that come before it is looked again."""
+"""Number of new characters after which the text is searched again."""
 
 
 class TextBlocked(Exception):
-    """What came must not pass. ``sent_text`` is what may still be sent before."""
+    """The text must not pass. ``sent_text`` is the text before the match, which may still be sent."""
 
     def __init__(self, guard: ContentGuard, kinds: Counter[str], sent_text: str) -> None:
         super().__init__(guard.name)
@@ -36,7 +36,7 @@ class TextBlocked(Exception):
 
 
 class HeldText:
-    """One text and one guard. At most the guard's reach, and what is found and grows, is held back."""
+    """One text and one guard. Holds back at most the guard's reach and any match that may still grow."""
 
     def __init__(self, guard: ContentGuard) -> None:
         self.guard = guard
@@ -49,7 +49,7 @@ class HeldText:
         """Whether what is held begins with something whose label has been sent."""
 
     def feed(self, text: str) -> str:
-        """What may pass now that ``text`` has come. Raises `TextBlocked`."""
+        """Add ``text`` and return the text that may pass now. Raises `TextBlocked`."""
         self._held += text
         if len(self._held) < self.guard.reach + _STEP_CHARS or len(self._held) < self._looked + _STEP_CHARS:
             return ""
@@ -58,7 +58,7 @@ class HeldText:
         return passed_text
 
     def end(self) -> str:
-        """The rest. Raises `TextBlocked`."""
+        """Return the remaining text. Raises `TextBlocked`."""
         return self._pass(final=True)
 
     def _pass(self, *, final: bool) -> str:
@@ -68,7 +68,7 @@ class HeldText:
         if not final:
             for hit in reversed(hits):
                 if hit.end >= len(text) or hit.start < limit < hit.end:
-                    limit = min(limit, max(begin, hit.start))  # it may become more
+                    limit = min(limit, max(begin, hit.start))  # the match may still grow
         if limit == begin and not final and len(self._held) > MAX_HELD_CHARS:
             if hits:
                 return self._shorten(text, hits[0], begin)
@@ -85,7 +85,7 @@ class HeldText:
             parts.append(text[at:start])
             at = hit.end
             if self._open and start == begin:
-                continue  # its label has been sent
+                continue  # its label has already been sent
             self.found[hit.kind] += 1
             if self.guard.action == "block":
                 raise TextBlocked(self.guard, self.found, "".join(parts))
@@ -99,7 +99,7 @@ class HeldText:
         return "".join(parts)
 
     def _shorten(self, text: str, hit: Detection, begin: int) -> str:
-        """Something that is found does not end: its label passes now, and its middle is forgotten."""
+        """Shorten a match that does not end: send its label now and discard its middle."""
         start = max(begin, hit.start)
         sent_text = "" if self._open else text[begin:start]
         if not self._open:
@@ -117,7 +117,7 @@ class HeldText:
 
 
 class HeldTexts:
-    """One text and all guards that look at it, one behind the other."""
+    """One text that passes through all its guards in sequence."""
 
     def __init__(self, guards: Guards, place: str) -> None:
         self._chain = [HeldText(guard) for guard in guards.guards if place in guard.where]
@@ -125,7 +125,7 @@ class HeldTexts:
 
     @property
     def found(self) -> list[tuple[ContentGuard, Counter[str]]]:
-        """What each guard has found."""
+        """The detections of each guard."""
         return [(text.guard, text.found) for text in self._chain if text.found]
 
     def feed(self, text: str) -> str:
@@ -135,7 +135,7 @@ class HeldTexts:
         return text
 
     async def take(self, text: str) -> str:
-        """`feed` for a piece of any size: everything else passes while it is looked at. Raises `TextBlocked`."""
+        """Apply `feed` to a piece of any size without blocking the event loop. Raises `TextBlocked`."""
         if len(text) <= MAX_FED_CHARS:
             return self.feed(text)
         passed_texts = []

@@ -1,4 +1,4 @@
-"""Guards around the hot path of a model."""
+"""Guards on the hot path of a model."""
 
 from __future__ import annotations
 
@@ -25,43 +25,43 @@ from portico_server.guards.held_text import HeldTexts, TextBlocked
 from portico_server.guards.servable import GuardedServable
 
 _UNREAD: Final = frozenset(("model", "messages", "stream", "seed"))
-"""Fields of a body that say nothing to a model, or are looked at otherwise. All others are: a model, or whoever serves
-it, may read each of them.
+"""Body fields that do not affect the model's text, or that other code inspects. Guards inspect all other fields,
+because the model or its server may read them.
 """
 
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal", "text")
-"""Fields of a message, of a piece of one and of a choice that are texts of the model."""
+"""Fields of a message, a message delta or a choice that contain text of the model."""
 
 
 _STREAMED: Final = frozenset((*_TEXTS, "role", "tool_calls"))
-"""What a piece of a message may have. Anything else comes in pieces too, which nobody could hold back."""
+"""Fields allowed in a message delta. Other fields are streamed in pieces too, but cannot be held back."""
 
 
 MAX_INDEX: Final = 10_000
-"""Of a choice, or of a call of a tool."""
+"""Maximum index of a choice or a tool call."""
 
 
 _FRAME: Final = frozenset(("id", "object", "created", "model", "system_fingerprint", "service_tier", "usage"))
-"""What a frame may have beside its choices."""
+"""Fields allowed in a frame beside its choices."""
 
 
 class GuardedModel(GuardedServable):
-    """The same for what also `Relays`."""
+    """A `GuardedServable` that can also relay raw bodies."""
 
     inner: Relays  # type: ignore[assignment]  # what relays is a servable too
 
     def over(self, inner: Relays) -> GuardedModel:
-        """The same guards around another part of the model."""
+        """Apply the same guards to another part of the model."""
         return GuardedModel(inner, self.guards, self.files)  # type: ignore[arg-type]
 
     async def relay(self, request: Relay, context: Context) -> RelayResponse:
-        """See `portico_server.core.servable.Relays`. Raises `ContentBlocked` if what it is asked must not pass."""
+        """See `portico_server.core.servable.Relays`. Raises `ContentBlocked` if the request must not pass."""
         request = replace(request, body=await self._body(request, context), original=None)
         is_transcript = request.operation in ("audio/transcriptions", "audio/translations")
         if is_transcript and request.stream and self.guards.at("output"):
             raise InvalidRequest(
-                "A guard reads what is written down here, so it is not streamed: leave out 'stream'.",
+                "A guard inspects this output, so it cannot be streamed: omit 'stream'.",
                 code="unsupported_parameter",
                 param="stream",
             )
@@ -87,7 +87,7 @@ class GuardedModel(GuardedServable):
         for name in ("prompt", "input"):
             if self.guards.at("input") and _has_tokens(request.body.get(name)):
                 raise InvalidRequest(
-                    f"A guard reads what is asked here, so '{name}' must be text: numbers of tokens are not taken.",
+                    f"A guard inspects this input, so '{name}' must be text, not token ids.",
                     code="unsupported_parameter",
                     param=name,
                 )
@@ -102,7 +102,7 @@ class GuardedModel(GuardedServable):
 
 
 def _has_tokens(value: Any) -> bool:
-    """Whether a prompt is numbers of tokens in place of text."""
+    """Return whether a prompt consists of token ids instead of text."""
     return isinstance(value, list) and any(
         isinstance(item, int) or (isinstance(item, list) and item and isinstance(item[0], int))
         for item in value
@@ -123,7 +123,7 @@ async def _close(chunks: AsyncIterator[bytes]) -> None:
 
 
 class _GuardedStream:
-    """An answer in OpenAI's words on its way to the client."""
+    """A response in OpenAI's format on its way to the client."""
 
     def __init__(self, guards: Guards, context: Context) -> None:
         self._guards = guards
@@ -134,7 +134,7 @@ class _GuardedStream:
         self._name = "content"
 
     async def document(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """An answer that comes whole."""
+        """Yield a response that is not streamed."""
         document = _read(await _whole(chunks))
         choices = [await self._choice(choice) for choice in _objects(document.get("choices"))]
         try:
@@ -168,7 +168,7 @@ class _GuardedStream:
         return choice
 
     async def frames(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """An answer that comes in pieces. Closing it closes what it comes from."""
+        """Yield a streamed response. Closing this iterator closes its source."""
         try:
             async for chunk in chunks:
                 for frame in chunk.split(b"\n\n"):
@@ -182,7 +182,7 @@ class _GuardedStream:
                         document = await self._passed(_read(data))
                         if document is not None:
                             yield _frame(document)
-                    elif frame:  # it keeps the connection alive
+                    elif frame:  # keeps the connection alive
                         yield b":\n\n"
         except TextBlocked as text_blocked:
             for frame in self._cut(text_blocked):
@@ -192,7 +192,7 @@ class _GuardedStream:
             await _close(chunks)
 
     async def _passed(self, document: dict[str, Any]) -> dict[str, Any] | None:
-        """What may pass of a frame, and nothing else; ``None`` if that is nothing."""
+        """Return the part of a frame that may pass, or ``None`` if nothing remains."""
         if document.get("error"):
             return {"error": await self._guards.value(document["error"], "output", self._context)}
         frame = {name: value for name, value in document.items() if name in _FRAME}
@@ -230,7 +230,7 @@ class _GuardedStream:
 
     async def _taken(self, index: int, name: str, holder: Mapping[str, Any]) -> str | None:
         value = holder.get(name)
-        if isinstance(value, list):  # parts, of which the texts are what is said
+        if isinstance(value, list):  # content parts, of which the texts are inspected
             value = "".join(str(part.get("text") or "") for part in _objects(value))
         return await self._held(index, name, 0, "output").take(value) if isinstance(value, str) else None
 
@@ -256,7 +256,7 @@ class _GuardedStream:
         return self._texts.setdefault((index, name, number), HeldTexts(self._guards, place))
 
     def _add(self, choice: dict[str, Any], key: tuple[int, str, int], remainder: str) -> None:
-        """The rest of a text in the last piece of its choice."""
+        """Append the remaining text to the last delta of its choice."""
         _index, name, number = key
         if not remainder:
             return
@@ -279,7 +279,7 @@ class _GuardedStream:
         delta["tool_calls"].append({"index": number, kind: {text: remainder}})
 
     def _rest(self) -> list[bytes]:
-        """What is held of choices whose end never came."""
+        """Return the held-back text of choices whose end never arrived."""
         frames = []
         for key, texts in self._texts.items():
             choice: dict[str, Any] = {"index": key[0], "finish_reason": None}
@@ -289,7 +289,7 @@ class _GuardedStream:
         return frames
 
     def _cut(self, text_blocked: TextBlocked) -> list[bytes]:
-        """The end of an answer that must not continue: what may pass, the reason, and OpenAI's word for it."""
+        """End a blocked response: return the text that may pass, the reason, and OpenAI's finish reason."""
         place: Any = "output" if "output" in text_blocked.guard.where else "tool_arguments"
         text = f"{text_blocked.sent}\n\n{text_blocked.guard.explain(text_blocked.kinds, place)}".lstrip()
         piece: dict[str, Any] = {"text": text} if self._name == "text" else {"delta": {"content": text}}
@@ -308,7 +308,7 @@ class _GuardedStream:
 
 
 def _read(data: bytes) -> dict[str, Any]:
-    """Raises `EngineFailed` for what no guard can look at."""
+    """Parse a JSON object. Raises `EngineFailed` for data that guards cannot inspect."""
     try:
         return _object(orjson.loads(data))
     except orjson.JSONDecodeError as error:
@@ -333,7 +333,7 @@ def _number(value: Any) -> int:
 
 def _unreadable() -> EngineFailed:
     return EngineFailed(
-        "The model sent something other than an answer in OpenAI's form, which no guard can look at."
+        "The model did not respond in OpenAI's format, so guards cannot inspect the response."
     )
 
 

@@ -1,4 +1,4 @@
-"""A text as detectors read it: without what only looks different."""
+"""Normalizes text for detectors, so that characters that only look different become the same."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Final
 
 _NO_WIDTH: Final = "\u200b"
-"""What all characters without width are folded to, before they are left out."""
+"""Character to which all zero-width characters are folded before they are removed."""
 
 
 class _Fold(dict[int, int]):
-    """Characters to those that they are read as, one for one; filled as they are met, in the first plane."""
+    """Maps characters one to one to their normalized form; filled on demand, for the Basic Multilingual Plane."""
 
     def __missing__(self, code: int) -> int:
         char = chr(code)
@@ -40,7 +40,7 @@ _FOLD: Final = _Fold()
 
 
 def fold_text(text: str) -> tuple[str, Sequence[int] | None]:
-    """The text as it is read, and the place of each of its characters where some are left out."""
+    """Return the normalized text, and the original position of each character if any were removed."""
     if text.isascii():
         return text, None
     folded_text = text.translate(_FOLD)
@@ -51,7 +51,7 @@ def fold_text(text: str) -> tuple[str, Sequence[int] | None]:
 
 
 def last_read(text: str, count: int) -> int:
-    """Where the last ``count`` characters begin that are read."""
+    """Return the position where the last ``count`` visible characters begin."""
     places = fold_text(text)[1]
     if places is None:
         return max(0, len(text) - count)
@@ -59,6 +59,6 @@ def last_read(text: str, count: int) -> int:
 
 
 def without_unread(text: str) -> str:
-    """The text without what is left out where it is read."""
+    """Return the text without the characters that normalization removes."""
     places = fold_text(text)[1]
     return text if places is None else "".join([text[place] for place in places])

@@ -1,4 +1,4 @@
-"""Guards around any Servable: what it is asked, what it answers, and what comes while it works."""
+"""Guards around any servable: its requests, its results, and the events that it emits."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from portico_server.guards.guard import ContentBlocked
 from portico_server.guards.held_text import HeldTexts, TextBlocked
 
 _UNREAD_OPTIONS: Final = frozenset(("user", "conversation", "seed"))
-"""Options of a chat that name a session of an app, which would be another one under a label, and a number that no model
-reads.
+"""Chat options that guards skip: names of an app's session, which masking would change, and a number that models do
+not read.
 """
 
 
 class GuardedServable:
-    """A `Servable`: ``inner``, and nothing passes that the guards do not let pass."""
+    """A `Servable` around ``inner`` whose texts pass through the guards."""
 
     def __init__(self, inner: Servable, guards: Guards, files: ReadsFiles | None = None) -> None:
         self.inner = inner
@@ -55,11 +55,11 @@ class GuardedServable:
         return self.inner.card
 
     async def call(self, request: Request, context: Context) -> Result:
-        """As the inner one does. Raises `ContentBlocked` if what it is asked must not pass."""
+        """Call the inner servable. Raises `ContentBlocked` if the request must not pass."""
         try:
             request = await self._asked(request, context)
         except ContentBlocked as error:
-            if isinstance(request, ToolCall):  # the model that called it may do something else
+            if isinstance(request, ToolCall):  # the model that called the tool may continue in another way
                 return ToolResult(error.message, is_error=True)
             raise
         if not self.guards.at("output", "tool_arguments", "tool_results"):
@@ -105,13 +105,13 @@ class GuardedServable:
         return request
 
     async def _read(self, messages: Sequence[Message], context: Context) -> Sequence[Message]:
-        """The messages with the text of their files."""
+        """Return the messages with the text of their files."""
         if self.files is None or not holds_files(messages):
             return messages
         return await self.files.as_text(messages, context.caller)
 
     async def _cut(self, within: _GuardedContext, text_blocked: TextBlocked, request: Request) -> Result:
-        """The end of an answer of which a part must not pass."""
+        """Return the shortened result after part of an answer was blocked."""
         message = await within.blocked(text_blocked)
         if not isinstance(request, Chat):
             raise ContentBlocked(message)
@@ -159,7 +159,7 @@ class GuardedServable:
 
 
 class _GuardedContext(ContextWithin):
-    """Lets through events of which nothing must be held back, and pieces of the answer when they may pass."""
+    """A context that passes on other events directly, and pieces of the answer once they may pass."""
 
     __slots__ = ("_guards", "_texts", "sent", "usage")
 
@@ -171,7 +171,7 @@ class _GuardedContext(ContextWithin):
         self.usage = Usage()
 
     async def emit(self, event: Event) -> None:
-        """Raises `TextBlocked` if the answer must not continue."""
+        """Emit an event. Raises `TextBlocked` if the answer must not continue."""
         match event:
             case Delta() if self._guards.at("output"):
                 texts = self._texts.setdefault(event.index, HeldTexts(self._guards, "output"))
@@ -200,12 +200,12 @@ class _GuardedContext(ContextWithin):
             await self._outer.emit(Delta(text, index))
 
     async def end(self) -> None:
-        """Let the rest pass. Raises `TextBlocked`."""
+        """Emit the remaining text. Raises `TextBlocked`."""
         for index, texts in self._texts.items():
             await self._send(texts.end(), index)
 
     async def blocked(self, text_blocked: TextBlocked) -> str:
-        """End the answer with the reason, which is returned."""
+        """End the answer with the reason, and return the reason."""
         message = text_blocked.guard.explain(text_blocked.kinds, "output")
         await self._send(text_blocked.sent, 0)
         await self._send(f"\n\n{message}" if self.sent else message, 0)

@@ -1,4 +1,4 @@
-"""HTTP on the wire: the daemon's server with its connections, and the sessions that reach servers of others.
+"""HTTP at the protocol level: the daemon's server and its connections, and sessions for other servers.
 
-May import ``core`` and the settings. `client` imports aiohttp: import it where a request needs it.
+May import ``core`` and the settings. `client` imports aiohttp: import it only where a request needs it.
 """

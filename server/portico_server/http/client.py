@@ -1,5 +1,6 @@
-"""Sessions of aiohttp that reach servers of others, through the proxy of the environment, and the class of their
-answers. Imports aiohttp.
+"""aiohttp sessions for other servers, which use the proxy from the environment, and their response class.
+
+Imports aiohttp.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from yarl import URL
 from portico_server.child_environment import is_local
 
 MAX_INTERIM_ANSWERS_COUNT: Final = 16
-"""Answers with a status below 200, such as 100 Continue and 103 Early Hints, before the one that counts."""
+"""Maximum number of interim responses (status below 200, such as 100 Continue and 103 Early Hints) before the
+final one.
+"""
 
 
 class HttpAnswer(aiohttp.ClientResponse):
-    """An answer that begins. aiohttp reads past interim ones for as long as they come, and does not let go of the event
-    loop while some wait: a server that sends nothing else would hold up the daemon.
+    """A response that limits interim responses.
+
+    aiohttp reads interim responses indefinitely and does not yield to the event loop while some are buffered, so a
+    server that sends nothing else would block the daemon.
     """
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
@@ -36,7 +41,7 @@ class HttpAnswer(aiohttp.ClientResponse):
             interim += message.code < 200
             if interim > MAX_INTERIM_ANSWERS_COUNT:
                 raise HttpProcessingError(
-                    code=502, message=f"more than {MAX_INTERIM_ANSWERS_COUNT} interim answers"
+                    code=502, message=f"more than {MAX_INTERIM_ANSWERS_COUNT} interim responses"
                 )
             return message, payload
 
@@ -48,7 +53,7 @@ class HttpAnswer(aiohttp.ClientResponse):
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why a connection failed, without the address: whoever may ask a model need not know where it runs."""
+    """Return why a connection failed, without the address: callers of a model need not know where it runs."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):
         return getattr(cause, "verify_message", "") or cause.reason or "TLS failed"
@@ -57,13 +62,13 @@ def failure_reason(error: BaseException) -> str:
     if isinstance(cause, OSError) and cause.errno:
         return os.strerror(cause.errno)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "connecting took too long"
+        return "connecting timed out"
     is_named = isinstance(error, aiohttp.InvalidURL | aiohttp.ClientResponseError)
     return (not is_named and str(error)) or type(error).__name__
 
 
 def proxy_of(url: URL) -> URL | None:
-    """The proxy that the environment names for a URL. This machine is always reached directly."""
+    """Return the proxy that the environment sets for a URL. This machine is always accessed directly."""
     host = url.host
     if host is None or is_local(host) or proxy_bypass(host):
         return None
@@ -80,7 +85,7 @@ async def _through_proxy(
         if proxy.user is not None:
             login = f"{proxy.user}:{proxy.password or ''}".encode()
             headers["Authorization"] = (
-                f"Basic {b64encode(login).decode()}"  # aiohttp has it reach the proxy alone
+                f"Basic {b64encode(login).decode()}"  # aiohttp sends the credentials only to the proxy
             )
         request.update_proxy(proxy.with_user(None), None, headers)
     return await send(request)
@@ -89,11 +94,10 @@ async def _through_proxy(
 def open_session(
     timeout: aiohttp.ClientTimeout, *, is_proxied: bool = True, **options: Any
 ) -> aiohttp.ClientSession:
-    """A session for servers of others. ``options`` are those of aiohttp's session.
+    """Open a session for other servers. ``options`` are those of aiohttp's session.
 
-    With ``is_proxied`` each request, redirected ones too, goes through the proxy that the environment names for it. A
-    session that trusts the environment itself would also send passwords of ``~/.netrc``, which may have one for all
-    hosts.
+    With ``is_proxied``, each request, including redirects, uses the proxy that the environment sets for it. A session
+    with aiohttp's ``trust_env`` would also send passwords from ``~/.netrc``, which may contain one for all hosts.
     """
     return aiohttp.ClientSession(
         timeout=timeout,

@@ -1,4 +1,4 @@
-"""One connection: how long its client may take to say what it wants, and how large a header may be."""
+"""One connection, with deadlines for its client and a maximum size of the headers."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ from portico_server.http.progress import (
 )
 
 MAX_QUEUED_REQUESTS: Final = 100
-"""Requests of a connection that were sent ahead and wait for the answer of an earlier one. One more closes it."""
+"""Maximum number of pipelined requests that wait on a connection. Another request closes the connection."""
 
 MAX_LINGER_S: Final = 2
-"""Seconds in which a client that was refused may read why, while what it still sends is dropped."""
+"""Seconds for a refused client to read the error, while its remaining data is discarded."""
 
 
 class HttpConnection(HttpToolsProtocol):
-    """uvicorn's HTTP over httptools, with deadlines and bounds for what a client sends.
+    """uvicorn's HTTP over httptools, with deadlines and limits for clients.
 
-    ``scope["portico.connection"]`` is it: who authenticates a request calls `admit`, who answers it may `watch`.
+    ``scope["portico.connection"]`` is the connection: authentication calls `admit`, and a request handler may `watch`
+    it.
     """
 
     def __init__(
@@ -73,24 +74,25 @@ class HttpConnection(HttpToolsProtocol):
         """Called when the client leaves while a response is being sent."""
 
     def admit(self) -> None:
-        """Somebody who may call has sent a request on this connection."""
+        """Mark the connection as authenticated."""
         if not self._known:
             self._known = True
             self._registry.admit(self)
 
     def watch(self, on_leave: Callable[[], None] | None) -> Callable[[], None] | None:
-        """Call ``on_leave`` when the client leaves before its answer is complete, soon if it has left; who was to be
-        called until now.
+        """Call ``on_leave`` when the client disconnects before its response is complete, or soon if it already has.
+
+        Returns the previous callback.
         """
         before, self._left = self._left, on_leave
         if on_leave is not None:
-            self.flow.resume_reading()  # a connection that is not read does not end
+            self.flow.resume_reading()  # a disconnect is detected only while the connection is read
             if self.cycle.disconnected or self.transport.is_closing():
                 self.loop.call_soon(self._notify_client_left)
         return before
 
     def _new_websocket(self, **options: Any) -> asyncio.Protocol:
-        """What uvicorn hands the connection to once its request to become a WebSocket is complete."""
+        """Create the protocol to which uvicorn hands the connection after a WebSocket upgrade request."""
         from portico_server.http.websocket import WebSocketConnection
 
         self._progress.phase = UPGRADED
@@ -101,21 +103,21 @@ class HttpConnection(HttpToolsProtocol):
             self._left()
 
     def hold_head(self) -> None:
-        """Send the head of the answer, which is to be written next, together with the first of its body."""
+        """Send the head of the next response together with the first part of its body."""
         self._output.hold()
 
     @property
     def idle(self) -> bool:
-        """Whether no request is on its way or being answered."""
+        """Whether no request is being received or answered."""
         return self._progress.phase == WAITING
 
     def cut(self) -> None:
-        """Close it at once: another one needs its place."""
+        """Close the connection at once to make room for another."""
         self._registry.leave(self)
         self.transport.abort()
 
     def end(self) -> None:
-        """Close it in the middle of an answer, after what has been written of it."""
+        """Close the connection in the middle of a response, after the data written so far."""
         self.cycle.disconnected = True
         self.transport.close()
 
@@ -127,7 +129,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self._registry.enter(self):
             self._progress.phase = REFUSED
             error = Unavailable(
-                "All connections are taken. Try again in a moment.", code="too_many_connections"
+                "All connections are in use. Try again in a moment.", code="too_many_connections"
             )
             self.transport.write(error_response(error))
             self.transport.close()
@@ -142,56 +144,58 @@ class HttpConnection(HttpToolsProtocol):
         """See `asyncio.Protocol`."""
         progress = self._progress
         if progress.phase == REFUSED:
-            return  # dropped: it shall read why, and a connection closed over unread bytes is reset
+            return  # discarded: the client must read the error, and closing with unread bytes resets the connection
         super().data_received(data)
         if progress.phase == HEAD and not progress.takes_piece(len(data)):
             self._refuse(HeadersTooLarge())
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Handle the beginning of a request."""
         super().on_message_begin()
         self.scope["portico.connection"] = self  # type: ignore[typeddict-unknown-key]
         self._progress.begin()
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the address."""
+        """Handle a piece of the URL."""
         super().on_url(url)
         if len(self.url) > MAX_URL_BYTES:
             self._refusal = UrlTooLong()
             raise self._refusal
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or what follows a body in pieces."""
+        """Handle a header, or a trailer of a chunked body."""
         if not self._progress.takes_header(len(name) + len(value) + 4, len(self.headers)):
             self._refusal = HeadersTooLarge()
             raise self._refusal
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The request is handed to the application."""
+        """Hand the request to the application."""
         if len(self.pipeline) >= MAX_QUEUED_REQUESTS:
-            raise httptools.HttpParserError("too many requests were sent ahead")
+            raise httptools.HttpParserError("too many pipelined requests")
         self._progress.enter(BODY)
         self._upgrades = bool(self.parser.should_upgrade()) and self._should_upgrade()
         super().on_headers_complete()
         if self._upgrades:
-            return  # there is no cycle of a request and its answer
+            return  # an upgraded request has no request-response cycle
         self.cycle.transport = self._output  # type: ignore[assignment]  # it is as much of one as a cycle needs
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Handle a piece of the body."""
         self._progress.body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The whole request is here."""
+        """Handle the end of a request."""
         self._progress.phase = COMPLETE
         super().on_message_complete()
         if not self._upgrades and self.cycle.response_complete:
             self._progress.enter(WAITING)
 
     def on_response_complete(self) -> None:
-        """The answer is written; on to the next request. uvicorn's, with `Connections.sweep` for its timer."""
+        """Continue with the next request after a response is written. Like uvicorn's, with `Connections.sweep` as the
+        timer.
+        """
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -203,14 +207,14 @@ class HttpConnection(HttpToolsProtocol):
             self._progress.enter(WAITING)
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn's word for what the parser refused."""
+        """Send the error response for a request that the parser rejected."""
         self._refuse(self._refusal or MalformedRequest(f"{msg} Send HTTP/1.1."))
 
     def tick(self, bounds: ConnectionLimits) -> None:
-        """A second has passed."""
+        """Check the deadlines; called once a second."""
         progress = self._progress
         if progress.phase == UPGRADED:
-            return  # it has its own
+            return  # a WebSocket has its own deadlines
         if not (self.flow.write_paused or self.transport.is_closing()):
             self._write_stall.end()
         elif self._write_stall.is_over(self.transport.get_write_buffer_size()):
@@ -222,12 +226,10 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.close()
         elif progress.phase == HEAD:
             if self._is_answering:
-                progress.seconds = 0  # of an earlier request; this one is read when that is done
+                progress.seconds = 0  # of an earlier request; this request is read after it
             elif progress.seconds > bounds.header_timeout:
                 self._refuse(
-                    ClientTooSlow(
-                        f"The headers of the request did not come within {bounds.header_timeout:g} s."
-                    )
+                    ClientTooSlow(f"The request headers did not arrive within {bounds.header_timeout:g} s.")
                 )
         elif progress.phase == BODY:
             self._watch_body(bounds)
@@ -236,30 +238,30 @@ class HttpConnection(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # nothing before the first request
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
 
     def _watch_body(self, bounds: ConnectionLimits) -> None:
-        """A body must come at `MIN_BODY_BYTES_PER_S`, unless it is us who do not read."""
+        """Require the body to arrive at `MIN_BODY_BYTES_PER_S`, unless the daemon itself has paused reading."""
         cycle, progress = self.cycle, self._progress
         if self.flow.read_paused or cycle.waiting_for_100_continue or self.pipeline:
             progress.restart_body()
         elif cycle.response_complete and not self._known and progress.seconds > MAX_LINGER_S:
-            self.transport.close()  # it was refused, and continues sending
+            self.transport.close()  # the request was refused, but the client keeps sending
         elif progress.seconds >= bounds.body_timeout:
             if progress.is_slow_body():
                 self._refuse(
                     ClientTooSlow(
-                        f"The body came slower than {MIN_BODY_BYTES_PER_S // 1024} KB per second over "
+                        f"The body arrived at less than {MIN_BODY_BYTES_PER_S // 1024} KB per second over "
                         f"{bounds.body_timeout:g} s."
                     )
                 )
             progress.restart_body()
 
     def _refuse(self, error: PorticoError) -> None:
-        """Say why, unless an answer is on its way, and close."""
+        """Send the error unless a response is in progress, and close the connection."""
         self._progress.enter(REFUSED)
-        if self.pipeline:  # the answer on its way is an earlier one's
+        if self.pipeline:  # the response in progress belongs to an earlier request
             self.pipeline.clear()
             self.transport.close()
             return
@@ -273,12 +275,13 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write(error_response(error))
-        # Half: closed over bytes that were not read, it would be reset, and the client would not read the answer.
+        # Close only the write side: closing with unread bytes resets the connection, and the client could not
+        # read the response.
         with contextlib.suppress(OSError, RuntimeError):
             self.transport.write_eof()
 
     def shutdown(self) -> None:
-        """The server stops."""
+        """Handle the shutdown of the server."""
         if self._progress.phase == REFUSED:
             self.transport.close()
         else:

@@ -1,9 +1,11 @@
-"""All connections of a server: which may stay, and when their time is up.
+"""Connections of a server: which may stay open, and when they time out.
 
-A connection is a *stranger* until one request on it was authenticated. Strangers share a part of all connections and
-make way for new ones, the oldest first: whoever holds many and says nothing loses them, a caller with a key does not.
-Deadlines are counted in rounds of `Connections.sweep`, once a second over all connections: a request costs no timer.
-They end where a request is complete: an answer may stream for hours.
+A connection is a *stranger* until a request on it is authenticated. Strangers share a part of all connections and are
+closed, oldest first, to make room for new ones. A client that opens many silent connections loses them; a caller with
+a key does not.
+
+Deadlines are counted in rounds of `Connections.sweep`, once a second over all connections, so that requests need no
+timers. Deadlines end when a request is complete: a response may stream for hours.
 """
 
 from __future__ import annotations
@@ -15,36 +17,36 @@ from portico_server.http.limits import ConnectionLimits
 
 
 class Connection(Protocol):
-    """What is asked of one connection."""
+    """The interface of one connection."""
 
     address: str
-    """What counts as one address; see `address_group`."""
+    """The group of addresses that counts as one address; see `address_group`."""
 
     @property
     def idle(self) -> bool:
-        """Whether no request is on its way or being answered."""
+        """Whether no request is being received or answered."""
 
     def cut(self) -> None:
-        """Close it at once: another one needs its place."""
+        """Close the connection at once to make room for another."""
 
     def tick(self, bounds: ConnectionLimits) -> None:
-        """A second has passed."""
+        """Check the deadlines; called once a second."""
 
 
 class Connections:
-    """All connections of a server. `sweep` is to be called once a second."""
+    """All connections of a server. Call `sweep` once a second."""
 
     def __init__(self, bounds: ConnectionLimits) -> None:
         self.bounds = bounds
         self._all: dict[Connection, None] = {}
-        self._strangers: dict[Connection, None] = {}  # oldest first, as all dictionaries here
+        self._strangers: dict[Connection, None] = {}  # oldest first, by insertion order
         self._by_address: dict[str, dict[Connection, None]] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
     def enter(self, connection: Connection) -> bool:
-        """Whether a new connection may stay. Another one may have been closed for it."""
+        """Return whether a new connection may stay. Another connection may be closed to make room."""
         bounds = self.bounds
         neighbours = self._by_address.setdefault(connection.address, {})
         if len(neighbours) >= bounds.per_address:
@@ -55,29 +57,29 @@ class Connections:
             if not neighbours:
                 self._by_address.pop(connection.address, None)
             return False
-        # A connection that was cut takes its address's entry along if it was the last.
+        # Closing the last connection of an address removes the entry of that address.
         self._by_address.setdefault(connection.address, {})[connection] = None
         self._strangers[connection] = None
         self._all[connection] = None
         return True
 
     def admit(self, connection: Connection) -> None:
-        """A request on it was authenticated: it is not a stranger from now on."""
+        """Mark a connection as authenticated: it is no longer a stranger."""
         if self._strangers.pop(connection, connection) is None:
             self._forget_address(connection)
 
     def leave(self, connection: Connection) -> None:
-        """It is closed, or about to be. Harmless if it has left."""
+        """Remove a connection that is closed or closing. Has no effect if it was removed before."""
         self._all.pop(connection, None)
         self.admit(connection)
 
     def sweep(self) -> None:
-        """Close those whose time is up."""
+        """Close the connections that have timed out."""
         for connection in list(self._all):
             connection.tick(self.bounds)
 
     def _make_room(self) -> bool:
-        """Close the oldest stranger, or else a connection on which nothing happens; whether there was one."""
+        """Close the oldest stranger, otherwise an idle connection. Return whether one was closed."""
         spare = next(iter(self._strangers), None) or next(
             (connection for connection in self._all if connection.idle), None
         )
@@ -94,7 +96,9 @@ class Connections:
 
 
 def address_group(address: str) -> str:
-    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one, which one client has whole."""
+    """Return what counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one client owns
+    entirely.
+    """
     if ":" not in address:
         return address
     try:

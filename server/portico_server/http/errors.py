@@ -1,4 +1,4 @@
-"""What a connection refuses before its request reaches the gateway."""
+"""Errors of a connection before its request reaches the gateway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.ids import new_id
 
 MAX_HEADERS: Final = 256
 MAX_HEADER_BYTES: Final = 64 * 1024
-"""Of all headers of a request with its address, as they come over the network."""
+"""Maximum size of the URL and all headers of a request, in bytes as received."""
 
 MAX_URL_BYTES: Final = 32 * 1024
 
@@ -25,7 +25,7 @@ _REASONS: Final = {
 
 
 class HeadersTooLarge(PorticoError):
-    """The header block is over a limit that the message names."""
+    """The headers exceed a limit that the message names."""
 
     status = 431
     type = "invalid_request_error"
@@ -33,23 +33,24 @@ class HeadersTooLarge(PorticoError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"The headers are larger than {MAX_HEADER_BYTES // 1024} KB or more than {MAX_HEADERS}; send less of them."
+            f"The headers are larger than {MAX_HEADER_BYTES // 1024} KB or more than {MAX_HEADERS}; send "
+            "fewer."
         )
 
 
 class UrlTooLong(PorticoError):
-    """The address in the request line is over the limit."""
+    """The URL in the request line is too long."""
 
     status = 414
     type = "invalid_request_error"
     code = "url_too_long"
 
     def __init__(self) -> None:
-        super().__init__(f"The address is longer than {MAX_URL_BYTES // 1024} KB.")
+        super().__init__(f"The URL is longer than {MAX_URL_BYTES // 1024} KB.")
 
 
 class ClientTooSlow(PorticoError):
-    """The client did not send its request in the time that it has for it."""
+    """The client did not send its request in time."""
 
     status = 408
     type = "invalid_request_error"
@@ -57,7 +58,7 @@ class ClientTooSlow(PorticoError):
 
 
 class MalformedRequest(PorticoError):
-    """What came is not HTTP."""
+    """The received data is not HTTP."""
 
     status = 400
     type = "invalid_request_error"
@@ -65,7 +66,7 @@ class MalformedRequest(PorticoError):
 
 
 def error_response(error: PorticoError) -> bytes:
-    """The bytes of a whole answer, after which the connection closes."""
+    """Return the bytes of a complete response, after which the connection closes."""
     body = orjson.dumps(error.body().to_json())
     head = (
         f"HTTP/1.1 {error.status} {_REASONS[error.status]}\r\ncontent-type: application/json\r\n"

@@ -1,4 +1,4 @@
-"""How many connections there may be, and the file descriptors that they need."""
+"""Limits for the number of connections, and the file descriptors they need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.settings import Settings
 
 RESERVED_DESCRIPTOR_COUNT: Final = 256
-"""Of the process's file descriptors: for the database, files, indexes and child processes."""
+"""File descriptors of the process reserved for the database, files, indexes and child processes."""
 
 WANTED_DESCRIPTOR_COUNT: Final = 65_536
 MAX_CONNECTIONS: Final = 10_000
@@ -18,10 +18,10 @@ MIN_CONNECTIONS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections there may be, and the seconds that a client has.
+    """Maximum numbers of connections, and timeouts for clients in seconds.
 
-    ``strangers`` of all ``connections``, and ``per_address`` of those, may be without an authenticated request. One key
-    may have calls in progress on ``per_key`` of them.
+    Of all ``connections``, at most ``strangers``, and ``per_address`` of one address, may have no authenticated
+    request. One key may have requests in progress on ``per_key`` connections.
     """
 
     connections: int
@@ -34,7 +34,7 @@ class ConnectionLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> ConnectionLimits:
-        """From the settings and the file descriptors that this process may have."""
+        """Derive the limits from the settings and the file descriptors available to this process."""
         limit = settings.max_connections or _fitting()
         strangers = max(1, limit * 3 // 4)
         return cls(
@@ -49,10 +49,10 @@ class ConnectionLimits:
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process have as many file descriptors as it may, up to `WANTED_DESCRIPTOR_COUNT`; how many that is."""
+    """Raise the file descriptor limit up to `WANTED_DESCRIPTOR_COUNT`, and return the limit."""
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:  # not available on Windows
         return WANTED_DESCRIPTOR_COUNT
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -60,7 +60,7 @@ def raise_descriptor_limit() -> int:
     wanted_limit = (
         WANTED_DESCRIPTOR_COUNT if hard == resource.RLIM_INFINITY else min(hard, WANTED_DESCRIPTOR_COUNT)
     )
-    # macOS promises any number and then grants no more than this.
+    # macOS reports any number as available but grants no more than this.
     for limit in (wanted_limit, 10_240):
         if soft < limit <= wanted_limit:
             with contextlib.suppress(ValueError, OSError):
@@ -70,7 +70,7 @@ def raise_descriptor_limit() -> int:
 
 
 def _fitting() -> int:
-    """Connections that fit into the file descriptors, with `RESERVED_DESCRIPTOR_COUNT` for everything else."""
+    """Return how many connections fit into the file descriptors after reserving `RESERVED_DESCRIPTOR_COUNT`."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""Where the answers of a connection are written."""
+"""The output to which the responses of a connection are written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 
 class Output:
-    """Where uvicorn writes an answer. A piece that is held goes out with the next one.
+    """The output to which uvicorn writes a response. A held piece is sent with the next one.
 
-    Each write is a system call and a packet: with the head held, a short answer is one of them, not two.
+    Each write is a system call and a packet: holding the head sends a short response in one packet instead of two.
     """
 
     __slots__ = ("_held", "_holds", "_transport")
@@ -19,7 +19,7 @@ class Output:
         self._holds = False
 
     def hold(self) -> None:
-        """Keep what is written next until something else is written, or the connection is closed."""
+        """Hold the next write until another write follows or the connection is closed."""
         self._holds = True
 
     def write(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What of a request has come, and how long its client takes. Seconds are the rounds of `Connections.sweep`."""
+"""Progress of receiving a request, and the time its client takes, in rounds of `Connections.sweep` (seconds)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from portico_server.http.errors import MAX_HEADER_BYTES, MAX_HEADERS
 
 MIN_BODY_BYTES_PER_S: Final = 1024
 MAX_WRITE_STALL_S: Final = 120
-"""Seconds in which a client must take something of an answer that waits for it."""
+"""Maximum time, in seconds, in which a client reads nothing of a waiting response."""
 
 WAITING, HEAD, BODY, COMPLETE, REFUSED, UPGRADED = range(6)
-"""What of a request has come: nothing yet, a part of its headers, all of them, all of it; or it was refused, or has
-become a WebSocket."""
+"""What has arrived of a request: nothing, some of its headers, all headers, or the complete request. The request may
+also have been refused, or have become a WebSocket.
+"""
 
 
 class RequestProgress:
-    """The request that a connection is receiving."""
+    """The progress of the request that a connection is receiving."""
 
     __slots__ = ("_header_bytes", "_receiving", "_unparsed_bytes", "body_bytes", "phase", "seconds")
 
@@ -30,42 +31,42 @@ class RequestProgress:
         self._receiving = False
 
     def begin(self) -> None:
-        """Note that a request begins."""
+        """Record that a request begins."""
         self.phase = HEAD
         self._receiving = False
         self.seconds = self._header_bytes = self._unparsed_bytes = self.body_bytes = 0
 
     def enter(self, phase: int) -> None:
-        """Note a phase, whose seconds count from now."""
+        """Enter a phase and count its seconds from zero."""
         self.phase = phase
         self.seconds = 0
 
     def takes_header(self, size: int, count: int) -> bool:
-        """Whether one more header of so many bytes may come after ``count`` others."""
+        """Return whether another header of ``size`` bytes is within the limits after ``count`` headers."""
         self._header_bytes += size
         return self._header_bytes <= MAX_HEADER_BYTES and count < MAX_HEADERS
 
     def takes_piece(self, size: int) -> bool:
-        """Whether so many bytes may come of headers that are not complete.
+        """Return whether ``size`` more bytes of incomplete headers are within the limit.
 
-        The parser reports complete headers only; one that does not end is counted here. The piece with which the
-        request begins is not counted: the end of an earlier request may be in it.
+        The parser reports only complete headers; a header that never ends is counted by this method. The piece in
+        which the request begins is not counted, because it may contain the end of an earlier request.
         """
         self._unparsed_bytes += size if self._receiving else 0
         self._receiving = True
         return self._unparsed_bytes <= MAX_HEADER_BYTES
 
     def restart_body(self) -> None:
-        """Count the body from now."""
+        """Restart the measurement of the body."""
         self.seconds = self.body_bytes = 0
 
     def is_slow_body(self) -> bool:
-        """Whether the body came slower than `MIN_BODY_BYTES_PER_S`."""
+        """Return whether the body arrived more slowly than `MIN_BODY_BYTES_PER_S`."""
         return self.body_bytes < MIN_BODY_BYTES_PER_S * self.seconds
 
 
 class WriteStall:
-    """How long a client has taken nothing of what waits for it."""
+    """Measures how long a client has read nothing of the data that waits for it."""
 
     __slots__ = ("_seconds", "_unsent_bytes")
 
@@ -74,11 +75,11 @@ class WriteStall:
         self._unsent_bytes = 0
 
     def end(self) -> None:
-        """Note that nothing waits."""
+        """Record that no data waits."""
         self._seconds = 0
 
     def is_over(self, unsent_bytes: int) -> bool:
-        """Whether the client's time is up; ``unsent_bytes`` wait for it now."""
+        """Return whether the client has timed out while ``unsent_bytes`` wait for it."""
         self._seconds = self._seconds + 1 if unsent_bytes == self._unsent_bytes else 0
         self._unsent_bytes = unsent_bytes
         return self._seconds > MAX_WRITE_STALL_S

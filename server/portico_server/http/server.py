@@ -1,4 +1,4 @@
-"""The socket, the event loop and the HTTP server that the daemon stands on."""
+"""The daemon's socket, event loop and HTTP server."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from portico_server.http.limits import ConnectionLimits
 from portico_server.settings import MB_BYTES, Settings
 
 TICKS_PER_SWEEP_COUNT = 10
-"""Of uvicorn's main loop, which comes round every tenth of a second."""
+"""Number of ticks of uvicorn's main loop per sweep; the loop ticks every tenth of a second."""
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """The event loop that a daemon runs on."""
+    """Return a new event loop for the daemon."""
     if sys.platform == "win32":
         return asyncio.new_event_loop()
-    import uvloop  # the wheel exists for this platform alone
+    import uvloop  # the wheel exists only for some platforms
 
     return uvloop.new_event_loop()
 
 
 NEIGHBOUR_TIMEOUT_S = 2.0
-"""How long whatever holds our port is given to say what it is."""
+"""Seconds that the program listening on the configured port has to identify itself."""
 
 MAX_ANSWER_BYTES = 4_000_000
 
 
 @contextlib.contextmanager
 def listen(settings: Settings) -> Iterator[socket.socket]:
-    """The listening socket, bound before anything else starts."""
+    """Bind and yield the listening socket, before anything else starts."""
     if settings.port > 65535:
-        raise InvalidRequest(f"{settings.port} is not a port; ports end at 65535.", param="port")
+        raise InvalidRequest(f"{settings.port} is not a valid port; the highest port is 65535.", param="port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -65,38 +65,40 @@ def _cannot_bind(settings: Settings, error: Exception) -> Conflict | InvalidRequ
     match getattr(error, "errno", None):
         case errno.EADDRINUSE:
             return Conflict(
-                f"Port {settings.port} on {settings.host} is in use by {_port_owner(settings)}. Choose another port "
-                "with --port or PORTICO_PORT (0 takes any free one).",
+                f"Port {settings.port} on {settings.host} is in use by {_port_owner(settings)}. Choose "
+                "another port with --port or PORTICO_PORT (0 selects any free port).",
                 code="port_in_use",
                 param="port",
             )
         case errno.EACCES:
-            return Conflict(f"This user may not listen on {where}; choose a port above 1023.", param="port")
+            return Conflict(
+                f"This user is not allowed to listen on {where}; choose a port above 1023.", param="port"
+            )
         case errno.EADDRNOTAVAIL:
             return InvalidRequest(f"{settings.host} is not an address of this machine.", param="host")
     return InvalidRequest(f"Cannot listen on {where}: {error}.", param="port")
 
 
 def _port_owner(settings: Settings) -> str:
-    """Who listens on our port: a Portico daemon with its home and how to reach it, or another program."""
+    """Describe what listens on the port: a Portico daemon with its home and URL, or another program."""
     host = _here(settings.host)
     url = f"http://{_bracketed(host)}:{settings.port}"
     health = _request_json(host, settings.port, "/health")
     if not {"status", "version"} <= health.keys():
         return "another program"
-    # Without our key: whoever listens there may be anybody.
+    # Sent without the API key, because any program may be listening.
     home = _request_json(host, settings.port, "/api/status").get("home")
     known_home = isinstance(home, str) and home.isprintable() and home
-    identity = f"on the home folder {home}" if known_home else "that asks for a key"
+    identity = f"with the home folder {home}" if known_home else "that requires a key"
     return (
-        f"a Portico daemon {identity}. Reach it with 'portico --url {url} status', stop it with "
-        f"'portico --url {url} down'"
+        f"a Portico daemon {identity}. Check it with 'portico --url {url} status', stop it with 'portico "
+        f"--url {url} down'"
     )
 
 
 def _request_json(host: str, port: int, path: str) -> dict[str, object]:
-    """A JSON object from whatever listens there; empty if it gives none in time."""
-    # Not urllib: it would go through the proxies of the environment.
+    """Return a JSON object from the program that listens; empty if it returns none in time."""
+    # Not urllib, which would use the proxies of the environment.
     connection = http.client.HTTPConnection(host, port, timeout=NEIGHBOUR_TIMEOUT_S)
     try:
         connection.request("GET", path)
@@ -110,9 +112,9 @@ def _request_json(host: str, port: int, path: str) -> dict[str, object]:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn, with its start as an event, the signals left to us, and bounds on what clients hold.
+    """uvicorn with a startup event, without its own signal handling, and with limits for clients.
 
-    ``grace`` is how many seconds calls in progress are given when it stops.
+    ``grace`` is the number of seconds that requests in progress have when the server stops.
     """
 
     def __init__(self, app: Any, settings: Settings, *, grace: int) -> None:
@@ -122,7 +124,7 @@ class HttpServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=cast("type[asyncio.Protocol]", partial(HttpConnection, connections=self.connections)),
-                ws="none",  # a connection has its own, see `HttpConnection`
+                ws="none",  # connections create their own, see `HttpConnection`
                 ws_max_size=settings.max_body_mb * MB_BYTES,
                 ws_per_message_deflate=False,
                 lifespan="off",
@@ -139,7 +141,7 @@ class HttpServer(uvicorn.Server):
         self.serving.set()
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second."""
+        """Handle a tick; called ten times a second."""
         if counter % TICKS_PER_SWEEP_COUNT == 0:
             self.connections.sweep()
         return await super().on_tick(counter)
@@ -150,16 +152,16 @@ class HttpServer(uvicorn.Server):
 
 
 def reach(listener: socket.socket) -> str:
-    """The base URL at which this machine reaches a listener."""
+    """Return the base URL at which this machine can reach a listener."""
     host, port = listener.getsockname()[:2]
     return f"http://{_bracketed(_here(host))}:{port}"
 
 
 def _here(host: str) -> str:
-    """Where this machine reaches what listens on ``host``."""
+    """Return the address at which this machine can reach a server that listens on ``host``."""
     return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104  # compared, not bound
 
 
 def _bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
+    """Return a host in the form used in URLs."""
     return f"[{host}]" if ":" in host else host

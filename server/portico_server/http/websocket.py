@@ -1,6 +1,6 @@
-"""uvicorn's WebSocket over ``websockets``, which a connection becomes that asks for it.
+"""uvicorn's WebSocket over ``websockets``, for connections that are upgraded.
 
-Imported with the first one: the package takes a twentieth of a second.
+Imported with the first WebSocket, because importing the package takes a twentieth of a second.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 
 MAX_MESSAGE_FRAMES: Final = 1_024
-"""Frames of one message: an empty one costs its sender six bytes, and us an object."""
+"""Maximum number of frames in a message: an empty frame costs its sender six bytes, and the daemon an object."""
 
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
-    """``connection`` goes into the scope as it does with HTTP; ``on_leave`` is called once when the connection is gone.
+    """A WebSocket connection.
 
-    Whoever serves it finds it in the scope and sets ``count``, which is called with the bytes of what is held here of
-    messages: those that are on their way and those that are not done. It returns the message to end the connection with
-    if that is too much.
+    The scope contains ``connection`` as for HTTP. ``on_leave`` is called once when the connection is closed.
+
+    The handler finds the WebSocket in the scope and sets ``count``. ``count`` is called with the bytes of the messages
+    in memory, both incoming and not yet processed. If that is too much, ``count`` returns the reason for closing the
+    connection.
     """
 
     def __init__(
@@ -42,16 +44,16 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         last = self.count(self._held())
         if last is not None:
             self.conn.send_text(last.encode())
-            self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too many bytes are waiting")
+            self.conn.fail(CloseCode.TRY_AGAIN_LATER, "too many bytes are pending")
             self.handle_parser_exception()
 
     def send_receive_event_to_app(self) -> None:
-        """A message is complete."""
+        """Pass on a complete message."""
         self._whole += sum(map(len, self.frames))
         super().send_receive_event_to_app()
 
     def done(self, size: int) -> None:
-        """A message of so many bytes is needed no longer."""
+        """Release a processed message of ``size`` bytes."""
         self._whole -= size
         self.count(self._held())
 
@@ -64,14 +66,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self._left()
 
     def handle_connect(self, event: Request) -> None:
-        """The handshake is complete: the application's task, which begins later, finds its connection."""
+        """Complete the handshake. The task of the application starts later and finds its connection."""
         super().handle_connect(event)
         scope: Any = getattr(self, "scope", {})
         scope["portico.connection"] = self._connection
         scope["portico.socket"] = self
 
     def handle_cont(self, event: Frame) -> None:
-        """A further frame of a message."""
+        """Handle a continuation frame of a message."""
         if len(self.frames) < MAX_MESSAGE_FRAMES:
             super().handle_cont(event)
             return

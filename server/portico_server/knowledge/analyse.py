@@ -1,10 +1,10 @@
-"""One analyser for what is indexed and what is asked: text to words and character bigrams.
+"""One analyser for indexed texts and questions: splits text into words and character bigrams.
 
-Traditional Chinese is folded to simplified (OpenCC); runs of Chinese become words (jieba) and bigrams, runs
-of kana and of hangul bigrams; everything else becomes lower-case words, stemmed as English (Snowball).
-Measured against other recipes on seven public sets: bigrams at half weight beside words beat either alone.
+Traditional Chinese is folded to simplified (OpenCC); runs of Chinese become words (jieba) and bigrams, runs of kana
+and of hangul become bigrams; everything else becomes lower-case words, stemmed as English (Snowball). Compared with
+other methods on seven public sets: bigrams at half weight beside words beat words or bigrams alone.
 
-Importing this loads the dictionaries' packages: do so in a worker thread.
+Importing this module loads the dictionaries: import it in a worker thread.
 """
 
 from __future__ import annotations
@@ -25,42 +25,43 @@ from portico_server.core.stopwords import CHINESE_STOPWORDS, ENGLISH_STOPWORDS
 from portico_server.core.words import CJK_RUN, HAN_RUN, bigrams, compounds
 
 ANALYSER_VERSION = 3
-"""Raised whenever the same text may give other terms, or an index has other fields: those made by another version are
-built again."""
+"""Version of the analyser. Increased whenever a text may produce different terms, or an index has different fields;
+indexes of other versions are rebuilt.
+"""
 
 MAX_TERM_CHARS = 64
-"""Characters of a term that are kept; what is longer (base64, hashes) is cut."""
+"""Maximum length of a term in characters; longer terms (base64, hashes) are truncated."""
 
 MAX_QUESTION_TERMS = 1_024
-"""Different terms of a question that are looked for; those after them are left out."""
+"""Maximum number of different terms of a question that are searched; further terms are ignored."""
 
 _WORD = re.compile(r"[^\W_]+")
 _MARKS = "\uff0c\uff1a\uff1b\uff01\uff1f\uff08\uff09\u2026"
-"""Full-width , : ; ! ? ( ) and the ellipsis: NFKC makes others of them, none of which is part of a word."""
+"""Full-width , : ; ! ? ( ) and the ellipsis. NFKC changes these characters, but none is part of a word."""
 
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of a text, in no order that means anything; repeated as often as they occur."""
+    """The terms of a text, in no particular order; each is repeated as often as it occurs."""
 
     words: list[str]
     grams: list[str]
 
     def joined(self) -> tuple[str, str]:
-        """Words and bigrams, each with spaces between."""
+        """Return the words and the bigrams, each joined with spaces."""
         return " ".join(self.words), " ".join(self.grams)
 
 
 def analyse(text: str) -> Terms:
-    """The terms under which ``text`` is indexed."""
+    """Return the terms under which ``text`` is indexed."""
     plain, chinese, grams = _split(text)
     return Terms(_stems(plain) + chinese, grams)
 
 
 def analyse_question(text: str) -> Terms:
-    """The different terms to look for: those of `analyse` without stop words, unless there are no others."""
+    """Return the different terms to search: those of `analyse` without stop words, unless all are stop words."""
     plain, chinese, grams = _split(text)
     telling = _stems(
         [*(word for word in plain if word not in ENGLISH_STOPWORDS), *compounds(plain, ENGLISH_STOPWORDS)]
@@ -73,7 +74,7 @@ def analyse_question(text: str) -> Terms:
 
 
 def fold(text: str) -> str:
-    """``text`` in lower case, compatibility form and simplified characters, as words are compared."""
+    """Return ``text`` in lower case, compatibility form and simplified characters, for comparing words."""
     if text.isascii():
         return text.lower()
     folded_text = _folded(text)
@@ -82,19 +83,19 @@ def fold(text: str) -> str:
 
 
 def _split(text: str) -> tuple[list[str], list[str], list[str]]:
-    """(words of alphabets, words of Chinese, bigrams) of ``text``, folded but not stemmed."""
+    """Return (alphabetic words, Chinese words, bigrams) of ``text``, folded but not stemmed."""
     folded_text = _folded(text)
     runs = CJK_RUN.findall(folded_text)
     if not runs:
         return [word[:MAX_TERM_CHARS] for word in _WORD.findall(folded_text)], [], []
     plain = _WORD.findall(CJK_RUN.sub(" ", folded_text))
     chinese: list[str] = []
-    # All runs at once: most of a call is the way to the other language and back.
+    # All runs in one call, because most of its time is the transition to native code and back.
     joined_runs = "\n".join(runs)
     if HAN_RUN.search(joined_runs):
         joined_runs = _simplifier().convert(joined_runs)
         runs = joined_runs.split("\n")
-        # Only runs of Chinese: jieba would keep "il-10" and "full-term" whole.
+        # Only runs of Chinese: jieba would keep "il-10" and "full-term" as whole words.
         chinese = [word for word in rjieba.cut("\n".join(HAN_RUN.findall(joined_runs))) if word != "\n"]
     grams = [gram for run in runs for gram in bigrams(run)]
     return [word[:MAX_TERM_CHARS] for word in plain], chinese, grams
@@ -111,16 +112,16 @@ def _stemmer() -> Any:
 
 
 def _stems(words: Iterable[str]) -> list[str]:
-    with _lock:  # a Snowball stemmer keeps the word it works on in itself
+    with _lock:  # a Snowball stemmer stores the current word in itself
         stems: list[str] = _stemmer().stemWords(list(words))
     return stems
 
 
 def _folded(text: str) -> str:
-    """``text`` in lower case and compatibility form.
+    """Return ``text`` in lower case and compatibility form.
 
-    Nearly all that is not in that form in a Chinese text is its punctuation, which ends words in either form: without
-    it the text is usually seen to be folded already, which is several times faster than folding it.
+    In a Chinese text, almost only punctuation is not in that form, and punctuation ends words in either form. Without
+    punctuation, the text is usually recognized as folded, which is several times faster than folding it.
     """
     for mark in _MARKS:
         text = text.replace(mark, " ")

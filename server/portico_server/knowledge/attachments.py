@@ -1,4 +1,4 @@
-"""Documents that come with a question, as text for models that read text alone."""
+"""Converts documents attached to a question to text, for models that read only text."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from portico_server.knowledge.uploaded_files import UploadedFiles
 from portico_server.settings import MB_BYTES
 
 MAX_FILE_BYTES: Final = 64 * MB_BYTES
-"""Bytes of one file that is named by its id."""
+"""Maximum size of a file that is referenced by its id, in bytes."""
 
 MAX_TEXT_CHARS: Final = 4_000_000
-"""Characters of the files of one call together."""
+"""Maximum number of characters of all files in one call."""
 
 MAX_TOKEN_CHARS: Final = 10
-"""Characters that a token may stand for on average: a text of more than so many for each token of a model's context is
-not read to its end.
+"""Maximum average characters per token. Reading stops when a text has more characters than this for each token of the
+model's context.
 """
 
 MAX_KEPT_CHARS: Final = 8_000_000
-"""Characters of texts that are kept: a conversation brings its files along with each turn."""
+"""Maximum number of characters in the cache of texts: a conversation sends its files again with each turn."""
 
 READ_TIMEOUT_S: Final = 60.0
-"""Seconds for one file: somebody waits for the answer."""
+"""Maximum time for reading one file, in seconds, because a client is waiting."""
 
 
 class AttachmentReader:
-    """Reads with the workers of the stores, within the same limits."""
+    """Reads attachments with the workers of the stores, within the same limits."""
 
     def __init__(self, readers: ReaderPool, uploads: UploadedFiles) -> None:
         self._readers = readers
@@ -55,10 +55,10 @@ class AttachmentReader:
     async def as_text(
         self, messages: Iterable[Message], caller: Principal, *, context_length: int | None = None
     ) -> Sequence[Message]:
-        """The messages with a text in place of each ``file`` part.
+        """Return the messages with each ``file`` part replaced by its text.
 
-        Raises `InvalidRequest` for a file that cannot be read, and where they do not fit a context of so many tokens;
-        `NotFound` for an id that the caller has no file of.
+        Raises `InvalidRequest` for a file that cannot be read, or if the files do not fit into ``context_length``
+        tokens; `NotFound` for an id that is not a file of the caller.
         """
         room = (
             MAX_TEXT_CHARS
@@ -96,7 +96,7 @@ class AttachmentReader:
         return f"\n\n[File: {shown_name}]\n{text}\n[End of file: {shown_name}]\n\n"
 
     async def _content(self, file: Mapping[str, Any], param: str, caller: Principal) -> tuple[str, bytes]:
-        """Name and bytes."""
+        """Return the name and bytes of a file."""
         if file_id := file.get("file_id"):
             return await self._uploads.read(file_id, caller, limit=MAX_FILE_BYTES, param=f"{param}.file_id")
         encoded_data = str(file.get("file_data") or "")
@@ -138,9 +138,8 @@ class AttachmentReader:
             raise InvalidRequest(f"'{shown_name}' {error.message}", code=error.code, param=param) from error
         except TimeoutError as error:
             raise InvalidRequest(
-                f"'{shown_name}' could not be read within {READ_TIMEOUT_S:g} s. Put it into a vector "
-                "store, which takes its "
-                "time, and search that.",
+                f"'{shown_name}' could not be read within {READ_TIMEOUT_S:g} s. Add it to a vector store, "
+                "which has no such time limit, and search the store.",
                 code="file_too_slow",
                 param=param,
             ) from error
@@ -156,7 +155,7 @@ class AttachmentReader:
 
 
 def _paged(part: Part, before: int | None) -> tuple[str, int | None]:
-    """The text of a part, below the number of its page where a new one begins; that number."""
+    """Return the text of a part and its page number. The text starts with the number if a new page begins."""
     page = part.place.page
     if page is None or page == before:
         return part.text, before
@@ -165,9 +164,8 @@ def _paged(part: Part, before: int | None) -> tuple[str, int | None]:
 
 def _too_long(shown_name: str, param: str) -> InvalidRequest:
     return InvalidRequest(
-        f"'{shown_name}' has more text than the model can be shown at once. Put it into a vector store "
-        "and let the model "
-        "search there ('file_search'), or send a part of it.",
+        f"'{shown_name}' contains more text than fits into the model's context. Add it to a vector store and "
+        "let the model search it ('file_search'), or send a part of the file.",
         code="context_length_exceeded",
         param=param,
     )

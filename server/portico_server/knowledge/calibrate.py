@@ -1,4 +1,4 @@
-"""Measuring what the vectors of a store are worth beside the words: on questions whose answers are known."""
+"""Measures the value of a store's vectors beside its words, on questions with known answers."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from portico_server.knowledge.model_calls import call_model
 from portico_server.knowledge.rank import MAX_CANDIDATES, ChunkRanker, RankedSides
 
 WEIGHTS = tuple(step / 10 for step in range(11))
-"""What is tried: from words alone to vectors alone."""
+"""Weights to evaluate, from words alone to vectors alone."""
 
 MAX_QUESTIONS = 2_000
-"""Questions of one measurement."""
+"""Maximum number of questions in one measurement."""
 
 RANK_DEPTH = 10
-"""Ranks that count."""
+"""Number of ranks that count."""
 
 MAX_CONCURRENT_QUESTIONS = 4
-"""Questions that a chat model writes at the same time."""
+"""Maximum number of questions that a chat model writes concurrently."""
 
 MIN_PASSAGE_CHARS = 80
-"""Characters of a passage about which a question can be asked."""
+"""Minimum length of a passage about which a question can be asked, in characters."""
 
 MAX_PASSAGE_CHARS = 4_000
-"""Characters of it that a model is shown."""
+"""Maximum length of the passage text shown to the model that writes questions, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationQuestion:
-    """A question, and what answers it: a ``file`` by its name or id, a ``passage`` of its text, or one ``chunk``."""
+    """A question and what answers it: a ``file`` by name or id, a ``passage`` text, or one ``chunk``."""
 
     question: str
     file: str = ""
@@ -54,7 +54,7 @@ class CalibrationQuestion:
     chunk: int = 0
 
     def is_answered_by(self, hit: HitRow) -> bool:
-        """Whether a chunk is an answer."""
+        """Return whether a chunk is an answer."""
         if self.chunk:
             return hit.id == self.chunk
         if self.file and self.file not in (hit.filename, hit.file_id):
@@ -64,9 +64,10 @@ class CalibrationQuestion:
 
 @dataclass(frozen=True, slots=True)
 class WeightScore:
-    """Quality with one ``weight`` of the vectors, each from 0 to 1, over the first `RANK_DEPTH` results.
+    """Quality of search with one ``weight`` of the vectors; each value is from 0 to 1, over the first `RANK_DEPTH`
+    results.
 
-    Results are files where the questions name files, else passages. One answer per question counts: the first.
+    Results are files if the questions name files, otherwise passages. Only the first answer to each question counts.
     """
 
     weight: float
@@ -76,7 +77,7 @@ class WeightScore:
 
 
 def check_questions(given_value: Any) -> list[CalibrationQuestion]:
-    """Questions out of a request. Raises `InvalidRequest` that names the one that is wrong."""
+    """Parse the questions of a request. Raise `InvalidRequest` that names the invalid question."""
     if not isinstance(given_value, list) or not 1 <= len(given_value) <= MAX_QUESTIONS:
         raise InvalidRequest(f"'questions' takes 1 to {MAX_QUESTIONS:,} questions.", param="questions")
     calibration_questions = []
@@ -91,24 +92,24 @@ def check_questions(given_value: Any) -> list[CalibrationQuestion]:
             )
         if not values["question"].strip() or not (values["file"] or values["passage"]):
             raise InvalidRequest(
-                f"'{where}' needs a question, and the file or the passage that answers it.", param=where
+                f"'{where}' needs a question, and the file or passage that answers it.", param=where
             )
         calibration_questions.append(CalibrationQuestion(**values))
     return calibration_questions
 
 
 def require_vectors(store: StoreRow, param: str) -> None:
-    """Raise `InvalidRequest` if a store has no vectors that could be weighed."""
+    """Raise `InvalidRequest` if a store has no vectors to weigh."""
     if not store.embedding_model:
         raise InvalidRequest(
-            f"The store '{store.name or store.id}' has no embedding model, so there is nothing to weigh.",
+            f"The store '{store.name or store.id}' has no embedding model, so it has no vectors to weigh.",
             code="no_vectors",
             param=param,
         )
 
 
 class Calibration:
-    """Measures, and keeps what was measured if asked to."""
+    """Measures weights of vectors, and applies the best weight on request."""
 
     def __init__(self, database: Database, indexes: IndexManager, registry: Registry) -> None:
         self._database = database
@@ -116,25 +117,27 @@ class Calibration:
         self._registry = registry
 
     def check(self, store: StoreRow, request: Mapping[str, Any]) -> None:
-        """Raise `InvalidRequest` for what cannot be measured."""
+        """Raise `InvalidRequest` if the request cannot be measured."""
         require_vectors(store, "store")
         if (request.get("questions") is None) == (request.get("generate") is None):
-            raise InvalidRequest("Give either 'questions' or 'generate'.", param="questions")
+            raise InvalidRequest("Specify either 'questions' or 'generate'.", param="questions")
         if request.get("questions") is not None:
             check_questions(request["questions"])
         elif (
             model := self._registry.get(str(request.get("model")))
         ) is None or "chat" not in model.card.capabilities:
             raise InvalidRequest(
-                f"'{str(request.get('model'))[:80]}' is not a chat model here, so it cannot ask questions.",
+                f"'{str(request.get('model'))[:80]}' is not an available chat model, so it cannot write "
+                "questions.",
                 code="model_not_found",
                 param="model",
             )
 
     async def run(self, store: StoreRow, payload: Mapping[str, Any], context: Context) -> JSON:
-        """Measure all `WEIGHTS`; what was found, and which weight is best. ``apply``: it is used from now on.
+        """Measure all `WEIGHTS`, and return the scores and the best weight. ``apply`` sets the best weight for the
+        store.
 
-        Raises `InvalidRequest` if nothing can be measured: no question has an answer.
+        Raises `InvalidRequest` if nothing can be measured because no question has an answer.
         """
         if payload.get("generate"):
             calibration_questions = await self._write(
@@ -161,8 +164,7 @@ class Calibration:
         scores = [score(weight, ranks[weight]) for weight in WEIGHTS]
         if not any(item.recall for item in scores):
             raise InvalidRequest(
-                "None of the questions is answered by what the store holds: check the names of the files and the "
-                "passages.",
+                "The store answers none of the questions: check the names of the files and the passages.",
                 code="nothing_to_measure",
                 param="questions",
             )
@@ -181,7 +183,9 @@ class Calibration:
     async def _ranks(
         self, store: StoreRow, question: CalibrationQuestion, context: Context
     ) -> dict[float, int]:
-        """For each weight the rank of the first answer, 0 if it is not among the first `RANK_DEPTH`."""
+        """Return the rank of the first answer for each weight, or 0 if it is not among the first `RANK_DEPTH`
+        results.
+        """
         ranker = ChunkRanker(
             store.id,
             store.name or store.id,
@@ -199,7 +203,7 @@ class Calibration:
     async def _write(
         self, store: StoreRow, count: int, model: str, context: Context
     ) -> list[CalibrationQuestion]:
-        """Questions that a chat model asks about some of the store's passages, the same ones each time."""
+        """Let a chat model write questions about a sample of the store's passages, always the same sample."""
         ids = list(await self._database.read(chunks.ids, store.id))
         random.Random(store.id).shuffle(ids)  # noqa: S311  # a sample, not a secret
         texts = await self._database.read(chunks.texts, ids[: 4 * count])
@@ -222,7 +226,7 @@ class Calibration:
         calibration_questions = [question for task in running if (question := task.result()) is not None]
         if not calibration_questions:
             raise InvalidRequest(
-                f"The store holds no passage of {MIN_PASSAGE_CHARS} characters or more about which to ask.",
+                f"The store contains no passage of at least {MIN_PASSAGE_CHARS} characters to ask about.",
                 code="nothing_to_measure",
                 param="generate",
             )
@@ -230,7 +234,7 @@ class Calibration:
 
 
 def score(weight: float, ranks: Sequence[int]) -> WeightScore:
-    """Quality of ranks of first answers, 0 where there was none."""
+    """Return the quality for the ranks of first answers, where 0 means no answer."""
     found_ranks = [rank for rank in ranks if rank]
     return WeightScore(
         weight,
@@ -241,7 +245,10 @@ def score(weight: float, ranks: Sequence[int]) -> WeightScore:
 
 
 def best(scores: Sequence[WeightScore], now: float | None) -> WeightScore:
-    """The highest nDCG; of several that are as good, the nearest to what is used now, else the lowest weight."""
+    """Return the score with the highest nDCG.
+
+    Of equal scores, return the one nearest to the current weight, otherwise the lowest weight.
+    """
     high = max(item.ndcg for item in scores)
     good = [item for item in scores if item.ndcg >= high - 1e-9]
     return min(good, key=lambda item: (abs(item.weight - (now or 0.0)), item.weight))
@@ -276,7 +283,7 @@ def _by_chunk(hit: HitRow) -> object:
 
 
 def _same(passage: str, text: str) -> bool:
-    """Whether a passage lies in a chunk, or a chunk in a passage; white space does not count."""
+    """Return whether the chunk contains the passage or the passage contains the chunk, ignoring white space."""
     bare_passage, bare_text = "".join(passage.split()), "".join(text.split())
     return bool(bare_text) and (bare_passage in bare_text or bare_text in bare_passage)
 

@@ -1,4 +1,4 @@
-"""The files in a store, one by one and in batches."""
+"""The files in a store, individually and in batches."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ from portico_server.knowledge.store import StoreView
 from portico_server.runs.scheduler import Scheduler
 
 MAX_ATTRIBUTES = 16
-"""Attributes of one file, and pairs in one ``metadata``, at most."""
+"""Maximum number of attributes of a file, and of pairs in a ``metadata``."""
 
 MAX_TEXT_CHARS = 32_000_000
-"""Characters of one file that are given out at once, at most."""
+"""Maximum number of characters of a file that are returned at once."""
 
 PAGE_FILES = 500
-"""Files that are looked at together for those that a caller may read."""
+"""Number of files checked at a time for those that a caller may read."""
 
 MAX_PAGE = 1_000_000
-"""The largest number of a page that is drawn."""
+"""Maximum number of a page that can be rendered."""
 
 MAX_MARKED_CHARS = 20_000
-"""Characters of a passage that is marked on a page, at most."""
+"""Maximum length of a passage that is highlighted on a page, in characters."""
 
 MAX_BATCH_FILES = 2_000
-"""Files of one batch, at most."""
+"""Maximum number of files in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileToAttach:
-    """A file to put into a store: its id, its attributes, how to chunk it (as the request says, unchecked)."""
+    """A file to add to a store: its id, its attributes, and its chunking strategy (from the request, unchecked)."""
 
     file_id: str
     attributes: Any = None
@@ -64,9 +64,10 @@ class FileToAttach:
 
 
 class StoreContents:
-    """Works on a `StoreView` that `Stores.get` has handed out for ``read`` or ``write``: rights were checked there.
+    """Manages the files of a store. A `StoreView` must come from `Stores.get` for ``read`` or ``write``, which checks
+    rights.
 
-    A file that the view does not permit does not exist here.
+    Files that the view does not permit are treated as nonexistent.
     """
 
     def __init__(
@@ -84,16 +85,18 @@ class StoreContents:
         self._indexes = indexes
 
     async def queue(self, store: StoreRow, key: str | None = None) -> str:
-        """Queue the indexing of what waits in a store; the id of the run. ``key``: whoever has caused it."""
+        """Queue the indexing of a store's pending files, and return the id of the run. ``key`` is the key that
+        caused it.
+        """
         return await self._scheduler.ensure("ingest", store.id, store.work_for(key))
 
     async def attach(
         self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
     ) -> Sequence[StoreFileRow]:
-        """Put files into a store, all of them or none, and queue their indexing.
+        """Add files to a store, all or none, and queue their indexing.
 
-        What is in the store already is indexed again. Raises `NotFound` for a file that the caller does not see,
-        `Forbidden` for attributes with which it would not see the file in the store.
+        Files that are already in the store are indexed again. Raises `NotFound` for a file that the caller cannot see,
+        and `Forbidden` for attributes that would hide the file in the store from the caller.
         """
         checked_files = await self.check(attachments, caller)
         for file_id, attributes, _ in checked_files:
@@ -109,13 +112,14 @@ class StoreContents:
     async def check(
         self, attachments: Sequence[FileToAttach], caller: Principal
     ) -> Sequence[tuple[str, Attributes, Mapping[str, Any]]]:
-        """What `attach` would write, if it would take it."""
+        """Check the attachments, and return what `attach` would write."""
         checked_files = []
         for item in attachments:
             file = await self._files.get(item.file_id, caller)
             if file.owner is not None and file.owner.startswith(MIRRORED_OWNER):
                 raise Conflict(
-                    f"'{file.filename}' belongs to the folder of another store. Upload it to attach it here.",
+                    f"'{file.filename}' belongs to the folder of another store. Upload the file to attach it "
+                    "to this store.",
                     code="mirrored_file",
                     param="file_id",
                 )
@@ -126,7 +130,7 @@ class StoreContents:
         row = await self._database.read(rows.file, store.id, file_id)
         if row is None or not store.permits(row.attributes):
             raise NotFound(
-                f"The store '{store.name or store.id}' holds no file '{file_id[:80]}'.",
+                f"The store '{store.name or store.id}' contains no file '{file_id[:80]}'.",
                 code="file_not_found",
                 param="file_id",
             )
@@ -143,7 +147,7 @@ class StoreContents:
         status: FileStatus | None = None,
         among: Sequence[str] | None = None,
     ) -> RowPage[StoreFileRow]:
-        """Files by the time they were attached; ``after`` and ``before`` are ids of files in the store."""
+        """List files by the time they were attached; ``after`` and ``before`` are ids of files in the store."""
         first = None if after is None else await self.get(store, after)
         last = None if before is None else await self.get(store, before)
 
@@ -178,12 +182,12 @@ class StoreContents:
                 first = part.data[-1]
 
     async def named(self, store: StoreView, names: Sequence[str]) -> Mapping[str, StoreFileRow]:
-        """For each of ``names`` that files of a store have: the newest such file."""
+        """Return the newest file of the store for each of ``names``, leaving out names without a file."""
         file_rows = await self._database.read(rows.named_files, store.id, names)
         return {row.filename: row for row in file_rows if store.permits(row.attributes)}
 
     async def counts(self, store: StoreView) -> tuple[FileCounts, int]:
-        """How many files are in which state, and the bytes that their chunks take."""
+        """Return how many files are in each state, and the bytes of their chunks."""
         states: Counter[str] = Counter()
         used_bytes = 0
         for row in await self._database.read(rows.states, store.id):
@@ -193,14 +197,15 @@ class StoreContents:
         return file_counts(states), used_bytes
 
     async def permitted(self, store: StoreView) -> frozenset[str]:
-        """The ids of all files of a store."""
+        """Return the ids of all files of a store."""
         file_states = await self._database.read(rows.states, store.id)
         return frozenset(row.file_id for row in file_states if store.permits(row.attributes))
 
     async def set_attributes(self, store: StoreView, file_id: str, attributes: Any) -> StoreFileRow:
-        """Replace the attributes of a file. Nothing is indexed again: filters read them from here.
+        """Replace the attributes of a file. Nothing is indexed again, because filters read the attributes from the
+        database.
 
-        Raises `Forbidden` for attributes with which the caller would not see it any more.
+        Raises `Forbidden` for attributes that would hide the file from the caller.
         """
         await self.get(store, file_id)
         checked_attributes = check_attributes(attributes)
@@ -209,14 +214,14 @@ class StoreContents:
         return await self.get(store, file_id)
 
     async def detach(self, store: StoreView, file_id: str) -> StoreFileRow:
-        """Take a file out of a store; the file itself stays. The row that was.
+        """Remove a file from a store, and return its former row. The file itself is kept.
 
-        Raises `Conflict` for one that the store mirrors from its folder: it would be back with the next sync.
+        Raises `Conflict` for a file that the store mirrors from its folder, because the next sync would restore it.
         """
         row = await self.get(store, file_id)
         if row.source_size is not None:
             raise Conflict(
-                f"'{row.filename}' comes from {followed_source(store)}: delete it there.",
+                f"'{row.filename}' comes from {followed_source(store)}: delete it at its source.",
                 code="mirrored_file",
             )
         await self._database.write(rows.detach, store.id, file_id)
@@ -224,8 +229,9 @@ class StoreContents:
         return row
 
     async def source(self, store: StoreView, file_id: str) -> FileRow:
-        """The file behind a file of a store, for its bytes (`FileStorage.path`): who may read the store may read
-        them.
+        """Return the uploaded file behind a file of a store, to read its bytes (`FileStorage.path`).
+
+        Everyone who may read the store may read them.
         """
         row = await self.get(store, file_id)
         file = await self._files.get(row.file_id, SYSTEM)
@@ -237,14 +243,14 @@ class StoreContents:
         return file
 
     async def text(self, store: StoreView, file_id: str) -> Sequence[Part]:
-        """What was read out of a file, in its parts.
+        """Return the text extracted from a file, in parts.
 
-        Raises `InvalidRequest` if it cannot be read, `TooLarge` for more than `MAX_TEXT_CHARS` characters.
+        Raises `InvalidRequest` if the file cannot be read, `TooLarge` for more than `MAX_TEXT_CHARS` characters.
         """
         file = await self.source(store, file_id)
         if is_picture(file.filename) or is_recording(
             file.filename
-        ):  # what a model has said of it stands in its chunks alone
+        ):  # text generated by a model is only in the chunks of the file
             chunk_rows = await self._database.read(chunks.of_file, store.id, file.id)
             if chunk_rows:
                 return [Part(row.text, row.place) for row in chunk_rows]
@@ -260,8 +266,8 @@ class StoreContents:
                     length += sum(len(part.text) for part in run)
                     if length > MAX_TEXT_CHARS:
                         raise TooLarge(
-                            f"{file.filename} has more than {MAX_TEXT_CHARS:,} characters. Fetch its bytes from "
-                            f"/v1/files/{file.id}/content.",
+                            f"{file.filename} has more than {MAX_TEXT_CHARS:,} characters. Download its "
+                            f"bytes from /v1/files/{file.id}/content.",
                             code="file_too_large",
                             param="file_id",
                         )
@@ -274,8 +280,9 @@ class StoreContents:
     async def chunks(
         self, store: StoreView, file_id: str, group: str | None, after: int, limit: int
     ) -> tuple[Sequence[ChunkRow], bool]:
-        """The chunks of a file in a group of the store, its own if none is named, in their order behind number
-        ``after``, and whether there are more.
+        """Return the chunks of a file after number ``after`` in order, and whether there are more.
+
+        The chunks are those of ``group``, or the store's own chunks if ``group`` is not given.
         """
         row = await self.get(store, file_id)
         group_name = group or DEFAULT_GROUP
@@ -285,8 +292,8 @@ class StoreContents:
         ]
         if group_name not in group_names:
             raise NotFound(
-                f"The store has no group '{group_name[:64]}'.{nearest(group_name, group_names)} There "
-                f"are: {', '.join(group_names)}.",
+                f"The store has no group '{group_name[:64]}'.{nearest(group_name, group_names)} Available "
+                f"groups: {', '.join(group_names)}.",
                 code="group_not_found",
                 param="group",
             )
@@ -295,9 +302,9 @@ class StoreContents:
         return chunk_rows[:limit], len(chunk_rows) > limit
 
     async def page(self, store: StoreView, file_id: str, number: int, passage: str) -> bytes:
-        """A page of a PDF, counted from 1, as a PNG in which ``passage`` is marked where it stands on the page.
+        """Render a page of a PDF, counted from 1, as a PNG with ``passage`` highlighted.
 
-        Raises `InvalidRequest` for another kind of file, a page that it does not have, and one that is damaged.
+        Raises `InvalidRequest` if the file is not a PDF, the page does not exist, or the page is damaged.
         """
         file = await self.source(store, file_id)
         try:
@@ -310,10 +317,11 @@ class StoreContents:
     async def attach_batch(
         self, store: StoreView, attachments: Sequence[FileToAttach], caller: Principal
     ) -> FileBatchRow:
-        """Put files into a store, to be asked about together."""
+        """Add files to a store as a batch whose status can be queried."""
         if not 1 <= len(attachments) <= MAX_BATCH_FILES:
             raise InvalidRequest(
-                f"A batch takes 1 to {MAX_BATCH_FILES:,} files, not {len(attachments):,}.", param="file_ids"
+                f"A batch must have 1 to {MAX_BATCH_FILES:,} files, not {len(attachments):,}.",
+                param="file_ids",
             )
         await self.attach(store, attachments, caller)
         ids = tuple(dict.fromkeys(item.file_id for item in attachments))
@@ -322,7 +330,7 @@ class StoreContents:
         return row
 
     async def batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, FileCounts]:
-        """A batch, and how its files are: those that the caller may read, if there are any."""
+        """Return a batch and the counts of its files by status, limited to files that the caller may read."""
         row = await self._database.read(file_batches.get_batch, batch_id)
         if row is not None and not store.whole:
             permitted_files = await self.permitted(store)
@@ -337,10 +345,9 @@ class StoreContents:
         return row, await self._database.read(file_batches.batch_counts, row)
 
     async def cancel_batch(self, store: StoreView, batch_id: str) -> tuple[FileBatchRow, FileCounts]:
-        """Give up the files of a batch that still wait; those that are indexed stay.
+        """Cancel the pending files of a batch; indexed files are kept.
 
-        Whoever sees a part of the files gives up that part, and hears nothing of the others: a refusal would say that
-        there are some.
+        A caller who sees only some of the files cancels only those. An error would reveal that there are others.
         """
         row, _ = await self.batch(store, batch_id)
         await self._database.write(file_batches.cancel_batch, row)
@@ -349,7 +356,9 @@ class StoreContents:
 
 
 def check_attributes(value: Any, param: str = "attributes") -> Attributes:
-    """At most 16 pairs of a name (≤64 characters) and a string (≤512 characters), a number or a boolean."""
+    """Validate attributes: at most 16 pairs of a name (≤64 characters) and a string (≤512 characters), number or
+    boolean.
+    """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -372,7 +381,7 @@ def check_attributes(value: Any, param: str = "attributes") -> Attributes:
 
 
 def check_metadata(value: Any) -> dict[str, str]:
-    """At most 16 pairs of a name (≤64 characters) and a string (≤512 characters)."""
+    """Validate metadata: at most 16 pairs of a name (≤64 characters) and a string (≤512 characters)."""
     checked_metadata = check_attributes(value, "metadata")
     for key, item in checked_metadata.items():
         if not isinstance(item, str):

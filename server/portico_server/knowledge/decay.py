@@ -1,4 +1,4 @@
-"""Scores that fade with age."""
+"""Scores that decay with age."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ _DAY_S = 86_400.0
 def decay_scores(
     candidates: Sequence[SearchCandidate], half_life_days: float, by: str, now: float
 ) -> list[SearchCandidate]:
-    """Each score halved for every ``half_life_days`` of age at ``now`` (seconds since 1970).
+    """Halve each score for every ``half_life_days`` of age at ``now`` (seconds since 1970).
 
-    The age counts from the attribute ``by``: seconds since 1970 or a date in ISO 8601; from when the file came into
-    the store where ``by`` is empty or the file has no such attribute. Raises `InvalidRequest` for another value.
+    The age is measured from the attribute ``by``: seconds since 1970 or an ISO 8601 date. If ``by`` is empty or the
+    file has no such attribute, it is measured from when the file was added to the store. Raises `InvalidRequest` for
+    any other value.
     """
     search_candidates = []
     for item in candidates:
@@ -36,7 +37,8 @@ def _parse_time(value: str | float | bool, by: str, filename: str) -> float:
         moment = datetime.fromisoformat(str(value))
     except ValueError as error:
         raise InvalidRequest(
-            f"'{by}' of {filename} is '{value}', which is not a time: seconds since 1970 or a date such as 2026-11-20.",
+            f"'{by}' of {filename} is '{value}', which is not a valid time. Use seconds since 1970 or a date "
+            "such as 2026-11-20.",
             param="decay_by",
         ) from error
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,4 +1,4 @@
-"""A document to read, its parts, and the error of one that cannot be read."""
+"""A document to read, its parts, and the error for an unreadable document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Text, and where it stands: a page, a section, a segment of a long text; a chunk is a smaller part."""
+    """A text and its position: a page, a section or a segment of a long text. A chunk is a smaller part."""
 
     text: str
     place: Place
@@ -20,9 +20,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SourceDocument:
-    """A document to read: a file on disk, or the bytes of one that lies inside another.
+    """A document to read: a file on disk, or the bytes of a document embedded in another.
 
-    ``name`` gives the format. ``heading`` says where in the outer document it lies; its parts carry it.
+    ``name`` determines the format. ``heading`` is its position in the outer document; its parts inherit it.
     """
 
     name: str
@@ -31,22 +31,23 @@ class SourceDocument:
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
+        """Size of the document in bytes."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
     def open(self) -> BinaryIO:
-        """Its bytes from the beginning."""
+        """Open the document for reading."""
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
 
     def read(self) -> bytes:
-        """All of its bytes."""
+        """Return all bytes of the document."""
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
 class Unreadable(Exception):
-    """A document cannot be read. ``code`` is one of OpenAI's: ``unsupported_file``, ``invalid_file``, ``server_error``.
+    """A document cannot be read. ``code`` is one of OpenAI's codes: ``unsupported_file``, ``invalid_file``,
+    ``server_error``.
 
-    The message continues a sentence that begins with the name of the file: ``is protected by a password …``.
+    The message continues a sentence that begins with the file name: ``is protected by a password …``.
     """
 
     def __init__(self, message: str, code: str = "invalid_file") -> None:
@@ -56,7 +57,7 @@ class Unreadable(Exception):
 
 
 class PartWriter:
-    """Makes parts out of texts that follow each other: the extracted text is those texts, a line break between them."""
+    """Builds parts from consecutive texts. The extracted text is these texts, separated by line breaks."""
 
     def __init__(self) -> None:
         self._offset = 0

@@ -1,4 +1,4 @@
-"""Which embedding model is meant, and vectors of it for many texts: it may fail for a moment."""
+"""Resolves embedding models and computes vectors for many texts, with retries for temporary failures."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from portico_server.core.request import Embed, Vectors
 from portico_server.knowledge.model_calls import call_model
 
 MAX_EMBED_BATCH_TEXTS = 256
-"""Texts in one call of an embedding model."""
+"""Maximum number of texts in one call of an embedding model."""
 
 
 async def embed_texts(texts: Sequence[str], model: str, context: Context) -> list[bytes]:
-    """A vector for each text, little-endian float32; a model that fails for the moment is asked again.
+    """Return a vector for each text, as little-endian float32. Temporary failures of the model are retried.
 
-    Raises `EngineFailed` for a model that gives something else, and what the model raised last.
+    Raises `EngineFailed` if the model returns something else, or the model's last error.
     """
     vectors: list[bytes] = []
     for i in range(0, len(texts), MAX_EMBED_BATCH_TEXTS):
         part = tuple(texts[i : i + MAX_EMBED_BATCH_TEXTS])
         result = await call_model(context, model, Embed(part))
         if not isinstance(result, Vectors):
-            raise EngineFailed(f"'{model}' is not an embedding model: it gave no vectors.")
+            raise EngineFailed(f"'{model}' is not an embedding model: it returned no vectors.")
         if len(result.data) != len(part):
             raise EngineFailed(
-                f"The embedding model '{model}' gave {len(result.data)} vectors for {len(part)} texts."
+                f"The embedding model '{model}' returned {len(result.data)} vectors for {len(part)} texts."
             )
         vectors.extend(result.data)
     return vectors
 
 
 def resolve_embedding_model(model_name: str | None, registry: Registry) -> str:
-    """The concrete name of an embedding model, so that moving an alias later leaves a store's vectors valid.
+    """Return the concrete name of an embedding model, so that a store's vectors stay valid when an alias changes.
 
-    ``None`` means the default one, if there is one; ``""`` none. Raises `InvalidRequest` for any other model.
+    ``None`` means the default model, if any; ``""`` means no model. Raises `InvalidRequest` for any other model.
     """
     if model_name == "":
         return ""
@@ -51,8 +51,8 @@ def resolve_embedding_model(model_name: str | None, registry: Registry) -> str:
         return ""
     embedding_models = [s.card.name for s in registry if "embeddings" in s.card.capabilities]
     raise InvalidRequest(
-        f"'{model_name}' is not an embedding model here.{nearest(model_name, embedding_models)} Known: "
-        f"{', '.join(sorted(embedding_models)) or 'none'}.",
+        f"'{model_name}' is not an available embedding model.{nearest(model_name, embedding_models)} "
+        f"Available: {', '.join(sorted(embedding_models)) or 'none'}.",
         code="model_not_found",
         param="embedding_model",
     )

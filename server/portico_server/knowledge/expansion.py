@@ -1,4 +1,4 @@
-"""Passages that grow: to the chunk of a coarser group that holds them, or by their neighbours."""
+"""Expands passages: to the containing chunk of a coarser group, or by their neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.db.hits import HitRow
 from portico_server.knowledge.search_candidate import SearchCandidate
 
 OWN_PARENT = "*"
-"""The parent of whatever group a candidate is from."""
+"""Stands for the parent of the candidate's own group."""
 
 
 async def expand_to_parents(
@@ -21,9 +21,9 @@ async def expand_to_parents(
     store_id: str,
     database: Database,
 ) -> list[SearchCandidate]:
-    """Each candidate's parent in its place, with the score of its best child; what has no parent stays.
+    """Replace each candidate by its parent, with the score of its best child. Candidates without a parent are kept.
 
-    ``parent_group`` is a group or `OWN_PARENT`; ``parents`` the parent of each group of the store, "" for none.
+    ``parent_group`` is a group or `OWN_PARENT`; ``parents`` maps each group of the store to its parent, "" for none.
     """
     into: dict[str, list[HitRow]] = {}
     for item in candidates:
@@ -46,7 +46,7 @@ async def expand_to_parents(
 async def expand_by_neighbours(
     candidates: Sequence[SearchCandidate], reach: int, store_id: str, database: Database
 ) -> list[SearchCandidate]:
-    """Each candidate together with up to ``reach`` chunks before and behind it, as one text in order."""
+    """Merge each candidate with up to ``reach`` chunks before and after it into one text in order."""
     search_candidates = []
     for item in candidates:
         around = await database.read(groups.around, store_id, item.row, reach)
@@ -55,7 +55,7 @@ async def expand_by_neighbours(
 
 
 def join_neighbours(row: HitRow, around: Sequence[HitRow]) -> HitRow:
-    """``row`` with the text and the place of all of ``around``; what two chunks share stands there once."""
+    """Return ``row`` with the merged text and place of all rows in ``around``, without repeating overlaps."""
     text, end = around[0].text, around[0].place.end
     for hit_row in around[1:]:
         shared_chars = end - hit_row.place.start

@@ -1,4 +1,4 @@
-"""Short texts as files of a store: facts that agents keep."""
+"""Short texts as files of a store: the facts that agents remember."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CREATED = "created_at"
 
 
 class StoredFacts:
-    """`portico_server.core.interfaces.FactStore`: each is a file of its own, so a search finds it and the store's
-    requests too.
+    """A `portico_server.core.interfaces.FactStore` that stores each fact as a file, so that searches find it.
 
-    A file's bytes never change: a fact that is changed becomes another file, with the attributes and the id it had.
+    The store's API lists it as well. A file's bytes never change: an updated fact becomes another file with the
+    previous attributes and id.
     """
 
     def __init__(self, database: Database, stores: StoreService, files: FileStorage) -> None:
@@ -44,7 +44,7 @@ class StoredFacts:
         row = await self._stores.get(store, caller, "write")
         implied_attributes = (
             {} if row.condition is None else implied(row.condition)
-        )  # or the caller could not recall it
+        )  # otherwise the caller could not recall it
         attachments = [
             FileToAttach(
                 await self._kept(text, caller), {**implied_attributes, **attributes, "id": new_id("fact_")}
@@ -68,7 +68,7 @@ class StoredFacts:
         store_views = {row.id: view(row, caller) for row in await self._stores.list(caller)}
         names = {row.id: row.name or row.id for row in store_views.values()}
         first: dict[str, FactRow] = {}
-        for row in fact_rows:  # the newest file of a fact is the fact
+        for row in fact_rows:  # the newest file of a fact is its current version
             if row.store_id in store_views and store_views[row.store_id].permits(row.attributes):
                 first.setdefault(row.id, row)
         return [await self._fact(row, names[row.store_id]) for row in first.values()]
@@ -80,7 +80,9 @@ class StoredFacts:
         attributes = {**before[0].attributes, "id": before[0].id, _CREATED: created_at}
         attachment = FileToAttach(await self._kept(text, caller), attributes)
         await self._stores.contents.attach(store, [attachment], caller)
-        for row in before:  # after the new one is there: cut off between, there are two and the newest counts
+        for row in (
+            before
+        ):  # only after the new file exists: if interrupted, there are two files and the newest counts
             await self._forget(row, caller)
         (row, *_fact_rows) = await self._rows_of(fact_id, caller)
         return await self._fact(row, store.name or store.id)
@@ -92,7 +94,7 @@ class StoredFacts:
     async def _rows_of(self, fact_id: str, caller: Principal) -> Sequence[FactRow]:
         fact_rows = await self._database.read(facts.newest_facts, caller.id, 100, fact_id=fact_id)
         if not fact_rows:
-            raise NotFound(f"There is no fact '{fact_id[:80]}'.", code="fact_not_found", param="id")
+            raise NotFound(f"Fact '{fact_id[:80]}' not found.", code="fact_not_found", param="id")
         return fact_rows
 
     async def _kept(self, text: str, caller: Principal) -> str:

@@ -1,4 +1,4 @@
-"""Bytes on their way in."""
+"""Copies incoming bytes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading.Event) -> ReceivedFile | str:
-    """Copy a file of this machine into ``to``, open as ``handle``; why, if it cannot be read or is too large.
+    """Copy a file of this machine into ``to``, open as ``handle``. Return a reason if it is unreadable or too large.
 
-    Raises `InterruptedError` once ``stop`` is set, and `OSError` for what goes wrong with ``to``, which is then gone.
+    Raises `InterruptedError` once ``stop`` is set, and `OSError` for a failure of ``to``, which is then removed.
     """
     digest, size, why = hashlib.sha256(), 0, ""
     try:
@@ -23,7 +23,7 @@ def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading
             try:
                 source = path.open("rb", buffering=0)
             except OSError:
-                why = "gone or unreadable while looking"
+                why = "removed or unreadable during the scan"
             else:
                 with source:
                     while not why and (block := _read_block(source.fileno())):
@@ -31,12 +31,12 @@ def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading
                             raise InterruptedError("the daemon is stopping")
                         size += len(block)
                         if size > max_bytes:
-                            why = "grew too large while looking"
+                            why = "grew too large during the scan"
                         else:
                             out.write(block)
                             digest.update(block)
                     if block is None:
-                        why = "gone or unreadable while looking"
+                        why = "removed or unreadable during the scan"
     except BaseException:
         to.unlink(missing_ok=True)
         raise
@@ -47,7 +47,7 @@ def copy_file(path: Path, handle: int, to: Path, max_bytes: int, stop: threading
 
 
 def _read_block(handle: int) -> bytes | None:
-    """The next block, or ``None`` if it cannot be read."""
+    """Return the next block, or ``None`` if it cannot be read."""
     try:
         return os.read(handle, _BLOCK_BYTES)
     except OSError:

@@ -1,4 +1,4 @@
-"""Files: bytes under their SHA-256, rows that name them."""
+"""Files: bytes stored by their SHA-256, and rows that name them."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 
 FILE_BLOBS = BlobKind("blobs", rows.is_held, whole=False)
-"""The bytes of files and of parts of uploads."""
+"""Blobs with the bytes of files and of upload parts."""
 
 MAX_IDS_PER_STATEMENT = 1_000
-"""Ids in one statement."""
+"""Maximum number of ids in one SQL statement."""
 
 PURPOSES = (
     "assistants",
@@ -51,25 +51,25 @@ PURPOSES = (
     "user_data",
     "vision",
 )
-"""What an uploaded file may be for, as OpenAI names it."""
+"""Purposes of an uploaded file, as named by OpenAI."""
 
 
 def check_purpose(purpose: str) -> None:
-    """Raise `InvalidRequest` unless a file can be for this."""
+    """Raise `InvalidRequest` unless the purpose is valid."""
     if purpose not in PURPOSES:
         raise InvalidRequest(
-            f"'{purpose[:80]}' is not a purpose. Purposes are: {', '.join(PURPOSES)}.",
+            f"'{purpose[:80]}' is not a valid purpose. Choose one of {', '.join(PURPOSES)}.",
             code="invalid_purpose",
             param="purpose",
         )
 
 
 class FileStorage:
-    """Content-addressed files. ``blobs`` has the bytes; ``max_bytes`` is the largest file.
+    """Content-addressed files. ``blobs`` stores the bytes; ``max_bytes`` is the maximum size of a file.
 
-    What `create` returned is kept, bytes and row. The same bytes are kept once, and removed with the last row that
-    stands for them. Callers see their own files and shared ones, save those that a store holds and a filter of their
-    key withholds there; everything else is `NotFound`.
+    A file that `create` has returned is stored durably, bytes and row. Identical bytes are stored once, and removed
+    with the last row that refers to them. Callers see their own and shared files, except files in a store that a
+    filter of their key hides; all other files raise `NotFound`.
     """
 
     def __init__(
@@ -86,13 +86,11 @@ class FileStorage:
         self.open = blobs.open
 
     async def start(self) -> None:
-        """Remove what an interrupted upload left."""
+        """Remove the remains of interrupted uploads."""
         await self._blobs.start()
 
     async def expire(self, *, dry_run: bool = False) -> int:
-        """Remove the files whose time has run out, and bytes that have none; how many files. ``dry_run`` only counts
-        them.
-        """
+        """Remove expired files and unreferenced bytes, and return the number of files. ``dry_run`` only counts them."""
         file_rows = await self._database.read(rows.expired)
         for row in () if dry_run else file_rows:
             await self.remove(row)
@@ -110,10 +108,10 @@ class FileStorage:
         expires_at: float | None = None,
         owner: str | None = None,
     ) -> FileRow:
-        """Keep a file. ``owner`` is the caller unless it is given.
+        """Store a file. ``owner`` defaults to the caller.
 
-        Raises `InvalidRequest` for a bad name or purpose, `TooLarge` as soon as it is known, `Unavailable` when the
-        disk is full; nothing of the file stays behind then.
+        Raises `InvalidRequest` for an invalid name or purpose, `TooLarge` as soon as the size exceeds the limit, and
+        `Unavailable` if the disk is full; in each case, nothing of the file remains.
         """
         check_filename(filename)
         file = await self.receive(chunks)
@@ -122,10 +120,10 @@ class FileStorage:
     async def receive(
         self, chunks: AsyncIterator[bytes], *, durable: bool = True, is_limited: bool = True
     ) -> ReceivedFile:
-        """Write bytes to disk as they come. Follow with `keep` or `drop`.
+        """Write incoming bytes to disk. Follow with `keep` or `drop`.
 
-        ``durable``: so that they survive a power cut, which costs some milliseconds; ``is_limited``: to the
-        largest file that is taken of others.
+        ``durable`` makes the bytes survive a power cut, which costs some milliseconds. ``is_limited`` applies the
+        maximum size of files from users.
         """
         handle, name = await pools.UPLOADS.run(self._open)
         path = Path(name)
@@ -136,8 +134,8 @@ class FileStorage:
                     size += len(chunk)
                     if is_limited and size > self._max_bytes:
                         raise TooLarge(
-                            f"The file is larger than {self._max_bytes // MB_BYTES} MB, the most that is taken here. "
-                            "Split it, or raise the setting max_file_mb.",
+                            f"The file is larger than the limit of {self._max_bytes // MB_BYTES} MB. Split "
+                            "it, or raise the setting max_file_mb.",
                             code="file_too_large",
                             param="file",
                         )
@@ -152,7 +150,7 @@ class FileStorage:
         return ReceivedFile(path, size, digest.hexdigest())
 
     async def drop(self, file: ReceivedFile) -> None:
-        """Forget bytes that no row came for."""
+        """Discard received bytes that have no row."""
         await pools.UPLOADS.run(file.path.unlink, missing_ok=True)
 
     async def keep(
@@ -166,9 +164,10 @@ class FileStorage:
         owner: str | None = None,
         add: Callable[[Any, FileRow], None] | None = None,
     ) -> FileRow:
-        """Make a file of received bytes. ``add`` writes its row, and what else belongs into that transaction.
+        """Create a file from received bytes. ``add`` writes its row and other changes of the same transaction.
 
-        Without it `TooLarge` is raised if the owner keeps too much on the disk, unless it is the daemon's own work.
+        Without ``add``, raise `TooLarge` if the owner's files exceed its storage limit, unless the daemon itself is
+        the caller.
         """
         if add is None:
             add = rows.add if caller.id == SYSTEM.id else self._add
@@ -192,11 +191,11 @@ class FileStorage:
         return row
 
     async def require_room(self, owner: str | None, size: int) -> None:
-        """Raise `TooLarge` if a key may not keep so many bytes more."""
+        """Raise `TooLarge` if ``size`` more bytes would exceed the storage limit of a key."""
         await self._database.read(self.quota.look, owner, size)
 
     async def take_room(self, owner: str | None, size: int) -> None:
-        """As `require_room`, and count them: they are about to be written."""
+        """Check the limit as `require_room` does, and count the bytes, which are about to be written."""
         await self._database.read(self.quota.require, owner, size)
 
     def _add(self, connection: Any, row: FileRow) -> None:
@@ -204,7 +203,7 @@ class FileStorage:
         rows.add(connection, row)
 
     async def hold(self, file: ReceivedFile, write: Callable[[Any], None]) -> None:
-        """Put received bytes in their place and ``write`` a row for them; if that fails nothing stays behind."""
+        """Store received bytes and ``write`` a row for them; if that fails, nothing remains."""
         await self._blobs.place([file], write)
 
     async def remirror(
@@ -215,10 +214,10 @@ class FileStorage:
         *,
         owner: str | None = None,
     ) -> None:
-        """Let received files come into a store of ``owner`` that mirrors a folder, and others go, in one transaction.
-        Raises `TooLarge` if the owner would keep too much on the disk.
+        """Add received files to a store of ``owner`` that mirrors a folder and remove others, in one transaction.
 
-        Their bytes are not forced to disk: the folder has them, and a sync looks whether they are still here.
+        Raises `TooLarge` if the owner's files would exceed its storage limit. The bytes are not forced to disk: the
+        folder still has them, and a sync checks that they are still stored.
         """
         files = [file for file, _item in came]
         items = [item for _file, item in came]
@@ -232,9 +231,9 @@ class FileStorage:
             await self._blobs.release(unneeded_digests)
 
     async def copy(self, paths: Sequence[Path]) -> Sequence[ReceivedFile | str]:
-        """Receive files of this machine, without forcing them to disk; in place of one that cannot be: why.
+        """Receive files of this machine without forcing them to disk. For a file that fails, the result is the reason.
 
-        Raises `Unavailable` if our own disk is to blame; nothing of any of them stays behind then.
+        Raises `Unavailable` if Portico's own disk is the cause; then nothing of any file remains.
         """
         stop = threading.Event()
         work = pools.UPLOADS.begin(self._copy_all, paths, stop)
@@ -250,11 +249,11 @@ class FileStorage:
             raise
 
     async def get(self, file_id: str, caller: Principal) -> FileRow:
-        """The file, if it is there for this caller; otherwise `NotFound`."""
+        """Return a file that the caller can see; otherwise raise `NotFound`."""
         row = await self._database.read(rows.get, file_id)
         has_expired = row is not None and row.expires_at is not None and row.expires_at <= time.time()
         if row is None or has_expired or not caller.sees(row.owner) or await self._withheld([row], caller):
-            raise NotFound(f"There is no file '{file_id[:80]}'.", code="file_not_found", param="file_id")
+            raise NotFound(f"File '{file_id[:80]}' not found.", code="file_not_found", param="file_id")
         return row
 
     async def list(
@@ -266,9 +265,9 @@ class FileStorage:
         order: Order = "desc",
         purpose: str | None = None,
     ) -> RowPage[FileRow]:
-        """Uploaded files of this caller and shared ones, newest first unless ``order`` is ``asc``.
+        """List the caller's own and shared files, newest first unless ``order`` is ``asc``.
 
-        Files that a store mirrors from a folder are listed with that store alone.
+        Files that a store mirrors from a folder are listed only with that store.
         """
         cursor = None if after is None else await self.get(after, caller)
         owner = None if caller.admin else caller.id
@@ -284,7 +283,7 @@ class FileStorage:
             cursor = page.data[-1]
 
     async def _withheld(self, file_rows: Sequence[FileRow], caller: Principal) -> frozenset[str]:
-        """The ids of those files that a filter of the caller withholds in a store that holds them."""
+        """Return the ids of files in stores where a filter of the caller hides them."""
         foreign = [row.id for row in file_rows if row.owner != caller.id] if caller.filters else []
         holders: list[Any] = []
         for i in range(0, len(foreign), MAX_IDS_PER_STATEMENT):
@@ -294,13 +293,14 @@ class FileStorage:
         )
 
     async def delete(self, file_id: str, caller: Principal) -> FileRow:
-        """Remove a file, from every store too; the row that was."""
+        """Delete a file, including from every store, and return its former row."""
         row = await self.get(file_id, caller)
         if row.owner is None:
             caller.require("admin")
         elif row.owner.startswith(MIRRORED_OWNER):
             raise Conflict(
-                f"'{row.filename}' mirrors a file in what a store follows: delete it there, and sync.",
+                f"'{row.filename}' mirrors a file from the source of a store: delete it at the source, and "
+                "sync the store.",
                 code="mirrored_file",
                 param="file_id",
             )
@@ -308,12 +308,12 @@ class FileStorage:
         return row
 
     async def remove(self, row: FileRow) -> None:
-        """Remove a file, whoever asks."""
+        """Remove a file without checking rights."""
         if await self._database.write(rows.delete, row.id):
             await self._blobs.release([row.sha256])
 
     def missing(self, row: FileRow, param: str = "file_id") -> NotFound:
-        """The error for a file whose bytes are not here."""
+        """Return the error for a file whose bytes are missing."""
         return NotFound(
             f"The bytes of '{row.filename}' are {self._blobs.absence} Upload it again.",
             code="file_content_missing",

@@ -1,9 +1,11 @@
-"""Filters on the attributes of files, as OpenAI writes them: parsed on entry, applied to attributes.
+"""Filters on the attributes of files in OpenAI's format: parsed on entry, applied to attributes.
 
-`matches` is for a filter that a caller chooses, `permits` for one that is bound to its key. `infer` reads one in a
-question, "since 2024", "in the contract with Acme Ltd.", in English and Chinese. Only attributes that files of the
-store have, and values that they have there, are looked for, so nothing is made up. A word that may mean something else
-restricts nothing: a value of one plain word counts beside the name of its attribute alone, as does a bare year.
+`matches` applies a filter that a caller chooses, `permits` a filter bound to a key. `infer` extracts conditions from a
+question in English or Chinese: "since 2024", "in the contract with Acme Ltd.". It looks only for attributes and values
+of the store's files, so it cannot invent any.
+
+Ambiguous words do not restrict the search: a value of one plain word, or a bare year, counts only beside the name of
+its attribute.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ MAX_DEPTH: Final = 16
 MAX_CONDITIONS: Final = 256
 MAX_VALUES: Final = 1_000
 MAX_ALL_VALUES: Final = 10_000
-"""Values of all ``in`` and ``nin`` of one filter together."""
+"""Maximum number of values in all ``in`` and ``nin`` lists of a filter."""
 
 MAX_FILTERED_STORES: Final = 64
-"""Stores to which the filters of one key are bound, at most."""
+"""Maximum number of stores with filters bound to one key."""
 
 MAX_STORE_NAME_CHARS: Final = 128
-"""Characters of the name or id of a store."""
+"""Maximum length of a store's name or id in characters."""
 
 _SIGNS: Final = {
     "eq": "=",
@@ -48,7 +50,7 @@ _SIGNS: Final = {
 
 
 class Choices(tuple[Any, ...]):
-    """The values of an ``in`` or ``nin``, among which one is found without a look at each."""
+    """The values of an ``in`` or ``nin``, with constant-time lookup."""
 
     @cached_property
     def known(self) -> frozenset[tuple[str, Any]]:
@@ -57,12 +59,12 @@ class Choices(tuple[Any, ...]):
 
     @cached_property
     def kinds(self) -> frozenset[str]:
-        """The kinds of values that there are."""
+        """The kinds of the values."""
         return frozenset(map(_kind, self))
 
 
 def parse(value: Any, param: str = "filters") -> Filter:
-    """Read a filter from JSON. Raises `InvalidRequest` whose ``param`` is the path to what is wrong."""
+    """Parse a filter from JSON. Raise `InvalidRequest` with the path of the error as ``param``."""
     result = _parse(value, param, MAX_DEPTH)
     if sum(1 for _ in comparisons(result)) > MAX_CONDITIONS:
         raise InvalidRequest(
@@ -71,7 +73,8 @@ def parse(value: Any, param: str = "filters") -> Filter:
         )
     if sum(len(part.value) for part in comparisons(result) if isinstance(part.value, tuple)) > MAX_ALL_VALUES:
         raise InvalidRequest(
-            f"The filter has more than {MAX_ALL_VALUES:,} values in all its lists; send several searches.",
+            f"The filter has more than {MAX_ALL_VALUES:,} values in all its lists; split it into several "
+            "searches.",
             param=param,
         )
     return result
@@ -89,7 +92,8 @@ def _parse(value: Any, param: str, depth: int) -> Filter:
     for name in value:
         if kind in (*JOINS, *COMPARISONS) and name not in known_fields and value[name] is not None:
             raise InvalidRequest(
-                f"A filter of type '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known_fields)}",
+                f"A filter of type '{kind}' has no field "
+                f"'{str(name)[:80]}'.{nearest(str(name), known_fields)}",
                 code="unknown_parameter",
                 param=f"{param}.{str(name)[:80]}",
             )
@@ -106,7 +110,7 @@ def _parse(value: Any, param: str, depth: int) -> Filter:
         )
     if kind not in COMPARISONS:
         raise InvalidRequest(
-            f"'{kind}' is not a type of filter. There are: {', '.join((*COMPARISONS, *JOINS))}.",
+            f"'{kind}' is not a filter type. Choose one of {', '.join((*COMPARISONS, *JOINS))}.",
             param=f"{param}.type",
         )
     key = value.get("key")
@@ -144,7 +148,7 @@ def _scalar(value: Any, key: str, param: str) -> str | float | bool:
 
 
 def parse_bound(value: Any, param: str = "filters") -> tuple[tuple[str, Filter], ...]:
-    """The filters of a key: for each store, by its name or id or ``*`` for any, one as `parse` reads it."""
+    """Parse the filters of a key: a filter for each store, by name, id or ``*`` for all stores."""
     if value is None:
         return ()
     if not isinstance(value, Mapping) or len(value) > MAX_FILTERED_STORES:
@@ -156,16 +160,15 @@ def parse_bound(value: Any, param: str = "filters") -> tuple[tuple[str, Filter],
     for store in value:
         if not isinstance(store, str) or not 1 <= len(store) <= MAX_STORE_NAME_CHARS or not is_plain(store):
             raise InvalidRequest(
-                f"'{param}' names a store by its name, its id or '*': 1 to {MAX_STORE_NAME_CHARS} characters without "
-                f"control "
-                "characters.",
+                f"'{param}' must name each store by its name, its id or '*', with 1 to "
+                f"{MAX_STORE_NAME_CHARS} characters and no control characters.",
                 param=param,
             )
     return tuple((store, parse(item, f"{param}.{store}")) for store, item in value.items())
 
 
 def to_json(condition: Filter) -> dict[str, Any]:
-    """The filter as `parse` reads it."""
+    """Return the JSON from which `parse` reads the filter."""
     if condition.key is None:
         return {"type": condition.type, "filters": [to_json(part) for part in condition.filters]}
     value = list(condition.value) if isinstance(condition.value, tuple) else condition.value
@@ -173,7 +176,7 @@ def to_json(condition: Filter) -> dict[str, Any]:
 
 
 def in_words(condition: Filter) -> str:
-    """The filter for a person to read: ``team = 'sales' and level ≤ 2``."""
+    """Return a readable form of the filter: ``team = 'sales' and level ≤ 2``."""
     if condition.key is None:
         parts = [f"({in_words(part)})" if part.key is None else in_words(part) for part in condition.filters]
         return f" {condition.type} ".join(parts)
@@ -182,7 +185,7 @@ def in_words(condition: Filter) -> str:
 
 
 def implied(condition: Filter) -> Attributes:
-    """The attributes that whatever meets the filter has: those of its ``eq`` that are not behind an ``or``."""
+    """Return the attributes of every file that meets the filter: those of ``eq`` comparisons outside ``or``."""
     if condition.type == "eq":
         return {condition.key or "": condition.value}
     parts = condition.filters if condition.type == "and" else ()
@@ -190,7 +193,7 @@ def implied(condition: Filter) -> Attributes:
 
 
 def comparisons(condition: Filter) -> Iterator[Filter]:
-    """The comparisons in a filter, from left to right."""
+    """Yield the comparisons in a filter, from left to right."""
     if condition.key is not None:
         yield condition
     for part in condition.filters:
@@ -198,10 +201,10 @@ def comparisons(condition: Filter) -> Iterator[Filter]:
 
 
 def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[str]:
-    """The ids of the files whose attributes meet ``condition``.
+    """Return the ids of the files whose attributes meet ``condition``.
 
-    A file without the attribute meets ``ne`` and ``nin`` and no other comparison. Raises `InvalidRequest` for
-    an attribute that no file has, and for a value whose kind is not that of the attribute in any file.
+    A file without the attribute meets only ``ne`` and ``nin``. Raises `InvalidRequest` for an attribute that no file
+    has, and for a value whose kind differs from that of the attribute in every file.
     """
     rows = list(files)
     _check(condition, rows)
@@ -209,15 +212,15 @@ def select(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[s
 
 
 def permitted(condition: Filter, files: Iterable[tuple[str, Attributes]]) -> list[tuple[str, Attributes]]:
-    """Those of the files that `permits` lets through."""
+    """Return the files that `permits` lets through."""
     return _those(permits, condition, files)
 
 
 def _those(
     test: Callable[[Filter, Attributes], bool], condition: Filter, files: Iterable[tuple[str, Attributes]]
 ) -> list[tuple[str, Attributes]]:
-    """The files that pass a test. What several have as one object is tested once."""
-    results: dict[int, tuple[bool, Attributes]] = {}  # with the object, so that no other one gets its number
+    """Return the files that pass a test. Attributes shared by several files as one object are tested once."""
+    results: dict[int, tuple[bool, Attributes]] = {}  # keeps the object alive, so that its id is not reused
     passing_files = []
     for file_id, attributes in files:
         known_result = results.get(id(attributes))
@@ -229,7 +232,7 @@ def _those(
 
 
 def matches(condition: Filter, attributes: Attributes) -> bool:
-    """Whether ``attributes`` meet ``condition``. Kinds are never converted: 1 is not '1', nor is it true."""
+    """Return whether ``attributes`` meet ``condition``. Kinds are never converted: 1 equals neither '1' nor true."""
     if condition.type == "and":
         return all(matches(part, attributes) for part in condition.filters)
     if condition.type == "or":
@@ -251,10 +254,10 @@ def matches(condition: Filter, attributes: Attributes) -> bool:
 
 
 def permits(condition: Filter, attributes: Attributes) -> bool:
-    """Whether a filter that is bound to a key lets a file through.
+    """Return whether a filter bound to a key lets a file through.
 
-    As `matches`, but an attribute that is missing, or of another kind than the value, meets no comparison at all,
-    ``ne`` and ``nin`` included: what nobody has labelled is withheld.
+    Like `matches`, but an attribute that is missing, or of another kind than the value, meets no comparison, not even
+    ``ne`` and ``nin``: unlabelled files are withheld.
     """
     if condition.type == "and":
         return all(permits(part, attributes) for part in condition.filters)
@@ -315,37 +318,37 @@ def _check(condition: Filter, rows: Sequence[tuple[str, Attributes]]) -> None:
         if wrong is not None:
             raise InvalidRequest(
                 f"The attribute '{key}' is a {' or a '.join(sorted(kinds[key]))}, but the filter compares it "
-                f"with {wrong!r}, a {_kind(wrong)}.",
+                f"to {wrong!r}, a {_kind(wrong)}.",
                 code="wrong_type",
                 param="filters",
             )
 
 
 MAX_QUESTION_CHARS: Final = 2_000
-"""Characters of a question in which filters are looked for: its beginning."""
+"""Maximum number of characters at the beginning of a question in which filters are looked for."""
 
 MAX_ATTRIBUTES: Final = 1_000
-"""Attributes that are looked for: those of the first files."""
+"""Maximum number of attributes considered, taken from the first files."""
 
 MAX_SAID: Final = 200
-"""Names and values of attributes that are in a question, at most: further ones are not looked at closely."""
+"""Maximum number of attribute names and values found in a question that are examined closely."""
 
 MAX_INFERRED_VALUES: Final = 1_000
-"""Values of one attribute that are looked for: those of the first files."""
+"""Maximum number of values considered per attribute, taken from the first files."""
 
 MAX_VALUE_CHARS: Final = 80
 MIN_YEAR, MAX_YEAR = 1000, 2999
 
 _Form: TypeAlias = Literal["year", "text"]
-"""How files write a date: as a number such as 2024, or as text such as ``2024-03-01``."""
+"""Formats of dates in files: a number such as 2024, or text such as ``2024-03-01``."""
 
 
 def infer(
     question: str, attributes: Iterable[Attributes], excluded_keys: Iterable[str] = ()
 ) -> tuple[Filter, ...]:
-    """The conditions on attributes that ``question`` says; a file has to meet all of them, see `leaves`.
+    """Return the attribute conditions expressed in ``question``; a file must meet all of them, see `leaves`.
 
-    ``attributes`` are the attributes of the store's files. Those in ``excluded_keys`` are left alone: the
+    ``attributes`` are the attributes of the store's files. Attributes in ``excluded_keys`` are ignored, because the
     request filters by them.
     """
     values = _values(attributes, frozenset(excluded_keys))
@@ -355,7 +358,7 @@ def infer(
 
 
 def leaves(conditions: Sequence[Filter], attributes: Attributes) -> bool:
-    """Whether a file stays: one that does not have an attribute is not left out by what is said about it."""
+    """Return whether a file remains. A condition does not exclude a file that lacks its attribute."""
     return all(_leaves(condition, attributes) for condition in conditions)
 
 
@@ -382,7 +385,7 @@ def _values(known_attributes: Iterable[Attributes], excluded_keys: frozenset[str
 
 
 def _names_in(text: str, values: Iterable[str]) -> frozenset[str]:
-    """The names of attributes that the question says."""
+    """Return the attribute names that the question mentions."""
     lower = text.lower()
     likely = (key for key in values if all(word.lower() in lower for word in _words_of(key)))
     return frozenset(key for key in islice(likely, MAX_SAID) if _name_pattern(key).search(text))
@@ -392,23 +395,23 @@ _NEGATION = re.compile(
     r"(?:\b(?:not|no|except|without|excluding|apart|than|unlike)\b[\w\s'\"“,-]{0,24}|[不非除无没][^。,，？?]{0,6})$",
     re.IGNORECASE,
 )
-"""Before a value: what is asked for is something else."""
+"""A negation before a value: the question excludes the value."""
 
 _NEGATION_CHARS: Final = 48
-"""As far before a value as that may begin."""
+"""Maximum distance before a value at which a negation may begin, in characters."""
 
 
 def _of_values(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) -> Iterator[Filter]:
     lower, remaining_values = text.lower(), MAX_SAID
     for key, key_values in values.items():
         is_named = key in names
-        # A pattern for each value would take seconds: nearly all are known not to be there without one.
+        # A pattern for each value would take seconds, so most values are excluded by a substring check first.
         likely = sorted((value for value in key_values if _spelled(value).lower() in lower), key=_spelled)[
             :remaining_values
         ]
         remaining_values -= len(likely)
         said_values = [value for value in likely if _is_said(value, key, text, is_named=is_named)]
-        # The longest alone: "Acme" is in "Acme Ltd." too.
+        # Only the longest match counts: "Acme Ltd." also contains "Acme".
         said_values = [
             value
             for value in said_values
@@ -427,7 +430,7 @@ def _is_said(value: Any, key: str, text: str, *, is_named: bool) -> bool:
     if isinstance(value, str):
         if not 2 <= len(value) <= MAX_VALUE_CHARS:
             return False
-        exact = not (is_named or _is_distinct(value))  # a name in capitals, such as "Europe"
+        exact = not (is_named or _is_distinct(value))  # a capitalized name, such as "Europe"
         if exact and not (value[0].isupper() and value.isalnum()):
             return False
         pattern = re.compile(_bounded(value), 0 if exact else re.IGNORECASE)
@@ -445,29 +448,33 @@ def _is_negated(text: str, at: int) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    """A value as a question has it."""
+    """Return a value as it is written in a question."""
     return value.strip() if isinstance(value, str) else f"{value:g}"
 
 
 def _is_distinct(value: str) -> bool:
-    """Whether a value means itself alone: several words, letters with digits, or two Chinese characters."""
+    """Return whether a value is unambiguous: several words, letters with digits, or two Chinese characters."""
     if has_cjk(value):
         return True
     return len(value.split()) > 1 or (any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
 def _bounded(words: str) -> str:
-    """A pattern for words that do not lie within longer ones; Chinese has no such bounds."""
+    """Return a pattern for words that are not part of longer words; Chinese has no word boundaries."""
     escaped_words = re.escape(words.strip())
     return escaped_words if has_cjk(words) else rf"(?<!{_LETTER}){escaped_words}(?!{_LETTER})"
 
 
 _LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
-"""What may not stand beside a word: Chinese and Japanese have no spaces."""
+"""Characters that must not adjoin a word. Chinese and Japanese characters may, because they are written without
+spaces.
+"""
 
 
 def _name_pattern(key: str) -> re.Pattern[str]:
-    """An attribute's name as a question says it: ``contract_year`` is "contract year", its plural too."""
+    """Return a pattern for an attribute's name in a question: ``contract_year`` matches "contract year" and its
+    plural.
+    """
     inner = r"[\s_-]*".join(map(re.escape, _words_of(key)))
     return re.compile(inner if has_cjk(key) else rf"(?<!{_LETTER}){inner}s?(?!{_LETTER})", re.IGNORECASE)
 
@@ -502,7 +509,7 @@ _UNTIL = frozenset({"until", "till", "up to", "为止"})
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """The days from ``first`` to before ``end``, of a year, a month or one day; ``size``: which of them."""
+    """The days from ``first`` to before ``end``, of a year, a month or one day; ``size`` is the kind of period."""
 
     first: str
     end: str
@@ -526,7 +533,7 @@ class _Span:
         following = f"{year + month // 12:04}-{month % 12 + 1:02}"
         if not day:
             return cls(f"{year:04}-{month:02}", following)
-        # As text, "2024-03-01T10:00" comes after "2024-03-01" and before "2024-03-01~".
+        # In text order, "2024-03-01T10:00" comes after "2024-03-01" and before "2024-03-01~".
         return cls(f"{year:04}-{month:02}-{day:02}", f"{year:04}-{month:02}-{day:02}~")
 
 
@@ -534,7 +541,7 @@ def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) 
     forms = {key: form for key, key_values in values.items() if (form := _form(key_values)) is not None}
     named_keys = names & forms.keys()
     date_keys = named_keys or set(forms)
-    if len(date_keys) != 1:  # of several dates, the question does not say which
+    if len(date_keys) != 1:  # the question does not say which of several dates it means
         return
     (key,) = date_keys
     for match in (*_ENGLISH.finditer(text), *(_CHINESE.finditer(text) if has_cjk(text) else ())):
@@ -548,7 +555,7 @@ def _of_dates(text: str, values: Mapping[str, set[Any]], names: frozenset[str]) 
 
 
 def _bounds(match: re.Match[str], *, is_named: bool) -> tuple[str, str]:
-    """The first day, and the one before which it must lie; empty where there is no such bound."""
+    """Return the first day and the exclusive end; an empty string means no bound."""
     if match["ayear"]:
         one, other = _Span.of(match, "a"), _Span.of(match, "b")
         return (one.first, other.end) if one and other else ("", "")
@@ -568,7 +575,7 @@ def _bounds(match: re.Match[str], *, is_named: bool) -> tuple[str, str]:
 
 
 def _form(key_values: set[Any]) -> _Form | None:
-    """How the values of an attribute are dates, if all of them are."""
+    """Return the date format of an attribute's values, if all values are dates."""
     if all(isinstance(value, int | float) and MIN_YEAR <= value <= MAX_YEAR for value in key_values):
         return "year"
     if all(isinstance(value, str) and _ISO.match(value) for value in key_values):
@@ -580,7 +587,10 @@ _ISO = re.compile(r"[12]\d{3}(?:-\d\d(?:-\d\d(?:[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?
 
 
 def _as(form: _Form, day: str, *, up: bool = False) -> str | float:
-    """A day as files write it. Where they have years alone, part of a year is all of it; ``up``: as an end."""
+    """Return a day in the format of the files.
+
+    If files contain only years, a part of a year counts as the whole year. ``up`` treats the day as an end.
+    """
     if form == "text":
         return day
     return int(day[:4]) + (1 if up and len(day) > 4 else 0)

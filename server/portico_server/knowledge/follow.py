@@ -1,5 +1,6 @@
-"""What stores follow: a folder, addresses, a bucket, a repository. Changes are noticed by notices of the
-file system or by polling, and mirrored.
+"""Sources that stores follow: a folder, addresses, a bucket, a repository.
+
+Changes are detected by file system notifications or by polling, and mirrored.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from portico_server.settings import MB_BYTES, Settings
 
 
 class SourceFollower:
-    """Keeps stores as what they follow is: folders are watched, other sources are looked at again and again."""
+    """Keeps stores in sync with their sources: folders are watched, other sources are polled."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class SourceFollower:
         self._poll = SourcePoll(self._changed, settings.source_interval)
 
     def follow(self, row: StoreRow) -> None:
-        """Notice from now on what changes in what a store follows, or no longer if it is paused."""
+        """Start detecting changes in the source of a store, or stop if the store is paused."""
         is_wanted = self._settings.watch and not row.paused
         self._changed_paths.pop(row.id, None)
         if row.folder is not None and is_wanted:
@@ -88,7 +89,7 @@ class SourceFollower:
             self._poll.leave(row.id)
 
     def leave(self, row: StoreRow) -> None:
-        """Forget a store."""
+        """Stop following a store's source."""
         self._changed_paths.pop(row.id, None)
         self._watch.leave(row.id)
         self._poll.leave(row.id)
@@ -97,12 +98,12 @@ class SourceFollower:
         shutil.rmtree(self._repository(row), ignore_errors=True)
 
     async def close(self) -> None:
-        """Notice nothing any more."""
+        """Stop detecting changes in all sources."""
         await self._watch.close()
         await self._poll.close()
 
     async def sync(self, row: StoreRow) -> str:
-        """Queue a look at what a store mirrors; the id of the run, which ends when all is indexed."""
+        """Queue a sync of a store, and return the id of the run, which ends when everything is indexed."""
         if not follows(row):
             raise follows_nothing(row)
         if row.id in self._changed_paths:
@@ -110,12 +111,15 @@ class SourceFollower:
         return await self._scheduler.ensure("sync", row.id, row.work)
 
     async def plan(self, row: StoreRow) -> SyncPlan:
-        """What a sync would do now. Raises as `sync` does, and `Unavailable` if it cannot be looked at."""
+        """Return what a sync would do now. Raises the errors of `sync`, and `Unavailable` if the source cannot be
+        read.
+        """
         return await self._sync.plan(row, self._source(row))
 
     async def run(self, row: StoreRow, context: Context) -> JSON:
-        """Mirror what a store follows; see `SourceSync.run`. Of a watched folder only what gave notice since the last
-        time is looked at, unless a look at all of it was asked for.
+        """Mirror the source of a store; see `SourceSync.run`.
+
+        In a watched folder, only the paths reported since the last sync are checked, unless a full sync was requested.
         """
         changed_paths = self._changed_paths.get(row.id)
         if changed_paths is not None:
@@ -128,21 +132,22 @@ class SourceFollower:
             raise
 
     def check(self, source: str | Sequence[str]) -> Mapping[str, JSON]:
-        """What a store is to follow, as its row keeps it. Raises `InvalidRequest`."""
+        """Validate the source of a store, and return it in the form stored in its row. Raises `InvalidRequest`."""
         source_spec = spec.parse_source(source)
         if source_spec.kind == "s3":
             BucketEndpoint.of(self._settings)
             address, files = f"{source_spec.addresses[0].rstrip('/')}/", f"{self._settings.files}/"
             if address.startswith(files) or files.startswith(address):
                 raise InvalidRequest(
-                    "The files of this daemon are there, of everybody: a store cannot follow them.",
+                    "This folder contains the daemon's own files, with data of all users: a store cannot "
+                    "follow it.",
                     code="invalid_source",
                     param="source",
                 )
         return source_spec.kept()
 
     def _source(self, row: StoreRow, changed_paths: ChangedPaths | None = None) -> StoreSource:
-        """What a store mirrors. Raises `InvalidRequest` if it mirrors nothing."""
+        """Return the source that a store mirrors. Raise `InvalidRequest` if it mirrors nothing."""
         pictures, recordings = self._pictures.readable(), self._recordings.readable()
         limit = self._settings.max_file_mb * MB_BYTES
         if row.folder is not None:
@@ -194,7 +199,7 @@ class SourceFollower:
         return self._settings.sources / f"{row.id}.json"
 
     async def _on_paths_changed(self, store_id: str, paths: Collection[PurePath] | None) -> None:
-        """Some paths in a followed folder have changed, or whatever may have."""
+        """Handle changes of paths in a followed folder; ``None`` means that any path may have changed."""
         changed_paths = self._changed_paths.get(store_id)
         if paths is None or changed_paths is None:
             await self._changed(store_id)
@@ -215,12 +220,12 @@ class SourceFollower:
 
 
 def follows(row: StoreRow) -> bool:
-    """Whether a store mirrors anything."""
+    """Return whether a store mirrors a source."""
     return row.folder is not None or row.source is not None
 
 
 def existing_folder(folder: Path) -> Path:
-    """A folder of this machine by its whole path. Raises `InvalidRequest` if there is none."""
+    """Return the absolute path of a folder on this machine. Raise `InvalidRequest` if it does not exist."""
     folder = folder.expanduser().absolute()
     if not folder.is_dir():
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
@@ -229,9 +234,9 @@ def existing_folder(folder: Path) -> Path:
 
 
 def follows_nothing(row: StoreRow) -> InvalidRequest:
-    """The error for a sync of a store that mirrors nothing."""
+    """Return the error for syncing a store that mirrors nothing."""
     return InvalidRequest(
-        f"The store '{row.name}' does not follow a folder or another source, so there is nothing to sync.",
+        f"The store '{row.name}' does not follow a folder or another source, so it cannot be synced.",
         code="no_folder",
         param="store",
     )
@@ -240,29 +245,30 @@ def follows_nothing(row: StoreRow) -> InvalidRequest:
 logger = logging.getLogger(__name__)
 
 MISSING_FOLDER_INTERVAL_MS = 15_000
-"""Milliseconds after which folders that were not there are looked for again."""
+"""Interval in milliseconds at which missing folders are checked again."""
 
 DEBOUNCE_MS = 800
-"""Milliseconds for which changes are collected at most; a pause of `QUIET_MS` ends it earlier."""
+"""Maximum time in milliseconds for collecting changes; a pause of `QUIET_MS` ends it earlier."""
 
 QUIET_MS = 100
 
 CATCH_UP_TIMEOUT_S = 2.0
-"""Seconds that a look at a folder waits for the notices of it: what changes behind it is not to be missed."""
+"""Maximum time in seconds that a scan of a folder waits for its watch, so that changes during the scan are not
+missed.
+"""
 
 
 ChangeListener: TypeAlias = Callable[[str, Collection[PurePath] | None], Awaitable[None]]
 
 
 class FolderWatch:
-    """Watches all followed folders with one thread of the system's notices, or by looking where there are
-    none.
+    """Watches all followed folders in one thread, with system notifications, or by polling if they are unavailable.
 
-    What happens in ``home`` is our own doing: a store that follows a folder around it must not chase its
-    tail. ``change_listener`` is called with the id of a store and the paths in its folder, soon after they
-    have changed; ``None`` where anything may have. ``blind`` is called with the id of a store whose folder
-    may have changed unnoticed, since watching starts again. What is missed while the daemon is down is found
-    by the sync at its start.
+    Changes in ``home`` are ignored: they are the daemon's own, and a store that follows a folder around it must not
+    index them endlessly. ``change_listener`` is called with the id of a store and the changed paths in its folder,
+    soon after the change, or with ``None`` if any path may have changed. ``blind`` is called with the id of a store
+    whose folder may have changed unnoticed, because watching restarts. Changes that occur while the daemon is down are
+    found by the sync at its start.
     """
 
     def __init__(self, change_listener: ChangeListener, blind: Callable[[str], None], home: Path) -> None:
@@ -278,20 +284,18 @@ class FolderWatch:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, store_id: str, folder: Path) -> None:
-        """Watch a store's folder from now on."""
+        """Start watching a store's folder."""
         if self._folders.get(store_id) != folder:
             self._folders[store_id] = folder
             self._restart()
 
     def leave(self, store_id: str) -> None:
-        """Watch a store's folder no longer."""
+        """Stop watching a store's folder."""
         if self._folders.pop(store_id, None) is not None:
             self._restart()
 
     async def wait_for_watch(self, store_id: str) -> None:
-        """Wait until notice is given of changes in a store's folder, if it is followed; at most `CATCH_UP_TIMEOUT_S`
-        seconds.
-        """
+        """Wait until a store's followed folder is being watched, at most `CATCH_UP_TIMEOUT_S` seconds."""
         if store_id not in self._folders or not await pools.FILES.run(self._folders[store_id].is_dir):
             return
         with suppress(TimeoutError):
@@ -308,7 +312,7 @@ class FolderWatch:
             await asyncio.wait([self._task])
 
     def _restart(self) -> None:
-        """Begin again with the folders that there are now."""
+        """Restart the watch with the current folders."""
         self._again.set()
         if self._stop is not None:
             self._stop.set()
@@ -316,7 +320,7 @@ class FolderWatch:
             self._task = asyncio.create_task(self._run(), name="watch folders")
 
     async def _run(self) -> None:
-        # Most commands of the daemon need no watcher: it is not imported before a folder is followed.
+        # Most commands of the daemon need no watcher, so it is imported only when a folder is followed.
         watchfiles = await pools.LOADING.run(importlib.import_module, "watchfiles")
         polling = False
         while True:
@@ -328,16 +332,16 @@ class FolderWatch:
             try:
                 await self._watch(watchfiles, polling)
             except FileNotFoundError:
-                continue  # a folder went away in this moment
+                continue  # a folder was removed at this moment
             except (OSError, RuntimeError) as error:
-                # The system has no notices left to give, or none for such a file system.
+                # The system has no notifications left, or the file system does not support them.
                 if polling:
                     await self._wait_for_change(MISSING_FOLDER_INTERVAL_MS / 1_000)
-                logger.warning("changes in folders are looked for instead of noticed: %s", error)
+                logger.warning("changes in folders are polled instead of watched: %s", error)
                 polling = True
 
     async def _wait_for_change(self, seconds: float) -> None:
-        """Wait until the folders are others, at most ``seconds``."""
+        """Wait until the set of folders changes, at most ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self._again.wait()
@@ -345,7 +349,7 @@ class FolderWatch:
             return
 
     async def _watch(self, watchfiles: Any, polling: bool) -> None:
-        """Report changes until the folders, or which of them are there, have changed."""
+        """Report changes until the folders change, or which of them exist."""
         folders = dict(self._folders)
         paths = await pools.FILES.run(_existing, folders)
         if not paths:
@@ -361,7 +365,8 @@ class FolderWatch:
             force_polling=polling or None,
             ignore_permission_denied=True,
         )
-        # The notices are asked for before the generator first waits, and this is called when it does.
+        # The notifications are registered before the generator first waits, and this callback runs at that
+        # point.
         rise = asyncio.get_running_loop().call_soon(self._mark_watching, paths)
         try:
             async for notice in notices:
@@ -369,7 +374,7 @@ class FolderWatch:
                 there = await pools.FILES.run(_existing, folders)
                 if there != paths:
                     for store_id in there.keys() - paths.keys():
-                        await self._changed(store_id, None)  # it is back
+                        await self._changed(store_id, None)  # the folder exists again
                     return
         finally:
             rise.cancel()
@@ -382,7 +387,7 @@ class FolderWatch:
         self._rising.set()
 
     async def _report(self, notice: set[tuple[Any, str]], here: Mapping[str, Path]) -> None:
-        """Report the paths of a notice to the stores whose folders they are in."""
+        """Report the changed paths of a notification to the stores whose folders contain them."""
         paths = [path for path in (Path(name) for _, name in notice) if not path.is_relative_to(self._home)]
         for store_id, folder in here.items():
             changed_paths = {
@@ -395,5 +400,5 @@ class FolderWatch:
 
 
 def _existing(folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Those that are there, as the system reports what lies in them: without links in their own path."""
+    """Return the existing folders by the paths that the system reports, with links resolved."""
     return {store_id: folder.resolve() for store_id, folder in folders.items() if folder.is_dir()}

@@ -1,4 +1,4 @@
-"""One ranking out of two: pure functions of scored lists. Equal scores are ordered by chunk id."""
+"""Fuses several rankings into one: pure functions of scored lists. Equal scores are ordered by chunk id."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ RRF_K = 60
 
 
 def best_first(scores: dict[int, float]) -> list[tuple[int, float]]:
-    """Best first; equal scores by id, so that the same question always has the same answer."""
+    """Sort best first, and equal scores by id, so that the same question always has the same results."""
     return [
         (chunk, -negative) for negative, chunk in sorted([(-score, chunk) for chunk, score in scores.items()])
     ]
 
 
 def scale_scores(ranking: ScoredChunks, floor: float | None = None) -> list[tuple[int, float]]:
-    """Scores stretched to [0, 1]: the best becomes 1, ``floor`` (the worst, if not given) becomes 0.
+    """Scale scores to [0, 1]: the best becomes 1, ``floor`` (by default the worst) becomes 0.
 
-    A list whose scores are all the same becomes 1 throughout.
+    If all scores are equal, all become 1.
     """
     if not ranking:
         return []
@@ -35,9 +35,9 @@ def scale_scores(ranking: ScoredChunks, floor: float | None = None) -> list[tupl
 
 
 def fuse_weighted(lexical: ScoredChunks, dense: ScoredChunks, weight: float) -> list[tuple[int, float]]:
-    """The weighted sum of two lists scaled to [0, 1]: ``weight`` for ``dense``, the rest for ``lexical``.
+    """Return the weighted sum of two lists scaled to [0, 1]: ``weight`` for ``dense``, the rest for ``lexical``.
 
-    What a list lacks counts 0 there. A list that is empty leaves all the weight to the other.
+    A chunk missing from a list scores 0 in it. If a list is empty, the other list has the full weight.
     """
     if not dense or not lexical:
         return best_first(dict(lexical or dense))
@@ -48,7 +48,7 @@ def fuse_weighted(lexical: ScoredChunks, dense: ScoredChunks, weight: float) -> 
 
 
 def fuse_reciprocal(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]:
-    """Reciprocal rank fusion, scaled so that the first of every list has the score 1."""
+    """Return the reciprocal rank fusion, scaled so that a chunk ranked first in every list has the score 1."""
     lists = [ranking for ranking in rankings if ranking]
     scores: dict[int, float] = {}
     for ranking in lists:
@@ -59,7 +59,7 @@ def fuse_reciprocal(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]
 
 
 def fuse_best(rankings: Sequence[ScoredChunks]) -> list[tuple[int, float]]:
-    """All of several lists together, each chunk with the best score that it has in one of them."""
+    """Merge several lists; each chunk keeps its best score."""
     scores: dict[int, float] = {}
     for ranking in rankings:
         for chunk, score in ranking:

@@ -1,4 +1,4 @@
-"""GraphML (http://graphml.graphdrawing.org): passages and terms are nodes, what names what is an edge."""
+"""GraphML (http://graphml.graphdrawing.org): passages and terms are nodes, mentions and links are edges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.db.hits import HitRow
 from portico_server.db.links import LinkRow
 
 MAX_LABEL_CHARS = 120
-"""Characters of a passage that stand in a graph."""
+"""Maximum number of characters of a passage in a graph."""
 
 
 GRAPH_HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -30,7 +30,7 @@ def graph_elements(
     named_link_rows: dict[int, list[LinkRow]],
     texts: dict[int, str],
 ) -> list[str]:
-    """The nodes and edges of some passages; a term's node stands with the first passage that names it."""
+    """Return the nodes and edges of passages; a term's node follows the first passage that mentions it."""
     parts = [
         f'<node id="c{row.id}"><data key="type">passage</data><data key="label">'
         f'{_plain(row.text[:MAX_LABEL_CHARS])}</data><data key="file">{_plain(row.filename)}</data></node>\n'
@@ -54,7 +54,7 @@ def graph_elements(
 
 
 def _plain(text: str) -> str:
-    """A text as XML can hold it: without control characters."""
+    """Return a text without control characters, which XML does not allow."""
     return escape(
         "".join(char if char >= " " and char not in "\ufffe\uffff" else " " for char in text), quote=False
     )

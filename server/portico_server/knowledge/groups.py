@@ -1,4 +1,4 @@
-"""Chunk groups: the same files cut in other ways, in a tree, made and removed while the store serves."""
+"""Chunk groups: the same files chunked in other ways, in a tree. Groups can be changed while the store is served."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from portico_server.knowledge.model_check import check_model
 from portico_server.knowledge.store import StoreView
 
 MAX_GROUPS = 16
-"""Groups of one store."""
+"""Maximum number of groups of a store."""
 
 MAX_NAMED_FAILURES = 100
-"""Files that could not be in the groups of a store: so many are named."""
+"""Maximum number of failed files named for a store's groups."""
 
 _STRATEGY_FIELDS = ("size", "overlap", "model", "percentile")
-"""Fields of a chunker that stand beside its name in a configuration."""
+"""Fields of a chunker that may be given beside its name in a configuration."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -47,12 +47,12 @@ PRESETS: Mapping[str, tuple[dict[str, Any], str]] = {
     "MediumChunk": (_tokens(256, 25), "CoarseChunk"),
     "FineChunk": (_tokens(128, 12), "MediumChunk"),
 }
-"""Groups that need no further word: (chunking, parent where the store has it)."""
+"""Groups that need only a name: (chunking, parent if the store has that group)."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
-    """A group as a configuration asks for it; ``chunking`` is as in a request, ``embedding_model`` a name or ""."""
+    """A group in a configuration. ``chunking`` is as in a request; ``embedding_model`` is a name or ""."""
 
     name: str
     chunking: Mapping[str, Any] | None = None
@@ -61,7 +61,9 @@ class GroupSpec:
 
 
 class Groups:
-    """Works on a `StoreView` that `Stores.get` has handed out for ``read`` or ``manage``: rights were checked there."""
+    """Manages chunk groups. A `StoreView` must come from `Stores.get` for ``read`` or ``manage``, which checks the
+    rights.
+    """
 
     def __init__(
         self,
@@ -87,24 +89,22 @@ class Groups:
         embedding_model: str | None = None,
         caller: Principal = SYSTEM,
     ) -> tuple[GroupRow, str]:
-        """Make a group of all files of a store, in the background; its row, and the id of the run.
+        """Generate a group of all files of a store in the background, and return its row and the id of the run.
 
-        ``chunking`` is as in a request; left out, that of `PRESETS` or ``auto``. ``parent`` names a group of the
-        store, in whose chunks these lie; ``embedding_model`` is checked already, ``None`` the store's own. A model
-        that writes the chunks is one that ``caller`` may ask.
+        ``chunking`` is as in a request; by default, it is that of `PRESETS` or ``auto``. ``parent`` names a group of
+        the store whose chunks contain those of the new group. ``embedding_model`` is already checked; ``None`` means
+        the store's own. ``caller`` must be allowed to call the model that writes the chunks.
         """
         if _NAME.fullmatch(name) is None or name == DEFAULT_GROUP:
             raise InvalidRequest(
-                f"'{name[:64]}' cannot be the name of a group: take up to 64 letters, digits, - and _, and not "
-                f"'{DEFAULT_GROUP}', which every store has.",
+                f"'{name[:64]}' is not a valid name for a group: use up to 64 letters, digits, - and _, and "
+                f"not '{DEFAULT_GROUP}', which every store has.",
                 param="name",
             )
         group_rows = await self._database.read(rows.of_store, store.id)
         names = [DEFAULT_GROUP, *(row.name for row in group_rows)]
         if len(group_rows) >= MAX_GROUPS:
-            raise InvalidRequest(
-                f"The store has {MAX_GROUPS} groups, which is the most there can be.", param="name"
-            )
+            raise InvalidRequest(f"The store already has the maximum of {MAX_GROUPS} groups.", param="name")
         preset, above = PRESETS.get(name, (None, ""))
         if parent is None:
             parent = above if above in names else ""
@@ -112,24 +112,25 @@ class Groups:
             raise _unknown(parent, names, "parent")
         checked_chunking = check_chunking(chunking or preset, by_model=True)
         if is_late(checked_chunking) and embedding_model is None:
-            # Vectors that see the document cannot be made of its chunks: another model of the store's leaves them.
+            # Vectors computed with the document in view cannot be computed from its chunks: changing the
+            # store's model keeps them.
             embedding_model = store.embedding_model
         row = rows.new(store.id, name, parent, checked_chunking, embedding_model)
         if needs_model(checked_chunking):
             await check_model(checked_chunking, row.model(store.embedding_model), self._registry, caller)
         if not await self._database.write(rows.add, row):
             raise Conflict(
-                f"The store has a group '{name}' already. Remove it first to make it again.",
+                f"The store already has a group '{name}'. Remove it before adding it again.",
                 code="name_taken",
                 param="name",
             )
         return row, await self._queue(store, row)
 
     async def apply(self, store: StoreRow, group_specs: Sequence[GroupSpec]) -> list[str]:
-        """Make the groups of a configuration that are not there as it says; the ids of the runs.
+        """Generate the groups of a configuration that are missing or differ, and return the ids of the runs.
 
-        One that is there with other chunks or in another place is rebuilt, with those of ``group_specs`` that
-        lie in it. Other groups are left alone.
+        A group with other chunks or another parent is rebuilt, together with the groups of ``group_specs`` below it.
+        Other groups are left unchanged.
         """
         runs: list[str] = []
         rebuilt: set[str] = set()
@@ -153,7 +154,7 @@ class Groups:
         return list(dict.fromkeys(runs))
 
     async def differing(self, store: StoreRow, group_specs: Sequence[GroupSpec]) -> list[str]:
-        """The names of the groups of a configuration that are not there as it says."""
+        """Return the names of the groups in a configuration that are missing or differ."""
         group_rows = {row.name: row for row in await self._database.read(rows.of_store, store.id)}
         return [
             spec.name
@@ -164,13 +165,14 @@ class Groups:
     async def _clear(
         self, store: StoreRow, name: str, group_rows: Mapping[str, GroupRow], rebuilt_groups: set[str]
     ) -> set[str]:
-        """Remove a group and those in it, the innermost first. `Conflict` for one that would not come back."""
+        """Remove a group and the groups below it, innermost first. Raise `Conflict` if a group would not be rebuilt."""
         cleared_groups: set[str] = set()
         for inside in [row.name for row in group_rows.values() if row.parent == name]:
             if inside not in rebuilt_groups:
                 raise Conflict(
-                    f"The configuration changes the group '{name}' of the store '{store.name}', in which the group "
-                    f"'{inside}' lies. Name that in the configuration too, or remove it.",
+                    f"The configuration changes the group '{name}' of the store '{store.name}', but the "
+                    f"group '{inside}' depends on it. Add the dependent group to the configuration too, or "
+                    "remove it.",
                     param="groups",
                 )
             cleared_groups |= await self._clear(store, inside, group_rows, rebuilt_groups)
@@ -178,7 +180,7 @@ class Groups:
         return cleared_groups | {name}
 
     async def retry(self, store: StoreRow) -> list[str]:
-        """Try the files again that could not be in a group; the ids of the runs, none if there is nothing to try."""
+        """Retry the files that failed in a group, and return the ids of the runs, if any."""
         failed_groups = {
             group for group, _, _ in await self._database.read(rows.failures, store.id, MAX_NAMED_FAILURES)
         }
@@ -195,26 +197,27 @@ class Groups:
         return await self._contents.queue(store)
 
     async def remove(self, store: StoreRow, name: str) -> None:
-        """Remove a group with its chunks, vectors and index. Raises `Conflict` while another group lies in it."""
+        """Remove a group with its chunks, vectors and index. Raise `Conflict` if it is the parent of another group."""
         group_rows = await self._database.read(rows.of_store, store.id)
         if name == DEFAULT_GROUP:
             raise Conflict(
-                f"Every store has the group '{DEFAULT_GROUP}'; it cannot be removed.", param="group"
+                f"The group '{DEFAULT_GROUP}' exists in every store and cannot be removed.", param="group"
             )
         if name not in (row.name for row in group_rows):
             raise _unknown(name, [row.name for row in group_rows], "group")
         inside = [row.name for row in group_rows if row.parent == name]
         if inside:
             raise Conflict(
-                f"The group '{name}' is the parent of {', '.join(inside)}: remove that first.", param="group"
+                f"The group '{name}' is the parent of {', '.join(inside)}: remove the child groups first.",
+                param="group",
             )
         await self._database.write(rows.remove, store.id, name)
         await self._indexes.drop(store.id, name)
 
     async def list(self, store: StoreView, files: int) -> Sequence[ChunkGroup]:
-        """The groups of a store, its own first, with what is in them of the files that the caller may read.
+        """List the groups of a store, its own first, with counts limited to files that the caller may read.
 
-        ``files``: how many of those are completed.
+        ``files`` is the number of those files that are completed.
         """
         permitted_files = None if store.whole else await self._contents.permitted(store)
         counts = await self._database.read(rows.counts, store.id, permitted_files)
@@ -253,26 +256,27 @@ class Groups:
 
 
 def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
-    """A group of a configuration, at the place ``at`` in it. Raises `InvalidRequest` that names the field.
+    """Parse a group of a configuration at the position ``at``. Raise `InvalidRequest` that names the field.
 
-    Beside ``name``, ``parent`` and ``embedding_model`` it has the chunker as ``strategy`` with its own fields, or a
-    whole ``chunking_strategy``.
+    In addition to ``name``, ``parent`` and ``embedding_model``, it has the chunker as ``strategy`` with its fields, or
+    a complete ``chunking_strategy``.
     """
     known_fields = ("name", "parent", "embedding_model", "chunking_strategy", "strategy", *_STRATEGY_FIELDS)
     for key, value in item.items():
         if key not in known_fields:
             raise InvalidRequest(
-                f"{at} has no field '{key}'.{nearest(str(key), known_fields)}", param=f"{at}.{key}"
+                f"Unknown field '{key}' in {at}.{nearest(str(key), known_fields)}", param=f"{at}.{key}"
             )
         if key in ("parent", "embedding_model", "strategy") and not isinstance(value, str):
-            raise InvalidRequest(f"{at}.{key} must be a text, not {value!r}.", param=f"{at}.{key}")
+            raise InvalidRequest(f"{at}.{key} must be text, not {value!r}.", param=f"{at}.{key}")
     chunking = item.get("chunking_strategy")
     strategy_fields = {key: item[key] for key in _STRATEGY_FIELDS if key in item}
     if "strategy" in item and chunking is None:
         chunking = {"type": item["strategy"], **strategy_fields}
     elif strategy_fields or "strategy" in item:
         raise InvalidRequest(
-            f"{at} needs a 'strategy', and no 'chunking_strategy', for {', '.join(strategy_fields) or 'that'}.",
+            f"{at} needs a 'strategy' instead of a 'chunking_strategy' for "
+            f"{', '.join(strategy_fields) or 'that'}.",
             param=f"{at}.strategy",
         )
     try:
@@ -285,10 +289,10 @@ def parse_group(item: Mapping[str, Any], at: str) -> GroupSpec:
 
 
 def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
-    """Whether a group is what a configuration asks for; where it says nothing, anything is."""
+    """Return whether a group matches its configuration; unspecified settings match any value."""
     preset, _ = PRESETS.get(spec.name, (None, ""))
     chunking = check_chunking(spec.chunking or preset, by_model=True)
-    is_kept = spec.embedding_model is None and is_late(chunking)  # whatever model it was made with
+    is_kept = spec.embedding_model is None and is_late(chunking)  # regardless of the model that generated it
     return (
         row.chunking == chunking
         and (spec.parent is None or row.parent == spec.parent)
@@ -298,7 +302,7 @@ def _is_as(row: GroupRow, spec: GroupSpec) -> bool:
 
 def _unknown(name: str, known_groups: Sequence[str], param: str) -> NotFound:
     return NotFound(
-        f"The store has no group '{name[:64]}'.{nearest(name, known_groups)} There are: "
+        f"The store has no group '{name[:64]}'.{nearest(name, known_groups)} Available groups: "
         f"{', '.join(known_groups) or 'none'}.",
         code="group_not_found",
         param=param,

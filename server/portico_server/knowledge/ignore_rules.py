@@ -1,4 +1,4 @@
-"""Files that a folder asks to leave alone: ``.gitignore`` and ``.porticoignore``, in the syntax of the first."""
+"""Files that a folder excludes: ``.gitignore`` and ``.porticoignore``, with the syntax of the former."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ if TYPE_CHECKING:
 
 
 IGNORE_FILES = (".gitignore", ".porticoignore")
-"""Read in this order in every folder: what the later one says counts, and what a deeper folder says counts more."""
+"""Ignore files in the order in which they are read in every folder. Later files take precedence, and deeper folders
+more so.
+"""
 
 MAX_IGNORE_FILE_BYTES = 1_000_000
-"""Bytes of such a file that are read."""
+"""Maximum number of bytes read of an ignore file."""
 
 
 class IgnoreRules:
-    """The ignore files of a folder and of those above it, up to the followed one."""
+    """The ignore rules of a folder and its parent folders, up to the followed folder."""
 
     def __init__(self, levels: tuple[tuple[Path, IgnorePatterns], ...] = ()) -> None:
         self._levels = levels
 
     def below(self, folder: Path, names: Collection[str]) -> IgnoreRules:
-        """The rules in ``folder``, which holds files of these ``names``."""
+        """Return the rules in ``folder``, which contains files with these ``names``."""
         lines: list[str] = []
         for name in IGNORE_FILES:
             if name in names:
@@ -34,7 +36,7 @@ class IgnoreRules:
         return IgnoreRules(((folder, _compile_patterns(lines)), *self._levels)) if lines else self
 
     def ignores(self, place: str, *, folder: bool) -> bool:
-        """Whether a file or a ``folder`` is to be left alone."""
+        """Return whether a file or a ``folder`` is ignored."""
         if not self._levels:
             return False
         path = Path(place)
@@ -49,7 +51,7 @@ class IgnoreRules:
 
 @dataclass(frozen=True, slots=True)
 class IgnorePatterns:
-    """The lines of one folder. A line for folders alone says nothing of the files in them, and the other way round."""
+    """The patterns of one folder. Patterns for folders do not apply to the files in it, and vice versa."""
 
     folders: PathSpec[Any]
     files: GitIgnoreSpec
@@ -60,11 +62,11 @@ def _ignore_lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             return file.read(MAX_IGNORE_FILE_BYTES).decode(errors="replace").splitlines()
     except OSError:
-        return []  # what cannot be read says nothing
+        return []  # an unreadable file has no rules
 
 
 def _compile_patterns(lines: list[str]) -> IgnorePatterns:
-    # Only folders that have such a file need the package: it is not imported when the daemon starts.
+    # Only folders with an ignore file need the package, so it is not imported when the daemon starts.
     from pathspec import GitIgnoreSpec, PathSpec
 
     good = []
@@ -72,6 +74,6 @@ def _compile_patterns(lines: list[str]) -> IgnorePatterns:
         try:
             GitIgnoreSpec.from_lines([line])
         except ValueError:
-            continue  # a lone "!": git leaves such a line out, too
+            continue  # a lone "!": git ignores such a line, too
         good.append(line)
     return IgnorePatterns(PathSpec.from_lines("gitignore", good), GitIgnoreSpec.from_lines(good))

@@ -1,4 +1,4 @@
-"""Indexing: read, chunk, embed, and write in one transaction; taken up again wherever it was cut off."""
+"""Indexing: reads, chunks, embeds, and writes in one transaction; resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -57,43 +57,44 @@ from portico_server.runs.run import at_expense_of
 logger = logging.getLogger(__name__)
 
 DAEMON_ERROR_CODES = ("disk_full", "database_damaged", "database_error", "busy", "shutting_down")
-"""Errors of the daemon and not of one file: the run ends with them, and its files wait for the next one."""
+"""Errors of the daemon rather than of one file: they end the run, and its files wait for the next run."""
 
 LONG_RUN_S = 5.0
-"""Seconds after which a run is taken to have needed memory that is worth giving back."""
+"""Seconds after which the memory of a run is considered worth releasing."""
 
 _PROBE = "water"
-"""What an embedding model that failed for some file is asked for, to learn whether it was the file."""
+"""Text embedded to check whether a failure of the embedding model was caused by the file."""
 
 
 class _ModelFails(PorticoError):
-    """The embedding model fails whatever it is asked for: no file is to blame, and none can be indexed."""
+    """The embedding model fails for every text, so the file is not the cause, and no file can be indexed."""
 
 
 @dataclass(slots=True)
 class IngestTally:
-    """How far a run is."""
+    """The progress of a run."""
 
     done: int = 0
     failed: int = 0
     total: int = 0
     reading: dict[str, str] = field(default_factory=dict)
-    """By file id, what is being read: a file's name, and of a long text also how much of it is written."""
+    """What is being read, by file id: the file name, and for a long text the amount written."""
 
     def status(self) -> Progressed:
-        """How far the run is, with the file that has been read for longest as the message."""
+        """Return the progress of the run; the message names the file that has been read for longest."""
         message = next(iter(self.reading.values()), "")
         return Progressed("index", message, done=self.done, total=self.total, unit="files")
 
 
 class Ingest:
-    """Works off the files of a store that are ``in_progress``, ``workers`` at a time.
+    """Processes the ``in_progress`` files of a store, ``workers`` at a time.
 
-    A file that cannot be read is marked ``failed`` with a sentence, and the rest continues. If the embedding model
-    fails for good, its file is failed too: a store that promises search by meaning must not quietly lose it for some
-    files. A model that fails for a single word too fails all files that wait, and the run: the next sync tries them
-    again. So do workers elsewhere of which none can be started. A store without an embedding model is indexed by words
-    alone.
+    A file that cannot be read is marked ``failed`` with a message, and the others continue. If the embedding model
+    fails permanently, its file fails too, because a store with embeddings must not silently lose them for some files.
+    A store without an embedding model is indexed by words alone.
+
+    If the model fails even for a single word, all waiting files and the run fail, and the next sync retries them. The
+    same applies if no remote worker can be started.
     """
 
     def __init__(
@@ -123,10 +124,10 @@ class Ingest:
     async def run(
         self, store: StoreRow, context: Context, *, has_changed: bool = False, is_mirrored: bool = False
     ) -> JSON:
-        """Index until nothing waits and all of it can be found; how many files were indexed and how many failed.
+        """Index until no files wait and all can be found; return how many files were indexed and how many failed.
 
-        ``has_changed``: the caller has changed the store itself, so that the indexes have something to follow anyway.
-        ``is_mirrored``: until no mirrored file waits; what else does is for another run.
+        ``has_changed``: the caller has changed the store itself, so the indexes have changes to apply in any case.
+        ``is_mirrored``: index only mirrored files; other files are left to another run.
         """
         began = time.perf_counter()
         tally, in_groups = IngestTally(), IngestTally()
@@ -149,7 +150,9 @@ class Ingest:
 
     @contextmanager
     def rereading(self, store_id: str) -> Iterator[None]:
-        """While files are read again that nobody has uploaded lately: their uploaders do not pay for that."""
+        """While the context is active, do not charge the uploaders of files that are read again without a recent
+        upload.
+        """
         self._reread[store_id] += 1
         try:
             yield
@@ -159,7 +162,7 @@ class Ingest:
                 del self._reread[store_id]
 
     def _at_expense(self, row: StoreFileRow, target: ChunkTarget, context: Context) -> Context:
-        """The context in which models are called for a file, see `ChunkTarget.payer`."""
+        """Return the context in which models are called for a file, see `ChunkTarget.payer`."""
         key = target.owner if row.store_id in self._reread else target.payer(row)
         return at_expense_of(context, key or SYSTEM.id)
 
@@ -172,13 +175,13 @@ class Ingest:
         *,
         is_mirrored: bool,
     ) -> bool:
-        """Index while the store is ours; whether something was left because another run waits for it."""
+        """Index while this run holds the store. Return whether files remain because another run waits for the store."""
         async with self.writing(store.id):
             until = time.monotonic() + MAX_TURN_S
             now = await self._database.read(rows.get, store.id)
             if now is None:
-                return True  # and there is nothing more to do
-            store = now  # as it is by now: another run may have changed its embedding model
+                return True  # the store was deleted, so no work remains
+            store = now  # re-read, because another run may have changed its embedding model
             target = StoreTarget(store, self._database, self._indexes)
             gives_way = False
 
@@ -203,26 +206,28 @@ class Ingest:
             if gives_way and feed.left:
                 return True
             for group in await self._database.read(groups.of_store, store.id):
-                if not needs_model(group.chunking):  # `GroupGenerator` makes the others, in runs of their own
+                if not needs_model(group.chunking):  # `GroupGenerator` generates the others, in separate runs
                     await self._fill_group(store, group, in_groups, context)
             await self._database.write(changes.compact, store.id)
             return False
 
     async def _fail_all(self, store_id: str, target: ChunkTarget, error: PorticoError) -> None:
-        """Fail every file that waits: nothing stays in progress that nobody works on."""
+        """Fail every waiting file, so that no file stays in progress without being processed."""
         while file_rows := await self._database.read(rows.waiting, store_id, 1_000):
             for row in file_rows:
                 await target.fail(row, "server_error", target.failure(row, error), keep=True)
 
     def write_lock(self, store_id: str) -> asyncio.Lock:
-        """Held by the run that writes chunks or vectors of a store: an ingest, a sync and a change of its
-        embedding model may be asked for at once, and take turns. It lives as long as somebody has it.
+        """The lock of the run that writes chunks or vectors of a store.
+
+        An ingest, a sync and a change of the embedding model may be requested at once and take turns. The lock exists
+        while a run uses it.
         """
         return self._locks.setdefault(store_id, asyncio.Lock())
 
     @asynccontextmanager
     async def writing(self, store_id: str) -> AsyncIterator[None]:
-        """Hold `write_lock`; whoever indexes meanwhile, and has for long, gives way."""
+        """Hold `write_lock`; an ingest that has held it for long yields."""
         self._wanted[store_id] += 1
         try:
             lock = self.write_lock(store_id)
@@ -239,13 +244,13 @@ class Ingest:
     async def _fill_group(
         self, store: StoreRow, group: GroupRow, tally: IngestTally, context: Context
     ) -> None:
-        """Make the chunks of a further group, of all files that it lacks."""
+        """Create the chunks of a further group, for all files that it lacks."""
         target = GroupTarget(group, store, self._database, self._indexes)
         done_count = tally.done
 
         async def waiting() -> Sequence[StoreFileRow]:
             if await self._database.read(groups.get, store.id, group.name) != group:
-                return ()  # removed or rebuilt: the next run handles it
+                return ()  # removed or rebuilt: the next run handles the group
             return await self._database.read(groups.waiting, group, MAX_WAITING_FILES)
 
         feed = FileFeed(waiting)
@@ -268,10 +273,10 @@ class Ingest:
         tally: IngestTally,
         context: Context,
     ) -> None:
-        """Read what waits, and what comes meanwhile, files beside each other, and write together what was read.
+        """Read the waiting files and new ones concurrently, and write the results in batches.
 
-        Of everybody who uploaded some, as many are read at a time as there are readers, which take turns between them:
-        files that take long delay those of nobody else.
+        For each uploader, as many files are read at a time as there are readers, and the readers alternate between
+        uploaders: slow files delay only the other files of their uploader.
         """
         gathering = WriteQueue()
         dropped_files: set[str] = set()
@@ -331,10 +336,10 @@ class Ingest:
         context: Context,
         partial: PartialFile | None = None,
     ) -> None:
-        """Read and cut one file; what cannot be read is handed on as a sentence.
+        """Read and chunk one file; an unreadable file is passed on with a message.
 
-        Of a file that is ``partial`` the chunks behind those that are there are handed on. Raises `ChunksDifferError`,
-        before anything is.
+        For a ``partial`` file, only the chunks after the existing ones are passed on. Raises `ChunksDifferError`
+        before anything is passed on.
         """
         began = time.perf_counter()
         await context.emit(StepStarted(f"index/{row.filename}"))
@@ -374,7 +379,9 @@ class Ingest:
             await gathering.put(ReadChunks(row, began, first=first, code="server_error", message=message))
 
     async def _write(self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context) -> set[str]:
-        """Embed and write what was read; the files of which nothing more is wanted. Sets the messages of failures."""
+        """Embed and write chunks that were read, and return the files that need no more chunks. Sets the messages of
+        failures.
+        """
         dropped_files: set[str] = set()
         await self._take_room(batch, target)
         vectors: dict[int, Sequence[bytes]] = {}
@@ -390,7 +397,8 @@ class Ingest:
                 good.append(IndexedChunks(item.row, item.chunks, data, item.first, item.last, item.used))
                 continue
             logger.warning("store %s: %s", item.row.store_id, item.message)
-            # What there was of it goes, unless the next attempt can begin behind it; nothing is added in any case.
+            # Existing chunks of the file are removed unless the next attempt can continue after them; none
+            # are added in any case.
             good = [
                 indexed_chunks for indexed_chunks in good if indexed_chunks.row.file_id != item.row.file_id
             ]
@@ -402,7 +410,7 @@ class Ingest:
         return dropped_files
 
     def _by_payer(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> Iterable[list[ReadChunks]]:
-        """What could be read, by at whose expense it is embedded."""
+        """Group the files that could be read by the key that pays for their embeddings."""
         chunks: dict[str | None, list[ReadChunks]] = {}
         for item in batch:
             if item.message is None:
@@ -410,7 +418,7 @@ class Ingest:
         return chunks.values()
 
     async def _take_room(self, batch: Sequence[ReadChunks], target: ChunkTarget) -> None:
-        """Fail what was read if the owner of the store keeps too much on the disk already."""
+        """Fail the files if the owner of the store has exceeded its storage limit."""
         read = [item for item in batch if item.message is None]
         size = sum(len(chunk.text.encode()) for item in read for chunk in item.chunks)
         try:
@@ -422,7 +430,7 @@ class Ingest:
     async def _vectors(
         self, batch: Sequence[ReadChunks], target: ChunkTarget, context: Context
     ) -> Mapping[int, Sequence[bytes]]:
-        """The vectors of runs by the identity of each; a run whose texts have none gets a message."""
+        """Return the vectors of runs by the identity of each run; a run that cannot be embedded gets a message."""
         if not target.model:
             return {}
         try:
@@ -430,10 +438,10 @@ class Ingest:
             flat = await embed_texts(texts, target.model, context)
         except PorticoError as error:
             if error.code in DAEMON_ERROR_CODES:
-                raise  # the next file would fare no better, and nothing could be noted about this one
+                raise  # the next file would fail too, and the error of this one could not be stored
             await _probe(target.model, error, context)
             if len({item.row.file_id for item in batch}) > 1:
-                # One of them may be to blame: each by itself.
+                # One run may cause the failure, so each is embedded separately.
                 return {
                     key: data
                     for item in batch
@@ -451,7 +459,7 @@ class Ingest:
         return vectors_by_item
 
     async def _report(self, batch: Sequence[ReadChunks], tally: IngestTally, context: Context) -> None:
-        """Count the files that are done, and say so."""
+        """Count the completed files, and report the progress."""
         for item in batch:
             if item.last or item.message is not None:
                 tally.reading.pop(item.row.file_id, None)
@@ -468,7 +476,7 @@ class Ingest:
 
 
 def _progress(item: ReadChunks) -> str:
-    """The name of a file that is written in part; of a text also the percentage, by its bytes."""
+    """Return the name of a partly written file; for a text also the percentage, by bytes."""
     form = format_of(item.row.filename)
     if not item.row.bytes or (form is not None and not form.media_type.startswith("text/")):
         return item.row.filename
@@ -476,7 +484,7 @@ def _progress(item: ReadChunks) -> str:
 
 
 async def _probe(model: str, error: PorticoError, context: Context) -> None:
-    """Raise `_ModelFails` if ``model``, which failed with ``error``, fails for a single word too."""
+    """Raise `_ModelFails` if ``model``, which failed with ``error``, fails even for a single word."""
     try:
         await embed_texts([_PROBE], model, context)
     except PorticoError as probe_error:
@@ -486,19 +494,19 @@ async def _probe(model: str, error: PorticoError, context: Context) -> None:
 
 
 def _failed(store: StoreRow, error: PorticoError) -> EngineFailed:
-    """What the run fails with."""
+    """Return the error with which the run fails."""
     why = (
-        "its embedding model fails"
+        "its embedding model failed"
         if isinstance(error, _ModelFails)
-        else "no worker that reads can be started"
+        else "no worker could be started to read files"
     )
     return EngineFailed(
-        f"Nothing could be indexed in '{store.name or store.id}', as {why}: {error.message}",
+        f"Nothing could be indexed in '{store.name or store.id}' because {why}: {error.message}",
         code=error.code,
     )
 
 
 def _first(errors: BaseExceptionGroup[PorticoError]) -> PorticoError:
-    """The first error in groups of them."""
+    """Return the first error in nested groups."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error

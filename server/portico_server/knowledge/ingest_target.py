@@ -1,5 +1,6 @@
-"""Where the chunks of files go (a store's own group or a further one), and what an interrupted ingest has left
-there."""
+"""Targets for the chunks of files (a store's default group or a further group), and the state of interrupted
+ingests.
+"""
 
 from __future__ import annotations
 
@@ -18,35 +19,35 @@ from portico_server.knowledge.index.manager import IndexManager
 
 
 class ChunkTarget(Protocol):
-    """``model`` is that of the vectors, "" for none; ``owner`` that of the store."""
+    """A target for chunks. ``model`` computes the vectors, "" for none; ``owner`` is the owner of the store."""
 
     model: str
     owner: str | None
 
     def chunking(self, row: StoreFileRow) -> Mapping[str, Any]:
-        """How a file is cut."""
+        """Return the chunking strategy of a file."""
 
     def payer(self, row: StoreFileRow) -> str | None:
-        """The key at whose expense a file is read and embedded; ``None``: the operator's."""
+        """Return the key that pays for reading and embedding a file, or ``None`` for the operator."""
 
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
-        """The sentence that says why a file could not be indexed."""
+        """Return the message that explains why a file could not be indexed."""
 
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
-        """Write runs of files in one transaction; the files that are still wanted."""
+        """Write runs of files in one transaction, and return the files that still exist."""
 
     async def partial_files(self, file_rows: Sequence[StoreFileRow]) -> set[str]:
-        """The files of which an interrupted attempt has left something to continue from."""
+        """Return the files that an interrupted attempt has partly indexed."""
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
-        """A file continues behind chunks whose vectors take ``weight`` bytes."""
+        """Continue a file after chunks whose vectors take ``weight`` bytes."""
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
-        """Note that a file could not be indexed. ``keep`` what there is of it, to continue from there."""
+        """Record that a file could not be indexed. ``keep`` its chunks to continue from them."""
 
 
 class StoreTarget:
-    """The group that every store has."""
+    """The default group of a store."""
 
     def __init__(self, store: StoreRow, database: Database, indexes: IndexManager) -> None:
         self.model, self.owner = store.embedding_model, store.owner
@@ -81,7 +82,7 @@ class StoreTarget:
         return kept_files
 
     def _weigh(self, item: IndexedChunks) -> int:
-        """Bytes of the vectors of a file up to the end of this run."""
+        """Return the bytes of the vectors of a file up to the end of this run."""
         before = 0 if item.first else self._vectors.pop(item.row.file_id, 0)
         weight = before + sum(map(len, item.data or ()))
         if not item.finished:
@@ -101,7 +102,7 @@ class StoreTarget:
 
 
 def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChunks]:
-    """Runs of chunks with what each chunk names. For a worker thread."""
+    """Return runs of chunks with the terms that each chunk mentions. Call it in a worker thread."""
     from portico_server.knowledge.links.rules import LinkSource, new_links
 
     def linked(item: IndexedChunks) -> IndexedChunks:
@@ -127,7 +128,7 @@ def with_links(store_id: str, batch: Sequence[IndexedChunks]) -> list[IndexedChu
 
 
 class GroupTarget:
-    """A further group. Its failures are noted with it: the file itself is in the store."""
+    """A further group. It records its own failures, because the file itself is in the store."""
 
     def __init__(self, group: GroupRow, store: StoreRow, database: Database, indexes: IndexManager) -> None:
         self.model, self.owner = group.model(store.embedding_model), store.owner
@@ -142,7 +143,7 @@ class GroupTarget:
         return self.owner
 
     def failure(self, row: StoreFileRow, error: PorticoError) -> str:
-        return f"{row.filename} could not be put into the group '{self._group.name}': {error.message}"
+        return f"{row.filename} could not be added to the group '{self._group.name}': {error.message}"
 
     async def put(self, batch: Sequence[IndexedChunks]) -> set[str]:
         kept_files = await self._database.write(groups.put, self._group, batch, self.model or None)
@@ -154,7 +155,7 @@ class GroupTarget:
         return set()
 
     def resume_after(self, row: StoreFileRow, weight: int) -> None:
-        raise NotImplementedError("groups have no partial files")
+        raise NotImplementedError("groups do not support partial files")
 
     async def fail(self, row: StoreFileRow, code: str, message: str, *, keep: bool = False) -> None:
         await self._database.write(groups.fail_file, self._group, row, message)

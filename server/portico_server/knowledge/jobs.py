@@ -1,4 +1,4 @@
-"""The runs of the stores: ingest, sync, reindex, calibrate, link, change of the embedding model; resumed at startup."""
+"""The runs of stores: ingest, sync, reindex, calibrate, link, change of the embedding model. Resumed at startup."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ from portico_server.knowledge.write_queue import MAX_WAITING_FILES
 from portico_server.runs.scheduler import Scheduler
 
 MAX_RUNNING_INGESTS = 8
-"""Stores whose files are indexed at a time; of the stores of one key half as many."""
+"""Maximum number of stores whose files are indexed at a time; half as many of the stores of one key."""
 
 MAX_RUNNING_CHANGES = 4
-"""Stores that are reindexed, linked, calibrated, or given another embedding model at a time, of each; of the stores
-of one key half as many."""
+"""Maximum number of stores that are reindexed, linked, calibrated, or given another embedding model at a time, for
+each of these operations; half as many of the stores of one key.
+"""
 
 MAX_RUNNING_SYNCS = 4
-"""Stores that are compared with what they follow at a time; of the stores of one key half as many."""
+"""Maximum number of stores compared with their sources at a time; half as many of the stores of one key."""
 
 
 class StoreJobs:
-    """Carries out ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``. ``on_change`` is called
-    when a store is another.
+    """Runs ``ingest``, ``sync``, ``embed``, ``link``, ``reindex`` and ``calibrate``.
+
+    ``on_change`` is called when a store has changed.
     """
 
     def __init__(
@@ -73,9 +75,9 @@ class StoreJobs:
         self._changed = on_change
 
     async def start(self) -> list[str]:
-        """Take up what was interrupted and look at what is followed again; the ids of the runs that do so.
+        """Resume interrupted work and sync followed sources again; return the ids of the runs.
 
-        What was made of the files of expired stores is deleted.
+        The chunks of expired stores are deleted.
         """
         self._scheduler.handle("ingest", self._run_ingest, concurrency=MAX_RUNNING_INGESTS)
         self._scheduler.handle("sync", self._run_sync, concurrency=MAX_RUNNING_SYNCS, lent=True)
@@ -87,7 +89,7 @@ class StoreJobs:
         )
         store_rows = await self._database.read(rows.visible, None, include_all=True)
         for store_id in await self._indexes.sweep({row.id for row in store_rows}):
-            # An import that was cut off may have left chunks.
+            # An interrupted import may have left chunks.
             await self._database.write(archives.give_up, store_id)
         unfinished_stores = {
             *await self._database.read(rows.unfinished),
@@ -101,7 +103,7 @@ class StoreJobs:
             await self._indexes.rebuild_if_outdated(row.id, row.embedding_model)
             self._following.follow(row)
             if follows(row) and not row.paused:
-                run_ids.append(await self._following.sync(row))  # which also indexes what waits
+                run_ids.append(await self._following.sync(row))  # also indexes waiting files
             elif row.id in unfinished_stores:
                 file_rows = await self._database.read(rows.waiting, row.id, 1)
                 run_ids.append(await self._contents.queue(row, file_rows[0].whose if file_rows else None))
@@ -112,19 +114,19 @@ class StoreJobs:
         return run_ids
 
     async def change_model(self, row: StoreRow, model_name: str) -> str:
-        """Give a store the vectors of another model ("" for none); the id of the run that makes them.
+        """Give a store the vectors of another model ("" for none), and return the id of the run that computes them.
 
-        Until all of them are there the old ones answer.
+        Until the run is complete, searches use the old vectors.
         """
         values = {"next_embedding_model": resolve_embedding_model(model_name, self._registry)}
         await self._database.write(rows.change, row.id, values)
         return await self._scheduler.ensure("embed", row.id, row.work)
 
     async def link(self, row: StoreRow, is_wanted: bool) -> str | None:
-        """Link the passages of a store by what they name, or no longer; the id of the run that does it for those that
-        are there, ``None`` if it is so already.
+        """Enable or disable links between passages of a store by the terms they mention.
 
-        What comes in meanwhile is linked with its chunks.
+        Returns the id of the run that updates existing passages, or ``None`` if the setting is unchanged. Passages
+        that are added in the meantime are linked when they are indexed.
         """
         if row.links == is_wanted and row.linked_to is None:
             return None
@@ -134,16 +136,16 @@ class StoreJobs:
         return await self._scheduler.ensure(LINK_RUN_KIND, row.id, row.work)
 
     async def calibrate(self, row: StoreRow, caller: Principal, request: Mapping[str, Any]) -> str:
-        """Measure what the vectors of a store are worth, see `Calibration`; the id of the run, which ``caller`` owns.
+        """Measure the value of a store's vectors, see `Calibration`; return the id of the run, which ``caller`` owns.
 
-        ``wish`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
+        ``request`` has ``questions`` or ``generate`` and ``model``, and ``apply``. Raises `InvalidRequest`.
         """
         self._calibration.check(row, request)
         run = await self._scheduler.begin("calibrate", row.id, {**request, "store": row.id}, caller)
         return run.id
 
     async def reindex(self, row: StoreRow, *, files: bool = False) -> str:
-        """Queue `portico_server.knowledge.reindex.Reindex`; the id of the run."""
+        """Queue a `portico_server.knowledge.reindex.Reindex`, and return the id of the run."""
         return await self._scheduler.ensure("reindex", row.id, {**row.work, "files": files})
 
     async def _row(self, payload: Mapping[str, Any]) -> StoreRow | None:
@@ -167,7 +169,7 @@ class StoreJobs:
         for owner in {
             file_row.whose for file_row in await self._database.read(rows.waiting, row.id, MAX_WAITING_FILES)
         }:
-            await self._contents.queue(row, owner)  # what was uploaded, if nobody works on it
+            await self._contents.queue(row, owner)  # indexes uploaded files if no other run does
         await self._making.resume(row)
         return result
 

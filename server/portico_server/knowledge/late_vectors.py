@@ -1,7 +1,7 @@
-"""Late chunking: the vector of a passage is made of what its tokens mean within the document.
+"""Late chunking: computes the vector of a passage from its tokens in the context of the document.
 
-M. Günther et al., 2024, https://arxiv.org/abs/2409.04701: a passage that says "the city" has a vector that is near
-the name of the city, which stands before it.
+M. Günther et al., 2024, https://arxiv.org/abs/2409.04701: the vector of a passage that says "the city" is near the
+name of the city, which occurs earlier.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from portico_server.knowledge.document import Part
 from portico_server.knowledge.model_calls import call_model
 
 CALL_CHARS = 50_000
-"""Characters of passages in one call of the model, about."""
+"""Approximate number of characters of passages in one call of the model."""
 
 
 CONTEXT_CHARS = 8_000
-"""Characters of the document that are shown with them on each side; a model reads as many as its context holds."""
+"""Characters of the document included on each side of the passages; a model reads as many as its context allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassageWindow:
-    """The passages ``first`` to ``last`` of a document: a text in which they stand, and where each does."""
+    """The passages ``first`` to ``last`` of a document: a text that contains them, and the position of each."""
 
     first: int
     last: int
@@ -36,19 +36,19 @@ class PassageWindow:
 async def late_vectors(
     pieces: Sequence[Part], model: str, context: Context, start: int = 0
 ) -> AsyncGenerator[tuple[int, list[Part], list[bytes]], None]:
-    """From the piece ``start`` on: how many pieces are done, those that are, and their vectors."""
+    """Yield, from the piece ``start``, the number of completed pieces, these pieces, and their vectors."""
     begin = start
     while begin < len(pieces):
         part = passage_window(pieces, begin)
         result = await call_model(context, model, Embed((part.text,), spans=(part.spans,)))
         if not isinstance(result, Vectors) or len(result.data) != len(part.spans):
-            raise EngineFailed(f"'{model}' gave other vectors than those of the passages it was asked about.")
+            raise EngineFailed(f"'{model}' returned vectors that do not match the requested passages.")
         yield part.last, list(pieces[part.first : part.last]), list(result.data)
         begin = part.last
 
 
 def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
-    """As many pieces from ``first`` on as one call takes, with what stands around them."""
+    """Return as many pieces from ``first`` as one call allows, with the surrounding text."""
     last, wide = first, 0
     while last < len(pieces) and (last == first or wide + len(pieces[last].text) <= CALL_CHARS):
         wide += len(pieces[last].text)
@@ -67,7 +67,7 @@ def passage_window(pieces: Sequence[Part], first: int) -> PassageWindow:
 
 
 def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Pieces in their order as one text, and where each stands in it; what two of them share stands there once."""
+    """Join consecutive pieces into one text without repeating overlaps, and return the position of each piece."""
     texts: list[str] = []
     spans: list[tuple[int, int]] = []
     length = 0
@@ -75,7 +75,7 @@ def join_with_spans(pieces: Sequence[Part]) -> tuple[str, tuple[tuple[int, int],
     for piece in pieces:
         shared_chars = 0 if last is None else last.place.end - piece.place.start
         if last is not None and not (shared_chars >= 0 and last.text.endswith(piece.text[:shared_chars])):
-            shared_chars = -1  # something lies between them, or they are of two documents of one archive
+            shared_chars = -1  # other text separates them, or they belong to two documents of one archive
         gap = "\n" if shared_chars < 0 else ""
         shared_chars = max(0, shared_chars)
         texts += (gap, piece.text[shared_chars:])

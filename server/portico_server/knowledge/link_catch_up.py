@@ -1,4 +1,4 @@
-"""Link the passages of a store that were there before its setting changed."""
+"""Links the existing passages of a store after its setting has changed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from portico_server.db.database import Database
 from portico_server.db.links import NewLink
 
 LINK_RUN_KIND = "link"
-"""The kind of these runs."""
+"""Kind of these runs."""
 
 
 MAX_LINKED_CHUNKS = 500
-"""Chunks whose links are found and written together."""
+"""Number of chunks whose links are determined and written together."""
 
 
 class LinkCatchUp:
-    """Makes or removes what `StoreRow.links` says. How far it is stands in the store's row, so that a run that was cut
-    off continues there.
+    """Creates or removes links according to `StoreRow.links`.
+
+    The progress is stored in the store's row, so that an interrupted run continues from it.
     """
 
     def __init__(
@@ -34,9 +35,9 @@ class LinkCatchUp:
         self._writing = writing
 
     async def run(self, store_id: str, context: Context) -> JSON:
-        """Bring all chunks of a store in line with its setting; how many were looked at."""
+        """Update all chunks of a store to its setting, and return the number of chunks examined."""
         async with self._writing(store_id):
-            pass  # an ingest that began under the old setting has ended; later ones know the new one
+            pass  # ingests that began under the old setting have ended; later ones use the new setting
         done_count = 0
         while (store := await self._database.read(rows.get, store_id)) and store.linked_to is not None:
             array = await self._database.read(chunks.ids, store_id)

@@ -1,4 +1,4 @@
-"""One question to several stores."""
+"""Searches several stores with one question."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from portico_server.knowledge.store_routing import choose_stores
 from portico_server.runs.runner import Runner
 
 MAX_STORES = 16
-"""Stores that one question may go to."""
+"""Maximum number of stores that one question may search."""
 
 MAX_WEIGHED_PASSAGES = 3
-"""Passages of a store by which it is judged."""
+"""Number of passages by which a store is judged."""
 
 MIN_STORE_WEIGHT = 0.1
-"""What a store's scores count whose passages hold no word of the question: they may be in another language."""
+"""Minimum weight of a store whose passages contain no word of the question, because they may be in another language."""
 
 
 async def search_stores(
     stores: Sequence[StoreRow], request: Search, runner: Runner, caller: Principal, *, is_routed: bool = False
 ) -> SearchResult:
-    """The best passages of all ``stores``, which ``caller`` may read, ranked together.
+    """Return the best passages of all ``stores``, ranked together. ``caller`` may read them.
 
-    ``is_routed``: a chat model, the ``writer`` of ``request``, first says which of them the question is for.
+    ``is_routed``: the chat model ``writer`` of ``request`` first chooses the stores for the question.
 
-    The scores of one store say how its passages compare with each other: the best of a store that has nothing to
-    say is high too. Each store's scores are therefore scaled by the share of the question's words that its first
-    passages and the names of their files hold, unless they are comparable already: cosines, and the judgement of a
-    reranker.
+    The scores of one store are comparable only with each other: the best score of a store without an answer is high
+    too. Each store's scores are therefore scaled by the share of the question's words that its first passages and
+    their file names contain. Cosines and scores of a reranker are already comparable, and are not scaled.
     """
     if not 1 <= len(stores) <= MAX_STORES:
         raise InvalidRequest(f"Name 1 to {MAX_STORES} stores, not {len(stores)}.", param="stores")
@@ -59,7 +58,7 @@ async def search_stores(
                 sub_request = [
                     tasks.create_task(_search_one(store, request, context)) for store in store_rows
                 ]
-        except BaseExceptionGroup as errors:  # the others were cancelled with the first
+        except BaseExceptionGroup as errors:  # the other searches were cancelled with the first
             raise errors.exceptions[0] from errors
         found_search_result = await _combine([task.result() for task in sub_request], request)
         return (
@@ -113,7 +112,7 @@ async def _combine(search_results: Sequence[SearchResult], request: Search) -> S
 
 
 def _weigh_stores(query: str, stores: Sequence[Sequence[str]]) -> list[float]:
-    # The analyser loads its dictionaries: here, in a worker thread, and not when the daemon starts.
+    # The analyser loads its dictionaries: import it in this worker thread, not when the daemon starts.
     from portico_server.knowledge.analyse import analyse, analyse_question
 
     query_words = set(analyse_question(query).words)

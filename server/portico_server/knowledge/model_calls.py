@@ -1,5 +1,5 @@
-"""Calls of models while documents are indexed: repeated while a model fails for the moment. Vectors of many texts,
-descriptions of pictures, transcripts of recordings.
+"""Model calls during indexing, with retries for temporary failures: embeddings of many texts, descriptions of images,
+transcripts of recordings.
 """
 
 from __future__ import annotations
@@ -27,23 +27,26 @@ from portico_server.knowledge.parse import ocr
 from portico_server.knowledge.parse.formats import is_picture
 
 MAX_ATTEMPTS = 4
-"""How often a model that fails for the moment is asked."""
+"""Maximum number of attempts for a model that fails temporarily."""
 
 FIRST_RETRY_S = 0.5
-"""Seconds before it is asked for the second time; twice as long before each further one."""
+"""Delay before the first retry in seconds; it doubles with each further retry."""
 
 MAX_RETRY_S = 30.0
-"""Seconds that are waited at most, though the model asks for more."""
+"""Maximum delay before a retry in seconds, even if the model requests more."""
 
 CALL_TIMEOUT_S = 300.0
-"""Seconds that one call may take: a model that has to be loaded first, on a machine without a GPU, takes minutes."""
+"""Maximum duration of a call in seconds: a model that must first be loaded, on a machine without a GPU, takes
+minutes.
+"""
 
 
 async def call_model(
     context: Context, model: str, request: Request, *, timeout_s: float = CALL_TIMEOUT_S
 ) -> Result:
-    """The answer of ``model`` within ``timeout_s`` each time. Raises what it raises for good, or the last of its
-    passing failures.
+    """Return the answer of ``model``, with ``timeout_s`` per attempt.
+
+    Raises the model's permanent errors, or the last of its temporary ones.
     """
     wait = FIRST_RETRY_S
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -57,7 +60,7 @@ async def call_model(
             if attempt == MAX_ATTEMPTS or error.code == "shutting_down":
                 raise
             if isinstance(error, TooMany) and (error.retry_after or 0) > CALL_TIMEOUT_S:
-                raise  # a limit of the key for the day
+                raise  # a daily limit of the key
             await asyncio.sleep(min(error.retry_after or wait, MAX_RETRY_S))
             wait *= 2
         except TimeoutError as error:
@@ -70,19 +73,20 @@ async def call_model(
 logger = logging.getLogger(__name__)
 
 MAX_PICTURE_BYTES = 20 * 1024 * 1024
-"""Bytes of a picture that is sent to a model."""
+"""Maximum size of an image sent to a model, in bytes."""
 
 MAX_DESCRIPTION_TOKENS = 800
-"""Of a description."""
+"""Maximum length of a description, in tokens."""
 
 _PICTURE_TYPES = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GIF8", "gif"), (b"RIFF", "webp"))
-"""What models take, by the first bytes."""
+"""Image types that models accept, by their first bytes."""
 
 
 class PictureDescriber:
-    """``model_name`` is the model to ask; empty: the first shared one that sees; ``none``: nobody is asked.
+    """Describes images with a model. ``model_name`` names it; empty: the first shared vision model; ``none``: no
+    model.
 
-    ``languages`` are those in which text is recognised where no model sees.
+    ``languages`` are the languages for OCR if no vision model is available.
     """
 
     def __init__(self, registry: Registry, model_name: str = "", languages: str = "") -> None:
@@ -91,11 +95,11 @@ class PictureDescriber:
         self._languages = languages
 
     def readable(self) -> bool:
-        """Whether there is anything here that can make text of a picture."""
+        """Return whether a model or OCR is available to convert images to text."""
         return self.model() is not None or ocr.is_available(self._languages)
 
     def model(self) -> str | None:
-        """The model that is asked, if there is one."""
+        """Return the model that describes images, if any."""
         if self._wanted == "none":
             return None
         if self._wanted:
@@ -108,8 +112,10 @@ class PictureDescriber:
         return names[0] if names else None
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
-        """The description of a picture. ``None`` for another file, and where no model could see it: then its text may
-        be recognised.
+        """Return the description of an image, or ``None`` for another kind of file, or if no model could see the
+        image.
+
+        In the latter case, OCR may extract its text.
         """
         if not is_picture(filename) or (model := self.model()) is None:
             return None
@@ -128,7 +134,7 @@ class PictureDescriber:
         try:
             reply = await call_model(context, model, chat)
             if not isinstance(reply, ChatReply):
-                raise EngineFailed(f"'{model}' did not answer as a chat model does.")
+                raise EngineFailed(f"'{model}' did not return a chat completion.")
         except PorticoError as error:
             if error.code == "shutting_down":
                 raise
@@ -139,6 +145,6 @@ class PictureDescriber:
 
 
 def _head(path: Path) -> bytes:
-    """The bytes of a file, one more than `MAX_PICTURE_BYTES` at most."""
+    """Return the bytes of a file, at most one more than `MAX_PICTURE_BYTES`."""
     with path.open("rb") as file:
         return file.read(MAX_PICTURE_BYTES + 1)

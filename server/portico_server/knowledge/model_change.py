@@ -1,4 +1,4 @@
-"""Give a store another embedding model: the old vectors answer while the new ones are made."""
+"""Gives a store another embedding model: searches use the old vectors while the new ones are computed."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from portico_server.knowledge.embedding import embed_texts
 from portico_server.knowledge.ingest import Ingest
 
 MAX_BATCH_CHUNKS = 1_000
-"""Chunks whose vectors are made and written together."""
+"""Number of chunks whose vectors are computed and written together."""
 
 
 class ModelChange:
-    """Makes the vectors of a store's ``next_embedding_model``, then lets it take the place of the old one.
+    """Computes the vectors of a store's ``next_embedding_model``, then replaces the old model by it.
 
-    Both models' vectors lie side by side until then, so that an interrupted run continues where it was.
+    Until then, the vectors of both models are stored side by side, so that an interrupted run can continue.
     """
 
     def __init__(self, database: Database, ingest: Ingest) -> None:
@@ -27,18 +27,19 @@ class ModelChange:
         self._ingest = ingest
 
     async def run(self, store: StoreRow, context: Context) -> JSON:
-        """Embed, switch, and drop the old vectors; how many were made."""
+        """Embed, switch, and drop the old vectors; return how many vectors were computed."""
         model = store.next_embedding_model
         if model is None:
             return {}
         vector_count = 0
         if model not in ("", store.embedding_model):
             vector_count = await self._fill(store, model, context)
-        # Whatever was indexed meanwhile has vectors of the old model: nothing may come in between now.
+        # Chunks indexed in the meantime have vectors of the old model: no other writes may happen from this
+        # point.
         async with self._ingest.writing(store.id):
             now = await self._database.read(rows.get, store.id)
             if now is None or now.next_embedding_model != model:
-                return {"embedded": vector_count}  # deleted, or changed again: another run sees to it
+                return {"embedded": vector_count}  # deleted, or changed again: another run handles it
             if model not in ("", now.embedding_model):
                 vector_count += await self._fill(now, model, context)
             values = {"embedding_model": model, "next_embedding_model": None}
@@ -48,7 +49,7 @@ class ModelChange:
         return {"embedded": vector_count}
 
     async def _fill(self, store: StoreRow, model: str, context: Context) -> int:
-        """Vectors of ``model`` for every chunk that has none; how many."""
+        """Compute the vectors of ``model`` for every chunk without one, and return their number."""
         vector_count = 0
         chunk_ids = await self._chunks(store)
         for i in range(0, len(chunk_ids), MAX_BATCH_CHUNKS):
@@ -77,7 +78,7 @@ class ModelChange:
             )
 
     async def _chunks(self, store: StoreRow) -> list[int]:
-        """The chunks of all groups that have the store's own model."""
+        """Return the chunks of all groups that use the store's own model."""
         names = [DEFAULT_GROUP]
         for row in await self._database.read(groups.of_store, store.id):
             if row.embedding_model is None:

@@ -1,4 +1,4 @@
-"""Whether a model can make the chunks that it is asked for."""
+"""Checks whether a model can create the requested chunks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from portico_server.knowledge.chunk.chunkers import CHUNKERS, is_late
 MODEL_PARAM = "chunking_strategy.model"
 
 MAX_NAMED_MODELS = 10
-"""Models that a refusal names."""
+"""Maximum number of models named in an error."""
 
 LATE_MODEL_EXAMPLE = "hf://nomic-ai/modernbert-embed-base"
-"""A model that embeds late: 8,192 tokens, pooled by the mean, of an architecture that transformers has."""
+"""A model for late chunking: 8,192 tokens, mean pooling, and an architecture that transformers supports."""
 
 
 async def check_model(
     chunking: Mapping[str, Any], embedding_model: str, registry: Registry, caller: Principal
 ) -> None:
-    """Make sure of the model of a checked strategy; ``embedding_model`` is the one where it names none.
+    """Check the model of a validated strategy; ``embedding_model`` is used if the strategy names none.
 
     Raises `NotFound`, `Forbidden`, and `InvalidRequest` for a model of another kind.
     """
@@ -34,7 +34,7 @@ async def check_model(
     if not name:
         place = "the embedding model of the group" if late else "'model' in the chunking strategy"
         raise InvalidRequest(
-            f"The chunking strategy '{kind}' needs an embedding model, and there are no vectors here. Name one as "
+            f"The chunking strategy '{kind}' needs an embedding model, but none is available. Name one as "
             f"{place}.",
             param=param,
         )
@@ -45,31 +45,31 @@ async def check_model(
     if late and "spans" not in servable.card.capabilities:
         raise await _late_unsupported(name, registry, caller)
     if servable.card.kind == "app" and not caller.admin:
-        # Chunks are made with the daemon's rights, and an app has those of its caller.
+        # Chunks are created with the daemon's rights, but an app has the rights of its caller.
         raise Forbidden(
-            f"'{name}' is an app, and an app that makes chunks works with the operator's rights. Name a model, or ask "
-            "the operator to make the group.",
+            f"'{name}' is an app, and an app that creates chunks would have the operator's rights. Name a "
+            "model, or ask the operator to create the group.",
             param=MODEL_PARAM,
         )
     if servable.card.kind not in ("model", "app") or needed_capability not in servable.card.capabilities:
         raise InvalidRequest(
-            f"'{name}' is not a model for {purpose}, so it cannot make chunks by the strategy '{kind}'.",
+            f"'{name}' is not a model for {purpose}, so it cannot create chunks by the strategy '{kind}'.",
             param=MODEL_PARAM,
         )
 
 
 async def _late_unsupported(name: str, registry: Registry, caller: Principal) -> InvalidRequest:
-    """Why a model cannot embed late, with those that can."""
+    """Return the error for a model that does not support late chunking, with available models that do."""
     able = [card.name for card in await registry.cards(caller, "model") if "spans" in card.capabilities]
     available_models = (
-        f"Models here that do: {', '.join(able[:MAX_NAMED_MODELS])}."
+        f"Available models that support it: {', '.join(able[:MAX_NAMED_MODELS])}."
         if able
-        else "No model here does: add one that pools by the mean, with the capability 'spans', such as "
-        f"{LATE_MODEL_EXAMPLE}; what a model can do is known once its files are here."
+        else "No available model supports it: add a model with mean pooling and the capability 'spans', such "
+        f"as {LATE_MODEL_EXAMPLE}. The capabilities of a model are known once its files are downloaded."
     )
     return InvalidRequest(
-        f"'{name}' only gives vectors of whole texts, and the chunking strategy 'late' needs a model that gives those "
-        f"of parts of a text. {available_models}",
+        f"'{name}' computes only vectors of whole texts, but the chunking strategy 'late' needs vectors of "
+        f"parts of a text. {available_models}",
         code="spans_unsupported",
         param="embedding_model",
     )

@@ -1,4 +1,4 @@
-"""Chains of what passages name, read by searching for it."""
+"""Chains of names that passages mention, followed by searching for the names."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from portico_server.knowledge.links.follow import (
 )
 
 MAX_READ_PASSAGES = 10
-"""First passages in which the names of the question are looked for …"""
+"""Number of first passages in which the names of the question are looked for."""
 
 
 MAX_FAR_HITS = 2
-"""… and how many of them may say what is taken for a name."""
+"""Maximum number of distant passages that may contain a term that counts as a name."""
 
 
 MAX_NAMED_TERMS = 8
-"""Terms of a question at which chains begin."""
+"""Maximum number of terms of a question at which chains begin."""
 
 
 MAX_STEP_PASSAGES = 8
-"""Passages that one step begins at …"""
+"""Maximum number of passages from which a step begins."""
 
 
 MAX_PASSAGE_TERMS, MAX_STEP_TERMS = 8, 24
-"""… terms of one of them, and of all, that are searched for."""
+"""Maximum number of terms searched per passage, and per step."""
 
 
 MAX_TERM_HITS = 24
-"""Passages that are found by one term; one with as many leads nowhere."""
+"""Maximum number of passages found by one term; a term with this many is not followed."""
 
 
 FRESH_WEIGHT = 0.6
-"""What a passage is worth in addition that says a name which none of the others has: a last hop ends there."""
+"""Additional worth of a passage with a name that no other passage contains: it may be the last hop."""
 
 
 @dataclass(slots=True)
 class _WalkedPassage:
-    """A passage: its text as words are compared, and what it names with the worth of each, the best first."""
+    """A passage: its text folded for comparing words, and the names it mentions with their worth, best first."""
 
     text: str
     terms: dict[str, int]
@@ -58,7 +58,9 @@ class _WalkedPassage:
 
 @dataclass(slots=True)
 class NameWalk:
-    """A walk from what a question names. ``texts`` are those of the passages that are known; they become more."""
+    """A walk from the names in a question. ``texts`` contains the texts of known passages, and grows during the
+    walk.
+    """
 
     question: str
     ranking: Ranking
@@ -72,7 +74,7 @@ class NameWalk:
     _stepped: set[int] = field(default_factory=set)
 
     def named_terms(self) -> list[str]:
-        """What the question and its first passages both name."""
+        """Return the terms that both the question and its first passages mention."""
         from portico_server.knowledge.analyse import fold
 
         folded_question = fold(self.question)
@@ -89,7 +91,7 @@ class NameWalk:
         return best
 
     def rows(self, names: Sequence[str], rankings: Sequence[Ranking]) -> dict[int, list[LinkRow]]:
-        """Links to the passages that say each name; none for one that is everywhere."""
+        """Return links to the passages that contain each name; a name that occurs everywhere has no links."""
         rows: dict[int, list[LinkRow]] = {}
         for name, ranking in zip(names, rankings, strict=True):
             term = self._numbers[name]
@@ -101,7 +103,7 @@ class NameWalk:
         return rows
 
     def begin(self, link_rows: dict[int, list[LinkRow]]) -> None:
-        """Start at the passages that name what the question does, and at the best ones of the search."""
+        """Start at the passages that mention the names in the question, and at the best hits of the search."""
         start(self.graph, link_rows, {term: self.texts_of_terms[term] for term in link_rows})
         for chunk, score in self.ranking[:MAX_HITS_ROWS]:
             if chunk in self.texts:
@@ -109,7 +111,7 @@ class NameWalk:
         self.graph.steps.append(list(self.graph.reached))
 
     def next_terms(self) -> dict[int, float]:
-        """What the passages of the last step name and nothing before, with its worth, the best first."""
+        """Return the terms first mentioned in the last step's passages, with their worth, best first."""
         prior = dict(self.ranking)
         chunk_values = self.graph.reached
         fresh = [chunk for chunk in chunk_values if chunk not in self._stepped]
@@ -126,16 +128,16 @@ class NameWalk:
         return {term: worth[term] for term in best[:MAX_STEP_TERMS]}
 
     def _is_common(self, text: str) -> bool:
-        """Whether passages that have nothing to do with the question say it."""
+        """Return whether passages unrelated to the question contain the text."""
         hits = (chunk for chunk in self.far if chunk in self.texts and says(self._passage(chunk).text, text))
         return next(islice(hits, MAX_FAR_HITS, None), None) is not None
 
     def go(self, link_rows: dict[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
-        """One step: to the passages that say those terms."""
+        """Take one step to the passages that contain those terms."""
         reach(self.graph, link_rows, worth)
 
     def chains(self) -> Ranking:
-        """Passages by the best chain on which each lies."""
+        """Return the passages scored by the best chain that contains each."""
         seen_counts: dict[str, int] = {}
         for passage in self._passages.values():
             for text, weight in passage.terms.items():
@@ -157,7 +159,7 @@ class NameWalk:
         return fold(self.question)
 
     def fused(self, ranking: Ranking) -> Ranking:
-        """``ranking`` with the chains."""
+        """Return ``ranking`` fused with the chains."""
         return fuse_chains(ranking, self.chains())
 
     def _number(self, text: str, weight: int) -> int:
@@ -177,7 +179,7 @@ class NameWalk:
 
 
 def names_in(text: str) -> dict[str, int]:
-    """What a passage names, folded, with the worth of each, the best first."""
+    """Return the names that a passage mentions, folded, with the worth of each, best first."""
     from portico_server.knowledge.links.rules import LinkSource, short_names, terms
 
     weights = {

@@ -1,4 +1,4 @@
-"""Names of files and stores, checked once on entry."""
+"""Names of files and stores, validated on entry."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.core.names import is_name, is_plain, shown
 
 MAX_FILENAME_BYTES = 1_024
-"""Bytes of a file name, in UTF-8."""
+"""Maximum length of a file name in bytes of UTF-8."""
 
 
 def check_filename(name: str, param: str = "file") -> str:
-    """The name as it was given, if it is one: a relative path in any script, emoji included.
+    """Return the name unchanged if it is valid: a relative path in any script, emoji included.
 
-    Raises `InvalidRequest` for control characters and line breaks, ``..``, absolute paths, and names that are empty
-    or longer than 1,024 bytes: such a name could mislead a person, a log or a file system.
+    Raises `InvalidRequest` for control characters and line breaks, ``..``, absolute paths, and names that are empty or
+    longer than 1,024 bytes, because such a name could mislead a person, a log or a file system.
     """
     problem = _problem(name)
     if problem:
         shown_name = name[:80].encode("unicode_escape").decode("ascii")
         raise InvalidRequest(
-            f"The file name '{shown_name}' {problem}. Send the file under another name.",
+            f"The file name '{shown_name}' {problem}. Rename the file and send it again.",
             code="invalid_filename",
             param=param,
         )
@@ -39,31 +39,32 @@ def _problem(name: str) -> str:
     except UnicodeEncodeError:
         return "is not valid Unicode"
     if size > MAX_FILENAME_BYTES:
-        return f"has {size} bytes; at most {MAX_FILENAME_BYTES} are allowed"
+        return f"has {size} bytes; the maximum is {MAX_FILENAME_BYTES}"
     if any(_is_control(character) for character in name):
         return "contains a line break or another control character"
     parts = name.replace("\\", "/").split("/")
     if ".." in parts:
         return "contains '..'"
     if parts[0] == "" or re.fullmatch(r"[A-Za-z]:", parts[0]):
-        return "is an absolute path; a relative one was expected"
+        return "is an absolute path; it must be relative"
     return ""
 
 
 def _is_control(character: str) -> bool:
-    # Cc: control characters; Zl and Zp: line and paragraph separators; the rest: overrides of the writing direction.
+    # Cc: control characters; Zl and Zp: line and paragraph separators; the others override the writing
+    # direction.
     return (
         unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in "\u202a\u202b\u202c\u202d\u202e"
     )
 
 
 def name_on_disk(relative: str) -> str:
-    """A path below a followed folder as a file name: what `check_filename` would refuse is percent-encoded.
+    """Return a path below a followed folder as a file name, with invalid characters percent-encoded.
 
-    A folder is not ours to rename, so no name in it is refused.
+    Users cannot always rename the files of a folder, so no name in it is rejected.
     """
     text = relative.replace(os.sep, "/")
-    if text.isprintable():  # nothing odd is
+    if text.isprintable():  # contains no invalid characters
         return text
     return "".join(
         quote_from_bytes(os.fsencode(character), safe="") if _is_odd(character) else character
@@ -76,16 +77,16 @@ def _is_odd(character: str) -> bool:
 
 
 def is_store_name(name: str) -> bool:
-    """Whether scopes, addresses and model lists can carry this name, and it is not like an id."""
+    """Return whether a store name is valid in scopes, URLs and model lists, and cannot be confused with an id."""
     return is_name(name) and not name.startswith("vs_")
 
 
 def check_store_name(name: str) -> str:
-    """The name, if `is_store_name`; otherwise `InvalidRequest` that says what was expected."""
+    """Return the name if `is_store_name` accepts it; otherwise raise `InvalidRequest`."""
     if not is_store_name(name):
         raise InvalidRequest(
-            f"'{shown(name)}' cannot be the name of a store: 1 to 128 characters were expected, without control "
-            "characters and none of : / \\ [ ] < > `, not beginning with 'vs_'.",
+            f"'{shown(name)}' is not a valid name for a store: use 1 to 128 characters, without control "
+            "characters or any of : / \\ [ ] < > `, not beginning with 'vs_'.",
             code="invalid_name",
             param="name",
         )
@@ -93,7 +94,7 @@ def check_store_name(name: str) -> str:
 
 
 def store_name(folder: str) -> str:
-    """The name of the store that mirrors a folder of this name: the same, as far as it can be."""
+    """Return the name of the store that mirrors a folder of this name, changed only as far as necessary."""
     name = "".join(
         character if character not in ":/\\" and is_plain(character) else "-" for character in folder
     )

@@ -1,4 +1,4 @@
-"""Leaving out what says the same again."""
+"""Removes near-duplicates from search results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from portico_server.knowledge.similarity import jaccard, shingles
 
 
 def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) -> list[SearchCandidate]:
-    """Those that share less than ``share`` of their shingles with every better one. ``share`` is in (0, 1]."""
+    """Return the candidates that share less than ``share`` of their shingles with every better one. ``share`` is in
+    (0, 1].
+    """
     kept_items: list[tuple[SearchCandidate, frozenset[str]]] = []
     for item in candidates:
         item_shingles = shingles(item.row.text)
@@ -22,7 +24,9 @@ def drop_near_duplicates(candidates: Sequence[SearchCandidate], share: float) ->
 
 
 def drop_overlapping(candidates: Sequence[SearchCandidate]) -> list[SearchCandidate]:
-    """Those of which no better one holds more than half: groups cut the same text more than once."""
+    """Drop candidates of which a better one contains more than half, because groups chunk the same text several
+    times.
+    """
     search_candidates: list[SearchCandidate] = []
     for item in candidates:
         if not any(_overlaps(item, better) for better in search_candidates):

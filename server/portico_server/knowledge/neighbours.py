@@ -1,4 +1,4 @@
-"""The links of a store as a caller may see them: the neighbours of a passage, and all of them as GraphML."""
+"""The links of a store as a caller may see them: the neighbours of a passage, and the whole graph as GraphML."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from portico_server.knowledge.graphml import GRAPH_HEAD, graph_elements
 from portico_server.knowledge.store import StoreView
 
 MAX_NEIGHBOURS_ROWS = 100
-"""Neighbours in one page."""
+"""Maximum number of neighbours in a page."""
 
 MAX_PAGE_CHUNKS = 100
-"""Passages of a graph that are written together."""
+"""Number of passages of a graph that are written together."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourPage:
-    """One page of neighbours of the passage ``chunk``, those by the rarest terms first."""
+    """One page of neighbours of the passage ``chunk``, with the neighbours by the rarest terms first."""
 
     chunk: int
     data: tuple[LinkedPassage, ...]
@@ -34,20 +34,23 @@ class NeighbourPage:
 
 
 class StoreLinks:
-    """Works on a `StoreView` that `Stores.get` has handed out for ``read``; of files that it does not permit nothing is
-    shown or counted.
+    """Reads the links of a `StoreView`, which must come from `Stores.get` for ``read``.
+
+    Files that the view does not permit are neither shown nor counted.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def chunk_at(self, store: StoreView, file_id: str, start: int) -> int:
-        """The passage of a file in which the character ``start`` lies, as `Place.start` counts. Raises `NotFound`."""
+        """Return the passage of a file that contains the character ``start``, counted like `Place.start`. Raises
+        `NotFound`.
+        """
         chunk_id = await self._database.read(chunks.id_at, store.id, file_id, start)
         if chunk_id is None or not await self._hits(store, [chunk_id]):
             raise NotFound(
-                f"The store '{store.name or store.id}' has no passage there: no file '{file_id[:80]}' with a character "
-                f"{start}.",
+                f"The store '{store.name or store.id}' contains no passage of the file '{file_id[:80]}' at "
+                f"character {start}.",
                 code="chunk_not_found",
                 param="file",
             )
@@ -56,7 +59,7 @@ class StoreLinks:
     async def neighbours(
         self, store: StoreView, chunk: int, *, after: int = 0, limit: int = 20
     ) -> NeighbourPage:
-        """The passages that name what the passage ``chunk`` names, ``limit`` of them behind the first ``after``.
+        """Return ``limit`` passages that share a term with the passage ``chunk``, after the first ``after``.
 
         Raises `NotFound`, `InvalidRequest` for a store without links.
         """
@@ -92,7 +95,7 @@ class StoreLinks:
         return NeighbourPage(chunk, data, len(link_rows) > after + limit)
 
     async def graph(self, store: StoreView) -> AsyncIterator[bytes]:
-        """All passages and the terms that link at least two of them, as GraphML, piece by piece."""
+        """Yield a GraphML document of all passages and the terms that link at least two of them, in pieces."""
         yield GRAPH_HEAD.encode()
         abstract_set = await self._permitted(store)
         ids = await self._database.read(chunks.ids, store.id)
@@ -110,7 +113,7 @@ class StoreLinks:
         yield b"</graph>\n</graphml>\n"
 
     async def _hits(self, store: StoreView, chunk_ids: Sequence[int]) -> dict[int, HitRow]:
-        """Those of the passages ``chunk_ids`` that are of this store and that the caller may read."""
+        """Return the passages among ``chunk_ids`` that belong to this store and that the caller may read."""
         rows = await self._database.read(hits.get, store.id, chunk_ids)
         store_chunks = await self._database.read(chunks.of_store, store.id, list(rows))
         return {
@@ -120,7 +123,7 @@ class StoreLinks:
         }
 
     async def _permitted(self, store: StoreView) -> AbstractSet[str] | None:
-        """The files that the caller may read; ``None``: all of them."""
+        """Return the files that the caller may read, or ``None`` for all files."""
         if store.whole:
             return None
         file_attributes = await self._database.read(hits.attributes, store.id)
@@ -129,7 +132,7 @@ class StoreLinks:
     async def _naming(
         self, terms: Sequence[int], abstract_set: AbstractSet[str] | None
     ) -> dict[int, list[LinkRow]]:
-        """Who names terms, among the passages of those files."""
+        """Return the links of terms to passages of those files."""
         link_rows: dict[int, list[LinkRow]] = {}
         for link in await self._database.read(links.naming, terms, with_files=abstract_set is not None):
             if abstract_set is None or link.file_id in abstract_set:
@@ -138,22 +141,24 @@ class StoreLinks:
 
 
 _TERMS_READ_ROWS = links.MAX_LINKS_READ_ROWS // links.MAX_TERM_CHUNKS
-"""Terms whose links fit into one statement, however many each has."""
+"""Number of terms whose links fit into one SQL statement, however many links each term has."""
 
 
 def require_links(store: StoreView) -> None:
-    """Raise `InvalidRequest` for a store whose passages are not linked."""
+    """Raise `InvalidRequest` if the passages of a store are not linked."""
     if not store.links:
         raise InvalidRequest(
-            f"The store '{store.name or store.id}' has no links between its passages. Turn them on with 'links': true "
-            f"of the store: portico stores change {store.name or store.id} --links.",
+            f"The store '{store.name or store.id}' has no links between its passages. Set 'links': true for "
+            f"the store to enable them: portico stores change {store.name or store.id} --links.",
             code="links_off",
             param="store",
         )
 
 
 def _texts(store_id: str, rows: Sequence[HitRow]) -> dict[int, str]:
-    """What the keys of terms in passages stand for: found again in their texts, as it is not kept."""
+    """Return the texts behind the keys of terms. The texts are not stored, so they are extracted from the passages
+    again.
+    """
     from portico_server.knowledge.links.rules import LinkSource, terms
 
     return {

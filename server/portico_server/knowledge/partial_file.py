@@ -1,4 +1,4 @@
-"""What an ingest that was cut off has left of a file: chunks with their vectors, which need not be made again."""
+"""The remains of an interrupted ingest of a file: chunks with their vectors, which need not be computed again."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from portico_server.db.database import Database
 from portico_server.db.stores import StoreFileRow
 
 MAX_COMPARED_CHUNKS = 500
-"""Chunks that are compared at a time."""
+"""Number of chunks compared at a time."""
 
 
 class ChunksDifferError(PorticoError):
-    """The file is now cut differently: all of it is indexed again."""
+    """The file now has different chunks, so the whole file is indexed again."""
 
 
 class PartialFile:
-    """The chunks that a file has in the group that every store has, compared with those that come."""
+    """The existing chunks of a file in the store's default group, compared with new chunks."""
 
     def __init__(self, database: Database, row: StoreFileRow, count: int, weight: int) -> None:
         self.weight = weight
@@ -32,12 +32,14 @@ class PartialFile:
 
     @classmethod
     async def find(cls, database: Database, row: StoreFileRow, model: str) -> PartialFile | None:
-        """What there is of a file; ``None`` unless all of it has vectors of ``model``, if there is one."""
+        """Return the existing chunks of a file, or ``None`` unless all of them have vectors of ``model``, if it is
+        set.
+        """
         unfinished = await database.read(chunks.unfinished_chunks, row.store_id, row.file_id, model)
         return cls(database, row, *unfinished) if unfinished is not None else None
 
     async def missing(self, come: Sequence[NewChunk]) -> list[NewChunk]:
-        """Those of the next chunks that are not there yet. Raises `ChunksDifferError`."""
+        """Return those of the next chunks that do not exist yet. Raises `ChunksDifferError`."""
         for number, chunk in enumerate(come):
             if self._seen == self._count:
                 return list(come[number:])
@@ -51,11 +53,11 @@ class PartialFile:
                 chunk.text,
                 chunk.place,
             ):
-                raise ChunksDifferError("It is cut otherwise now.")
+                raise ChunksDifferError("Its chunks differ now.")
             self._seen += 1
         return []
 
     def end(self) -> None:
-        """Nothing more comes. Raises `ChunksDifferError` if there is more."""
+        """Check that no existing chunks remain after the last new one. Raises `ChunksDifferError`."""
         if self._seen < self._count:
             raise ChunksDifferError("It is shorter now.")

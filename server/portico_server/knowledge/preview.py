@@ -1,4 +1,4 @@
-"""How a document would be cut, shown before anything is indexed."""
+"""Shows how a document would be chunked before anything is indexed."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from portico_server.knowledge.semantic_chunks import semantic_chunks
 from portico_server.runs.runner import Runner
 
 DEFAULT_EMBEDDING_MODEL = "default-embedding"
-"""The model that finds where the meaning turns, unless the strategy names one."""
+"""The model that finds topic changes, unless the strategy names another."""
 
 MAX_PREVIEW_PIECES = 8
-"""Pieces about which a chat model writes in a preview: each is a call."""
+"""Maximum number of pieces for which a chat model writes in a preview, one call each."""
 
 MAX_PREVIEW_SENTENCES = 5_000
-"""Sentences of which a preview finds where the meaning turns; what is behind them is left out."""
+"""Maximum number of sentences in which a preview finds topic changes; later sentences are left out."""
 
 MAX_PREVIEW_STRATEGIES = 10
-"""Strategies of one preview, at most."""
+"""Maximum number of strategies in a preview."""
 
 
 class Previews:
-    """Reads with the workers of the stores, within the same limits. Models are asked as the caller."""
+    """Reads previews with the workers of the stores, within the same limits. Models are called as the caller."""
 
     def __init__(self, readers: ReaderPool, runner: Runner, registry: Registry) -> None:
         self._readers = readers
@@ -51,10 +51,10 @@ class Previews:
         *,
         limit: int,
     ) -> list[Cut]:
-        """The first ``limit`` chunks of a file by each of the checked ``strategies``.
+        """Return the first ``limit`` chunks of a file by each of the checked ``strategies``.
 
-        Where a chat model writes, it does so for the first `MAX_PREVIEW_PIECES` pieces, and ``total`` counts pieces.
-        Raises `InvalidRequest` if the file cannot be read, and what a model raises that makes chunks.
+        If a chat model writes the chunks, it does so only for the first `MAX_PREVIEW_PIECES` pieces, and ``total``
+        counts pieces. Raises `InvalidRequest` if the file cannot be read, and the errors of models that create chunks.
         """
         for strategy in strategies:
             if _asks(strategy):
@@ -69,7 +69,7 @@ class Previews:
     async def _generated(
         self, path: Path, filename: str, strategy: Mapping[str, Any], caller: Principal, limit: int
     ) -> Cut:
-        """Chunks for which a model is asked."""
+        """Return chunks that require a model."""
         form = chunk_prompt(strategy)
         pieces, piece_lengths = await self._pieces(
             path, filename, strategy, MAX_PREVIEW_SENTENCES if form is None else MAX_PREVIEW_PIECES
@@ -94,7 +94,7 @@ class Previews:
     async def _pieces(
         self, path: Path, filename: str, strategy: Mapping[str, Any], limit: int
     ) -> tuple[list[Part], list[int]]:
-        """The first ``limit`` chunks of a file, and the lengths of all of them."""
+        """Return the first ``limit`` chunks of a file, and the lengths of all chunks."""
         parts: list[Part] = []
         lengths: list[int] = []
         try:
@@ -118,12 +118,12 @@ def _cut(strategy: Mapping[str, Any], chunks: Sequence[Part], lengths: Sequence[
 
 
 def _asks(strategy: Mapping[str, Any]) -> bool:
-    """Whether a model is asked where it cuts; that of ``late`` makes vectors of chunks that are cut already."""
+    """Return whether chunking calls a model; the model of ``late`` only computes vectors of existing chunks."""
     return needs_model(strategy) and not is_late(strategy)
 
 
 def check_strategies(value: Any) -> list[dict[str, Any]]:
-    """Strategies in their full form: names, or objects as ``chunking_strategy`` takes. None given: ``auto``."""
+    """Return strategies in their full form, given names or ``chunking_strategy`` objects. The default is ``auto``."""
     if value is None:
         value = ["auto"]
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PREVIEW_STRATEGIES:

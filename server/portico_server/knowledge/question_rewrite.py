@@ -1,4 +1,4 @@
-"""What a chat model makes of a question before it is searched for: other questions, and which stores it is for."""
+"""Lets a chat model rewrite a question before the search: as further questions, or by choosing its stores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from portico_server.core.request import Chat, ChatReply, Refine
 from portico_server.knowledge.chunk.prompts import answer_lines, answer_text
 
 MAX_FURTHER_QUESTIONS = 4
-"""Further questions, at most."""
+"""Maximum number of further questions."""
 
 MAX_FURTHER_QUESTION_CHARS = 2_000
-"""Characters of one."""
+"""Maximum length of a further question in characters."""
 
 REWRITE_TIMEOUT_S = 30.0
-"""Seconds after which a question is searched for as it stands, where the model is not needed."""
+"""Seconds after which a question is searched unchanged, if the model is optional."""
 
 _REWRITE_PROMPTS: dict[Literal["rewrite", "decompose", "hyde", "replace"], str] = {
     "rewrite": "rewrite-query",
@@ -27,21 +27,21 @@ _REWRITE_PROMPTS: dict[Literal["rewrite", "decompose", "hyde", "replace"], str] 
     "decompose": "decompose-question",
     "hyde": "hypothetical-passage",
 }
-"""The prompt for each way to rewrite a question."""
+"""The prompt for each method of rewriting a question."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchQueries:
-    """What is searched for, and what is to be said about it in the trace."""
+    """The queries to search, and a note for the trace."""
 
     queries: tuple[str, ...]
     note: str = ""
 
 
 async def rewrite_question(query: str, refine: Refine, context: Context) -> SearchQueries:
-    """What to search for: ``query`` first, then what the model makes of it, each once.
+    """Return the queries to search: ``query`` first, then the distinct queries written by the model.
 
-    Raises what the model raises, except for ``replace``: there the query stays as it is where the model fails.
+    Raises the errors of the model, except for ``replace``, which keeps the query unchanged if the model fails.
     """
     if refine.rewrite == "":
         return SearchQueries((query,))
@@ -53,28 +53,28 @@ async def rewrite_question(query: str, refine: Refine, context: Context) -> Sear
         async with asyncio.timeout(REWRITE_TIMEOUT_S) as limit:
             rewritten_questions = await _write_further(query, refine, context)
     except PorticoError as error:
-        return SearchQueries((query,), f"the question itself: {error.message}")
+        return SearchQueries((query,), f"the original question: {error.message}")
     except TimeoutError:
         if not limit.expired():
             raise
         return SearchQueries(
-            (query,), f"the question itself: '{refine.writer}' took longer than {REWRITE_TIMEOUT_S:g} s"
+            (query,), f"the original question: '{refine.writer}' took longer than {REWRITE_TIMEOUT_S:g} s"
         )
     return (
         SearchQueries((rewritten_questions[0],), rewritten_questions[0])
         if rewritten_questions
-        else SearchQueries((query,), "the question itself")
+        else SearchQueries((query,), "the original question")
     )
 
 
 async def _write_further(query: str, refine: Refine, context: Context) -> list[str]:
-    """What the model makes of a question."""
+    """Return the queries that the model writes for a question."""
     assert refine.rewrite
     arguments = {"count": MAX_FURTHER_QUESTIONS} if refine.rewrite == "decompose" else {}
     messages = builtin.messages(_REWRITE_PROMPTS[refine.rewrite], question=query, **arguments)
     reply = await context.call(refine.writer, Chat(messages, {"temperature": 0, "max_tokens": 256}))
     if not isinstance(reply, ChatReply):
-        raise EngineFailed(f"'{refine.writer}' did not answer as a chat model does.")
+        raise EngineFailed(f"'{refine.writer}' did not return a chat completion.")
     text = answer_text(reply.content, cut=False)
     further = [" ".join(text.split())]
     if refine.rewrite == "decompose":

@@ -1,4 +1,4 @@
-"""How the chunks of one group are ranked for a question: by words, by vectors, fused into one list."""
+"""Ranks the chunks of one group for a question: by words, by vectors, and fused into one list."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ from portico_server.knowledge.search_trace import SearchTrace
 from portico_server.runs.run import charged
 
 MAX_CANDIDATES = 100
-"""Taken from each side before fusing."""
+"""Number of candidates from each side before fusion."""
 
 FUSION_WEIGHT_CJK = 0.0
-"""Likewise (label ``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean that words answer …"""
+"""Weight of vectors (label ``fusion_weight_cjk``) for a question in Chinese, Japanese or Korean with enough word
+hits.
+"""
 
 MIN_WORD_HITS = 3
-"""… with so many hits. With fewer, the weight is as for any question."""
+"""Minimum number of word hits for which the CJK weight applies; with fewer, the general weight is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredFiles:
-    """The files that a filter leaves, and the ids of their chunks as (first, last)."""
+    """The files that pass a filter, and the ids of their chunks as (first, last)."""
 
     files: list[str]
     chunks: list[tuple[int, int]]
@@ -41,7 +43,7 @@ class FilteredFiles:
 
 @dataclass(frozen=True, slots=True)
 class RankedSides:
-    """Candidates by words and by vectors, both with scores stretched to [0, 1]."""
+    """Candidates by words and by vectors, both with scores scaled to [0, 1]."""
 
     lexical: Ranking
     dense: Ranking
@@ -50,7 +52,7 @@ class RankedSides:
 class ChunkRanker:
     """Ranks one group of one store. ``embedding_model`` is empty for a group without vectors.
 
-    ``weight`` is what the vectors were measured to be worth in this store, which beats their model's profile.
+    ``weight`` is the measured weight of the vectors in this store, which takes precedence over their model's profile.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class ChunkRanker:
         trace: SearchTrace,
         last_change: int | None = None,
     ) -> Ranking:
-        """The candidates for ``request.query``, best first, scores in [0, 1]; among ``files`` only, if given.
+        """Return the candidates for ``request.query``, best first, with scores in [0, 1]; only from ``files``, if
+        given.
+
         ``last_change``: see `IndexHandle.catch_up`.
         """
         among = None
@@ -98,12 +102,12 @@ class ChunkRanker:
     async def by_words(
         self, texts: Sequence[str], limit: int, files: list[str] | None, context: Context
     ) -> list[Ranking]:
-        """For each text the chunks with its words, best first; among ``files`` only, if given."""
+        """Return, for each text, the chunks with its words, best first; only from ``files``, if given."""
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             return [await index.search_words(text, limit, files) for text in texts]
 
     async def sides(self, request: Search, context: Context) -> RankedSides:
-        """The candidates before they are fused. Raises what the embedding model does."""
+        """Return the candidates before fusion. Raises the errors of the embedding model."""
         trace = SearchTrace()
         async with self._indexes.use(self._store_id, self._model, self._group) as index:
             await self._catch_up(index, context, trace)
@@ -116,7 +120,7 @@ class ChunkRanker:
     ) -> None:
         start_time = time.perf_counter()
         lag = await index.catch_up(LAG_WAIT_S, context.emit, last_change)
-        trace.add("index", start_time, note=f"{lag} changes are not in the index yet" if lag else "")
+        trace.add("index", start_time, note=f"{lag} changes have not been indexed yet" if lag else "")
 
     async def _rank(
         self,
@@ -131,7 +135,7 @@ class ChunkRanker:
         if request.ranker == "vector":
             if not index.has_vectors:
                 raise InvalidRequest(
-                    f"The store '{self._name}' holds no vectors; use the ranker 'auto' or 'lexical'.",
+                    f"The store '{self._name}' has no vectors; use the ranker 'auto' or 'lexical'.",
                     param="ranker",
                 )
             dense = await self._search_vectors(request, index, context, among, trace)
@@ -156,7 +160,7 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> tuple[Ranking, Ranking]:
-        """Both sides in one piece of work, except where the words may make the vectors needless."""
+        """Search both sides in one step, unless the words may make the vectors unnecessary."""
         if not index.has_vectors:
             return await self._search_words(request, index, among, trace), []
         if request.ranker == "auto" and has_cjk(request.query):
@@ -178,7 +182,7 @@ class ChunkRanker:
         return sides.lexical, sides.dense
 
     def _dense_weight(self, request: Search, lexical: Ranking) -> float:
-        """The weight of vectors: as the request says, as was measured, as their model's profile has it."""
+        """Return the weight of vectors: from the request, as measured, or from their model's profile, in this order."""
         if request.vector_weight is not None:
             return request.vector_weight
         if self._weight is not None:
@@ -222,7 +226,7 @@ class ChunkRanker:
         among: FilteredFiles | None,
         trace: SearchTrace,
     ) -> Ranking:
-        """As `_search_vectors`, but without the model the words must do."""
+        """Search as `_search_vectors` does; if the model is unavailable, use words alone."""
         start_time = time.perf_counter()
         try:
             return await self._search_vectors(request, index, context, among, trace)
@@ -231,14 +235,14 @@ class ChunkRanker:
             return []
 
     async def _embed(self, query: str, context: Context, trace: SearchTrace) -> bytes:
-        """The question's vector.
+        """Return the question's vector.
 
-        The right to read a store includes this use of its own embedding model: no further scope is needed.
+        The right to read a store includes this use of its embedding model, so no other scope is needed.
         """
         model = self._registry.get(self._model)
         if model is None:
             raise Unavailable(
-                f"The embedding model '{self._model}' of the store '{self._name}' is not here any more.",
+                f"The embedding model '{self._model}' of the store '{self._name}' is no longer available.",
                 code="model_not_found",
             )
         start_time = time.perf_counter()
@@ -257,5 +261,5 @@ class ChunkRanker:
 
 
 def _scaled_words(ranking: Ranking) -> Ranking:
-    """BM25 scores scaled to [0, 1]. In a list that was not cut off, what is absent truly scores 0."""
+    """Scale BM25 scores to [0, 1]. In a complete list, a missing chunk has the true score 0."""
     return scale_scores(ranking, 0.0 if len(ranking) < MAX_CANDIDATES else None)

@@ -1,4 +1,4 @@
-"""Recordings, written down by a model that transcribes."""
+"""Transcribes recordings with a speech model."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from portico_server.knowledge.model_calls import call_model
 from portico_server.knowledge.parse.formats import is_recording
 
 TRANSCRIBE_TIMEOUT_S = 3_600.0
-"""Seconds that one recording may take."""
+"""Maximum time for one recording, in seconds."""
 
 
 class RecordingTranscriber:
-    """``model_name`` is the model to ask; empty: nobody is asked, and recordings are left out of folders."""
+    """Transcribes recordings with the model ``model_name``. If it is empty, recordings in folders are skipped."""
 
     def __init__(self, registry: Registry, model_name: str = "") -> None:
         self._registry = registry
         self._wanted = model_name
 
     def readable(self) -> bool:
-        """Whether the model is there."""
+        """Return whether the model is available."""
         servable = self._registry.get(self._wanted) if self._wanted else None
         return servable is not None and "transcription" in servable.card.capabilities
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
-        """What is said in a recording, as subtitles; ``None`` for another file, and where there is no model for it.
+        """Return the transcript of a recording as subtitles, or ``None`` for another kind of file or without a model.
 
-        Raises `Unreadable`, and `PorticoError` where the daemon ends.
+        Raises `Unreadable`, and `PorticoError` if the daemon shuts down.
         """
         if not is_recording(filename) or not self.readable():
             return None
@@ -50,16 +50,16 @@ class RecordingTranscriber:
         except PorticoError as error:
             if error.code == "shutting_down":
                 raise
-            raise Unreadable(f"could not be written down by '{self._wanted}': {error.message}") from error
+            raise Unreadable(f"could not be transcribed by '{self._wanted}': {error.message}") from error
         if not isinstance(transcription, Transcription) or not transcription.text.strip():
-            raise Unreadable("is a recording in which nothing is said.", "unsupported_file")
+            raise Unreadable("is a recording without speech.", "unsupported_file")
         return _subtitles(
             transcription.segments or [Stretch(0.0, transcription.duration or 0.0, transcription.text)]
         )
 
 
 def _subtitles(segments: Sequence[Stretch]) -> str:
-    """In the form of SRT, which keeps the second of each sentence."""
+    """Return SRT, which keeps the time of each sentence."""
     cues = (
         f"{number}\n{_clock(stretch.start)} --> {_clock(stretch.end)}\n{' '.join(stretch.text.split())}\n"
         for number, stretch in enumerate(segments, 1)

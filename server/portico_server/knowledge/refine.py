@@ -1,4 +1,4 @@
-"""The stages after ranking: decay, reranking, threshold, duplicates, diversity, larger passages."""
+"""The stages after ranking: decay, reranking, threshold, duplicates, diversity, expanded passages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portico_server.knowledge.similarity import diversify
 
 @dataclass(frozen=True, slots=True)
 class Refiner:
-    """Refines the ranking of one store. ``parents`` has the parent of each of its groups, "" for none."""
+    """Refines the ranking of one store. ``parents`` maps each of its groups to its parent, "" for none."""
 
     store_id: str
     parents: Mapping[str, str]
@@ -33,7 +33,9 @@ class Refiner:
     async def refine(
         self, request: Search, ranking: Ranking, context: Context, trace: SearchTrace
     ) -> list[SearchCandidate]:
-        """At most ``max_num_results`` candidates, best first; with diversity, in the order in which they add most."""
+        """Return at most ``max_num_results`` candidates, best first; with diversity, in the order of their added
+        value.
+        """
         settings, limit = request.refine, request.max_num_results
         search_candidates = await self._read(ranking, trace)
         if settings.half_life_days:
@@ -45,7 +47,7 @@ class Refiner:
                 "decay",
                 start_time,
                 candidate_scores(search_candidates),
-                f"half in {settings.half_life_days:g} days",
+                f"half-life of {settings.half_life_days:g} days",
             )
         if settings.reranker:
             start_time = time.perf_counter()
@@ -74,7 +76,7 @@ class Refiner:
         )
         if settings.diversity:
             start_time = time.perf_counter()
-            # Passages that grow may become one: some are kept in hand.
+            # Expanded passages may merge into one, so extra passages are kept in reserve.
             spare = limit if settings.parents or settings.neighbours else 0
             search_candidates = diversify(search_candidates, settings.diversity, limit + spare)
             trace.add(
@@ -95,7 +97,7 @@ class Refiner:
     async def _expand(
         self, request: Search, search_candidates: list[SearchCandidate], trace: SearchTrace
     ) -> list[SearchCandidate]:
-        """Larger passages; those that then tell the same text are one."""
+        """Expand the passages, and merge those that then have the same text."""
         settings = request.refine
         if settings.parents:
             start_time = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rebuild the indexes of a store from SQL; if wanted, read its files again before."""
+"""Rebuilds the indexes of a store from SQL; optionally reads its files again first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from portico_server.knowledge.ingest import Ingest
 
 
 class Reindex:
-    """Nothing is lost by it: indexes are derived from SQL. Searches wait meanwhile, or are asked to come back."""
+    """Rebuilds indexes without loss, because they derive from SQL. Searches wait, or get an error that asks to
+    retry.
+    """
 
     def __init__(self, database: Database, indexes: IndexManager, ingest: Ingest) -> None:
         self._database = database
@@ -22,10 +24,10 @@ class Reindex:
         self._ingest = ingest
 
     async def run(self, store: StoreRow, context: Context, *, files: bool) -> JSON:
-        """Rebuild what is searched of all groups; how many groups.
+        """Rebuild the indexes of all groups, and return the number of groups.
 
-        With ``files`` all files are read first: those that failed, and those that would be cut otherwise now, get other
-        chunks in the group that every store has.
+        With ``files``, all files are read first: failed files, and files whose chunks would now differ, get new chunks
+        in the store's default group.
         """
         result: dict[str, JSON] = {}
         await self._indexes.reset(store.id)

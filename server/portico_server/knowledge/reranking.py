@@ -1,4 +1,4 @@
-"""A second, closer look at the best candidates, by a model that reads question and passage together."""
+"""Reranks the best candidates with a model that reads question and passage together."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from portico_server.core.request import Chat, ChatReply, Ranked, Rerank
 from portico_server.knowledge.search_candidate import SearchCandidate, order_candidates
 
 MAX_RERANKED = 50
-"""Candidates that a reranking model reads, unless its card has the label ``candidates`` …"""
+"""Maximum number of candidates for a reranking model, unless its card has the label ``candidates``."""
 
 MAX_LABELLED_RERANKED = 100
-"""… which counts up to so many."""
+"""Maximum value of the label ``candidates``."""
 
 MAX_JUDGED = 20
-"""Candidates that a chat model judges: each is a call."""
+"""Maximum number of candidates that a chat model judges, one call each."""
 
 MAX_CONCURRENT_JUDGEMENTS = 4
 
 MAX_PASSAGE_CHARS = 4_000
-"""Characters of a passage that are shown to a judge."""
+"""Maximum number of characters of a passage shown to a judge."""
 
 MAX_GRADE = 10
 
@@ -41,14 +41,15 @@ _GRADE_SCHEMA = {
 async def rerank(
     query: str, candidates: Sequence[SearchCandidate], model: str, registry: Registry, context: Context
 ) -> list[SearchCandidate]:
-    """The best candidates with the scores, in [0, 1], that ``model`` gives them; those it does not read are left out.
+    """Return the best candidates with the scores of ``model``, in [0, 1]; candidates that it does not read are left
+    out.
 
-    A model with the capability ``rerank`` is asked once, one that chats grades each passage. Raises `InvalidRequest`
-    for any other.
+    A model with the capability ``rerank`` is called once; a chat model grades each passage. Raises `InvalidRequest`
+    for any other model.
     """
     servable = registry.get(model, context.caller)
     if servable is None:
-        raise NotFound(f"There is no model '{model}' here.", code="model_not_found", param="reranker")
+        raise NotFound(f"Model '{model}' not found.", code="model_not_found", param="reranker")
     if "rerank" in servable.card.capabilities:
         candidate_count = servable.card.labels.get("candidates")
         limit = (
@@ -60,7 +61,7 @@ async def rerank(
     if "chat" in servable.card.capabilities:
         return await _by_judge(query, candidates[:MAX_JUDGED], model, context)
     raise InvalidRequest(
-        f"'{model}' can neither rerank nor chat, so it cannot judge passages.", param="reranker"
+        f"'{model}' supports neither reranking nor chat, so it cannot judge passages.", param="reranker"
     )
 
 
@@ -71,7 +72,7 @@ async def _by_reranker(
         return []
     result = await context.call(model, Rerank(query, tuple(item.row.text for item in candidates)))
     if not isinstance(result, Ranked) or any(not 0 <= i < len(candidates) for i, _ in result.results):
-        raise EngineFailed(f"'{model}' did not answer as a reranking model does.")
+        raise EngineFailed(f"'{model}' did not return a reranking result.")
     return order_candidates(
         replace(candidates[i], score=min(1.0, max(0.0, score))) for i, score in dict(result.results).items()
     )
@@ -88,7 +89,7 @@ async def _by_judge(
 
     async with asyncio.TaskGroup() as tasks:
         judging = [tasks.create_task(judge(item)) for item in candidates]
-    # Grades are coarse: among equals the ranking before decides, and sorting keeps it.
+    # Grades are coarse: a stable sort keeps the previous order of equal grades.
     return sorted((task.result() for task in judging), key=lambda item: -item.score)
 
 
@@ -109,5 +110,5 @@ async def _grade(query: str, text: str, model: str, context: Context) -> float:
     try:
         grade = float(json.loads(reply.content)["grade"])
     except (ValueError, KeyError, TypeError):
-        return 0.0  # a judge that says nothing sensible has not said that the passage answers
+        return 0.0  # a judge without a valid answer has not confirmed the passage
     return min(1.0, max(0.0, grade / MAX_GRADE))

@@ -1,5 +1,6 @@
-"""How a store answers a question: ranked in its groups, refined, read from SQL, with a trace; and several stores at
-once."""
+"""Answers a question from a store: ranked in its groups, refined, read from SQL, with a trace; or from several
+stores.
+"""
 
 from __future__ import annotations
 
@@ -34,30 +35,29 @@ from portico_server.knowledge.search_trace import SearchTrace
 from portico_server.knowledge.steps import StepSearch, check_steps, search_further
 
 MAX_QUERY_CHARS = 100_000
-"""Characters of a question."""
+"""Maximum length of a question in characters."""
 
 MAX_RESULTS = 50
 
 MIN_OFFLOADED_COMPARISONS = 1_000
-"""Files, each with every part of a filter, from which on they are compared with it off the event loop."""
+"""Minimum number of files times filter comparisons that are evaluated off the event loop."""
 
 MAX_NEIGHBOURS = 10
-"""Chunks on each side by which a passage may grow."""
+"""Maximum number of chunks on each side by which a passage may be expanded."""
 
 
 _FileAttributes: TypeAlias = Sequence[tuple[str, Attributes]]
-"""Files by their ids, with their attributes."""
+"""File ids with their attributes."""
 
 Condition: TypeAlias = Callable[[Principal], Filter | None]
-"""What a file must meet for a caller to read it; ``None``: nothing."""
+"""Returns the filter that a file must meet for a caller to read it, or ``None`` if there is no filter."""
 
 
 class Searcher:
     """Searches one store. ``embedding_model`` is empty for a store without vectors; ``weight``: see `ChunkRanker`.
-    ``links``: whether its passages are linked by what they name.
 
-    ``condition`` is the filter that is bound to a caller's key: all other files are as if they were not there, before
-    anything is ranked.
+    ``links``: whether its passages are linked by the terms they mention. ``condition`` returns the filter bound to a
+    caller's key: other files are treated as nonexistent before anything is ranked.
     """
 
     def __init__(
@@ -84,21 +84,22 @@ class Searcher:
         self._registry = registry
 
     async def search(self, request: Search, context: Context, last_change: int | None = None) -> SearchResult:
-        """The best passages for ``request``, with scores in [0, 1]. ``last_change``: see `IndexHandle.catch_up`.
+        """Return the best passages for ``request``, with scores in [0, 1]. ``last_change``: see
+        `IndexHandle.catch_up`.
 
-        Scores compare the passages of one answer: the best of each side counts 1, see `fuse_weighted`; with
-        the ranker ``vector`` they are cosines, behind a reranker its judgement. Raises `InvalidRequest`, and
-        `Unavailable` while an index is built.
+        Scores compare the passages of one answer: the best of each side counts 1, see `fuse_weighted`. With the ranker
+        ``vector`` they are cosines, and with a reranker its scores. Raises `InvalidRequest`, and `Unavailable` while
+        an index is built.
         """
         _check(request)
         if request.links and not self._links:
             raise InvalidRequest(
-                f"The store '{self._name}' has no links between its passages. Turn them on with 'links': true of the "
-                f"store (portico stores change {self._name} --links), or leave 'links' out of the search.",
+                f"The store '{self._name}' has no links between its passages. Enable them with 'links': true "
+                f"of the store (portico stores change {self._name} --links), or omit 'links' from the search.",
                 code="links_off",
                 param="links",
             )
-        # Half a character, which JSON can write and UTF-8 cannot, would be refused by the embedding model.
+        # The embedding model would reject lone surrogates, which JSON can represent but UTF-8 cannot.
         request = replace(request, query=request.query.encode(errors="replace").decode())
         trace = SearchTrace()
         group_rows = await self._groups(request)
@@ -114,7 +115,9 @@ class Searcher:
                     request, queries, group_rows, fewer, condition, context, trace, last_change
                 )
                 if not passages:
-                    trace.add("infer", time.perf_counter(), note="nothing found so: searched without")
+                    trace.add(
+                        "infer", time.perf_counter(), note="no results: searched without the inferred filter"
+                    )
             if not passages:
                 passages = await self._best(
                     request, queries, group_rows, files, condition, context, trace, last_change
@@ -137,7 +140,7 @@ class Searcher:
         trace: SearchTrace,
         last_change: int | None,
     ) -> tuple[Passage, ...]:
-        """The best passages of ``files``, or of all, ranked and refined."""
+        """Return the best passages of ``files``, or of all files, ranked and refined."""
         ranking = await self._rank(request, queries, group_rows, files, context, trace, last_change)
         if request.refine == Refine() and len(request.groups) < 2:
             return await self._read(request, ranking, condition, trace)
@@ -152,7 +155,7 @@ class Searcher:
         return tuple(self._passage(i, score, row) for i, (score, row) in enumerate(rows, 1))
 
     async def _groups(self, request: Search) -> Mapping[str, GroupRow]:
-        """The further groups of the store, by name, where the request has to do with groups."""
+        """Return the further groups of the store by name, if the request involves groups."""
         if not request.groups and not request.refine.parents:
             return {}
         group_rows = {row.name: row for row in await self._database.read(groups.of_store, self._store_id)}
@@ -161,8 +164,8 @@ class Searcher:
             for name in names:
                 if name and name != DEFAULT_GROUP and name not in group_rows:
                     raise NotFound(
-                        f"The store '{self._name}' has no group '{name[:64]}'.{nearest(name, group_rows)} There are: "
-                        f"{', '.join((DEFAULT_GROUP, *group_rows))}.",
+                        f"The store '{self._name}' has no group '{name[:64]}'.{nearest(name, group_rows)} "
+                        f"Available groups: {', '.join((DEFAULT_GROUP, *group_rows))}.",
                         code="group_not_found",
                         param=param,
                     )
@@ -171,15 +174,15 @@ class Searcher:
     async def _filter(
         self, request: Search, condition: Filter | None, trace: SearchTrace
     ) -> tuple[_FileAttributes | None, list[str] | None]:
-        """The files that the caller may read, and those of them that meet the request's filter; ``None`` for all."""
+        """Return the files that the caller may read, and those of them that meet the request's filter; ``None``
+        for all.
+        """
         if request.filters is None and condition is None:
             return None, None
         start_time = time.perf_counter()
         rows: _FileAttributes = await self._database.read(hits.attributes, self._store_id)
         parts = sum(sum(1 for _ in filters.comparisons(one)) for one in (condition, request.filters) if one)
-        if (
-            len(rows) * parts > MIN_OFFLOADED_COMPARISONS
-        ):  # which takes longer than other requests should wait for
+        if len(rows) * parts > MIN_OFFLOADED_COMPARISONS:  # takes too long to block other requests
             rows, files = await pools.SEARCH.run(_filter_files, rows, condition, request.filters)
         else:
             rows, files = _filter_files(rows, condition, request.filters)
@@ -189,8 +192,9 @@ class Searcher:
     async def _inferred(
         self, request: Search, rows: _FileAttributes | None, files: list[str] | None, trace: SearchTrace
     ) -> list[str] | None:
-        """Those of ``files`` (``None``: all) that meet what the question says of their attributes; ``None`` where it
-        says nothing, or all or none of them do.
+        """Return those of ``files`` (``None`` for all) that meet the conditions in the question.
+
+        Returns ``None`` if there are no conditions, or all files or none meet them.
         """
         if not request.infer_filters:
             return None
@@ -199,7 +203,7 @@ class Searcher:
             known_attributes: Sequence[Attributes] = await self._database.read(
                 hits.distinct_attributes, self._store_id
             )
-        else:  # what the caller may not read is not known to the question either
+        else:  # the question cannot refer to files that the caller may not read
             known_attributes = list({id(attributes): attributes for _, attributes in rows}.values())[
                 : hits.MAX_DISTINCT
             ]
@@ -213,7 +217,7 @@ class Searcher:
             rows = await self._database.read(hits.attributes, self._store_id)
         fewer = await pools.SEARCH.run(_left, said, rows, None if files is None else frozenset(files))
         words = " and ".join(map(filters.in_words, said))
-        note = f"{words}: {len(fewer)} files" if fewer else f"{words}: no file meets it, searched without"
+        note = f"{words}: {len(fewer)} files" if fewer else f"{words}: no file matches, searched without it"
         trace.add("infer", start_time, note=note)
         return fewer if len(fewer) < len(rows if files is None else files) else None
 
@@ -235,7 +239,7 @@ class Searcher:
         trace: SearchTrace,
         last_change: int | None,
     ) -> Ranking:
-        """The candidates of all groups for all questions: each chunk with its best score."""
+        """Return the candidates of all groups for all questions: each chunk with its best score."""
         group_names = list(dict.fromkeys(request.groups)) or [DEFAULT_GROUP]
         rankings: list[Ranking] = []
         for group in group_names:
@@ -279,7 +283,9 @@ class Searcher:
         return together
 
     def _follows_links(self, request: Search) -> bool:
-        """Whether a search follows links: a ranker of one side is asked for that side alone, unless it says so."""
+        """Return whether a search follows links: a one-sided ranker uses only its side, unless the request asks for
+        links.
+        """
         if request.links is None:
             return self._links and request.ranker not in ("lexical", "vector")
         return request.links
@@ -287,7 +293,7 @@ class Searcher:
     async def _follow(
         self, query: str, ranking: Ranking, files: list[str] | None, trace: SearchTrace
     ) -> Ranking:
-        """The candidates with those that are linked to what the question names, among the same files."""
+        """Return the candidates with passages linked to the names in the question, from the same files."""
         start_time = time.perf_counter()
         among = None if files is None else frozenset(files)
         followed_chunks, note = await self._database.read(follow_links, self._store_id, query, ranking, among)
@@ -304,7 +310,7 @@ class Searcher:
         context: Context,
         trace: SearchTrace,
     ) -> Ranking | None:
-        """The candidates with those of further searches among the same files; see `search_further`."""
+        """Return the candidates with those of further searches in the same files; see `search_further`."""
 
         async def by_words(texts: Sequence[str], limit: int) -> list[Ranking]:
             return await ranker.by_words(texts, limit, files, context)
@@ -323,12 +329,12 @@ class Searcher:
     async def _read(
         self, request: Search, ranking: Ranking, condition: Filter | None, trace: SearchTrace
     ) -> tuple[Passage, ...]:
-        """The passages of the best chunks; one with the very text of a better one is left out."""
+        """Return the passages of the best chunks; passages with the same text as a better one are left out."""
         start_time = time.perf_counter()
         passages: list[Passage] = []
         seen_texts: set[str] = set()
         good = [item for item in ranking if item[1] >= request.score_threshold]
-        # A few more than asked for: some may be doubles, or deleted by now.
+        # A few more than requested, because some may be duplicates or already deleted.
         step = request.max_num_results + 8
         for i in range(0, len(good), step):
             part = good[i : i + step]
@@ -368,9 +374,9 @@ class Searcher:
 def _filter_files(
     rows: _FileAttributes, condition: Filter | None, wanted_filter: Filter | None
 ) -> tuple[_FileAttributes, list[str]]:
-    """The files that meet the first filter, and those of them that meet both.
+    """Return the files that meet the first filter, and those of them that meet both.
 
-    The second is checked against those alone that meet the first.
+    The second filter is checked only against files that meet the first.
     """
     if condition is not None:
         rows = filters.permitted(condition, rows)
@@ -388,16 +394,16 @@ def _names(texts: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _permits(condition: Filter | None, row: HitRow) -> bool:
-    """Whether the caller may read a chunk: its file's attributes may have changed since it was ranked."""
+    """Return whether the caller may read a chunk: its file's attributes may have changed since it was ranked."""
     return condition is None or filters.permits(condition, row.attributes)
 
 
 def _check(request: Search) -> None:
     if not request.query.strip():
-        raise InvalidRequest("The query is empty; write what to search for.", param="query")
+        raise InvalidRequest("The query is empty; enter what to search for.", param="query")
     if len(request.query) > MAX_QUERY_CHARS:
         raise InvalidRequest(
-            f"The query has {len(request.query):,} characters; at most {MAX_QUERY_CHARS:,} are taken.",
+            f"The query has {len(request.query):,} characters; the maximum is {MAX_QUERY_CHARS:,}.",
             code="string_above_max_length",
             param="query",
         )

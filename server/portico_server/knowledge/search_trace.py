@@ -1,4 +1,4 @@
-"""What a search notes of its stages."""
+"""Records the stages of a search."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SearchTrace:
-    """Stages in the order in which they ended. ``part`` names the group or question that they belong to, if any."""
+    """Stages in the order in which they ended. ``part`` names their group or question, if any."""
 
     stages: list[TraceStage] = field(default_factory=list)
     part: str = ""
 
     def of(self, part: str) -> SearchTrace:
-        """The same trace, for the stages of one part."""
+        """Return the same trace for the stages of one part."""
         return SearchTrace(self.stages, part)
 
     def add(

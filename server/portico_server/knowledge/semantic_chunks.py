@@ -1,7 +1,7 @@
-"""Chunks of sentences that mean the same: cut where the distance between neighbours is large.
+"""Chunks of sentences on one topic: splits where the distance between neighbours is large.
 
-Each sentence is embedded together with its neighbours, and the text is cut where two windows that follow each other
-are further apart than most are (G. Kamradt, 5 Levels of Text Splitting, 2024).
+Each sentence is embedded together with its neighbours. The text is split where consecutive windows are further apart
+than most (G. Kamradt, 5 Levels of Text Splitting, 2024).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from portico_server.knowledge.document import Part
 from portico_server.knowledge.embedding import embed_texts
 
 NEIGHBOUR_SENTENCES = 1
-"""Sentences on each side that are embedded with one."""
+"""Number of neighbouring sentences on each side embedded with a sentence."""
 
 
 MIN_SENTENCES = 4
-"""Sentences that stay together in any case where they fit."""
+"""Minimum number of sentences kept together, if they fit."""
 
 
 async def semantic_chunks(
     sentences: Sequence[Part], size: int, percentile: int, model: str, context: Context
 ) -> list[Part]:
-    """Sentences put together up to ``size`` columns, cut at distances above the ``percentile`` of the document."""
+    """Join sentences up to ``size`` columns, splitting at distances above the ``percentile`` of the document."""
     runs = [run for run in _adjacent_runs(sentences) if run]
     windows = [
         "".join(
@@ -44,7 +44,7 @@ async def semantic_chunks(
         if len(run) <= MIN_SENTENCES:
             parts.extend(_cut_at_distances(run, [0.0] * len(run), 1.0, size))
             continue
-        # The distance before a sentence; the first of a run has none before it.
+        # The distance before each sentence; the first of a run has none.
         before = [0.0, *distances[at : at + len(run) - 1]]
         at += len(run)
         parts.extend(_cut_at_distances(run, before, _percentile_distance(before[1:], percentile), size))
@@ -52,7 +52,7 @@ async def semantic_chunks(
 
 
 def _adjacent_runs(sentences: Sequence[Part]) -> list[list[Part]]:
-    """Sentences that follow each other without a gap at one page and under one heading."""
+    """Return runs of sentences without gaps, on one page and under one heading."""
     runs: list[list[Part]] = []
     for item in sentences:
         last = runs[-1][-1] if runs else None
@@ -69,8 +69,8 @@ def _location(part: Part) -> tuple[object, ...]:
 
 
 def _distances(vectors: Sequence[bytes]) -> list[float]:
-    """The cosine distance from each vector to the next one."""
-    import numpy as np  # here, in a worker thread, and not when the daemon starts
+    """Return the cosine distance from each vector to the next."""
+    import numpy as np  # imported in this worker thread, not when the daemon starts
 
     rows = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
     norms = np.linalg.norm(rows, axis=1)
@@ -79,7 +79,7 @@ def _distances(vectors: Sequence[bytes]) -> list[float]:
 
 
 def _percentile_distance(distances: Sequence[float], percentile: int) -> float:
-    """The distance above which the text is cut: the percentile, between two ranks in proportion."""
+    """Return the distance above which the text is split: the percentile, interpolated between two ranks."""
     sorted_distances = sorted(distances)
     rank = (len(sorted_distances) - 1) * percentile / 100
     low = int(rank)
@@ -101,7 +101,7 @@ def _cut_at_distances(run: Sequence[Part], before: Sequence[float], limit: float
 
 
 def _join_sentences(items: Sequence[Part]) -> Part:
-    """Sentences as one chunk, without white space at its ends."""
+    """Join sentences into one chunk, without white space at its ends."""
     text = "".join(item.text for item in items)
     place = items[0].place
     stripped_text = text.lstrip()

@@ -1,4 +1,4 @@
-"""Stores as Servables of the registry, and when each was last used."""
+"""Stores as servables of the registry, with the time of their last use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from portico_server.knowledge.store_claims import StoreClaims
 logger = logging.getLogger(__name__)
 
 TOUCH_INTERVAL_S = 60.0
-"""Seconds between two notes that a store is in use."""
+"""Minimum interval between updates of a store's time of last use, in seconds."""
 
 
 class ServedStores:
@@ -47,7 +47,7 @@ class ServedStores:
         """The ids of the stores whose use is being noted just now."""
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
-        """The store that this owner has under ``store/NAME``; see `portico_server.core.registry.Source`."""
+        """Return the store of this owner under ``store/NAME``; see `portico_server.core.registry.Source`."""
         kind, _, name = key.partition("/")
         if kind != "store" or not is_store_name(name):
             return None
@@ -55,7 +55,7 @@ class ServedStores:
         return None if row is None else self.servable(row)
 
     async def by_id(self, key: str, caller: Principal) -> Servable | None:
-        """``store/ID``, if the caller sees it."""
+        """Return ``store/ID`` if the caller can see it."""
         kind, _, ref = key.partition("/")
         if kind != "store" or is_store_name(ref):
             return None
@@ -63,7 +63,7 @@ class ServedStores:
         return self.servable(row) if row is not None and caller.sees(row.owner) else None
 
     def servable(self, row: StoreRow) -> Servable:
-        """What answers searches of a store whose row has just been read."""
+        """Return the servable that searches a store whose row is up to date."""
         return StoreServable(
             store_card(row, scope_name(row)),
             row.id,
@@ -79,11 +79,13 @@ class ServedStores:
         )
 
     async def _touch(self, row: StoreRow) -> None:
-        """Note that a store is in use, for which no search waits. Raises `InvalidRequest` if it has expired."""
+        """Record that a store is in use, without delaying the search. Raise `InvalidRequest` if the store has
+        expired.
+        """
         if is_expired(row):
             raise InvalidRequest(
-                f"The store '{row.name or row.id}' has expired: nobody used it for {row.expires_after_days} days. "
-                "Make a new one, or change its expires_after.",
+                f"The store '{row.name or row.id}' has expired after {row.expires_after_days} days without "
+                "use. Create a new store, or change its expires_after.",
                 code="vector_store_expired",
                 param="vector_store_id",
             )
@@ -96,9 +98,9 @@ class ServedStores:
     def _touched(self, store_id: str, future: asyncio.Future[None]) -> None:
         self._touching.discard(store_id)
         if not future.cancelled() and (error := future.exception()) is not None:
-            logger.warning("that a store is in use could not be noted: %s", error)
+            logger.warning("failed to record that a store is in use: %s", error)
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
-        """The cards of the stores that this caller has, and of those that are shared."""
+        """Return the cards of the caller's own and shared stores."""
         store_rows = await self._database.read(rows.visible, caller.id)
         return [store_card(row, name) for row, name in name_stores(store_rows, caller.id)]

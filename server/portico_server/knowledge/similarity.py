@@ -1,4 +1,4 @@
-"""How alike two texts are, by the short runs of words and characters that they share. Needs no model."""
+"""Similarity of two texts by their common short sequences of words and characters. Needs no model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHINGLE_WORDS = 2
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Words, pairs of words, and pairs of Chinese, Japanese and Korean characters."""
+    """Return the words, pairs of words, and pairs of Chinese, Japanese and Korean characters of a text."""
     parts: set[str] = set()
     for run in CJK_RUN.findall(text):
         parts.update(run[i : i + 2] for i in range(max(1, len(run) - 1)))
@@ -25,20 +25,20 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(shingle_set: frozenset[str], other_set: frozenset[str]) -> float:
-    """The share of what both have in what either has, in [0, 1]."""
+    """Return the size of the intersection divided by the size of the union, in [0, 1]."""
     shared_count = len(shingle_set & other_set)
     return shared_count / (len(shingle_set) + len(other_set) - shared_count) if shared_count else 0.0
 
 
-# Maximal marginal relevance: each passage as good as possible and as unlike the better ones as possible.
-#
-# Carbonell and Goldstein, SIGIR 1998. Likeness is that of words, so that it needs no vectors.
+# Maximal marginal relevance: each passage is as good as possible and as different from the better ones as
+# possible. Carbonell and Goldstein, SIGIR 1998. Similarity compares words, so it needs no vectors.
 
 
 def diversify(candidates: Sequence[SearchCandidate], diversity: float, limit: int) -> list[SearchCandidate]:
-    """At most ``limit`` candidates in the order of ``(1 - diversity) · score - diversity · likeness to those before``.
+    """Return at most ``limit`` candidates, ordered by ``(1 - diversity) · score - diversity · similarity to previous
+    ones``.
 
-    Scores stay what they were: it is the order that changes. ``diversity`` is in [0, 1].
+    Only the order changes, not the scores. ``diversity`` is in [0, 1].
     """
     left = list(candidates)
     texts = {item.row.id: shingles(item.row.text) for item in left}

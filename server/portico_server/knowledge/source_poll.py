@@ -1,4 +1,4 @@
-"""Looking again, from time to time, at sources that give no notice of what has changed."""
+"""Polls sources that do not report changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 
 class SourcePoll:
-    """Calls ``due`` with the id of a store every ``seconds`` from when it is followed on; with 0 seconds never."""
+    """Calls ``due`` with the id of a followed store every ``seconds``; never if ``seconds`` is 0."""
 
     def __init__(self, due: Callable[[str], Awaitable[None]], seconds: float) -> None:
         self._due = due
@@ -17,7 +17,7 @@ class SourcePoll:
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, store_id: str) -> None:
-        """Look at a store's source from now on."""
+        """Start polling a store's source."""
         if self._seconds and store_id not in self._next:
             self._next[store_id] = asyncio.get_running_loop().time() + self._seconds
             self._others.set()
@@ -25,11 +25,11 @@ class SourcePoll:
                 self._task = asyncio.create_task(self._run(), name="poll sources")
 
     def leave(self, store_id: str) -> None:
-        """Look no longer."""
+        """Stop polling a store's source."""
         self._next.pop(store_id, None)
 
     async def close(self) -> None:
-        """Look at nothing any more."""
+        """Stop polling all sources."""
         self._next.clear()
         if self._task is not None:
             self._task.cancel()

@@ -1,9 +1,9 @@
-"""Further searches for what the first passages of a search lack: by a chat model that says what to look for, or by
-rules, which follow what those passages name and the question does not.
+"""Further searches for what the first passages of a search lack: by a chat model that writes queries, or by rules.
 
-The rules need no links in the database: what a passage names is searched for by its words, and the passages that say it
-too are the next ones of a chain. Chains are valued as in `portico_server.knowledge.links.follow`. A model, by contrast,
-sees the passages and writes the next searches; where it says nothing usable, the rules continue.
+The rules follow names that these passages mention and the question does not. They need no links in the database: names
+are searched by their words, and the passages found continue a chain. Chains are scored as in
+`portico_server.knowledge.links.follow`. A model reads the passages and writes the next queries; if its answer is
+unusable, the rules continue.
 """
 
 from __future__ import annotations
@@ -30,46 +30,48 @@ from portico_server.knowledge.name_walk import MAX_READ_PASSAGES, MAX_TERM_HITS,
 from portico_server.knowledge.search_trace import SearchTrace
 
 MAX_STEPS = 4
-"""Searches one after another, the first included."""
+"""Maximum number of consecutive searches, including the first."""
 
 MAX_TOKENS, MAX_SECONDS, MAX_CALLS = 100_000, 120.0, 12
-"""What a budget may be at most."""
+"""Maximum values of a budget."""
 
 ENOUGH_SHARE = 2 / 3
-"""Of the question's words: if one of the first passages holds more, no further step is taken on its own …"""
+"""Share of the question's words above which one of the first passages is sufficient, so that no automatic step
+follows.
+"""
 
 MAX_SECOND_RATIO = 0.7
-"""… nor if the second passage scores at most so much of the first, which was meant then …"""
+"""Maximum ratio of the second passage's score to the first's at which the first is the clear answer, without a step."""
 
 MIN_LONG_WORDS = 5
-"""… nor for a question of fewer words: whoever asks for something over several passages says more."""
+"""Minimum number of words in a question for an automatic step, because questions over several passages are longer."""
 
 
 FAR_PASSAGES = slice(20, 60)
-"""Candidates that stand for the rest of the store …"""
+"""Candidates that represent the rest of the store."""
 
 
 MAX_JUDGED_PASSAGES = 3
-"""… and those by which it is said whether they are enough."""
+"""Number of passages that are checked for being sufficient."""
 
 MAX_QUESTION_CHARS = 2_000
-"""Characters of a question that the steps look at."""
+"""Maximum number of characters of a question that the steps use."""
 
 
 MAX_QUERIES = 3
-"""Searches that a model may ask for in one step …"""
+"""Maximum number of queries that a model may request in one step."""
 
 MAX_QUERY_CHARS = 300
-"""… and characters of one."""
+"""Maximum length of such a query in characters."""
 
 MAX_SHOWN_PASSAGES, MAX_SHOWN_CHARS = 8, 800
-"""Passages that a model is shown, and characters of each."""
+"""Maximum number of passages shown to a model, and of characters of each."""
 
 MAX_ANSWER_TOKENS = 300
-"""Of one answer of the model."""
+"""Maximum length of a model's answer in tokens."""
 
 STEP_FACTOR = 0.97
-"""What a score of a further search counts, to the power of its step."""
+"""Factor for the scores of further searches, raised to the power of their step."""
 
 _ANSWER_SCHEMA = {
     "type": "object",
@@ -84,7 +86,7 @@ _ANSWER_SCHEMA = {
 
 
 def check_steps(steps: Steps) -> None:
-    """Raise `InvalidRequest` for a budget beyond its limits."""
+    """Raise `InvalidRequest` for a budget that exceeds its limits."""
     bounds: tuple[tuple[str, float, float, float], ...] = (
         ("steps", steps.limit, 0, MAX_STEPS),
         ("max_tokens", steps.max_tokens, 1, MAX_TOKENS),
@@ -94,14 +96,14 @@ def check_steps(steps: Steps) -> None:
     for name, value, low, high in bounds:
         if not low <= value <= high:
             raise InvalidRequest(
-                f"'{name}' of the steps of a search is {value:g}, but must be from {low:g} to {high:g}.",
+                f"The search steps setting '{name}' is {value:g}, but must be from {low:g} to {high:g}.",
                 param=name,
             )
 
 
 @dataclass(frozen=True, slots=True)
 class StepSearch:
-    """What the steps may ask of a store: chunks by words, by a whole search, and their texts."""
+    """The store access of the steps: chunks by words, by a full search, and their texts."""
 
     by_words: Callable[[Sequence[str], int], Awaitable[Sequence[Ranking]]]
     by_question: Callable[[str, SearchTrace], Awaitable[Ranking]]
@@ -111,9 +113,9 @@ class StepSearch:
 async def search_further(
     question: str, steps: Steps, ranking: Ranking, search: StepSearch, context: Context, trace: SearchTrace
 ) -> Ranking | None:
-    """``ranking`` with what further searches find, scores in [0, 1]; ``None`` where they find nothing or are not made.
+    """Return ``ranking`` with the results of further searches, scores in [0, 1]; ``None`` without such results.
 
-    The first passage stays the first. What `Steps.max_seconds` does not allow is left out.
+    The first passage stays first. Searches beyond `Steps.max_seconds` are left out.
     """
     question = question[:MAX_QUESTION_CHARS]
     work = _FurtherSteps(question, steps, ranking, search, context, trace)
@@ -123,12 +125,12 @@ async def search_further(
     except TimeoutError:
         if not limit.expired():
             raise
-        trace.add("step", time.perf_counter(), note=f"{steps.max_seconds:g} seconds are over")
+        trace.add("step", time.perf_counter(), note=f"the limit of {steps.max_seconds:g} seconds is reached")
     return work.result() if work.has_found else None
 
 
 class _FurtherSteps:
-    """The steps of one search."""
+    """The further steps of one search."""
 
     def __init__(
         self,
@@ -154,7 +156,7 @@ class _FurtherSteps:
         """Passages that the model called useful, the first one first."""
 
     async def take(self) -> None:
-        """All steps that are worth it."""
+        """Take all steps that are worthwhile."""
         if not self._first or self._limit < 2:
             return
         start_time = time.perf_counter()
@@ -175,7 +177,7 @@ class _FurtherSteps:
             await self._by_rules(step)
 
     def _lead(self) -> float:
-        """The score of the second passage as a share of the first one's."""
+        """Return the ratio of the second passage's score to the first's."""
         (_, best), *other_candidates = self._first[:2]
         return other_candidates[0][1] / best if other_candidates and best else 0.0
 
@@ -185,7 +187,7 @@ class _FurtherSteps:
         return bool(self._further or self._useful or self._walk)
 
     def result(self) -> Ranking:
-        """All that was found."""
+        """Return all results."""
         ranking = self._first
         if self._further or self._useful:
             scores = dict(ranking)
@@ -219,14 +221,14 @@ class _FurtherSteps:
         terms = await pools.SEARCH.run(walk.named_terms)
         if not terms:
             self._trace.of(str(step)).add(
-                "step", start_time, note="the question names nothing that was found"
+                "step", start_time, note="the question contains no name that was found"
             )
             return
         walk.begin(await self._naming(walk, terms))
         while step <= self._limit:
             worth = await pools.SEARCH.run(walk.next_terms)
             if not worth:
-                self._trace.of(str(step)).add("step", start_time, note="nothing more is named")
+                self._trace.of(str(step)).add("step", start_time, note="no further names")
                 break
             names = [walk.texts_of_terms[term] for term in worth]
             await self._emit(step, names)
@@ -242,7 +244,7 @@ class _FurtherSteps:
             step, start_time = step + 1, time.perf_counter()
 
     async def _naming(self, walk: NameWalk, names: Sequence[str]) -> dict[int, list[LinkRow]]:
-        """The passages that say each of ``names``, as links."""
+        """Return the passages that contain each of ``names``, as links."""
         if not names:
             return {}
         rankings = await self._search.by_words(names, MAX_TERM_HITS)
@@ -250,7 +252,9 @@ class _FurtherSteps:
         return await pools.SEARCH.run(walk.rows, names, rankings)
 
     async def _by_model(self) -> int:
-        """Let the model choose searches; the step at which the rules are to continue, or one beyond the last."""
+        """Let the model choose searches; return the step at which the rules must continue, or a step beyond the
+        last.
+        """
         budget, tried_queries = self._steps, {" ".join(self._question.lower().split())}
         spent_tokens = 0
         for calls, step in enumerate(range(2, self._limit + 1)):
@@ -258,7 +262,9 @@ class _FurtherSteps:
             part = self._trace.of(str(step))
             if calls >= budget.max_calls or spent_tokens >= budget.max_tokens:
                 part.add(
-                    "step", start_time, note=f"{calls} calls and {spent_tokens:,} tokens: the budget is spent"
+                    "step",
+                    start_time,
+                    note=f"{calls} calls and {spent_tokens:,} tokens: the budget is used up",
                 )
                 return self._limit + 1
             shown_chunks = [chunk for chunk, _ in self.result()[:MAX_SHOWN_PASSAGES]]
@@ -267,11 +273,17 @@ class _FurtherSteps:
             try:
                 model_step, tokens = await self._ask(shown_chunks, budget.max_tokens - spent_tokens)
             except PorticoError as error:
-                part.add("step", start_time, note=f"'{budget.model}' failed, by rules: {error.message}"[:300])
+                part.add(
+                    "step",
+                    start_time,
+                    note=f"'{budget.model}' failed, continuing by rules: {error.message}"[:300],
+                )
                 return step
             spent_tokens += tokens
             if model_step is None:
-                part.add("step", start_time, note=f"'{budget.model}' said nothing usable: by rules")
+                part.add(
+                    "step", start_time, note=f"'{budget.model}' returned nothing usable, continuing by rules"
+                )
                 return step
             self._useful |= dict.fromkeys(
                 shown_chunks[number - 1] for number in model_step.useful if 0 < number <= len(shown_chunks)
@@ -283,7 +295,7 @@ class _FurtherSteps:
                 part.add("step", start_time, note="enough")
                 return self._limit + 1
             if not queries:
-                part.add("step", start_time, note=f"'{budget.model}' repeats itself: by rules")
+                part.add("step", start_time, note=f"'{budget.model}' repeats itself, continuing by rules")
                 return step
             tried_queries |= {" ".join(query.lower().split()) for query in queries}
             await self._emit(step, queries)
@@ -318,7 +330,7 @@ class _FurtherSteps:
 
 @dataclass(frozen=True, slots=True)
 class _ModelStep:
-    """What a model says of a step: whether the passages are enough, which are of use, what to search for."""
+    """A model's answer for a step: whether the passages are sufficient, which are useful, and what to search for."""
 
     enough: bool
     useful: tuple[int, ...]
@@ -329,7 +341,7 @@ _OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 def _read_answer(answer: str) -> _ModelStep | None:
-    """The JSON in a model's answer; ``None`` if there is none of that form."""
+    """Parse the JSON in a model's answer; return ``None`` if it has no JSON of that form."""
     match = _OBJECT.search(answer_text(answer, cut=False))
     try:
         said: Any = json.loads(match[0]) if match else None
@@ -349,7 +361,9 @@ def _read_answer(answer: str) -> _ModelStep | None:
 
 
 def _first_stays(ranking: Ranking, first: Ranking) -> Ranking:
-    """``ranking`` with the best one of the first search in front, so that no step makes that worse."""
+    """Return ``ranking`` with the best passage of the first search in front, so that no step makes the top result
+    worse.
+    """
     if not first or not ranking or ranking[0][0] == first[0][0]:
         return ranking
     best = first[0][0]
@@ -362,7 +376,7 @@ def _first_stays(ranking: Ranking, first: Ranking) -> Ranking:
 
 
 def covered_share(question: str, passages: Sequence[str]) -> tuple[float, int]:
-    """The share of a question's words that one of ``passages`` holds, the best of them, and how many words it has."""
+    """Return the largest share of a question's words in one of ``passages``, and the number of the question's words."""
     from portico_server.knowledge.analyse import analyse, analyse_question
 
     question_words = set(analyse_question(question).words)

@@ -1,4 +1,4 @@
-"""One store: as a caller may see it (`StoreView`), and as a Servable that answers searches."""
+"""One store: as a caller may see it (`StoreView`), and as a servable that answers searches."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ from portico_server.knowledge.steps import MAX_STEPS, check_steps
 _SEARCH_FIELDS = ("steps", "max_tokens", "max_seconds", "max_calls")
 
 ANSWERS = ("auto", "write", "quote")
-"""How the app of a store may answer; ``auto``: as its model is trusted with."""
+"""How the app of a store may answer. ``auto`` depends on how its model was evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """A store with what is known of its content. ``name`` is what the registry calls it; ``usage_bytes`` its chunks;
-    ``problem`` why files of it could not be indexed, in the words of one of them.
+    """A store with information about its contents.
+
+    ``name`` is its name in the registry; ``usage_bytes`` the size of its chunks; ``problem`` explains why files could
+    not be indexed, with the message of one of them.
     """
 
     row: StoreRow
@@ -45,29 +47,29 @@ class StoreInfo:
     usage_bytes: int
     problem: str | None = None
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """How many files and folders the last look at what it follows left out, by reason."""
+    """Number of files and folders that the last scan of its source skipped, by reason."""
 
     @property
     def status(self) -> str:
-        """``expired``, ``in_progress`` or ``completed``, in OpenAI's words."""
+        """``expired``, ``in_progress`` or ``completed``, as named by OpenAI."""
         if is_expired(self.row):
             return "expired"
         return "in_progress" if self.counts.in_progress else "completed"
 
 
 def is_expired(row: StoreRow) -> bool:
-    """Whether nobody has used the store for as long as it was to be kept."""
+    """Return whether the store has not been used for its expiry period."""
     return row.expires_at is not None and row.expires_at <= time.time()
 
 
 class StoreServable:
-    """One store, made from its row whenever somebody asks for it by name; it holds nothing open itself.
+    """One store, created from its row on each request by name; it keeps nothing open itself.
 
-    ``embedding_model`` is the concrete name of the model whose vectors the store keeps; empty for a store
-    that is searched by words alone. ``weight``: what its vectors were measured to be worth. ``links``: whether its
-    passages are linked. ``last_change``: the store's newest change as it was just now, which spares the first search to
-    ask. ``condition``: what a file must meet for a caller to read it. ``indexes`` is the daemon's one
-    `IndexManager`. ``before`` is awaited before each search, and may refuse it.
+    ``embedding_model`` is the concrete name of the model of the store's vectors; empty if the store is searched by
+    words alone. ``weight`` is the measured weight of its vectors; ``links`` whether its passages are linked.
+    ``last_change`` is the store's newest change when the row was read, which saves the first search a query.
+    ``condition`` returns the filter that a file must meet for a caller to read it. ``indexes`` is the daemon's
+    `IndexManager`. ``before`` is awaited before each search, and may reject it.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class StoreServable:
         return self._card
 
     async def call(self, request: Request, context: Context) -> SearchResult:
-        """Answer `Search`; for errors see `Searcher.search`. Any other request is an `InvalidRequest`."""
+        """Answer `Search`; for errors see `Searcher.search`. Raise `InvalidRequest` for any other request."""
         if not isinstance(request, Search):
             raise InvalidRequest(
                 f"'{self._card.name}' is a store: it answers searches, not requests of the kind "

@@ -1,4 +1,4 @@
-"""Why a program ended, as the end of its log says it. Pure."""
+"""Finds the reason of a program's exit at the end of its log. Pure."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from collections.abc import Callable, Iterable
 
 MAX_REASON_CHARS = 500
-"""Characters that are quoted."""
+"""Maximum characters of a reason that are quoted."""
 
 MAX_REASON_LINES = 1_000
-"""Last lines of a log in which a reason is looked for."""
+"""Number of last lines of a log that are searched for a reason."""
 
 ReportStage = Callable[[str, int | None], None]
-"""Hears of a stage of a start, and its percentage if it is known."""
+"""Callback for a stage of a start, and its percentage if known."""
 
 _POINTS = re.compile(
     r"root cause|(?:see|check) (?:the )?(?:stack ?trace|traceback|(?:server |error )?logs?|errors?)\b"
     r"|background process|initiali[sz]ation failed|died unexpectedly",
     re.IGNORECASE,
 )
-"""What a program of several processes says of an error that another one has told of before."""
+"""Phrases of a program with several processes about an error that another process has already reported."""
 
 _ERROR = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
 
@@ -29,11 +29,11 @@ _ASIDE = re.compile(
     r"|Aborted|core dumped|Shutting down",
     re.IGNORECASE,
 )
-"""What a program writes while it ends, whatever it ends of."""
+"""Lines that a program writes on exit, regardless of the reason."""
 
 
 def exit_reason(lines: Iterable[str]) -> str:
-    """The last line that says something, or the error before it that it points to; empty if nothing was said."""
+    """Return the last informative line, or the earlier error to which it points; empty if there is none."""
     output_lines = [line.strip() for line in lines if line.strip()]
     telling_lines = [line for line in output_lines if not _ASIDE.search(line)] or output_lines
     if not telling_lines:

@@ -1,4 +1,4 @@
-"""A model with others behind it: when it fails before the first byte, the next one is asked."""
+"""A model with fallbacks: if it fails before the first byte, the next model is called."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from portico_server.models.spec import ModelSpec
 logger = logging.getLogger(__name__)
 
 FALLBACK_STATUSES = frozenset({401, 402, 403, 404, 408, 429})
-"""Refusals that are about the provider, not about the request: another one may well answer."""
+"""Refusals that concern the provider instead of the request: another provider may well answer."""
 
 
 class WithFallback:
-    """A `Servable` that also `Relays`: ``first``, then each of ``other_names`` by name.
+    """A `Servable` that also `Relays`: it calls ``first``, then each of ``other_names`` by name.
 
-    The lists of the others do not count: this list is the whole chain. The error of the first is what the
-    caller gets if all of them fail.
+    The fallback lists of the others are ignored: this list is the whole chain. If all of them fail, the caller gets
+    the error of the first.
     """
 
     def __init__(self, first: RelayingModel, other_names: Sequence[str], registry: Registry) -> None:
@@ -40,7 +40,7 @@ class WithFallback:
         return self.first.card
 
     async def call(self, request: Request, context: Context) -> Result:
-        """As the first one does; a chat goes through the whole chain."""
+        """Call the first model; a chat goes through the whole chain."""
         if isinstance(request, Chat):
             return await answers.read_reply(self, request, context)
         return await self.first.call(request, context)
@@ -67,7 +67,7 @@ class WithFallback:
         elif isinstance(servable, GuardedModel) and isinstance(servable.inner, WithFallback):
             servable = servable.over(servable.inner.first)
         if servable is self.first or not isinstance(servable, Relays):
-            raise InvalidRequest(f"'{name}' is not another model, so it cannot stand in for one.")
+            raise InvalidRequest(f"'{name}' is not another model, so it cannot be a fallback.")
         body = {**request.body, "model": servable.card.name}
         relay_response = await servable.relay(replace(request, body=body), context)
         relay_response.answered_by = servable.card.name
@@ -75,7 +75,7 @@ class WithFallback:
 
 
 def fallbacks(spec: ModelSpec) -> tuple[str, ...]:
-    """The parameter ``fallback``: a name, or a list of them. Raises `InvalidRequest`."""
+    """Return the parameter ``fallback``: a name, or a list of names. Raise `InvalidRequest`."""
     value = spec.parameters.get("fallback") or ()
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):

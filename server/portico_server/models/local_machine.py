@@ -1,6 +1,6 @@
-"""The machine that the daemon runs on: what its models may hold, and which model would suit it better.
+"""The machine of the daemon: the memory for its models, and which model would suit it better.
 
-`portico_server.models.hardware` imports psutil and asks programs of the GPU's makers: in a thread, when first asked.
+`portico_server.models.hardware` imports psutil and runs tools of the GPU vendors: in a thread, on first use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class LocalMachine:
-    """``memory_budget_mb`` of the settings goes before what the machine has."""
+    """The daemon's machine. The setting ``memory_budget_mb`` takes precedence over the machine's memory."""
 
     def __init__(self, settings: Settings) -> None:
         self._chosen = settings.memory_budget_mb
@@ -31,17 +31,17 @@ class LocalMachine:
         """A better open model for this machine, once it has been looked at."""
 
     def start(self) -> None:
-        """Look for a better model in the background."""
+        """Search for a better model in the background."""
         self._looking = asyncio.create_task(self._search(), name="recommend a model")
 
     async def better(self) -> Recommendation | None:
-        """`recommended`, after the look that `start` began."""
+        """Return `recommended` after the search that `start` began."""
         if self._looking is not None:
             await asyncio.wait([self._looking])
         return self.recommended
 
     async def budget(self) -> MemoryBudget:
-        """What all models may hold together: the setting, or a share of the memory."""
+        """Return the memory budget of all models: the setting, or a share of the memory."""
         if self._chosen:
             return MemoryBudget(self._chosen * MB_BYTES, chosen=True)
         machine = await self.hardware()
@@ -50,17 +50,17 @@ class LocalMachine:
         )
 
     async def gpus(self) -> Sequence[Gpu]:
-        """Those with memory of their own; others share the machine's, which has its budget."""
+        """Return the GPUs with their own memory; others share the machine's memory and its budget."""
         return [gpu for gpu in (await self.hardware()).gpus if not gpu.shared]
 
     async def free_memory(self) -> int:
-        """Bytes that no process holds now."""
+        """Return the free memory in bytes."""
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
         free: int = await pools.MODELS.run(module.free_memory)
         return free
 
     async def gpu_use(self) -> GpuUse:
-        """What is taken of them now, by whatever program."""
+        """Return the GPU memory that any program currently uses."""
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
         use: GpuUse = await pools.MODELS.run(module.gpu_use)
         return use
@@ -68,17 +68,17 @@ class LocalMachine:
     async def _search(self) -> None:
         machine = await self.hardware()
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.known_models")
-        # The wheel of llama.cpp on PyPI uses the GPU on macOS alone.
+        # The llama.cpp wheel on PyPI uses the GPU only on macOS.
         self.recommended = module.recommend(machine, is_accelerated=sys.platform == "darwin")
 
     async def hardware(self) -> Hardware:
-        """What this machine has."""
+        """Return this machine's hardware."""
         module = await pools.LOADING.run(importlib.import_module, "portico_server.models.hardware")
         machine: Hardware = await pools.LOADING.run(module.this_machine)
         return machine
 
     async def close(self) -> None:
-        """End the look."""
+        """Stop the search."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.wait([self._looking])

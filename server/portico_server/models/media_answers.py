@@ -1,4 +1,4 @@
-"""Reads sounds, transcripts and pictures that a model answered back into our own values."""
+"""Parses audio, transcripts and images from a model's response into our own values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from portico_server.models.answers import RelayingModel, close_chunks, whole_ans
 
 
 async def read_speech(model: RelayingModel, request: Speak, context: Context) -> Speech:
-    """A text said aloud."""
+    """Synthesize speech for a text."""
     body = {
         **request.options,
         "model": model.card.name,
@@ -43,12 +43,12 @@ async def read_speech(model: RelayingModel, request: Speak, context: Context) ->
         body["speed"] = request.speed
     data, media_type, usage = await whole_answer(model, Relay("audio/speech", body), context)
     if not data:
-        raise EngineFailed(f"'{model.card.name}' answered no sound.")
+        raise EngineFailed(f"'{model.card.name}' returned no audio.")
     return Speech(data, media_type, usage, model.card.name)
 
 
 async def read_transcript(model: RelayingModel, request: Transcribe, context: Context) -> Transcription:
-    """Speech written down."""
+    """Transcribe speech."""
     body: dict[str, Any] = {"model": model.card.name, "response_format": "json"}
     if request.timestamps:
         body |= {"response_format": "verbose_json", "timestamp_granularities": [request.timestamps]}
@@ -65,7 +65,7 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
         try:
             return await _stream_transcript(model, replace(relay, body={**body, "stream": True}), context)
         except PorticoError as error:
-            # Models that answer in one piece alone refuse to be asked for several, before they listen.
+            # Models without streaming refuse the field before they transcribe.
             if error.status not in (400, 422) or "stream" not in f"{error.param} {error.message}":
                 raise
     data, _, usage = await whole_answer(model, relay, context)
@@ -73,13 +73,13 @@ async def read_transcript(model: RelayingModel, request: Transcribe, context: Co
 
 
 async def _stream_transcript(model: RelayingModel, relay: Relay, context: Context) -> Transcription:
-    """Speech written down, in `Delta` events while it is heard."""
+    """Transcribe speech, with `Delta` events as they arrive."""
     relay_response = await model.relay(relay, context)
     full_text: str | None = None
     try:
         if not relay_response.media_type.startswith(
             "text/event-stream"
-        ):  # it does not stream, and does not say so
+        ):  # the model does not stream, and does not report it
             return _transcript_of(
                 model, b"".join([chunk async for chunk in relay_response.chunks]), relay_response.usage
             )
@@ -118,11 +118,11 @@ def _transcript_of(model: RelayingModel, data: bytes, usage: Usage) -> Transcrip
 
 
 def _no_transcript(model: RelayingModel) -> EngineFailed:
-    return EngineFailed(f"'{model.card.name}' answered something that is not a transcript.")
+    return EngineFailed(f"'{model.card.name}' returned something other than a transcript.")
 
 
 async def read_images(model: RelayingModel, request: Draw, context: Context) -> GeneratedImages:
-    """Pictures made of words, or of other pictures."""
+    """Generate images from text, or from other images."""
     body: dict[str, Any] = {**request.options, "model": model.card.name, "prompt": request.prompt}
     body["response_format"] = "b64_json"
     if request.n > 1:
@@ -134,7 +134,7 @@ async def read_images(model: RelayingModel, request: Draw, context: Context) -> 
     try:
         data, _, usage = await whole_answer(model, relay, context)
     except PorticoError as error:
-        # Models that know one way to answer alone refuse to be asked for it.
+        # Models with a single response format refuse the field.
         if error.status not in (400, 422) or "response_format" not in f"{error.param} {error.message}":
             raise
         del body["response_format"]
@@ -142,9 +142,9 @@ async def read_images(model: RelayingModel, request: Draw, context: Context) -> 
     try:
         generated_images = tuple(_picture(item) for item in orjson.loads(data)["data"])
     except (orjson.JSONDecodeError, KeyError, TypeError, binascii.Error) as error:
-        raise EngineFailed(f"'{model.card.name}' answered something that is not pictures.") from error
+        raise EngineFailed(f"'{model.card.name}' returned something other than images.") from error
     if not generated_images:
-        raise EngineFailed(f"'{model.card.name}' answered no picture.")
+        raise EngineFailed(f"'{model.card.name}' returned no image.")
     return GeneratedImages(generated_images, usage, model.card.name)
 
 

@@ -1,9 +1,9 @@
-"""Who may be in memory at the same time: a budget, and who leaves when someone else is called.
+"""Decides which models are in memory at the same time: a budget, and which model is unloaded for another.
 
-The least recently used model leaves first, one that nobody is talking to before one that is busy. Nobody is
-interrupted: a busy model answers the calls it has, while later ones wait for its next turn. One that is in use stays
-for about twice the time that its start took, with its first answers and its end, so that models which share too little
-memory do more than start.
+The least recently used model is unloaded first, and idle models before busy ones. No call is interrupted: a busy model
+finishes its current calls, while later calls wait for its next turn. A model in use stays loaded for about twice the
+time that its start took, including its first answers and its end, so that models that share too little memory do more
+than start.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ logger = logging.getLogger(__name__)
 
 
 STAY_FACTOR = 2.0
-"""How many times as long as it cost to bring it here a model stays while others wait for its memory."""
+"""How long a model stays while others wait for its memory, as a multiple of the time its loading took."""
 
 MAX_STAY_S = 300.0
-"""Seconds that a model stays at the most while others wait."""
+"""Maximum seconds that a model stays while others wait."""
 
 MAX_STAYS = 3
-"""Stays that a model waits at the most: where more models wait than that, each stays for less."""
+"""Maximum number of stays that a model waits: if more models wait, each stay is shorter."""
 
 IDLE_SHARE, MAX_IDLE_S = 0.1, 5.0
-"""Part of its stay, and seconds at the most, after which a model without a call is not in use."""
+"""Share of its stay, and maximum seconds, after which a model without a call is not in use."""
 
 MIN_PAUSE_S, START_PAUSE_S = 0.01, 0.1
-"""Seconds between two looks at whether a model may leave: at the least, and while it starts."""
+"""Minimum seconds between checks whether a model can be unloaded, and seconds between them while it starts."""
 
 RELEASE_PAUSE_S, RELEASE_LOOKS = 0.25, 20
-"""Seconds between two looks at whether a driver has taken back what a process had that has ended, and how many."""
+"""Seconds between checks whether a driver has freed the memory of an ended process, and the number of checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryBudget:
-    """Bytes that all models may hold together; ``None`` for no limit.
+    """Bytes that all models can use together; ``None`` for no limit.
 
-    One that was ``chosen`` is kept to. Otherwise it is a guess about the machine, and a model that is larger may
-    still be tried alone, unless it is larger than ``machine``, all memory that there is.
+    A ``chosen`` limit is always enforced. Otherwise the limit is an estimate for the machine: a larger model can still
+    be tried alone, unless it is larger than ``machine``, the total memory.
     """
 
     limit: int | None
@@ -64,18 +64,18 @@ class MemoryBudget:
 
 
 def require_possible(name: str, need: int, budget: MemoryBudget) -> None:
-    """Raise `Unavailable` for a model that would not fit if it were alone."""
-    smaller = "give the model a smaller 'context_length' or fewer 'slots', or choose a smaller model"
+    """Raise `Unavailable` for a model that would not fit even alone."""
+    smaller = "set a smaller 'context_length' or fewer 'slots' of the model, or choose a smaller model"
     if budget.chosen and budget.limit is not None and need > budget.limit:
         raise Unavailable(
-            f"'{name}' needs about {_mb(need)}, but all models together may hold {_mb(budget.limit)}. Set "
-            f"'memory_budget_mb' higher, {smaller}.",
+            f"'{name}' needs about {_mb(need)}, but all models together can use {_mb(budget.limit)}. Raise "
+            f"'memory_budget_mb', or {smaller}.",
             code="memory_budget",
         )
     if not budget.chosen and budget.machine is not None and need > budget.machine:
         raise Unavailable(
             f"'{name}' needs about {_mb(need)}, more than the {_mb(budget.machine)} of this machine: "
-            f"{smaller}. To try it all the same, set 'memory_budget_mb' as high.",
+            f"{smaller}. To try it anyway, raise 'memory_budget_mb' to that size.",
             code="memory_budget",
         )
 
@@ -88,48 +88,50 @@ class MemoryHolder(Protocol):
 
     @property
     def pinned(self) -> bool:
-        """Whether it must stay."""
+        """Return whether the model must stay loaded."""
 
     @property
     def busy(self) -> bool:
-        """Whether a call is waiting for it or being answered."""
+        """Return whether a call is waiting for the model or being answered."""
 
     @property
     def last_used(self) -> float: ...
 
     @property
     def ready_since(self) -> float | None:
-        """When it had answered those who waited for its start, by `time.monotonic`; ``None`` without a process."""
+        """Return when the model had answered the calls that waited for its start, by `time.monotonic`; ``None``
+        without a process.
+        """
 
     @property
     def load_seconds(self) -> float:
-        """What it cost to bring it here: its start, once it had its memory, the first answers, and its last end."""
+        """Return the seconds that loading took: its start after it had memory, the first answers, and its last end."""
 
     @property
     def starting(self) -> bool:
-        """Whether its process is being started."""
+        """Return whether its process is starting."""
 
     @property
     def holds(self) -> int:
-        """Bytes: what it was promised while it is loaded, what its process has afterwards."""
+        """Return the model's memory in bytes: its reservation while it loads, its process's actual use afterwards."""
 
     @property
     def gpus(self) -> Mapping[int, int]:
-        """Bytes that it was promised, by the number of the GPU."""
+        """Return the reserved bytes by GPU number."""
 
     @property
     def pid(self) -> int | None:
-        """Of its process, if there is one."""
+        """Return the id of its process, if there is one."""
 
     async def vacate(self) -> None:
-        """Finish what is under way, then give the memory back."""
+        """Finish the current work, then free the memory."""
 
 
 class Residency:
-    """One admission at a time, in the order of arrival. ``gpus`` are those with memory of their own, ``gpu_use``
-    what is taken of them now.
+    """Admits models to memory one at a time, in order of arrival.
 
-    ``clock`` counts seconds as `MemoryHolder.last_used` does, and ``pause`` lets some of them pass.
+    ``gpus`` are the GPUs with their own memory; ``gpu_use`` returns their current use. ``clock`` counts seconds as
+    `MemoryHolder.last_used` does, and ``pause`` waits.
     """
 
     def __init__(
@@ -155,7 +157,7 @@ class Residency:
 
     @property
     def used(self) -> int:
-        """Bytes that all of them hold."""
+        """Return the bytes that all models use."""
         return sum(holder.holds for holder in self._holders)
 
     async def budget(self) -> MemoryBudget:
@@ -169,10 +171,10 @@ class Residency:
         *,
         spare: bool = False,  # frozen
     ) -> Mapping[int, int]:
-        """Return once ``need`` bytes and the ``share`` of GPUs are free for ``newcomer``; others may have left for it,
-        unless it is a ``spare`` one. The answer is what it gets of which GPU.
+        """Wait until ``need`` bytes and the ``share`` of GPUs are free for ``newcomer``; return its bytes by GPU.
 
-        Raises `Unavailable` if that cannot be, however long one waits.
+        Other models can be unloaded for it, unless it is a ``spare`` process. Raise `Unavailable` if no wait would be
+        enough.
         """
         place = len(self._places) + 1
         if not spare:
@@ -196,7 +198,7 @@ class Residency:
     async def _place_on_gpus(
         self, newcomer: MemoryHolder, share: GpuShare, *, spare: bool
     ) -> tuple[int, ...]:
-        """Which GPUs; others leave until there is room on as many as it wants."""
+        """Return the GPUs; unload other models until enough GPUs have room."""
         machine = await self._gpus()
         before: Mapping[int, int] | None = None
         looks = 0
@@ -226,13 +228,15 @@ class Residency:
     async def _gpu_holdings(
         self, holders: Sequence[MemoryHolder]
     ) -> tuple[Sequence[Mapping[int, int]], Mapping[int, int]]:
-        """What each of them has of GPUs, and what other programs have."""
+        """Return the GPU memory of each holder, and of other programs."""
         pids = [process_tree(holder.pid) if holder.pid is not None else [] for holder in holders]
         promised_bytes = [holder.gpus for holder in holders]
         return gpus.holdings(await self._gpu_use(), list(zip(promised_bytes, pids, strict=True)))
 
     async def gpu_memory(self) -> Sequence[tuple[str, int, int]]:
-        """The name of a model, the number of a GPU, and the bytes that its processes hold of it, as the driver says."""
+        """Return the model name, the GPU number, and the bytes that its processes use on it, as reported by the
+        driver.
+        """
         if not await self._gpus():
             return ()
         running = [(holder.name, holder.pid) for holder in self._holders if holder.pid is not None]
@@ -240,16 +244,16 @@ class Residency:
         counts: Counter[tuple[str, int]] = Counter()
         for name, pid in running:
             for number, size in gpus.measured(use, process_tree(pid)).items():
-                counts[name, number] += size  # replicas have one name
+                counts[name, number] += size  # replicas share one name
         return [(name, number, size) for (name, number), size in sorted(counts.items())]
 
     def _require_free(self, newcomer: MemoryHolder, need: int, limit: int) -> None:
         free = limit - sum(holder.holds for holder in self._holders - {newcomer})
         if need > free:
             raise Unavailable(
-                f"There is no room for a further process of '{newcomer.name}': it needs about {_mb(need)}, and "
-                f"{_mb(max(0, free))} of {_mb(limit)} are free. No other model leaves for it; set 'memory_budget_mb' "
-                "higher, or fewer 'replicas'.",
+                f"No room for another process of '{newcomer.name}': it needs about {_mb(need)}, and "
+                f"{_mb(max(0, free))} of {_mb(limit)} are free. No other model is unloaded for it; raise "
+                "'memory_budget_mb', or lower 'replicas'.",
                 code="memory_budget",
             )
 
@@ -264,32 +268,32 @@ class Residency:
                     break
                 pinned_names = ", ".join(sorted(holder.name for holder in memory_holders))
                 raise Unavailable(
-                    f"There is no room for '{newcomer.name}': it needs about {_mb(need)} of {_mb(limit)}, and "
-                    f"{pinned_names} may not leave. Unpin one of them, or set 'memory_budget_mb' higher.",
+                    f"No room for '{newcomer.name}': it needs about {_mb(need)} of {_mb(limit)}, and "
+                    f"{pinned_names} cannot be unloaded. Unpin one of them, or raise 'memory_budget_mb'.",
                     code="memory_budget",
                 )
             await self._evict_one_of(movable, newcomer)
             memory_holders = self._holders - {newcomer}
 
     async def _evict_one_of(self, movable: Sequence[MemoryHolder], newcomer: MemoryHolder) -> None:
-        """Let the one that is missed least leave, after its calls; or wait a little where none may leave yet."""
+        """Unload the least needed model after its calls, or wait briefly if none can be unloaded yet."""
         leaving = min(movable, key=self._missed)
         pause = self._stay_left(leaving)
         if pause > 0:
             await self._pause(max(MIN_PAUSE_S, pause))
             return
-        logger.info("model %s leaves memory for %s", leaving.name, newcomer.name)
+        logger.info("unloading model %s to free memory for %s", leaving.name, newcomer.name)
         await leaving.vacate()
         self.evictions += 1
         self._holders.discard(leaving)
 
     def _missed(self, holder: MemoryHolder) -> tuple[bool, bool, float, float]:
-        """How much a model would be missed: one that starts the most, idle ones less than busy ones."""
+        """Return how much a model is needed: starting models the most, idle ones less than busy ones."""
         remaining_s = self._stay_left(holder) if holder.busy else 0.0
         return holder.starting, holder.busy, remaining_s, holder.last_used
 
     def _stay_left(self, holder: MemoryHolder) -> float:
-        """Seconds after which to look again whether it may leave; 0 if it may leave now."""
+        """Return the seconds until the next check whether the model can be unloaded; 0 if it can be unloaded now."""
         if holder.ready_since is None:
             return START_PAUSE_S if holder.starting else 0.0
         stay = min(MAX_STAY_S, STAY_FACTOR * holder.load_seconds)
@@ -299,7 +303,7 @@ class Residency:
         return max(0.0, min(remaining_s, grace if holder.busy else holder.last_used + grace - now))
 
     def leave(self, holder: MemoryHolder) -> None:
-        """It holds nothing any more."""
+        """Record that the model no longer uses memory."""
         self._holders.discard(holder)
 
 
@@ -308,11 +312,11 @@ def _mb(size: int) -> str:
 
 
 def resident_bytes(pid: int, *, children: bool = False) -> int | None:
-    """Bytes of memory that a process holds, and with ``children`` those that it started; ``None`` if it is gone.
+    """Return the memory of a process in bytes, or ``None`` if it has ended; with ``children``, include its children.
 
-    What they may share, such as files and segments of shared memory, counts once.
+    Memory that they share, such as files and shared memory segments, counts once.
     """
-    # psutil takes a moment to import, and nobody asks for it at start.
+    # psutil takes a moment to import, and the start does not need it.
     import psutil
 
     try:
@@ -325,7 +329,7 @@ def resident_bytes(pid: int, *, children: bool = False) -> int | None:
 
 
 def process_tree(pid: int) -> list[int]:
-    """The numbers of a process and of those that it started, directly or not; empty if it is gone."""
+    """Return the ids of a process and its direct and indirect children; empty if it has ended."""
     import psutil
 
     try:
@@ -335,9 +339,9 @@ def process_tree(pid: int) -> list[int]:
 
 
 def _of_children(root: psutil.Process) -> Iterator[Any]:
-    """The memory of each process that one has started, directly or not."""
+    """Yield the memory of each direct and indirect child process."""
     import psutil
 
     for process in root.children(recursive=True):
-        with suppress(psutil.Error):  # it has ended meanwhile
+        with suppress(psutil.Error):  # it has ended in the meantime
             yield process.memory_info()

@@ -1,4 +1,4 @@
-"""What one process of a model holds: memory of the machine, and shares of its GPUs."""
+"""The memory that one process of a model holds: machine memory, and shares of its GPUs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from portico_server.settings import MB_BYTES
 
 
 class MemoryReservation:
-    """Memory is promised before a start, by what was measured the last time or is estimated; afterwards what the system
-    counts is what is held. GPUs are promised for as long as the process lives.
+    """The memory that is reserved for, and used by, one process of a model.
+
+    Memory is reserved before a start, by the last measurement or an estimate; afterwards the system's count applies.
+    GPUs are reserved until the process ends.
     """
 
     def __init__(self, spec: ModelSpec, residency: Residency, holder: MemoryHolder) -> None:
@@ -28,21 +30,23 @@ class MemoryReservation:
         """Bytes by the number of the GPU."""
 
     def measure(self, pid: int | None) -> int | None:
-        """Bytes that its process and those it started hold, as the system counts them; ``None`` without a process."""
+        """Return the bytes that its process and child processes use according to the system; ``None`` without a
+        process.
+        """
         size = resident_bytes(pid, children=True) if pid else None
         self._measured = max(self._measured, size or 0)
         return size
 
     def holds(self, pid: int | None, *, loading: bool) -> int:
-        """Bytes of the machine's memory; asks the system where it must."""
+        """Return the bytes of machine memory; queries the system if necessary."""
         if self._spec.memory_mb is not None:
             return self._spec.memory_mb * MB_BYTES if self._promised or pid is not None else 0
         return self._promised if loading else self.measure(pid) or 0
 
     async def take(self, kind: Engine, path: Path | None, *, spare: bool, waits: Callable[[], None]) -> None:
-        """Have as much set aside as this model is known or thought to need. ``waits`` is called if it needs any.
+        """Reserve the measured or estimated memory of this model. ``waits`` is called if it needs any.
 
-        Raises `Unavailable`, or `InvalidRequest` for a model that fits no GPU of this machine.
+        Raise `Unavailable`, or `InvalidRequest` for a model that fits no GPU of this machine.
         """
         need = self._measured
         if self._spec.memory_mb is not None:
@@ -60,7 +64,7 @@ class MemoryReservation:
             self._promised = need
 
     def release(self) -> None:
-        """Nothing is held any more."""
+        """Release the reservation."""
         self._promised = 0
         self.gpus = {}
         self._residency.leave(self._holder)

@@ -1,4 +1,4 @@
-"""What every engine shares of the OpenAI wire format: errors and the arguments of functions."""
+"""Parts of the OpenAI wire format that all engines share: errors and the arguments of functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico.wire import ErrorBody
 from portico_server.core.errors import EngineFailed, PorticoError, Unavailable
 
 MAX_MESSAGE_CHARS = 2_000
-"""Characters of an upstream's message that are passed on."""
+"""Maximum characters that are passed on of an upstream's message."""
 
 
 class EngineRefused(PorticoError):
@@ -36,35 +36,35 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 
 def type_of(status: int) -> str:
-    """OpenAI's ``type`` of an error with this status."""
+    """Return OpenAI's ``type`` of an error with this status."""
     return _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
 def error_of(status: int, data: bytes, name: str, retry_after: float | None = None) -> PorticoError:
-    """The error that the engine of ``name`` answered with: ``status`` and whatever body it sent."""
+    """Return the error with which the engine of ``name`` responded, from ``status`` and the body."""
     try:
         document: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
         text = data[:MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
-        # A page for browsers says nothing to a program.
+        # An HTML page is useless to a program.
         document = {} if text.startswith("<") else {"message": text}
     return error_from_json(status, document, name, retry_after)
 
 
 def error_from_json(status: int, document: Any, name: str, retry_after: float | None = None) -> PorticoError:
-    """The same from a parsed body: OpenAI's shape, FastAPI's ``detail``, or ``{"error": "text"}``."""
+    """Return the error from a parsed body: OpenAI's format, FastAPI's ``detail``, or ``{"error": "text"}``."""
     error = document.get("error", document) if isinstance(document, dict) else document
     fields = error if isinstance(error, dict) else {"message": error}
     message = fields.get("message") or fields.get("detail") or fields.get("error")
     text = message if isinstance(message, str) else orjson.dumps(message).decode() if message else ""
-    text = text[:MAX_MESSAGE_CHARS] or f"The engine of '{name}' answered with status {status} and no reason."
+    text = text[:MAX_MESSAGE_CHARS] or f"The engine of '{name}' responded with status {status} and no reason."
     if 400 <= status < 500:
         kind = fields.get("type")
         code, param = fields.get("code"), fields.get("param")
         body = ErrorBody(
             text,
             kind if isinstance(kind, str) else type_of(status),
-            # Some servers put the HTTP number here; clients expect a word.
+            # Some servers put the HTTP status here; clients expect a word.
             code if isinstance(code, str) and not code.isdigit() else None,
             param if isinstance(param, str) else None,
         )
@@ -75,23 +75,23 @@ def error_from_json(status: int, document: Any, name: str, retry_after: float | 
 
 
 def error_in(document: Any, name: str) -> PorticoError:
-    """The error that an engine put into an answer whose status was 200."""
+    """Return the error that an engine sent in a response with status 200."""
     error = document.get("error") if isinstance(document, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
     return error_from_json(code if isinstance(code, int) and 400 <= code < 600 else 500, document, name)
 
 
 def frame(error: PorticoError) -> bytes:
-    """The error as a frame of a chat stream."""
+    """Return the error as a frame of a chat stream."""
     return b"data: " + orjson.dumps(error.body().to_json()) + b"\n\n"
 
 
 _DESCRIBES = ("$ref", "additionalProperties", "allOf", "anyOf", "oneOf", "patternProperties", "properties")
-"""Keywords by which a schema says what an object may hold."""
+"""Keywords with which a schema describes the contents of an object."""
 
 
 def arguments_schema(function: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arguments of a call must fit: an object. A function that declares no parameters takes none."""
+    """Return the object schema of a function's arguments. A function without declared parameters accepts none."""
     schema = {"type": "object", **(function.get("parameters") or {})}
     if any(schema.get(name) for name in _DESCRIBES):
         return schema

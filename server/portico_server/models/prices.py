@@ -1,5 +1,6 @@
-"""What online models cost, in US dollars: by the lists of genai-prices, and by ``prices.json`` for providers that are
-not in them. An operator's own file goes before both.
+"""Prices of online models in US dollars, from the lists of genai-prices, and from ``prices.json`` for other providers.
+
+An operator's own file takes precedence over both.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from portico_server.models.sources import parse_source
 PRICED_TOKENS = 1_000_000
 
 _DATED = re.compile(r"[-@](?:\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
-"""What providers put behind a model's name to tell its versions apart."""
+"""Suffixes with which providers distinguish versions of a model."""
 
 _LISTED_PROVIDERS = {"gemini": "google", "moonshot": "moonshotai", "xai": "x-ai", "zhipu": "zai"}
-"""What genai-prices calls a provider, where that is not our name of it."""
+"""Names of providers in genai-prices that differ from ours."""
 
 _FIELDS = ("model", "input", "cached", "output", "above")
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars for a million tokens. ``model`` is PROVIDER/MODEL, or HOST:PORT/MODEL for any other server; ``*`` stands
-    for anything.
+    """A price in dollars per million tokens.
 
-    ``cached`` is for tokens of the prompt that the provider had already; ``above`` says from how many tokens of prompt
-    on the price holds.
+    ``model`` is PROVIDER/MODEL, or HOST:PORT/MODEL for any other server; ``*`` matches anything. ``cached`` is for
+    prompt tokens that the provider had already cached; ``above`` is the number of prompt tokens from which the price
+    applies.
     """
 
     model: str
@@ -48,7 +49,9 @@ class Price:
 
 
 class Tariff:
-    """The prices of the model ``name``, those for the longest prompts first. ``prices`` rows go before the lists."""
+    """The prices of the model ``name``, those for the longest prompts first. ``prices`` rows take precedence over the
+    lists.
+    """
 
     def __init__(self, name: str, prices: Sequence[Price] = ()) -> None:
         self._name = name
@@ -56,7 +59,9 @@ class Tariff:
 
     @cached_property
     def prices(self) -> tuple[Price, ...]:
-        """Empty if none is known. Reads the lists when it is asked first, which blocks for some tenths of a second."""
+        """Return the prices, empty if none is known. The first call reads the lists, which blocks for a few tenths of
+        a second.
+        """
         for candidate in (self._name, _DATED.sub("", self._name)):
             if prices := _matching(self._own, candidate):
                 break
@@ -65,9 +70,9 @@ class Tariff:
         return tuple(sorted(prices, key=lambda price: -price.above))
 
     def priced(self, usage: Usage) -> Usage:
-        """The same usage with what it costs, if that is known."""
+        """Return the usage with its cost, if known."""
         price = next((price for price in self.prices if usage.prompt_tokens > price.above), None)
-        if price is None:  # nothing is known, or nothing was used
+        if price is None:  # no price is known, or nothing was used
             return usage
         cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
         dollars = (
@@ -79,19 +84,19 @@ class Tariff:
 
 
 class Prices:
-    """The lists, and before them the operator's ``prices`` rows."""
+    """The price lists, preceded by the operator's ``prices`` rows."""
 
     def __init__(self, prices: Sequence[Price] = ()) -> None:
         self._own = tuple(prices)
 
     def of(self, source: str) -> Tariff | None:
-        """The tariff of a model by its source; ``None`` for everything that runs here."""
+        """Return the tariff of a model by its source, or ``None`` for local models."""
         name = priced_name(source)
         return None if name is None else Tariff(name, self._own)
 
 
 def priced_name(source: str) -> str | None:
-    """PROVIDER/MODEL or HOST:PORT/MODEL of a source; ``None`` for a model that runs here."""
+    """Return PROVIDER/MODEL or HOST:PORT/MODEL of a source, or ``None`` for a local model."""
     model_source = parse_source(source)
     if model_source.scheme == "remote":
         return f"{model_source.location}/{model_source.model}"
@@ -102,7 +107,7 @@ def priced_name(source: str) -> str | None:
 
 
 def _matching(rows: Iterable[Price], name: str) -> list[Price]:
-    """Rows with the first pattern that fits ``name``: one for each length of prompts."""
+    """Return the rows with the first pattern that matches ``name``: one row for each prompt length."""
     pattern = ""
     prices = []
     for row in rows:
@@ -113,13 +118,13 @@ def _matching(rows: Iterable[Price], name: str) -> list[Price]:
 
 
 def _listed(name: str) -> list[Price]:
-    """What the lists of genai-prices say about PROVIDER/MODEL today."""
-    from genai_prices.data_snapshot import get_snapshot  # only who calls an online model pays for it
+    """Return what the lists of genai-prices say about PROVIDER/MODEL today."""
+    from genai_prices.data_snapshot import get_snapshot  # only users of an online model pay for this import
     from genai_prices.types import TieredPrices
 
     provider, _, model = name.partition("/")
     snapshot = get_snapshot()
-    # The library would guess a provider from parts of a name: "openai-proxy.lan" is not OpenAI.
+    # The library would guess a provider from parts of a name, but "openai-proxy.lan" is not OpenAI.
     providers = {listed.id: listed for listed in snapshot.providers}
     listed_provider = providers.get(_LISTED_PROVIDERS.get(provider, provider))
     if listed_provider is None:
@@ -160,7 +165,7 @@ def _listed(name: str) -> list[Price]:
 
 @cache
 def price_table() -> tuple[Price, ...]:
-    """The rows of ``prices.json``, whose lists name their source and date."""
+    """Return the rows of ``prices.json``, whose lists name their source and date."""
     document = json.loads((files("portico_server.models") / "prices.json").read_text("utf-8"))
     return tuple(
         Price(**{**row, "model": f"{group['provider']}/{row['model']}"})
@@ -170,8 +175,8 @@ def price_table() -> tuple[Price, ...]:
 
 
 def read_prices(path: Path) -> Prices:
-    """The operator's file, YAML or JSON: a list of objects with `Price`'s fields. Raises `InvalidRequest`."""
-    import yaml  # only who has a file pays for the parser
+    """Read the operator's file, YAML or JSON: a list of objects with `Price`'s fields. Raise `InvalidRequest`."""
+    import yaml  # only users of a price file pay for the parser
 
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
@@ -186,7 +191,9 @@ def read_prices(path: Path) -> Prices:
 
 def _price(row: Any, at: str) -> Price:
     if not isinstance(row, Mapping):
-        raise InvalidRequest(f"{at} is not an object with some of: {', '.join(_FIELDS)}.", param="prices")
+        raise InvalidRequest(
+            f"{at} must be an object with some of these fields: {', '.join(_FIELDS)}.", param="prices"
+        )
     for name, value in row.items():
         if name not in _FIELDS:
             raise InvalidRequest(f"{at} has no field '{name}'.{nearest(str(name), _FIELDS)}", param="prices")

@@ -1,4 +1,6 @@
-"""One model process: started once for all who wait, restarted with pauses after crashes, stopped after its calls."""
+"""One model process: started once for all waiting calls, restarted with pauses after crashes, stopped after its
+calls.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ from portico_server.models.spec import ModelSpec, State
 from portico_server.models.startup_progress import EmitEvent
 
 DRAIN_S = 30.0
-"""Seconds that an unload waits for calls to end before it ends them."""
+"""Seconds that an unload waits for calls before it stops them."""
 
 
 class ModelProcess:
-    """A `MemoryHolder`. ``choose``, ``fetch``, ``site`` and ``describe`` are what `EngineLaunch` takes."""
+    """A `MemoryHolder` for one process. ``choose``, ``fetch``, ``site`` and ``describe`` are passed to
+    `EngineLaunch`.
+    """
 
     def __init__(
         self,
@@ -80,7 +84,9 @@ class ModelProcess:
 
     @property
     def ready_since(self) -> float | None:
-        """When those who waited for its process had their answers, by `time.monotonic`; ``None`` without a process."""
+        """Return when the calls that waited for its process had their answers, by `time.monotonic`; ``None`` without a
+        process.
+        """
         return self._cost.in_use_since if self.running is not None else None
 
     @property
@@ -90,12 +96,12 @@ class ModelProcess:
 
     @property
     def running(self) -> RunningEngine | None:
-        """What answers now, if something does."""
+        """Return the engine that currently runs, if any."""
         return self.slot.running
 
     @property
     def state(self) -> State:
-        # A process that crashed since is started by the next call.
+        # The next call restarts a process that has crashed since.
         return "cold" if self.launch.state == "ready" and self.running is None else self.launch.state
 
     @property
@@ -104,7 +110,9 @@ class ModelProcess:
 
     @property
     def memory(self) -> int | None:
-        """Bytes that its process and those it started hold, as the system counts them; ``None`` without a process."""
+        """Return the bytes that its process and child processes use according to the system; ``None`` without a
+        process.
+        """
         return self._reservation.measure(self.pid)
 
     @property
@@ -117,22 +125,20 @@ class ModelProcess:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when (`time.monotonic`) its process has had nothing to do; ``None`` if it is busy or there
-        is none.
-        """
+        """Return since when (`time.monotonic`) its process has been idle; ``None`` if it is busy or does not exist."""
         running = self.running
         if running is None or running.process is None or self.busy or self._stopping:
             return None
         return self.last_used
 
     def enter(self) -> InFlightCall:
-        """A place for a call that has come; whoever takes it must `leave` it."""
+        """Return a place for a new call; the caller must `leave` it."""
         self.used_at, self.last_used = time.time(), time.monotonic()
         return InFlightCall(self.turns.current)
 
     @property
     def is_ready(self) -> bool:
-        """Whether a call that comes now is answered without waiting for a start."""
+        """Return whether a new call is answered without waiting for a start."""
         return self.running is not None and self._stopping is None
 
     @property
@@ -140,12 +146,15 @@ class ModelProcess:
         return self.launch.task is not None
 
     def wake(self) -> None:
-        """Begin a start that no call waits for, with what memory is free. Does nothing if it runs or rests."""
+        """Start the process with the free memory, without a waiting call. Do nothing if it runs or pauses."""
         if not (self._closed or self.launch.pause_s or self.starting or self._stopping or self.running):
             self.launch.begin(spare=True)
 
     async def engine(self, call: InFlightCall, emit: EmitEvent) -> RunningEngine:
-        """The running engine, started if need be; ``emit`` hears how far that is. It stays until ``call`` is left."""
+        """Return the running engine, and start it if necessary; ``emit`` receives the progress.
+
+        The engine keeps running until ``call`` leaves.
+        """
         while not self._closed:
             running = self.running
             if running is not None and (self._stopping is None or call.belongs_to(self.turns.ending)):
@@ -157,10 +166,10 @@ class ModelProcess:
                 task = self.launch.begin()
                 await self.launch.progress.follow(task, call, emit)
                 await self.launch.wait(task)
-        raise Unavailable(f"'{self.name}' is not started any more: the daemon stops.", code="stopping")
+        raise Unavailable(f"'{self.name}' cannot be started: the daemon is stopping.", code="stopping")
 
     def leave(self, call: InFlightCall, running: RunningEngine, error: BaseException | None) -> None:
-        """The end of a call that had ``running``."""
+        """End a call that used ``running``."""
         call.leave()
         self._cost.call_ended()
         self.used_at, self.last_used = time.time(), time.monotonic()
@@ -170,7 +179,7 @@ class ModelProcess:
             self.launch.lose()
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
-        """Fetch and start it, unless it runs; callers at the same time share one start."""
+        """Fetch and start the model unless it runs; concurrent callers share one start."""
         call = InFlightCall(self.turns.current)
         try:
             return await self.engine(call, emit)
@@ -185,20 +194,20 @@ class ModelProcess:
         self.replacement.watch_time_limit(running)
 
     async def close(self) -> None:
-        """End it now and for good, calls in flight included."""
+        """Stop the process immediately and for good, including calls in flight."""
         self._closed = True
         await self.unload(drain=0)
 
     async def vacate(self) -> None:
-        """Finish the start that is under way and answer the calls that are here, then give the memory back."""
+        """Finish the current start and answer the current calls, then free the memory."""
         while self.launch.task is not None:
             await asyncio.wait([self.launch.task])
         await self.unload(drain=None)
 
     async def unload(self, *, drain: float | None = DRAIN_S) -> None:
-        """Give its memory back once the calls that are here have ended, or after ``drain`` seconds.
+        """Free the memory after the current calls have ended, or after ``drain`` seconds.
 
-        A call that comes meanwhile waits and then restarts it.
+        A call that arrives in the meantime waits and then restarts the process.
         """
         if self._stopping is None:
             ending = self.turns.ending = self.turns.renew()

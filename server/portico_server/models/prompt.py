@@ -1,5 +1,6 @@
-"""What every chat with a model begins with, on any engine: a system message, examples, a form for the question, and
-arguments that are filled in. Pure.
+"""The beginning of every chat with a model, on any engine. Pure.
+
+It has a system message, examples, a template for the question, and arguments that are filled in.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from portico_server.core.template import Piece, fill, pieces
 PROMPT_FIELDS = ("system", "examples", "user", "arguments")
 
 INPUT_ARGUMENT = "input"
-"""The argument that stands for what the caller asks."""
+"""The argument for the caller's question."""
 
 ARGUMENTS_FIELD = "prompt_arguments"
-"""The field of a request with its arguments. It goes no further."""
+"""The request field with the prompt's arguments. It is not passed on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrompt:
-    """``user`` is the form that the last question is put into; ``arguments`` are the values of those that a call leaves
-    out, ``None`` for one that it must give.
+    """The prompt of a model.
+
+    ``user`` is the template for the last question; ``arguments`` are default values, ``None`` for arguments that every
+    call must give.
     """
 
     system: tuple[Piece, ...] = ()
@@ -34,15 +37,14 @@ class ModelPrompt:
 
     @classmethod
     def parse(cls, model: str, fields: Mapping[str, Any]) -> ModelPrompt | None:
-        """From a spec's ``prompt``; ``None`` if it says nothing. Raises `InvalidRequest` that names the place."""
+        """Parse a spec's ``prompt``; return ``None`` if it is empty. Raise `InvalidRequest` that names the field."""
         if not fields:
             return None
         for name in fields:
             if name not in PROMPT_FIELDS:
                 raise InvalidRequest(
-                    f"The prompt of the model '{model}' has no field '{name}'.{nearest(str(name), PROMPT_FIELDS)} It "
-                    f"has "
-                    f"{', '.join(PROMPT_FIELDS)}.",
+                    f"The prompt of the model '{model}' has no field "
+                    f"'{name}'.{nearest(str(name), PROMPT_FIELDS)} Valid fields: {', '.join(PROMPT_FIELDS)}.",
                     param=f"prompt.{name}",
                 )
         model_prompt = cls(
@@ -60,19 +62,21 @@ class ModelPrompt:
             for text, is_name in template:
                 if is_name and (text not in known_names or (where == "system" and text == INPUT_ARGUMENT)):
                     raise InvalidRequest(
-                        f"'{where}' in the prompt of the model '{model}' uses {{{text}}}, which is not among its "
-                        "'arguments'. Give it a default there, or null if every call must have it.",
+                        f"'{where}' in the prompt of the model '{model}' uses {{{text}}}, which is not among "
+                        "its 'arguments'. Add it with a default, or with null if every call must give it.",
                         param=f"prompt.{where}",
                     )
         if self.user and (INPUT_ARGUMENT, True) not in self.user:
             raise InvalidRequest(
-                f"'user' in the prompt of the model '{model}' must have {{input}} where the question goes.",
+                f"'user' in the prompt of the model '{model}' must contain {{input}} where the question goes.",
                 param="prompt.user",
             )
 
     def render(self, model: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A chat's body with this prompt in it: one system message, ours before the caller's; the examples; what was
-        said before; and the last question in its form. Raises `InvalidRequest` for a wrong argument.
+        """Return a chat's body with this prompt: one system message, ours before the caller's, then the examples.
+
+        The earlier messages and the last question in its template follow. Raise `InvalidRequest` for an invalid
+        argument.
         """
         values = self._values(model, body.get(ARGUMENTS_FIELD) or {})
         messages = list(body.get("messages") or ())
@@ -100,7 +104,7 @@ class ModelPrompt:
         return {**other_fields, "messages": [*head, *shots, *later_messages]}
 
     def _put(self, content: Any, values: Mapping[str, str]) -> Any:
-        """The question in its form; of several parts, the first text."""
+        """Return the question in its template; if it has several parts, apply the template to the first text."""
         if isinstance(content, str):
             return fill(self.user, {**values, INPUT_ARGUMENT: content})
         parts = list(content or ())
@@ -113,7 +117,9 @@ class ModelPrompt:
 
     def _values(self, model: str, given_values: Any) -> dict[str, str]:
         if not isinstance(given_values, Mapping):
-            raise InvalidRequest(f"'{ARGUMENTS_FIELD}' must be an object of texts.", param=ARGUMENTS_FIELD)
+            raise InvalidRequest(
+                f"'{ARGUMENTS_FIELD}' must be an object with text values.", param=ARGUMENTS_FIELD
+            )
         for name, value in given_values.items():
             if name not in self.arguments:
                 raise InvalidRequest(
@@ -169,8 +175,8 @@ def _arguments(model: str, arguments: Any) -> Mapping[str, str | None]:
     )
     if not good:
         raise InvalidRequest(
-            f"'arguments' in the prompt of the model '{model}' must be an object with a text, or null, for each name; "
-            "'input' is taken.",
+            f"'arguments' in the prompt of the model '{model}' must be an object with a text, or null, for "
+            "each name; the name 'input' is reserved.",
             param="prompt.arguments",
         )
     return {name: None if value is None else str(value) for name, value in arguments.items()}

@@ -1,7 +1,7 @@
-"""What an engine is: it turns a model's spec into something that answers OpenAI requests.
+"""The interface of an engine, which turns a model's spec into something that answers OpenAI requests.
 
-The deployment around it knows nothing else of an engine. To add one: a folder with an `engine.py` that has a
-class with these methods, and one line in `portico_server.models.catalog`; or a plugin (docs/plugins.md).
+The deployment around an engine knows only this interface. To add an engine: create a folder with an `engine.py` that
+has a class with these methods, and one line in `portico_server.models.catalog`; or write a plugin (docs/plugins.md).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from portico_server.models.transport import EngineTransport
 
 MEMORY_SHARE = 0.75
-"""Part of a machine's memory that all its models may hold together, unless a setting says otherwise."""
+"""Default share of a machine's memory that all its models can use together."""
 
 CHAT = frozenset({"chat", "completions"})
 EMBEDDINGS = frozenset({"embeddings"})
@@ -59,24 +59,26 @@ _OF_TASK: Mapping[Task, frozenset[str]] = {
 
 
 AdapterFormat: TypeAlias = Literal["weights", "script"]
-"""``weights``: low-rank matrices, as PEFT or llama.cpp write them; ``script``: the answers, as YAML."""
+"""``weights``: low-rank matrices in the format of PEFT or llama.cpp; ``script``: the answers, as YAML."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What is known of a model; ``None`` while unknown.
+    """The known facts about a model; ``None`` means unknown.
 
-    ``context_length`` in tokens for one call; ``parameters`` is how many the model has; ``vision`` is whether it takes
-    images in a chat; ``spans`` whether it returns vectors of parts of a text (see `Embed`);
-    ``messages`` whether it takes a request of Anthropic's Messages API as its caller wrote it;
-    ``edits`` whether a model that draws also changes pictures; ``voices`` of a model that speaks, the first one first;
-    ``words`` whether its vectors are made of those of single words, so that hundreds of them cost next to nothing;
-    ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it;
-    ``long_prompts`` whether it reads thousands of tokens without a wait that one notices, as on a GPU or at a provider;
-    ``thoughts`` whether its template reads what it thought before, and how much it should think;
-    ``hosted`` whether it runs at a provider, so that its calls take nothing of this machine;
-    ``files`` whether it takes files in a chat as they are; ``description`` is what it says of itself, and ``labels``
-    what else.
+    - ``context_length`` is in tokens for one call; ``parameters`` is the number of the model's parameters.
+    - ``vision`` is whether it accepts images in a chat; ``files`` whether it accepts files in a chat unchanged.
+    - ``spans`` is whether it returns vectors of parts of a text (see `Embed`).
+    - ``messages`` is whether it accepts a request of Anthropic's Messages API in its original form.
+    - ``edits`` is whether an image model can also edit images; ``voices`` are those of a speech model, the default
+      first.
+    - ``words`` is whether its vectors are made from vectors of single words, so that hundreds of them cost almost
+      nothing.
+    - ``answers`` is ``write`` for a chat model that answers from passages without having been tested for it.
+    - ``long_prompts`` is whether it reads thousands of tokens without a noticeable wait, as on a GPU or at a provider.
+    - ``thoughts`` is whether its template supports earlier reasoning, and a setting for the amount of reasoning.
+    - ``hosted`` is whether it runs at a provider, so that its calls use nothing of this machine.
+    - ``description`` is its own description; ``labels`` are further facts.
     """
 
     task: Task
@@ -109,19 +111,18 @@ class ModelDescription:
 
 
 class EngineClient(Protocol):
-    """Speaks to one running engine."""
+    """The client of one running engine."""
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        """OpenAI JSON in, OpenAI bytes out, as `portico_server.core.relay.RelayResponse` promises.
+        """Relay OpenAI JSON and return OpenAI bytes, as `portico_server.core.relay.RelayResponse` specifies.
 
-        Returns once the first byte is known; raises `PorticoError` before that. After it, an error is
-        yielded as a frame ``data: {"error": …}`` and then raised. ``deadline`` is a moment on the event
-        loop's clock.
+        Returns once the first byte is known; raises `PorticoError` before that. After it, an error is yielded as a
+        frame ``data: {"error": …}`` and then raised. ``deadline`` is a time on the event loop's clock.
         """
 
 
 class Tokenizer(Protocol):
-    """Tells texts in a model's tokens. Both raise `PorticoError`."""
+    """A converter between text and a model's tokens. Both methods raise `PorticoError`."""
 
     async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText: ...
 
@@ -130,8 +131,9 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunningEngine:
-    """A model that answers: how to speak to it, what it turned out to be, the process behind it if it is ours, and how
-    it reads texts where known. ``remembers``: what was said stays with it, so it has to know whose each request is.
+    """A running model: its client, its description, its process if it is local, and its tokenizer if known.
+
+    ``remembers`` means that it keeps state between requests, so that it must know the owner of each request.
     """
 
     client: EngineClient
@@ -143,10 +145,10 @@ class RunningEngine:
 
 @dataclass(frozen=True, slots=True)
 class LaunchContext:
-    """What an engine may use to start a model: the file for its log, a limit in seconds, connections, the
-    folder of environments, and the adapters that it also answers with.
+    """The resources with which an engine starts a model: its log file, a timeout in seconds, connections, the folder
+    of environments, and its adapters.
 
-    An adapter that turns out to be unusable is left out with a line in the log: the model itself must start.
+    An unusable adapter is skipped and logged: the model itself must start.
     """
 
     log: Path
@@ -155,29 +157,30 @@ class LaunchContext:
     environments: Path
     adapters: tuple[AdapterScale, ...] = ()
     report: Callable[[str, int | None], None] | None = None
-    """Hears how far the start has come: a stage, and its percentage if it is known."""
+    """Callback for the progress of the start: a stage, and its percentage if known."""
     described: Callable[[ModelDescription], None] | None = None
-    """Hears what the model has become while it runs."""
+    """Callback for changes of the model's description while it runs."""
     gpus: tuple[int, ...] = ()
-    """The numbers of the GPUs that it may use; none where nobody counts them."""
+    """The numbers of the GPUs that it can use; empty if GPUs are not managed."""
     prompts: Path | None = None
-    """The folder for prompts that outlive a process; ``None`` if none are kept."""
+    """The folder for prompts that outlive a process; ``None`` if prompts are not kept."""
     prompts_bytes: int = 0
-    """What that folder may hold, of all models."""
+    """Maximum size of that folder for all models, in bytes."""
     launcher: Launcher = LOCAL
-    """Starts its process."""
+    """The launcher of its process."""
     resources: Resources = Resources()
-    """What that asks a scheduler for."""
+    """The resources that the launcher requests from a scheduler."""
     waits: Callable[[str], None] | None = None
-    """Hears why the process does not run yet, in a scheduler's words."""
+    """Callback for the scheduler's reason why the process does not run yet."""
     replace_s: float = 300.0
     """Seconds before the end of a job's time limit at which its process is replaced."""
 
     def machine(self) -> Hardware:
-        """What its process may use: this machine, or what a scheduler was asked for. Elsewhere nobody knows the GPUs
-        before the process runs, so nothing is planned for them. Blocks.
+        """Return the hardware for its process: this machine, or the resources requested from a scheduler. Blocks.
+
+        On other machines the GPUs are unknown until the process runs, so the plan does not use them.
         """
-        # psutil is imported by now or may be; this module is imported before it.
+        # psutil is or may be imported by now; this module is imported before it.
         from portico_server.models.hardware import Hardware, this_machine
 
         hardware = this_machine()
@@ -188,33 +191,35 @@ class LaunchContext:
         )
 
     furnish: Callable[[str, Callable[[Progressed], None]], Awaitable[None]] | None = None
-    """Builds the environment of the engine of this name, where there is none yet; reports its progress."""
+    """Builds the environment of the engine with this name if it does not exist yet; reports its progress."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """One per kind of engine, without state of its own."""
+    """One kind of engine; it is stateless."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def fetches(self) -> bool:
-        """Whether the source must be on this machine before `start`."""
+        """Return whether the source must be on this machine before `start`."""
 
     def describe(self, spec: ModelSpec, path: Path | None) -> ModelDescription:
-        """What can be said before it runs. ``path`` if the files are here. No network; raises
-        `InvalidRequest` if the spec makes no sense to this engine."""
+        """Describe the model before it runs, without network access. ``path`` is set if its files are on this machine.
+
+        Raise `InvalidRequest` if this engine cannot interpret the spec.
+        """
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
-        """Start it and wait until it answers.
+        """Start the model and wait until it responds.
 
-        Raises `PorticoError`; leaves nothing behind then or when cancelled.
+        Raise `PorticoError`; leave nothing behind on an error or cancellation.
         """
 
 
 class EngineOption(Protocol):
-    """One of an engine's parameters: what its value is, and what it is for."""
+    """One of an engine's parameters: the type of its value, and its purpose."""
 
     @property
     def kind(self) -> str: ...
@@ -225,7 +230,7 @@ class EngineOption(Protocol):
 
 @runtime_checkable
 class NamesOptions(Protocol):
-    """Optional, for an engine whose parameters can be listed before there is a model."""
+    """Optional, for an engine whose parameters can be listed without a model."""
 
     @property
     def options(self) -> Mapping[str, EngineOption]: ...
@@ -233,26 +238,27 @@ class NamesOptions(Protocol):
 
 @runtime_checkable
 class TellsTokens(Protocol):
-    """Optional, for an engine whose running models may have a `Tokenizer`."""
+    """Optional, for an engine whose running models can have a `Tokenizer`."""
 
     tells_tokens: bool
 
 
 @runtime_checkable
 class MeasuresMemory(Protocol):
-    """Optional, for an engine whose processes hold memory of this machine."""
+    """Optional, for an engine whose processes use memory of this machine."""
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        """Bytes that the model will take, as far as can be said before it runs; 0 if nothing can. Blocks."""
+        """Return the estimated bytes of the model before it runs; 0 if unknown. Blocks."""
 
 
 @runtime_checkable
 class OccupiesGpus(Protocol):
-    """Optional, for an engine whose processes take GPUs."""
+    """Optional, for an engine whose processes use GPUs."""
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """What it will take of them; nothing on a machine without. Blocks; raises `InvalidRequest` for a model that
-        cannot fit.
+        """Return the GPU share that the model needs; none on a machine without GPUs. Blocks.
+
+        Raise `InvalidRequest` for a model that cannot fit.
         """
 
 
@@ -260,13 +266,15 @@ class OccupiesGpus(Protocol):
 class GpuTraits:
     """How an engine that serves safetensors uses GPUs, for plans. Compute capabilities are NVIDIA's.
 
-    ``weights``: what a kind of quantised weights needs beyond ``min_capability``. ``online``: how weights can be
-    quantised while they are loaded, and the part of 16 bits that is left. ``cache_parameter``: the parameter that
-    makes the key-value cache smaller, ``cache_factors`` its values, that of 8 bits first, with their part of 16 bits,
-    and ``cache_capability`` what the first one needs. ``architectures``: of the models that it is chosen for; empty
-    for all. ``frees_windows``: what leaves a sliding window is freed. ``share_covers``: what its ``memory_share`` is a
-    part for: ``all`` that it takes, ``static`` weights and cache alone, or the cache alone, of what the weights leave
-    ``free``. ``cpu_build``: there are builds of it that need no GPU.
+    ``weights``: the capability that a kind of quantised weights needs beyond ``min_capability``. ``online``: how
+    weights can be quantised while they load, and the resulting share of 16 bits. ``cache_parameter``: the parameter
+    that makes the key-value cache smaller; ``cache_factors``: its values, the 8-bit value first, with their share of
+    16 bits; ``cache_capability``: the capability that the first value needs.
+
+    ``architectures``: those of the models for which the engine is chosen; empty for all. ``frees_windows``: tokens
+    outside a sliding window are freed. ``share_covers``: the meaning of its ``memory_share``: ``all`` memory that it
+    uses, ``static`` for weights and cache only, or ``free`` for only the cache, as a share of the memory that the
+    weights leave free. ``cpu_build``: builds of it without a GPU exist.
     """
 
     title: str
@@ -284,7 +292,7 @@ class GpuTraits:
 
 @runtime_checkable
 class PlansGpus(Engine, Protocol):
-    """Optional, for an engine that serves folders of safetensors on GPUs: plans count it in, and may choose it."""
+    """Optional, for an engine that serves folders of safetensors on GPUs: plans consider it and can choose it."""
 
     @property
     def gpu_traits(self) -> GpuTraits: ...
@@ -292,51 +300,51 @@ class PlansGpus(Engine, Protocol):
 
 @runtime_checkable
 class TunesElsewhere(Protocol):
-    """Optional, for an engine whose models are trained where they are: at a provider."""
+    """Optional, for an engine whose models are trained at a provider."""
 
     def tuner(self, spec: ModelSpec) -> HostedTuner | None:
-        """The fine-tuning API behind a model; ``None`` if its provider has none that is known."""
+        """Return the fine-tuning API of a model, or ``None`` if its provider has no known API."""
 
 
 @runtime_checkable
 class TriesAdapters(Protocol):
-    """Optional, for an engine that takes adapters: those of `LaunchContext.adapters` when it starts. Its chat models
-    can be trained too.
+    """Optional, for an engine that loads `LaunchContext.adapters` when it starts. Its chat models can also be
+    trained.
     """
 
     @property
     def adapter_format(self) -> AdapterFormat:
-        """What an adapter is made of."""
+        """Return the format of an adapter."""
 
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
     ) -> None:
-        """Find out, beside whatever runs, whether the model can be started with ``adapter``.
+        """Check, independently of running processes, whether the model can start with ``adapter``.
 
-        Raises `InvalidRequest` that says what is wrong with it.
+        Raise `InvalidRequest` that describes the problem.
         """
 
 
 @runtime_checkable
 class KeepsPrompts(Protocol):
-    """Optional, for a `EngineClient` of an engine that can take up prompts which an earlier process has read."""
+    """Optional, for an `EngineClient` of an engine that can restore prompts read by an earlier process."""
 
     async def keep_prompts(self, deadline: float) -> None:
-        """Write down what no call is using; called before the process is ended. Raises `PorticoError`."""
+        """Save the prompts that no call uses, before the process ends. Raise `PorticoError`."""
 
 
 @runtime_checkable
 class AttachesAdapters(Protocol):
-    """Optional, for a `EngineClient` of an engine that takes adapters."""
+    """Optional, for an `EngineClient` of an engine that supports adapters."""
 
     def fits(self, adapter: AdapterScale) -> bool:
-        """Whether the process can answer with it as it runs; otherwise it must be restarted."""
+        """Return whether the running process can use the adapter; otherwise it must be restarted."""
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """Have one that fits ready under its name, in place of another one of that name. Raises `PorticoError`.
+        """Load an adapter that fits under its name, replacing another one of that name. Raise `PorticoError`.
 
-        A call whose ``adapter`` fits and is not there yet attaches it by itself.
+        A call whose ``adapter`` fits and is not loaded yet attaches it automatically.
         """
 
     async def detach(self, name: str) -> bool:
-        """Forget it; whether it is gone, or the process must be restarted for that."""
+        """Unload an adapter. Return whether it is gone; otherwise the process must be restarted for that."""

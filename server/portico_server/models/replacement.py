@@ -1,4 +1,4 @@
-"""A process in place of another: before the time limit of its job comes, or because its node is drained."""
+"""Replaces a process by another: before its job's time limit, or because its node is drained."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessReplacement:
-    """Starts a successor of the process that runs; the calls that are there end on the old one."""
+    """Starts a successor of the running process; current calls end on the old process."""
 
     def __init__(self, name: str, slot: EngineSlot, launch: EngineLaunch, turns: CallTurns) -> None:
         self._name = name
@@ -38,15 +38,15 @@ class ProcessReplacement:
         """Each waits for the calls of a process that was replaced."""
 
     def tasks(self) -> Iterator[asyncio.Task[None]]:
-        """What is under way and must end with the process."""
+        """Yield the running tasks, which must end with the process."""
         if self._replacing is not None:
             yield self._replacing
         yield from self._endings
 
     def watch_time_limit(self, running: RunningEngine) -> None:
-        """Replace an engine that has been started in time, if the job of its process has a limit."""
+        """Replace a started engine in time, if the job of its process has a time limit."""
         if self._replacing is not None and self._replacing is not asyncio.current_task():
-            self._replacing.cancel()  # it waits for the end of a process that is gone
+            self._replacing.cancel()  # it waits for the end of a process that is already gone
         if running.process is not None and running.process.ends_at is not None:
             ends_at = running.process.ends_at
             self._replace_by(self._replace_in_time(running, ends_at), f"replace {self._name}")
@@ -57,39 +57,40 @@ class ProcessReplacement:
         return task
 
     async def _replace_in_time(self, running: RunningEngine, ends_at: float) -> None:
-        """Before the job of its process reaches its time limit, start another."""
+        """Start another process before the job of the current one reaches its time limit."""
         assert self._launch.begun is not None
         remaining_s = ends_at - time.time()
-        # A limit shorter than the time to replace leaves half of it for work.
+        # If the limit is shorter than the replacement time, half of it remains for work.
         await asyncio.sleep(max(remaining_s - self._launch.begun[1].replace_s, remaining_s / 2, 0.0))
         if self._slot.current is not running:
             return
-        logger.info("model %s is replaced: the time limit of its job comes", self._name)
+        logger.info("replacing model %s: the time limit of its job is near", self._name)
         await self._replace(running, ends_at)
 
     def runs_at(self, launcher: str, node: str) -> bool:
-        """Whether its process is one of that launcher's on that node."""
+        """Return whether its process runs on that node through that launcher."""
         running, launch_state = self._slot.running, self._launch.begun
         if running is None or running.process is None or launch_state is None:
             return False
         return launch_state[1].launcher.name == launcher and running.process.node == node
 
     def leave_node(self, launcher: str, node: str) -> None:
-        """Move away from a node that is drained. A process that is still being started there does once it is ready."""
+        """Move away from a node that is drained. A process that is still starting moves once it is ready."""
         if self.runs_at(launcher, node):
             self.move()
         elif self._launch.task is not None or self._succeeding:
             self._leaves.add((launcher, node))
 
     def leave_nodes(self) -> None:
-        """What was being started is ready, or has failed."""
+        """Leave the drained nodes after a start has finished or failed."""
         leaves, self._leaves = self._leaves, set()
         if any(self.runs_at(launcher, node) for launcher, node in leaves):
             self.move()
 
     def move(self) -> None:
-        """Have its launcher start another process, and end this one when the calls that are here have their answers.
-        Where none can be had, this one answers on until it is idle.
+        """Have the launcher start another process, and stop this one after its current calls.
+
+        If the launcher cannot start one, this process keeps answering until it is idle.
         """
         running = self._slot.running
         moves = self._moving is not None and not self._moving.done()
@@ -100,22 +101,22 @@ class ProcessReplacement:
         self._moving = self._replace_by(self._move(running), f"move {self._name}")
 
     async def _move(self, running: RunningEngine) -> None:
-        logger.info("model %s moves away from its node", self._name)
+        logger.info("moving model %s away from its node", self._name)
         if not await self._replace(running, None) and self._slot.current is running:
             self.leaving = True
             self.watch_time_limit(running)
 
     async def _replace(self, running: RunningEngine, ends_at: float | None) -> bool:
-        """Start another process; calls that are here end on the old one. Whether there is another."""
+        """Start another process; current calls end on the old one. Return whether another process exists."""
         self._succeeding = True
         try:
             successor = await self._launch.start_another()
-        except PorticoError as error:  # the next call after the end starts one
+        except PorticoError as error:  # the next call after the end starts a process
             logger.warning("model %s could not be replaced: %s", self._name, error.message)
             return False
         finally:
             self._succeeding = False
-        if self._slot.current is not running:  # it was unloaded or lost meanwhile
+        if self._slot.current is not running:  # it was unloaded or lost in the meantime
             await _end(successor)
             return False
         ending = self._turns.renew()
@@ -135,7 +136,7 @@ async def _end(running: RunningEngine) -> None:
 
 
 async def _end_when_empty(running: RunningEngine, calls: InFlight, timeout_s: float | None) -> None:
-    """End what was replaced once its calls have left, or after that time."""
+    """Stop a replaced process after its calls have left, or after the timeout."""
     try:
         await calls.wait_until_empty(timeout_s)
     finally:

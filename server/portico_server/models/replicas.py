@@ -1,4 +1,4 @@
-"""The replicas of one deployment: which process a call goes to, and how all of them are seen as one."""
+"""The replicas of one deployment: which process handles a call, and how they appear as one."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from portico_server.models.spec import State
 from portico_server.models.startup_progress import EmitEvent
 
 QUEUE_FULL_RETRY_S = 2.0
-"""Seconds after which a caller who found the queue full may try again."""
+"""Seconds after which a caller can retry when the queue is full."""
 
 MAX_EXTRA_CALLS = 2
-"""Calls by which the process that knows a conversation may be busier than the least busy one."""
+"""Maximum number of calls by which the process of a conversation can be busier than the least busy one."""
 
 MAX_CONVERSATIONS = 4_096
-"""Conversations whose process is remembered."""
+"""Maximum number of conversations whose process is remembered."""
 
 OPENING_CHARS = 2_000
-"""Characters of a message that distinguish conversations."""
+"""Number of characters of a message that identify a conversation."""
 
 _BEST_FIRST: tuple[State, ...] = ("ready", "loading", "downloading", "failed", "cold")
 
 
 class ReplicaPool:
-    """One or more `ModelProcess`, in the order of the spec. ``queue_limit`` is for all of them; 0 for any number.
+    """One or more `ModelProcess`, in the order of the spec. ``queue_limit`` applies to all of them; 0 means no limit.
 
-    A call goes to the least busy process that runs; a chat goes to the one that answered its beginning before, which
-    has that beginning in its prompt cache, unless that one has `MAX_EXTRA_CALLS` calls more. The first call starts one
-    process with the memory it needs. Once that runs, the others are started beside it with what memory is free, and
-    nobody waits for them.
+    A call goes to the least busy running process. A chat goes to the process that answered its beginning, which has
+    that beginning in its prompt cache, unless that process has `MAX_EXTRA_CALLS` more calls. The first call starts one
+    process with the memory it needs. Once that process runs, the others are started with the free memory, and no call
+    waits for them.
     """
 
     def __init__(self, name: str, model_processes: Sequence[ModelProcess], queue_limit: int) -> None:
@@ -47,15 +47,15 @@ class ReplicaPool:
 
     @property
     def calls(self) -> int:
-        """Calls that wait for one of them or are being answered."""
+        """Return the number of calls that wait for a process or are being answered."""
         return sum(process.turns.calls for process in self.processes)
 
     def enter(self, request: Relay) -> ReplicaLease:
-        """A lease for a call that has come; whoever takes it must `ReplicaLease.leave` it. Raises `TooMany`."""
+        """Return a lease for a new call; the caller must `ReplicaLease.leave` it. Raise `TooMany`."""
         if self._queue_limit and (calls := self.calls) >= self._queue_limit:
             raise TooMany(
-                f"'{self._name}' has {calls} calls already, the most that may wait for it. Try again later, or "
-                "set 'queue_limit' higher.",
+                f"'{self._name}' already has {calls} calls, the maximum of its queue. Try again later, or "
+                "raise 'queue_limit'.",
                 code="queue_full",
                 retry_after=QUEUE_FULL_RETRY_S,
             )
@@ -81,23 +81,23 @@ class ReplicaPool:
         return chosen_model_process
 
     def wake(self) -> None:
-        """See to it that all of them run once one does."""
+        """Start all processes once one of them runs."""
         if len(self.processes) > 1 and any(process.is_ready for process in self.processes):
             for process in self.processes:
                 process.wake()
 
     def _candidates(self) -> list[ModelProcess]:
-        """Those that can answer soonest: running ones, else starting ones, else the first."""
+        """Return the processes that can answer soonest: running ones, else starting ones, else the first."""
         running = [process for process in self.processes if process.is_ready]
         return running or [process for process in self.processes if process.starting] or [self.processes[0]]
 
     def other_running(self, model_process: ModelProcess) -> ModelProcess | None:
-        """A process that runs, for a call whose own could not be started."""
+        """Return a running process for a call whose own process could not be started."""
         running = [process for process in self.processes if process is not model_process and process.is_ready]
         return min(running, key=lambda process: process.turns.calls, default=None)
 
     async def load(self, emit: EmitEvent) -> RunningEngine:
-        """Start all of them; returns when none is starting any more. Raises if none runs then."""
+        """Start all processes and wait until none is starting any more. Raise an error if none runs then."""
         running = await self._candidates()[0].load(emit)
         self.wake()
         starts = [process.launch.task for process in self.processes if process.launch.task is not None]
@@ -106,22 +106,22 @@ class ReplicaPool:
         return running
 
     async def unload(self, *, drain: float | None) -> None:
-        """End all of them once the calls that are here have ended, or after ``drain`` seconds."""
+        """Stop all processes after the current calls have ended, or after ``drain`` seconds."""
         await asyncio.gather(*(process.unload(drain=drain) for process in self.processes))
 
     async def close(self) -> None:
-        """End all of them now and for good."""
+        """Stop all processes immediately and for good."""
         await asyncio.gather(*(process.close() for process in self.processes))
 
     @property
     def state(self) -> State:
-        """The best that one of them is in."""
+        """Return the best state of any process."""
         states = {process.state for process in self.processes}
         return next(state for state in _BEST_FIRST if state in states)
 
     @property
     def running(self) -> RunningEngine | None:
-        """The first that answers now."""
+        """Return the first engine that currently runs."""
         return next((process.running for process in self.processes if process.running is not None), None)
 
     @property
@@ -130,13 +130,13 @@ class ReplicaPool:
 
     @property
     def memory(self) -> int | None:
-        """Bytes that all processes hold; ``None`` without a process."""
+        """Return the bytes that all processes use; ``None`` without a process."""
         sizes = [size for process in self.processes if (size := process.memory) is not None]
         return sum(sizes) if sizes else None
 
     @property
     def error(self) -> PorticoError | None:
-        """Why the first that does not run does not."""
+        """Return the error of the first process that does not run."""
         return next(
             (process.launch.error for process in self.processes if process.launch.error is not None), None
         )
@@ -147,7 +147,7 @@ class ReplicaPool:
 
     @property
     def loaded_at(self) -> float | None:
-        """When the first of those that run was loaded."""
+        """Return when the first of the running processes was loaded."""
         return min(
             (
                 process.slot.loaded_at
@@ -159,7 +159,7 @@ class ReplicaPool:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when all its processes have had nothing to do; ``None`` if one is busy or there is none."""
+        """Return since when all processes have been idle; ``None`` if one is busy or none exists."""
         if self.calls:
             return None
         return max((since for process in self.processes if (since := process.idle_since)), default=None)
@@ -173,13 +173,13 @@ class ReplicaPool:
         return sum(process.slot.crashes for process in self.processes)
 
     def replicas(self) -> tuple[Replica, ...]:
-        """Each of them by itself; none where there is only one."""
+        """Return each process separately, or nothing if there is only one."""
         if len(self.processes) == 1:
             return ()
         return tuple(_replica(process) for process in self.processes)
 
     def log(self, lines: int) -> list[str]:
-        """The last lines of their logs; with the number of the process before each where there are several."""
+        """Return the last lines of the logs, prefixed with the process number if there are several."""
         if len(self.processes) == 1:
             return self.processes[0].slot.log(lines)
         return [
@@ -190,7 +190,7 @@ class ReplicaPool:
 
 
 class ReplicaLease:
-    """One call's lease of one of the processes, from its arrival to the end of its answer."""
+    """A call's lease of a process, from the call's arrival to the end of its answer."""
 
     __slots__ = ("_call", "_pool", "_process")
 
@@ -201,11 +201,11 @@ class ReplicaLease:
 
     @property
     def process(self) -> ModelProcess:
-        """The process that this call goes to."""
+        """Return the process that handles this call."""
         return self._process
 
     async def engine(self, emit: EmitEvent) -> RunningEngine:
-        """The running engine, started if need be. Goes to another process that runs if this one does not start."""
+        """Return the running engine, and start it if necessary. If it does not start, use another running process."""
         while True:
             try:
                 running = await self._process.engine(self._call, emit)
@@ -220,7 +220,7 @@ class ReplicaLease:
                 return running
 
     def leave(self, running: RunningEngine | None = None, error: BaseException | None = None) -> None:
-        """The end of a call that had ``running``, or of one that never got that far. May be called again."""
+        """End a call that used ``running``, or a call that never got an engine. Can be called more than once."""
         if running is None:
             self._call.leave()
         else:
@@ -228,7 +228,7 @@ class ReplicaLease:
 
 
 def _replica(process: ModelProcess) -> Replica:
-    """One of several processes, as the daemon shows it."""
+    """Return one of several processes in the form that the daemon shows."""
     error = process.launch.error
     return Replica(
         source=process.spec.source,
@@ -244,12 +244,12 @@ def _replica(process: ModelProcess) -> Replica:
 
 
 def _opening(request: Relay) -> int | None:
-    """What is the same in every turn of a conversation: its messages up to the first of the user. A hash."""
+    """Return a hash of a conversation's constant beginning: its messages up to the first user message."""
     if request.operation != "chat/completions":
         return None
     opening_texts = [
         request.adapter.name if request.adapter is not None else ""
-    ]  # they share no prompt cache
+    ]  # these requests share no prompt cache
     for message in request.body.get("messages") or ():
         content = message.get("content")
         opening_texts.append(

@@ -19,20 +19,20 @@ from portico_server.models.start_stage import stage_in
 from portico_server.subprocesses import run_module
 
 GRACE_S = 3.0
-"""Seconds between asking a process to end and making it."""
+"""Seconds between asking a process to end and killing it."""
 
 EXIT_WAIT_S = 2.0
-"""Seconds that a broken connection waits for the end of the process which would explain it."""
+"""Seconds that a broken connection waits for the process's end, which would explain it."""
 
 REMOTE_EXIT_WAIT_S = 6.0
-"""The same for one on another machine, whose node may be lost."""
+"""Seconds of the same wait for a process on another machine, whose node may be lost."""
 
 WatchStart = Callable[[int], Coroutine[Any, Any, None]]
-"""Looks at the process of this number while it starts."""
+"""A function that watches the process with this id while it starts."""
 
 
 class StartSite(Protocol):
-    """What a start is given: a `portico_server.models.protocol.LaunchContext`."""
+    """The context of a start: a `portico_server.models.protocol.LaunchContext`."""
 
     @property
     def log(self) -> Path: ...
@@ -54,7 +54,7 @@ class StartSite(Protocol):
 
 
 class ServerProcess:
-    """A module in an interpreter of its own: its configuration on stdin, its port on stdout, its log on stderr."""
+    """A module in a separate interpreter: its configuration on stdin, its port on stdout, its log on stderr."""
 
     def __init__(self, process: LaunchedProcess, name: str, report: ReportStage | None) -> None:
         self.name = name
@@ -77,10 +77,10 @@ class ServerProcess:
         name: str,
         watch: WatchStart | None = None,
     ) -> ServerProcess:
-        """Start it where the site's launcher does and wait until it answers. ``watch`` runs until then, for a process
-        on this machine.
+        """Start the process with the site's launcher and wait until it responds.
 
-        Raises `EngineFailed`; no process is left behind then or when cancelled.
+        ``watch`` runs until then for a process on this machine. Raise `EngineFailed`; no process is left behind on an
+        error or cancellation.
         """
         order = LaunchOrder(
             name,
@@ -103,8 +103,8 @@ class ServerProcess:
         except TimeoutError as error:
             await child.stop()
             raise EngineFailed(
-                f"The engine of '{name}' was not ready within {site.load_timeout:g} s and was stopped. A larger model "
-                "may need more: set 'load_timeout'.",
+                f"The engine of '{name}' was not ready within {site.load_timeout:g} s and was stopped. If "
+                "the model needs more time, raise 'load_timeout'.",
                 code="load_timeout",
             ) from error
         except BaseException:
@@ -118,7 +118,7 @@ class ServerProcess:
         return child
 
     async def _handshake(self, config: Mapping[str, Any]) -> None:
-        # A child that died at once is recognised by its exit below.
+        # A child that ended immediately is detected by its exit below.
         if not self._process.adopted:
             await self._process.send(orjson.dumps(config) + b"\n")
         async for line in self._process.lines():
@@ -144,14 +144,15 @@ class ServerProcess:
         )
 
     def _on_log_line(self, text: str) -> None:
-        """Tell whoever waits for the start how far it has come, where the log says that."""
+        """Report the progress of the start if the log line contains it."""
         if self._report is not None and (start_stage := stage_in(text)):
             self._report(*start_stage)
 
     @property
     def pid(self) -> int | None:
-        """Of the process that works, which is not ours where we started it through another one; ``None`` where it runs
-        on another machine.
+        """Return the id of the working process; ``None`` if it runs on another machine.
+
+        It differs from our child's id if the process was started through another program.
         """
         return None if self._process.pid is None else int(self.facts.get("pid", self._process.pid))
 
@@ -160,32 +161,32 @@ class ServerProcess:
         return self._process.returncode is None
 
     def endpoint(self, model: str, *, base: str = "/v1") -> Endpoint:
-        """Where it answers, with the key that it alone accepts."""
+        """Return the address at which it responds, with the only key that it accepts."""
         url = f"http://{self._process.host}:{self.facts['port']}{base}"
         return Endpoint(url, model, self._process.token, direct=True)
 
     @property
     def node(self) -> str:
-        """The machine that it runs on, as its scheduler calls it; empty for this one."""
+        """Return the scheduler's name of its machine; empty for this machine."""
         return self._process.node
 
     @property
     def ends_at(self) -> float | None:
-        """When its scheduler ends it, in seconds since 1970."""
+        """Return when its scheduler ends it, in seconds since 1970."""
         return self._process.ends_at
 
     def lines(self, count: int) -> list[str]:
-        """The last lines of its log, oldest first."""
+        """Return the last lines of its log, oldest first."""
         return [*self._printed, *self._process.log_lines(count)][-count:]
 
     def exit_description(self) -> str:
-        """How it ended, as the second half of a sentence."""
+        """Return how the process ended, as the second half of a sentence."""
         return self._process.exit_description()
 
     async def explain(self, error: BaseException) -> EngineFailed:
-        """What a broken connection to it means."""
+        """Return the error for a broken connection to the process."""
         with contextlib.suppress(TimeoutError):
-            # The connection breaks a moment before the system reports the end of the process.
+            # The connection breaks shortly before the system reports the end of the process.
             async with asyncio.timeout(REMOTE_EXIT_WAIT_S if self.pid is None else EXIT_WAIT_S):
                 await self._process.wait()
         if not self.alive:
@@ -194,24 +195,23 @@ class ServerProcess:
                     f"'{self.name}' was stopped in the middle of the call.", code="engine_stopped"
                 )
             return EngineFailed(
-                f"The engine of '{self.name}' {self.exit_description()} in the middle of the call. The next call "
-                f"starts "
-                f"it again.",
+                f"The engine of '{self.name}' {self.exit_description()} in the middle of the call. The next "
+                "call restarts it.",
                 code="engine_crashed",
             )
         return EngineFailed(
-            f"The connection to the engine of '{self.name}' broke: {str(error) or type(error).__name__}."
+            f"The connection to the engine of '{self.name}' was lost: {str(error) or type(error).__name__}."
         )
 
     async def wait(self) -> None:
-        """Until it has ended, for whatever reason."""
+        """Wait until the process has ended, for whatever reason."""
         await self._process.wait()
 
     async def kill(self) -> None:
-        """End it at once, as a crash would: it does not work any more."""
+        """Kill the process immediately, like a crash: it no longer works."""
         await self._process.stop(0)
 
     async def stop(self) -> None:
-        """End it: first politely, then not. Returns when it is gone."""
+        """Ask the process to end, then kill it. Return when it is gone."""
         self._stopping = True
         await self._process.stop(GRACE_S)

@@ -1,4 +1,4 @@
-"""All models of the daemon: added, changed and removed, loaded and unloaded."""
+"""All models of the daemon: adds, changes, removes, loads and unloads them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelService:
-    """The deployments of this daemon. Everything it starts, it stops in `close`."""
+    """The deployments of this daemon. `close` stops everything that it starts."""
 
     def __init__(
         self,
@@ -115,7 +115,9 @@ class ModelService:
         )
 
     async def start(self) -> None:
-        """Register the built-in models, those in the database, and their adapters; nothing is loaded or fetched."""
+        """Register the built-in models, the models in the database, and their adapters, without loading or
+        fetching any.
+        """
         for spec in BUILT_IN:
             self._built_in.offer(spec)
         for row in await self._database.read(rows.list_models):
@@ -124,7 +126,7 @@ class ModelService:
                 self.deployments.enter(self.factory.make(spec, row.owner, row.created_at))
                 self._kept.add(row.name)
             except PorticoError as error:
-                logger.error("the model %s is left out: %s", row.name, error.message)
+                logger.error("skipping the model %s: %s", row.name, error.message)
         await self.adapters.start()
         await self.aliases.start()
         self._idle.start()
@@ -133,9 +135,9 @@ class ModelService:
         self.machine.start()
 
     async def refresh(self) -> None:
-        """Take over models and aliases that other daemons on the same database added or removed.
+        """Load the models and aliases that other daemons on the same database have added, and drop the removed ones.
 
-        What the configuration of this daemon names stays.
+        Names in this daemon's configuration stay.
         """
         kept_names = set(self._kept)
         spec_rows = {row.name: row for row in await self._database.read(rows.list_models)}
@@ -157,12 +159,12 @@ class ModelService:
                 await self.adapters.configure(name, spec.adapters)
                 self._kept.add(name)
             except PorticoError as error:
-                logger.error("the model %s of another daemon is left out: %s", name, error.message)
+                logger.error("skipping the model %s of another daemon: %s", name, error.message)
         await self.aliases.refresh()
         self._built_in.restore("")
 
     def get(self, name: str) -> DeploymentInfo:
-        """One of them, by name or alias. Raises `NotFound`."""
+        """Return one deployment by name or alias. Raise `NotFound`."""
         deployment = self.deployments.require(name)
         aliases = tuple(
             sorted(a for a, target in self._registry.aliases.items() if target == deployment.spec.name)
@@ -170,22 +172,22 @@ class ModelService:
         return deployment.info(aliases)
 
     def card(self, name: str) -> Card:
-        """What the registry knows of one of them. Raises `NotFound`."""
+        """Return the registry's card of one deployment. Raise `NotFound`."""
         return self.deployments.require(name).card
 
     def logs(self, name: str, lines: int) -> list[str]:
-        """The last lines of its engine's log. Raises `NotFound`."""
+        """Return the last lines of its engine's log. Raise `NotFound`."""
         return self.deployments.require(name).log(lines)
 
     def source_of(self, name: str) -> str | None:
-        """The source of a deployment, by name or alias; ``None`` if the name means none."""
+        """Return the source of a deployment by name or alias, or ``None`` if the name does not exist."""
         deployment = self.deployments.find(name)
         return deployment.spec.source if deployment is not None else None
 
     async def put_in_place(self, spec: ModelSpec, alias: str) -> None:
-        """Add a model unless it is known, load it, and only then let ``alias`` mean it, also after a restart.
+        """Add a model unless it exists, load it, and then point ``alias`` at it, which persists across restarts.
 
-        Raises why it cannot be loaded; one that was added for this is gone again then.
+        Raise the error if it cannot be loaded; a model that was added for this call is then removed again.
         """
         model_spec = self.spec(spec.name)
         if model_spec is None:
@@ -199,9 +201,9 @@ class ModelService:
         await self.aliases.set(alias, spec.name)
 
     async def plan(self, model: str, hardware: str, parameters: Mapping[str, Any]) -> PlanOutcome:
-        """What would run of a model or source, on this machine or on the preset ``hardware``, and why.
+        """Return how a model or source would run on this machine or the preset ``hardware``, and why.
 
-        ``parameters`` go before those of the model's spec. Raises `InvalidRequest`, or `NotFound`.
+        ``parameters`` take precedence over the parameters of the model's spec. Raise `InvalidRequest`, or `NotFound`.
         """
         deployment = self.deployments.find(model)
         spec = deployment.spec if deployment else ModelSpec(model.rpartition("/")[2] or model, model)
@@ -213,23 +215,23 @@ class ModelService:
     async def add(
         self, spec: ModelSpec, *, owner: str | None = None, keep: bool = True, is_here: bool = True
     ) -> DeploymentInfo:
-        """Register a model; ``keep`` writes it to the database, otherwise it comes from configuration each
-        time. ``is_here``: a file that is its source must be here already.
+        """Register a model. ``keep`` writes it to the database; otherwise it comes from the configuration each time.
 
-        An alias of its own moves here. Raises `Conflict` for a name that is taken, `InvalidRequest` for a
-        spec that cannot work.
+        ``is_here`` means that a file as its source must already exist. An alias with this name is moved to the model.
+        Raise `Conflict` for a name that is in use, `InvalidRequest` for a spec that cannot work.
         """
         known_deployment = self.deployments.get(spec.name)
         if known_deployment is not None and keep:
             raise Conflict(
-                f"There is a model '{spec.name}' already ({known_deployment.spec.source}). Remove it first, or choose "
-                "another name.",
+                f"The model '{spec.name}' already exists ({known_deployment.spec.source}). Remove it first, "
+                "or choose another name.",
                 param="name",
             )
-        deployment = self.factory.make(spec, owner, time.time())  # before the old one goes: this may raise
+        # before the old deployment is removed, because this can raise
+        deployment = self.factory.make(spec, owner, time.time())
         for source in spec.sources if is_here else ():
             await pools.MODELS.run(require_file, source)
-        # What the configuration names goes before what was made while the daemon ran.
+        # The configuration takes precedence over models that were added while the daemon ran.
         new = keep and known_deployment is None and spec.name not in self._registry.aliases
         names, aliases = [spec.name] if new else [], spec.aliases if keep else ()
         async with self._registry.claims.hold(owner, *names, aliases=aliases):
@@ -244,17 +246,17 @@ class ModelService:
         return self.get(spec.name)
 
     async def change(self, name: str, parameters: Mapping[str, Any]) -> DeploymentInfo:
-        """Set parameters of a model that was added while the daemon ran; a value of ``None`` takes one away.
+        """Set parameters of a model that was added while the daemon ran; a value of ``None`` removes a parameter.
 
-        It is unloaded, after the calls in flight, and starts with them at its next call. Raises `NotFound`, `Conflict`
-        for a model of the configuration, `InvalidRequest` for what its engine does not take.
+        The model is unloaded after its calls in flight, and its next call starts it with the new parameters. Raise
+        `NotFound`, `Conflict` for a model of the configuration, `InvalidRequest` for parameters that its engine
+        refuses.
         """
         deployment = self.deployments.require(name)
         if not any(row.name == deployment.spec.name for row in await self._database.read(rows.list_models)):
             raise Conflict(
                 f"The model '{deployment.spec.name}' comes with Portico or from the configuration, which "
-                "would set it back "
-                "at the next start: set its 'parameters' there.",
+                "would reset it at the next start: set its 'parameters' in the configuration.",
                 code="configured",
                 param="name",
             )
@@ -263,17 +265,17 @@ class ModelService:
             deployment.spec,
             parameters={key: value for key, value in merged_parameters.items() if value is not None},
         )
-        self.factory.check(spec)  # before the old one goes: this may raise
-        await self.remove(spec.name, forget=False)  # aliases that mean it continue to
+        self.factory.check(spec)  # before the old deployment is removed, because this can raise
+        await self.remove(spec.name, forget=False)  # its aliases stay
         return await self.add(spec, owner=deployment.owner)
 
     def spec(self, name: str) -> ModelSpec | None:
-        """What was said of a model, with its key; ``None`` if there is none of this name."""
+        """Return the spec of a model, including its key, or ``None`` if no model has this name."""
         deployment = self.deployments.get(name)
         return deployment.spec if deployment is not None else None
 
     async def lacks_file(self, spec: ModelSpec) -> bool:
-        """Whether a file that is a source of a model is not there."""
+        """Return whether a file that is a source of the model is missing."""
         try:
             for source in spec.sources:
                 await pools.MODELS.run(require_file, source)
@@ -282,7 +284,7 @@ class ModelService:
         return False
 
     async def remove(self, name: str, *, forget: bool = True) -> None:
-        """Take a model away, after the calls in flight. Raises `NotFound`."""
+        """Remove a model after its calls in flight. Raise `NotFound`."""
         deployment = self.deployments.require(name)
         name = deployment.spec.name
         if forget:
@@ -297,29 +299,29 @@ class ModelService:
             await self.trained.forget(deployment.spec)
 
     async def load(self, name: str) -> DeploymentInfo:
-        """Fetch and start it now, if it does not run. Raises `NotFound`, or why it cannot be loaded."""
+        """Fetch and start a model unless it runs. Raise `NotFound`, or the error if it cannot be loaded."""
         await self.deployments.require(name).load()
         return self.get(name)
 
     async def unload(self, name: str) -> DeploymentInfo:
-        """Give its memory back once the calls in flight have ended. Raises `NotFound`."""
+        """Free a model's memory after its calls in flight. Raise `NotFound`."""
         await self.deployments.require(name).unload()
         return self.get(name)
 
     async def _adopt(self) -> None:
-        """Take over the engines that an earlier daemon left with a scheduler; those that nobody wants are ended."""
+        """Take over the engines that an earlier daemon left with a scheduler, and stop those that are not needed."""
         try:
             names = await self.launchers.leftovers()
             deployments = [self.deployments[name] for name in names if name in self.deployments]
             processes = [process for deployment in deployments for process in deployment.pool.processes]
             await asyncio.gather(*(process.load(unheard) for process in processes), return_exceptions=True)
         except PorticoError as error:
-            logger.warning("what runs elsewhere could not be taken over: %s", error.message)
+            logger.warning("engines on other machines could not be taken over: %s", error.message)
         finally:
             await self.launchers.end_leftovers()
 
     async def close(self) -> None:
-        """Stop every child at once and close all connections."""
+        """Stop every child immediately and close all connections."""
         await self._idle.close()
         if self._adopting is not None:
             self._adopting.cancel()
@@ -330,7 +332,7 @@ class ModelService:
         await self._fetcher.close()
         await self.factory.close()
 
-    # Last in the class: from here on its name hides the built-in `list`.
+    # Last in the class: after this method, its name hides the built-in `list`.
     def list(self) -> list[DeploymentInfo]:
-        """All of them, by name."""
+        """Return all deployments, by name."""
         return [self.get(name) for name in sorted(self.deployments)]

@@ -1,4 +1,4 @@
-"""What an operator says about a model, and what the daemon says about it in return."""
+"""The settings that an operator gives a model, and the information that the daemon returns about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TASKS = ("auto", "chat", "vision", "embedding", "rerank", "moderation", "speech"
 ANSWERS = ("auto", "test", "write", "quote")
 
 NOT_DEFAULTS = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
-"""Fields of a request that make no sense as a default for all calls."""
+"""Request fields that make no sense as a default for all calls."""
 
 MAX_REPLICAS = 64
 
@@ -38,7 +38,7 @@ _RESERVED = ("store/", "tool/")
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """An adapter as the configuration of its model names it. ``path`` is absolute."""
+    """An adapter in the configuration of its model. ``path`` is absolute."""
 
     name: str
     path: str
@@ -51,26 +51,27 @@ class AdapterSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model as configuration, the command line or the API names it.
+    """A model as the configuration, the command line or the API describes it.
 
-    ``engine`` and ``task`` may be ``auto``. ``parameters`` are the engine's own (context_length, slots,
-    threads …). ``api_key`` is the key of a remote server and is never shown.
+    ``engine`` and ``task`` can be ``auto``. ``parameters`` are the engine's own (context_length, slots, threads …).
+    ``api_key`` is the key of a remote server and is never shown.
 
-    ``keep_alive``: seconds after its last call at which it is unloaded, 0 for never, ``None`` for the daemon's
-    setting. ``pin``: it leaves memory for no other model. ``memory_mb``: what to count for it, instead of an
-    estimate. ``queue_limit``: calls that may wait for it or be answered at the same time, ``None`` for the daemon's
-    setting. ``defaults``: options such as ``temperature`` for calls that do not set them.
+    ``keep_alive``: seconds after its last call until it is unloaded, 0 for never, ``None`` for the daemon's setting.
+    ``pin``: it is never unloaded for another model. ``memory_mb``: its memory, instead of an estimate.
+    ``queue_limit``: maximum calls that wait for it or are being answered, ``None`` for the daemon's setting.
+    ``defaults``: options such as ``temperature`` for calls that do not set them.
 
-    ``prompt``: what every chat begins with, see `portico_server.models.prompt`.
+    ``prompt``: the beginning of every chat, see `portico_server.models.prompt`.
 
-    ``replicas``: how many processes of it there are, or the sources of the further ones, such as servers that run
-    elsewhere. ``parameters`` are for those on the same engine.
+    ``replicas``: the number of its processes, or the sources of the additional ones, such as servers on other
+    machines. ``parameters`` apply to the processes on the same engine.
 
-    ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best sentences
-    are quoted instead, without it; ``test``: as a short test of it says; ``auto``: as its engine knows, or the test.
+    ``answers``: how it answers from the passages of a store. ``write``: in its own words; ``quote``: the best
+    sentences are quoted instead, without the model; ``test``: a short test of it decides; ``auto``: its engine
+    decides, or the test.
 
-    ``launcher``: who starts its processes, empty for the setting's; ``resources``: what they ask a scheduler for, see
-    `portico_server.launchers.protocol.Resources`.
+    ``launcher``: the launcher of its processes, empty for the setting's; ``resources``: what they request from a
+    scheduler, see `portico_server.launchers.protocol.Resources`.
     """
 
     name: str
@@ -95,7 +96,7 @@ class ModelSpec:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where each of its processes comes from, the first one's source first."""
+        """Return the source of each of its processes, the first process's source first."""
         if isinstance(self.replicas, int):
             return (self.source,) * self.replicas
         return (self.source, *self.replicas)
@@ -103,7 +104,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         for name, where in ((self.name, "name"), *((alias, "aliases") for alias in self.aliases)):
             check_name(name, where)
-        if self.task == "vision":  # a chat; whether the model sees is read from its files
+        if self.task == "vision":  # a chat; its files show whether the model accepts images
             object.__setattr__(self, "task", "chat")
         if self.task not in TASKS:
             raise InvalidRequest(
@@ -120,7 +121,7 @@ class ModelSpec:
         check_launcher(self.launcher)
         if Resources.parse(self.resources).nodes > 1:
             raise InvalidRequest(
-                f"The model '{self.name}' runs on one node; 'nodes' is for trainings.",
+                f"The model '{self.name}' runs on one node; 'nodes' is only for training.",
                 param="resources.nodes",
             )
         if not self.source:
@@ -140,13 +141,13 @@ class ModelSpec:
         for key in self.defaults:
             if key in NOT_DEFAULTS:
                 raise InvalidRequest(
-                    f"'{key}' cannot be a default of the model '{self.name}': every call has its own. Defaults "
+                    f"'{key}' cannot be a default of the model '{self.name}': every call sets it. Defaults "
                     "are options such as temperature, top_p, max_tokens or stop.",
                     param=f"defaults.{key}",
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in the database, and as it is read from there; with the key."""
+        """Return the spec as JSON for the database, including the key."""
         return {
             **asdict(self),
             "replicas": self.replicas if isinstance(self.replicas, int) else list(self.replicas),
@@ -160,7 +161,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelSpec:
-        """Read back what `to_json` wrote, ignoring what this version does not know."""
+        """Read a spec that `to_json` wrote, ignoring fields that this version does not know."""
         fields = {name: value[name] for name in cls.__dataclass_fields__ if name in value}
         copies = fields.get("replicas", 1)
         return cls(
@@ -174,33 +175,33 @@ class ModelSpec:
 
 
 def check_defaults(name: str, defaults: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` if a default of the model ``name`` is a misspelt option of a chat.
+    """Raise `InvalidRequest` if a default of the model ``name`` is a misspelt chat option.
 
-    Other names may be those of its engine, or of pictures and speech, and are sent as they are.
+    Other names may belong to its engine, or to images and speech, and are sent unchanged.
     """
     for key in defaults:
         if suggestion := misspelt(key, CHAT_OPTIONS):
             raise InvalidRequest(
-                f"The model '{name}' has no option '{key}' for its defaults. Did you mean '{suggestion}'?",
+                f"The model '{name}' cannot have the default '{key}', which is not an option. Did you mean "
+                f"'{suggestion}'?",
                 code="unknown_parameter",
                 param=f"defaults.{key}",
             )
 
 
 def check_name(name: str, param: str) -> None:
-    """Raise `InvalidRequest` unless ``name`` can name a model in a URL and on a command line."""
+    """Raise `InvalidRequest` unless ``name`` is valid for a model in a URL and on a command line."""
     check_plain(name, "a model", param)
     if not _NAME.fullmatch(name) or name.startswith(_RESERVED):
         raise InvalidRequest(
-            f"'{name[:80]}' cannot name a model: use 1 to 200 characters without white space, '?', '#', '%' "
-            f"or '\\', "
-            "not beginning with 'store/', 'tool/' or '/'.",
+            f"'{name[:80]}' is not a valid model name: use 1 to 200 characters without white space, '?', "
+            "'#', '%' or '\\', not beginning with 'store/', 'tool/' or '/'.",
             param=param,
         )
 
 
 def check_scale(name: str, scale: object) -> None:
-    """Raise `InvalidRequest` unless ``scale`` can multiply the effect of the adapter ``name``."""
+    """Raise `InvalidRequest` unless ``scale`` is a valid factor for the effect of the adapter ``name``."""
     if isinstance(scale, int | float) and not isinstance(scale, bool) and abs(scale) <= MAX_ADAPTER_SCALE:
         return
     raise InvalidRequest(
@@ -211,27 +212,27 @@ def check_scale(name: str, scale: object) -> None:
 
 
 def check_replicas(name: str, replicas: object) -> None:
-    """Raise `InvalidRequest` unless this is a number of processes or a list of sources."""
+    """Raise `InvalidRequest` unless ``replicas`` is a number of processes or a list of sources."""
     if isinstance(replicas, int) and not isinstance(replicas, bool) and 1 <= replicas <= MAX_REPLICAS:
         return
     further = replicas if isinstance(replicas, tuple) else (None,)
     if len(further) < MAX_REPLICAS and all(isinstance(source, str) and source for source in further):
         return
     raise InvalidRequest(
-        f"'replicas' of the model '{name}' must be a number from 1 to {MAX_REPLICAS}, or a list with the sources of "
-        "the further ones, such as http://HOST/v1#MODEL.",
+        f"'replicas' of the model '{name}' must be a number from 1 to {MAX_REPLICAS}, or a list with the "
+        "sources of the additional processes, such as http://HOST/v1#MODEL.",
         param="replicas",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentInfo(Deployment):
-    """A model with the key whose it is."""
+    """A model with the id of the key that owns it."""
 
     owner: str | None = None
 
     def for_caller(self, caller: Principal) -> DeploymentInfo:
-        """What a caller is shown of it: where files lie on this machine is for admins alone."""
+        """Return the information that a caller can see: only admins see file paths of this machine."""
         if caller.admin:
             return self
         replicas = tuple(

@@ -1,4 +1,4 @@
-"""How far a start has come, read from what an engine writes into its log. Pure."""
+"""Reads the progress of a start from an engine's log. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STAGES = (
 
 
 def stage_in(text: str) -> tuple[str, int] | None:
-    """The last stage that a piece of a log names, ``load`` or ``warm-up``, and its percentage."""
+    """Return the last stage in a piece of a log, ``load`` or ``warm-up``, and its percentage."""
     stages = [
         (match.start(), stage, int(match[1])) for stage, form in _STAGES for match in form.finditer(text)
     ]

@@ -1,4 +1,4 @@
-"""How far the start of a model has come, told to all who wait for it."""
+"""The progress of a model's start, reported to all waiting callers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ EmitEvent = Callable[[Event], Awaitable[None]]
 
 
 async def unheard(_event: Event) -> None:
-    """For a start that no run is waiting for."""
+    """Ignore the events of a start that no run waits for."""
 
 
 class StartupProgress:
-    """The stage of one model's start: the latest alone counts, whoever is late misses those between."""
+    """The stage of one model's start: only the latest counts; late listeners miss earlier stages."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -27,17 +27,17 @@ class StartupProgress:
     def report(
         self, stage: str, done_units: float | None = None, total: float | None = None, unit: str = ""
     ) -> None:
-        """A stage has begun or gone on."""
+        """Report a new stage or its progress."""
         self.set_stage(Progressed(stage, self._name, done_units, total, unit))
 
     def set_stage(self, stage: Progressed) -> None:
-        """The same in words of one's own."""
+        """Report a stage in a prepared form."""
         self.stage = stage
         self._changed.set()
         self._changed = asyncio.Event()
 
     def progress(self, stage: str, percent: int | None) -> None:
-        """A stage, in percent if that is known, which is only news if it is another."""
+        """Report a stage and its percentage, if known, unless it is unchanged."""
         if (stage, percent) == (self.stage.stage, self.stage.done):
             return
         if percent is None:
@@ -46,11 +46,11 @@ class StartupProgress:
             self.report(stage, percent, 100, "%")
 
     def finish(self) -> None:
-        """The start is over, and nobody waits for it any more."""
+        """Mark the start as finished, for all listeners."""
         self.stage = Progressed("cold", self._name)
 
     async def follow(self, start: asyncio.Task[Any], call: InFlightCall, emit: EmitEvent) -> None:
-        """Until a start is over, tell one call's run of its stages."""
+        """Report the stages of a start to one call's run until the start is over."""
         while not start.done():
             event, stage = self._changed, self.stage
             if stage is not call.reported_stage and stage.stage != "cold":

@@ -1,4 +1,4 @@
-"""Tokens, read from an engine's answer without parsing all of it, or guessed where it does not say."""
+"""Token counts, read from an engine's answer without parsing all of it, or estimated if the answer has none."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import orjson
 from portico.wire import Usage
 
 CHARS_PER_TOKEN = 4
-"""Characters that are taken for a token where nobody counts."""
+"""Characters per token for estimates."""
 
 _PROMPTS = ("messages", "prompt", "input", "query", "documents", "tools")
 
 
 def estimate_tokens(body: Mapping[str, Any]) -> int:
-    """About how many tokens the texts of a request are."""
+    """Return the approximate number of tokens in the texts of a request."""
     return 1 + sum(_size(body.get(name)) for name in _PROMPTS) // CHARS_PER_TOKEN
 
 
@@ -31,15 +31,16 @@ def _size(value: Any) -> int:
     return 0
 
 
-# Inside a JSON string the quotes would be escaped, so this cannot be matched by anything a model wrote. A usage
-# object holds numbers and objects of numbers, no deeper and no texts.
+# Inside a JSON string the quotes would be escaped, so no output of a model can match. A usage object contains
+# only numbers and objects of numbers, without deeper nesting or text.
 _USAGE_NAME = b'"usage"'
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
 
 
 def usage_from_json(value: Mapping[str, Any]) -> Usage:
-    """Usage in OpenAI's words, the newer ones of sounds and pictures included; what is missing or not a number counts
-    as 0.
+    """Parse usage in OpenAI's format, including the newer fields of audio and images.
+
+    Fields that are missing or not numbers count as 0.
     """
     details = value.get("prompt_tokens_details", value.get("input_tokens_details"))
     return Usage(
@@ -50,7 +51,7 @@ def usage_from_json(value: Mapping[str, Any]) -> Usage:
 
 
 def usage_to_json(usage: Usage) -> dict[str, Any]:
-    """Usage in OpenAI's words."""
+    """Return usage in OpenAI's format."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -60,8 +61,8 @@ def usage_to_json(usage: Usage) -> dict[str, Any]:
 
 
 def usage_in(data: bytes) -> Usage | None:
-    """The last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
-    at = data.rfind(_USAGE_NAME)  # from the end, where it stands: an answer may be long
+    """Return the last usage object in ``data`` (a JSON document or SSE frames), or ``None``."""
+    at = data.rfind(_USAGE_NAME)  # from the end, where usage is: an answer can be long
     while at >= 0:
         match = _USAGE.match(data, at)
         if match is not None:

@@ -1,4 +1,4 @@
-"""Models that were trained as a whole: kept below the home, served like any other, deleted with their name."""
+"""Fully trained models: stored below the home, served like any other, deleted with their name."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from portico_server.settings import Settings
 from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
 TRAINED_FOLDER: Final = "finetuned"
-"""The folder below the home with such models, one place for each."""
+"""Folder below the home with fully trained models, one subfolder each."""
 
 GGUF_TYPE: Final = "q8_0"
-"""What the numbers of a GGUF file are written as: half of 16 bits, and next to nothing is lost."""
+"""Number format of a GGUF file's weights: half of 16 bits, with almost no loss."""
 
 GGUF_FILE: Final = "model.gguf"
 
 
 class AddModel(Protocol):
-    """Registers a model and keeps it."""
+    """A function that registers a model and stores it."""
 
     async def __call__(self, spec: ModelSpec, *, owner: str | None = None) -> DeploymentInfo: ...
 
 
 class TrainedModels:
-    """``spec_of`` gives what was said of a model; ``add`` registers one."""
+    """The fully trained models. ``spec_of`` returns the spec of a model; ``add`` registers one."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class TrainedModels:
         self._add = add
 
     async def publish(self, name: str, base: BaseModel, folder: Path, owner: str | None) -> None:
-        """Serve the model in ``folder`` (safetensors, tokenizer) as ``name``, in the form that the base's engine takes.
+        """Serve the model in ``folder`` (safetensors, tokenizer) as ``name``, in the format of the base's engine.
 
-        What stands there from an attempt that was cut off is used. Raises `Unavailable`.
+        Files from an interrupted attempt are reused. Raise `Unavailable`.
         """
         spec = self._spec_of(base.name)
         if self._spec_of(name) is not None:
@@ -88,14 +88,14 @@ class TrainedModels:
         await self._add(model_spec, owner=owner)
 
     async def publish_hosted(self, name: str, base: str, model: str, owner: str | None) -> None:
-        """Serve what the provider of ``base`` made. A name that is there already is left as it is."""
+        """Serve a model that the provider of ``base`` trained. A name that already exists is left unchanged."""
         if self._spec_of(name) is not None:
             return
         spec = self._spec_of(base)
         if spec is None:
             raise NotFound(
-                f"'{base}' is not here any more, and with it the way to '{model}' at its provider. Add a model with "
-                "that name there as its source.",
+                f"'{base}' no longer exists, so '{model}' at its provider cannot be reached. Add a model "
+                "with the provider's name as its source.",
                 code="model_not_found",
             )
         source = parse_source(spec.source)
@@ -108,12 +108,12 @@ class TrainedModels:
             adapters=(),
             replicas=1,
             pin=False,
-            description=f"'{base}', trained further at its provider",
+            description=f"'{base}', fine-tuned at its provider",
         )
         await self._add(model_spec, owner=owner)
 
     async def forget(self, spec: ModelSpec) -> None:
-        """Delete the files of a model that is gone, if they are ours."""
+        """Delete the files of a removed model, if they are ours."""
         folder = self._folder / quote(spec.name, safe="")
         if Path(spec.source) in (folder, folder / GGUF_FILE):
             await pools.MODELS.run(shutil.rmtree, folder, ignore_errors=True)
@@ -131,7 +131,7 @@ class TrainedModels:
             )
         except StepFailedError as error:
             raise Unavailable(
-                f"What was made of '{base.name}' could not be written as a GGUF file: {error.message}",
+                f"The trained model of '{base.name}' could not be written as a GGUF file: {error.message}",
                 code="export_failed",
             ) from error
 
@@ -142,7 +142,7 @@ def _empty(folder: Path) -> None:
 
 
 def _take(folder: Path, target: Path) -> None:
-    """The files under a second name, or copied where the disk is another one: the first place stays whole."""
+    """Link the files under a second name, or copy them to another disk; the originals stay."""
     for path in folder.rglob("*"):
         if path.is_file():
             there = target / path.relative_to(folder)

@@ -1,4 +1,4 @@
-"""Models as fine-tuning sees them: base models, the training environment, and models trained as a whole."""
+"""Models for fine-tuning: base models, the training environment, and fully trained models."""
 
 from __future__ import annotations
 
@@ -38,11 +38,14 @@ FindDeployment: TypeAlias = Callable[[str], Deployment | None]
 SetAlias: TypeAlias = Callable[[str, str], Awaitable[None]]
 
 _PLAYED: Final = (1_000_000, 2, 64, 1_000)
-"""Parameters, layers, width and vocabulary that a scripted model is taken to have."""
+"""Assumed parameters, layers, width and vocabulary of a scripted model."""
 
 
 class ModelBases:
-    """``find`` gives a model by name or alias; ``names`` are those it knows; ``alias`` gives one a further name."""
+    """The base models for training.
+
+    ``find`` returns a model by name or alias; ``names`` lists the known names; ``alias`` adds another name to a model.
+    """
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class ModelBases:
                     f"'{name}' is an adapter; train its base model instead, with all the examples."
                 )
             raise NotFound(
-                f"There is no model '{name[:200]}'.{nearest(name, self._names())}",
+                f"The model '{name[:200]}' does not exist.{nearest(name, self._names())}",
                 code="model_not_found",
                 param="model",
             )
@@ -93,20 +96,19 @@ class ModelBases:
             return deployment
         if "hosted" in deployment.card.capabilities:
             raise _untrainable(
-                f"'{deployment.spec.name}' runs elsewhere ({deployment.spec.source}), where no "
-                "fine-tuning API is known; the "
-                "model's parameter 'tuning' names one."
+                f"'{deployment.spec.name}' runs elsewhere ({deployment.spec.source}), and no fine-tuning API "
+                "is known for it; the model's parameter 'tuning' names one."
             )
         if not isinstance(kind, TriesAdapters):
             raise _untrainable(
-                f"'{deployment.spec.name}' runs on '{kind.name}', whose models are not trained.", task
+                f"'{deployment.spec.name}' runs on '{kind.name}', whose models cannot be trained.", task
             )
         capability, task_name = _TASK_WORDS[task]
         if capability not in deployment.card.capabilities:
             raise _untrainable(f"'{deployment.spec.name}' is not {task_name}.", task)
         if task != "chat" and kind.adapter_format == "script":
             raise _untrainable(
-                f"'{deployment.spec.name}' is played by the engine 'fake' and has no weights.", task
+                f"'{deployment.spec.name}' is scripted by the engine 'fake' and has no weights.", task
             )
         return deployment
 
@@ -135,7 +137,7 @@ class ModelBases:
 
         path = await self._fetcher.fetch(source, report)
         if task != "chat" and not path.is_dir():
-            raise _untrainable(f"The weights of '{spec.name}' are one file.", task)
+            raise _untrainable(f"The weights of '{spec.name}' are a single file.", task)
         return await pools.MODELS.run(_read, spec, kind.name, path)
 
     async def machine(self) -> TrainingMachine:
@@ -170,7 +172,7 @@ class ModelBases:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether this is a model and no adapter."""
+    """Return whether the folder contains a complete model, not an adapter."""
     return (folder / "config.json").is_file() and not (folder / peft.CONFIG).is_file()
 
 
@@ -183,17 +185,15 @@ def _read(spec: ModelSpec, engine: str, path: Path) -> BaseModel:
 def _from_gguf(spec: ModelSpec, engine: str, path: Path, header: Gguf) -> BaseModel:
     if header.split_count > 1:
         raise _untrainable(
-            f"The file of '{spec.name}' is cut into {header.split_count} parts. Join them first."
+            f"The file of '{spec.name}' is split into {header.split_count} parts. Join them first."
         )
     if header.architecture not in LAYERS:
         raise _untrainable(
-            f"'{spec.name}' is of the architecture '{header.architecture}', for which no adapter can be made here; for "
-            f"{', '.join(LAYERS)} they can."
+            f"'{spec.name}' has the architecture '{header.architecture}', for which adapters cannot be "
+            f"trained; supported: {', '.join(LAYERS)}."
         )
     if not header.chat_template:
-        raise _untrainable(
-            f"'{spec.name}' has no chat template, so it cannot be told how conversations look."
-        )
+        raise _untrainable(f"'{spec.name}' has no chat template, so the format of conversations is unknown.")
     return BaseModel(
         name=spec.name,
         path=path,
@@ -214,8 +214,8 @@ def _from_folder(spec: ModelSpec, engine: str, path: Path) -> BaseModel:
     weights = files.read_weights(path, spec.name)
     if weights.quantisation:
         raise _untrainable(
-            f"The weights of '{spec.name}' are quantised ({weights.quantisation}); train the model that they were "
-            "made of."
+            f"The weights of '{spec.name}' are quantised ({weights.quantisation}); train the original model "
+            "instead."
         )
     with (path / "config.json").open("rb") as file:
         config: Mapping[str, Any] = files.parse_config(file.read(files.MAX_CONFIG_BYTES + 1), spec.name)
@@ -241,14 +241,14 @@ _TASK_WORDS: Final[Mapping[TrainableTask, tuple[str, str]]] = {
     "embedding": ("embeddings", "an embedding model"),
     "rerank": ("rerank", "a reranker"),
 }
-"""The capability of a model that is trained for a task, and what that model is called."""
+"""The capability of a model that is trained for a task, and the name of that kind of model."""
 
 
 def _untrainable(message: str, task: TrainableTask = "chat") -> InvalidRequest:
-    advice = f"Chat models on {engines_that(TriesAdapters)} can be trained whose files are on this machine."
+    advice = f"Only chat models on {engines_that(TriesAdapters)} with files on this machine can be trained."
     if task != "chat":
         advice = (
-            "With this method an embedding model or a reranker is trained whose folder of safetensors is on this "
-            "machine, such as one on the engine 'transformers'."
+            "With this method, only an embedding model or a reranker with a folder of safetensors on this "
+            "machine can be trained, such as one on the engine 'transformers'."
         )
     return InvalidRequest(f"{message} {advice}", code="model_not_trainable", param="model")

@@ -1,4 +1,4 @@
-"""Where models are trained: the environment `finetune`, and base models unpacked for it."""
+"""The training environment `finetune`, and base models unpacked for it."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from portico_server.settings import Settings
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_NAME = "finetune"
-"""Of the environment."""
+"""Name of the training environment."""
 
 OPTIONAL_PACKAGES = frozenset(("bitsandbytes", "deepspeed", "flash_attn"))
-"""Packages that a recipe makes use of where they are."""
+"""Packages that a recipe uses if they are installed."""
 
 UNPACKED_FOLDER = "unpacked"
-"""The folder below the home with models that were unpacked."""
+"""Folder below the home with unpacked models."""
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
-"""Bytes that stay free on the disk."""
+"""Bytes that must stay free on the disk."""
 
 
 class ModelTrainingEnvironment:
@@ -41,16 +41,18 @@ class ModelTrainingEnvironment:
         self._environments = environments
 
     def packages(self) -> frozenset[str]:
-        """The optional packages that the environment has on this machine, or will have: see `OPTIONAL_PACKAGES`."""
+        """Return the optional packages that the environment has, or will have, on this machine: see
+        `OPTIONAL_PACKAGES`.
+        """
         return RECIPES[ENVIRONMENT_NAME].pinned & OPTIONAL_PACKAGES
 
     async def interpreter(self, report: Report) -> Path:
-        """Of the environment, built on first use where that is allowed."""
+        """Return the interpreter of the environment, which is built on first use if allowed."""
         recipe = RECIPES[ENVIRONMENT_NAME]
         folder = self._settings.environments / ENVIRONMENT_NAME
         if (await pools.MODELS.run(inspect_environment, folder, recipe)).state == "absent":
             if reason := recipe.unsuited():
-                raise Unavailable(f"Nothing can be trained here: {reason}.", code="engine_unsuited")
+                raise Unavailable(f"This machine cannot train models: {reason}.", code="engine_unsuited")
             await report(
                 "environment",
                 f"The environment '{ENVIRONMENT_NAME}' is needed, about {recipe.gigabytes:g} GB",
@@ -61,7 +63,7 @@ class ModelTrainingEnvironment:
         return await pools.MODELS.run(require_built, folder, recipe)
 
     async def folder(self, base: BaseModel, python: Path, report: Report) -> Path:
-        """The model's own folder, or what was made of its GGUF file: 16 bits for each parameter."""
+        """Return the model's own folder, or the folder unpacked from its GGUF file: 16 bits per parameter."""
         if base.format == "safetensors":
             return base.path
         folder = self._settings.home / UNPACKED_FOLDER
@@ -69,13 +71,14 @@ class ModelTrainingEnvironment:
         free = (await pools.MODELS.run(shutil.disk_usage, self._settings.home)).free
         if free < needed_bytes and not await pools.MODELS.run(_any_unpacked, folder, base.path):
             raise Unavailable(
-                f"To train '{base.name}' it is unpacked first, which takes {needed_bytes / 1e9:.1f} GB; {folder} has "
-                f"{free / 1e9:.1f} GB. Make room, or train a smaller model.",
+                f"To train '{base.name}', it must be unpacked first, which needs "
+                f"{needed_bytes / 1000000000.0:.1f} GB; {folder} has {free / 1000000000.0:.1f} GB. Free some "
+                "space, or train a smaller model.",
                 code="disk_full",
             )
         return await unpack_gguf(base.path, folder, python, report)
 
 
 def _any_unpacked(folder: Path, gguf: Path) -> bool:
-    """Whether this file, or an earlier one of its name, was unpacked there."""
+    """Return whether this file, or an earlier file of its name, was unpacked in the folder."""
     return any(folder.glob(f"{gguf.stem}-*"))

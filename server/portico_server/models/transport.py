@@ -1,4 +1,4 @@
-"""HTTP to engines and providers: connections, and calls to one model on a server. Imports aiohttp."""
+"""HTTP connections to engines and providers, and calls to one model on a server. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from portico_server.models.endpoint import Endpoint
 from portico_server.models.openai_wire import error_of
 
 CONNECT_TIMEOUT_S = 10.0
-"""Seconds to reach a server."""
+"""Timeout for connecting to a server, in seconds."""
 
 KEEP_ALIVE_S = 4.0
-"""Seconds that an unused connection is kept: less than uvicorn's five, so that we are the one who closes it."""
+"""Seconds that an unused connection is kept: less than uvicorn's five, so that our side closes it."""
 
 MAX_FRAME_BYTES = 48 * 1024 * 1024
-"""Bytes that one SSE frame may have: a picture is one. An upstream that never ends one is cut off."""
+"""Maximum size of one SSE frame, in bytes: an image is one frame. An endless frame is cut off."""
 
 LARGE_BODY_BYTES = 1024 * 1024
-"""Bytes of a body beyond which it is sent in pieces: written at once, it would hold up everybody else."""
+"""Size of a body, in bytes, above which it is sent in pieces: written at once, it would block other calls."""
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
-"""Bytes that an answer may have, streamed or not: some of those who read one keep all of it."""
+"""Maximum size of an answer, streamed or not, in bytes: some readers keep all of it in memory."""
 
 MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
-"""Bytes of what a server says of itself: its models, its state."""
+"""Maximum size of a document about a server itself, in bytes: its models, its state."""
 
 CONNECTION_ERRORS = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 class EngineRoute:
-    """One address of an engine with its headers, ready to be posted to."""
+    """One address of an engine with its headers, ready for a POST."""
 
     __slots__ = ("headers", "local", "url")
 
     def __init__(self, endpoint: Endpoint, operation: str) -> None:
         self.url = URL(f"{endpoint.url}/{operation}")
         self.local = endpoint.direct or is_local(self.url.host)
-        # Bytes are passed on as they are, so they must not be compressed.
+        # Bytes are passed on unchanged, so they must not be compressed.
         self.headers = {
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
@@ -61,11 +61,11 @@ class EngineRoute:
 
 
 class EngineTransport:
-    """Two pools: one that keeps connections, one that makes a new one for each call.
+    """Two connection pools: one keeps connections, the other opens a new one for each call.
 
-    llama.cpp's server announces keep-alive after a stream and then closes: ``reuse=False`` is for it. Where the
-    environment names a proxy, servers on other machines have two pools of their own that go through it; what runs on
-    this machine is always reached directly.
+    llama.cpp's server announces keep-alive after a stream and then closes the connection: ``reuse=False`` is for it.
+    If the environment names a proxy, servers on other machines have two separate pools that use it; servers on this
+    machine are always reached directly.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class EngineTransport:
         deadline: float | None,
         reuse: bool = True,
     ) -> aiohttp.ClientResponse:
-        """`send` by POST."""
+        """Call `send` with POST."""
         return await self.send("POST", route, body, deadline=deadline, reuse=reuse)
 
     async def send(
@@ -94,11 +94,11 @@ class EngineTransport:
         deadline: float | None,
         reuse: bool = True,
     ) -> aiohttp.ClientResponse:
-        """Send ``body``; returns when the headers are there. Raises aiohttp's errors and `TimeoutError`."""
+        """Send ``body`` and return when the headers have arrived. Raise aiohttp's errors and `TimeoutError`."""
         session = (self._near if route.local else self._proxied)[reuse]
         headers = agent_depth.with_trace_headers(route.headers)
         data = io.BytesIO(body) if isinstance(body, bytes) and len(body) > LARGE_BODY_BYTES else body
-        if isinstance(body, aiohttp.FormData):  # which says by itself where its parts end
+        if isinstance(body, aiohttp.FormData):  # the form itself marks the ends of its parts
             headers = {name: value for name, value in headers.items() if name != "Content-Type"}
         context_manager = session.request(
             method, route.url, data=data, headers=headers, allow_redirects=False
@@ -109,7 +109,7 @@ class EngineTransport:
             return await context_manager
 
     async def get(self, route: EngineRoute, *, deadline: float | None) -> bytes:
-        """A small document. Raises as `post`, and `PorticoError` for a status other than 200."""
+        """Return a small document. Raise the same errors as `post`, and `PorticoError` for a status other than 200."""
         session = (self._near if route.local else self._proxied)[False]
         async with (
             asyncio.timeout_at(deadline),
@@ -136,9 +136,9 @@ def _session(*, reuse: bool, is_proxied: bool = False) -> aiohttp.ClientSession:
 
 
 class _Pieces:
-    """The body of an answer as it comes, within its limits of time.
+    """The body of an answer as it arrives, within its time limits.
 
-    One timer looks after all pieces: one for each would cost as much as passing it on.
+    One timer serves all pieces, because a timer for each would cost as much as passing the piece on.
     """
 
     __slots__ = ("_content", "_deadline", "_idle", "_loop", "_response", "_since", "_timed_out", "_timer")
@@ -156,12 +156,11 @@ class _Pieces:
         self._set_timer(self._loop.time())
 
     async def next(self, *, patient: bool = False) -> bytes:
-        """What has come since the last time; empty at the end.
+        """Return the bytes that have arrived since the last call; empty at the end.
 
-        Raises `TimeoutError` at the deadline and, unless it is to be ``patient``, `ConnectionError` after ``idle``
-        seconds.
+        Raise `TimeoutError` at the deadline and, unless ``patient``, `ConnectionError` after ``idle`` seconds.
         """
-        if self._timed_out:  # what is here already may still be read
+        if self._timed_out:  # data that has already arrived can still be read
             async with asyncio.timeout_at(self._deadline):
                 return await self._content.readany()
         self._since = math.inf if patient else self._loop.time()
@@ -175,7 +174,7 @@ class _Pieces:
         self._response.close()
 
     def _set_timer(self, now: float) -> None:
-        """For the next moment at which a limit may be reached."""
+        """Set the timer for the next moment at which a limit can be reached."""
         begin = now if self._since is None else min(now, self._since)
         ends = [] if self._idle is None else [begin + self._idle]
         if self._deadline is not None:
@@ -184,14 +183,14 @@ class _Pieces:
             self._timer = self._loop.call_at(min(ends), self._on_timer)
 
     def _on_timer(self) -> None:
-        """End the wait of whoever waits for too long."""
+        """Stop a wait that has exceeded its limit."""
         now = self._loop.time()
         if self._deadline is not None and now >= self._deadline:
             self._timed_out = True
             if self._since is not None:
                 self._content.set_exception(TimeoutError())
         elif self._idle is not None and self._since is not None and now >= self._since + self._idle:
-            self._content.set_exception(ConnectionAbortedError(f"nothing came for {self._idle:g} s"))
+            self._content.set_exception(ConnectionAbortedError(f"no data arrived for {self._idle:g} s"))
         else:
             self._set_timer(now)
 
@@ -203,13 +202,13 @@ async def read_all(
     idle: float | None = None,
     limit: int = MAX_BODY_BYTES,
 ) -> bytes:
-    """The whole body; closes the response.
+    """Return the whole body and close the response.
 
-    ``idle``: seconds between two pieces of it after which it counts as broken; the first may take its time, since some
-    servers send their headers before they begin to think. Raises `ConnectionError` then, and `EngineFailed` for a
-    body of more than ``limit`` bytes.
+    ``idle`` is the number of seconds between two pieces after which the response counts as broken. The first piece has
+    no such limit, because some servers send their headers before they start to compute. Raise `ConnectionError` after
+    ``idle``, and `EngineFailed` for a body of more than ``limit`` bytes.
     """
-    if response.content.is_eof():  # a short one, which came with its head: there is nothing to wait for
+    if response.content.is_eof():  # a short body that arrived with its headers: no wait is needed
         try:
             return response.content.read_nowait()
         finally:
@@ -232,13 +231,13 @@ async def read_all(
 
 
 def _too_much(limit: int = MAX_BODY_BYTES) -> EngineFailed:
-    return EngineFailed(f"The engine sent an answer of more than {limit >> 20} MB; it was cut off.")
+    return EngineFailed(f"The engine sent an answer of more than {limit >> 20} MB, which was cut off.")
 
 
 async def read_pieces(
     response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
 ) -> AsyncIterator[bytes]:
-    """The body as it comes; closes the response. Limits and errors as with `read_all`."""
+    """Yield the body as it arrives; closes the response. Limits and errors are those of `read_all`."""
     pieces = _Pieces(response, deadline, idle)
     size = 0
     try:
@@ -254,14 +253,13 @@ async def read_pieces(
 async def read_frames(
     response: aiohttp.ClientResponse, *, deadline: float | None, idle: float | None = None
 ) -> AsyncIterator[bytes]:
-    """Complete SSE frames with ``\\n`` line ends, one or several at a time, as they come; closes the
-    response.
+    """Yield complete SSE frames with ``\\n`` line ends, one or several at a time, as they arrive; closes the response.
 
-    ``idle``: seconds without a byte after which it counts as broken. Raises `ConnectionError` then, and for a
-    stream that ends in the middle of a frame.
+    ``idle`` is the number of seconds without a byte after which the stream counts as broken. Raise `ConnectionError`
+    then, and for a stream that ends in the middle of a frame.
     """
-    frame = bytearray()  # the beginning of one whose end is still on its way
-    half = b""  # of a line end
+    frame = bytearray()  # the beginning of a frame whose end has not arrived yet
+    half = b""  # half of a line end
     size = 0
     pieces = _Pieces(response, deadline, idle)
     try:
@@ -293,7 +291,7 @@ async def read_frames(
 
 
 def _whole(frame: bytes) -> bool:
-    """Whether a last frame without its end is one nevertheless."""
+    """Return whether a last frame without its end marker is complete."""
     payload = frame.rpartition(b"data:")[2].strip()
     try:
         return payload == b"[DONE]" or bool(orjson.loads(payload))
@@ -302,17 +300,18 @@ def _whole(frame: bytes) -> bool:
 
 
 def deadline_exceeded(name: str) -> DeadlineExceeded:
-    """What to say when the deadline of a call has come."""
+    """Return the error for a call that has reached its deadline."""
     return DeadlineExceeded(f"'{name}' did not finish in time and was stopped.")
 
 
 Explain = Callable[[BaseException], Awaitable[PorticoError]]
-"""Turns a broken connection into a sentence that says what happened to the engine."""
+"""A function that turns a broken connection into an error that says what happened to the engine."""
 
 
 class Upstream:
-    """``name`` is the model's here, ``model`` its name there. ``idle``: seconds of silence in the middle of an answer
-    after which it counts as broken.
+    """A model on a server. ``name`` is its name in Portico, ``model`` its name on the server.
+
+    ``idle``: seconds of silence in the middle of an answer after which it counts as broken.
     """
 
     def __init__(
@@ -332,13 +331,13 @@ class Upstream:
         self._idle = idle
 
     def route(self, operation: str) -> EngineRoute:
-        """The address of one operation."""
+        """Return the address of one operation."""
         return EngineRoute(self._endpoint, operation)
 
     async def post(
         self, route: EngineRoute, body: Mapping[str, Any] | aiohttp.FormData, deadline: float | None
     ) -> aiohttp.ClientResponse:
-        """An answer with status 200, whose body is still to be read. Raises `PorticoError`."""
+        """Return a response with status 200, whose body is still unread. Raise `PorticoError`."""
         payload = body if isinstance(body, aiohttp.FormData) else orjson.dumps(body)
         try:
             response = await self._transport.post(route, payload, deadline=deadline)
@@ -350,21 +349,21 @@ class Upstream:
         raise error_of(response.status, data, self.name, retry_after_s(response.headers.get("Retry-After")))
 
     async def whole(self, response: aiohttp.ClientResponse, deadline: float | None) -> bytes:
-        """The body of an answer. Raises `PorticoError`."""
+        """Return the body of a response. Raise `PorticoError`."""
         try:
             return await read_all(response, deadline=deadline, idle=self._idle)
         except CONNECTION_ERRORS as error:
             raise await self.explain(error) from error
 
     def frames(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
-        """The frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        """Yield the frames of a streamed answer; raises `CONNECTION_ERRORS`, which `explain` explains."""
         return read_frames(response, deadline=deadline, idle=self._idle)
 
     def pieces(self, response: aiohttp.ClientResponse, deadline: float | None) -> AsyncIterator[bytes]:
-        """The bytes of an answer as they come; raises `CONNECTION_ERRORS`, which `explain` explains."""
+        """Yield the bytes of an answer as they arrive; raises `CONNECTION_ERRORS`, which `explain` explains."""
         return read_pieces(response, deadline=deadline, idle=self._idle)
 
     async def explain(self, error: BaseException) -> PorticoError:
-        """What a broken connection means."""
-        # aiohttp's own time-outs are subclasses: only the deadline is the plain one.
+        """Return the error for a broken connection."""
+        # aiohttp's own timeouts are subclasses: only the deadline raises the plain class.
         return deadline_exceeded(self.name) if type(error) is TimeoutError else await self._broken(error)

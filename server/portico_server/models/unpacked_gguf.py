@@ -1,4 +1,4 @@
-"""A GGUF file as a folder of safetensors, which training needs: made once, in the engine's environment, and kept."""
+"""A GGUF file as a folder of safetensors for training: created once, in the engine's environment, and kept."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portico_server.subprocesses import OFFLINE_ENVIRONMENT, run_module
 
 
 async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport) -> Path:
-    """The folder for ``gguf`` below ``folder``, named by the file's content; ``python`` has the engine.
+    """Return the folder for ``gguf`` below ``folder``, named by the file's content; ``python`` has the engine.
 
-    The weights are in 16 bits: a model of a billion parameters takes 2 GB. Raises `InvalidRequest` for a file that
-    cannot be read. Cancelling leaves nothing behind.
+    The weights are in 16 bits: a model of a billion parameters needs 2 GB. Raise `InvalidRequest` for a file that
+    cannot be read. Cancellation leaves nothing behind.
     """
     target = folder / f"{gguf.stem}-{await pools.MODELS.run(_digest, gguf)}"
     if (target / "config.json").is_file():
@@ -30,7 +30,7 @@ async def unpack_gguf(gguf: Path, folder: Path, python: Path, report: StepReport
     try:
         await run_step(command, "unpack", report, folder=folder, env=environment)
     except StepFailedError as error:
-        if (target / "config.json").is_file():  # another one was quicker
+        if (target / "config.json").is_file():  # another process was faster
             return target
         raise InvalidRequest(
             f"The model file {gguf} could not be unpacked: {error.message}",

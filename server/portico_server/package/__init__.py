@@ -1,4 +1,4 @@
-"""A deployed app as one archive: what it needs, pinned, and the files that run it elsewhere.
+"""A deployed app as one archive: its pinned requirements, and the files that run it elsewhere.
 
-Above models, knowledge, tools and apps, which it asks what they hold, as `portico_server.reconcile` does.
+This package is above models, knowledge, tools and apps, and reads their contents, like `portico_server.reconcile`.
 """

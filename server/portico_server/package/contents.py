@@ -1,4 +1,4 @@
-"""Everything that an app needs, found through what it names."""
+"""Finds everything that an app needs by following the names in it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from portico_server.tools.sources.spec import ToolSpec
 Inclusion: TypeAlias = Literal["include", "reference"]
 
 MAX_NAMES: Final = 2_000
-"""Things in one package."""
+"""Maximum number of entries in one package."""
 
 ASKING_TOOLS: Final[Mapping[str, str]] = {
     "search": "a store",
@@ -53,19 +53,19 @@ ASKING_TOOLS: Final[Mapping[str, str]] = {
     "draw": "a model",
     "read_skill": "a skill",
 }
-"""Built-in tools that are told what to use when they are called, and what that is."""
+"""Built-in tools that receive what they use as an argument of the call, and the kind of that argument."""
 
 SKILL_ARGUMENTS: Final[Mapping[str, str]] = {
     "read_skill": "skill",
     "code_interpreter": "skills",
     "shell": "skills",
 }
-"""Built-in tools that are given skills, and the argument that names them."""
+"""Built-in tools that receive skills, and the argument that names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackagedStore:
-    """A store, the groups that were added to it, and whether it is needed as a chat app too."""
+    """A store, its groups, and whether it is also needed as a chat app."""
 
     row: StoreView
     groups: tuple[ChunkGroup, ...]
@@ -83,7 +83,10 @@ class PackagedApp:
 
 @dataclass(slots=True)
 class PackageContents:
-    """What is in a package, by name. ``aliases``: what else a model is called; ``notes``: what people must know."""
+    """The contents of a package, by name.
+
+    ``aliases`` are further names of models; ``notes`` are messages for people.
+    """
 
     name: str
     kind: str = "store"
@@ -92,21 +95,21 @@ class PackageContents:
     models: dict[str, ModelSpec] = field(default_factory=dict)
     aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
     adapters: dict[str, list[AdapterScale]] = field(default_factory=dict)
-    """By the name of their model."""
+    """Adapters by the name of their model."""
     stores: dict[str, PackagedStore] = field(default_factory=dict)
     tools: dict[str, ToolSpec] = field(default_factory=dict)
     servers: dict[str, ServerSpec] = field(default_factory=dict)
     builtin: set[str] = field(default_factory=set)
-    """The daemon's own tools that are called."""
+    """Names of the daemon's own tools that are called."""
     prompts: dict[str, StoredPrompt] = field(default_factory=dict)
     apps: dict[str, PackagedApp] = field(default_factory=dict)
     skills: dict[str, StoredSkill] = field(default_factory=dict)
-    """Each in the one version that travels."""
+    """Skills, each in the one version that is packaged."""
     notes: list[str] = field(default_factory=list)
 
 
 class ContentsFinder:
-    """Follows names from an app to all that it calls. Everything is looked for as ``caller`` means it."""
+    """A finder that follows names from an app to everything that it calls, resolved on behalf of ``caller``."""
 
     def __init__(
         self,
@@ -135,11 +138,11 @@ class ContentsFinder:
         """Keys of the registry, each with who names it."""
 
     async def find(self, name: str, version: int | None, include: Sequence[str] = ()) -> PackageContents:
-        """What the app ``name`` needs in ``version`` (the one that answers, if it is ``None``).
+        """Return everything that the app ``name`` needs in ``version`` (``None`` for the active version).
 
-        ``include``: further names, ``store/NAME``, ``tool/NAME``, ``skill/NAME``, ``prompt/NAME`` or a model's or an
-        app's. Raises `NotFound` for an app, a version or a name that is not there, `Forbidden`, and `Conflict` for what
-        cannot leave this daemon.
+        ``include`` are further names: ``store/NAME``, ``tool/NAME``, ``skill/NAME``, ``prompt/NAME``, or the name of a
+        model or an app. Raise `NotFound` for a missing app, version or name, `Forbidden`, and `Conflict` for anything
+        that cannot leave this daemon.
         """
         card = await self._card(name)
         package_contents = PackageContents(card.name, kind=str(card.labels.get("app") or "store"))

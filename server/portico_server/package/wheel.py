@@ -40,14 +40,14 @@ def requirements() -> bytes:
         if path.is_file():
             return path.read_bytes()
     raise Unavailable(
-        f"This installation of Portico has no {LOCK}, by which its packages are pinned. Install it from a wheel or a "
-        "checkout again.",
+        f"This installation of Portico lacks {LOCK}, which pins its packages. Reinstall it from a wheel or a "
+        "checkout.",
         code="installation_incomplete",
     )
 
 
 def wheel() -> bytes:
-    """The wheel; the same installation gives the same bytes. Blocks for about a second."""
+    """Return the wheel; the same installation always yields the same bytes. Blocks for about a second."""
     files = dict(sorted(_files().items()))
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
     files[f"{_INFO}/RECORD"] = f"{record}{_INFO}/RECORD,,\n".encode()
@@ -62,7 +62,7 @@ def wheel() -> bytes:
 
 
 def _files() -> dict[str, bytes]:
-    """The content of the wheel by its names, save its list."""
+    """Return the contents of the wheel by file name, except its list."""
     package_files: dict[str, bytes] = {}
     for package in PACKAGES:
         spec = find_spec(package)
@@ -77,8 +77,7 @@ def _files() -> dict[str, bytes]:
         about = distribution("portico")
     except PackageNotFoundError as error:
         raise Unavailable(
-            "Portico is not installed as a package here, so that no package can be made of it. Install it (see the "
-            "README).",
+            "Portico is not installed as a package, so it cannot be packaged. Install it (see the README).",
             code="installation_incomplete",
         ) from error
     for name in ("METADATA", "entry_points.txt"):

@@ -1,4 +1,4 @@
-"""Every execution is a Run: an id, a status, events in order, a result, cancel, a usage row.
+"""Every execution is a Run: an id, a status, events in order, a result, cancellation, a usage row.
 
-May import db and core. Knows Servables by their protocol alone.
+Can import db and core. Knows Servables only by their protocol.
 """

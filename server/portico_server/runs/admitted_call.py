@@ -1,4 +1,4 @@
-"""A call that the limits of an app have let in."""
+"""A call that an app's limits have admitted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from portico_server.runs.run import Run
 
 
 class AdmittedCall:
-    """Counts the call from now until its run ends, or until the ``with`` block ends if no run came of it.
+    """Counts the call until its run ends, or until the ``with`` block ends if it started no run.
 
-    Raises `TooMany` at its making if the app is over one of its limits. ``meter`` is ``None`` without limits.
+    The constructor raises `TooMany` if the app exceeds one of its limits. ``meter`` is ``None`` without limits.
     """
 
     def __init__(self, meter: UsageMeter | None) -> None:
@@ -20,7 +20,7 @@ class AdmittedCall:
         self._meter = meter
 
     def follow(self, run: Run) -> None:
-        """Let the end of the run be the end of the call, and count its tokens then."""
+        """End the call when the run ends, and count its tokens then."""
         meter, self._meter = self._meter, None
         if meter is None:
             return

@@ -1,4 +1,4 @@
-"""Files that runs make: figures, tables, results too large for an answer."""
+"""Files that runs create: figures, tables, results too large for an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ARTIFACT_BLOBS: Final = BlobKind("artifacts", rows.is_held, whole=True)
 """The bytes of artifacts."""
 
 _BATCH_ROWS: Final = 100
-"""Rows that are looked at together."""
+"""Number of rows that are checked together."""
 
 
 _MEDIA_TYPE: Final = re.compile(r"[\w.+-]{1,80}/[\w.+-]{1,80}(; ?charset=[\w-]{1,40})?", re.ASCII)
@@ -40,7 +40,7 @@ _MAX_NAME_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A file that a run has made, still in memory. Name and type may be anybody's words: both become headers."""
+    """A file that a run has created, still in memory. Name and type can be untrusted text: both become headers."""
 
     name: str
     media_type: str
@@ -55,14 +55,16 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Whose run made something, where there is no `Context` of it."""
+    """The author of an artifact outside of its run's `Context`."""
 
     run: str
     caller: Principal
 
 
 class ArtifactStore:
-    """A row for each artifact, whose bytes ``blobs`` has. Callers see their own and the daemon's."""
+    """A store with a row for each artifact, and its bytes in ``blobs``. Callers see their own artifacts and the
+    daemon's.
+    """
 
     def __init__(self, database: Database, blobs: BlobPlace, quota: StorageQuota | None = None) -> None:
         self._database = database
@@ -71,15 +73,17 @@ class ArtifactStore:
         self.open = blobs.open
 
     async def start(self) -> None:
-        """Remove bytes that no row stands for: what a daemon left that was killed while it kept something."""
+        """Delete bytes without a row, which a killed daemon left behind."""
         await self._blobs.start()
 
     async def sweep(self) -> None:
-        """Remove what other daemons left in a place that they share."""
+        """Delete the leftovers of other daemons in a shared location."""
         await self._blobs.sweep()
 
     async def expire(self, before: float) -> int:
-        """Remove what was made before a moment, in seconds since 1970, by runs that are forgotten; how many."""
+        """Delete artifacts created before a moment, in seconds since 1970, by runs that no longer exist. Return their
+        number.
+        """
         removed_count = 0
         while artifact_rows := await self._database.read(rows.orphaned, before, _BATCH_ROWS):
             for row in artifact_rows:
@@ -88,9 +92,9 @@ class ArtifactStore:
         return removed_count
 
     async def keep(self, artifacts: Sequence[NewArtifact], context: Context | Author) -> tuple[Artifact, ...]:
-        """Keep what a run made, for whoever called it; bytes and rows are on disk when this returns.
+        """Store the artifacts of a run for its caller; bytes and rows are on disk on return.
 
-        Raises `Unavailable` if the disk is full, `TooLarge` if the caller keeps too much on it.
+        Raise `Unavailable` if the disk is full, `TooLarge` if the caller exceeds its storage limit.
         """
         if not artifacts:
             return ()
@@ -120,12 +124,12 @@ class ArtifactStore:
         return tuple(shown(row) for row in artifact_rows)
 
     async def get(self, artifact_id: str, caller: Principal) -> ArtifactRow:
-        """The artifact, if it is there for this caller; otherwise `NotFound`."""
+        """Return the artifact if this caller can see it. Raise `NotFound` otherwise."""
         row = await self._database.read(rows.get, artifact_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no artifact '{artifact_id[:80]}', or it was made too long ago: the setting 'keep_runs_days' "
-                "says how long they are kept.",
+                f"The artifact '{artifact_id[:80]}' does not exist, or it has expired: the setting "
+                "'keep_runs_days' sets how long artifacts are kept.",
                 code="artifact_not_found",
                 param="artifact_id",
             )
@@ -134,12 +138,12 @@ class ArtifactStore:
     async def list(
         self, caller: Principal, *, run_id: str | None = None, limit: int = 100
     ) -> list[ArtifactRow]:
-        """Artifacts of this caller and of the daemon, newest first."""
+        """Return artifacts of this caller and of the daemon, newest first."""
         owner = None if caller.admin else caller.id
         return await self._database.read(rows.newest, owner, run_id=run_id, limit=limit)
 
     async def read(self, artifact_id: str, caller: Principal) -> bytes:
-        """The bytes of an artifact. Raises `NotFound`."""
+        """Return the bytes of an artifact. Raise `NotFound`."""
         row = await self.get(artifact_id, caller)
         try:
             async with self.open(row.sha256) as path:
@@ -148,7 +152,7 @@ class ArtifactStore:
             raise self.missing(row) from error
 
     async def delete(self, artifact_id: str, caller: Principal) -> ArtifactRow:
-        """Remove one; the row that was. Raises `NotFound`, and `Forbidden` for the daemon's own."""
+        """Delete an artifact and return its former row. Raise `NotFound`, and `Forbidden` for the daemon's own."""
         row = await self.get(artifact_id, caller)
         if row.owner is None:
             caller.require("admin")
@@ -156,7 +160,7 @@ class ArtifactStore:
         return row
 
     def missing(self, row: ArtifactRow) -> NotFound:
-        """The error for a row whose bytes are gone."""
+        """Return the error for a row whose bytes are missing."""
         return NotFound(
             f"The bytes of '{row.name}' are {self._blobs.absence} Run it again.",
             code="artifact_content_missing",
@@ -189,10 +193,10 @@ class ArtifactStore:
 
 
 def link_of(artifact_id: str) -> str:
-    """Where the bytes of an artifact are, below the daemon's address."""
+    """Return the path of an artifact's bytes, below the daemon's address."""
     return f"/api/artifacts/{artifact_id}/content"
 
 
 def shown(row: ArtifactRow) -> Artifact:
-    """A row as results carry it."""
+    """Return a row in the form used in results."""
     return Artifact(row.id, row.name, row.media_type, row.bytes, link_of(row.id))

@@ -1,4 +1,4 @@
-"""What an attempt of a run counts for."""
+"""The usage of one attempt of a run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ def token_count(usage: Usage) -> int:
 
 
 def attempt_usage(run: Run) -> Usage:
-    """What this attempt has used. What it took from the journal counts once: here if no earlier attempt could say so,
-    because the daemon was killed. What the calls of models have cost its key counts though the result does not say it,
-    such as of a turn that was cut off, and of the vector of a question.
+    """Return the usage of this attempt.
+
+    Work restored from the journal counts once: in this attempt if no earlier attempt could report it, because the
+    daemon was killed. Model calls that were charged to the key count even if they are not in the result, such as those
+    of an interrupted turn, and the vector of a question.
     """
     charged_so_far = run.charge.usage
-    if run.replayed is NO_USAGE and run.status == "completed" and charged_so_far is NO_USAGE:  # as many a run
+    if (
+        run.replayed is NO_USAGE and run.status == "completed" and charged_so_far is NO_USAGE
+    ):  # as in most runs
         return run.usage
     found_usage, before, reported_usage = run.usage, run.replayed, run.reported
     if reported_usage is None:

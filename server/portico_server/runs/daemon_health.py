@@ -1,4 +1,4 @@
-"""What the daemon knows of its own health, for monitoring: answers over HTTP, and how late the event loop is."""
+"""The daemon's own health, for monitoring: HTTP responses, and the lag of the event loop."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from portico_server.core.histogram import SHORT_BOUNDS, Histogram
 METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 OTHER_METHOD: Final = "(other)"
-"""What is counted in place of a method or a path that does not exist: a client can make up any."""
+"""Label that replaces a method or a path that does not exist, because clients can invent any."""
 
 SAMPLE_INTERVAL_S: Final = 0.25
-"""Seconds between two looks at the event loop."""
+"""Seconds between two samples of the event loop."""
 
 
 class DaemonHealth:
-    """Counted since the start of the daemon; all of it on the event loop."""
+    """Counters since the start of the daemon, all maintained on the event loop."""
 
     def __init__(self) -> None:
         self.answers: Counter[tuple[str, str, int]] = Counter()
@@ -31,7 +31,7 @@ class DaemonHealth:
         """The most of them since `take_worst`."""
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request has its answer. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
+        """Count a response. ``route`` is a template, such as ``/api/stores/{store}``, or empty for no route."""
         route = route or OTHER_METHOD
         self.answers[method if method in METHODS else OTHER_METHOD, route, status] += 1
         histogram = self.durations.get(route)
@@ -40,17 +40,17 @@ class DaemonHealth:
         histogram.observe(seconds)
 
     def late(self, seconds: float) -> None:
-        """The event loop came so late."""
+        """Record a lag of the event loop."""
         self.lag.observe(seconds)
         self.worst = max(self.worst, seconds)
 
     def take_worst(self) -> float:
-        """The longest lag since this was asked last."""
+        """Return the longest lag since the last call."""
         worst, self.worst = self.worst, 0.0
         return worst
 
     async def watch(self) -> None:
-        """Look at the event loop until cancelled."""
+        """Sample the event loop until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + SAMPLE_INTERVAL_S

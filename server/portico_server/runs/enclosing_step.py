@@ -1,4 +1,4 @@
-"""The step of a durable run within which an app or a tool is called: what lies further down is named after it."""
+"""The step of a durable run that calls an app or a tool; nested steps are named after it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from portico_server.db.steps import StepRow
 from portico_server.runs.journal import Journal
 
 GIVEN: Final = "given"
-"""Under which name that of a flow holds the digest of what the flow was called with."""
+"""Name under which the step of a flow stores the digest of the flow's input."""
 
 
 def _unlimited(_size: int, _at: str) -> None:
-    """For what is limited otherwise."""
+    """Accept any size, for values with other limits."""
 
 
 @dataclass(slots=True)
 class EnclosingStep:
-    """``path`` and ``turn`` are the step's, ``attempt`` the path of this attempt of it; ``calls`` counts the apps that
-    were called within it, ``places`` has those of its flows. ``journal`` has the calls of its agents and the steps of
-    its flows, ``take`` counts what they put out.
+    """The step that encloses a call.
+
+    ``path`` and ``turn`` are the step's, ``attempt`` is the path of this attempt of it. ``calls`` counts the apps that
+    were called within the step; ``places`` has the paths of its flows. ``journal`` has the calls of its agents and the
+    steps of its flows; ``take`` counts their output.
     """
 
     path: str
@@ -38,23 +40,25 @@ class EnclosingStep:
     calls: int = 0
     places: set[str] = field(default_factory=set)
     answered: StepRow | None = None
-    """The model's answer, if nothing has been asked since."""
+    """The model's answer, if no request has followed it."""
     within: str = ""
-    """The step around a call, which is in the journal only once it has ended."""
+    """The step around a call, which enters the journal only once it has ended."""
 
     @property
     def start(self) -> str:
-        """The step from which a run can be resumed to do all of this again."""
+        """Return the step from which a run can be resumed to repeat all of this."""
         return self.within or self.attempt or self.path
 
     def place(self, name: str) -> str:
-        """The path of the next flow that is called, whose first step is ``name``."""
+        """Return the path of the next called flow, whose first step is ``name``."""
         self.calls += 1
         return f"{self.path}[{self.calls - 1}].{name}"
 
     def flow_place(self, journal: Journal, digest: str) -> str:
-        """The path of a flow that is called with what has the digest ``digest``: where an earlier attempt
-        called it with the same, whichever of several calls is made first, else one that is new.
+        """Return the path of a flow whose input has the digest ``digest``.
+
+        If an earlier attempt called it with the same input, reuse that path, regardless of the order of calls;
+        otherwise return a new path.
         """
         for number in count():
             place = f"{self.attempt or self.path}[{number}]"
@@ -67,7 +71,7 @@ class EnclosingStep:
         raise AssertionError("there is always one more")
 
     def turn_path(self) -> str:
-        """The path of the next turn of an agent: that of the step itself, for the only one."""
+        """Return the path of the next turn of an agent: the path of the step itself if there is only one turn."""
         self.calls += 1
         path = self.attempt or self.path
         return path if self.calls == 1 else f"{path}[{self.calls - 1}]"
@@ -78,7 +82,7 @@ AROUND: Final[ContextVar[EnclosingStep | None]] = ContextVar("portico_step", def
 
 @contextmanager
 def enclosed(step: EnclosingStep) -> Iterator[None]:
-    """Let apps that are called from here on know where they are, so that no two of their effects share a key."""
+    """Tell nested apps their enclosing step, so that no two of their effects share a key."""
     token = AROUND.set(step)
     try:
         yield
@@ -87,8 +91,8 @@ def enclosed(step: EnclosingStep) -> Iterator[None]:
 
 
 def durable_step(run: str) -> EnclosingStep | None:
-    """The step at work of a run, if that is durable."""
+    """Return the current step of a run, if the run is durable."""
     around = AROUND.get()
     journal = None if around is None else around.journal
-    # A step of another run may have begun this one.
+    # A step of another run may have started this run.
     return around if journal is not None and journal.durable and journal.run_id == run else None

@@ -1,4 +1,4 @@
-"""Runs that have ended lately, as many as there is room for what they gave."""
+"""Recently ended runs, as many as fit in memory with their results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from portico_server.core.request import Vectors
 from portico_server.runs.run import Run
 
 MAX_ENDED_RUNS: Final = 200
-"""Ended runs that can still be looked at."""
+"""Maximum number of ended runs that can still be read."""
 
 MAX_ENDED_BYTES: Final = 64 * 2**20
-"""Bytes, about, that their results may take together; of a larger one the run itself is kept alone."""
+"""Approximate maximum bytes of their results together; for a larger result, only the run itself is kept."""
 
 _OBJECT_BYTES: Final = 64
 _NUMBERS: Final = frozenset({int, float, bool})
 _MAX_PARTS: Final = 20_000
-"""Values within a result that are looked at; one that has more is taken to fill the room."""
+"""Maximum number of values in a result that are measured; a larger result is assumed to fill the memory."""
 
 _EVENTS_WITH_TEXT: Final = (Delta, ToolReturned)
 
@@ -37,7 +37,7 @@ class EndedRuns:
         self._weight = 0
 
     def add(self, run: Run) -> None:
-        """One that has just ended. The oldest are forgotten for it."""
+        """Add a run that has ended, and drop the oldest runs for it."""
         weight = weigh(run.result)
         for event in run.log.kept:
             if isinstance(event, _EVENTS_WITH_TEXT):
@@ -48,7 +48,7 @@ class EndedRuns:
             self._weight -= self._runs.popleft()[1]
 
     def get(self, run_id: str) -> Run | None:
-        """One of them."""
+        """Return one run."""
         return next((run for run, _ in self._runs if run.id == run_id), None)
 
     def __iter__(self) -> Iterator[Run]:
@@ -59,8 +59,8 @@ class EndedRuns:
 
 
 def weigh(value: Any) -> int:
-    """How many bytes a result takes, about; `MAX_ENDED_BYTES` if it has too many parts to be looked at."""
-    if value is None:  # of every call that is relayed
+    """Return the approximate bytes of a result; `MAX_ENDED_BYTES` if it has too many values to measure."""
+    if value is None:  # the result of every relayed call
         return _OBJECT_BYTES
     weight, part_count = 0, 0
     stack = [value]

@@ -1,4 +1,4 @@
-"""What a flow has done so far: kept in memory, and in SQL if the run is durable."""
+"""The finished steps of a flow: kept in memory, and in SQL if the run is durable."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from portico_server.db.steps import StepRow
 from portico_server.runs.redaction import NO_RULES, Redaction, RedactionRules
 
 MAX_STEPS_IN_MEMORY: Final = 20_000
-"""Steps that a run in memory keeps; those of a durable one are in SQL."""
+"""Maximum steps that a run in memory keeps; the steps of a durable run are in SQL."""
 
 MIN_REPEATED_CHARACTERS: Final = 1_000
-"""Characters of an input or output from which on it is not written again where it stands with an earlier step."""
+"""Minimum characters of an input or output that is replaced by a reference if an earlier step already has it."""
 
 MAX_CHARS_IN_MEMORY: Final = 8 * 2**20
-"""Characters of inputs and outputs that it keeps with them."""
+"""Maximum characters of inputs and outputs that a run in memory keeps."""
 
 MAX_INLINE_STEPS: Final = 50
-"""Steps that are written where they ended; more go to the writer."""
+"""Maximum steps that are written immediately where they end; larger batches go to the writer."""
 
 MAX_WAITING_STEPS: Final = 2_000
-"""Steps that may wait to be written before `Journal.record` waits too."""
+"""Maximum steps that wait to be written before `Journal.record` waits too."""
 
 _ATTEMPT: Final = re.compile(r"#(\d+)(?=[.\[])")
-"""In a path: the attempt of the step that stands before it."""
+"""In a path: the attempt of the preceding step."""
 
 
 def effect_key(run: str, turn: int, path: str, nonce: str = "") -> str:
-    """What makes an effect of the step at ``path`` known as the same when it is done again.
+    """Return a key that identifies an effect of the step at ``path`` when it is repeated.
 
-    ``turn`` counts how often the run was told to do steps again that had ended; ``nonce``: see `Journal`.
+    ``turn`` counts how often the run was asked to repeat ended steps; ``nonce``: see `Journal`.
     """
     return ":".join(filter(None, (run, nonce, str(turn or ""), path)))
 
@@ -48,14 +48,14 @@ def effect_key(run: str, turn: int, path: str, nonce: str = "") -> str:
 class Journal:
     """The finished steps of one run, by path.
 
-    ``durability``: ``off`` keeps them in memory alone; ``normal`` writes them so that they survive the end of the
-    process; ``full`` so that they survive a power cut. `record` with ``settle`` returns when that is so; without, the
-    row is written soon after, together with others. ``fence`` says who must have the run's lease for it to count,
-    or nothing if that is certain. ``on_step`` is called with every step.
+    ``durability``: ``off`` keeps them only in memory; with ``normal`` they survive the end of the process; with
+    ``full`` they survive a power cut. `record` with ``settle`` returns once that is guaranteed; without it, the row is
+    written soon after, together with others. ``fence`` names the holder that must have the run's lease for a row to
+    count, or nothing if the lease is certain. ``on_step`` is called with every step.
     """
 
     is_inner: ClassVar[bool] = False
-    """Whether what it has used counts with the step that called its flow, also when it is taken up again."""
+    """Whether its usage counts with the step that called its flow, also after a resume."""
 
     __slots__ = (
         *(
@@ -111,7 +111,7 @@ class Journal:
         for row in step_rows:
             self._seq = max(self._seq, row.seq)
             if row.redacted:
-                continue  # what it gave is not here: it is done again
+                continue  # its output is missing, so it is done again
             if row.status == "skipped" or row.output is not None:
                 self._done[row.path] = row
             elif row.status == "failed":
@@ -136,19 +136,19 @@ class Journal:
 
     @property
     def resumed(self) -> bool:
-        """Whether there is anything to take up."""
+        """Return whether there are steps to resume from."""
         return bool(self._done or self._failed)
 
     def find(self, path: str) -> StepRow | None:
-        """The step of an earlier attempt of this run that need not be done again: it has an output, or was skipped."""
+        """Return the step of an earlier attempt that need not be repeated: it has an output, or was skipped."""
         return self._done.get(path)
 
     def failure(self, path: str) -> StepRow | None:
-        """The step of an earlier attempt that ended in an error which nothing took the place of."""
+        """Return the step of an earlier attempt that ended in an error which nothing has replaced."""
         return self._failed.get(path)
 
     def attempt(self, path: str) -> int:
-        """The attempt in which the step at ``path`` was when the run was cut off, by what was done within it."""
+        """Return the attempt of the step at ``path`` at which the run was interrupted, based on its inner steps."""
         if self._attempts is None:
             self._attempts = {}
             for inner in (*self._done, *self._failed):
@@ -158,7 +158,7 @@ class Journal:
         return self._attempts.get(path, 1)
 
     async def forget(self, place: str) -> None:
-        """Take the steps below a place out of what an earlier attempt has done."""
+        """Drop the steps below a place from those of an earlier attempt."""
         assert self._database is not None
         paths = [path for path in (*self._done, *self._failed) if path.startswith(f"{place}.")]
         await self._database.write(steps.forget, self.run_id, paths, self._fence())
@@ -167,20 +167,20 @@ class Journal:
             self._failed.pop(path, None)
 
     def next(self) -> int:
-        """The number of the next step that ends."""
+        """Return the number of the next step that ends."""
         self._seq += 1
         return self._seq
 
     async def record(self, row: StepRow, *, settle: bool = False) -> None:
-        """Add a finished step. Raises what kept an earlier row from being written."""
+        """Add a finished step. Raise the error that prevented an earlier row from being written."""
         self.add(row, settle=settle)
         if settle or self.ahead:
             await self.settled()
 
     def add(self, row: StepRow, *, settle: bool = False, is_announced: bool = True) -> None:
-        """`record` for one who settles it, at once if ``settle``. Raises what kept an earlier row from it.
+        """Add a step that the caller settles, immediately if ``settle``. Raise the error of an earlier row.
 
-        ``is_announced``: whether ``on_step`` hears of it.
+        ``is_announced``: whether ``on_step`` is called for it.
         """
         if is_announced and self._on_step is not None:
             self._on_step(row)
@@ -193,14 +193,14 @@ class Journal:
         if self._flushing or self._soon:
             return
         if settle and not self._full and not self._fence():
-            # Those that end in the same turn, as in a warp, go together.
+            # Steps that end in the same turn, such as in a warp, are written together.
             self._soon = True
             asyncio.get_running_loop().call_soon(self._flush_here)
         else:
             self._flush()
 
     def _once(self, row: StepRow) -> StepRow:
-        """The row with references to earlier steps in place of what stands there."""
+        """Return the row with repeated values replaced by references to earlier steps."""
         input, output, path = row.input, row.output, row.path
         if input is not None and len(input) >= MIN_REPEATED_CHARACTERS:
             place = self._seen.setdefault(dedupe.digest(input), steps.INPUT_OF + path)
@@ -217,7 +217,7 @@ class Journal:
 
     @property
     def ahead(self) -> bool:
-        """Whether so many wait to be written that whoever adds more must settle them first."""
+        """Return whether so many rows wait that a caller must settle them before it adds more."""
         return len(self._waiting) > MAX_WAITING_STEPS
 
     def _keep(self, row: StepRow) -> None:
@@ -229,7 +229,7 @@ class Journal:
         self.rows[row.path] = row
 
     async def settled(self) -> None:
-        """Wait until every row that is here now is written. Raises what kept one from it."""
+        """Wait until every current row is written. Raise the error that prevented a write."""
         row_count = self._kept + self._flushing + len(self._waiting)
         while (self._flushing or self._soon) and self._kept < row_count:
             await self._turn()
@@ -237,18 +237,18 @@ class Journal:
             raise self._lost
 
     async def drained(self) -> None:
-        """Wait until nothing is being written any more, whatever came of it."""
+        """Wait until no write is in progress, whether or not the writes succeeded."""
         while self._flushing or self._soon:
             await self._turn()
 
     async def _turn(self) -> None:
-        """Wait until what is being written now is written."""
+        """Wait until the current write has finished."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await waiter
 
     def _flush_here(self) -> None:
-        """Write what waits before anything else is done, if that is a matter of microseconds."""
+        """Write the waiting rows before anything else, if that takes only microseconds."""
         assert self._database is not None
         self._soon = False
         batch = self._waiting
@@ -266,7 +266,7 @@ class Journal:
                 waiter.set_result(None)
 
     def _flush(self) -> None:
-        """Write what waits, and then what has come meanwhile."""
+        """Write the waiting rows, and then those that arrive in the meantime."""
         assert self._database is not None
         batch, self._waiting = self._waiting, []
         future = steps.write(self._database, self.run_id, batch, self._fence(), full=self._full)
@@ -276,7 +276,7 @@ class Journal:
     def _flushed(self, future: asyncio.Future[None]) -> None:
         count, self._flushing = self._flushing, 0
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
-        self._lost = error  # told to whoever records or settles next
+        self._lost = error  # raised by the next record or settle
         self._kept += count
         self._wake()
         if self._waiting and error is None:
@@ -284,8 +284,8 @@ class Journal:
 
 
 class InnerJournal(Journal):
-    """The journal of a durable run for a flow that is called within one of its steps: what that hides, and what it has
-    replayed, is its own.
+    """The journal of a durable run for a flow called within one of its steps. It tracks its own hidden and replayed
+    steps.
     """
 
     is_inner = True
@@ -321,8 +321,10 @@ _WITHHELD: Final[ContextVar[bool]] = ContextVar("portico_withheld", default=Fals
 
 @contextmanager
 def specified(owner: str | None, caller: Principal) -> Iterator[None]:
-    """Within it, an app of ``owner`` does its work: unless the caller may read its specification, the trace has nothing
-    of what its steps ask, which is written there. That holds for all that the app calls, too.
+    """Mark the context as the work of an app of ``owner``.
+
+    Unless the caller can read the app's specification, the trace omits the requests of its steps, because the
+    specification contains them. This includes everything that the app calls.
     """
     token = _WITHHELD.set(_WITHHELD.get() or not caller.owns(owner))
     try:
@@ -332,8 +334,9 @@ def specified(owner: str | None, caller: Principal) -> Iterator[None]:
 
 
 def for_trace(value: Any) -> str | None:
-    """A value as JSON text for the trace, cut to what a person looks at; ``None`` within an app whose specification the
-    caller may not read.
+    """Return a value as JSON text for the trace, shortened for people.
+
+    Return ``None`` within an app whose specification the caller must not read.
     """
     if value is None or _WITHHELD.get():
         return None

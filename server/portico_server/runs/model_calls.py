@@ -1,4 +1,4 @@
-"""Calls of models that a run makes, counted against the limits of the key that the run is for."""
+"""Model calls of a run, counted against the limits of the run's key."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from portico_server.core.servable import Servable
 from portico_server.runs.quotas import UsageMeter
 
 MAX_LIMIT_WAIT_S: Final = 300.0
-"""Seconds that a call of a run which nobody waits for stands until a limit lets it in; a longer wait fails it."""
+"""Maximum seconds that a call of a background run waits for a limit; a longer wait fails the call."""
 
 _UNCOUNTED: Final = (Embed, Rerank, Tokenize, Detokenize)
-"""What a search and a check of lengths ask of models: their tokens count, they are not requests."""
+"""Requests that searches and length checks send to models: their tokens count, but they are not counted as requests."""
 
 
 NO_USAGE: Final = Usage()
-"""What nothing has used."""
+"""The empty usage."""
 
 
 class ModelCalls:
-    """What one run has cost its key so far."""
+    """The usage that one run has charged to its key so far."""
 
     __slots__ = ("_calls", "usage")
 
@@ -50,10 +50,10 @@ class ModelCalls:
         patient: bool,
         is_counted: bool,
     ) -> AsyncIterator[None]:
-        """Around a call of a servable within the run. Raises `TooMany` if the key is over one of its limits.
+        """Wrap a call of a servable within the run. Raise `TooMany` if the key exceeds one of its limits.
 
-        The first call of a model belongs to the request that began the run, if one was ``is_counted``; each further one
-        is a request more. ``patient``: it waits for a limit instead of failing.
+        The first call of a model belongs to the request that started the run, if that request ``is_counted``; each
+        further call counts as another request. ``patient``: wait for a limit instead of failing.
         """
         if meter is None or servable.card.kind != "model" or isinstance(request, _UNCOUNTED):
             yield
@@ -74,7 +74,7 @@ class ModelCalls:
 
 @dataclass(slots=True)
 class ExpenseShare:
-    """What a run has used at the expense of another key than its own."""
+    """The usage of a run that is charged to another key than its own."""
 
     key: str
     charge: ModelCalls = field(default_factory=ModelCalls)
@@ -97,7 +97,7 @@ async def _counted(meter: UsageMeter, patient: bool) -> None:
 
 
 async def with_text(registry: Registry, servable: Servable, request: Request, caller: Principal) -> Request:
-    """What an app is asked: a chat with the text of its files. A model knows itself what it reads."""
+    """Return an app's request as a chat with the text of its files. A model reads files itself."""
     if not isinstance(request, Chat) or servable.card.kind != "app" or not holds_files(request.messages):
         return request
     if registry.files is None:

@@ -1,4 +1,4 @@
-"""What runs ask of somebody outside: approvals, functions of a client, input of a person."""
+"""Questions of runs to the outside: approvals, functions of a client, input from a person."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ logger = logging.getLogger(__name__)
 Approvers: TypeAlias = Literal["owner", "admin"]
 
 POLL_INTERVAL_S: Final = 1.0
-"""Seconds between two looks for answers that another daemon on the same database was given."""
+"""Seconds between checks for answers that another daemon on the same database received."""
 
 MAX_UNREAD_CHANGES: Final = 1_000
-"""Changes that a watcher may be behind before it is let go; it comes again and starts from what there is."""
+"""Maximum number of changes that a watcher can lag behind before it is dropped; it reconnects and reads the current
+state.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """Function questions that a worker now has, and those it held that are no longer its own."""
+    """Function questions that a worker now holds, and those that it has lost."""
 
     taken: Sequence[QuestionRow]
     lost: Sequence[str]
 
 
 class QuestionService:
-    """Every question is a row; who waits for its answer is told at once.
+    """Stores every question as a row, and notifies the waiting run of its answer immediately.
 
-    ``approvers``: who may answer approvals as an admin may. Anything else is answered by the owner of the run.
+    ``approvers``: who can answer approvals like an admin. All other questions are answered by the owner of the run.
     """
 
     def __init__(self, database: Database, *, approvers: Approvers = "owner") -> None:
@@ -63,12 +65,16 @@ class QuestionService:
         self._changed = asyncio.Event()
 
     async def start(self, *, is_alone: bool) -> None:
-        """``is_alone``: no other daemon shares the database, so runs in memory that asked are dead: let that end."""
+        """Start the service. ``is_alone``: no other daemon shares the database, so runs in memory with questions are
+        dead.
+
+        Their questions are ended.
+        """
         if is_alone:
             await self._database.write(rows.end_orphans)
 
     async def run(self, *, is_alone: bool) -> None:
-        """Look for answers that another daemon was given, until cancelled. Nothing to do if there is no other."""
+        """Check for answers that another daemon received, until cancelled. Do nothing if there is no other daemon."""
         while not is_alone:
             await asyncio.sleep(POLL_INTERVAL_S)
             if not self._waiting:
@@ -76,15 +82,15 @@ class QuestionService:
             try:
                 settled_ids = await self._database.read(rows.settled, list(self._waiting))
             except PorticoError as error:
-                logger.warning("could not look for answers: %s", error.message)
+                logger.warning("could not check for answers: %s", error.message)
                 continue
             for question_id in settled_ids:
                 self._wake(question_id)
 
     async def ask(self, run: Run, question: NewQuestion) -> GivenAnswer:
-        """Put a question and wait; see `portico_server.core.context.Context.ask`.
+        """Ask a question and wait for the answer; see `portico_server.core.context.Context.ask`.
 
-        Unless its ``key`` is empty, an answer that was given before this run was cut off is found at once.
+        Unless its ``key`` is empty, an answer from before the run was interrupted is returned immediately.
         """
         self._asked_event.add(run.id)
         try:
@@ -99,7 +105,7 @@ class QuestionService:
         return GivenAnswer(row.accepted is True, row.value, row.note or "", row.answered_by or "")
 
     async def _wait(self, run: Run, row: QuestionRow, *, withdraw: bool) -> QuestionRow:
-        """The row once it is answered. One that nobody waits for any more is withdrawn."""
+        """Return the row once it is answered. Withdraw a question that no run waits for any more."""
         event = asyncio.Event()
         self._waiting.setdefault(row.id, set()).add(event)
         try:
@@ -125,15 +131,15 @@ class QuestionService:
         if row.status == "answered":
             return row
         if row.status == "cancelled":
-            raise Conflict(f"The question of '{row.name}' was taken back.", code="question_cancelled")
+            raise Conflict(f"The question of '{row.name}' was withdrawn.", code="question_cancelled")
         raise DeadlineExceeded(
-            f"Nobody answered '{row.name}' within {row.expires_at - row.created_at:g} s. Waiting questions are "
-            "shown by 'portico approvals list'.",
+            f"Nobody answered '{row.name}' within {row.expires_at - row.created_at:g} s. List open questions "
+            "with 'portico approvals list'.",
             code="question_expired",
         )
 
     async def end_of_run(self, run: Run) -> None:
-        """The run has ended: what it still asks is asked no more."""
+        """Withdraw the open questions of an ended run."""
         if run.id not in self._asked_event:
             return
         self._asked_event.discard(run.id)
@@ -143,19 +149,19 @@ class QuestionService:
     async def get(
         self, question_id: str, caller: Principal, granted_functions: Collection[str] = ()
     ) -> QuestionRow:
-        """One question, if it is there for this caller; otherwise `NotFound`.
+        """Return a question if this caller can see it. Raise `NotFound` otherwise.
 
-        ``granted_functions`` are names of functions that this caller serves, whoever calls them.
+        ``granted_functions`` are names of functions that this caller serves for every caller.
         """
         row = await self._database.read(rows.get, question_id)
         if row is None or not (caller.sees(row.owner) or _is_granted(row, granted_functions)):
             raise NotFound(
-                f"There is no question '{question_id[:80]}'.", code="question_not_found", param="id"
+                f"The question '{question_id[:80]}' does not exist.", code="question_not_found", param="id"
             )
         return row
 
     def is_awaited_here(self, question_id: str) -> bool:
-        """Whether a run of this daemon waits for the answer."""
+        """Return whether a run of this daemon waits for the answer."""
         return question_id in self._waiting
 
     async def list(
@@ -166,7 +172,7 @@ class QuestionService:
         run_id: str | None = None,
         limit: int = 100,
     ) -> RowPage[QuestionRow]:
-        """The caller's questions, newest first; all of them for an admin."""
+        """Return the caller's questions, newest first; all questions for an admin."""
         owner = None if caller.admin else caller.id
         return await self._database.read(rows.newest, owner, status=status, run_id=run_id, limit=limit)
 
@@ -181,16 +187,17 @@ class QuestionService:
         worker: str = "",
         granted_functions: Collection[str] = (),
     ) -> QuestionRow:
-        """Answer; the run continues when this returns. ``worker`` is the name of the client that executed a function.
+        """Answer a question; the run continues on return. ``worker`` is the name of the client that executed a
+        function.
 
-        Raises `NotFound`; `Forbidden` if only an admin may approve; `InvalidRequest` if the value does not match the
-        question's schema; `Conflict` if it was answered, has expired or was taken back.
+        Raise `NotFound`; `Forbidden` if only an admin can approve; `InvalidRequest` if the value does not match the
+        question's schema; `Conflict` if it was answered, has expired or was withdrawn.
         """
         row = await self.get(question_id, caller, granted_functions)
         if row.kind == "approval" and self._approvers == "admin" and not caller.admin:
             raise Forbidden(
-                "Approvals are given by an admin here (setting 'approvals'). Ask the operator to look at "
-                f"'portico approvals show {row.id}'."
+                "Only an admin can give approvals (setting 'approvals'). Ask the operator to run 'portico "
+                f"approvals show {row.id}'."
             )
         if row.status == "pending" and is_accepted:
             _check(row, value)
@@ -216,12 +223,11 @@ class QuestionService:
         wait: float = 0.0,
         holding: Sequence[str] = (),
     ) -> ClaimResult:
-        """Take up to ``limit`` function questions for ``lease`` seconds, and keep those of ``holding`` as
-        long.
+        """Claim up to ``limit`` function questions for ``lease`` seconds, and extend those of ``holding`` as long.
 
-        Those called one of ``names`` that the caller's own runs ask, and those called one of
-        ``granted_functions``. Waits up to ``wait`` seconds for the first one. A question whose lease runs out
-        goes to another worker.
+        Eligible are questions named one of ``names`` from the caller's own runs, and questions named one of
+        ``granted_functions``. Waits up to ``wait`` seconds for the first question. A question whose lease expires goes
+        to another worker.
         """
         holder = _holder(caller, worker)
         lost_ids = await self._database.write(rows.renew, holding, holder, lease)
@@ -241,23 +247,23 @@ class QuestionService:
                     limit=limit,
                 )
             except asyncio.CancelledError:
-                await self._let_go(holder, holding)  # what was taken in vain
+                await self._let_go(holder, holding)  # claims that were made in vain
                 raise
             remaining_s = until - asyncio.get_running_loop().time()
             if question_rows or remaining_s <= 0:
                 break
             with suppress(TimeoutError):
-                # A lease that runs out makes no noise: look again before long.
+                # An expired lease sends no notification, so check again soon.
                 async with asyncio.timeout(min(remaining_s, POLL_INTERVAL_S)):
                     await event.wait()
         return ClaimResult(question_rows, lost_ids)
 
     async def let_go(self, caller: Principal, worker: str) -> None:
-        """A worker leaves: what it has taken and not answered is for others."""
+        """Release the unanswered questions of a worker that leaves."""
         await self._let_go(_holder(caller, worker))
 
     async def watch(self, caller: Principal) -> AsyncIterator[QuestionRow]:
-        """The questions that wait, oldest first, then each one as it is asked, answered or ends."""
+        """Yield the open questions, oldest first, then each question that is asked, answered or ended."""
         queue: asyncio.Queue[QuestionRow | None] = asyncio.Queue(MAX_UNREAD_CHANGES)
         self._watchers.add(queue)
         try:
@@ -290,17 +296,15 @@ class QuestionService:
             event.set()
 
     def _announce(self) -> None:
-        """Let every worker that waits for work look."""
+        """Notify every worker that waits for work."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     def _tell(self, row: QuestionRow) -> None:
-        """Tell the run that waits, the workers that look for work, and whoever watches."""
+        """Notify the waiting run, the workers that wait for work, and the watchers."""
         self._wake(row.id)
         for queue in tuple(self._watchers):
-            if (
-                queue.full()
-            ):  # it is too slow: what it has not read is taken from it, and it is told to come again
+            if queue.full():  # it is too slow: its unread changes are dropped, and it is told to reconnect
                 queue.get_nowait()
                 queue.put_nowait(None)
                 self._watchers.discard(queue)
@@ -311,20 +315,20 @@ class QuestionService:
 
 def _row(run: Run, question: NewQuestion) -> QuestionRow:
     if question.kind == "function" and not question.served and question.name.startswith(SERVED):
-        # It would be given to workers that serve the function for others, past the scope of that tool.
+        # It would be given to workers that serve the function for others, outside the scope of that tool.
         raise InvalidRequest(
-            f"'{question.name[:80]}' cannot be the name of a function of a client: it begins with '{SERVED}'. "
+            f"'{question.name[:80]}' cannot be the name of a client's function: it begins with '{SERVED}'. "
             "Call a served function as a tool.",
             code="invalid_name",
             param="function",
         )
     question_id = new_id("ask_")
     try:
-        # As the row has them, so that the same question is known as the same when it is asked again.
+        # Same form as in the row, so that a repeated question is recognised.
         arguments = json.loads(json.dumps(dict(question.arguments), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InvalidRequest(
-            f"What '{question.name}' asks cannot be written as JSON: {error}.", param="arguments"
+            f"The question of '{question.name}' cannot be written as JSON: {error}.", param="arguments"
         ) from error
     now = time.time()
     return QuestionRow(
@@ -343,12 +347,12 @@ def _row(run: Run, question: NewQuestion) -> QuestionRow:
 
 
 def _holder(caller: Principal, worker: str) -> str:
-    """Who has a lease: workers choose their names, so a name counts within one key alone."""
+    """Return the holder of a lease: workers choose their names, so a name is unique only within one key."""
     return f"{caller.id}:{worker}"
 
 
 def asked_event(row: QuestionRow) -> Asked:
-    """A question as those who follow its run see it."""
+    """Return a question in the form for followers of its run."""
     return Asked(
         row.id,
         row.kind,
@@ -374,7 +378,8 @@ def _check(row: QuestionRow, value: Any) -> None:
     fault = JsonSchema(row.name, schema).fault(value)
     if fault is not None:
         raise InvalidRequest(
-            f"This is not an answer to '{row.name}': at value{fault.path}, {fault.message}. Schema path: {fault.rule}.",
+            f"Invalid answer to '{row.name}': at value{fault.path}, {fault.message}. Schema path: "
+            f"{fault.rule}.",
             code="invalid_answer",
             param=f"value{fault.path}",
         )
@@ -384,7 +389,7 @@ def _too_late(row: QuestionRow) -> Conflict:
     match row.status:
         case "answered":
             how = "accepted" if row.accepted else "refused"
-            return Conflict(f"This was {how} already, by '{row.answered_by}'.", code="already_answered")
+            return Conflict(f"This was already {how}, by '{row.answered_by}'.", code="already_answered")
         case "cancelled":
             return Conflict("The run that asked this has ended.", code="question_cancelled")
         case _:

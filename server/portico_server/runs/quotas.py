@@ -1,4 +1,4 @@
-"""How much of its limits each key and each app has used, in memory; the rows of usage give it back after a restart."""
+"""Usage of each key's and app's limits, in memory; usage rows restore it after a restart."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ MINUTE_S = 60.0
 MAX_DAYS = 8
 
 SILENT_S = 5.0
-"""Seconds after which the calls in progress of a daemon that says nothing any more do not count."""
+"""Seconds after which the calls in progress of a silent daemon no longer count."""
 
 SUMMED_S = 10.0
-"""Seconds after which it is summed up again what a key keeps on the disk: other daemons write too."""
+"""Seconds after which a key's storage is summed again, because other daemons write too."""
 
 SUM_PAUSE_RATIO = 100
-"""How many times as long as a sum has taken it holds at least: so it takes at most one percent of the time."""
+"""Minimum validity of a sum, as a multiple of its duration: sums thus take at most one percent of the time."""
 
 SUM_BUDGET_S = 0.5
-"""Seconds that sums for calls that are refused may take, before they are held to that one percent too."""
+"""Seconds that sums for refused calls can take before they are also limited to that one percent."""
 
 RETRY_AFTER_S = 1.0
-"""Seconds after which a caller with too many calls at once may try again."""
+"""Seconds after which a caller with too many concurrent calls can retry."""
 
 Headers = list[tuple[bytes, bytes]]
 
 
 class UsageMeter:
-    """The limits of one key, or of one app, and what is left of them.
+    """The limits of one key or app, and the remaining budget.
 
-    A call is let in while there is anything left: what it takes is known when it ends, and may overdraw the budget,
-    which then has to recover first.
+    A call is admitted while any budget remains: its cost is known when it ends, and can overdraw the budget, which
+    must then recover first.
     """
 
     __slots__ = (
@@ -89,9 +89,7 @@ class UsageMeter:
         self.change(limits)
 
     def change(self, limits: UsageLimits) -> None:
-        """Hold it to other limits from now on. What it used and has under way counts on; for a limit per minute that
-        it did not have, it begins.
-        """
+        """Change the limits. Its usage and calls in progress stay counted; a new limit per minute starts from zero."""
         now = self._now()
         self._limits = limits
         self._turns.total_tokens = limits.concurrency or math.inf
@@ -99,7 +97,7 @@ class UsageMeter:
         self._tokens = _bucket(limits.tokens_per_minute, now, self._tokens)
 
     def enter(self) -> None:
-        """Count a call that begins. Raises `TooMany` with the limit that it is over."""
+        """Count a call that starts. Raise `TooMany` with the exceeded limit."""
         limits = self._limits
         if limits.concurrency is not None and (calls := self._calls + self._others) >= limits.concurrency:
             raise self._refusal("concurrent calls", limits.concurrency, calls, RETRY_AFTER_S)
@@ -107,7 +105,7 @@ class UsageMeter:
         self._calls += 1
 
     def add_request(self) -> None:
-        """Count a request that is part of a call which was let in. Raises `TooMany` with the limit that it is over."""
+        """Count a request that is part of an admitted call. Raise `TooMany` with the exceeded limit."""
         limits, now = self._limits, self._now()
         if self._requests is not None and (wait := self._requests.wait(1, now)):
             request_count = limits.requests_per_minute or 0
@@ -124,18 +122,18 @@ class UsageMeter:
 
     @property
     def _others(self) -> int:
-        """Calls in progress at other daemons, as far as they have been heard of lately."""
+        """Return the calls in progress at other daemons, according to recent reports."""
         since = self._now() - SILENT_S
         return sum(calls for calls, at in self._elsewhere.values() if at >= since)
 
     def report(self) -> tuple[int, int, int]:
-        """Requests and tokens since the last report, and calls in progress."""
+        """Return the requests and tokens since the last report, and the calls in progress."""
         requests, tokens = self._unsaid
         self._unsaid = [0, 0]
         return requests, tokens, self._calls
 
     def hear(self, origin: str, requests: int, tokens: int, calls: int) -> None:
-        """Count what another daemon reports."""
+        """Count the report of another daemon."""
         now = self._now()
         if self._requests is not None:
             self._requests.take(requests, now)
@@ -146,11 +144,11 @@ class UsageMeter:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Around a call of a model within a run: as many at the same time as the key may make calls from outside."""
+        """Wrap a model call within a run: limited to as many concurrent calls as the key can make from outside."""
         if self._limits.concurrency is None:
             yield
             return
-        turn = object()  # a task may have several
+        turn = object()  # a task can have several turns
         await self._turns.acquire_on_behalf_of(turn)
         try:
             yield
@@ -158,12 +156,12 @@ class UsageMeter:
             self._turns.release_on_behalf_of(turn)
 
     def leave(self) -> None:
-        """Count the end of a call that was let in."""
+        """Count the end of an admitted call."""
         self._calls -= 1
         self._changed()
 
     def spend(self, tokens: int) -> None:
-        """Count what a call took."""
+        """Count the tokens of a call."""
         if self._tokens is not None:
             self._tokens.take(tokens, self._now())
         self._count(self.spent + tokens)
@@ -171,7 +169,7 @@ class UsageMeter:
         self._changed()
 
     def resume(self, *, requests: int, tokens: int, spent_tokens: int) -> None:
-        """Take over what was used before this daemon started: in the last minute, and of ``tokens`` today."""
+        """Restore the usage from before this daemon started: of the last minute, and the ``tokens`` of today."""
         now = self._now()
         if self._requests is not None:
             self._requests.take(requests, now)
@@ -181,7 +179,7 @@ class UsageMeter:
 
     @property
     def spent(self) -> int:
-        """Tokens of today."""
+        """Return the tokens of today."""
         return self._days.get(self._today() // DAY_S, 0)
 
     def _count(self, spent_tokens: int) -> None:
@@ -191,11 +189,11 @@ class UsageMeter:
 
     @property
     def _night(self) -> float:
-        """Seconds until midnight UTC."""
+        """Return the seconds until midnight UTC."""
         return DAY_S - self._today() % DAY_S
 
     def headers(self) -> Headers:
-        """What is left, in OpenAI's headers; of the tokens, the limit per minute if there is one, else per day.
+        """Return the remaining budget in OpenAI's headers; for tokens, the limit per minute if set, else per day.
 
         Source: https://platform.openai.com/docs/guides/rate-limits
         """
@@ -223,9 +221,9 @@ class UsageMeter:
 
 
 class Quotas:
-    """The meters of those keys, or apps, that have limits. ``now`` never goes back, ``today`` is seconds since 1970.
+    """The meters of keys or apps with limits. ``now`` is monotonic, ``today`` is in seconds since 1970.
 
-    ``noun``: what they are called in messages.
+    ``noun``: the word for them in messages.
     """
 
     def __init__(
@@ -237,21 +235,23 @@ class Quotas:
     ) -> None:
         self._noun = noun
         self._now = now
-        self._today = today or (lambda: time.time())  # looked up at each call: the clock may be set
+        self._today = today or (lambda: time.time())  # read at each call, because the clock can be set
         self._meters: dict[str, UsageMeter] = {}
         self._unreported: set[str] = set()
         self.wake: Callable[[], None] = lambda: None
         """Called when there is something to report."""
 
     def report(self, busy: bool) -> dict[str, tuple[int, int, int]]:
-        """What other daemons have not heard of, by key; ``busy``: also of those with calls in progress."""
+        """Return the usage that other daemons do not know yet, by key; ``busy``: include keys with calls in
+        progress.
+        """
         unreported_keys, self._unreported = self._unreported, set()
         key_ids = [key for key in self._meters if busy or key in unreported_keys]
         reports = {key: self._meters[key].report() for key in key_ids}
         return {key: report for key, report in reports.items() if key in unreported_keys or report[2]}
 
     def hear(self, origin: str, reports: Mapping[str, Sequence[int]]) -> None:
-        """Count what another daemon reports."""
+        """Count the report of another daemon."""
         for key, (requests, tokens, calls) in reports.items():
             meter = self._meters.get(key)
             if meter is not None:
@@ -262,11 +262,11 @@ class Quotas:
         self.wake()
 
     def of(self, key_id: str) -> UsageMeter | None:
-        """The meter of a key; ``None`` for one without limits."""
+        """Return the meter of a key, or ``None`` for a key without limits."""
         return self._meters.get(key_id)
 
     def limit(self, key_id: str, name: str, limits: UsageLimits) -> UsageMeter | None:
-        """Hold a key to its limits from now on; ``name`` is what the key is called in messages."""
+        """Apply limits to a key; ``name`` is the name of the key in messages."""
         self._meters.pop(key_id, None)
         if limits == UsageLimits():
             return None
@@ -276,7 +276,7 @@ class Quotas:
         return meter
 
     def change(self, key_id: str, name: str, limits: UsageLimits) -> bool:
-        """`limit` for a key that may have limits already, under which its use counts on; whether they begin."""
+        """Apply limits to a key that may already have limits, and keep its usage. Return whether the limits are new."""
         usage_meter = self._meters.get(key_id)
         if usage_meter is None:
             return self.limit(key_id, name, limits) is not None
@@ -286,16 +286,16 @@ class Quotas:
         return False
 
     def forget(self, key_id: str) -> None:
-        """The key is gone."""
+        """Drop a deleted key."""
         self._meters.pop(key_id, None)
 
 
 class StorageQuota:
-    """What one key may keep on the disk. ``limit_of`` says how many bytes, by the key's id; 0: any number.
+    """The storage limit of keys. ``limit_of`` returns the bytes for a key's id; 0 means no limit.
 
-    The rows of a key are summed up once in a while; in between, what was let in is added to the sum. What was removed
-    since, or not written after all, is seen where the sum would be too large, which is then made again, unless that
-    was done for much of the time of late.
+    The rows of a key are summed periodically; in between, admitted sizes are added to the sum. Deleted rows, and sizes
+    that were not written after all, show when the sum would exceed the limit: it is then computed again, unless recent
+    sums took too much time.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -308,9 +308,9 @@ class StorageQuota:
         self._locks: dict[str, threading.Lock] = {}
 
     async def admit(self, database: Database, owner: str | None, size: int = 1) -> None:
-        """As `require`, before work that writes about so many bytes: what it comes to is no longer refused.
+        """Check like `require` before work that writes about ``size`` bytes; the final size is no longer refused.
 
-        Nothing is read where that was done lately.
+        Reads nothing if a recent sum exists.
         """
         if owner is None or not (limit := self.limit_of(owner)):
             return
@@ -319,12 +319,12 @@ class StorageQuota:
             await database.read(self.require, owner, size)
 
     def count(self, owner: str, size: Callable[[], int]) -> None:
-        """Add what was written by work that was let in; its size is asked for only of a key that has a limit."""
+        """Add the size written by admitted work; ``size`` is called only for a key with a limit."""
         if owner in self._sums:
             self._add(owner, size())
 
     def _add(self, owner: str, size: int) -> bool:
-        """Add to a sum, unless it is made just now: an event loop does not wait for that."""
+        """Add to a sum unless it is being computed, because an event loop must not wait for that."""
         lock = self._lock_of(owner)
         if not lock.acquire(blocking=False):
             return False
@@ -335,13 +335,13 @@ class StorageQuota:
         return True
 
     def look(self, connection: Any, owner: str | None, size: int) -> None:
-        """Raise `TooLarge` if so many bytes more are too many for a key. To be called before work that writes them."""
+        """Raise `TooLarge` if ``size`` more bytes exceed a key's limit. Call it before the work that writes them."""
         if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
                 self._used(connection, owner, size, limit)
 
     def require(self, connection: Any, owner: str | None, size: int) -> None:
-        """As `look`, in the transaction that writes them."""
+        """Check like `look`, in the transaction that writes the bytes."""
         if owner is not None and (limit := self.limit_of(owner)):
             with self._lock_of(owner):
                 used_bytes, until = self._used(connection, owner, size, limit)
@@ -351,7 +351,7 @@ class StorageQuota:
         return self._locks.setdefault(owner, threading.Lock())
 
     def _used(self, connection: Any, owner: str, size: int, limit: int) -> tuple[int, float]:
-        """What a key keeps at most, and until when that holds; called with its lock."""
+        """Return the maximum bytes that a key stores, and until when the number is valid; called with its lock."""
         used_bytes, until = self._sums.get(owner, (0, -math.inf))
         began = self._now()
         budget = self._budgets.get(owner)
@@ -365,18 +365,17 @@ class StorageQuota:
         if used_bytes + size > limit:
             self._sums[owner] = (used_bytes, until)
             raise TooLarge(
-                f"This API key keeps {used_bytes / MB_BYTES:,.1f} MB on the disk of {limit // MB_BYTES:,} "
-                "MB that it may, and "
-                f"this has {size / MB_BYTES:,.1f} MB. Delete files, stores, artifacts, sessions, conversations, "
-                "responses, prompts, apps or evaluations, or ask the operator for a higher limit (storage_mb of the "
-                "key, or the setting storage_per_key_mb).",
+                f"This API key uses {used_bytes / MB_BYTES:,.1f} MB of its storage limit of "
+                f"{limit // MB_BYTES:,} MB, and this needs {size / MB_BYTES:,.1f} MB. Delete files, stores, "
+                "artifacts, sessions, conversations, responses, prompts, apps or evaluations, or ask the "
+                "operator for a higher limit (storage_mb of the key, or the setting storage_per_key_mb).",
                 code="storage_limit_exceeded",
             )
         return used_bytes, until
 
 
 def span(seconds: float) -> str:
-    """Time as OpenAI's headers have it: ``12ms``, ``1.5s``, ``6m0s``, ``23h59m1s``."""
+    """Return a duration in the format of OpenAI's headers: ``12ms``, ``1.5s``, ``6m0s``, ``23h59m1s``."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
     if seconds < MINUTE_S:
@@ -387,7 +386,7 @@ def span(seconds: float) -> str:
 
 
 def _bucket(limit: int | None, now: float, before: RateBucket | None) -> RateBucket | None:
-    """The budget of a limit; what was taken out of the one before is taken out of it, too, as far as it goes."""
+    """Return the budget of a limit, reduced by the amount taken from the previous budget, as far as possible."""
     if limit is None or (before is not None and before.size == limit):
         return None if limit is None else before
     rate_bucket = RateBucket(limit, MINUTE_S, now)

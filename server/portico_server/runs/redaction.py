@@ -1,4 +1,4 @@
-"""What must not be recorded: the values of some fields, and texts that look like secrets."""
+"""Data that must not be recorded: the values of certain fields, and texts that look like secrets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from portico_server.settings import comma_separated
 REDACTED: Final = "[redacted]"
 
 MIN_SECRET_CHARS: Final = 4
-"""Characters of a field's value that is looked for in other texts too; shorter ones turn up anywhere."""
+"""Minimum length of a field's value that is also redacted in other texts; shorter values occur anywhere."""
 
 MAX_REMEMBERED_VALUES: Final = 1_000
-"""Values that one run remembers."""
+"""Maximum number of values that one run remembers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedactionRules:
-    """``names`` of fields, in which ``*`` stands for anything and case does not count; ``pattern`` for texts."""
+    """Rules for redaction: ``names`` of fields, case-insensitive with ``*`` as a wildcard; ``pattern`` for texts."""
 
     names: tuple[str, ...] = ()
     pattern: re.Pattern[str] | None = None
@@ -32,7 +32,7 @@ NO_RULES: Final = RedactionRules()
 
 
 def parse_rules(names: str, pattern: str) -> RedactionRules:
-    """The rules of the settings ``redact`` and ``redact_pattern``. Raises `InvalidRequest` for a wrong pattern."""
+    """Parse the settings ``redact`` and ``redact_pattern``. Raise `InvalidRequest` for an invalid pattern."""
     try:
         compiled_pattern = re.compile(pattern) if pattern else None
     except re.error as error:
@@ -44,10 +44,10 @@ def parse_rules(names: str, pattern: str) -> RedactionRules:
 
 
 class Redaction:
-    """The rules at work in one run.
+    """The redaction of one run.
 
-    The text under a named field is remembered and hidden wherever it turns up later in the run: in a prompt that it
-    was put into, in an answer that repeats it.
+    The text of a named field is remembered and redacted wherever it occurs later in the run: in a prompt that includes
+    it, in an answer that repeats it.
     """
 
     __slots__ = ("_field", "_known", "_names", "_pattern", "active")
@@ -62,7 +62,7 @@ class Redaction:
         self.add(redaction_rules.names)
 
     def add(self, names: Iterable[str]) -> None:
-        """Names of further fields, from here on."""
+        """Add names of fields from now on."""
         new = frozenset(name.lower() for name in names) - self._names
         if new:
             self._names |= new

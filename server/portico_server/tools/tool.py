@@ -1,5 +1,6 @@
-"""What a tool is: a name, a description, a JSON schema and a call. Results that are too large for an answer are kept as
-artifacts, with a link, the head and the tail in their place.
+"""Tools: a name, a description, a JSON schema and a call.
+
+Results that are too large for an answer are stored as artifacts; the answer contains a link, the head and the tail.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ Keyed: TypeAlias = Callable[[ToolCall, Context], Awaitable[ToolResult]]
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """``work`` gets arguments that match ``input_schema``; ``keyed``, in its place, gets the call with its key too, for
-    what must be done once although the call is repeated. What goes wrong for a reason that the asking
-    model can mend is a `ToolResult` with ``is_error``; everything else is raised.
+    """A tool that can be called.
 
-    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: calling it changes nothing;
-    ``destructive``: what it changes may not be mended; ``open_world``: it reaches out of the daemon.
-    ``needs_approval``: somebody is asked before each call. ``owner``: the key that alone sees it; ``None`` for all.
-    ``group``: a heading to find it under; ``cost``: US dollars that a call costs.
-    ``timeout``: seconds that a call may take. ``source``: where the tool comes from, such as ``built-in``.
+    ``work`` receives arguments that match ``input_schema``. ``keyed`` replaces it and also receives the key of the
+    call, for work that must happen once even if the call is repeated. An error that the calling model can fix is a
+    `ToolResult` with ``is_error``; all other errors are raised.
+
+    ``output_schema`` describes ``ToolResult.structured``. ``read_only``: a call changes nothing; ``destructive``: its
+    changes may be irreversible; ``open_world``: it reaches beyond the daemon. ``needs_approval``: a person approves
+    each call. ``owner``: the only key that sees the tool; ``None`` means every key. ``group``: its heading in lists;
+    ``cost``: US dollars per call. ``timeout``: maximum duration of a call in seconds. ``source``: where the tool comes
+    from, such as ``built-in``.
     """
 
     name: str
@@ -53,33 +56,35 @@ class Tool:
 
 
 MAX_TEXT_CHARS: Final = 100_000
-"""Characters of text that are passed on whole: some 25,000 tokens, more than a model should read at once."""
+"""Maximum length of text returned in full, in characters: about 25,000 tokens, more than a model should read at
+once.
+"""
 
 MAX_STRUCTURED_BYTES: Final = 1024 * 1024
-"""Bytes of structured content, as JSON, that are passed on whole."""
+"""Maximum size of structured content returned in full, as JSON, in bytes."""
 
 HEAD_CHARS: Final = 20_000
 TAIL_CHARS: Final = 5_000
-"""Characters that stand for a text that was kept."""
+"""Length of the tail shown for a stored text, in characters."""
 
 
 async def fitting(
     tool: Tool, result: ToolResult, artifacts: ArtifactStore | None, context: Context
 ) -> ToolResult:
-    """The result, as far as it fits into an answer; the rest is kept for the caller.
+    """Return the result cut to the size of an answer, and store the rest for the caller.
 
-    Where nothing can be kept, what does not fit is left out, and the text says so.
+    If nothing can be stored, the excess is dropped, and the text says so.
     """
     result = await _structured(tool, result, artifacts, context)
     if len(result.text) <= MAX_TEXT_CHARS:
         return result
-    length_note = f"{len(result.text)} characters in all"
+    length_note = f"{len(result.text)} characters in total"
     artifact = NewArtifact(
         f"{tool.name}.txt", "text/plain; charset=utf-8", result.text.encode("utf-8", "replace")
     )
     kept_artifact = await _kept(artifact, artifacts, context)
     where = (
-        f"{length_note}; the rest is left out"
+        f"{length_note}; the rest is omitted"
         if kept_artifact is None
         else f"{length_note}: {kept_artifact.link}"
     )
@@ -96,12 +101,12 @@ async def _structured(
     if data is None or len(data) <= MAX_STRUCTURED_BYTES:
         return result
     artifact = await _kept(NewArtifact(f"{tool.name}.json", "application/json", data), artifacts, context)
-    where = "which is left out" if artifact is None else f"which is kept at {artifact.link}"
+    where = "which is omitted" if artifact is None else f"which is stored at {artifact.link}"
     note = f"[The result has {len(data)} bytes of JSON, {where}.]"
     if tool.output_schema is not None:
-        # A client that was promised a structure takes a result without one for broken: an error needs none.
+        # A client treats a result without the promised structure as broken, but an error needs no structure.
         return ToolResult(
-            f"'{tool.name}' answered with more than can be passed on. {note}\n\n{result.text[:HEAD_CHARS]}",
+            f"The result of '{tool.name}' is too large to return. {note}\n\n{result.text[:HEAD_CHARS]}",
             is_error=True,
             artifacts=(*result.artifacts, *([artifact] if artifact else ())),
         )
@@ -125,5 +130,5 @@ async def _kept(
 def _json(structured_content: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(structured_content)
-    except TypeError:  # an integer beyond 64 bits, half a surrogate pair
+    except TypeError:  # an integer beyond 64 bits, or a lone surrogate
         return json.dumps(structured_content, default=str).encode()

@@ -1,4 +1,4 @@
-"""Tools as Servables: arguments are checked before the call, results after it."""
+"""Tools as Servables, with arguments checked before the call and results after it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 class Toolbox:
-    """Puts tools into the registry. ``artifacts`` keeps what is too large for an answer, ``approval`` says which of
-    them ask before they run.
+    """Adds tools to the registry. ``artifacts`` stores results that are too large, ``approval`` decides which tools
+    ask before they run.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Toolbox:
         """The tools that are built in, and those of plugins."""
 
     def register(self) -> None:
-        """Add the built-in tools, and those of plugins."""
+        """Add the built-in tools and the tools of plugins."""
         for make in BUILTIN:
             self.add(make(self._registry))
         self._registry.add_source(PluginTools(self.plugins))
@@ -57,7 +57,9 @@ class Toolbox:
         return ToolServable(tool, self._artifacts, self._approval.limit)
 
     def add(self, tool: Tool, approval: Rule | None = None, *, replace: bool = False) -> None:
-        """Add one tool, with the operator's rule for it if it has one. Raises `Conflict` if its name is taken."""
+        """Add a tool, with the operator's approval rule for it if one exists. Raises `Conflict` if the name is in
+        use.
+        """
         if approval is not None:
             is_needed = tool.needs_approval or self._approval.needed(approval, tool)
             tool = dataclasses.replace(tool, needs_approval=is_needed)
@@ -67,33 +69,33 @@ class Toolbox:
             self._built_in[tool.name] = servable
 
     def has(self, name: str) -> bool:
-        """Whether a shared tool has this name, or that of a plugin."""
+        """Return whether a shared tool or a plugin's tool has this name."""
         return self._registry.get(f"tool/{name}") is not None or name in self.plugins
 
     def remove(self, name: str, owner: str | None = None) -> None:
-        """Take a tool of this owner out again; nothing happens if there is none."""
+        """Remove a tool of this owner; do nothing if it does not exist."""
         self._registry.remove(f"tool/{name}", owner)
 
     def require_unreserved(self, name: str, owner: str | None) -> None:
-        """Raise `Conflict` if a key wants a name that the operator keeps."""
+        """Raise `Conflict` if a key uses a name that is reserved for the operator."""
         self._registry.claims.require_unreserved(name, owner)
 
 
 class PluginTools:
-    """The tools of plugins, as the registry asks for them. Each is imported when it is called or listed."""
+    """The tools of plugins as a source of the registry. Each tool is imported when it is called or listed."""
 
     def __init__(self, table: PluginTable[ToolServable]) -> None:
         self._table = table
 
     async def find(self, key: str, owner: str | None) -> Servable | None:
-        """See `portico_server.core.registry.Source`. Raises `PluginError` for one that cannot be loaded."""
+        """See `portico_server.core.registry.Source`. Raises `PluginError` for a tool that cannot be loaded."""
         kind, _, name = key.partition("/")
         if kind != "tool" or owner is not None:
             return None
         return await pools.LOADING.run(self._table.get, name)
 
     async def by_id(self, key: str, caller: Principal) -> None:
-        """See `portico_server.core.registry.Source`. No tool has an id."""
+        """See `portico_server.core.registry.Source`. Tools have no ids."""
 
     async def cards(self, caller: Principal) -> Sequence[Card]:
         """See `portico_server.core.registry.Source`."""
@@ -105,7 +107,7 @@ class PluginTools:
 
 
 class ToolServable:
-    """One tool under ``tool/NAME``. The card's labels say where it comes from and what a call may do."""
+    """A tool under ``tool/NAME``. The labels of its card give its source and what a call can do."""
 
     def __init__(
         self, tool: Tool, artifacts: ArtifactStore | None = None, wait_s: float = MAX_WAIT_S
@@ -139,7 +141,7 @@ class ToolServable:
 
     async def call(self, request: Request, context: Context) -> ToolResult:
         if not isinstance(request, ToolCall):
-            raise InvalidRequest(f"'{self._tool.name}' is a tool: it takes arguments, nothing else.")
+            raise InvalidRequest(f"'{self._tool.name}' is a tool: it accepts only arguments.")
         self._checker.check(request.arguments)
         if self._tool.needs_approval:
             tool_result = await refusal(self._tool, request, context, self._wait_s)
@@ -162,14 +164,14 @@ class ToolServable:
         return await self._tool.work(request.arguments, context)
 
     def _checked(self, result: ToolResult) -> ToolResult:
-        """The result, or an error if it breaks the promise of the tool's output schema."""
+        """Return the result, or an error if it violates the tool's output schema."""
         if result.is_error or self._tool.output_schema is None or self._tool.source == "built-in":
-            return result  # what we ship is held to its schema by tests
+            return result  # tests check the built-in tools against their schemas
         try:
             self._promise.check(result.structured or {})
         except PorticoError as error:
             return ToolResult(
-                f"'{self._tool.name}' answered with something else than its schema says. {error.message}",
+                f"The answer of '{self._tool.name}' does not match its output schema. {error.message}",
                 is_error=True,
             )
         return result
@@ -184,8 +186,8 @@ class ToolServable:
 
 
 def _checker(tool: Tool, schema: Mapping[str, Any]) -> Checker:
-    # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+    # Importing jsonschema takes a tenth of a second, which would delay the start of the daemon.
     from portico_server.tools.arguments import Checker
 
-    # An MCP server checks its own patterns; one that we cannot search for is left to it.
+    # An MCP server checks its own patterns; patterns that we cannot evaluate are left to it.
     return Checker(tool.name, schema, lenient=tool.source.startswith("mcp:"))

@@ -1,4 +1,4 @@
-"""Webhooks: who hears of what has ended, and the task that sends it. Imports ``db`` and ``core`` alone.
+"""Webhooks: who is notified of finished work, and the task that sends the events. Imports only ``db`` and ``core``.
 
-The events themselves are written by ``db``, in the transactions that end things.
+``db`` writes the events, in the transactions that finish the work.
 """

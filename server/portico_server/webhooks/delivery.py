@@ -1,4 +1,4 @@
-"""Sends the events that wait: signed, to checked addresses, a few at a time, again until somebody has taken them.
+"""Delivery of pending events: signed, to checked addresses, a few at a time, retried until the receiver accepts them.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -29,48 +29,48 @@ from portico_server.db.webhooks import ClaimedDelivery, DeliveryBounds, Delivery
 logger = logging.getLogger(__name__)
 
 RETRY_DELAYS_S: Final = (5, 60, 300, 1_800, 7_200, 18_000, 28_800, 28_800)
-"""Seconds from each attempt that failed to the next: nine attempts in a little less than a day."""
+"""Delays after each failed attempt, in seconds: nine attempts in slightly less than a day."""
 
 MAX_JITTER_SHARE: Final = 0.1
-"""By which share of it a delay may be longer, so that not all come back at once."""
+"""Maximum share by which a delay is extended, so that retries do not all happen at once."""
 
 MAX_RETRY_AFTER_S: Final = 3_600.0
-"""Seconds for which a receiver can ask by ``Retry-After``, where the table asks for less."""
+"""Maximum delay that a receiver can request with ``Retry-After``, in seconds, where the table has a shorter one."""
 
 TIMEOUT_S: Final = 15.0
-"""Seconds in which a receiver must have answered."""
+"""Time within which a receiver must respond, in seconds."""
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-"""Bytes of an answer that are read; nothing of them is kept."""
+"""Number of bytes read from a response; none of them are kept."""
 
 LEASE_S: Final = 60.0
-"""Seconds after which another daemon may send what one that has gone silent had begun to."""
+"""Seconds after which another daemon may send an event claimed by a daemon that no longer responds."""
 
 BOUNDS: Final = DeliveryBounds(here=32, per_webhook=2, per_owner=8)
-"""Events that are sent at once."""
+"""Limits on events sent concurrently."""
 
 POLL_INTERVAL_S: Final = 5.0
-"""Seconds between two looks for what a daemon has left that is gone."""
+"""Interval between checks for events left by a daemon that has exited, in seconds."""
 
 SETTLE_INTERVAL_S: Final = 30.0
-"""Seconds between two looks for things whose runs have ended behind their backs."""
+"""Interval between checks for work whose runs were ended elsewhere, in seconds."""
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  # what all have in common
-"""What a secret begins with; base64 of its bytes follows."""
+"""Prefix of a secret, followed by the base64 of its bytes."""
 
 GONE_STATUS: Final = 410
-"""With which a receiver says that it wants nothing more."""
+"""Status with which a receiver declines all further events."""
 
 
 class ReceiverAnswer(NamedTuple):
-    """What a receiver said: a status of HTTP, and the seconds after which it may be asked again."""
+    """A receiver's response: an HTTP status, and the seconds to wait before the next attempt."""
 
     status: int
     retry_after: float | None = None
 
 
 def sign(secret: str, event_id: str, timestamp: int, body: str) -> str:
-    """The signature of one secret: HMAC-SHA256 over ``id.timestamp.body``, as ``v1,BASE64``."""
+    """Return the signature for one secret: HMAC-SHA256 over ``id.timestamp.body``, as ``v1,BASE64``."""
     key = base64.b64decode(secret.removeprefix(SECRET_PREFIX))
     digest = hmac.new(key, f"{event_id}.{timestamp}.{body}".encode(), hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
@@ -83,7 +83,7 @@ class WebhookSender:
         self._fetcher = fetcher
 
     def check(self, url: str) -> None:
-        """Raise `InvalidRequest` for an address to which nothing would be sent."""
+        """Raise `InvalidRequest` for an address to which nothing may be sent."""
         self._fetcher.check(url, secure=True)
 
     async def send(
@@ -94,11 +94,11 @@ class WebhookSender:
         secrets: Sequence[str],
         extra_headers: Mapping[str, str] | None = None,
     ) -> ReceiverAnswer:
-        """Send it now, signed by each of ``secrets`` and with ``extra_headers`` headers. Redirects are not followed.
+        """Send an event now, signed with each of ``secrets`` and with ``extra_headers``. Redirects are not followed.
 
         Raises `PorticoError`.
         """
-        self.check(url)  # the operator's setting may be another one than when it was added
+        self.check(url)  # the operator's setting may have changed since the webhook was added
         moment = int(time.time())
         headers = {
             "content-type": "application/json",
@@ -123,9 +123,10 @@ class WebhookSender:
 
 
 class WebhookDeliveries:
-    """The task. ``holder`` names this daemon in leases; ``settles`` end things whose runs were ended by others.
+    """The task that delivers events. ``holder`` names this daemon in leases; ``settles`` finish work whose runs others
+    ended.
 
-    ``principals`` is put in by the composition root, which knows the keys.
+    The composition root, which knows the keys, injects ``principals``.
     """
 
     def __init__(
@@ -146,7 +147,9 @@ class WebhookDeliveries:
         self.principals: Callable[[str], Principal] | None = None
 
     async def run(self, *, is_alone: bool) -> None:
-        """Send until cancelled. ``is_alone``: no other daemon shares the database, so every old lease is dead."""
+        """Send events until cancelled. ``is_alone``: no other daemon shares the database, so every old lease has
+        lapsed.
+        """
         self._database.on_commit(rows.TOPIC, self._wake)
         is_released = not is_alone
         try:
@@ -164,7 +167,7 @@ class WebhookDeliveries:
                     elif coming is not None:
                         pause = min(pause, coming)
                 except PorticoError as error:
-                    logger.error("the events for webhooks could not be read: %s", error.message)
+                    logger.error("cannot read webhook events: %s", error.message)
                 async with self._looked:
                     self._ended_looks = self._looks
                     self._looked.notify_all()
@@ -177,13 +180,13 @@ class WebhookDeliveries:
                 task.cancel()
             if self._sending:
                 await asyncio.wait(self._sending.values())
-                with suppress(PorticoError):  # the lease runs out
+                with suppress(PorticoError):  # the lease expires
                     await self._database.write(rows.release, cut_off, self._holder)
 
     async def settled(self) -> None:
-        """Wait until what became of all that is due now, and can be sent, stands in the database."""
+        """Wait until the database has the outcome of every event that is due now and can be sent."""
         while True:
-            number = self._looks  # the look that is under way, if one is, may have missed what is due
+            number = self._looks  # a check in progress may have missed what is due
             self._wake.set()
             async with self._looked:
                 await self._looked.wait_for(partial(self._has_looked, number))
@@ -195,9 +198,10 @@ class WebhookDeliveries:
         return self._ended_looks > number
 
     async def settle(self) -> None:
-        """Let things end whose runs were ended by others, so that their events are written; until cancelled.
+        """Finish work whose runs others ended, so that its events are written; repeat until cancelled.
 
-        Otherwise they end when somebody asks for them, which who waits for an event does not do.
+        Otherwise this work is finished only when it is requested, and a client that waits for an event makes no
+        request.
         """
         while True:
             try:
@@ -206,13 +210,13 @@ class WebhookDeliveries:
                         for settle in self._settles if is_ours else ():
                             await settle()
             except PorticoError as error:
-                logger.warning("what has ended could not be looked at: %s", error.message)
+                logger.warning("cannot check for finished work: %s", error.message)
             await asyncio.sleep(SETTLE_INTERVAL_S)
 
     async def _take(self) -> None:
         free = BOUNDS.here - len(self._sending)
         if free <= 0:
-            return  # who is done wakes us
+            return  # a finished delivery triggers the next check
         for claimed_delivery in await self._database.write(rows.claim, self._holder, LEASE_S, free, BOUNDS):
             task = asyncio.create_task(
                 self._deliver(claimed_delivery), name=f"webhook event {claimed_delivery.id}"
@@ -231,7 +235,7 @@ class WebhookDeliveries:
             if self.principals is not None:
                 self.principals(claimed_delivery.owner)
         except PorticoError:
-            reason = "The key that it belongs to was revoked."
+            reason = "The webhook's key was revoked."
             await self._write(claimed_delivery, DeliveryOutcome(delivered=False, error=reason), reason)
             return
         try:
@@ -247,10 +251,12 @@ class WebhookDeliveries:
             await self._write(
                 claimed_delivery, DeliveryOutcome(delivered=False, error=error.message, retry_s=retry_s)
             )
-        except Exception:  # a defect: the event is tried again, and the others are sent
-            logger.exception("the event %s could not be sent", claimed_delivery.id)
+        except Exception:  # a bug: the event is retried, and the other events are sent
+            logger.exception("cannot send event %s", claimed_delivery.id)
             retry_s = _retry_s(claimed_delivery.attempt, None)
-            outcome = DeliveryOutcome(delivered=False, error="The daemon could not send it.", retry_s=retry_s)
+            outcome = DeliveryOutcome(
+                delivered=False, error="The daemon could not send the event.", retry_s=retry_s
+            )
             await self._write(claimed_delivery, outcome)
         else:
             await self._heard(claimed_delivery, answer)
@@ -261,14 +267,14 @@ class WebhookDeliveries:
             await self._write(claimed_delivery, DeliveryOutcome(delivered=True, status=status))
             return
         if status == GONE_STATUS:
-            reason = "The receiver answered HTTP 410: it wants nothing more."
+            reason = "The receiver responded with HTTP 410, which declines all further events."
             await self._write(
                 claimed_delivery, DeliveryOutcome(delivered=False, status=status, error=reason), reason
             )
             return
-        error = f"The receiver answered HTTP {status}, where a status of 200 to 299 was expected."
+        error = f"The receiver responded with HTTP {status}; a status from 200 to 299 was expected."
         if 300 <= status < 400:
-            error += " Redirects are not followed: give the webhook the address itself."
+            error += " Redirects are not followed: set the webhook's URL to the final address."
         retry_s = _retry_s(claimed_delivery.attempt, receiver_answer.retry_after)
         await self._write(
             claimed_delivery, DeliveryOutcome(delivered=False, status=status, error=error, retry_s=retry_s)
@@ -277,11 +283,11 @@ class WebhookDeliveries:
     async def _write(
         self, claimed_delivery: ClaimedDelivery, outcome: DeliveryOutcome, disable_reason: str = ""
     ) -> None:
-        """Write down what came of an attempt; ``disable_reason``: why nothing more is sent to the webhook."""
+        """Store the outcome of an attempt. ``disable_reason``: why the webhook receives no further events."""
         if not outcome.delivered:
-            # Without the error, in which the address may stand: that is a secret with some receivers.
+            # The error is omitted because it may contain the address, which is a secret for some receivers.
             answer_text = "nothing" if outcome.status is None else f"HTTP {outcome.status}"
-            words = "webhook %s did not take event %s in attempt %d: it answered %s"
+            words = "webhook %s did not accept event %s in attempt %d: it responded with %s"
             logger.info(
                 words, claimed_delivery.webhook_id, claimed_delivery.id, claimed_delivery.attempt, answer_text
             )
@@ -290,14 +296,12 @@ class WebhookDeliveries:
             if disable_reason:
                 await self._database.write(rows.disable, claimed_delivery.webhook_id, disable_reason)
         except PorticoError as error:
-            # Its lease runs out, and it is sent again: a receiver knows it by its id.
-            logger.error(
-                "what became of event %s could not be written: %s", claimed_delivery.id, error.message
-            )
+            # The lease expires and the event is sent again: the receiver recognizes it by its id.
+            logger.error("cannot store the outcome of event %s: %s", claimed_delivery.id, error.message)
 
 
 def _retry_s(attempt: int, retry_after: float | None) -> float | None:
-    """Seconds from an attempt to the next; ``None`` after the last."""
+    """Return the seconds from an attempt to the next; ``None`` after the last attempt."""
     if attempt > len(RETRY_DELAYS_S):
         return None
     delay = RETRY_DELAYS_S[attempt - 1] * random.uniform(1.0, 1.0 + MAX_JITTER_SHARE)  # noqa: S311

@@ -1,4 +1,4 @@
-"""Webhooks as their owners see them: made, changed, rotated, tried, and what was sent to them."""
+"""Webhooks as their owners see them: create, change, rotate and test webhooks, and list their deliveries."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from portico_server.db.webhooks import EVENT_TYPES, DeliveryRow, WebhookRow
 from portico_server.webhooks.delivery import SECRET_PREFIX, WebhookSender
 
 MAX_WEBHOOKS: Final = 20
-"""Webhooks of one key."""
+"""Maximum number of webhooks per key."""
 
 MAX_TASK_WEBHOOKS: Final = 10
-"""Addresses that hear of one task of an agent."""
+"""Maximum number of addresses notified of one agent task."""
 
 MAX_URL_LENGTH: Final = 2_048
-"""Characters of an address."""
+"""Maximum length of an address, in characters."""
 
 MAX_NAME_LENGTH: Final = 200
-"""Characters of a name."""
+"""Maximum length of a name, in characters."""
 
 KEEP_SECRET_S: Final = 86_400.0
-"""Seconds for which the secret before a rotation signs too, if that is asked for."""
+"""Seconds for which the previous secret also signs after a rotation, if requested."""
 
-DISABLED_BY_OWNER: Final = "It was disabled by hand."
-"""Why nothing is sent to a webhook that its owner has disabled."""
+DISABLED_BY_OWNER: Final = "The owner disabled it."
+"""Reason shown for a webhook that its owner has disabled."""
 
 MAX_RUNNING_TESTS: Final = 2
-"""Tests of one key at a time."""
+"""Maximum number of concurrent tests per key."""
 
 _SECRET_BYTES: Final = 24
 _HINT_CHARS: Final = 4
@@ -47,7 +47,7 @@ _URL: Final = re.compile(r"[!-~]+")
 
 
 class WebhookService:
-    """Callers see their own; an admin sees all."""
+    """Webhooks of callers, who see their own; an admin sees all."""
 
     def __init__(self, database: Database, sender: WebhookSender) -> None:
         self._database = database
@@ -55,7 +55,9 @@ class WebhookService:
         self._testing: Counter[str] = Counter()
 
     async def create(self, name: str, url: str, event_types: Sequence[str], caller: Principal) -> WebhookRow:
-        """Make one, with a new secret. Raises `InvalidRequest`, and `Conflict` for a key that has enough."""
+        """Create a webhook with a new secret. Raises `InvalidRequest`, and `Conflict` if the key has reached its
+        limit.
+        """
         self._check_url(url)
         now = time.time()
         row = WebhookRow(
@@ -63,18 +65,18 @@ class WebhookService:
         )
         if not await self._database.write(rows.add, row, MAX_WEBHOOKS):
             raise Conflict(
-                f"This key has {MAX_WEBHOOKS} webhooks, the most that are taken. Delete one, or give another one more "
-                "event types.",
+                f"This key has {MAX_WEBHOOKS} webhooks, which is the maximum. Delete one, or add event types "
+                "to another.",
                 code="too_many_webhooks",
             )
         return row
 
     async def get(self, webhook_id: str, caller: Principal) -> WebhookRow:
-        """One of them. Raises `NotFound`."""
+        """Return a webhook. Raises `NotFound`."""
         row = await self._database.read(rows.get, webhook_id)
         if row is None or row.task_id is not None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no webhook '{webhook_id[:80]}'.",
+                f"The webhook '{webhook_id[:80]}' does not exist.",
                 code="webhook_not_found",
                 param="webhook_endpoint_id",
             )
@@ -83,7 +85,7 @@ class WebhookService:
     async def list(
         self, caller: Principal, *, after: str | None = None, limit: int = 20
     ) -> RowPage[WebhookRow]:
-        """The caller's webhooks, the newest first. Raises `NotFound` for an ``after`` that is not one."""
+        """List the caller's webhooks, newest first. Raises `NotFound` if ``after`` is not a webhook."""
         if after is not None:
             await self.get(after, caller)
         owner = None if caller.admin else caller.id
@@ -99,7 +101,7 @@ class WebhookService:
         event_types: Sequence[str] | None = None,
         disabled: bool | None = None,
     ) -> WebhookRow:
-        """Change what is given; one that was disabled is used again, unless ``disabled`` is given with it.
+        """Change the given fields. A disabled webhook becomes active again unless ``disabled`` is given.
 
         Raises `NotFound`, `InvalidRequest`.
         """
@@ -120,26 +122,26 @@ class WebhookService:
         return await self.get(webhook_id, caller)
 
     async def rotate(self, webhook_id: str, caller: Principal, *, keep_old: bool = False) -> WebhookRow:
-        """Give it another secret; with ``keep_old`` the one before signs too for a day. Raises `NotFound`."""
+        """Replace the secret; with ``keep_old`` the previous secret also signs for a day. Raises `NotFound`."""
         row = await self.get(webhook_id, caller)
         await self._database.write(rows.rotate, row, _new_secret(), KEEP_SECRET_S if keep_old else 0.0)
         return await self.get(webhook_id, caller)
 
     async def delete(self, webhook_id: str, caller: Principal) -> None:
-        """Forget it, and what was sent to it. Raises `NotFound`."""
+        """Delete a webhook and its deliveries. Raises `NotFound`."""
         row = await self.get(webhook_id, caller)
         await self._database.write(rows.remove, row.id)
 
     async def test(self, webhook_id: str, event_type: str, caller: Principal) -> int:
-        """Send a made-up event now, once; the status of the answer. Nothing is written down.
+        """Send a sample event once, now, and return the status of the response. Nothing is stored.
 
-        Raises `NotFound`, `TooMany`, and `InvalidRequest` if nobody answers.
+        Raises `NotFound`, `TooMany`, and `InvalidRequest` if the receiver does not respond.
         """
         row = await self.get(webhook_id, caller)
         [event_type] = _checked_types([event_type], "event_type")
         if self._testing[caller.id] >= MAX_RUNNING_TESTS:
             raise TooMany(
-                f"{MAX_RUNNING_TESTS} tests of this key are under way. Try again when one has ended.",
+                f"{MAX_RUNNING_TESTS} tests of this key are already running. Try again when one has finished.",
                 code="too_many_tests",
                 retry_after=5.0,
             )
@@ -152,21 +154,23 @@ class WebhookService:
         try:
             answer = await self._sender.send(row.url, event_id, payload, [row.secret, *other_secrets])
         except PorticoError as error:
-            # The address is what has to be changed: a client that repeats what failed here would only wait again.
+            # The address must be changed: a client that repeats the failed request would only wait again.
             raise InvalidRequest(
-                f"The test was not taken: {error.message}", code="webhook_unreachable", param="url"
+                f"The receiver did not accept the test: {error.message}",
+                code="webhook_unreachable",
+                param="url",
             ) from error
         finally:
             self._testing[caller.id] -= 1
-            self._testing += Counter()  # forgets those that have none
+            self._testing += Counter()  # drops keys without running tests
         return answer.status
 
     async def watch_task(
         self, task_id: str, name: str, url: str, headers: Mapping[str, str], caller: Principal
     ) -> WebhookRow:
-        """Let ``url`` hear of what becomes of a task, in the place of one of this ``name``.
+        """Notify ``url`` of the progress of a task, replacing the address with this ``name``.
 
-        Raises `InvalidRequest`, and `Conflict` for a task that has enough.
+        Raises `InvalidRequest`, and `Conflict` if the task has reached its limit.
         """
         self._check_url(url)
         now, webhook_id = time.time(), new_id("wh_")
@@ -184,41 +188,41 @@ class WebhookService:
         )
         if not await self._database.write(rows.add_to_task, row, MAX_TASK_WEBHOOKS):
             raise Conflict(
-                f"{MAX_TASK_WEBHOOKS} addresses hear of this task, the most that are taken. Delete one.",
+                f"{MAX_TASK_WEBHOOKS} addresses are notified of this task, which is the maximum. Delete one.",
                 code="too_many_webhooks",
             )
         return row
 
     async def watchers(self, task_id: str) -> Sequence[WebhookRow]:
-        """What hears of a task, the oldest first."""
+        """Return the webhooks that are notified of a task, oldest first."""
         return await self._database.read(rows.of_task, task_id)
 
     async def unwatch(self, row: WebhookRow) -> None:
-        """Let it hear of nothing more."""
+        """Stop notifying a webhook."""
         await self._database.write(rows.remove, row.id)
 
     async def deliveries(
         self, webhook_id: str, caller: Principal, *, after: str | None = None, limit: int = 20
     ) -> RowPage[DeliveryRow]:
-        """What was sent to one, or is to be, the newest first. Raises `NotFound`."""
+        """List the sent and pending deliveries of a webhook, newest first. Raises `NotFound`."""
         row = await self.get(webhook_id, caller)
         if after is not None:
             await self._delivery(row, after)
         return await self._database.read(rows.deliveries_of, row.id, after=after, limit=limit)
 
     async def redeliver(self, webhook_id: str, delivery_id: str, caller: Principal) -> DeliveryRow:
-        """Send an event once more, whatever has become of it. Raises `NotFound`, `Conflict`, `TooMany`."""
+        """Send an event again, whatever its outcome. Raises `NotFound`, `Conflict`, `TooMany`."""
         row = await self.get(webhook_id, caller)
         delivery_row = await self._delivery(row, delivery_id)
         if row.disabled is not None:
             raise Conflict(
-                f"The webhook '{row.id}' is disabled: {row.disabled} Update it first, with its address for example.",
+                f"The webhook '{row.id}' is disabled: {row.disabled} Update it first, for example its URL.",
                 code="webhook_disabled",
                 param="webhook_endpoint_id",
             )
         if not await self._database.write(rows.send_again, delivery_row.id):
             raise TooMany(
-                f"{rows.MAX_PENDING_EVENTS:,} events of this key wait to be delivered already.",
+                f"This key already has {rows.MAX_PENDING_EVENTS:,} events waiting for delivery.",
                 code="too_many_events",
                 retry_after=60.0,
             )
@@ -228,7 +232,7 @@ class WebhookService:
         delivery_row = await self._database.read(rows.delivery, delivery_id)
         if delivery_row is None or delivery_row.webhook_id != row.id:
             raise NotFound(
-                f"There is no delivery '{delivery_id[:80]}' of this webhook.",
+                f"This webhook has no delivery '{delivery_id[:80]}'.",
                 code="delivery_not_found",
                 param="delivery_id",
             )
@@ -241,7 +245,7 @@ class WebhookService:
 
 
 def hint(secret: str) -> str:
-    """What of a secret is shown later."""
+    """Return the part of a secret that is shown later."""
     return f"{SECRET_PREFIX}…{secret[-_HINT_CHARS:]}"
 
 
@@ -250,11 +254,11 @@ def _new_secret() -> str:
 
 
 def _checked_types(event_types: Sequence[str], path: str = "event_types") -> list[str]:
-    """The event types in the order of `EVENT_TYPES`. Raises `InvalidRequest` for one that does not exist."""
+    """Return the event types in the order of `EVENT_TYPES`. Raises `InvalidRequest` for an unknown event type."""
     for number, event_type in enumerate(event_types):
         if event_type not in EVENT_TYPES:
             raise InvalidRequest(
-                f"There is no event type '{event_type[:80]}' here.{nearest(event_type, EVENT_TYPES)} Event types are: "
+                f"Unknown event type '{event_type[:80]}'.{nearest(event_type, EVENT_TYPES)} Event types are: "
                 f"{', '.join(EVENT_TYPES)}.",
                 code="unknown_event_type",
                 param=path if path == "event_type" else f"{path}[{number}]",

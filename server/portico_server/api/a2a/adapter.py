@@ -1,4 +1,4 @@
-"""The methods of the Agent2Agent protocol, and its bindings at ``/a2a/NAME``: JSON-RPC, and JSON over plain HTTP."""
+"""The methods of the Agent2Agent protocol and its bindings at ``/a2a/NAME``: JSON-RPC and JSON over plain HTTP."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from portico_server.core.words import whole_number
 
 PREFIX: Final = "/a2a/"
 DEFAULT: Final = "default"
-"""The agent of the card at the root."""
+"""The agent that the card at the root describes."""
 
 A2A_JSON: Final[RawHeaders] = [(b"content-type", b"application/a2a+json")]
 
 
 def shape_of(scope: Scope) -> Shape:
-    """The form of errors below `PREFIX`: JSON-RPC at ``/a2a/NAME``, plain HTTP elsewhere."""
+    """Return the error format for a path below `PREFIX`: JSON-RPC at ``/a2a/NAME``, plain HTTP elsewhere."""
     return RPC if scope["path"].count("/") == 2 else HTTP
 
 
@@ -62,7 +62,7 @@ _FLAGS: Final = {"true": True, "false": False}
 
 
 async def serve(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a request at one of the paths of this adapter."""
+    """Answer a request to one of the paths of this adapter."""
     path: str = exchange.scope["path"]
     method: str = exchange.scope["method"]
     if path == CARD_PATH:
@@ -102,10 +102,10 @@ async def _call(exchange: Exchange, services: ApiServices, name: str) -> AgentCa
         shown_version = (
             f"'{version[:20]}' is not"
             if version
-            else "0.3, which a request without 'A2A-Version' means, is not"
+            else "0.3 (the default of a request without 'A2A-Version') is not"
         )
         raise InvalidRequest(
-            f"The version {shown_version} spoken here; send the header 'A2A-Version: {VERSION}'.",
+            f"A2A version {shown_version} supported; send the header 'A2A-Version: {VERSION}'.",
             code="version_not_supported",
             param="A2A-Version",
         )
@@ -142,30 +142,30 @@ async def _rpc(exchange: Exchange, services: ApiServices, name: str) -> None:
 
 
 def _is_id(value: Any) -> TypeGuard[str | int]:
-    """Whether this may be the id of a call, which every frame of its answer repeats."""
+    """Return whether the value is a valid call id. Every frame of the response repeats this id."""
     if isinstance(value, str):
         return len(value) <= MAX_ID_CHARS
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _params(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of a call. Raises `InvalidRequest` for what is not one of JSON-RPC, or of no method."""
+    """Return the parameters of a call. Raise `InvalidRequest` if the body is not a JSON-RPC call or names no method."""
     method = body.get("method")
     if body.get("jsonrpc") != "2.0" or not isinstance(method, str):
         raise InvalidRequest(
-            "This is not a call of JSON-RPC 2.0: it needs 'jsonrpc' \"2.0\", an 'id' and a 'method'.",
+            "This is not a JSON-RPC 2.0 call: it needs 'jsonrpc' \"2.0\", an 'id' and a 'method'.",
             code="invalid_rpc",
         )
     if not _is_id(body.get("id")):
         raise InvalidRequest(
-            f"A call needs an 'id', a string of at most {MAX_ID_CHARS} characters or a number.",
+            f"A call needs an 'id': a number, or a string of at most {MAX_ID_CHARS} characters.",
             code="invalid_rpc",
             param="id",
         )
     if method not in METHODS and method not in STREAMS:
         methods = (*METHODS, *STREAMS)
         raise InvalidRequest(
-            f"There is no method '{method[:80]}'.{nearest(method, methods)} Methods are: {', '.join(methods)}.",
+            f"Unknown method '{method[:80]}'.{nearest(method, methods)} Methods: {', '.join(methods)}.",
             code="unknown_method",
             param="method",
         )
@@ -201,7 +201,7 @@ async def _plain(exchange: Exchange, services: ApiServices, name: str, method_pa
 
 
 async def _body(exchange: Exchange) -> dict[str, Any]:
-    """The body, where there may be none: a task is cancelled without."""
+    """Return the body, which is optional: cancelling a task needs none."""
     if exchange.header(b"content-length") in (None, b"0") and exchange.header(b"transfer-encoding") is None:
         return {}
     return await exchange.json()
@@ -230,7 +230,9 @@ async def _frames(
     to_frame: Callable[[dict[str, Any]], dict[str, Any]],
     to_error_frame: Callable[[PorticoError], dict[str, Any]],
 ) -> AsyncIterator[bytes]:
-    """Updates as frames, each as ``to_frame`` writes it; an error on the way as ``to_error_frame`` does."""
+    """Yield the updates as frames written by ``to_frame``. An error on the way becomes a frame by
+    ``to_error_frame``.
+    """
     async with aclosing(updates):
         try:
             async for update in updates:

@@ -1,4 +1,4 @@
-"""A call of one agent."""
+"""A call to one agent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.servable import Card
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """A call of one agent: ``name`` is what it was called by, ``base`` the address of the daemon."""
+    """A call to one agent. ``name`` is the name that the client used, ``base`` the address of the daemon."""
 
     services: ApiServices
     caller: Principal
@@ -21,9 +21,9 @@ class AgentCall:
 
     @property
     def app(self) -> str:
-        """What the tasks of the agent are kept under."""
+        """Return the name under which the agent's tasks are stored."""
         return app_of(self.card)
 
     async def task(self, task_id: str) -> TaskView:
-        """One of its tasks. Raises `NotFound`."""
+        """Return one of the agent's tasks. Raises `NotFound`."""
         return await self.services.tasks.get(task_id, self.app, self.caller)

@@ -10,7 +10,7 @@ from portico_server import __version__
 from portico_server.core.servable import Card
 
 VERSION: Final = "1.0"
-"""The version of the protocol."""
+"""Version of the protocol."""
 
 CARD_PATH: Final = "/.well-known/agent-card.json"
 
@@ -18,8 +18,9 @@ _OUTPUTS: Final = ("text/plain", "application/octet-stream", "image/png")
 
 
 def agent_card(card: Card, name: str, base: str, cards: Sequence[Card], *, is_keyed: bool) -> dict[str, Any]:
-    """The card of what answers under ``name``. ``cards`` are agents that it names as skills; ``is_keyed``:
-    whether a key is needed.
+    """Return the agent card for ``name``.
+
+    ``cards`` are the agents that the card lists as skills; ``is_keyed`` is whether a key is required.
     """
     url = f"{base}/a2a/{quote(name)}"
     document: dict[str, Any] = {
@@ -37,7 +38,7 @@ def agent_card(card: Card, name: str, base: str, cards: Sequence[Card], *, is_ke
             "key": {
                 "httpAuthSecurityScheme": {
                     "scheme": "Bearer",
-                    "description": "A key of this daemon, 'pk-…', which its operator makes.",
+                    "description": "A key of this daemon, 'pk-…', created by its operator.",
                 }
             }
         },
@@ -55,8 +56,10 @@ def _about(card: Card) -> str:
 
 
 def _skill(card: Card, url: str) -> dict[str, Any]:
-    """What an agent can do; ``url`` is its own address, if this card is another one's."""
-    elsewhere = f" It is an agent of its own at {url}." if url else ""
+    """Return the skill that describes an agent. ``url`` is the agent's own address if it appears on the card of
+    another agent.
+    """
+    elsewhere = f" It is a separate agent at {url}." if url else ""
     return {
         "id": card.name,
         "name": card.title or card.name,

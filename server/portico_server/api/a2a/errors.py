@@ -1,4 +1,4 @@
-"""Errors as the Agent2Agent protocol has them: of JSON-RPC, and as ``google.rpc.Status`` over plain HTTP."""
+"""Errors of the Agent2Agent protocol: JSON-RPC errors, and ``google.rpc.Status`` over plain HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BAD_REQUEST: Final = "type.googleapis.com/google.rpc.BadRequest"
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """One kind of error: the code of JSON-RPC, what it is called, its status of HTTP and of gRPC."""
+    """One kind of error: its JSON-RPC code, its name, its HTTP status and its gRPC status."""
 
     code: int
     reason: str
@@ -39,7 +39,7 @@ _KINDS: Final[Mapping[str, ErrorKind]] = {
     "invalid_rpc": ErrorKind(-32600, "INVALID_REQUEST", 400, "INVALID_ARGUMENT"),
     "invalid_json": ErrorKind(-32700, "INVALID_REQUEST", 400, "INVALID_ARGUMENT"),
 }
-"""By our own code. The codes are those of the specification, 5.4."""
+"""Error kinds by Portico's error code. The JSON-RPC codes are those of section 5.4 of the specification."""
 
 _BY_STATUS: Final[Mapping[int, str]] = {
     401: "UNAUTHENTICATED",
@@ -53,7 +53,7 @@ _BY_STATUS: Final[Mapping[int, str]] = {
 
 
 def kind_of(error: PorticoError) -> ErrorKind:
-    """Which kind of error of the protocol one of ours is."""
+    """Return the protocol's error kind for a Portico error."""
     error_kind = _KINDS.get(error.code or "")
     if error_kind is not None:
         return error_kind
@@ -81,19 +81,19 @@ def _details(error: PorticoError, kind: ErrorKind) -> list[dict[str, Any]]:
 
 
 def rpc_error(error: PorticoError, request_id: Any = None) -> dict[str, Any]:
-    """The answer of JSON-RPC for an error."""
+    """Return the JSON-RPC response for an error."""
     kind = kind_of(error)
     body = {"code": kind.code, "message": error.message, "data": _details(error, kind)}
     return {"jsonrpc": "2.0", "id": request_id, "error": body}
 
 
 def rpc_status(error: PorticoError) -> int:
-    """The status of HTTP of such an answer: 200 where the message itself was read, otherwise that of the error."""
+    """Return the HTTP status of a JSON-RPC error: 200 if the message was read, otherwise the status of the error."""
     return 200 if kind_of(error).http in (400, 404) and error.code != "model_not_found" else error.status
 
 
 def http_error(error: PorticoError) -> dict[str, Any]:
-    """``google.rpc.Status`` for an error."""
+    """Return the ``google.rpc.Status`` of an error."""
     kind = kind_of(error)
     details = _details(error, kind)
     return {"error": {"code": kind.http, "status": kind.status, "message": error.message, "details": details}}
@@ -118,7 +118,7 @@ RPC: Final = Shape(
     _IDS,
     _KEEP_ALIVE,
 )
-"""The form of what is refused before its message is read."""
+"""Format of errors for requests refused before their message is read."""
 
 HTTP: Final = Shape(
     "A2A",
@@ -128,4 +128,4 @@ HTTP: Final = Shape(
     _IDS,
     _KEEP_ALIVE,
 )
-"""The form of errors over plain HTTP."""
+"""Format of errors over plain HTTP."""

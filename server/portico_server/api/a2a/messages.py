@@ -1,4 +1,4 @@
-"""Messages of clients: what must be right in them, and as parts of a request. Pure."""
+"""Client messages: their validation and their conversion into parts of a request. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from portico_server.apps.responses.tasks import TaskAnswer
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_PARTS: Final = 100
-"""Parts of one message."""
+"""Maximum number of parts in one message."""
 
 MAX_BESIDE_BYTES: Final = 16 * 1024
-"""Bytes, as JSON, of what a message has beside the contents of its parts, such as metadata: its task keeps it."""
+"""Maximum size, in bytes of JSON, of a message without the contents of its parts (metadata, for example). Its task
+stores these fields.
+"""
 
 _CONTENTS: Final = ("text", "raw", "url", "data")
 
@@ -27,7 +29,7 @@ _ROLE: Final = "ROLE_USER"
 
 
 def check_message(message: Any, at: str = "message") -> None:
-    """Raise `InvalidRequest` unless it is a message of a client."""
+    """Raise `InvalidRequest` unless the value is a valid client message."""
     if not isinstance(message, Mapping):
         wrong_type(at, "an object", message)
     for name in ("messageId", "role", "parts"):
@@ -45,14 +47,16 @@ def check_message(message: Any, at: str = "message") -> None:
     if not isinstance(parts, list):
         wrong_type(f"{at}.parts", "a list of parts", parts)
     if len(parts) > MAX_PARTS:
-        wrong(f"{at}.parts", f"has {len(parts)} parts; at most {MAX_PARTS} are taken")
+        wrong(f"{at}.parts", f"has {len(parts)} parts; at most {MAX_PARTS} are allowed")
     for number, part in enumerate(parts):
         _check_part(part, f"{at}.parts[{number}]")
     beside = [{name: part[name] for name in part if name not in _CONTENTS} for part in parts]
     size = len(orjson.dumps({**message, "parts": beside}))
     if size > MAX_BESIDE_BYTES:
         wrong(
-            at, f"has {size:,} bytes beside the contents of its parts; at most {MAX_BESIDE_BYTES:,} are taken"
+            at,
+            f"has {size:,} bytes in addition to the contents of its parts; at most {MAX_BESIDE_BYTES:,} "
+            "are allowed",
         )
 
 
@@ -68,7 +72,7 @@ def _check_part(part: Any, at: str) -> None:
 
 
 def content_of(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A message as the content of a response's input. Raises `InvalidRequest`."""
+    """Return a message as the input content of a response. Raises `InvalidRequest`."""
     return [_content(part, f"message.parts[{number}]") for number, part in enumerate(message["parts"])]
 
 
@@ -81,7 +85,11 @@ def _content(part: Mapping[str, Any], at: str) -> dict[str, Any]:
     kind = part.get("mediaType") or mimetypes.guess_type(name or part.get("url", ""))[0] or ""
     if "url" in part:
         if not kind.startswith("image/"):
-            wrong(at, "is a link to a file, which is not fetched; send its bytes as 'raw'", code=_NOT_TAKEN)
+            wrong(
+                at,
+                "is a link to a file, and linked files are not fetched; send the bytes as 'raw'",
+                code=_NOT_TAKEN,
+            )
         return {"type": "input_image", "image_url": part["url"]}
     try:
         data = base64.b64decode(part["raw"], validate=True)
@@ -93,7 +101,7 @@ def _content(part: Mapping[str, Any], at: str) -> dict[str, Any]:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            wrong(at, "has bytes without a 'mediaType', and they are not text", code=_NOT_TAKEN)
+            wrong(at, "has bytes that are not text and no 'mediaType'", code=_NOT_TAKEN)
         return {"type": "input_text", "text": f"{name}:\n{text}" if name else text}
     return {
         "type": "input_file",
@@ -106,6 +114,6 @@ _NOT_TAKEN: Final = "content_type_not_supported"
 
 
 def answer_of(message: Mapping[str, Any]) -> TaskAnswer:
-    """A message as the answer to what a task asks."""
+    """Return a message as the answer to a question of a task."""
     data = next((part["data"] for part in message["parts"] if "data" in part), None)
     return TaskAnswer("\n".join(part["text"] for part in message["parts"] if "text" in part), data)

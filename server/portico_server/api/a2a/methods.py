@@ -52,7 +52,7 @@ SENT: Final = RequestBody(
     },
     example={"message": {"messageId": "1", "role": "ROLE_USER", "parts": [{"text": "Hello"}]}},
 )
-"""``SendMessage`` and ``SendStreamingMessage``. Fields that are not known are ignored, as the protocol has it."""
+"""Body of ``SendMessage`` and ``SendStreamingMessage``. Unknown fields are ignored, as the protocol requires."""
 
 _GOT: Final = RequestBody({"id": _ID}, {"historyLength": _HISTORY})
 
@@ -77,24 +77,24 @@ STATES: Final = {
 }
 
 NEVER_STATES: Final = ("TASK_STATE_REJECTED", "TASK_STATE_AUTH_REQUIRED")
-"""States of the protocol in which no task is here."""
+"""Protocol states that Portico's tasks never enter."""
 
 
 async def _sent(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
-    """Begin a task with a message, or answer what one asks."""
+    """Start a task with a message, or answer the question of a task."""
     SENT.check(params)
     message = params["message"]
     check_message(message)
     config = params.get("configuration") or {}
     push = config.get("taskPushNotificationConfig")
     if push is not None:
-        push_headers(push)  # before anything is begun
+        push_headers(push)  # checked before anything starts
     tasks = call.services.tasks
     task_id = message.get("taskId")
     if task_id:
         view = await call.task(task_id)
         if message.get("contextId") not in (None, "", view.row.context_id):
-            wrong("message.contextId", "is not the context of this task; leave it out")
+            wrong("message.contextId", "is not the context of this task; omit it")
         view = await tasks.answer(view, message, answer_of(message), call.caller)
     else:
         content = content_of(message)
@@ -105,7 +105,7 @@ async def _sent(call: AgentCall, params: Mapping[str, Any]) -> TaskView:
 
 
 async def send_message(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the agent a message, and wait until its task has ended or asks something."""
+    """Send the agent a message and wait until its task ends or asks a question."""
     view = await _sent(call, params)
     config = params.get("configuration") or {}
     if not config.get("returnImmediately"):
@@ -116,7 +116,7 @@ async def send_message(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
 async def send_streaming_message(
     call: AgentCall, params: Mapping[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Give the agent a message, and follow its task."""
+    """Send the agent a message and stream the updates of its task."""
     view = await _sent(call, params)
     return _followed(call, view, (params.get("configuration") or {}).get("historyLength"))
 
@@ -124,12 +124,12 @@ async def send_streaming_message(
 async def subscribe_to_task(
     call: AgentCall, params: Mapping[str, Any]
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Follow a task that has not ended, from its beginning."""
+    """Stream the updates of an unfinished task from its beginning."""
     _NAMED.check(params)
     view = await call.task(params["id"])
     if view.ended:
         raise InvalidRequest(
-            f"The task '{view.row.id}' has ended; get it instead.", code="task_not_waiting", param="id"
+            f"The task '{view.row.id}' has ended; call GetTask instead.", code="task_not_waiting", param="id"
         )
     return _followed(call, view, None)
 
@@ -154,14 +154,14 @@ async def _followed(
 
 
 async def get_task(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """A task as it stands."""
+    """Return the current state of a task."""
     _GOT.check(params)
     view = await call.task(params["id"])
     return task_document(view, call.base, history=params.get("historyLength"))
 
 
 async def list_tasks(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's tasks with this agent, the one changed last first."""
+    """List the caller's tasks with this agent, most recently changed first."""
     _LISTED.check(params)
     size = params.get("pageSize") or PAGE_SIZE
     status = params.get("status") or "TASK_STATE_UNSPECIFIED"
@@ -204,20 +204,20 @@ def _cursor(token: str) -> tuple[float, str] | None:
         at, task_id = orjson.loads(base64.urlsafe_b64decode(token))
         return float(at), str(task_id)
     except (ValueError, TypeError):
-        wrong("pageToken", "must be 'nextPageToken' of an earlier answer")
+        wrong("pageToken", "must be the 'nextPageToken' of an earlier response")
 
 
 async def cancel_task(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """End a task."""
+    """Cancel a task."""
     _NAMED.check(params)
     view = await call.services.tasks.cancel(await call.task(params["id"]), call.caller)
     return task_document(view, call.base)
 
 
 async def extended_card(_call: AgentCall, _params: Mapping[str, Any]) -> dict[str, Any]:
-    """There is one card, which is for whoever may call."""
+    """Raise an error: the agent has only one card, which every caller may read."""
     raise InvalidRequest(
-        "There is no extended card: the card at .well-known/agent-card.json has everything.",
+        "There is no extended card; the card at .well-known/agent-card.json is complete.",
         code="no_extended_card",
     )
 

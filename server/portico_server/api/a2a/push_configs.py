@@ -1,4 +1,4 @@
-"""Addresses that hear of a task."""
+"""Addresses that receive push notifications of a task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from portico_server.db.webhooks import WebhookRow
 MAX_HEADER_CHARS: Final = 4_096
 
 MAX_ID_CHARS: Final = 256
-"""Characters of an id that a client gives: of a call, which each frame of its stream repeats, or of an address."""
+"""Maximum length, in characters, of a client's id for a call or an address. Each frame of a call's stream repeats
+its id.
+"""
 
 MAX_URL_CHARS: Final = 2_048
 
@@ -35,7 +37,7 @@ CONFIG: Final = fields.mapping(
 _CONFIGURED: Final = RequestBody(
     {"taskId": _ID, "url": fields.name()}, dict.fromkeys(("id", "token"), fields.text())
 )
-"""What a configuration needs beside what `CONFIG` says."""
+"""Fields that a configuration needs in addition to `CONFIG`."""
 
 _CONFIG_NAMED: Final = RequestBody({"taskId": _ID, "id": _ID}, {})
 
@@ -43,7 +45,7 @@ _CONFIGS_LISTED: Final = RequestBody({"taskId": _ID}, {})
 
 
 def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
-    """The headers by which a receiver knows who sends. Raises `InvalidRequest`."""
+    """Return the headers by which a receiver identifies the sender. Raises `InvalidRequest`."""
     found_push_headers = {"content-type": "application/a2a+json"}
     if config.get("token"):
         found_push_headers["x-a2a-notification-token"] = config["token"]
@@ -63,7 +65,7 @@ def push_headers(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Let the address of a configuration hear of a task; the configuration as it is shown."""
+    """Subscribe the address of a configuration to a task. Return the configuration as clients see it."""
     row = await call.services.webhooks.watch_task(
         view.row.id,
         config.get("id") or "",
@@ -75,14 +77,14 @@ async def watch(call: AgentCall, view: TaskView, config: Mapping[str, Any]) -> d
 
 
 def _config(row: WebhookRow) -> dict[str, Any]:
-    """A configuration without what is secret in it."""
+    """Return a configuration without its secrets."""
     config: dict[str, Any] = {"id": row.name, "taskId": row.task_id, "url": row.url}
     scheme = (row.headers or {}).get("authorization", "").partition(" ")[0]
     return {**config, "authentication": {"scheme": scheme}} if scheme else config
 
 
 async def create_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Let an address hear of what becomes of a task."""
+    """Create a push notification configuration for a task."""
     _CONFIGURED.check(params)
     CONFIG.check(params, "config")
     return await watch(call, await call.task(params["taskId"]), params)
@@ -95,19 +97,19 @@ async def _found(call: AgentCall, params: Mapping[str, Any]) -> WebhookRow:
         if row.name == params["id"]:
             return row
     raise NotFound(
-        f"There is no push notification configuration '{params['id'][:80]}' of this task.",
+        f"This task has no push notification configuration '{params['id'][:80]}'.",
         code="push_config_not_found",
         param="id",
     )
 
 
 async def get_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """An address that hears of a task."""
+    """Return a push notification configuration of a task."""
     return _config(await _found(call, params))
 
 
 async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The addresses that hear of a task."""
+    """List the push notification configurations of a task."""
     _CONFIGS_LISTED.check(params)
     view = await call.task(params["taskId"])
     rows = await call.services.webhooks.watchers(view.row.id)
@@ -115,7 +117,9 @@ async def list_configs(call: AgentCall, params: Mapping[str, Any]) -> dict[str, 
 
 
 async def delete_config(call: AgentCall, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Let an address hear of nothing more; one that is gone already too. Raises `NotFound` for a task."""
+    """Delete a push notification configuration; do nothing if it is already deleted. Raise `NotFound` if the task does
+    not exist.
+    """
     try:
         await call.services.webhooks.unwatch(await _found(call, params))
     except NotFound as error:

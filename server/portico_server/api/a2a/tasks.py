@@ -1,4 +1,4 @@
-"""Tasks, artifacts and updates as they go over the wire. Pure."""
+"""Tasks, artifacts and updates in their wire format. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from portico_server.db.agent_tasks import timestamp
 def task_document(
     view: TaskView, base: str, *, history: int | None = None, artifacts: bool = True
 ) -> dict[str, Any]:
-    """A task. ``history``: at most so many messages; ``base``: where files are fetched from."""
+    """Return a task in its wire format. ``history`` limits the number of messages; ``base`` is the address for file
+    links.
+    """
     document = orjson.loads(view.response.document)
     task: dict[str, Any] = {
         "id": view.row.id,
@@ -35,7 +37,7 @@ def task_document(
 
 
 def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of a task, whose response is ``document``, and what it asks or why it ended."""
+    """Return the state of a task with its question or its reason for ending. ``document`` is its response."""
     status: dict[str, Any] = {
         "state": f"TASK_STATE_{view.state.upper()}",
         "timestamp": timestamp(view.changed_at),
@@ -52,7 +54,7 @@ def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
             "expiresAt": timestamp(question.expires_at),
         }
         waits = "approved" if question.kind == "approval" else "answered"
-        text = question.message or f"'{question.name}' waits to be {waits}."
+        text = question.message or f"'{question.name}' is waiting to be {waits}."
         parts = [{"text": text}, {"data": asked_question}]
     elif view.state == "failed":
         error = document.get("error") or {}
@@ -72,7 +74,7 @@ def _status(view: TaskView, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _artifact(item: Mapping[str, Any], base: str) -> dict[str, Any] | None:
-    """An item of a response as an artifact; ``None`` for what is only of its making."""
+    """Return an item of a response as an artifact, or ``None`` for an intermediate item."""
     if item["type"] == "image_generation_call" and item.get("result"):
         kind = f"image/{item.get('output_format') or 'png'}"
         part = {"raw": item["result"], "mediaType": kind, "filename": f"picture.{kind.partition('/')[2]}"}
@@ -85,7 +87,7 @@ def _artifact(item: Mapping[str, Any], base: str) -> dict[str, Any] | None:
 
 
 def _files(item: Mapping[str, Any], base: str) -> list[dict[str, Any]]:
-    """The files that an answer came with, as links."""
+    """Return the files of an answer as links."""
     return [
         {
             "url": f"{base}/v1/files/{note['file_id']}/content",
@@ -98,7 +100,7 @@ def _files(item: Mapping[str, Any], base: str) -> list[dict[str, Any]]:
 
 
 def _citations(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Which passages an answer stands on, as metadata."""
+    """Return the passages that support an answer, as metadata."""
     file_citations = [note for note in _notes(item) if note["type"] == "file_citation"]
     return {"metadata": {"citations": file_citations}} if file_citations else {}
 
@@ -109,7 +111,7 @@ def _notes(item: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def status_update(view: TaskView) -> dict[str, Any]:
-    """The event of a stream that says what state a task is in."""
+    """Return the stream event that reports the state of a task."""
     document = orjson.loads(view.response.document)
     status = _status(view, document)
     update = {"taskId": view.row.id, "contextId": view.row.context_id, "status": status}
@@ -120,8 +122,9 @@ def status_update(view: TaskView) -> dict[str, Any]:
 def artifact_updates(
     events: Sequence[Event], view: TaskView, seen_ids: set[str], base: str
 ) -> list[dict[str, Any]]:
-    """Events of a response as updates of a task's artifacts: words that came together are one. ``seen_ids``:
-    the items of which something was sent.
+    """Return the events of a response as updates of a task's artifacts. Words that arrive together become one update.
+
+    ``seen_ids`` are the ids of items already sent in part.
     """
     updates: list[dict[str, Any]] = []
     for event in events:
@@ -142,7 +145,7 @@ def artifact_updates(
             if whole is None:
                 continue
             is_known = item["id"] in seen_ids
-            if is_known:  # its text is there already
+            if is_known:  # its text was already sent
                 whole["parts"] = whole["parts"][1:] or [{"text": ""}]
             updates.append(_update(view, whole, append=is_known, last=True))
     return updates

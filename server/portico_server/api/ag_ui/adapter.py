@@ -1,4 +1,4 @@
-"""``/ag-ui/NAME``: a run of an app or a model, as a stream of events."""
+"""``/ag-ui/NAME``: run an app or a model and stream its events."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from portico_server.runs.run import Run
 
 PREFIX: Final = "/ag-ui/"
 OPERATION: Final = "ag-ui"
-"""What usage rows call a run that began here."""
+"""Operation name in usage rows for runs started over AG-UI."""
 
 
 async def _frames(
     services: ApiServices, run: Run, events: AgUiEvents, exchange_id: str
 ) -> AsyncIterator[bytes]:
-    """The events of a run as frames. Closing this cancels the run."""
+    """Yield the events of a run as frames. Closing this generator cancels the run."""
     try:
         yield _written(events.begin())
         try:
@@ -35,7 +35,7 @@ async def _frames(
                     yield _written(frames)
             reply = await services.runner.wait(run)
             if not isinstance(reply, ChatReply):
-                raise PorticoError(f"'{run.name}' answered a conversation with something else.")
+                raise PorticoError(f"'{run.name}' did not answer the conversation with a chat reply.")
             yield _written(events.end(reply))
         except Exception as error:  # noqa: BLE001  # logged, and said in the protocol's own form
             yield _written(events.fail(ours(error, exchange_id)))
@@ -48,7 +48,7 @@ def _written(events: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 async def serve(exchange: Exchange, services: ApiServices) -> None:
-    """Run an app or a model, and tell of it."""
+    """Run an app or a model and stream its events."""
     path: str = exchange.scope["path"]
     exchange.scope["portico.route"] = f"{PREFIX}{{name}}"
     if exchange.scope["method"] != "POST":

@@ -1,4 +1,4 @@
-"""The input of a run as a chat completion. Pure."""
+"""The input of a run, converted to a chat completion. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from portico_server.core.fields import RequestBody
 from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 
 MAX_ID_CHARS: Final = 256
-"""Characters of an id that a front end gives a thread or a run: each event at its ends repeats it."""
+"""Maximum length, in characters, of a front end's thread or run id. The first and last events of a run repeat
+these ids.
+"""
 
 _CONTEXT: Final = fields.mapping({"description": fields.text(), "value": fields.text()})
 
@@ -29,16 +31,16 @@ ASKED: Final = RequestBody(
     },
     example={"threadId": "t", "runId": "r", "messages": [{"id": "1", "role": "user", "content": "Hello"}]},
 )
-"""``RunAgentInput``. Fields that are not known are ignored, as the protocol has it."""
+"""``RunAgentInput``. Unknown fields are ignored, as the protocol requires."""
 
 _SAID: Final = ("developer", "system", "user", "assistant", "tool")
 
 _SHOWN: Final = ("activity", "reasoning")
-"""Messages that are for people who look on, and not for the model."""
+"""Roles of messages meant for observers and not for the model."""
 
 
 def chat_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's input as a chat completion. Raises `InvalidRequest`."""
+    """Return the input of a run as a chat completion. Raises `InvalidRequest`."""
     messages = [
         _message(message, f"messages[{number}]")
         for number, message in enumerate(body["messages"])
@@ -51,7 +53,7 @@ def chat_of(name: str, body: Mapping[str, Any]) -> dict[str, Any]:
     if tools := body.get("tools"):
         chat["tools"] = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)]
     if body.get("resume"):
-        wrong("resume", "is not taken: a run that asks something waits until its question is answered")
+        wrong("resume", "is not supported: a run that asks a question waits until it is answered")
     return chat
 
 

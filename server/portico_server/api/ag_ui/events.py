@@ -1,4 +1,4 @@
-"""The events of a run as the protocol has them."""
+"""The events of a run in the protocol's format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VERSION: Final = "1.0"
 
 
 class AgUiEvents:
-    """The events of one run: what is open is closed before something else begins, as the protocol wants it."""
+    """The events of one run. As the protocol requires, it closes an open message before anything else begins."""
 
     def __init__(self, body: Mapping[str, Any], run: Run) -> None:
         self._ids = {"threadId": body["threadId"], "runId": body["runId"]}
@@ -39,7 +39,7 @@ class AgUiEvents:
         self.said = False
 
     def begin(self) -> list[dict[str, Any]]:
-        """The run has begun."""
+        """Return the events for the start of the run."""
         metadata = {"run": self._run.id}
         events: list[dict[str, Any]] = [
             {"type": "RUN_STARTED", **self._ids, "protocolVersion": VERSION, "metadata": metadata}
@@ -49,7 +49,7 @@ class AgUiEvents:
         return events
 
     def of(self, event: Any) -> list[dict[str, Any]]:
-        """The events for one of the run's."""
+        """Return the protocol events for one event of the run."""
         match event:
             case Delta(text=text, index=0) if text:
                 return self.text(text)
@@ -77,7 +77,7 @@ class AgUiEvents:
         return []
 
     def _cited(self, passages: Sequence[Any]) -> list[dict[str, Any]]:
-        """The passages, as a part of the state."""
+        """Return the passages as part of the state."""
         if self._state is None:
             self._state = {}
             return [{"type": "STATE_SNAPSHOT", "snapshot": {"citations": passages}}]
@@ -86,7 +86,7 @@ class AgUiEvents:
         return [{"type": "STATE_DELTA", "delta": [{"op": "add", "path": "/citations", "value": passages}]}]
 
     def text(self, piece: str) -> list[dict[str, Any]]:
-        """A piece of the answer."""
+        """Return the events for a piece of the answer."""
         events: list[dict[str, Any]] = []
         if not self._message:
             self._message = self._next()
@@ -95,7 +95,7 @@ class AgUiEvents:
         return [*events, {"type": "TEXT_MESSAGE_CONTENT", "messageId": self._message, "delta": piece}]
 
     def called(self, call: CalledTool) -> list[dict[str, Any]]:
-        """A call of a tool: the front end's, or one of the daemon's."""
+        """Return the events for a tool call, whether the tool belongs to the front end or to the daemon."""
         if call.id in self._called:
             return []
         self._called[call.id] = None
@@ -107,20 +107,20 @@ class AgUiEvents:
         return [*self.close(), start_event, *argument_events, {"type": "TOOL_CALL_END", **call_fields}]
 
     def close(self) -> list[dict[str, Any]]:
-        """Close the message that is open."""
+        """Close the open message."""
         if not self._message:
             return []
         message_id, self._message = self._message, ""
         return [{"type": "TEXT_MESSAGE_END", "messageId": message_id}]
 
     def _settle(self) -> list[dict[str, Any]]:
-        """Close all that is open."""
+        """Close everything that is open."""
         steps = [{"type": "STEP_FINISHED", "stepName": path} for path in reversed(self._steps)]
         self._steps.clear()
         return [*self.close(), *steps]
 
     def end(self, reply: ChatReply) -> list[dict[str, Any]]:
-        """The run has ended."""
+        """Return the events for the end of the run."""
         events = [] if self.said or not reply.content else self.text(reply.content)
         for call in reply.tool_calls:
             events += self.called(call)
@@ -132,7 +132,7 @@ class AgUiEvents:
         return [*events, *self._settle(), last]
 
     def fail(self, error: PorticoError) -> list[dict[str, Any]]:
-        """The run has failed."""
+        """Return the events for a failed run."""
         last = {"type": "RUN_ERROR", "message": error.message, "usage": self._usage()}
         if error.code:
             last["code"] = error.code

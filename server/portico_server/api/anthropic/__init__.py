@@ -1,3 +1,4 @@
-"""Anthropic's Messages API as a protocol adapter: requests into chats, answers back into messages. Imports
-`openai.relay` and what every protocol adapter has.
+"""Anthropic's Messages API as a protocol adapter: it translates requests into chats and answers into messages.
+
+Imports `openai.relay` and what every protocol adapter imports.
 """

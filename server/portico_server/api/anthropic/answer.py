@@ -1,4 +1,4 @@
-"""What a chat answered as a message: content blocks, stop reasons, counts and citations. Pure.
+"""Chat answers as messages: content blocks, stop reasons, counts and citations. Pure.
 
 Source: https://platform.claude.com/docs/en/api/messages.
 """
@@ -22,19 +22,19 @@ REASONS: Mapping[str, str] = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
-"""``finish_reason`` to ``stop_reason``."""
+"""Maps ``finish_reason`` to ``stop_reason``."""
 
 UNREADABLE = "INVALID_JSON"
-"""The key under which arguments stand that are no JSON object; Anthropic's documentation proposes it."""
+"""Key for arguments that are not a JSON object, as Anthropic's documentation proposes."""
 
 Block = dict[str, Any]
 
 
 class Head:
-    """What is the same in all of one answer: its id, and the model by the name it was asked by, or that of
-    the one that answered in its place.
+    """The fields that stay the same throughout an answer: its id and its model.
 
-    ``stops``: the request's stop sequences.
+    The model is the name in the request, or the name of the model that answered in its place. ``stops`` are the stop
+    sequences of the request.
     """
 
     def __init__(self, model: str, stops: Sequence[str] = ()) -> None:
@@ -45,7 +45,7 @@ class Head:
     def message(
         self, content: Sequence[Block], reason: str | None, stopped_by: str | None, usage: Mapping[str, int]
     ) -> dict[str, Any]:
-        """The message, whole or as it begins a stream."""
+        """Return the message, either complete or as the start of a stream."""
         return {
             "id": self._id,
             "type": "message",
@@ -58,8 +58,10 @@ class Head:
         }
 
     def end(self, finish: str | None, hit: Any, *, is_called: bool) -> tuple[str, str | None]:
-        """``stop_reason`` and ``stop_sequence``. ``hit`` is what the engine says it stopped at, if it says so;
-        ``is_called``: there are tool calls, whatever the engine calls such an end.
+        """Return ``stop_reason`` and ``stop_sequence``.
+
+        ``hit`` is the stop sequence that the engine reports, if it reports one. ``is_called`` is whether the answer
+        has tool calls, whatever finish reason the engine gives.
         """
         if is_called:
             return "tool_use", None
@@ -69,10 +71,12 @@ class Head:
 
 
 def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
-    """A whole ``chat.completion`` as a message. Raises `EngineFailed` if it is none."""
+    """Return a complete ``chat.completion`` as a message. Raise `EngineFailed` if the document is not a chat
+    completion.
+    """
     choices = document.get("choices") if isinstance(document, dict) else None
     if not choices:
-        raise EngineFailed("The model answered something that is not a chat completion.")
+        raise EngineFailed("The model's answer is not a chat completion.")
     choice = choices[0]
     message = choice.get("message") or {}
     calls = [
@@ -90,7 +94,7 @@ def of_completion(document: Any, head: Head, usage: Usage) -> dict[str, Any]:
 
 
 def of_reply(reply: ChatReply, head: Head) -> dict[str, Any]:
-    """The answer of an app as a message; its passages are citations of the text."""
+    """Return the answer of an app as a message; its passages become citations of the text."""
     calls = [(call.id, call.name, call.arguments) for call in reply.tool_calls]
     content = _content("", reply.content, calls)
     for block in content:
@@ -101,13 +105,13 @@ def of_reply(reply: ChatReply, head: Head) -> dict[str, Any]:
 
 
 def thoughts_in(message: Mapping[str, Any]) -> str:
-    """What a message or a delta has of the model's thoughts, under either of the names that engines give them."""
+    """Return the model's thoughts in a message or delta, under either of the names that engines use."""
     thoughts = message.get("reasoning_content") or message.get("reasoning")
     return thoughts if isinstance(thoughts, str) else ""
 
 
 def counts(usage: Usage) -> dict[str, int]:
-    """Theirs: what was read from a cache is not among the input tokens."""
+    """Return the counts in Anthropic's format, where input tokens exclude those read from a cache."""
     return {
         "input_tokens": max(0, usage.prompt_tokens - usage.cached_tokens),
         "cache_creation_input_tokens": 0,
@@ -117,8 +121,10 @@ def counts(usage: Usage) -> dict[str, int]:
 
 
 def citation(passage: Passage) -> dict[str, Any]:
-    """A passage that an answer stands on. ``document_index`` is its number in the text less one; the offsets are those
-    of the file's text; ``store`` and ``score`` are ours.
+    """Return a passage that supports an answer, as a citation.
+
+    ``document_index`` is the passage's number in the text minus one. The offsets refer to the text of the file;
+    ``store`` and ``score`` are Portico's additions.
     """
     return {
         "type": "char_location",
@@ -134,7 +140,7 @@ def citation(passage: Passage) -> dict[str, Any]:
 
 
 def input_of(arguments: Any) -> dict[str, Any]:
-    """The arguments of a call, as the model wrote them, as an object."""
+    """Return the arguments of a call, as the model wrote them, as an object."""
     if not isinstance(arguments, str) or not arguments.strip():
         return {}
     try:
@@ -159,7 +165,7 @@ def _content(thoughts: str, text: str, calls: Iterable[tuple[Any, Any, Any]]) ->
         }
         for number, name, arguments in calls
     ]
-    # An answer without any block would break whoever looks at the first one.
+    # An answer without blocks would break clients that read the first block.
     if text or not uses:
         content.append({"type": "text", "text": text})
     return content + uses

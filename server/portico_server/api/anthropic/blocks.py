@@ -1,6 +1,6 @@
 """Content blocks of a Messages request. Pure.
 
-``null`` means absent, as it does at Anthropic.
+As in Anthropic's API, ``null`` means absent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from portico_server.core import json_values
 from portico_server.core.invalid import missing, wrong_type
 
 Block: TypeAlias = Mapping[str, Any]
-"""An object of the request with a ``type``."""
+"""An object in the request with a ``type``."""
 
 
 def blocks(value: Any, path: str) -> list[Block]:

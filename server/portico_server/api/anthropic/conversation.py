@@ -1,4 +1,4 @@
-"""The messages of a Messages request as those of a chat. Pure.
+"""The messages of a Messages request, converted to chat messages. Pure.
 
 Source: https://platform.claude.com/docs/en/api/messages.
 """
@@ -26,25 +26,27 @@ RETURNED = ("text", "image", "document", "search_result")
 SOURCES = ("base64", "url", "text", "content")
 
 BILLING = "x-anthropic-billing-header:"
-"""Begins a block of Claude Code's system prompt that is for Anthropic's accounts and differs from call to call: in a
-prompt it would make a model read everything again.
+"""Prefix of a block in Claude Code's system prompt that is meant for Anthropic's billing and differs from call to
+call. In a prompt, it would force a model to process everything again.
 """
 
 MAX_MESSAGES: Final = 10_000
 
 _BREAK = "\n\n"
-"""Between two blocks of text that become one."""
+"""Separator between two text blocks that are merged."""
 
 
 def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
-    """The system prompt and the turns. Raises `InvalidRequest` with the path of what is wrong or has no translation."""
+    """Return the system prompt and the turns. Raise `InvalidRequest` with the path of an invalid or untranslatable
+    part.
+    """
     messages = body["messages"]
     if not isinstance(messages, list):
         wrong_type("messages", "a list of messages", messages)
     if not messages:
-        wrong("messages", "must hold at least one message")
+        wrong("messages", "must contain at least one message")
     if len(messages) > MAX_MESSAGES:
-        wrong("messages", f"has {len(messages)} messages; at most {MAX_MESSAGES} are taken")
+        wrong("messages", f"has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
     talk = _Talk(target)
     talk.rules(body.get("system"), "system")
     for index, message in enumerate(messages):
@@ -63,7 +65,7 @@ def messages_of(body: Mapping[str, Any], target: Target) -> list[Message]:
 
 
 class _Talk:
-    """Collects turns; two of the same role become one."""
+    """Collects turns and merges consecutive turns of the same role."""
 
     def __init__(self, target: Target) -> None:
         self.messages: list[Message] = []
@@ -71,7 +73,7 @@ class _Talk:
         self._called: set[str] = set()
 
     def rules(self, value: Any, path: str) -> None:
-        """The system prompt, or a system message between two turns."""
+        """Add the system prompt, or a system message between two turns."""
         if value is None:
             return
         texts = []
@@ -85,7 +87,7 @@ class _Talk:
             self.messages.append({"role": "system", "content": _BREAK.join(texts)})
 
     def user(self, blocks: list[Block], path: str) -> None:
-        """What the user said, after what the tools answered, which must follow their calls at once."""
+        """Add the tool results, which must directly follow their calls, and then the user's text."""
         if not blocks:
             wrong(path, "must not be an empty list")
         parts: list[Part] = []
@@ -104,7 +106,7 @@ class _Talk:
         self.messages.append({"role": "user", "content": _content(parts)})
 
     def assistant(self, blocks: list[Block], path: str) -> None:
-        """What the model said, thought and called."""
+        """Add the model's text, thoughts and tool calls."""
         texts: list[str] = []
         thoughts: list[str] = []
         calls: list[Mapping[str, Any]] = []
@@ -118,7 +120,7 @@ class _Talk:
                 case "tool_use":
                     calls.append(self._call(block, at))
                 case "redacted_thinking":
-                    pass  # only whoever wrote it can read it
+                    pass  # only the model that wrote it can read it
                 case kind if not _of_a_server(kind) and not self._target.speaks:
                     not_one_of(f"{at}.type", kind, ASSISTANT_BLOCKS)
         last = self.messages[-1] if self.messages else None
@@ -141,10 +143,12 @@ class _Talk:
         return {"id": number, "type": "function", "function": function}
 
     def _result(self, block: Block, at: str) -> list[Part]:
-        """Adds what a tool answered; its images, which a chat has no place for there, are for the user to show."""
+        """Add a tool result. Return its images as user content, because a chat has no place for images in a tool
+        result.
+        """
         number = required_text(block, "tool_use_id", at, empty=False)
         if number not in self._called:
-            wrong(f"{at}.tool_use_id", f"is '{number}', but no 'tool_use' before it has that id")
+            wrong(f"{at}.tool_use_id", f"is '{number}', but no earlier 'tool_use' has that id")
         content = block.get("content")
         parts: list[Part] = []
         for index, inner in enumerate(blocks("" if content is None else content, f"{at}.content")):
@@ -154,7 +158,7 @@ class _Talk:
         if optional_flag(block, "is_error", at):
             text = f"Error: {text}" if text else "Error"
         elif not text and media_parts:
-            text = "What the tool returned is shown next."
+            text = "The output of the tool follows."
         self.messages.append({"role": "tool", "tool_call_id": number, "content": text})
         return media_parts
 
@@ -175,7 +179,7 @@ class _Talk:
         return []
 
     def _document(self, block: Block, at: str) -> Iterator[Part]:
-        """Its title, what is said of it, and its content."""
+        """Yield the title, the context and the content of a document."""
         source, where = _source(block, at)
         heads = [block[name] for name in ("title", "context") if isinstance(block.get(name), str)]
         if source["type"] == "base64":
@@ -185,7 +189,7 @@ class _Talk:
             yield {"type": "file", "file": {"filename": name, "file_data": data}}
             return
         if source["type"] == "url":
-            wrong(f"{where}.type", "is 'url', but nothing here fetches documents: send the content itself")
+            wrong(f"{where}.type", "is 'url', but documents are not fetched: send the content itself")
         if source["type"] == "text":
             yield _text(_BREAK.join([*heads, required_text(source, "data", where)]))
             return
@@ -215,14 +219,14 @@ def _source(block: Block, at: str) -> tuple[Block, str]:
     if source.get("type") == "file":
         wrong(
             f"{where}.type",
-            "is 'file', but the files of Anthropic's Files API are not here: send the content",
+            "is 'file', but Anthropic's Files API is not available: send the content itself",
         )
     one_of(source.get("type"), f"{where}.type", SOURCES)
     return source, where
 
 
 def _found(block: Block, at: str) -> Iterator[str]:
-    """What a client's search found: title, source, and the texts."""
+    """Yield the results of a client's search: title, source and texts."""
     for name in ("title", "source"):
         if isinstance(block.get(name), str):
             yield block[name]
@@ -231,7 +235,7 @@ def _found(block: Block, at: str) -> Iterator[str]:
 
 
 def _of_a_server(kind: str) -> bool:
-    """Whether a block belongs to a tool that Anthropic runs. Clients send back whatever they were sent."""
+    """Return whether a block belongs to a tool that Anthropic runs. Clients send back every block they received."""
     return kind == "server_tool_use" or kind.endswith("_tool_result")
 
 
@@ -244,25 +248,27 @@ def _as_parts(content: Any) -> Iterable[Part]:
 
 
 def _content(parts: list[Part]) -> str | list[Part]:
-    """A string if all parts are text: every engine takes that."""
+    """Return a string if all parts are text, because every engine accepts a string."""
     if all(part["type"] == "text" for part in parts):
         return _BREAK.join(part["text"] for part in parts)
     return parts
 
 
 PROTOCOL = "messages"
-"""The capability of a model that takes a Messages request as its caller wrote it."""
+"""Capability of a model that accepts a Messages request in its original form."""
 
 THOUGHTS = "thoughts"
-"""The capability of a model whose template is told what the model thought, and how much it should. Elsewhere a provider
-may refuse such fields, so they stay a hint.
+"""Capability of a model whose template receives the model's earlier thoughts and how much to think. Other providers
+may refuse such fields, so they remain a hint.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``speaks``: what has no translation reaches it in its caller's own words. ``thinks``: it is told earlier
-    thoughts, and how much to think. ``context_length``: tokens that a call may have, ``None`` if unknown.
+    """The capabilities of the target of a request.
+
+    ``speaks``: content without a translation reaches it in its original form. ``thinks``: it receives earlier thoughts
+    and how much to think. ``context_length``: maximum tokens per call, ``None`` if unknown.
     """
 
     speaks: bool = False
@@ -271,7 +277,7 @@ class Target:
 
     @classmethod
     def of(cls, card: Card) -> Target:
-        """From what is known of a model or an app without calling it."""
+        """Return the target for a model or an app from its card, without calling it."""
         length = card.labels.get("context_length")
         return cls(
             PROTOCOL in card.capabilities,

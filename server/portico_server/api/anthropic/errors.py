@@ -1,4 +1,4 @@
-"""Errors in Anthropic's form, with its types and statuses. Pure.
+"""Errors in Anthropic's format, with its types and statuses. Pure.
 
 Source: https://platform.claude.com/docs/en/api/errors.
 """
@@ -29,22 +29,22 @@ TYPES: Mapping[int, str] = {
     504: "timeout_error",
     STATUS_OVERLOADED: "overloaded_error",
 }
-"""By status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
+"""Error types by status. Any other 4xx is an ``invalid_request_error``, any other 5xx an ``api_error``."""
 
 
 def is_versioned(scope: Mapping[str, Any]) -> bool:
-    """Whether a request has the header that Anthropic's clients always send."""
+    """Return whether a request has the header that Anthropic's clients always send."""
     return any(name == VERSION for name, _value in scope["headers"])
 
 
 def status_of(error: PorticoError) -> int:
-    """The status there: what passes by itself is 529, which their clients try again."""
+    """Return Anthropic's status for an error. Temporary errors become 529, which Anthropic's clients retry."""
     upstream = error.upstream if isinstance(error, UpstreamFailed) else error.status
     return STATUS_OVERLOADED if upstream in (503, STATUS_OVERLOADED) else error.status
 
 
 def body_of(error: PorticoError, request_id: str) -> bytes:
-    """The document of an error."""
+    """Return the JSON document of an error."""
     status = status_of(error)
     kind = TYPES.get(status) or ("invalid_request_error" if status < 500 else "api_error")
     detail = {"type": kind, "message": error.message}
@@ -52,7 +52,7 @@ def body_of(error: PorticoError, request_id: str) -> bytes:
 
 
 def frame_of(error: PorticoError, request_id: str) -> bytes:
-    """The event that ends a stream."""
+    """Return the error event that ends a stream."""
     return b"event: error\ndata: " + body_of(error, request_id) + b"\n\n"
 
 

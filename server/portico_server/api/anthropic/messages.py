@@ -1,4 +1,6 @@
-"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: models by relay, apps by the events of their runs."""
+"""``POST /v1/messages`` and ``/v1/messages/count_tokens``: models through the relay, apps through the events of their
+runs.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,14 @@ from portico_server.core.servable import Relays, relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream")
-"""Fields that are the protocol adapter's business and not an option of the app."""
+"""Fields that the protocol adapter handles and that are not options of the app."""
 
 FORWARDED = ("anthropic-beta", "anthropic-version")
-"""Headers that change how a model which speaks this protocol reads the request."""
+"""Headers that change how a model that speaks this protocol reads the request."""
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a conversation, whole or as a stream."""
+    """Answer a conversation, either whole or as a stream."""
     body = await exchange.json()
     name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
@@ -46,7 +48,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
-    """How many tokens a conversation has for the model, its tools included; loads the model."""
+    """Count the tokens of a conversation, tools included, for the model. This loads the model."""
     body = await exchange.json()
     name = required_text(body, "model", "", empty=False)
     servable = await find(services, name, "chat/completions", caller_of(exchange))
@@ -56,7 +58,7 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
     tools = tools_of(body, target).get("tools", ())
     if not relays(servable):
         raise InvalidRequest(
-            f"'{name}' is an app and has no tokens of its own; count with the model behind it.",
+            f"'{name}' is an app and has no tokenizer; count with the model behind it.",
             code="tokens_unsupported",
             param="model",
         )
@@ -65,7 +67,7 @@ async def count_tokens(exchange: Exchange, services: ApiServices) -> None:
             "tokenize", name, Tokenize(messages=tuple(messages), tools=tuple(tools)), caller_of(exchange)
         )
     if not isinstance(tokenized, TokenizedText):
-        raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+        raise PorticoError(f"'{name}' did not answer the request with a token count.")
     await exchange.answer(200, orjson.dumps({"input_tokens": len(tokenized.ids)}))
 
 
@@ -96,7 +98,7 @@ async def _model(
 
 
 async def _relayed(relay_response: RelayResponse, stream: Stream) -> AsyncIterator[bytes]:
-    """The chunks of a chat as events; those of a model that speaks this protocol as they are."""
+    """Yield the chunks of a chat as events. Chunks of a model that speaks this protocol pass through unchanged."""
     try:
         async for chunk in relay_response.chunks:
             if relay_response.protocol == "anthropic":
@@ -110,7 +112,7 @@ async def _relayed(relay_response: RelayResponse, stream: Stream) -> AsyncIterat
 
 
 def _events(chunk: bytes, stream: Stream) -> bytes:
-    """What some frames of a chat mean. Of an error, which is raised next, nothing is said here."""
+    """Translate chat frames into events. An error frame yields nothing here, because the error is raised next."""
     frames = b""
     for line in chunk.split(b"\n"):
         if line.startswith(b"data:"):
@@ -126,7 +128,7 @@ def _parsed(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise EngineFailed("The model answered something that is not JSON.") from error
+        raise EngineFailed("The model's answer is not valid JSON.") from error
 
 
 async def _app(exchange: Exchange, services: ApiServices, chat: dict[str, Any], head: Head) -> None:
@@ -144,7 +146,7 @@ async def _app(exchange: Exchange, services: ApiServices, chat: dict[str, Any], 
 
 
 async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> AsyncIterator[bytes]:
-    """The events of a run as those of a message. Closing this generator cancels the run."""
+    """Yield the events of a run as message events. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
     has_started = False
     try:
@@ -155,7 +157,7 @@ async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> Asy
                 case Delta(text=text) if text:
                     yield stream.text(text)
                     has_started = True
-        reply = _reply(await services.runner.wait(run), run.name)  # raises what ended a failed run
+        reply = _reply(await services.runner.wait(run), run.name)  # raises the error of a failed run
         if reply.content and not has_started:
             yield stream.text(reply.content)
         citation_frames = stream.cited(reply.citations or passages)
@@ -167,5 +169,5 @@ async def _native_frames(services: ApiServices, run: Run, stream: Stream) -> Asy
 
 def _reply(result: Any, name: str) -> ChatReply:
     if not isinstance(result, ChatReply):
-        raise PorticoError(f"'{name}' answered a conversation with something else.")
+        raise PorticoError(f"'{name}' did not answer the conversation with a chat reply.")
     return result

@@ -1,4 +1,6 @@
-"""``GET /v1/models`` for whoever sends ``anthropic-version``: what answers Messages requests, in Anthropic's form."""
+"""``GET /v1/models`` for clients that send ``anthropic-version``: list what answers Messages requests, in Anthropic's
+format.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ MAX_MODELS = 1_000
 
 
 class Versioned(ParsedRoute):
-    """A route for requests that have the header; all others continue to the next one of its path."""
+    """A route for requests with the version header. Other requests continue to the next route of the path."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return super().matches(scope) if is_versioned(scope) else (Match.NONE, {})
@@ -31,7 +33,7 @@ router = APIRouter(prefix="/v1/models", route_class=Versioned, include_in_schema
 
 
 class ModelInfo(BaseModel):
-    """A name to put into ``model``. ``max_input_tokens``: of one call, its answer included."""
+    """A name for the ``model`` field. ``max_input_tokens`` is the limit of one call, including its answer."""
 
     type: Literal["model"] = "model"
     id: str
@@ -43,7 +45,7 @@ class ModelInfo(BaseModel):
 
 
 class ModelPage(BaseModel):
-    """Some of them, in order; ``after_id`` of the next request is ``last_id`` of this answer."""
+    """A page of models in order. Pass its ``last_id`` as ``after_id`` of the next request."""
 
     data: list[ModelInfo]
     first_id: str | None
@@ -59,7 +61,7 @@ async def list_message_models(
     after_id: str | None = None,
     before_id: str | None = None,
 ) -> ModelPage:
-    """The models and apps that chat, and their aliases."""
+    """List the chat models, chat apps and their aliases."""
     everything = (await models.list_models(services, caller)).data
     found_model_infos = [_info(model) for model in everything if "chat" in model.capabilities]
     names = [info.id for info in found_model_infos]
@@ -80,16 +82,16 @@ async def list_message_models(
 
 @router.get("/{name:path}")
 async def retrieve_message_model(name: str, services: TheServices, caller: Caller) -> ModelInfo:
-    """One of them."""
+    """Return a chat model or chat app."""
     model = await models.retrieve_model(name, services, caller)
     if "chat" not in model.capabilities:
-        raise NotFound(f"The model '{name}' does not chat.", code="model_not_found", param="model")
+        raise NotFound(f"'{name}' is not a chat model.", code="model_not_found", param="model")
     return _info(model)
 
 
 def _place(names: list[str], name: str, param: str) -> int:
     if name not in names:
-        raise InvalidRequest(f"'{param}' is '{name}', which is not a model that is listed.", param=param)
+        raise InvalidRequest(f"'{param}' is '{name}', which is not in the list of models.", param=param)
     return names.index(name)
 
 

@@ -1,4 +1,4 @@
-"""A Messages request as a chat. Pure."""
+"""A Messages request, converted to a chat. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.core.invalid import missing, not_one_of, wrong, wrong_type
 from portico_server.core.json_values import optional_flag, optional_mapping, required_text
 
 CHOICES: Mapping[str, str] = {"auto": "auto", "any": "required", "none": "none"}
-"""``tool_choice`` there and here."""
+"""Maps Anthropic's ``tool_choice`` to the chat's."""
 
 
 EFFORTS: Mapping[str, str] = {
@@ -23,11 +23,11 @@ EFFORTS: Mapping[str, str] = {
     "xhigh": "high",
     "max": "high",
 }
-"""``output_config.effort`` there and ``reasoning_effort`` here."""
+"""Maps ``output_config.effort`` to the chat's ``reasoning_effort``."""
 
 
 _LITTLE, _MUCH = 4_096, 16_384
-"""Tokens of ``thinking.budget_tokens`` below which the effort is low, and from which on it is high."""
+"""Thresholds of ``thinking.budget_tokens``: below the first the effort is low, from the second on it is high."""
 
 
 MAX_TOOLS: Final = 1_000
@@ -62,7 +62,7 @@ COUNTED: Final = RequestBody(
     },
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
-"""``POST /v1/messages/count_tokens``. What stands within messages is checked where it is translated."""
+"""Body of ``POST /v1/messages/count_tokens``. The contents of messages are checked during translation."""
 
 
 CREATED: Final = RequestBody(
@@ -84,18 +84,18 @@ CREATED: Final = RequestBody(
     },
     example={**(COUNTED.example or {}), "max_tokens": 100},
 )
-"""``POST /v1/messages``."""
+"""Body of ``POST /v1/messages``."""
 
 
 def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """The chat to be relayed. Raises `InvalidRequest` with the field for what is wrong, or cannot be done.
+    """Return the chat to relay. Raise `InvalidRequest` with the field that is invalid or cannot be honoured.
 
-    What Anthropic keeps for itself (``metadata``, ``cache_control``, ``service_tier``, ``container`` …) stays behind.
+    Fields meant for Anthropic itself (``metadata``, ``cache_control``, ``service_tier``, ``container`` …) are dropped.
     """
     CREATED.check(body)
     chat = {"model": body["model"], "messages": messages_of(body, target)}
     limit = body["max_tokens"]
-    # More than the context holds cannot be used up, and some engines refuse it.
+    # A limit beyond the context length cannot be reached, and some engines refuse it.
     if target.context_length is None or limit < target.context_length:
         chat["max_tokens"] = limit
     options = {name: body.get(name) for name in ("temperature", "top_p", "top_k")}
@@ -107,7 +107,7 @@ def chat_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
 
 
 def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """The client's own tools, and which may be called. Those that Anthropic defines are left out."""
+    """Return the client's own tools and which of them may be called. Tools defined by Anthropic are omitted."""
     given_tools = body.get("tools") or []
     tools = [
         function
@@ -133,7 +133,7 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
         if not target.speaks:
             wrong(
                 "tool_choice",
-                "is 'any', but 'tools' has none with an 'input_schema'; others are not run here",
+                "is 'any', but no tool in 'tools' has an 'input_schema'; other tools cannot run here",
             )
         tool_choice = "auto"
     if not tools:
@@ -145,7 +145,7 @@ def tools_of(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
 
 
 def _tool(tool: Any, at: str) -> dict[str, Any] | None:
-    """A function; ``None`` for a tool that Anthropic defines, such as web_search or bash."""
+    """Return a tool as a function, or ``None`` for a tool that Anthropic defines, such as web_search or bash."""
     if not isinstance(tool, dict):
         wrong_type(at, "an object", tool)
     if tool.get("type") not in (None, "custom"):
@@ -166,14 +166,12 @@ def _tool(tool: Any, at: str) -> dict[str, Any] | None:
 
 def _missing_tool(name: str, tools: list[Any], names: set[str]) -> str:
     if any(tool.get("name") == name for tool in tools):
-        return (
-            f"is '{name}', a tool that Anthropic defines and nothing here runs; leave the choice to the model"
-        )
+        return f"is '{name}', a tool defined by Anthropic that cannot run here; leave the choice to the model"
     return f"is '{name}', but 'tools' lists {', '.join(sorted(names)) or 'nothing'}"
 
 
 def _output(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema that an answer must fit."""
+    """Return the schema that an answer must match."""
     config = body.get("output_config") or {}
     name = "output_config.format" if config.get("format") is not None else "output_format"
     block: Block | None = config.get("format") or body.get("output_format")
@@ -193,7 +191,7 @@ def _output(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _thinking(body: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    """How much to think, for a model whose engine has such a setting."""
+    """Return how much to think, for a model whose engine has such a setting."""
     thinking = body.get("thinking")
     config = body.get("output_config") or {}
     if not target.thinks:

@@ -1,4 +1,4 @@
-"""The events of a streamed message: a machine that values go into and frames come out of. Pure.
+"""The events of a streamed message: a state machine that takes values and emits frames. Pure.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/streaming.
 """
@@ -16,7 +16,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.ids import new_id
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
-"""A sign of life. It may come at any time, before the message begins as well."""
+"""A keep-alive event. It may arrive at any time, even before the message begins."""
 
 Kind: TypeAlias = Literal["text", "thinking", "tool_use"]
 
@@ -28,8 +28,10 @@ _EMPTY: Mapping[Kind, dict[str, Any]] = {
 
 @dataclass(slots=True)
 class _Call:
-    """A tool call as it is being written. ``arguments``: all so far; ``sent_chars``: how many of them are sent;
-    ``has_block``: its block has started.
+    """A tool call that is being written.
+
+    ``arguments``: everything written so far; ``sent_chars``: how many of its characters are sent; ``has_block``: its
+    block has started.
     """
 
     number: str = ""
@@ -40,7 +42,7 @@ class _Call:
 
     @property
     def whole(self) -> bool:
-        """Whether its arguments are JSON, so that nothing more will come."""
+        """Return whether the arguments are complete JSON, so that nothing more follows."""
         try:
             orjson.loads(self.arguments)
         except orjson.JSONDecodeError:
@@ -49,9 +51,9 @@ class _Call:
 
 
 class Stream:
-    """Blocks come one after the other, numbered without gaps, whatever order an engine writes them in.
+    """The blocks of a message, one after another and numbered without gaps, whatever order an engine writes them in.
 
-    The message starts with the first content; `end` must be the last.
+    The message starts with the first content; `end` must be the last call.
     """
 
     def __init__(self, head: Head) -> None:
@@ -66,7 +68,7 @@ class Stream:
         self._hit: Any = None
 
     def chunk(self, document: Mapping[str, Any]) -> bytes:
-        """One ``chat.completion.chunk``; of several choices the first."""
+        """Return the frames for one ``chat.completion.chunk``. Only its first choice is used."""
         frames = self._start()
         for choice in document.get("choices") or ():
             if choice.get("index", 0) == 0:
@@ -74,26 +76,26 @@ class Stream:
         return frames
 
     def text(self, text: str) -> bytes:
-        """A piece of the answer."""
+        """Return the frames for a piece of the answer."""
         return self._piece("text", {"type": "text_delta", "text": text})
 
     def called(self, number: str, name: str, arguments: str) -> bytes:
-        """A whole call of a tool."""
+        """Return the frames for a complete tool call."""
         part = {"id": number, "function": {"name": name, "arguments": arguments}}
         return self._part({**part, "index": len(self._calls)})
 
     def cited(self, passages: Sequence[Passage]) -> bytes:
-        """The passages that the text stands on."""
+        """Return the frames for the passages that support the text."""
         return b"".join(
             self._piece("text", {"type": "citations_delta", "citation": citation(passage)})
             for passage in passages
         )
 
     def end(self, usage: Usage, finish: str | None = None) -> bytes:
-        """The end of the message: its counts and its reason, from a chunk unless given."""
+        """Return the frames that end the message. Counts and reason come from a chunk unless passed."""
         frames = self._start() + self._rest()
         if self._block < 0:
-            # An answer without any block would break whoever looks at the first one.
+            # An answer without blocks would break clients that read the first block.
             frames += self._begin("text", _EMPTY["text"])
         frames += self._close()
         reason, hit = self._head.end(finish or self._finish, self._hit, is_called=bool(self._calls))
@@ -120,12 +122,12 @@ class Stream:
         return frames
 
     def _piece(self, kind: Kind, delta: Mapping[str, Any]) -> bytes:
-        """A piece of text or of thoughts, in the block that is open if that is of its kind."""
+        """Return the frames for a piece of text or thoughts, in the open block if it has the same kind."""
         frames = b"" if self._open == kind else self._begin(kind, _EMPTY[kind])
         return frames + self._delta(delta)
 
     def _part(self, part: Mapping[str, Any]) -> bytes:
-        """A piece of a tool call."""
+        """Return the frames for a piece of a tool call."""
         index = part.get("index") or 0
         call = self._calls.setdefault(index, _Call())
         function = part.get("function") or {}
@@ -135,7 +137,7 @@ class Stream:
         current = None if self._writing is None else self._calls[self._writing]
         if call is current:
             return self._arguments(call)
-        # A block that was closed cannot be gone on with: who is still being written is let finish.
+        # A closed block cannot be continued, so a call that is still being written is completed first.
         if not call.name or call.has_block or (current is not None and not current.whole):
             return b""
         return self._use(index, call)
@@ -151,7 +153,7 @@ class Stream:
         return self._delta({"type": "input_json_delta", "partial_json": part}) if part else b""
 
     def _rest(self) -> bytes:
-        """Calls that had to wait for others."""
+        """Return the frames for calls that had to wait for others."""
         frames = b""
         for index, call in sorted(self._calls.items()):
             if not call.has_block:

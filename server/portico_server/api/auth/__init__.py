@@ -1,4 +1,4 @@
-"""Who may call: API keys, tokens of issuers, sign-ins in browsers and client secrets.
+"""Authentication: API keys, issuer tokens, browser sign-ins and client secrets.
 
-Every protocol adapter gets its callers from here. Imports no framework.
+Every protocol adapter gets its callers from this package. It imports no framework.
 """

@@ -1,5 +1,6 @@
-"""Client secrets: what a key gives to a browser, so that it opens a Realtime session for a while. Nothing is kept of
-them: they are signed, and hold the session that they are for.
+"""Client secrets, with which a key lets a browser open a Realtime session for a limited time.
+
+Secrets are not stored: each is signed and contains its session.
 """
 
 from __future__ import annotations
@@ -20,24 +21,26 @@ from portico_server.core.principal import Principal
 
 PREFIX: Final = "ek_"
 OFFERED: Final = "openai-insecure-api-key."
-"""What the subprotocol begins with in which a browser, which sends no headers of its own, offers its key."""
+"""Prefix of the subprotocol in which a browser, which cannot send custom headers, passes its key."""
 
 MIN_LIFE_S: Final = 10
 MAX_LIFE_S: Final = 7_200
 LIFE_S: Final = 600
 
 MAX_SECRET_CHARS: Final = 7_500
-"""A header with it has to fit into the line that WebSockets take."""
+"""Maximum length of a secret, in characters. A header with it must fit into the line length that WebSockets accept."""
 
 MAX_BYTES: Final = 2**20
-"""Bytes that a secret may hold before its signature is known to be right."""
+"""Maximum size of a secret, in bytes, before its signature is verified."""
 
 
 def minted(
     auth: Auth, caller: Principal, session: Mapping[str, Any], life_s: int, until: float = 0.0
 ) -> tuple[str, int]:
-    """A secret of the caller's for a session, and when it ends. ``until``: when the token of a caller expires who
-    signed in; neither secret nor session lasts longer. Raises `InvalidRequest` for too large a session.
+    """Return a new client secret of the caller for a session, and when the secret expires.
+
+    ``until`` is when the token of a signed-in caller expires; neither secret nor session outlasts it. Raise
+    `InvalidRequest` if the session is too large.
     """
     ends_at = int(time.time()) + life_s
     claims: dict[str, Any] = {"key": caller.id, "ends": ends_at, "session": session}
@@ -48,9 +51,9 @@ def minted(
     value = f"{PREFIX}{base64url(payload)}.{base64url(_signature(auth, caller.id, payload))}"
     if len(value) > MAX_SECRET_CHARS:
         raise InvalidRequest(
-            f"The session is too large for a client secret, which holds it: this one would have {len(value):,} "
-            f"characters, and at most {MAX_SECRET_CHARS:,} fit. Let the client send the rest by session.update, or "
-            "name a prompt.",
+            "The session is too large for a client secret, which contains it: this secret would have "
+            f"{len(value):,} characters, and at most {MAX_SECRET_CHARS:,} are allowed. Let the client send "
+            "the rest with session.update, or reference a prompt.",
             code="string_above_max_length",
             param="session",
         )
@@ -58,14 +61,15 @@ def minted(
 
 
 def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
-    """Whose secret it is, the session that it is for, and when that ends; 0 for no such moment. Raises
+    """Return the caller of a secret, its session, and when the session ends (0 if it does not end). Raises
     `Unauthenticated`.
     """
     payload, signature = (_bytes(part) for part in secret.removeprefix(PREFIX).partition(".")[::2])
     if len(secret) > MAX_SECRET_CHARS:
         raise _unknown()
     try:
-        # What is inside says whose signature it must be. It is believed once that is right, and is small until then.
+        # The payload names the key that must have signed it. It is trusted only after verification, and
+        # limited in size until then.
         claims = orjson.loads(zlib.decompressobj().decompress(payload, MAX_BYTES))
         owner, ends_at, session = claims["key"], claims["ends"], claims["session"]
         until, rights = claims.get("until", 0.0), claims.get("rights")
@@ -76,14 +80,16 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
         raise _unknown()
     if ends_at <= time.time():
         raise Unauthenticated(
-            "This client secret has expired. Who has the key makes another one at POST /v1/realtime/client_secrets.",
+            "This client secret has expired. The owner of the key can create another at POST "
+            "/v1/realtime/client_secrets.",
             code="client_secret_expired",
         )
     caller = auth.keys.principal(owner)
     if rights not in (None, _rights(caller)):
-        # What somebody may do now, another token says: it may be more than the one gave with which this was made.
+        # A newer token defines the caller's current rights, which may exceed those of the token that created
+        # this secret.
         raise Unauthenticated(
-            "What the one may do who made this client secret has changed since. Make another one at POST "
+            "The rights of the creator of this client secret have changed. Create another at POST "
             "/v1/realtime/client_secrets.",
             code="invalid_client_secret",
         )
@@ -91,7 +97,7 @@ def opened(auth: Auth, secret: str) -> tuple[Principal, dict[str, Any], float]:
 
 
 def offered(subprotocols: Sequence[str]) -> str | None:
-    """The key among the subprotocols of a WebSocket."""
+    """Return the key among the subprotocols of a WebSocket."""
     return next((word.removeprefix(OFFERED) for word in subprotocols if word.startswith(OFFERED)), None)
 
 
@@ -112,7 +118,7 @@ def _bytes(text: str) -> bytes:
 
 def _unknown() -> Unauthenticated:
     return Unauthenticated(
-        "This client secret is not known here: it was changed on the way, its key was revoked, or the daemon that made "
-        "it has ended. Who has the key makes another one at POST /v1/realtime/client_secrets.",
+        "Unknown client secret: it was altered in transit, its key was revoked, or the daemon that created "
+        "it has stopped. The owner of the key can create another at POST /v1/realtime/client_secrets.",
         code="invalid_client_secret",
     )

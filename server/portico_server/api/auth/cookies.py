@@ -1,4 +1,4 @@
-"""The cookies of a sign-in, and for which requests they count."""
+"""The sign-in cookies, and the requests for which they are valid."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from collections.abc import Mapping
 from typing import Final
 
 STARTED: Final = "portico-signing-in"
-"""The cookie of a browser that was sent to an issuer."""
+"""Cookie of a browser that was sent to an issuer."""
 
 SIGNED_IN: Final = "portico-signed-in"
-"""The cookie of one in which somebody is signed in."""
+"""Cookie of a browser in which a user is signed in."""
 
 MAX_COOKIE_CHARS: Final = 4_096
 
 
 def cookie_name(name: str, *, secure: bool) -> str:
-    """A cookie that no other host can set, where the browser reaches the daemon over https."""
+    """Return the name of a cookie that no other host can set if the browser reaches the daemon over https."""
     return f"__Host-{name}" if secure else name
 
 
 def set_cookie(name: str, value: str, *, secure: bool, same_site: str, life_s: int | None = None) -> str:
-    """The header of a cookie that no script reads. It lasts as long as the browser; with 0 it is taken away."""
+    """Return the header that sets a cookie hidden from scripts.
+
+    The cookie lasts until the browser closes; a lifetime of 0 deletes it.
+    """
     life = "" if life_s is None else f"; Max-Age={life_s}"
     tail = "; Secure" if secure else ""
     return f"{cookie_name(name, secure=secure)}={value}; Path=/; HttpOnly; SameSite={same_site}{life}{tail}"
 
 
 def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | None:
-    """A cookie of ours among the headers of a request."""
+    """Return the value of a Portico cookie in the headers of a request."""
     full_name = cookie_name(name, secure=secure)
     for pair in headers.get(b"cookie", b"").decode("latin-1").split(";"):
         key, _, value = pair.strip().partition("=")
@@ -37,8 +40,10 @@ def cookie(headers: Mapping[bytes, bytes], name: str, *, secure: bool) -> str | 
 
 
 def is_of_our_page(headers: Mapping[bytes, bytes], method: str, *, socket: bool = False) -> bool:
-    """Whether a request comes from a page of this very origin. Browsers say so of requests over https and to this
-    machine; elsewhere they name the origin, but for reading from their own.
+    """Return whether a request comes from a page of the daemon's own origin.
+
+    Browsers state this for requests over https and to this machine. Elsewhere they send the origin, except when a page
+    reads from its own origin.
     """
     site = headers.get(b"sec-fetch-site")
     if site is not None:

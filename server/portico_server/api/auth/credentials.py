@@ -1,4 +1,4 @@
-"""What a client presents as its key."""
+"""The key that a client presents."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from portico_server.core.errors import Unauthenticated
 from portico_server.core.principal import Principal
 
 PREFIX = "pk-"
-"""What every key begins with, so that secret scanners and people recognise one."""
+"""Prefix of every key, so that secret scanners and people recognise keys."""
 
 PLACEHOLDER = "local"
-"""What OpenAI clients, which insist on a key, may send to a daemon that needs none."""
+"""Placeholder that OpenAI clients, which require a key, may send to a daemon that needs none."""
 
 OPERATOR = Principal("operator", frozenset({"admin"}))
-"""Whoever holds the key from the settings."""
+"""The caller that presents the key from the settings."""
 
 
 def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The key in raw HTTP headers: ``Authorization: Bearer KEY``, or ``x-api-key: KEY``.
+    """Return the key in raw HTTP headers: ``Authorization: Bearer KEY``, or ``x-api-key: KEY``.
 
-    Raises `Unauthenticated` for another scheme, and for two keys that differ.
+    Raise `Unauthenticated` for another scheme, or if two different keys are sent.
     """
     credential: str | None = None
     for name, value in headers:
@@ -38,12 +38,12 @@ def presented(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         key = key.strip()
         if credential and key and key != credential:
             raise Unauthenticated(
-                "Two different API keys were sent; send one.", code="invalid_authorization_header"
+                "The request has two different API keys; send one.", code="invalid_authorization_header"
             )
         credential = key or credential
     return credential
 
 
 def hash_of(secret: str) -> str:
-    """By which a secret is known, here and in the database."""
+    """Return the hash that identifies a secret, in memory and in the database."""
     return sha256(secret.encode()).hexdigest()

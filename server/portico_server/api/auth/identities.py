@@ -1,4 +1,4 @@
-"""Callers with tokens of an issuer: each is a key too, whose row is made at the first token."""
+"""Callers with issuer tokens. Each identity is also a key, whose row is created with its first token."""
 
 from __future__ import annotations
 
@@ -24,18 +24,22 @@ from portico_server.knowledge.filter import parse_bound
 IDENTITY_PREFIX = "user_"
 
 MAX_TOKENS = 10_000
-"""Tokens that are known to be right."""
+"""Maximum number of verified tokens kept in memory."""
 
 TOKEN_TTL_S = 600.0
-"""Seconds for which a token is known to be right; then it is checked again."""
+"""Seconds for which a verified token counts as valid before it is checked again."""
 
 SIGN_IN_INTERVAL_S = 3_600.0
-"""Seconds after which a newer token of an identity is written down, if it gives nothing else than the one before."""
+"""Seconds after which a newer token of an identity is recorded even if it grants the same rights as the previous
+token.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who presents a token, in which role, when that expires, and until when it need not be checked again."""
+    """The caller that presents a token, the caller's role, when the role expires, and when the token must be checked
+    again.
+    """
 
     caller: Principal
     expires_at: float
@@ -44,7 +48,7 @@ class SignedIn:
 
 
 class Identities:
-    """Finds who presents a token. The row of an identity says what its newest token gave."""
+    """Finds the caller of a token. The row of an identity records what its newest token granted."""
 
     def __init__(self, database: Database, table: KeyTable, tokens: TokenVerifier) -> None:
         self._database = database
@@ -56,39 +60,42 @@ class Identities:
 
     @property
     def issuers(self) -> Collection[str]:
-        """The issuers whose tokens are taken."""
+        """Return the issuers whose tokens are accepted."""
         return self._tokens.issuers
 
     def start(self, roles: Sequence[Role]) -> None:
-        """Note what those get who sign in. Raises `InvalidRequest` for roles that nobody would get."""
+        """Set the roles of users who sign in. Raise `InvalidRequest` for roles that no user could get."""
         self._tokens.check()
         if bool(roles) != bool(self._tokens.issuers):
             raise InvalidRequest(
-                "Whoever signs in gets what 'roles' of the configuration file say, and there are none. Add some, or "
-                "take oidc_issuer out of the settings."
+                "The 'roles' of the configuration file define what users who sign in may do, but none are "
+                "configured. Add roles, or remove oidc_issuer from the settings."
                 if self._tokens.issuers
-                else "'roles' are for those who sign in. Set oidc_issuer (PORTICO_OIDC_ISSUER) to the address of your "
-                "issuer, or take them out.",
+                else "'roles' apply to users who sign in. Set oidc_issuer (PORTICO_OIDC_ISSUER) to the "
+                "address of your issuer, or remove the roles.",
                 param="roles" if self._tokens.issuers else "oidc_issuer",
             )
         for role in roles:
             checked_filters(role.filters, role.scopes, "roles")
             if role.issuer and role.issuer not in self._tokens.issuers:
                 raise InvalidRequest(
-                    f"The role '{role.name}' is for the issuer '{role.issuer[:200]}', which oidc_issuer does not name, "
-                    f"so nobody would ever get it.{nearest(role.issuer, self._tokens.issuers)} Write it exactly as "
-                    "there, or leave it out, and the role is for all of them.",
+                    f"The role '{role.name}' is for the issuer '{role.issuer[:200]}', which oidc_issuer does "
+                    f"not list, so no user would get it.{nearest(role.issuer, self._tokens.issuers)} Write "
+                    "the issuer exactly as in oidc_issuer, or omit it so that the role applies to all "
+                    "issuers.",
                     param="roles",
                 )
         self._roles = roles
 
     def is_token(self, secret: str | None) -> TypeGuard[str]:
-        """Whether a secret is for `sign_in`."""
+        """Return whether a secret is a token for `sign_in`."""
         return secret is not None and bool(self._tokens.issuers) and is_token(secret)
 
     async def sign_in(self, token: str) -> SignedIn:
-        """Who presents a token of an issuer. Raises `Unauthenticated`, `Forbidden` for somebody who may do nothing
-        here, and `Unavailable` where it cannot be checked.
+        """Return the caller that presents an issuer token.
+
+        Raise `Unauthenticated`, `Forbidden` if the caller has no rights on this daemon, or `Unavailable` if the token
+        cannot be checked.
         """
         digest = hash_of(token)
         signed_in = self._signed_in.get(digest)
@@ -109,17 +116,17 @@ class Identities:
         return signed_in
 
     def forget(self, key_id: str) -> None:
-        """Have the tokens of an identity checked again."""
+        """Force the tokens of an identity to be checked again."""
         for token in [token for token, signed_in in self._signed_in.items() if signed_in.caller.id == key_id]:
             del self._signed_in[token]
 
     async def _identity(self, token: VerifiedToken, role: Role | None) -> Principal:
-        """Whom a token stands for, with what its role gives; written down if that is news."""
+        """Return the caller of a token with the rights of its role. Record the token if it changes something."""
         identity_hash = sha256(f"{token.issuer}\0{token.subject}".encode()).hexdigest()
         row = KeyRow(
             id=IDENTITY_PREFIX + identity_hash[:32],
             name=token.name,
-            hash=f"identity:{identity_hash}",  # which the hash of no secret is
+            hash=f"identity:{identity_hash}",  # not the hash of any secret
             hint="",
             scopes=() if role is None else tuple(dict.fromkeys(role.scopes)),
             created_at=time.time(),
@@ -140,8 +147,8 @@ class Identities:
                     raise _ended()
         if role is None:
             raise Forbidden(
-                "You are signed in, but none of the roles of this daemon is yours. Ask its operator for one, and sign "
-                "in again.",
+                "You are signed in but have none of this daemon's roles. Ask the operator for a role, then "
+                "sign in again.",
                 code="no_role",
             )
         return Principal(row.id, frozenset(row.scopes), parse_bound(row.filters))
@@ -149,13 +156,13 @@ class Identities:
 
 def _ended() -> Forbidden:
     return Forbidden(
-        "The operator has ended what you may do here, whatever token you bring. Ask them to let you in again.",
+        "The operator has revoked your access, whatever token you present. Ask the operator to restore it.",
         code="key_revoked",
     )
 
 
 def _is_news(row: KeyRow, key: KeyRow) -> bool:
-    """Whether a newer token gives an identity something else than what is known, or was issued much later."""
+    """Return whether a newer token grants an identity different rights than recorded, or was issued much later."""
     later = (row.signed_in_at or 0) - (key.signed_in_at or 0)
     same = (row.name, row.scopes, row.limits, row.filters) == (
         key.name,

@@ -1,4 +1,4 @@
-"""This daemon as a client of an issuer."""
+"""This daemon as a client of an OpenID Connect issuer."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ RENEWAL_POLL_S: Final = 0.25
 ASK_TIMEOUT_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 2**18
 MAX_AT_ONCE: Final = 16
-"""Questions to one issuer at a time; further ones wait."""
+"""Maximum concurrent requests to one issuer; further requests wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedTokens:
-    """What an issuer gave. Either may be empty."""
+    """Tokens from an issuer. Either may be empty."""
 
     id_token: str = field(repr=False)
     refresh_token: str = field(repr=False)
@@ -61,7 +61,7 @@ class IssuerClient:
         return self._client.id
 
     async def address(self, secret: str, back: str) -> str:
-        """Where the browser is sent that holds ``secret``. Raises `Unavailable`."""
+        """Return the address at the issuer for the browser that holds ``secret``. Raises `Unavailable`."""
         query = {
             "response_type": "code",
             "client_id": self._client.id,
@@ -76,11 +76,11 @@ class IssuerClient:
         return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode(query, quote_via=quote)}"
 
     async def requires_issuer(self) -> bool:
-        """Whether its answers always name it (RFC 9207)."""
+        """Return whether the issuer's responses always name it (RFC 9207)."""
         return (await self._keys.document()).get("authorization_response_iss_parameter_supported") is True
 
     async def exchange(self, code: str, secret: str, back: str) -> IssuedTokens:
-        """The tokens for a code. Raises `Unauthenticated` if it is not taken, `Unavailable`."""
+        """Exchange a code for tokens. Raise `Unauthenticated` if the issuer refuses the code, or `Unavailable`."""
         form = {
             "grant_type": "authorization_code",
             "code": code,
@@ -90,25 +90,25 @@ class IssuerClient:
         return await self._tokens(form)
 
     async def renew(self, refresh_token: str) -> IssuedTokens:
-        """New tokens. Raises `Unauthenticated` if the refresh token has ended, `Unavailable`."""
+        """Return new tokens. Raise `Unauthenticated` if the refresh token is no longer valid, or `Unavailable`."""
         return await self._tokens({"grant_type": "refresh_token", "refresh_token": refresh_token})
 
     async def revoke(self, refresh_token: str) -> None:
-        """Have the issuer end a refresh token, if it has a place for that. What goes wrong is logged."""
+        """Revoke a refresh token at the issuer, if it has an endpoint for that. Failures are logged."""
         try:
             document = await self._keys.document()
             if refresh_token and document.get("revocation_endpoint"):
                 form = {"token": refresh_token, "token_type_hint": "refresh_token"}
                 await self._ask("revocation_endpoint", form)
         except PorticoError as error:
-            logger.warning("the issuer %s has not ended a sign-in: %s", self._client.issuer, error.message)
+            logger.warning("the issuer %s has not revoked a sign-in: %s", self._client.issuer, error.message)
 
     async def _tokens(self, form: Mapping[str, str]) -> IssuedTokens:
         status, tokens = await self._ask("token_endpoint", form)
         if status != 200:
             error_text = str(tokens.get("error"))[:100]
             logger.warning(
-                "the issuer %s gives no tokens: HTTP %d, %r", self._client.issuer, status, error_text
+                "the issuer %s issues no tokens: HTTP %d, %r", self._client.issuer, status, error_text
             )
             if status == 429 or status >= 500:
                 raise self._unavailable()
@@ -119,7 +119,7 @@ class IssuerClient:
         return IssuedTokens(*token_values)
 
     async def _ask(self, endpoint: str, form: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
-        """Post a form as this client: the status, and the JSON object of the answer."""
+        """Post a form as this client. Return the status and the JSON object of the response."""
         document = await self._keys.document()
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         fields = dict(form)
@@ -158,25 +158,25 @@ class IssuerClient:
         return status, found_document if isinstance(found_document, dict) else {}
 
     def _place(self, document: Mapping[str, Any], name: str) -> str:
-        """An endpoint of the issuer. Raises `Unavailable` for one to which nothing secret is sent."""
+        """Return an endpoint of the issuer. Raise `Unavailable` if the endpoint must not receive secrets."""
         place = published_address(document, name)
         try:
             self._fetcher.check(place, secure=True)
         except InvalidRequest as error:
             raise Unavailable(
-                f"The '{name}' of the issuer {self._client.issuer[:200]} will not be asked: {error.message}",
+                f"The '{name}' of the issuer {self._client.issuer[:200]} is not used: {error.message}",
                 code="issuer_unavailable",
             ) from error
         return place
 
     def _unavailable(self) -> Unavailable:
         return Unavailable(
-            f"The issuer {self._client.issuer[:200]} does not answer now. Try again soon.",
+            f"The issuer {self._client.issuer[:200]} does not respond. Try again soon.",
             code="issuer_unavailable",
             retry_after=RENEWAL_POLL_S,
         )
 
 
 def derived(secret: str, purpose: str) -> str:
-    """What a secret stands for where it must not be seen itself: ``state``, ``nonce``, ``verifier``."""
+    """Return a value derived from a secret that must not be exposed itself: ``state``, ``nonce``, ``verifier``."""
     return base64url(hmac.digest(secret.encode(), purpose.encode(), sha256))

@@ -1,4 +1,4 @@
-"""The keys that work, in memory."""
+"""The active keys, in memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from portico_server.runs.quotas import MINUTE_S, Quotas
 
 
 class KeyTable:
-    """The rows of the keys and their callers. ``quotas`` holds the keys to their limits.
+    """The rows of the keys and their callers. ``quotas`` enforces the limits of the keys.
 
-    The database is only read, for what a key used before it got its limits.
+    The database is only read, to find out what a key used before it got its limits.
     """
 
     def __init__(self, database: Database, quotas: Quotas) -> None:
@@ -45,57 +45,58 @@ class KeyTable:
         return iter(self._rows)
 
     def list(self) -> Sequence[KeyRow]:
-        """The keys that work, oldest first."""
+        """Return the active keys, oldest first."""
         return sorted(self._rows.values(), key=lambda row: row.created_at)
 
     def get(self, key_id: str) -> KeyRow | None:
-        """The key with this id, if it is one that works."""
+        """Return the key with this id if it is active."""
         return self._rows.get(key_id)
 
     def caller(self, digest: str) -> Principal | None:
-        """Whose key has this hash."""
+        """Return the caller whose key has this hash."""
         return self._callers.get(digest)
 
     def principal(self, owner: str) -> Principal:
-        """The caller that the id of a key stands for now. Raises `Forbidden` if that key was revoked."""
+        """Return the current caller for a key id. Raise `Forbidden` if the key was revoked."""
         for principal in (LOCAL, OPERATOR, SYSTEM):
             if owner == principal.id:
                 return principal
         row = self._rows.get(owner)
         if row is None:
-            raise Forbidden(f"The key '{owner}' that this belongs to was revoked.", code="key_revoked")
+            raise Forbidden(f"The key '{owner}' that owns this was revoked.", code="key_revoked")
         return self._callers[row.hash]
 
     def filtered(self, *stores: str) -> Sequence[str]:
-        """The names of the keys that have a filter on one of the ``stores``, by name or id."""
+        """Return the names of the keys with a filter on any of the ``stores``, given by name or id."""
         return [row.name for row in self._rows.values() if not row.filters.keys().isdisjoint(stores)]
 
     def admit(self, row: KeyRow) -> bool:
-        """Take over a row; whether what it used must be counted for its limits."""
+        """Add a row. Return whether its past usage must be counted towards its limits."""
         begins = self.hold(row)
         self._rows[row.id] = row
         self._callers[row.hash] = _principal(row)
         return begins
 
     def update(self, row: KeyRow) -> bool:
-        """Take over the limits of a row as the database has it now, and the whole row if it is new or was signed in
-        with again; whether what it used must be counted for its limits.
+        """Apply the limits of a row as the database has it now, or the whole row if it is new or signed in again.
+
+        Return whether its past usage must be counted towards its limits.
         """
         key = self._rows.get(row.id)
         new = key is None or key.signed_in_at != row.signed_in_at
         return self.admit(row) if new else self.hold(row)
 
     def hold(self, row: KeyRow) -> bool:
-        """Hold a key to the limits of a row that it is about to have; whether what it used must be counted for them."""
+        """Apply the limits that a row is about to get. Return whether past usage must be counted towards them."""
         key = self._rows.get(row.id)
         if key is not None and key.limits == row.limits:
             return False
         return self._quotas.change(row.id, row.name, KeyLimits.parse(row.limits).usage)
 
     def take_over(self, row: KeyRow) -> bool:
-        """Take over what a key that is known may do, read and use; whether it may do or read less than before."""
+        """Update the rights of a known key. Return whether the key may do or read less than before."""
         before = self._rows.get(row.id)
-        if before is None:  # it was revoked meanwhile
+        if before is None:  # revoked in the meantime
             return False
         abstract_set, bound = _written(before.filters), _written(row.filters)
         self._rows[row.id] = row
@@ -105,7 +106,7 @@ class KeyTable:
         return not all(map(caller.allows, before.scopes)) or not bound <= abstract_set
 
     def remove(self, key_id: str) -> None:
-        """Forget a key that was revoked."""
+        """Forget a revoked key."""
         row = self._rows.pop(key_id, None)
         if row is not None:
             self._callers.pop(row.hash, None)
@@ -123,7 +124,7 @@ class KeyTable:
 
 
 def _written(filters: Mapping[str, Any]) -> Set[tuple[str, bytes]]:
-    """Filters as they can be compared: to Python, ``1`` and ``true`` are the same."""
+    """Return filters in a comparable form, because Python treats ``1`` and ``true`` as equal."""
     return {(store, orjson.dumps(item)) for store, item in filters.items()}
 
 
@@ -134,15 +135,15 @@ def _principal(row: KeyRow) -> Principal:
 def checked_filters(
     filters: Mapping[str, Any] | None, scopes: Sequence[str], param: str = "filters"
 ) -> dict[str, Any]:
-    """The filters of a key in their plain form: for each store, by name or id or ``*``, a filter on attributes.
+    """Return the filters of a key in normal form: for each store, by name or id or ``*``, a filter on attributes.
 
-    Raises `InvalidRequest` for what is none, and for those of an administrator, whom no filter would hold.
+    Raise `InvalidRequest` for an invalid filter, and for filters of an administrator, whom no filter would restrict.
     """
     bound_filters = parse_bound(filters, param)
     if bound_filters and "admin" in scopes:
         raise InvalidRequest(
-            "A key with the scope 'admin' sees everything, so it takes no filters. Give it the scopes that it needs, "
-            "such as 'stores:handbook:read'.",
+            "A key with the scope 'admin' sees everything, so it cannot have filters. Give it only the "
+            "scopes it needs, such as 'stores:handbook:read'.",
             param=param,
         )
     return {store: to_json(condition) for store, condition in bound_filters}

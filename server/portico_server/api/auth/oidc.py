@@ -1,7 +1,7 @@
-"""Tokens of OpenID Connect issuers: which of them are taken, and what they say.
+"""Tokens of OpenID Connect issuers: which tokens are accepted, and their claims.
 
-Sources: OpenID Connect Core and Discovery 1.0, RFC 7517 (keys), RFC 7519 (claims), RFC 8725 (what not to believe).
-Imports PyJWT when the first token comes.
+Sources: OpenID Connect Core and Discovery 1.0, RFC 7517 (keys), RFC 7519 (claims), RFC 8725 (what not to trust).
+Imports PyJWT when the first token arrives.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ _KEY_TYPES: Final = {
     "ES512": ("EC", "P-521"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-"""The algorithms that may be allowed: those with a public key. Its type and curve."""
+"""Algorithms that may be allowed, all with a public key, and the key type and curve of each."""
 
 _TOKEN_TYPES: Final = frozenset({"", "jwt", "at+jwt"})
-"""Access and ID tokens; others of the same issuer, such as those of a logout, stand for no caller (RFC 8725, 3.11)."""
+"""Types of access and ID tokens. Other tokens of the same issuer, such as logout tokens, do not identify a caller (RFC
+8725, 3.11).
+"""
 
 MAX_TOKEN_CHARS: Final = 16_384
 MAX_DOCUMENT_BYTES: Final = 2**20
@@ -49,19 +51,19 @@ MAX_NAME_CHARS: Final = 100
 MAX_SUBJECT_CHARS: Final = 255
 
 MAX_TIME: Final = 2**40
-"""A moment that nobody sees, in seconds since 1970."""
+"""A time in the far future, in seconds since 1970."""
 
 FETCH_TIMEOUT_S: Final = 5.0
 MAX_FETCHES: Final = 6
-"""How often an issuer is asked for its keys in a minute, whatever tokens come."""
+"""Maximum number of key requests to an issuer per minute, whatever tokens arrive."""
 
 KEYS_TTL_S: Final = 3_600.0
-"""Seconds after which keys are asked for again: one that the issuer has withdrawn is not taken for longer."""
+"""Seconds after which keys are fetched again. A key that the issuer has withdrawn is not accepted for longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a token says that was found to be right. Times are in seconds since 1970."""
+    """The claims of a verified token. Times are in seconds since 1970."""
 
     issuer: str
     subject: str
@@ -73,7 +75,7 @@ class VerifiedToken:
 
 @dataclass(frozen=True, slots=True)
 class OidcClient:
-    """What this daemon is at an issuer. Without a ``secret`` it is a public client."""
+    """The client registration of this daemon at an issuer. Without a ``secret`` it is a public client."""
 
     issuer: str
     id: str
@@ -81,7 +83,7 @@ class OidcClient:
 
 
 def page_clients(settings: Settings) -> Sequence[OidcClient]:
-    """The clients by which people sign in in the page."""
+    """Return the clients with which users sign in through the web page."""
     client_lists = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_client_id))
     secrets = _in_order(settings.oidc_client_secret)
     return [
@@ -92,7 +94,7 @@ def page_clients(settings: Settings) -> Sequence[OidcClient]:
 
 
 def terminal_clients(settings: Settings) -> Sequence[OidcClient]:
-    """The clients by which people sign in from a terminal; they keep no secret."""
+    """Return the clients with which users sign in from a terminal. They have no secret."""
     client_lists = (comma_separated(settings.oidc_issuer), _in_order(settings.oidc_cli_client_id))
     return [
         OidcClient(issuer, client)
@@ -102,17 +104,17 @@ def terminal_clients(settings: Settings) -> Sequence[OidcClient]:
 
 
 def _in_order(text: str) -> Sequence[str]:
-    """The words between commas, empty ones too."""
+    """Return the comma-separated words, including empty words."""
     return [word.strip() for word in text.split(",")] if text.strip() else []
 
 
 def is_token(secret: str) -> bool:
-    """Whether a secret has the form of a signed token."""
+    """Return whether a secret has the form of a signed token."""
     return secret.startswith("eyJ") and secret.count(".") == 2
 
 
 class TokenVerifier:
-    """Checks tokens of the issuers that the settings name."""
+    """Checks tokens of the issuers named in the settings."""
 
     def __init__(
         self, settings: Settings, fetcher: Fetcher, now: Callable[[], float] = time.monotonic
@@ -128,12 +130,12 @@ class TokenVerifier:
         ]
 
     def check(self) -> None:
-        """Raise `InvalidRequest` for settings with which nobody could sign in, or anybody."""
+        """Raise `InvalidRequest` for settings that would let nobody or anybody sign in."""
         for algorithm in self._algorithms:
             if algorithm not in _KEY_TYPES:
                 raise InvalidRequest(
-                    f"'{algorithm[:40]}' is not an algorithm for tokens. Those with a public key are taken: "
-                    f"{', '.join(_KEY_TYPES)}.",
+                    f"'{algorithm[:40]}' is not a supported token algorithm. Supported algorithms, all with "
+                    f"a public key: {', '.join(_KEY_TYPES)}.",
                     param="oidc_algorithms",
                 )
         for issuer in self.issuers:
@@ -141,27 +143,27 @@ class TokenVerifier:
                 self._fetcher.check(issuer, secure=True)
             except InvalidRequest as error:
                 raise InvalidRequest(
-                    f"The issuer {issuer[:200]} will not be asked: {error.message} A private host is named in the "
-                    "setting oidc_hosts (PORTICO_OIDC_HOSTS).",
+                    f"The issuer {issuer[:200]} is not used: {error.message} To allow a private host, name "
+                    "it in the setting oidc_hosts (PORTICO_OIDC_HOSTS).",
                     code=error.code,
                     param="oidc_issuer",
                 ) from error
         if self.issuers and not self._audiences:
             raise InvalidRequest(
-                "Tokens of an issuer are also given to others. Set oidc_audience (PORTICO_OIDC_AUDIENCE) to what "
-                "stands in 'aud' of those for this daemon, or public_url.",
+                "The issuer also issues tokens for other audiences. Set oidc_audience "
+                "(PORTICO_OIDC_AUDIENCE) to the 'aud' of the tokens for this daemon, or set public_url.",
                 param="oidc_audience",
             )
         for name in ("oidc_client_id", "oidc_client_secret", "oidc_cli_client_id"):
             if len(_in_order(getattr(self._settings, name))) > len(self.issuers):
                 raise InvalidRequest(
-                    f"The setting {name} has more entries than oidc_issuer has issuers. Give it one for each, in their "
-                    "order, separated by commas.",
+                    f"The setting {name} has more entries than oidc_issuer has issuers. Give one entry per "
+                    "issuer, in the same order, separated by commas.",
                     param=name,
                 )
         if self._settings.oidc_client_secret and not self._settings.oidc_client_id:
             raise InvalidRequest(
-                "There is a client secret, and no client that it is of. Set oidc_client_id (PORTICO_OIDC_CLIENT_ID).",
+                "A client secret is set without a client. Set oidc_client_id (PORTICO_OIDC_CLIENT_ID).",
                 param="oidc_client_id",
             )
         terminal = terminal_clients(self._settings)
@@ -169,38 +171,41 @@ class TokenVerifier:
         for client in terminal:
             if has_controls(client.id) or len(client.id) > MAX_SUBJECT_CHARS:
                 raise InvalidRequest(
-                    f"A client id has at most {MAX_SUBJECT_CHARS} characters, and none that cannot be shown.",
+                    f"A client id must have at most {MAX_SUBJECT_CHARS} characters, all of them printable.",
                     param="oidc_cli_client_id",
                 )
             if (client.issuer, client.id) in client_ids:
                 raise InvalidRequest(
-                    f"The client '{client.id[:100]}' has a secret, which a terminal cannot keep. Register another "
-                    "one at the issuer, a public client, for oidc_cli_client_id.",
+                    f"The client '{client.id[:100]}' has a secret, which a terminal cannot keep. Register a "
+                    "separate public client at the issuer for oidc_cli_client_id.",
                     param="oidc_cli_client_id",
                 )
         if (terminal or page_clients(self._settings)) and "openid" not in self._settings.oidc_scopes.split():
             raise InvalidRequest(
-                "Without the scope openid an issuer says nothing about who signs in. Add it to oidc_scopes.",
+                "Without the scope openid, an issuer does not identify the user who signs in. Add it to "
+                "oidc_scopes.",
                 param="oidc_scopes",
             )
 
     async def verify(self, token: str) -> VerifiedToken:
-        """Raises `Unauthenticated` for a token that is not right, `Unavailable` where that cannot be known now."""
+        """Return the claims of a token. Raise `Unauthenticated` if it is invalid, or `Unavailable` if it cannot be
+        checked now.
+        """
         if len(token) > MAX_TOKEN_CHARS:
             raise _refused(f"it has more than {MAX_TOKEN_CHARS:,} characters")
         header, claims = (_part(part) for part in token.split(".")[:2])
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm not in self._algorithms:
-            raise _refused(f"its algorithm is none of {', '.join(self._algorithms)}")
+            raise _refused(f"its algorithm is not one of {', '.join(self._algorithms)}")
         kind = header.get("typ", "")
         if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TOKEN_TYPES:
             raise _refused("it is neither an access token nor an ID token")
         if "crit" in header or not isinstance(key_id, str | None):
-            raise _refused("its header is not understood")
-        issuer = claims.get("iss")  # believed once the signature is that issuer's
+            raise _refused("its header cannot be parsed")
+        issuer = claims.get("iss")  # trusted only once the signature is verified as that issuer's
         keys = self.issuers.get(issuer) if isinstance(issuer, str) else None
         if keys is None:
-            raise _refused("its issuer is not one of this daemon's")
+            raise _refused("its issuer is not configured for this daemon")
         key = await keys.find(key_id, algorithm)
         if "jwt" not in sys.modules:
             await pools.LOADING.run(import_module, "jwt")
@@ -208,17 +213,17 @@ class TokenVerifier:
 
     def _verified(self, issuer: str, claims: Mapping[str, Any]) -> VerifiedToken:
         if claims["iss"] != issuer:
-            raise _refused("its issuer is not one of this daemon's")
+            raise _refused("its issuer is not configured for this daemon")
         audiences = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         if not any(isinstance(audience, str) and self._is_ours(audience) for audience in audiences):
             raise _refused(
-                "it is for another audience. The setting oidc_audience says which is this daemon's"
+                "it is for another audience. The setting oidc_audience names the audience of this daemon"
             )
         subject = claims["sub"]
         if not 0 < len(subject) <= MAX_SUBJECT_CHARS:
-            raise _refused(f"its subject does not have 1 to {MAX_SUBJECT_CHARS} characters")
+            raise _refused(f"its subject must have 1 to {MAX_SUBJECT_CHARS} characters")
         if has_controls(subject):
-            raise _refused("its subject holds a character that cannot be shown")
+            raise _refused("its subject contains a character that is not printable")
         now = time.time()
         issued_at = claims.get("iat", now)
         names = [claims.get(claim) for claim in ("preferred_username", "email", "name")]
@@ -232,7 +237,9 @@ class TokenVerifier:
         )
 
     def _is_ours(self, audience: str) -> bool:
-        """Whether a token for this audience is for us. An address stands for what MCP is served at below it too."""
+        """Return whether tokens for this audience are for this daemon. An address also covers the MCP endpoints
+        below it.
+        """
         return any(
             audience.rstrip("/") == one.rstrip("/")
             or (
@@ -244,7 +251,7 @@ class TokenVerifier:
 
 
 class IssuerKeys:
-    """The keys of one issuer, as it publishes them. What is known stays in use while the issuer does not answer."""
+    """The keys that one issuer publishes. Known keys stay in use while the issuer does not respond."""
 
     def __init__(self, issuer: str, fetcher: Fetcher, now: Callable[[], float]) -> None:
         self.issuer = issuer
@@ -260,8 +267,8 @@ class IssuerKeys:
         """Why the last fetch failed, if it did."""
 
     async def find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any]:
-        """The key that a token says it is signed with. Raises `Unauthenticated`, and `Unavailable` if the keys cannot
-        be had.
+        """Return the key that a token names as its signing key. Raise `Unauthenticated`, or `Unavailable` if the keys
+        cannot be fetched.
         """
         key = self._find(key_id, algorithm)
         if key is None or (self._now() >= self._due_at and not self._fetching.locked()):
@@ -271,7 +278,7 @@ class IssuerKeys:
             return key
         if self._problem is not None:
             raise Unavailable(
-                f"The keys of the issuer {self.issuer[:200]} cannot be had now, so no new one of its tokens can be "
+                f"The keys of the issuer {self.issuer[:200]} cannot be fetched, so its new tokens cannot be "
                 "checked. Try again soon, or send a key of this daemon.",
                 code="issuer_unavailable",
                 retry_after=60.0 / MAX_FETCHES,
@@ -279,7 +286,7 @@ class IssuerKeys:
         raise _refused("it is signed with a key that its issuer does not publish")
 
     def _find(self, key_id: str | None, algorithm: str) -> Mapping[str, Any] | None:
-        """The one key that fits; without an id there must be no choice."""
+        """Return the matching key. Without an id, exactly one key must match."""
         family, curve = _KEY_TYPES[algorithm]
         fitting = [
             key
@@ -293,7 +300,7 @@ class IssuerKeys:
         return fitting[0] if len(fitting) == 1 else None
 
     async def _renew(self) -> None:
-        """Ask the issuer for its keys, unless somebody just did or it was asked too often."""
+        """Fetch the issuer's keys, unless they were fetched a moment ago or the issuer was asked too often."""
         before = self._fetches_count
         async with self._fetching:
             now = self._now()
@@ -305,8 +312,9 @@ class IssuerKeys:
                 self._problem = None
             except PorticoError as error:
                 self._problem = error
-                logger.warning("the keys of the issuer %s cannot be had: %s", self.issuer, error.message)
-            # Of what fails, the known keys are asked for again after a minute, so that no call waits for each.
+                logger.warning("cannot fetch the keys of the issuer %s: %s", self.issuer, error.message)
+            # After a failure, retry in a minute with the known keys in use, so that calls do not wait for
+            # every attempt.
             self._due_at = now + (KEYS_TTL_S if self._problem is None else 60.0)
             self._fetches_count += 1
 
@@ -314,17 +322,17 @@ class IssuerKeys:
         document = await self._fetch_document()
         keys = (await self._read(published_address(document, "jwks_uri"))).get("keys")
         if not isinstance(keys, list) or len(keys) > MAX_KEYS:
-            raise Unavailable(f"It publishes no list of at most {MAX_KEYS} keys.")
+            raise Unavailable(f"It does not publish a list of at most {MAX_KEYS} keys.")
         self._document = document
         return [key for key in keys if isinstance(key, dict)]
 
     async def document(self) -> Mapping[str, Any]:
-        """What the issuer publishes of itself, as known. Raises `Unavailable` if that cannot be had."""
+        """Return the issuer's metadata, from the cache if possible. Raise `Unavailable` if it cannot be fetched."""
         if self._document is None or (self._now() >= self._due_at and not self._fetching.locked()):
             await self._renew()
         if self._document is None:
             raise Unavailable(
-                f"The issuer {self.issuer[:200]} does not answer now. Try again soon.",
+                f"The issuer {self.issuer[:200]} does not respond. Try again soon.",
                 code="issuer_unavailable",
                 retry_after=60.0 / MAX_FETCHES,
             )
@@ -334,7 +342,8 @@ class IssuerKeys:
         document = await self._read(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
         if document.get("issuer") != self.issuer:
             raise Unavailable(
-                f"It calls itself '{str(document.get('issuer'))[:200]}'; write oidc_issuer exactly so."
+                f"It identifies itself as '{str(document.get('issuer'))[:200]}'; set oidc_issuer to exactly "
+                "this value."
             )
         return document
 
@@ -345,31 +354,31 @@ class IssuerKeys:
         except orjson.JSONDecodeError:
             document = None
         if not isinstance(document, dict):
-            raise Unavailable(f"What is at {url[:200]} is not a JSON object.")
+            raise Unavailable(f"The document at {url[:200]} is not a JSON object.")
         return document
 
 
 def published_address(document: Mapping[str, Any], name: str) -> str:
-    """An address that the issuer publishes. Raises `Unavailable`."""
+    """Return an address that the issuer publishes. Raises `Unavailable`."""
     address = document.get(name)
     if not isinstance(address, str) or urlsplit(address).scheme not in ("https", "http"):
-        raise Unavailable(f"It publishes no '{name}'.")
+        raise Unavailable(f"It does not publish '{name}'.")
     return address
 
 
 def _part(text: str) -> Mapping[str, Any]:
-    """The JSON object in a part of a token. Raises `Unauthenticated`."""
+    """Return the JSON object in a part of a token. Raises `Unauthenticated`."""
     try:
         part = orjson.loads(from_base64url(text))
     except ValueError:
         part = None
     if not isinstance(part, dict):
-        raise _refused("it cannot be read")
+        raise _refused("it cannot be parsed")
     return part
 
 
 def _decoded(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) -> Mapping[str, Any]:
-    """The claims of a token that is signed with ``key`` and valid now. Raises `Unauthenticated`."""
+    """Return the claims of a token that is signed with ``key`` and currently valid. Raises `Unauthenticated`."""
     import jwt
 
     try:
@@ -391,9 +400,9 @@ def _decoded(token: str, key: Mapping[str, Any], algorithm: str, leeway: float) 
     except jwt.MissingRequiredClaimError as error:
         raise _refused(f"it has no claim '{error.claim}'") from None
     except jwt.InvalidSignatureError:
-        raise _refused("its signature is not right") from None
+        raise _refused("its signature is invalid") from None
     except (jwt.PyJWTError, RecursionError, ValueError, TypeError, OverflowError):
-        raise _refused("its claims or its key cannot be read") from None
+        raise _refused("its claims or its key cannot be parsed") from None
     return claims
 
 
@@ -403,15 +412,15 @@ def _is_name(name: object) -> TypeGuard[str]:
 
 def _refused(why: str) -> Unauthenticated:
     return Unauthenticated(
-        f"This token is not taken: {why}. Sign in again, or send a key.", code="invalid_token"
+        f"This token is not accepted: {why}. Sign in again, or send a key.", code="invalid_token"
     )
 
 
 def base64url(data: bytes) -> str:
-    """Without padding, as tokens and addresses have it."""
+    """Encode without padding, as in tokens and addresses."""
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def from_base64url(text: str) -> bytes:
-    """What `base64url` writes, with or without padding. Raises `ValueError`."""
+    """Decode the output of `base64url`, with or without padding. Raises `ValueError`."""
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -1,6 +1,7 @@
-"""Where clients of MCP learn how to get in: the metadata of a protected resource (RFC 9728).
+"""Metadata of a protected resource (RFC 9728), from which MCP clients learn how to authenticate.
 
-The gateway imports this, so it stays light: the endpoints are in `portico_server.api.protected_resource_endpoint`.
+The gateway imports this module, so it stays light: the endpoints are in
+`portico_server.api.protected_resource_endpoint`.
 """
 
 from __future__ import annotations
@@ -18,29 +19,31 @@ WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 
 
 def is_protected(path: str) -> bool:
-    """Whether a path belongs to the MCP protocol adapter."""
+    """Return whether a path belongs to the MCP protocol adapter."""
     return path == "/mcp" or path.startswith("/mcp/")
 
 
 def address(settings: Settings, scheme: str, host: str | None) -> str:
-    """The daemon as its clients see it, without a slash at the end: as it is set, or as this request has it."""
+    """Return the daemon's address as clients see it, without a trailing slash: from the settings, or from this
+    request.
+    """
     if settings.public_url:
         return settings.public_url.rstrip("/")
     return f"{scheme}://{host or f'{settings.host}:{settings.port}'}"
 
 
 def metadata_url(base: str, path: str) -> str:
-    """Where the metadata of the resource at ``path`` is."""
+    """Return the address of the metadata of the resource at ``path``."""
     return f"{base}{WELL_KNOWN}{quote(path)}"
 
 
 def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
-    """The document for the resource at ``path``: an MCP endpoint, or nothing for the daemon as a whole.
+    """Return the metadata of the resource at ``path``: an MCP endpoint, or an empty path for the whole daemon.
 
-    ``authorization_servers`` is left out, as the RFC allows, where the operator alone makes keys. Raises `NotFound`.
+    ``authorization_servers`` is omitted, as the RFC allows, if only the operator creates keys. Raises `NotFound`.
     """
     if path not in ("", "/") and not is_protected(path):
-        raise NotFound(f"There is no protected resource at {path[:200]}; /mcp is one.", code="unknown_url")
+        raise NotFound(f"No protected resource at {path[:200]}; use /mcp.", code="unknown_url")
     servers = comma_separated(settings.authorization_servers or settings.oidc_issuer)
     scopes = (
         settings.oidc_scopes.split() if settings.oidc_issuer else SCOPES_HELP.partition(";")[0].split(", ")
@@ -56,7 +59,7 @@ def metadata(settings: Settings, base: str, path: str) -> Mapping[str, Any]:
 
 
 def _sign_in(settings: Settings) -> Sequence[Mapping[str, Any]]:
-    """By which issuers people sign in: in the page, with the client that the daemon is there, and from a terminal."""
+    """Return the issuers for signing in, with the daemon's client for the web page and the client for terminals."""
     return [
         *(
             {"issuer": oidc_client.issuer, "client_id": oidc_client.id, "page": True}

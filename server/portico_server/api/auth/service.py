@@ -1,4 +1,4 @@
-"""API keys: making, changing and revoking them, and when none is needed."""
+"""API keys: create, change and revoke them, and decide when none is needed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GivenKey(Protocol):
 
 
 class Auth:
-    """Keys in memory, rows behind them: what `create` and `revoke` do holds from their return on."""
+    """The keys in memory, backed by rows. `create` and `revoke` take effect before they return."""
 
     def __init__(self, database: Database, settings: Settings, quotas: Quotas, tokens: TokenVerifier) -> None:
         self._database = database
@@ -72,7 +72,8 @@ class Auth:
         self.identities = Identities(database, self.keys, tokens)
         self._settings = settings
         self._operator = hash_of(settings.api_key) if settings.api_key else ""
-        # With the operator's key, which the database does not have, daemons that share both know each other's.
+        # Derived from the operator's key, which is not in the database, so that daemons that share both
+        # accept each other's signatures.
         self._pepper = settings.api_key.encode() or secrets.token_bytes(32)
         self._given: set[str] = set()
         self.revoked: list[Callable[[str], Awaitable[None]]] = []
@@ -83,9 +84,9 @@ class Auth:
         """Ends of keys under way: whoever asked for one may be gone, or lose their own key meanwhile."""
 
     async def start(self, given_keys: Iterable[GivenKey] = (), roles: Sequence[Role] = ()) -> None:
-        """Read the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
+        """Load the keys, add those of the configuration, and refuse an open bind (`refuse_open_bind`).
 
-        ``roles``: what those get who sign in.
+        ``roles`` are the roles of users who sign in.
         """
         self.identities.start(roles)
         for row in await self._database.read(keys.living):
@@ -107,9 +108,9 @@ class Auth:
         refuse_open_bind(self._settings, has_keys=bool(self.identities.issuers or self.keys))
 
     async def refresh(self) -> None:
-        """Take over what other daemons on the same database did with keys, and end the calls of those they revoked."""
+        """Apply the key changes of other daemons on the same database, and end the calls of keys that they revoked."""
         known_keys, changes = None, -1
-        while changes != self.keys.changes_count:  # what is made here meanwhile must not seem to be gone
+        while changes != self.keys.changes_count:  # keys created here in the meantime must not look deleted
             changes = self.keys.changes_count
             known_keys = {row.id: row for row in await self._database.read(keys.living)}
         assert known_keys is not None
@@ -117,7 +118,7 @@ class Auth:
             row_id for row_id in self.keys if row_id not in known_keys and row_id not in self._given
         ]
         limited_keys = [row for row in known_keys.values() if self.keys.update(row)]
-        # All of it before anything is awaited: what is changed here meanwhile is newer.
+        # Apply all changes before the first await: a change made here in the meantime is newer.
         narrowed_ids = [row_id for row_id, row in known_keys.items() if self.keys.take_over(row)]
         failures: list[PorticoError] = []
         for row_id, end in (
@@ -126,7 +127,7 @@ class Auth:
         ):
             try:
                 await end(row_id)
-            except PorticoError as error:  # the others end all the same
+            except PorticoError as error:  # the other calls end all the same
                 failures.append(error)
         await self.keys.resume(limited_keys)
         if failures:
@@ -139,7 +140,7 @@ class Auth:
         limits: KeyLimits = NO_LIMITS,
         filters: Mapping[str, Any] | None = None,
     ) -> tuple[KeyRow, str]:
-        """A new key: its row, and the secret, which exists nowhere else. ``filters``: see `checked_filters`."""
+        """Create a key. Return its row and its secret, which is not stored. ``filters``: see `checked_filters`."""
         name = name.strip()
         check_plain(name, "a key")
         if not name or len(name) > NAME_LENGTH:
@@ -169,9 +170,10 @@ class Auth:
         filters: Mapping[str, Any] | None = None,
         limits: KeyLimits | None = None,
     ) -> KeyRow:
-        """Let a key have other scopes, filters or limits, now; ``None`` leaves them. Unless the key may do and read all
-        that it could before, what it has under way is ended as by `revoke`: it began with rights that the key has no
-        more. `NotFound` if there is none of this id.
+        """Change the scopes, filters or limits of a key immediately; ``None`` leaves a value unchanged.
+
+        Unless the key keeps all its rights, its work in progress is ended as by `revoke`, because it began with rights
+        that the key no longer has. Raise `NotFound` if no key has this id.
         """
         return await self._to_the_end(self._change(key_id, scopes, filters, limits))
 
@@ -188,8 +190,8 @@ class Auth:
             raise _unknown(key_id)
         if row.issuer:
             raise Conflict(
-                f"'{key_id}' is somebody who signs in: what they may do, roles of the configuration file say. "
-                "Change those and start again, or end them here."
+                f"'{key_id}' is a user who signs in: the roles of the configuration file define the user's "
+                "rights. Change the roles and restart the daemon, or revoke the user's access here."
             )
         new_scopes = row.scopes if scopes is None else _checked_scopes(scopes)
         bound = checked_filters(row.filters if filters is None else filters, new_scopes)
@@ -211,7 +213,9 @@ class Auth:
         return row
 
     async def revoke(self, key_id: str) -> None:
-        """End a key, now. `NotFound` if there is none of this id; `Unavailable` if something of it did not end."""
+        """Revoke a key immediately. Raise `NotFound` if no key has this id, or `Unavailable` if some of its work did
+        not end.
+        """
         await self._to_the_end(self._revoke(key_id))
 
     async def _revoke(self, key_id: str) -> None:
@@ -222,16 +226,16 @@ class Auth:
         await self._expel(key_id)
 
     async def blocked(self) -> Sequence[KeyRow]:
-        """Those who signed in and are kept out now."""
+        """Return the users whose sign-in is blocked."""
         return await self._database.read(keys.blocked)
 
     async def unblock(self, key_id: str) -> KeyRow:
-        """Let somebody sign in again who was kept out; until then they may do nothing. `NotFound` if nobody of this id
-        is.
+        """Unblock a user's sign-in. The user has no rights until the next sign-in. Raise `NotFound` if no blocked user
+        has this id.
         """
         if not await self._database.write(keys.unblock, key_id):
             raise NotFound(
-                f"Nobody who signs in is kept out as '{key_id}'. A key that was revoked stays so; make another one.",
+                f"No blocked user has the id '{key_id}'. A revoked key cannot be restored; create another.",
                 code="key_not_found",
                 param="id",
             )
@@ -239,17 +243,18 @@ class Auth:
         await self.refresh()
         row = self.keys.get(key_id)
         if row is None:
-            raise Conflict(f"'{key_id}' was kept out again just now.")
+            raise Conflict(f"'{key_id}' was blocked again in the meantime.")
         return row
 
     def _require_changeable(self, key_id: str) -> None:
         if key_id in self._given:
             raise Conflict(
-                f"The key '{key_id}' comes from the configuration file; change it there and start again."
+                f"The key '{key_id}' comes from the configuration file; change it in the file and restart "
+                "the daemon."
             )
 
     async def _expel(self, key_id: str) -> None:
-        """End what a key that was revoked has under way."""
+        """End the work in progress of a revoked key."""
         self.keys.remove(key_id)
         await self._end(key_id)
 
@@ -258,31 +263,33 @@ class Auth:
         errors = await asyncio.gather(*(end(key_id) for end in self.revoked), return_exceptions=True)
         failures = [error for error in errors if isinstance(error, BaseException)]
         for failure in failures:
-            logger.error("something of the key %s could not be ended", key_id, exc_info=failure)
+            logger.error("some work of the key %s could not be ended", key_id, exc_info=failure)
         if failures:
             raise Unavailable(
-                "The key may do nothing more, but not all that it had under way could be ended; the log says why. "
-                "Start the daemon again to end the rest.",
+                "The key has no more rights, but some of its work in progress could not be ended; the log "
+                "gives the reason. Restart the daemon to end the rest.",
                 code="not_all_ended",
             )
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do what must not stop halfway, whatever becomes of whoever asked for it."""
+        """Run a coroutine to completion, even if its caller is cancelled."""
         task = asyncio.create_task(work, name="end of a key")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return await asyncio.shield(task)
 
     def identify(self, secret: str | None) -> Principal:
-        """The caller who presents ``secret``, or nothing. Raises `Unauthenticated`.
+        """Return the caller that presents ``secret`` or no secret. Raises `Unauthenticated`.
 
-        On loopback nobody needs a key unless the settings say so: whoever can connect can also read the home
-        folder. A wrong key is refused even there, so that a revoked one is seen to be revoked; before the
-        first key is made, any word that does not look like one of ours passes for no key.
+        On loopback no key is needed unless the settings require one: a process that can connect can also read the home
+        folder. A wrong key is refused even on loopback, so that a revoked key is noticed. Before the first key is
+        created, any word that does not look like a Portico key counts as no key.
         """
         if secret:
             digest = hash_of(secret)
-            caller = self.keys.caller(digest)  # of a hash, so the time it takes says nothing about a secret
+            caller = self.keys.caller(
+                digest
+            )  # a lookup by hash, so its timing reveals nothing about a secret
             if caller is not None:
                 return caller
             if self._operator and hmac.compare_digest(digest, self._operator):
@@ -292,15 +299,16 @@ class Auth:
         if self._needs_key:
             signs_in = " Or sign in with 'portico login'." if terminal_clients(self._settings) else ""
             raise Unauthenticated(
-                "This daemon needs an API key. Send one as 'Authorization: Bearer pk-…'; the operator makes "
-                f"one with 'portico keys create'.{signs_in}",
+                "This daemon requires an API key. Send it as 'Authorization: Bearer pk-…'; the operator "
+                f"creates keys with 'portico keys create'.{signs_in}",
                 code="missing_api_key",
             )
         return LOCAL
 
     def signing_key(self, owner: str) -> bytes:
-        """What signs for the key with this id, until it is revoked. Who has only the database cannot know it. Raises
-        `Forbidden` as `principal` does.
+        """Return the signing secret of the key with this id, valid until the key is revoked.
+
+        It cannot be derived from the database alone. Raises `Forbidden` as `principal` does.
         """
         self.keys.principal(owner)
         row = self.keys.get(owner)
@@ -308,27 +316,29 @@ class Auth:
         return hmac.digest(self._pepper, secret_source.encode(), sha256)
 
     def storage_limit(self, owner: str) -> int:
-        """How many bytes the key with this id may keep on the disk; 0: any number, as the operator and admins may."""
+        """Return how many bytes the key with this id may store on disk; 0 means no limit, as for the operator and
+        admins.
+        """
         row = self.keys.get(owner)
         if row is None or "admin" in row.scopes:
             return 0
         return (row.limits.get("storage_mb") or self._settings.storage_per_key_mb) * MB_BYTES
 
     async def stored(self) -> Mapping[str, int]:
-        """How many bytes each key keeps on the disk, by its id."""
+        """Return how many bytes each key stores on disk, by key id."""
         return await self._database.read(files.stored_by_owner)
 
     def _unknown_key(self) -> str:
-        """Why a word that was sent as a key is refused, and what to send."""
+        """Return why a word sent as a key is refused, and what to send."""
         make = "'portico keys create --name NAME --scope chat'"
         if not (self.keys or self._needs_key):
-            return f"This API key is not known here; it may have been revoked. The operator makes one with {make}."
+            return f"Unknown API key; it may have been revoked. The operator creates keys with {make}."
         passes = (
-            "" if self._needs_key else f" On this machine '{PLACEHOLDER}', or no key at all, is taken too."
+            "" if self._needs_key else f" On this machine, '{PLACEHOLDER}' or no key at all is also accepted."
         )
         return (
-            "This daemon has keys, and what you sent as one is not known here or was revoked: send one that its "
-            f"operator made with {make}.{passes}"
+            "This daemon requires a valid key, and yours is unknown or was revoked: send a key that the "
+            f"operator created with {make}.{passes}"
         )
 
     @property
@@ -343,11 +353,11 @@ class Auth:
 
 
 def _unknown(key_id: str) -> NotFound:
-    return NotFound(f"There is no key '{key_id}'.", code="key_not_found", param="id")
+    return NotFound(f"The key '{key_id}' does not exist.", code="key_not_found", param="id")
 
 
 def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
-    """The scopes, each once. Raises `InvalidRequest` for one that does not exist, and if there are none."""
+    """Return the scopes without duplicates. Raise `InvalidRequest` if a scope does not exist or the list is empty."""
     if not scopes:
         raise InvalidRequest(
             "A key needs at least one scope, such as 'chat' or 'admin'.",
@@ -358,12 +368,13 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 
 
 def refuse_open_bind(settings: Settings, *, has_keys: bool) -> None:
-    """Raise `InvalidRequest` if others could reach the daemon and there is no key to keep them out."""
+    """Raise `InvalidRequest` if the daemon listens beyond loopback without a key."""
     if settings.loopback or settings.api_key or has_keys:
         return
     raise InvalidRequest(
-        f"Listening on {settings.host} lets other machines in, and there is no key yet. Set PORTICO_API_KEY, "
-        "or make a key with 'portico keys create' while the daemon listens on 127.0.0.1, and start again.",
+        f"Listening on {settings.host} exposes the daemon to other machines, and no key exists yet. Set "
+        "PORTICO_API_KEY, or create a key with 'portico keys create' while the daemon listens on 127.0.0.1, "
+        "and restart it.",
         code="open_bind",
         param="host",
     )

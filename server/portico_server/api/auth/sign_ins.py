@@ -1,7 +1,7 @@
-"""Signing in by an issuer in a browser: the daemon gets the tokens, the browser holds a random secret in a cookie.
+"""Browser sign-in through an issuer: the daemon gets the tokens, and the browser keeps a random secret in a cookie.
 
-Sources: OpenID Connect Core 1.0, RFC 6749 with RFC 9700 (what to guard against), RFC 7636 (PKCE), RFC 7009
-(revocation), RFC 9207 (the issuer in an answer), RFC 6265bis (cookies).
+Sources: OpenID Connect Core 1.0, RFC 6749 with RFC 9700 (threats), RFC 7636 (PKCE), RFC 7009 (revocation), RFC 9207
+(the issuer in a response), RFC 6265bis (cookies).
 """
 
 from __future__ import annotations
@@ -58,31 +58,33 @@ START: Final = "/api/sign-in"
 CALLBACK: Final = f"{START}/callback"
 
 START_LIFE_S: Final = 600
-"""Seconds in which somebody comes back from the issuer."""
+"""Seconds within which a user must return from the issuer."""
 
 MAX_PER_IDENTITY: Final = 20
-"""Browsers in which one identity is signed in; the one longest unused makes way."""
+"""Maximum number of browsers in which one identity is signed in. The least recently used sign-in is evicted."""
 
 MAX_KNOWN: Final = 10_000
-"""Sign-ins in memory."""
+"""Maximum number of sign-ins kept in memory."""
 
 READ_TTL_S: Final = 5.0
-"""Seconds after which one is looked up again: it may have been ended at another daemon."""
+"""Seconds after which a sign-in is read again, because another daemon may have ended it."""
 
 USE_INTERVAL_S: Final = 60.0
-"""Seconds after which a use is written down again."""
+"""Seconds after which another use of a sign-in is recorded."""
 
 RENEW_AHEAD_S: Final = 60.0
-"""Seconds before a token expires in which it is renewed; at most half of its life."""
+"""Seconds before its expiry at which a token is renewed; at most half of its lifetime."""
 
 RENEWAL_S: Final = 30.0
-"""Seconds for which one daemon may be at it, and after which one that failed is tried again."""
+"""Seconds that one daemon may take for a renewal, and after which a failed renewal is retried."""
 
 MAX_PARAMETER_CHARS: Final = 4_096
 
 
 class SignInFailed(PorticoError):
-    """Somebody came back from an issuer and is not signed in. ``code`` says why, in one word that the page knows."""
+    """An error for a user who returned from an issuer without being signed in. ``code`` is the reason, a word that the
+    page knows.
+    """
 
     status = 400
     type = "invalid_request_error"
@@ -90,7 +92,9 @@ class SignInFailed(PorticoError):
 
 @dataclass(slots=True)
 class _Known:
-    """A sign-in in memory, with its tokens. ``read_at`` by the monotonic clock, other times in seconds since 1970."""
+    """A sign-in in memory, with its tokens. ``read_at`` is on the monotonic clock, other times in seconds since
+    1970.
+    """
 
     row: SignInRow
     token: str = field(repr=False)
@@ -101,10 +105,11 @@ class _Known:
 
 
 class SignIns:
-    """Who is signed in in which browser. What a sign-in may do is what its token may, checked as any token is.
+    """Tracks who is signed in in which browser. A sign-in has the rights of its token, which is checked like any other
+    token.
 
-    The browser's secret is kept nowhere: the database has its hash, and the tokens encrypted with a key made of it. So
-    whoever has the database can neither call nor renew.
+    The browser's secret is not stored: the database has its hash, and the tokens encrypted with a key derived from it.
+    So access to the database is not enough to make calls or renew tokens.
     """
 
     def __init__(
@@ -128,35 +133,35 @@ class SignIns:
         auth.revoked.append(self._forget_all)
 
     async def start(self, issuer: str | None, back: str) -> tuple[str, str]:
-        """The address of the issuer that somebody signs in at, and the secret that the browser keeps meanwhile.
+        """Return the issuer's sign-in address, and the secret that the browser keeps until the user returns.
 
-        Nothing is kept here. Raises `InvalidRequest` for an issuer that is none, and `Unavailable`.
+        Nothing is stored in the daemon. Raise `InvalidRequest` if the issuer is unknown, or `Unavailable`.
         """
         if not self.clients:
             raise NotFound(
-                "Nobody signs in in the page of this daemon: its operator has not set oidc_client_id. Send a key.",
+                "This daemon has no sign-in page: its operator has not set oidc_client_id. Send a key.",
                 code="sign_in_not_configured",
             )
         issuer_name = next(iter(self.clients)) if issuer is None and len(self.clients) == 1 else issuer
         client = self.clients.get(issuer_name or "")
         if client is None:
             raise InvalidRequest(
-                f"Sign in by one of the issuers of this daemon: {', '.join(self.clients)}.", param="issuer"
+                f"Sign in with one of this daemon's issuers: {', '.join(self.clients)}.", param="issuer"
             )
         secret = f"{secrets.token_urlsafe(32)}.{list(self.clients).index(str(issuer_name))}"
         return await client.address(secret, back), secret
 
     async def finish(self, secret: str, answer: Mapping[str, str], back: str) -> str:
-        """The secret of a new sign-in, for a browser that was sent away with ``secret`` and came back with ``answer``.
+        """Return the secret of a new sign-in, for a browser that left with ``secret`` and came back with ``answer``.
 
-        Raises `SignInFailed`, and logs why.
+        Raise `SignInFailed` and log the reason.
         """
         try:
             return await self._finish(secret, answer, back)
         except SignInFailed:
             raise
         except PorticoError as error:
-            logger.warning("somebody could not sign in: %s", error.message)
+            logger.warning("a sign-in failed: %s", error.message)
             error_codes = {"no_role": "no_role", "key_revoked": "blocked"}
             code = "issuer" if isinstance(error, Unavailable) else error_codes.get(error.code or "", "failed")
             raise SignInFailed(error.message, code=code) from error
@@ -168,21 +173,21 @@ class SignIns:
         state = answer.get("state", "")
         if not issuer or not hmac.compare_digest(state.encode(), derived(secret, "state").encode()):
             raise SignInFailed(
-                "This browser has not begun this sign-in, or it took too long.", code="expired"
+                "This browser did not start this sign-in, or it took too long.", code="expired"
             )
         client = self.clients[issuer]
         answered_issuer = answer.get("iss")
         if answered_issuer != issuer and (answered_issuer is not None or await client.requires_issuer()):
-            raise SignInFailed("Another issuer has answered than was asked.", code="failed")
+            raise SignInFailed(
+                "The response comes from a different issuer than the request went to.", code="failed"
+            )
         if "error" in answer:
             is_denied = answer["error"] == "access_denied"
-            logger.warning("the issuer %s lets nobody sign in: %r", issuer, answer["error"][:100])
-            raise SignInFailed(
-                "The issuer has not let you sign in.", code="denied" if is_denied else "failed"
-            )
+            logger.warning("the issuer %s refuses sign-ins: %r", issuer, answer["error"][:100])
+            raise SignInFailed("The issuer refused the sign-in.", code="denied" if is_denied else "failed")
         code = answer.get("code", "")
         if not 0 < len(code) <= MAX_PARAMETER_CHARS:
-            raise SignInFailed("The issuer has sent no code.", code="failed")
+            raise SignInFailed("The issuer sent no code.", code="failed")
         tokens = await client.exchange(code, secret, back)
         verified_token = await self._verifier.verify(tokens.id_token)
         self._require_ours(verified_token, client, issuer)
@@ -192,7 +197,7 @@ class SignIns:
         return await self._add(issuer, signed_in, tokens, verified_token)
 
     def _require_ours(self, verified_token: VerifiedToken, client: IssuerClient, issuer: str) -> None:
-        """Raise `Unauthenticated` for a token that the issuer has given to another client."""
+        """Raise `Unauthenticated` if the issuer gave the token to another client."""
         audience = verified_token.claims["aud"]
         party = verified_token.claims.get("azp", client.id)
         if verified_token.issuer != issuer or client.id not in (audience, *audience) or party != client.id:
@@ -212,7 +217,7 @@ class SignIns:
         return secret
 
     async def caller(self, secret: str) -> SignedIn:
-        """Whom the secret of a browser stands for, with the token of now. Raises `Unauthenticated` if the sign-in has
+        """Return the caller of a browser's secret, with the current token. Raise `Unauthenticated` if the sign-in has
         ended, and otherwise as `Auth.sign_in` does.
         """
         sign_in = await self._find(secret)
@@ -247,7 +252,7 @@ class SignIns:
         return self._keep(sign_in)
 
     async def _opened(self, secret: str, row: SignInRow) -> _Known:
-        """A row of the database with its tokens, which its browser's secret opens."""
+        """Return a database row with its tokens, decrypted with the browser's secret."""
         tokens = await _unsealed(secret, row.sealed)
         return _known(row, tokens, await self._verified(tokens.id_token))
 
@@ -265,8 +270,10 @@ class SignIns:
         return sign_in
 
     async def _renewed(self, secret: str, sign_in: _Known) -> _Known:
-        """The sign-in with new tokens. It is everybody's who waits: one who leaves does not end it, since the issuer
-        takes a refresh token once.
+        """Return the sign-in with new tokens.
+
+        All waiting callers share the renewal. A caller that leaves does not cancel it, because the issuer accepts a
+        refresh token only once.
         """
         row_hash = sign_in.row.hash
         task = self._renewals.get(row_hash)
@@ -278,30 +285,30 @@ class SignIns:
             def ended(task: asyncio.Task[_Known]) -> None:
                 self._renewals.pop(row_hash, None)
                 if not task.cancelled():
-                    task.exception()  # those who waited have it
+                    task.exception()  # the waiting callers received it
 
             task.add_done_callback(ended)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the renewals in progress."""
         tasks = list(self._renewals.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _renew(self, secret: str, sign_in: _Known) -> _Known:
-        """Ask the issuer for new tokens, one daemon at a time.
+        """Request new tokens from the issuer, one daemon at a time.
 
-        While that fails, the old token counts until it expires. Raises `Unauthenticated` once the issuer gives no more,
-        and `Unavailable`.
+        While renewal fails, the old token stays valid until it expires. Raise `Unauthenticated` once the issuer issues
+        no more tokens, or `Unavailable`.
         """
         row = sign_in.row
         if not await self._database.write(sign_ins.begin_renewal, row.hash, row.renewals, RENEWAL_S):
             return await self._renewed_elsewhere(secret, sign_in)
         client = self.clients.get(row.issuer)
         try:
-            if client is None:  # which the operator has taken out of the settings
+            if client is None:  # the operator removed it from the settings
                 raise _over()
             tokens = await client.renew(sign_in.refresh_token)
             verified_token = await self._verifier.verify(tokens.id_token) if tokens.id_token else None
@@ -330,12 +337,16 @@ class SignIns:
         renewed_sign_in = _known(
             replace(row, sealed=sealed_tokens, renewals=row.renewals + 1), issued_tokens, verified_token
         )
-        if verified_token is None:  # an issuer that gives no other ID token: this one counts to its end
+        if (
+            verified_token is None
+        ):  # the issuer gives no other ID token, so this one stays valid until it expires
             renewed_sign_in.expires_at = renewed_sign_in.renew_at = sign_in.expires_at
         return self._keep(renewed_sign_in)
 
     async def _renewed_elsewhere(self, secret: str, sign_in: _Known) -> _Known:
-        """The sign-in that another daemon renews: as it is while its token counts, or when that is done."""
+        """Return the sign-in that another daemon is renewing: the old one while its token is valid, otherwise the
+        renewed one.
+        """
         if time.time() < sign_in.expires_at:
             sign_in.renew_at = time.time() + READ_TTL_S
             return sign_in
@@ -352,13 +363,13 @@ class SignIns:
                     await asyncio.sleep(RENEWAL_POLL_S)
         except TimeoutError:
             raise Unavailable(
-                "Another daemon renews this sign-in. Try again soon.",
+                "Another daemon is renewing this sign-in. Try again soon.",
                 code="issuer_unavailable",
                 retry_after=1.0,
             ) from None
 
     async def end(self, secret: str) -> bool:
-        """Sign out a browser, here and at the issuer; whether somebody was signed in in it."""
+        """Sign out a browser, in the daemon and at the issuer. Return whether a user was signed in."""
         row_hash = hash_of(secret)
         row = await self._database.read(sign_ins.get, row_hash, self._settings.sign_in_idle)
         if row is None:

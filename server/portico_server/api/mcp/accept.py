@@ -1,6 +1,6 @@
-"""Clients that say they take only one of JSON and event streams, or say nothing, are answered in what they take.
+"""Answers clients that accept only JSON or only event streams, or send no ``Accept``, in the format they accept.
 
-The protocol wants both in ``Accept``; many clients send one, and a 406 sends them looking for a login instead.
+The protocol requires both in ``Accept``; many clients send one, and a 406 sends them looking for a login instead.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ _BOTH: Final = f"{JSON}, {EVENTS}".encode()
 
 
 class AcceptEither:
-    """ASGI middleware for POST requests: widens ``Accept`` and translates the answer back to the one that is
-    taken.
-    """
+    """ASGI middleware for POST requests: it widens ``Accept`` and translates the response back to the accepted type."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,7 +46,7 @@ class AcceptEither:
 
 @lru_cache(maxsize=128)
 def accepted_types(accept: str) -> tuple[bool, bool]:
-    """Whether JSON and event streams are among the media types of an ``Accept`` header."""
+    """Return whether the media types of an ``Accept`` header include JSON and event streams."""
     types = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     accepts_all = "*/*" in types
     return accepts_all or bool(types & {JSON, "application/*"}), accepts_all or bool(
@@ -61,7 +59,7 @@ def _accept(scope: Scope) -> str:
 
 
 class _Translated:
-    """A ``send`` that turns a successful answer of the other media type into the wanted one."""
+    """A ``send`` that converts a successful response from the other media type to the accepted one."""
 
     def __init__(self, send: Send, media_type: str) -> None:
         self._send = send
@@ -97,8 +95,8 @@ class _Translated:
 
 
 def answer_of(stream: bytes) -> bytes:
-    """The JSON-RPC answer in an event stream: its last message with a result or an error. Notices are left
-    out.
+    """Return the JSON-RPC response in an event stream: its last message with a result or an error. Notifications are
+    dropped.
     """
     answer = b""
     for frame in stream.replace(b"\r\n", b"\n").split(b"\n\n"):
@@ -110,5 +108,5 @@ def answer_of(stream: bytes) -> bytes:
 
 
 def event_of(document: bytes) -> bytes:
-    """A JSON document as an event stream of one message."""
+    """Return a JSON document as an event stream of one message."""
     return b"event: message\r\ndata: " + document + b"\r\n\r\n"

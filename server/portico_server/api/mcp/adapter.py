@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 
 
 MAX_ID_CHARS: Final = 256
-"""Characters of an id that a client gives a request, and of its progress token."""
+"""Maximum length, in characters, of a client's request id and progress token."""
 
 MAX_SESSIONS = 1_000
-"""Sessions that may be open at once. Those that have been idle for half an hour are closed, and earlier where others
-need the room.
+"""Maximum number of open sessions. A session is closed after half an hour without use, or earlier if others need the
+capacity.
 """
 
 INSTRUCTIONS = (
@@ -67,7 +67,7 @@ INSTRUCTIONS = (
 
 
 class _Server(Server[dict[str, Any]]):
-    """Says in the handshake that lists may change; the package leaves that to whoever calls this."""
+    """A server that declares in the handshake that lists may change; the package leaves this to its caller."""
 
     def create_initialization_options(
         self,
@@ -82,11 +82,11 @@ class _Server(Server[dict[str, Any]]):
 
 
 class McpAdapter:
-    """Serves requests while `lifespan` is open. Wants the caller as ``portico.caller`` in each request's scope.
+    """Serves requests while `lifespan` is open. Each request's scope must contain the caller as ``portico.caller``.
 
     ``patience``: seconds after which a call may become a task; ``feed``: reaches the daemons that share the database,
-    if it can be shared; ``sessions``: how many may be open at once; ``models``: those that are tools of their own,
-    ``*`` for all; ``find``: when tools are found instead of listed; ``view_calls``: the tools of hosts that show views.
+    if it can be shared; ``sessions``: maximum number of open sessions; ``models``: models offered as tools, ``*`` for
+    all; ``find``: when tools are searched instead of listed; ``view_calls``: the tools of hosts that show views.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class McpAdapter:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Keep sessions and notices going; to be entered and left in one task."""
+        """Run sessions and notifications. Enter and leave this context in the same task."""
         await self._kept.start()
         async with self._manager.run():
             working = [
@@ -162,10 +162,10 @@ class McpAdapter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = dict(scope)
-        # HTTP allows white space around a value; httptools leaves what stands behind it.
+        # HTTP allows white space around a value; httptools keeps trailing white space.
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         if scope["method"] == "GET" and _header(scope, b"mcp-session-id") is None:
-            # Outside a session there is nothing to stream; the protocol wants a 405 then.
+            # Nothing can be streamed outside a session; the protocol requires a 405 here.
             await _no_stream(scope, receive, send)
             return
         version = _header(scope, b"mcp-protocol-version")
@@ -183,12 +183,12 @@ class McpAdapter:
         bind(scope)
         try:
             await self._app(scope, receive, send)
-        except PorticoError as error:  # before there was an answer
+        except PorticoError as error:  # before an answer started
             await _error(error.status, types.INTERNAL_ERROR, error.message)(scope, receive, send)
 
 
 def build(services: ApiServices) -> ProtocolAdapter:
-    """The protocol adapter over the services of the daemon."""
+    """Build the protocol adapter over the services of the daemon."""
     library = StoreLibrary(services.registry, services.stores, services.files, services.artifacts)
     adapter = McpAdapter(
         services.registry,
@@ -216,12 +216,12 @@ def _server(
     library: Library,
     changes: Changes,
 ) -> _Server:
-    """The package's server with our handlers."""
+    """Return the package's server with Portico's handlers."""
     server = _Server(
         "portico",
         version=__version__,
         title="Portico",
-        description="One doorway to models, knowledge, tools and agents.",
+        description="One entry point to models, knowledge, tools and agents.",
         instructions=INSTRUCTIONS,
         get_tool_input_schema=tools.schema,
         on_list_tools=tools.list,
@@ -235,26 +235,26 @@ def _server(
         on_completion=Completions(registry, library, prompts).complete,
         on_subscriptions_listen=changes.listen,
     )
-    # By the general way: a result may be a task, and to the package the level of logs is a thing of the past.
+    # Registered the general way: a result may be a task, and the package treats log levels as obsolete.
     server.add_request_handler("tools/call", types.CallToolRequestParams, tools.call)
     server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, follow.set_level)
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, changes.on_initialized
     )
     server.extensions = {EXTENSION: {}, SKILLS: {}, VIEWS: {}}
-    # Without spans of the package's own: a call is a run, and runs are traced as such.
+    # Drops the package's own spans: a call is a run, and runs are traced.
     server.middleware[:] = [_with_short_ids]
     return server
 
 
 async def _with_short_ids(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Refuse a request whose id or progress token is long: each notice of its progress repeats them."""
+    """Refuse a request with a long id or progress token, because each progress notification repeats it."""
     token = progress_token_from_params(ctx.params)
     for name, value in (("id", ctx.request_id), ("_meta.progressToken", token)):
         if isinstance(value, str) and len(value) > MAX_ID_CHARS:
             raise MCPError(
                 code=types.INVALID_PARAMS,
-                message=f"{name} has {len(value):,} characters; at most {MAX_ID_CHARS} are taken.",
+                message=f"{name} has {len(value):,} characters; at most {MAX_ID_CHARS} are allowed.",
             )
     return await call_next(ctx)
 
@@ -264,7 +264,7 @@ def _header(scope: Scope, name: bytes) -> str | None:
 
 
 async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
-    message = "This address takes MCP messages by POST; a stream by GET belongs to a session."
+    message = "Send MCP messages to this address by POST; a stream by GET requires a session."
     response = _error(405, types.INVALID_REQUEST, message)
     response.headers["allow"] = "POST, GET, DELETE"
     await response(scope, receive, send)
@@ -272,10 +272,10 @@ async def _no_stream(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Send) -> None:
     message = (
-        f"'{version[:40]}' is not a version of MCP that is served here. Served are "
+        f"'{version[:40]}' is not a supported MCP version. Supported versions: "
         f"{', '.join(KNOWN_PROTOCOL_VERSIONS)}; those before {MODERN_PROTOCOL_VERSIONS[0]} within a session."
     )
-    # As `server/discover` has them: the others are agreed on in the handshake of a session.
+    # As in `server/discover`: other versions are negotiated in the handshake of a session.
     data = {"supported": list(MODERN_PROTOCOL_VERSIONS), "requested": version[:40]}
     response = _error(
         400, types.UNSUPPORTED_PROTOCOL_VERSION, message, data, await _id_of(Request(scope, receive))
@@ -284,7 +284,7 @@ async def _refuse_version(version: str, scope: Scope, receive: Receive, send: Se
 
 
 async def _id_of(request: Request) -> str | int | None:
-    """The id of the JSON-RPC request in a body, if there is one."""
+    """Return the id of the JSON-RPC request in a body, if it has one."""
     try:
         body = await request.json()
     except (ValueError, ClientDisconnect):
@@ -300,6 +300,6 @@ def _error(
     data: Mapping[str, Any] | None = None,
     request_id: str | int | None = None,
 ) -> JSONResponse:
-    """A JSON-RPC error for a request that the package does not see."""
+    """Return a JSON-RPC error for a request that does not reach the package."""
     error = {"code": code, "message": message, **({"data": data} if data else {})}
     return JSONResponse({"jsonrpc": "2.0", "id": request_id, "error": error}, status_code=status)

@@ -1,4 +1,4 @@
-"""Apps and models as MCP tools: their own input and output schemas, or a text and an answer where they have none."""
+"""Apps and models as MCP tools, with their own input and output schemas, or with text in and out if they have none."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from portico_server.core.request import AppInput, Chat, Request
 from portico_server.core.servable import Card
 
 INPUT: Final = "input"
-"""The one argument of whatever takes a text, and of an input which is not an object."""
+"""The single argument of tools that take a text or an input that is not an object."""
 
 _EARLIER_NAMES: Final = ("question", "message")
-"""What that argument was called before; still taken."""
+"""Earlier names of that argument, still accepted."""
 
 RESULT: Final = "result"
-"""The field that stands for an output which is not an object."""
+"""The field for an output that is not an object."""
 
 
 def _conversation(description: str) -> dict[str, Any]:
-    """A schema of one text and the turns before it."""
+    """Return a schema of one text and the preceding turns."""
     return {
         "type": "object",
         "properties": {
@@ -74,7 +74,7 @@ _ANSWER: Final[dict[str, Any]] = {
 
 
 def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-    """What the tool of an app takes, and what it answers with; both are objects, as MCP wants them."""
+    """Return the input and output schemas of an app's tool. Both are objects, as MCP requires."""
     kind = card.labels.get("app")
     if card.kind == "model":
         return _TELL_MODEL, _ANSWER
@@ -96,7 +96,7 @@ def schemas(card: Card) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
 
 
 def request(card: Card, arguments: Mapping[str, Any]) -> Request:
-    """The request that arguments, checked against the schema, mean."""
+    """Return the request for arguments that were checked against the schema."""
     if card.labels.get("app") != "flow" or not typed(card):
         return _chat(arguments)
     if card.input_schema is None:
@@ -105,7 +105,7 @@ def request(card: Card, arguments: Mapping[str, Any]) -> Request:
 
 
 def named(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The arguments, one that has an earlier name under `INPUT`."""
+    """Return the arguments, with a value under an earlier name moved to `INPUT`."""
     properties = schema.get("properties") or {}
     if INPUT not in properties or INPUT in arguments:
         return arguments
@@ -121,17 +121,19 @@ def named(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Mapping[st
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
-    """An app's output as the structured content of a result."""
+    """Return an app's output as the structured content of a result."""
     return value if isinstance(value, dict) else {RESULT: value}
 
 
 def changes_nothing(card: Card) -> bool:
-    """Whether calling an app changes nothing for sure: one over a store only reads; nobody knows what a flow does."""
+    """Return whether calling an app certainly changes nothing: an app over a store only reads; a flow may do
+    anything.
+    """
     return card.kind == "app" and not card.labels.get("app")
 
 
 def typed(card: Card) -> bool:
-    """Whether an app says what it takes or what it gives; one that does not has a conversation."""
+    """Return whether an app declares its input or output. An app that does not has a conversation."""
     return card.input_schema is not None or card.output_schema is not None
 
 

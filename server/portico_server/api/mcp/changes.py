@@ -1,4 +1,4 @@
-"""Notices that a list or a file has changed, to clients of both eras."""
+"""Notifications that a list or a file has changed, for clients of both protocol eras."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ from portico_server.core.principal import Principal
 from portico_server.core.servable import Kind
 
 MAX_STREAMS: Final = 1_024
-"""Streams of notices that may be open at once."""
+"""Maximum number of open notification streams."""
 
 MAX_STREAMS_PER_KEY: Final = MAX_STREAMS // 2
-"""How many of them one key may have."""
+"""Maximum number of streams per key."""
 
 MAX_WATCHED_FILES: Final = 1_000
-"""Files that one client may have watched."""
+"""Maximum number of files that one client may watch."""
 
 MAX_UNREAD_NOTICES: Final = 1_024
-"""Notices that a stream may be behind; one that is slower ends, and the client starts again."""
+"""Maximum number of unread notifications of a stream. A slower stream ends, and the client reconnects."""
 
 COLLECT_INTERVAL_S: Final = 0.2
-"""Seconds in which changes are collected, so that a folder that is read in is one notice and not thousands."""
+"""Seconds for which changes are collected, so that reading a folder sends one notification instead of thousands."""
 
 _TOOLS: Final[frozenset[Kind]] = frozenset({"app", "tool", "store"})
 
 
 @dataclass(eq=False, slots=True)
 class _Watching:
-    """One listener: the files it wants to hear of, with their versions at the last notice."""
+    """One listener: the files it watches, with their versions at the last notification."""
 
     caller: Principal
     files: dict[str, str | None] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class _Watching:
 
 @dataclass(eq=False, slots=True)
 class _Stream:
-    """One stream of notices of the later era."""
+    """One notification stream of the later era."""
 
     watching: _Watching
     kinds: frozenset[type[ServerEvent]]
@@ -76,15 +76,15 @@ class _Stream:
 
 
 class Changes:
-    """Clients with a session hear through it; those of 2026-07-28 through `listen`.
+    """Sends change notifications to clients: through their session, or through `listen` for clients of 2026-07-28.
 
-    Notices of lists carry no names, so that they may go to every client, whatever it may see.
+    List notifications contain no names, so that every client may receive them, whatever it may see.
     """
 
     def __init__(self, resources: ResourceOffers, tasks: TaskCalls) -> None:
         self._resources = resources
         self._tasks = tasks
-        # The transport holds a connection as long as its session lives, and has no event for the end.
+        # The transport keeps a connection as long as its session exists, and has no event for its end.
         self._sessions: WeakKeyDictionary[Connection, _Watching] = WeakKeyDictionary()
         self._streams: set[_Stream] = set()
         self._changed: set[type[ServerEvent]] = set()
@@ -92,23 +92,23 @@ class Changes:
         self._some = asyncio.Event()
 
     def names(self, kind: Kind) -> None:
-        """A name has come or gone."""
+        """Note that a name was added or removed."""
         if kind in _TOOLS:
             self._note(ToolsListChanged)
         if kind == "store":
             self._note(ResourcesListChanged)
 
     def prompts(self) -> None:
-        """A prompt has come, gone or changed."""
+        """Note that a prompt was added, removed or changed."""
         self._note(PromptsListChanged)
 
     def store(self, _store_id: str) -> None:
-        """The files of a store have changed."""
+        """Note that the files of a store changed."""
         self._files = True
         self._note(ResourcesListChanged)
 
     def task(self, held_run: HeldRun) -> None:
-        """The state of a task is another one."""
+        """Note that the state of a task changed."""
         for stream in self._streams:
             if held_run.id in stream.tasks:
                 stream.put(held_run)
@@ -120,18 +120,19 @@ class Changes:
     async def on_initialized(
         self, context: ServerRequestContext[Any], _params: types.NotificationParams | None
     ) -> None:
-        """Handler of ``notifications/initialized``: from now on this session hears of changes."""
+        """Handle ``notifications/initialized``: from now on, this session receives notifications."""
         self._sessions.setdefault(connection_of(context), _Watching(caller_of(context)))
 
     async def subscribe(
         self, context: ServerRequestContext[Any], params: types.SubscribeRequestParams
     ) -> types.EmptyResult:
-        """Handler of ``resources/subscribe``. Raises `MCPError` for a file that this caller may not read."""
+        """Handle ``resources/subscribe``. Raise `MCPError` if this caller may not read the file."""
         version = await self._resources.version(context, params.uri)
         watching = self._sessions.setdefault(connection_of(context), _Watching(caller_of(context)))
         if len(watching.files) >= MAX_WATCHED_FILES:
             raise MCPError(
-                types.INVALID_REQUEST, f"A session may watch {MAX_WATCHED_FILES} files; give some up first."
+                types.INVALID_REQUEST,
+                f"A session may watch at most {MAX_WATCHED_FILES} files; unsubscribe from some first.",
             )
         watching.files[params.uri] = version
         return types.EmptyResult()
@@ -139,7 +140,7 @@ class Changes:
     async def unsubscribe(
         self, context: ServerRequestContext[Any], params: types.UnsubscribeRequestParams
     ) -> types.EmptyResult:
-        """Handler of ``resources/unsubscribe``."""
+        """Handle ``resources/unsubscribe``."""
         watching = self._sessions.get(connection_of(context))
         if watching is not None:
             watching.files.pop(params.uri, None)
@@ -148,15 +149,18 @@ class Changes:
     async def listen(
         self, context: ServerRequestContext[Any], params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        """Handler of ``subscriptions/listen``: the notices that were asked for, until the client leaves."""
+        """Handle ``subscriptions/listen``: send the requested notifications until the client leaves."""
         if context.request_id is None:
             raise MCPError(types.INVALID_REQUEST, "subscriptions/listen is a request and needs an id.")
         if len(self._streams) >= MAX_STREAMS:
-            raise MCPError(types.INTERNAL_ERROR, f"There are {MAX_STREAMS} streams of notices already.")
+            raise MCPError(
+                types.INTERNAL_ERROR, f"The maximum of {MAX_STREAMS} notification streams is open."
+            )
         caller = caller_of(context)
         if sum(stream.watching.caller.id == caller.id for stream in self._streams) >= MAX_STREAMS_PER_KEY:
             raise MCPError(
-                types.INTERNAL_ERROR, f"This API key has {MAX_STREAMS_PER_KEY} streams of notices already."
+                types.INTERNAL_ERROR,
+                f"This API key has the maximum of {MAX_STREAMS_PER_KEY} notification streams open.",
             )
         stream, subscription_filter = await self._open_stream(context, params.notifications)
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: context.request_id}
@@ -179,13 +183,13 @@ class Changes:
     async def _open_stream(
         self, context: ServerRequestContext[Any], subscription_filter: types.SubscriptionFilter
     ) -> tuple[_Stream, types.SubscriptionFilter]:
-        """A stream for what this caller may hear of, and the filter as sent to the client."""
+        """Return a stream for what this caller may receive, and the filter as acknowledged to the client."""
         watching = _Watching(caller_of(context))
         for uri in (subscription_filter.resource_subscriptions or ())[:MAX_WATCHED_FILES]:
             try:
                 watching.files[uri] = await self._resources.version(context, uri)
             except MCPError:
-                continue  # not honored: the acknowledgement says so
+                continue  # not honored: the acknowledgement omits it
         task_ids = (subscription_filter.model_extra or {}).get("taskIds")
         tasks: list[str] = []
         if isinstance(task_ids, list):
@@ -220,7 +224,7 @@ class Changes:
         await context.session.send_notification(notice, related_request_id=context.request_id)
 
     async def run(self) -> None:
-        """Send changes until cancelled, those that come together in one notice."""
+        """Send changes until cancelled. Changes that occur together become one notification."""
         while True:
             await self._some.wait()
             await asyncio.sleep(COLLECT_INTERVAL_S)
@@ -238,7 +242,7 @@ class Changes:
                     await session.send_resource_updated(uri)
 
     async def _changed_files(self, watching: _Watching) -> Iterable[str]:
-        """The files that are not what they were when the listener last heard of them."""
+        """Yield the files that changed since the last notification to the listener."""
         uris = []
         for uri, before in tuple(watching.files.items()):
             now = await self._resources.state(watching.caller, uri)
@@ -248,7 +252,7 @@ class Changes:
         return uris
 
     def close(self) -> None:
-        """End the streams of those who listen, in good order."""
+        """End the streams of the listeners cleanly."""
         for stream in self._streams:
             stream.put(None)
 

@@ -1,5 +1,5 @@
-"""``completion/complete``: names of stores and files while somebody types the URI of a resource, and what an argument
-of a prompt may be.
+"""``completion/complete``: store and file names for a partly typed resource URI, and values for an argument of a
+prompt.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from portico_server.api.mcp.resources import TEMPLATE
 from portico_server.core.registry import Registry
 
 MAX_VALUES: Final = 100
-"""Values in one answer, as the protocol has it."""
+"""Maximum number of values in one answer, as the protocol defines it."""
 
 
 _MAX_FILES: Final = 1_000
-"""Files of a store among which a name is looked for."""
+"""Maximum number of files in a store that are searched for a name."""
 
 
 class Completions:
@@ -35,7 +35,7 @@ class Completions:
     async def complete(
         self, context: ServerRequestContext[Any], params: types.CompleteRequestParams
     ) -> types.CompleteResult:
-        """Names that begin with what was typed, then those that contain it."""
+        """Return the names that begin with the typed text, then those that contain it."""
         ref, argument = params.ref, params.argument
         names: list[str] = []
         if isinstance(ref, types.ResourceTemplateReference) and ref.uri == TEMPLATE:

@@ -1,4 +1,4 @@
-"""What a run asks of a person, as a form of the client, and the client's answer."""
+"""A run's question to a person as a form of the client, and the client's answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLAIN: Final = frozenset({"string", "number", "integer", "boolean"})
 
 @dataclass(frozen=True, slots=True)
 class ElicitedAnswer:
-    """A client's answer, as `portico_server.runs.questions.QuestionService.answer` takes it."""
+    """A client's answer, in the form that `portico_server.runs.questions.QuestionService.answer` accepts."""
 
     accepted: bool
     value: Any = None
@@ -33,7 +33,7 @@ class ElicitedAnswer:
 
 
 def can_elicit(context: ServerRequestContext[Any]) -> bool:
-    """Whether the client of this request shows forms."""
+    """Return whether the client of this request shows forms."""
     capabilities = context.session.client_capabilities
     elicitation_capability = None if capabilities is None else capabilities.elicitation
     return elicitation_capability is not None and (
@@ -42,7 +42,7 @@ def can_elicit(context: ServerRequestContext[Any]) -> bool:
 
 
 def form(question: Asked) -> types.ElicitRequest | None:
-    """The form for a question. ``None`` for a function of a client, and for an answer that no form can take."""
+    """Return the form for a question, or ``None`` for a client function or an answer that no form can represent."""
     schema = _NOTE if question.kind == "approval" else _schema(question) if question.kind == "input" else None
     if schema is None:
         return None
@@ -52,7 +52,7 @@ def form(question: Asked) -> types.ElicitRequest | None:
 
 
 def elicited(question: Asked, result: types.ElicitResult) -> ElicitedAnswer:
-    """What the client's user has decided. A form that was closed unanswered is a refusal."""
+    """Return the decision of the client's user. A form that was closed without an answer is a refusal."""
     content = result.content or {}
     if result.action != "accept":
         return ElicitedAnswer(
@@ -74,7 +74,9 @@ def _message(question: Asked) -> str:
 
 
 def _schema(question: Asked) -> Mapping[str, Any] | None:
-    """The protocol's forms are objects of plain fields; anything else that is such a field becomes one, ``value``."""
+    """Return the schema of a form. Forms of the protocol are objects of plain fields; any other plain field becomes
+    the field ``value``.
+    """
     schema = question.answer_schema or {"type": "string"}
     if schema.get("type") == "object":
         fields = schema.get("properties") or {}
@@ -87,7 +89,7 @@ def _schema(question: Asked) -> Mapping[str, Any] | None:
 
 
 def _is_field(schema: Any) -> bool:
-    """Whether a form has a field for that: one plain value, or several of a list of words."""
+    """Return whether a form can have a field for this schema: one plain value, or several from a list of words."""
     if not isinstance(schema, Mapping):
         return False
     items = schema.get("items")

@@ -1,5 +1,7 @@
-"""A request that waits for its run: events become progress and log messages, questions requests to the client. Log
-messages go to clients that want them: ``logging/setLevel`` in sessions, a word in each request since 2026-07-28.
+"""A request that waits for its run. Events become progress and log messages; questions become requests to the client.
+
+Log messages go to clients that request them: through ``logging/setLevel`` in sessions, or through a field in each
+request since 2026-07-28.
 """
 
 from __future__ import annotations
@@ -40,14 +42,15 @@ from portico_server.runs.questions import QuestionService
 from portico_server.runs.run import Run
 
 PROGRESS_INTERVAL_S: Final = 0.25
-"""Seconds between two progress notices about text; all other progress is reported at once."""
+"""Minimum seconds between two progress notifications about text. All other progress is reported immediately."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientGone:
-    """The run continues without the request, which reported its events up to ``seen``; ``message`` is the last.
+    """The run continues without the request, which reported its events up to ``seen``; ``message`` is the last
+    message.
 
-    ``questions``: the client must answer these in a request of its own. Without any, the run took too long.
+    ``questions``: the client must answer these in a separate request. Without questions, the run took too long.
     """
 
     seen: int
@@ -71,9 +74,9 @@ class RunFollower:
         self._may_ask_now = context.protocol_version not in MODERN_PROTOCOL_VERSIONS
 
     async def wait(self, timeout_s: float = math.inf) -> Result | ClientGone:
-        """The run's result, or `ClientGone` if there is none after ``timeout_s`` seconds, or if it needs an answer.
+        """Return the run's result, or `ClientGone` if it has none after ``timeout_s`` seconds or needs an answer.
 
-        Raises the `PorticoError` that ended the run. Does not end it when cancelled: its owner does.
+        Raise the `PorticoError` that ended the run. Cancelling this call does not end the run; its owner does.
         """
         run = self._run
         assert run.task is not None
@@ -83,13 +86,13 @@ class RunFollower:
             questions = (self._question,) if self._question is not None else ()
             return ClientGone(self._seen, self._notices.last, questions)
         await asyncio.wait([run.task])
-        if run.task.cancelled():  # by somebody else: our own caller is still waiting for an answer
-            raise PorticoError("The run was cancelled before it had an answer.", code="cancelled")
+        if run.task.cancelled():  # cancelled by another caller: our own caller is still waiting for an answer
+            raise PorticoError("The run was cancelled before it produced an answer.", code="cancelled")
         result: Result = run.task.result()
         return result
 
     async def _until_ended(self, timeout_s: float) -> bool:
-        """Whether the run ended within ``timeout_s``, without a question that another request must answer."""
+        """Return whether the run ended within ``timeout_s``, without a question that another request must answer."""
         asking: dict[str, asyncio.Task[None]] = {}
         try:
             with anyio.move_on_after(timeout_s):
@@ -106,7 +109,9 @@ class RunFollower:
                                 self._ask(event, request), name=f"mcp asks {event.id}"
                             )
                         elif isinstance(event, Answered) and event.id in asking:
-                            asking[event.id].cancel()  # somebody else was faster, or it has done its work
+                            asking[
+                                event.id
+                            ].cancel()  # another client answered first, or the question is resolved
                 return True
             return False
         finally:
@@ -117,18 +122,19 @@ class RunFollower:
                     await asyncio.wait(asking.values())
 
     async def _ask(self, question: Asked, request: types.InputRequest) -> None:
-        """Ask the client and hand the answer on. One that fails at it leaves the question for others, if there are any.
+        """Ask the client and pass the answer on. If the client fails to answer, leave the question to other clients,
+        if any.
 
-        Nobody else has the client's model: that it is refused is the answer.
+        A question for the client's model has no other recipient, so a refusal is its answer.
         """
         try:
             try:
-                # By the id of the question, so that any daemon on the database knows what an answer is to.
+                # Uses the id of the question, so that any daemon on the database can match the answer to it.
                 result = inquiry.read(question, await ask_client(self._context, request, question.id))
             except (MCPError, ValidationError) as error:
                 if question.kind != "chat":
                     raise
-                why = error.error.message if isinstance(error, MCPError) else "It answered with no message."
+                why = error.error.message if isinstance(error, MCPError) else "It answered without a message."
                 await self._questions.answer(
                     question.id, caller_of(self._context), is_accepted=False, note=why[:1_000]
                 )
@@ -144,7 +150,7 @@ async def answer(
     question: Asked,
     result: types.InputResponse,
 ) -> None:
-    """Give the client's answer to whoever asked. Raises `PorticoError` if it cannot be taken."""
+    """Pass the client's answer to the run that asked. Raise `PorticoError` if the answer is not accepted."""
     elicited_answer = inquiry.answer_in(question, result)
     if elicited_answer is not None:
         await questions.answer(
@@ -162,7 +168,7 @@ async def answer_all(
     held_run: HeldRun,
     responses: Mapping[str, types.InputResponse],
 ) -> None:
-    """Hand on the answers to what a run waits for. Those to nothing of that, or that come too late, are left alone."""
+    """Pass on the answers that a run waits for. Ignore answers to other questions and late answers."""
     for question, response in responses.items():
         open_question = held_run.questions.get(question)
         if open_question is None or inquiry.answer_in(open_question, response) is None:
@@ -170,12 +176,12 @@ async def answer_all(
         try:
             await answer(questions, context, open_question, response)
         except Conflict as error:
-            await send_log(context, "notice", held_run.run.id, error.message)  # somebody else was faster
+            await send_log(context, "notice", held_run.run.id, error.message)  # another client answered first
         held_run.questions.pop(question, None)
 
 
 class _Notices:
-    """Events as progress notices, whose number only ever rises, and as log messages."""
+    """Events as progress notifications, whose number only increases, and as log messages."""
 
     def __init__(self, context: ServerRequestContext[Any], run: str) -> None:
         self._context = context
@@ -211,7 +217,7 @@ class _Notices:
             case ToolCalled(name=name):
                 await self._send("info", f"Calls {name}")
             case Asked(id=question, name=name, message=message):
-                waits = f"Waits for an answer about '{name}' ({question}). {message}".strip()
+                waits = f"Waiting for an answer about '{name}' ({question}). {message}".strip()
                 await self._send("notice", waits)
 
     async def _send(self, level: types.LoggingLevel, message: str) -> None:
@@ -227,13 +233,13 @@ class _Notices:
 _LEVELS: Final[tuple[types.LoggingLevel, ...]] = get_args(types.LoggingLevel)
 _KEY: Final = "portico.log"
 _UNASKED: Final[types.LoggingLevel] = "warning"
-"""The lowest level for a session that has set none."""
+"""Minimum log level of a session that has set none."""
 
 
 async def set_level(
     context: ServerRequestContext[Any], params: types.SetLevelRequestParams
 ) -> types.EmptyResult:
-    """Handler of ``logging/setLevel``: from now on this session hears of that and worse."""
+    """Handle ``logging/setLevel``: from now on, this session receives messages of this level and above."""
     connection_of(context).state[_KEY] = params.level
     return types.EmptyResult()
 
@@ -241,7 +247,7 @@ async def set_level(
 async def send_log(
     context: ServerRequestContext[Any], level: types.LoggingLevel, run: str, message: str
 ) -> None:
-    """Send a message about a run along with the answer to this request, if the client wants such messages."""
+    """Send a log message about a run with the answer to this request, if the client wants such messages."""
     if not wants(context, level):
         return
     params = types.LoggingMessageNotificationParams(
@@ -253,7 +259,7 @@ async def send_log(
 
 
 def wants(context: ServerRequestContext[Any], level: types.LoggingLevel) -> bool:
-    """Whether the client of this request hears of messages of a level, and so of all that are worse."""
+    """Return whether the client of this request receives messages of a level, and so of all higher levels."""
     if context.protocol_version in MODERN_PROTOCOL_VERSIONS:
         return level in allowed_log_levels(context.protocol_version, context.meta)
     lowest = connection_of(context).state.get(_KEY, _UNASKED)

@@ -1,4 +1,4 @@
-"""Runs that outlive the request that began them, kept until whoever began them comes back."""
+"""Runs that outlive the request that started them, kept until their caller returns."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from portico_server.runs.run import Run
 logger = logging.getLogger(__name__)
 
 RESULT_LIFETIME_S: Final = 3600.0
-"""Seconds for which the result of a run can be fetched after its end."""
+"""Seconds for which the result of a run can be fetched after the run ends."""
 
 MAX_HELD_RUNS: Final = 1_000
-"""Runs that are kept at once. While it is full, calls are waited for in the old way."""
+"""Maximum number of runs kept at once. At this limit, requests wait for their calls as usual."""
 
 
 class HeldRun:
-    """One of them. ``event_number`` is the number of the last event that is in here or was sent to the
-    client, ``message`` what it said. ``at_end`` is what is done before anybody hears of its end: one with
-    that is a task.
+    """A run that outlives its request.
+
+    ``event_number`` is the number of the last event recorded here or sent to the client, ``message`` its text.
+    ``at_end`` runs before the end is announced; a run with ``at_end`` is a task.
     """
 
     def __init__(
@@ -52,15 +53,15 @@ class HeldRun:
 
     @property
     def expires_at(self) -> float | None:
-        """Seconds since 1970; not known before its end."""
+        """Return the expiry in seconds since 1970, or ``None`` before the run ends."""
         return None if self.run.finished_at is None else self.run.finished_at + RESULT_LIFETIME_S
 
     def note(self, event: Event) -> bool:
-        """Take an event in. Whether its state is another one now."""
+        """Record an event. Return whether the state of the run changed."""
         match event:
             case Asked():
                 self.questions[event.id] = event
-                self.message = event.message or f"Waits for an answer about '{event.name}'."
+                self.message = event.message or f"Waiting for an answer about '{event.name}'."
             case Answered():
                 self.questions.pop(event.id, None)
             case Progressed(stage=stage, message=message):
@@ -79,7 +80,9 @@ AtEnd: TypeAlias = Callable[[HeldRun], Awaitable[None]]
 
 
 class HeldRuns:
-    """All of them. Each is watched by a task of its own; ``changed`` is called with each whose state changes."""
+    """All runs that outlive their request. A separate task watches each run; ``changed`` is called whenever the state
+    of a run changes.
+    """
 
     def __init__(self) -> None:
         self._held: dict[str, HeldRun] = {}
@@ -87,11 +90,11 @@ class HeldRuns:
         self._watchers: list[Callable[[HeldRun], None]] = []
 
     def watch(self, watcher: Callable[[HeldRun], None]) -> None:
-        """Call ``watcher`` whenever the state of one is another."""
+        """Call ``watcher`` whenever the state of a run changes."""
         self._watchers.append(watcher)
 
     def full(self, caller: Principal) -> bool:
-        """Whether there is room for no other one of this caller, who may have half of all."""
+        """Return whether no further run of this caller fits. A caller may have half of the total."""
         self._sweep()
         if len(self._held) >= MAX_HELD_RUNS:
             return True
@@ -100,17 +103,18 @@ class HeldRuns:
         )
 
     def require_room(self, caller: Principal) -> None:
-        """Raise `TooMany` if there is none."""
+        """Raise `TooMany` if no further run of this caller fits."""
         if self.full(caller):
             raise TooMany(
-                f"There is no room for another call that waits: this API key may have {MAX_HELD_RUNS // 2} calls that "
-                f"wait for an answer or continue as tasks, all keys together {MAX_HELD_RUNS}. Answer or cancel some.",
+                f"No room for another waiting call: this API key may have {MAX_HELD_RUNS // 2} calls that "
+                f"wait for an answer or continue as tasks, all keys together {MAX_HELD_RUNS}. Answer or "
+                "cancel some calls.",
                 code="too_many_at_once",
             )
 
     @property
     def tasks(self) -> list[HeldRun]:
-        """Those that are tasks."""
+        """Return the runs that are tasks."""
         return [held_run for held_run in self._held.values() if held_run.at_end is not None]
 
     def hold(
@@ -122,9 +126,9 @@ class HeldRuns:
         at_end: AtEnd | None = None,
         held_id: str = "",
     ) -> HeldRun:
-        """Keep a run of whose events the client has been told up to number ``event_number``, among them those that ask.
+        """Keep a run whose events the client has received up to ``event_number``, including the ``questions``.
 
-        ``held_id``: under which name, if it has one already.
+        ``held_id`` is its existing name, if it has one.
         """
         held_run = HeldRun(run, event_number, message, questions, at_end, held_id)
         self._held[held_run.id] = held_run
@@ -132,20 +136,20 @@ class HeldRuns:
         return held_run
 
     def get(self, held_id: str, caller: Principal) -> HeldRun | None:
-        """One that this caller began; nobody else's, and none that is over for long."""
+        """Return a run that this caller started, or ``None`` if it belongs to another caller or ended too long ago."""
         self._sweep()
         held_run = self._held.get(held_id)
         return held_run if held_run is not None and held_run.run.caller.id == caller.id else None
 
     def release(self, held_run: HeldRun) -> None:
-        """Drop it: its result was sent."""
+        """Drop a run whose result was sent."""
         self._held.pop(held_run.id, None)
         watching = self._watching.pop(held_run.id, None)
         if watching is not None:
             watching.cancel()
 
     async def close(self) -> None:
-        """End the watching. The runs are the runner's, which ends them."""
+        """Stop watching. The runner owns the runs and ends them."""
         watching = list(self._watching.values())
         for task in watching:
             task.cancel()
@@ -165,8 +169,8 @@ class HeldRuns:
         try:
             if held_run.at_end is not None:
                 await held_run.at_end(held_run)
-        except Exception:  # whatever it is, the client hears of the end
-            logger.exception("the end of run %s could not be kept", held_run.run.id)
+        except Exception:  # whatever the error, the client learns of the end
+            logger.exception("the end of run %s could not be stored", held_run.run.id)
         held_run.settled = True
         held_run.updated_at = held_run.run.finished_at or time.time()
         self._notify_watchers(held_run)

@@ -1,5 +1,5 @@
-"""What a request over MCP says of itself: who is calling, which the gateway leaves in its scope; whether it shows one
-thing alone (``/mcp/stores/NAME``, ``/mcp/apps/NAME``); and at which place a list continues.
+"""What an MCP request carries: its caller, which the gateway stores in the scope; whether it shows a single object
+(``/mcp/stores/NAME``, ``/mcp/apps/NAME``); and the position at which a list continues.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ _KEY = "portico.caller"
 
 
 def caller_of(context: ServerRequestContext[Any]) -> Principal:
-    """The caller of the HTTP request that carried this message: each one is checked again, session or not."""
-    assert context.request is not None, "the protocol adapter is served over HTTP alone"
+    """Return the caller of the HTTP request that carried this message. Each request is checked again, in a session or
+    not.
+    """
+    assert context.request is not None, "the protocol adapter is served over HTTP only"
     caller: Principal = context.request.scope[_KEY]
     return caller
 
 
 def bind(scope: Scope) -> None:
-    """Tell the transport who is calling, so that a session answers only to the key that opened it."""
+    """Pass the caller to the transport, so that a session answers only the key that opened it."""
     caller: Principal = scope[_KEY]
     scope["user"] = AuthenticatedUser(
         AccessToken(token="", client_id=caller.id, scopes=sorted(caller.scopes))  # no secret
@@ -42,9 +44,9 @@ def bind(scope: Scope) -> None:
 
 
 def connection_of(context: ServerRequestContext[Any]) -> Connection:
-    """The connection that a message came over: in the eras with sessions it lives as long as its session.
+    """Return the connection of a message. In the protocol eras with sessions, it lasts as long as its session.
 
-    The package hands handlers a proxy that lives for one message; the connection behind it has no public name.
+    The package gives handlers a proxy for one message; the connection behind it has no public name.
     """
     return context.session._connection
 
@@ -52,9 +54,9 @@ def connection_of(context: ServerRequestContext[Any]) -> Connection:
 async def ask_client(
     context: ServerRequestContext[Any], request: types.InputRequest, request_id: str
 ) -> dict[str, Any]:
-    """Ask the client while it waits for the answer to its own request; its result.
+    """Ask the client while it waits for the response to its own request. Return the client's result.
 
-    The package chooses ids of its own in every method that has a public name. Raises `MCPError`.
+    The package chooses its own ids in every method with a public name. Raises `MCPError`.
     """
     data = request.model_dump(by_alias=True, mode="json", exclude_none=True)
     outbound = context.session._request_outbound
@@ -62,7 +64,7 @@ async def ask_client(
 
 
 def extension_of(context: ServerRequestContext[Any], identifier: str) -> bool:
-    """Whether the client of this request has declared an extension."""
+    """Return whether the client of this request has declared an extension."""
     capabilities = context.session.client_capabilities
     return capabilities is not None and identifier in (capabilities.extensions or {})
 
@@ -72,9 +74,9 @@ _KINDS: Final = {"stores": "store", "apps": "app"}
 
 
 def key_of(path: str) -> str | None:
-    """The registry key that a path below ``/mcp`` narrows to; ``None`` for ``/mcp`` itself.
+    """Return the registry key that a path below ``/mcp`` selects; ``None`` for ``/mcp`` itself.
 
-    Raises `NotFound` for any other path.
+    Raise `NotFound` for any other path.
     """
     remainder = path.removeprefix("/mcp").strip("/")
     if not remainder:
@@ -83,40 +85,42 @@ def key_of(path: str) -> str | None:
     kind = _KINDS.get(group)
     if kind is None or not name or "/" in name:
         raise NotFound(
-            f"There is no MCP endpoint at {path[:200]}. There are /mcp, /mcp/stores/NAME and /mcp/apps/NAME.",
+            f"No MCP endpoint at {path[:200]}. Use /mcp, /mcp/stores/NAME or /mcp/apps/NAME.",
             code="unknown_url",
         )
     return f"store/{unquote(name)}" if kind == "store" else unquote(name)
 
 
 def narrow(scope: Scope, key: str | None) -> None:
-    """Note in the request what alone it may see."""
+    """Record in the request scope the only key that it may see."""
     scope[_ENDPOINT_KEY] = key
 
 
 def shows(context: ServerRequestContext[Any], card: Card) -> bool:
-    """Whether the endpoint of this request shows that card."""
+    """Return whether the endpoint of this request shows the card."""
     only = only_of(context)
     return only is None or card.key == only
 
 
 def is_narrow(context: ServerRequestContext[Any]) -> bool:
-    """Whether the endpoint of this request shows one thing alone."""
+    """Return whether the endpoint of this request shows a single object."""
     return only_of(context) is not None
 
 
 def store_of(context: ServerRequestContext[Any]) -> str | None:
-    """The one store whose files the endpoint of this request shows: the store itself, or that of an app over one.
+    """Return the store whose files the endpoint of this request shows: the store itself, or the store of an app.
 
-    An app answers from the store of its own name, so its files are what its citations point to.
+    An app answers from the store of its own name, so its citations point to the files of that store.
     """
     only = only_of(context)
     return None if only is None else only.removeprefix("store/")
 
 
 def only_of(context: ServerRequestContext[Any]) -> str | None:
-    """The registry key of the one thing that the endpoint of this request shows; ``None`` if it shows all."""
-    assert context.request is not None, "the protocol adapter is served over HTTP alone"
+    """Return the registry key of the single object that the endpoint of this request shows; ``None`` if it shows
+    all.
+    """
+    assert context.request is not None, "the protocol adapter is served over HTTP only"
     only: str | None = context.request.scope.get(_ENDPOINT_KEY)
     return only
 
@@ -125,10 +129,10 @@ T = TypeVar("T")
 
 
 def page(items: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple[list[T], str | None]:
-    """Up to ``size`` items after the ``cursor``, and the cursor of the next page if there is one.
+    """Return up to ``size`` items after the ``cursor``, and the cursor of the next page if there is one.
 
-    ``items`` are sorted by their names, which the cursor is made of: a page begins where the last one ended, whatever
-    has come or gone in between.
+    ``items`` are sorted by their names, from which cursors are built: a page begins where the previous page ended,
+    even if items were added or removed in between.
     """
     after = None if cursor is None else read(cursor)
     if after is not None and not isinstance(after, str):
@@ -140,12 +144,12 @@ def page(items: Sequence[tuple[str, T]], cursor: str | None, size: int) -> tuple
 
 
 def write(place: Any) -> str:
-    """A place, which is JSON, as an opaque cursor."""
+    """Return a JSON-compatible position as an opaque cursor."""
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 def read(cursor: str) -> Any:
-    """The place that `write` was given. Raises `MCPError` for a cursor that is not ours."""
+    """Return the position that was passed to `write`. Raise `MCPError` for a foreign cursor."""
     try:
         return json.loads(base64.urlsafe_b64decode(cursor.encode()))
     except (ValueError, TypeError, binascii.Error, RecursionError) as error:
@@ -153,4 +157,6 @@ def read(cursor: str) -> Any:
 
 
 def _foreign() -> MCPError:
-    return MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")
+    return MCPError(
+        types.INVALID_PARAMS, "The cursor was not issued by this server. Start from the first page."
+    )

@@ -1,5 +1,5 @@
-"""Everything that a run may ask of the client that began it, in the words of MCP: a person, by a form, or the client's
-own model, by a conversation (`portico_server.models.client_model` puts such questions).
+"""Questions of a run to its client in MCP terms: to a person by a form, or to the client's own model by a conversation
+(`portico_server.models.client_model` asks those).
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from portico_server.api.mcp.sampling import client_model_features, sampled_answe
 
 
 def can_ask(context: ServerRequestContext[Any]) -> bool:
-    """Whether the client of this request can be asked anything."""
+    """Return whether the client of this request can be asked anything."""
     return can_elicit(context) or bool(client_model_features(context))
 
 
 def request(context: ServerRequestContext[Any], question: Asked) -> types.InputRequest | None:
-    """The request for a question; ``None`` if this client cannot answer it."""
+    """Return the request for a question, or ``None`` if this client cannot answer it."""
     if question.kind == "chat":
         return sampling_request(question) if client_model_features(context) else None
     return form(question) if can_elicit(context) else None
 
 
 def requests(context: ServerRequestContext[Any], questions: Iterable[Asked]) -> dict[str, types.InputRequest]:
-    """The requests for questions, by their ids, as far as this client can answer them."""
+    """Return the requests for the questions that this client can answer, by question id."""
     input_requests = {question.id: request(context, question) for question in questions}
     return {key: input_request for key, input_request in input_requests.items() if input_request is not None}
 
 
 def answer_in(question: Asked, result: types.InputResponse) -> ElicitedAnswer | None:
-    """What a client has answered; ``None`` if that is an answer to something else."""
+    """Return a client's answer, or ``None`` if it answers something else."""
     match result:
         case types.CreateMessageResult() | types.CreateMessageResultWithTools() if question.kind == "chat":
             return ElicitedAnswer(True, sampled_answer(result))
@@ -44,7 +44,7 @@ def answer_in(question: Asked, result: types.InputResponse) -> ElicitedAnswer | 
 
 
 def read(question: Asked, response: dict[str, Any]) -> types.InputResponse:
-    """An answer from its JSON. Raises pydantic's `ValidationError`."""
+    """Parse an answer from its JSON. Raises pydantic's `ValidationError`."""
     if question.kind == "chat":
         return types.CreateMessageResultWithTools.model_validate(response)
     return types.ElicitResult.model_validate(response)

@@ -1,4 +1,4 @@
-"""What there is to read: the files of the stores that a caller may search."""
+"""Readable files: the files of the stores that a caller may search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from portico_server.knowledge.stores import StoreService
 
 LARGEST: Final = 16 * MB_BYTES
-"""Bytes of a file that are sent in one message; a larger one is fetched over HTTP."""
+"""Maximum size, in bytes, of a file sent in one message. A larger file is fetched over HTTP."""
 
 _TEXTS: Final = frozenset(
     {
@@ -39,8 +39,8 @@ _TEXTS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file of one store. ``name`` says which within the store: its file name, or its id if a newer file
-    has that.
+    """One file of one store. ``name`` identifies it within the store: its file name, or its id if a newer file has
+    that name.
     """
 
     store: str
@@ -50,48 +50,48 @@ class StoredFile:
 
     @property
     def media_type(self) -> str | None:
-        """Guessed from the file name."""
+        """Return the media type, guessed from the file name."""
         return mimetypes.guess_type(self.filename)[0]
 
     @property
     def is_text(self) -> bool:
-        """Whether it is worth trying to read it as text."""
+        """Return whether the file is likely to be text."""
         kind = self.media_type
         return kind is None or kind.startswith("text/") or kind in _TEXTS or kind.endswith(("+xml", "+json"))
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a list of files continues: in ``store``, after the file with the id ``after``."""
+    """The position at which a list of files continues: in ``store``, after the file with the id ``after``."""
 
     store: str
     after: str | None
 
 
 class Library(Protocol):
-    """Files by the names of store and file."""
+    """Files, addressed by the names of store and file."""
 
     async def files(
         self, caller: Principal, start: Position | None, limit: int, *, only: str | None = None
     ) -> tuple[Sequence[StoredFile], Position | None]:
-        """Up to ``limit`` files from ``start`` on, and where the next page begins if there is one.
+        """Return up to ``limit`` files from ``start`` on, and the start of the next page if there is one.
 
-        ``only`` leaves out all other stores.
+        ``only`` restricts the list to one store.
         """
 
     async def read(self, caller: Principal, store: str, name: str) -> tuple[StoredFile, bytes]:
-        """A file and its bytes. Raises `NotFound`, `Forbidden`, `TooLarge`."""
+        """Return a file and its bytes. Raises `NotFound`, `Forbidden`, `TooLarge`."""
 
     async def version(self, caller: Principal, store: str, name: str) -> str | None:
-        """Something that is another one when the file is; ``None`` if there is none. Raises `NotFound`, `Forbidden` for
-        the store.
+        """Return a value that changes whenever the file changes, or ``None`` if the file does not exist. Raise
+        `NotFound` or `Forbidden` for the store.
         """
 
     async def made(self, caller: Principal, artifact_id: str) -> tuple[Artifact, bytes]:
-        """A file that a run made, and its bytes. Raises `NotFound`, `TooLarge`."""
+        """Return a file made by a run, and its bytes. Raises `NotFound`, `TooLarge`."""
 
     async def made_in(self, caller: Principal, run_id: str) -> Sequence[Artifact]:
-        """The files that the caller's run made, oldest first."""
+        """Return the files made by the caller's run, oldest first."""
 
 
 class StoreLibrary:
@@ -123,12 +123,12 @@ class StoreLibrary:
     async def _page(
         self, card: Card, caller: Principal, after: str | None, limit: int
     ) -> tuple[list[tuple[StoredFile, str]], bool]:
-        """Files of one store with their ids, and whether it has more."""
+        """Return a page of a store's files with their ids, and whether the store has more."""
         store = await self._stores.get(str(card.labels["id"]), caller, "read")
         contents = self._stores.contents
         try:
             page = await contents.list(store, after=after, limit=limit, order="asc", status="completed")
-        except NotFound:  # the file after which it continues has gone
+        except NotFound:  # the file after which the page continues was deleted
             page = await contents.list(store, limit=limit, order="asc", status="completed")
         newest = await contents.named(store, [row.filename for row in page.data])
         newest_ids = {row.file_id for row in newest.values()}
@@ -143,7 +143,7 @@ class StoreLibrary:
             page = await self._stores.contents.list(holder, limit=1_000)
             filenames = [item.filename for item in page.data]
             raise NotFound(
-                f"There is no file '{name[:200]}' in the store '{store}'.{nearest(name, filenames)}",
+                f"The store '{store}' has no file '{name[:200]}'.{nearest(name, filenames)}",
                 code="file_not_found",
                 param="uri",
             )
@@ -162,7 +162,7 @@ class StoreLibrary:
         return None if row is None else row.sha256
 
     async def _find(self, store: StoreView, name: str) -> StoreFileRow | None:
-        """The newest file of that name, or the one of that id."""
+        """Return the newest file with that name, or the file with that id."""
         contents = self._stores.contents
         file_row = (await contents.named(store, [name])).get(name)
         if file_row is not None:

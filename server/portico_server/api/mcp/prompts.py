@@ -1,4 +1,4 @@
-"""The prompt library over MCP, which assistants show as commands of theirs."""
+"""The prompt library over MCP. Assistants show prompts as commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE_SIZE: Final = 100
 
 
 class PromptOffers:
-    """Handlers of ``prompts/list`` and ``prompts/get``. An endpoint for one thing alone has no prompts."""
+    """Handlers of ``prompts/list`` and ``prompts/get``. An endpoint for a single object has no prompts."""
 
     def __init__(self, library: PromptLibrary) -> None:
         self._library = library
@@ -28,7 +28,7 @@ class PromptOffers:
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListPromptsResult:
-        """The newest version of each prompt that the caller sees."""
+        """List the newest version of each prompt that the caller may see."""
         prompt_rows = [] if incoming.is_narrow(context) else await self._library.list(caller_of(context))
         named_prompts = [(prompt.name, _offer(prompt)) for prompt in prompt_rows]
         prompts, cursor = page(named_prompts, params.cursor if params else None, PAGE_SIZE)
@@ -37,10 +37,13 @@ class PromptOffers:
     async def get(
         self, context: ServerRequestContext[Any], params: types.GetPromptRequestParams
     ) -> types.GetPromptResult:
-        """Its messages with the arguments, which arrive as text. MCP has no system's messages: they are the user's."""
+        """Return the messages of a prompt, filled with the arguments, which arrive as text.
+
+        MCP has no system messages, so they become user messages.
+        """
         try:
             if incoming.is_narrow(context):
-                raise NotFound("This endpoint has no prompts; /mcp has them.")
+                raise NotFound("This endpoint has no prompts; use /mcp.")
             prompt = await self._library.get(params.name, caller_of(context))
             messages = prompt.spec.render(params.arguments or {}, as_text=True)
         except PorticoError as error:
@@ -57,7 +60,7 @@ class PromptOffers:
         )
 
     async def values(self, context: ServerRequestContext[Any], name: str, argument: str) -> Sequence[str]:
-        """What an argument of a prompt may be, if that is a list."""
+        """Return the possible values of a prompt's argument, if it has a list of them."""
         if incoming.is_narrow(context):
             return []
         try:
@@ -81,7 +84,9 @@ def _offer(prompt: StoredPrompt) -> types.Prompt:
 
 
 def _described(argument: PromptArgument) -> str:
-    """The protocol has no types for arguments: the description says what they may be."""
+    """Return the description of an argument with its possible values, because the protocol has no types for
+    arguments.
+    """
     words = [
         "" if argument.type == "string" else f"{argument.type.capitalize()}.",
         argument.description,

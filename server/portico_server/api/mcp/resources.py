@@ -1,4 +1,4 @@
-"""The files of stores as MCP resources, under ``portico://stores/{store}/files/{file}``, and those of skills."""
+"""Files of stores as MCP resources, under ``portico://stores/{store}/files/{file}``, and files of skills."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ _ARTIFACT = re.compile(r"portico://artifacts/([A-Za-z0-9_-]{1,64})")
 
 
 def uri_of(store: str, file: str) -> str:
-    """The URI of a file by the names of store and file; a slash in a name is encoded too."""
+    """Return the URI of a file from the names of store and file. A slash in a name is encoded too."""
     return f"portico://stores/{quote(store, safe='')}/files/{quote(file, safe='')}"
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
-    """Store and file of a URI. Raises `MCPError` if it is none of ours."""
+    """Return the store and file of a URI. Raise `MCPError` for a foreign URI."""
     match = _URI.fullmatch(uri)
     if match is None:
         raise MCPError(
-            types.INVALID_PARAMS, f"'{uri[:200]}' is not a resource here. Resources are {TEMPLATE}."
+            types.INVALID_PARAMS,
+            f"'{uri[:200]}' is not a resource of this server. Resources have the form {TEMPLATE}.",
         )
     return unquote(match.group(1)), unquote(match.group(2))
 
@@ -56,7 +57,7 @@ class ResourceOffers:
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        """Skills, and the files of every store that the caller may read, store by store."""
+        """List the skills, and the files of every store that the caller may read, store by store."""
         start = _position(params.cursor if params else None)
         files, following = await self._library.files(
             caller_of(context), start, PAGE_SIZE, only=incoming.store_of(context)
@@ -70,25 +71,26 @@ class ResourceOffers:
     async def templates(
         self, _context: ServerRequestContext[Any], _params: types.PaginatedRequestParams | None
     ) -> types.ListResourceTemplatesResult:
-        """The forms that resources have."""
+        """List the resource templates."""
         template = types.ResourceTemplate(
             name="file",
             title="A file of a store",
             uri_template=TEMPLATE,
-            description="A document by the names of its store and file, both percent-encoded, slashes too.",
+            description="A document, addressed by the names of its store and file, both percent-encoded, including "
+            "slashes.",
         )
         skill = types.ResourceTemplate(
             name="skill",
             title="A file of a skill",
             uri_template=SKILL_TEMPLATE,
-            description="SKILL.md has the instructions of a skill, and names its other files.",
+            description="SKILL.md contains the instructions of a skill and names its other files.",
         )
         return types.ListResourceTemplatesResult(resource_templates=[template, skill])
 
     async def read(
         self, context: ServerRequestContext[Any], params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        """The file itself: as text if it is text, otherwise as bytes."""
+        """Return the file as text if it is text, otherwise as bytes."""
         view = views.view_at(params.uri)
         if view is not None:
             return views.read(view)
@@ -103,7 +105,7 @@ class ResourceOffers:
             else:
                 store, name = parse_uri(params.uri)
                 if incoming.store_of(context) not in (None, store):
-                    raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
+                    raise NotFound(f"The store '{store}' is not visible at this endpoint.")
                 file, data = await self._library.read(caller_of(context), store, name)
         except PorticoError as error:
             raise _refused(error, params.uri) from error
@@ -118,13 +120,13 @@ class ResourceOffers:
         return types.ReadResourceResult(contents=[contents])
 
     async def version(self, context: ServerRequestContext[Any], uri: str) -> str | None:
-        """What a file is now, for somebody who wants to watch it; ``None`` if it is not there yet.
+        """Return the current version of a file for a client that wants to watch it; ``None`` if it does not exist yet.
 
-        Raises `MCPError` unless this caller may read it at this endpoint.
+        Raise `MCPError` unless this caller may read the file at this endpoint.
         """
         if _ARTIFACT.fullmatch(uri) is not None:
             await self.read(context, types.ReadResourceRequestParams(uri=uri))
-            return ""  # what a run made does not change
+            return ""  # files made by a run do not change
         skill = parse_skill_uri(uri)
         if skill is not None:
             try:
@@ -135,13 +137,13 @@ class ResourceOffers:
         store, name = parse_uri(uri)
         try:
             if incoming.store_of(context) not in (None, store):
-                raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
+                raise NotFound(f"The store '{store}' is not visible at this endpoint.")
             return await self._library.version(caller_of(context), store, name)
         except PorticoError as error:
             raise _refused(error, uri) from error
 
     async def state(self, caller: Principal, uri: str) -> str | None:
-        """The same for somebody who watches it; ``None`` once it may not be read any more."""
+        """Return the version of a watched file; ``None`` once the caller may no longer read it."""
         if _ARTIFACT.fullmatch(uri) is not None:
             return ""
         skill = parse_skill_uri(uri)
@@ -169,7 +171,7 @@ def _resource(file: StoredFile) -> types.Resource:
 
 
 def _as_text(file: StoredFile, data: bytes) -> str | None:
-    """The text of a file whose media type is a text's and whose bytes are UTF-8."""
+    """Return the text of a file with a text media type and UTF-8 bytes."""
     if not file.is_text:
         return None
     try:
@@ -179,10 +181,12 @@ def _as_text(file: StoredFile, data: bytes) -> str | None:
 
 
 def _position(cursor: str | None) -> Position | None:
-    """Where a list continues. Raises `MCPError` for a cursor that we have not given."""
+    """Return the position at which a list continues. Raise `MCPError` for a foreign cursor."""
     if cursor is None:
         return None
     match incoming.read(cursor):
         case [str(store), (str() | None) as after]:
             return Position(store, after)
-    raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")
+    raise MCPError(
+        types.INVALID_PARAMS, "The cursor was not issued by this server. Start from the first page."
+    )

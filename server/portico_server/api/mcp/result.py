@@ -1,4 +1,4 @@
-"""What a run has answered, as the result of a tool."""
+"""The answer of a run as the result of a tool."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from portico_server.core.request import AppOutput, ChatReply, Result, SearchResu
 from portico_server.runs.artifacts import link_of
 
 PICTURES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
-"""What assistants show."""
+"""Image types that assistants show."""
 
 SOUNDS: Final = ("audio/wav", "audio/x-wav", "audio/mpeg", "audio/ogg", "audio/flac", "audio/mp4")
-"""What assistants play."""
+"""Audio types that assistants play."""
 
 MAX_INLINE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes of a picture or a sound that is sent along with a result; a larger one is a link."""
+"""Maximum size, in bytes, of an image or sound included in a result. A larger one becomes a link."""
 
 
 async def result_of(result: Result, run: str, caller: Principal, library: Library) -> types.CallToolResult:
-    """The result of a run with its pictures, and links to what else was made."""
+    """Return the result of a run with its images, and links to its other files."""
     answer = _plain(result)
     for item in await _made(result, run, caller, library):
         answer.content.append(await _shown(item, caller, library))
@@ -38,7 +38,7 @@ async def result_of(result: Result, run: str, caller: Principal, library: Librar
 
 
 async def kept(result: Result, run: str, caller: Principal, library: Library) -> dict[str, Any]:
-    """The result to be kept; what was made is named in it."""
+    """Return the result in a form to store; it names the files that the run made."""
     answer = _plain(result).model_dump(by_alias=True, mode="json", exclude_none=True)
     return {
         "answer": answer,
@@ -47,7 +47,7 @@ async def kept(result: Result, run: str, caller: Principal, library: Library) ->
 
 
 async def restored(document: Mapping[str, Any], caller: Principal, library: Library) -> types.CallToolResult:
-    """A result that was kept, as `result_of` gave it."""
+    """Return a stored result as `result_of` returned it."""
     answer = types.CallToolResult.model_validate(document["answer"])
     for item in document["artifacts"]:
         answer.content.append(
@@ -57,14 +57,14 @@ async def restored(document: Mapping[str, Any], caller: Principal, library: Libr
 
 
 async def _made(result: Result, run: str, caller: Principal, library: Library) -> Sequence[Artifact]:
-    """What a tool made, or all the tools of an app."""
+    """Return the files made by a tool, or by all tools of an app."""
     if isinstance(result, ToolResult):
         return result.artifacts
     return await library.made_in(caller, run) if isinstance(result, AppOutput | ChatReply) else ()
 
 
 def failure(sentence: str) -> types.CallToolResult:
-    """A call that went wrong, for the model to read."""
+    """Return a failed call as a result that the model can read."""
     return types.CallToolResult(content=[types.TextContent(type="text", text=sentence)], is_error=True)
 
 
@@ -95,11 +95,11 @@ def _plain(result: Result) -> types.CallToolResult:
         case ToolResult(text=text, structured=found_structured_content, is_error=has_failed):
             return failure(text) if has_failed else _success(text, found_structured_content)
         case _:
-            return failure(f"The answer is of a kind that MCP cannot carry: {type(result).__name__}.")
+            return failure(f"MCP cannot represent this kind of answer: {type(result).__name__}.")
 
 
 async def _shown(artifact: Artifact, caller: Principal, library: Library) -> types.ContentBlock:
-    """A small picture or sound as itself, anything else as a link to a resource."""
+    """Return a small image or sound inline, anything else as a link to a resource."""
     kind = artifact.media_type
     if kind in (*PICTURES, *SOUNDS) and artifact.bytes <= MAX_INLINE_BYTES:
         _artifact, data = await library.made(caller, artifact.id)

@@ -1,4 +1,4 @@
-"""A conversation that a run asks of the client's own model, and its answer."""
+"""A run's conversation with the client's own model, and the model's answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mcp.server.context import ServerRequestContext
 from portico.wire import Asked
 
 DEFAULT_MAX_TOKENS: Final = 4_096
-"""Tokens of an answer, where the call says nothing of that: the protocol wants a number."""
+"""Token limit of an answer if the call sets none, because the protocol requires a number."""
 
 
 _DATA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.+)", re.DOTALL)
@@ -23,7 +23,9 @@ _FINISHED: Final = {"maxTokens": "length", "toolUse": "tool_calls"}
 
 
 def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
-    """What the client of this request lends: see `portico_server.runs.run.Run.client_model_features`."""
+    """Return the model features that the client of this request offers: see
+    `portico_server.runs.run.Run.client_model_features`.
+    """
     capabilities = context.session.client_capabilities
     sampling_capability = None if capabilities is None else capabilities.sampling
     if sampling_capability is None:
@@ -32,11 +34,13 @@ def client_model_features(context: ServerRequestContext[Any]) -> frozenset[str]:
 
 
 def sampling_request(question: Asked) -> types.CreateMessageRequest:
-    """A chat as the client is asked for it."""
+    """Return a chat as a sampling request to the client."""
     options: Mapping[str, Any] = question.arguments.get("options") or {}
     functions = [tool["function"] for tool in options.get("tools") or () if tool.get("type") == "function"]
     choice = options.get("tool_choice")
-    if isinstance(choice, Mapping):  # one tool by its name: the protocol knows only that one must be called
+    if isinstance(
+        choice, Mapping
+    ):  # a specific tool: the protocol can only express that some tool must be called
         function_name = (choice.get("function") or {}).get("name")
         functions, choice = [tool for tool in functions if tool["name"] == function_name], "required"
     system, messages = _conversation(question.arguments.get("messages") or ())
@@ -57,7 +61,7 @@ def sampling_request(question: Asked) -> types.CreateMessageRequest:
 
 
 def sampled_answer(result: types.CreateMessageResult | types.CreateMessageResultWithTools) -> dict[str, Any]:
-    """The answer of the client's model, as `portico_server.models.client_model` wants it."""
+    """Return the answer of the client's model in the form that `portico_server.models.client_model` expects."""
     blocks = result.content if isinstance(result.content, list) else [result.content]
     calls = [
         {"id": block.id, "name": block.name, "arguments": json.dumps(block.input, ensure_ascii=False)}
@@ -71,7 +75,7 @@ def sampled_answer(result: types.CreateMessageResult | types.CreateMessageResult
 
 
 def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[types.SamplingMessage]]:
-    """The words of the system, and the turns. Results of tools that follow each other are one turn."""
+    """Return the system messages and the turns. Consecutive tool results form one turn."""
     system: list[str] = []
     turns: list[types.SamplingMessage] = []
     for message in messages:
@@ -92,7 +96,7 @@ def _conversation(messages: Sequence[Mapping[str, Any]]) -> tuple[list[str], lis
                     content=blocks[0] if len(blocks) == 1 else blocks,
                 )
             )
-    if not turns:  # the protocol wants somebody to have spoken
+    if not turns:  # the protocol requires at least one message
         text = "\n\n".join(system)
         turns, system = [_said(text)], []
     return system, turns
@@ -159,7 +163,7 @@ def _tool(function: Mapping[str, Any]) -> types.Tool:
 
 
 def _form_of_answer(body: Any) -> list[str]:
-    """The protocol cannot hold a model to a schema, so the prompt describes it."""
+    """Return prompt text that describes the schema of the answer, because the protocol cannot enforce it."""
     if not isinstance(body, Mapping) or body.get("type") not in ("json_object", "json_schema"):
         return []
     schema = (body.get("json_schema") or {}).get("schema")

@@ -1,8 +1,8 @@
-"""The sessions of MCP: room for new ones, and, where daemons share a database, the same session at all of them.
+"""MCP sessions: limits for new sessions, and sessions shared between daemons on the same database.
 
-Of a session there is a row: whose it is, and the requests that made it what it is. A daemon that does not have it opens
-it again by them. What a call asks the client is answered through the questions in the database, wherever the client's
-answer arrives; a cancel, a change and the end of a session are passed on by the feed.
+Each session has a row with its owner and the requests that define its state. A daemon without the session reopens it
+from them. Questions of a call go through the database, so the client's answer may arrive at any daemon. The feed
+passes on cancellations, changes and the end of a session.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ from portico_server.runs.questions import QuestionService, asked_event
 logger = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_S: Final = 30 * 60.0
-"""Seconds after which a session is closed that nobody uses; as the package has it."""
+"""Seconds after which an unused session is closed; the default of the package."""
 
 RENEW_INTERVAL_S: Final = 60.0
-"""Seconds between two notes in the database of the sessions that were used."""
+"""Seconds between two database updates of recently used sessions."""
 
 TAKE_OVER_TIMEOUT_S: Final = 30.0
-"""Seconds in which a daemon opens a session again that another one has."""
+"""Seconds within which a daemon must reopen a session of another daemon."""
 
 MAX_NOTED_BYTES: Final = 1024 * 1024
-"""Bytes of a message that means something for other daemons: an answer to what one of them asks, mostly."""
+"""Maximum bytes of a message that concerns other daemons, mostly an answer to a question of one of them."""
 
 MAX_KEPT_BYTES: Final = 64 * 1024
-"""Bytes of a request that is kept; a session that is opened by a larger one is known to its daemon alone."""
+"""Maximum bytes of a stored request. A session opened by a larger request exists only on its daemon."""
 
 MAX_KEPT_REQUESTS: Final = 256
-"""Requests that are kept of a session: its opening, the level of its logs, and the files that it watches."""
+"""Maximum number of stored requests per session: its opening, its log level, and its watched files."""
 
 MAX_UNSENT_NOTICES: Final = 1_000
-"""Notices for other daemons that may wait; beyond that the oldest are lost."""
+"""Maximum number of queued notifications for other daemons. Beyond it, the oldest are dropped."""
 
 _SESSION: Final = MCP_SESSION_ID_HEADER.encode("ascii")
 _VERSION: Final = b"mcp-protocol-version"
 _OPENING: Final = "initialize"
 _NOTED: Final = (b"cancelled", b"setLevel", b"subscribe")
-"""One of these is in each message with a method that other daemons hear of."""
+"""Each message with a method that concerns other daemons contains one of these."""
 _INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 _taken_over: ContextVar[str] = ContextVar("taken_over", default="")
-"""The id of the session that is being opened again, whatever id the package would give it."""
+"""The id of the session that is being reopened, in place of the id that the package would assign."""
 
 
 class SessionManager(StreamableHTTPSessionManager):
-    """The package's sessions, which may be opened again under an id that they have at another daemon."""
+    """The package's sessions, extended so that a session of another daemon can be reopened under its id."""
 
     def has(self, session: str) -> bool:
-        """Whether a session lives here."""
+        """Return whether a session exists on this daemon."""
         return session in self._server_instances
 
     def _admit_session(self, requestor: Any) -> StreamableHTTPServerTransport | None:
@@ -84,12 +84,12 @@ class SessionManager(StreamableHTTPSessionManager):
 
 
 class McpSessions:
-    """ASGI middleware around the package's session manager, which refuses a session beyond ``max_sessions``.
+    """ASGI middleware around the package's session manager that refuses sessions beyond ``max_sessions``.
 
-    Assistants that are closed without a word leave their sessions behind. Of the key that has most, the one that nobody
-    has used for longest is ended as if its client had said so, and its id is a 404 from then on, upon which a client
-    begins a new session. One with a request or a stream in progress is never ended; where all are, the package refuses
-    with a 503. Sessions that are ``sessions`` are opened again instead.
+    Assistants that are closed abruptly leave their sessions behind. The least recently used session of the key with
+    the most sessions is ended as if its client had ended it. Its id then returns 404, upon which a client begins a new
+    session. A session with a request or stream in progress is never ended; if all are busy, the package refuses with a
+    503. Sessions that are in ``sessions`` are reopened instead.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class McpSessions:
         self._renewed: set[str] = set()
 
     def take_used(self) -> frozenset[str]:
-        """The sessions that were used here since this was asked, or are."""
+        """Return the sessions that were used on this daemon since the last call, or are in use."""
         used_sessions, self._renewed = self._renewed | self._used.keys(), set()
         return frozenset(used_sessions)
 
@@ -131,7 +131,7 @@ class McpSessions:
 
     async def _use(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
         if session not in self._idle and session not in self._used:
-            await self._app(scope, receive, send)  # none of ours, or none any more
+            await self._app(scope, receive, send)  # unknown here, or no longer a session
             return
         is_own = _key(scope) == _key(self._scopes[session])
         body = _Body(receive)
@@ -157,7 +157,7 @@ class McpSessions:
             self._forget(session)
 
     async def _note(self, session: str, sessions: KeptSessions, scope: Scope, body: bytes) -> None:
-        """What other daemons must know of a request, before its client sees that it has arrived."""
+        """Record what other daemons must know of a request, before its client gets the response."""
         if scope["method"] == "DELETE":
             await sessions.end(session)
         elif scope["method"] == "POST":
@@ -173,7 +173,7 @@ class McpSessions:
             nonlocal session
             if message["type"] == "http.response.start" and message["status"] < 400:
                 session = dict(message["headers"]).get(_SESSION, b"").decode("latin-1")
-                if session:  # before its client knows of it
+                if session:  # before its client learns of it
                     self._take(session)
                     self._scopes[session] = _kept_scope(scope)
                     self._opening -= 1
@@ -194,7 +194,7 @@ class McpSessions:
                 self._opening -= 1
 
     async def _take_over(self, session: str, sessions: KeptSessions, scope: Scope) -> None:
-        """Open a session here that another daemon has, if there is one of this caller; before a stream, catch up."""
+        """Reopen a session of another daemon here, if it belongs to this caller. Before a stream, catch up."""
         if self._manager.has(session) and scope["method"] != "GET":
             return
         try:
@@ -203,7 +203,7 @@ class McpSessions:
                 if row is None:
                     return
                 if not self._manager.has(session):
-                    logger.info("the session %s is continued here", session)
+                    logger.info("the session %s continues on this daemon", session)
                     self._forget(session)
                     opening = row.requests[_OPENING]
                     await self._open(*_internal(_kept_scope(scope), opening), taken_over=session)
@@ -213,11 +213,12 @@ class McpSessions:
                 await self._catch_up(session, row, _kept_scope(scope))
         except TimeoutError:
             raise Unavailable(
-                f"The session could not be continued at this daemon within {TAKE_OVER_TIMEOUT_S:g} s. Try again."
+                f"The session could not be continued on this daemon within {TAKE_OVER_TIMEOUT_S:g} s. Try "
+                "again."
             ) from None
 
     async def _catch_up(self, session: str, row: McpSessionRow, scope: Scope) -> None:
-        """Repeat here what the client has asked for elsewhere, and let the session hear of changes."""
+        """Repeat what the client requested on other daemons, and subscribe the session to changes."""
         await self._repeat(session, scope, _INITIALIZED)
         applied_messages = self._applied.setdefault(session, {})
         for name, request in row.requests.items():
@@ -233,7 +234,7 @@ class McpSessions:
         await self._app(*_internal(scope, request, session))
 
     async def hear(self, notice: Mapping[str, Any]) -> None:
-        """What another daemon was told by a client about a session that lives here too."""
+        """Handle a notification from another daemon about a client's message in a session that also exists here."""
         session = str(notice["session"])
         scope = self._scopes.get(session)
         if self._kept is None or scope is None or not self._manager.has(session):
@@ -260,11 +261,11 @@ class McpSessions:
                 session_id for session_id in self._idle if counts[_key(self._scopes[session_id])] == limit
             )
             del self._idle[session]
-            logger.info("the session %s makes way for a new one", session)
+            logger.info("the session %s is ended to make room for a new one", session)
             await self._end(session)
 
     async def _end(self, session: str) -> None:
-        """What the package does when a client ends its session."""
+        """End a session as the package does when its client ends it."""
         scope = self._scopes.pop(session)
         self._applied.pop(session, None)
         await self._app(*_internal(scope, None, session, "DELETE"))
@@ -288,7 +289,7 @@ class McpSessions:
 
 
 class KeptSessions:
-    """The rows of sessions, and what the daemons on one database tell each other of them."""
+    """The rows of sessions, and the notifications about them between daemons on one database."""
 
     def __init__(self, database: Database, questions: QuestionService, feed: Feed, max_sessions: int) -> None:
         self._database = database
@@ -300,7 +301,7 @@ class KeptSessions:
         feed.receive("mcp", self._hear)
 
     async def open(self, session: str, owner: str, body: bytes) -> dict[str, Any]:
-        """Write a new one, and return the requests that are kept of it; where that fails, it is this daemon's alone."""
+        """Store a new session and return its stored requests. If that fails, the session exists only on this daemon."""
         message = _message(body)
         if message.get("method") != _OPENING or len(body) > MAX_KEPT_BYTES:
             return {}
@@ -308,16 +309,16 @@ class KeptSessions:
         try:
             await self._database.write(rows.open_session, row, IDLE_TIMEOUT_S, self._max_sessions)
         except PorticoError as error:
-            logger.warning("an MCP session is known to this daemon alone: %s", error.message)
+            logger.warning("an MCP session exists only on this daemon: %s", error.message)
         return {_OPENING: message}
 
     async def find(self, session: str, owner: str) -> McpSessionRow | None:
-        """One that is open, if it is this owner's."""
+        """Return an open session if it belongs to this owner."""
         row = await self._database.read(rows.get_session, session, IDLE_TIMEOUT_S)
         return row if row is not None and row.owner == owner else None
 
     async def note(self, session: str, body: bytes, caller: Principal) -> dict[str, Any] | None:
-        """Pass on what a message in a session means for other daemons. A request that is kept is returned."""
+        """Pass on what a session message means for other daemons. Return the request if it is stored."""
         if b'"method"' in body and not any(word in body for word in _NOTED):
             return None
         message = _message(body)
@@ -344,20 +345,20 @@ class KeptSessions:
         try:
             await self._database.write(rows.change_session, session, name, request, MAX_KEPT_REQUESTS)
         except PorticoError as error:
-            logger.warning("other daemons do not hear of a change of an MCP session: %s", error.message)
+            logger.warning("other daemons do not receive a change of an MCP session: %s", error.message)
         self._tell({"session": session, "what": "changed"})
         return None if request is None else {name: request}
 
     async def end(self, session: str) -> None:
-        """Remove one that its client has ended."""
+        """Remove a session that its client has ended."""
         try:
             await self._database.write(rows.end_session, session)
         except PorticoError as error:
-            logger.warning("other daemons do not hear of the end of an MCP session: %s", error.message)
+            logger.warning("other daemons do not learn of the end of an MCP session: %s", error.message)
         self._tell({"session": session, "what": "ended"})
 
     async def _answer(self, message: Mapping[str, Any], caller: Principal) -> None:
-        """Take the answer to what a call at another daemon asks: its id is that of the question."""
+        """Accept the answer to a question of a call on another daemon; its id is that of the question."""
         question_id = message.get("id")
         if not isinstance(question_id, str) or self._questions.is_awaited_here(question_id):
             return
@@ -367,7 +368,7 @@ class KeptSessions:
                 return
             question = asked_event(row)
             if "error" in message:
-                if question.kind == "chat":  # nobody else has the client's model
+                if question.kind == "chat":  # only this client has the model
                     note = str((message["error"] or {}).get("message"))[:1_000]
                     await self._questions.answer(question_id, caller, is_accepted=False, note=note)
                 return
@@ -381,7 +382,7 @@ class KeptSessions:
                     note=elicited_answer.note,
                 )
         except (PorticoError, ValidationError) as error:
-            logger.warning("an answer over MCP to '%s' could not be taken: %s", question_id[:80], error)
+            logger.warning("an answer over MCP to '%s' was not accepted: %s", question_id[:80], error)
 
     def _tell(self, notice: dict[str, Any]) -> None:
         self._unsent.append(notice)
@@ -398,7 +399,7 @@ class KeptSessions:
                 self._heard.put_nowait(notice)
 
     async def run(self, sessions: McpSessions) -> None:
-        """Follow what other daemons say of sessions, and note which are used, until cancelled."""
+        """Follow the session notifications of other daemons, and record which sessions are used, until cancelled."""
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + RENEW_INTERVAL_S
         while True:
@@ -412,18 +413,18 @@ class KeptSessions:
             try:
                 await sessions.hear(notice)
             except (PorticoError, KeyError, TypeError) as error:
-                logger.warning("what another daemon said of an MCP session is left out: %s", error)
+                logger.warning("ignoring a notification of another daemon about an MCP session: %s", error)
 
     async def _renew(self, session_ids: frozenset[str]) -> None:
         try:
             if session_ids:
                 await self._database.write_soon(rows.renew_sessions, sorted(session_ids))
         except PorticoError as error:
-            logger.warning("the use of MCP sessions was not noted: %s", error.message)
+            logger.warning("the use of MCP sessions was not recorded: %s", error.message)
 
 
 class _Body:
-    """The first bytes of the body of a request, as they pass."""
+    """Records the first bytes of a request body as they pass."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -431,7 +432,7 @@ class _Body:
 
     @property
     def data(self) -> bytes:
-        """The body; nothing of one that is too large."""
+        """Return the body, or empty bytes if it is too large."""
         return bytes(self._pieces) if len(self._pieces) <= MAX_NOTED_BYTES else b""
 
     async def receive(self) -> Message:
@@ -450,7 +451,7 @@ def _message(body: bytes) -> dict[str, Any]:
 
 
 def _kept_scope(scope: Scope) -> Scope:
-    """What a request says of who is calling, and where."""
+    """Return the parts of a request's scope that identify its caller and endpoint."""
     return {key: scope[key] for key in ("type", "http_version", "scheme", "path", "user") if key in scope} | {
         key: value for key, value in scope.items() if key.startswith("portico.")
     }
@@ -459,7 +460,7 @@ def _kept_scope(scope: Scope) -> Scope:
 def _internal(
     scope: Scope, message: Mapping[str, Any] | None, session: str = "", method: str = "POST"
 ) -> tuple[Scope, Receive, Send]:
-    """A request of our own to the package; nobody waits for its answer."""
+    """Return an internal request to the package; its response is discarded."""
     headers = [(b"content-type", b"application/json"), (b"accept", b"application/json, text/event-stream")]
     if session:
         headers.append((_SESSION, session.encode("latin-1")))
@@ -479,5 +480,5 @@ def _internal(
 
 
 def _key(scope: Scope) -> str:
-    """The id of the key that makes a request."""
+    """Return the id of the key that makes a request."""
     return str(getattr(scope.get("user"), "username", ""))

@@ -30,37 +30,38 @@ _URI: Final = re.compile(r"skill://([a-z0-9-]{1,64})/([^?#]{1,1024})")
 
 
 class SkillParams(types.RequestParams):
-    """Which skill is meant, by the address of its SKILL.md."""
+    """Parameters that identify a skill by the URI of its SKILL.md."""
 
     uri: str
 
 
 def uri_of(skill: str, path: str = SKILL_FILE) -> str:
-    """The address of a file of a skill."""
+    """Return the URI of a file of a skill."""
     return f"skill://{skill}/{quote(path)}"
 
 
 def parse_uri(uri: str) -> tuple[str, str] | None:
-    """Skill and path of an address; ``None`` if it is not one of a skill."""
+    """Return the skill and path of a URI, or ``None`` if it is not the URI of a skill."""
     match = _URI.fullmatch(uri)
     return None if match is None else (match[1], unquote(match[2]))
 
 
 class SkillOffers:
-    """Handlers of ``skills/list`` and ``skills/get``, and what the lists of resources say of skills.
+    """Handlers of ``skills/list`` and ``skills/get``, and the skills in the resource lists.
 
-    An endpoint that shows one thing alone shows no skills.
+    An endpoint for a single object shows no skills.
     """
 
     def __init__(self, skills: SkillLibrary) -> None:
         self._skills = skills
 
     async def get(self, context: ServerRequestContext[Any], params: SkillParams) -> dict[str, Any]:
-        """Handler of ``skills/get``."""
+        """Handle ``skills/get``."""
         skill_uri = parse_uri(params.uri)
         if skill_uri is None or skill_uri[1] != SKILL_FILE or incoming.is_narrow(context):
             raise MCPError(
-                types.INVALID_PARAMS, f"'{params.uri[:200]}' is not the {SKILL_FILE} of a skill here."
+                types.INVALID_PARAMS,
+                f"'{params.uri[:200]}' is not the {SKILL_FILE} of a skill on this server.",
             )
         try:
             return {"skill": _entry(await self._skills.version(skill_uri[0], caller_of(context)))}
@@ -68,7 +69,7 @@ class SkillOffers:
             raise MCPError(types.INVALID_PARAMS, error.message, {"uri": params.uri}) from error
 
     async def resources(self, context: ServerRequestContext[Any]) -> list[types.Resource]:
-        """The SKILL.md of each skill; their other files are named in it and read by their addresses."""
+        """Return the SKILL.md of each skill. It names the other files, which are read by their URIs."""
         skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller_of(context))
         return [
             types.Resource(
@@ -83,21 +84,21 @@ class SkillOffers:
     async def read(
         self, context: ServerRequestContext[Any], skill: str, path: str
     ) -> tuple[StoredFile, bytes]:
-        """A file of a skill. Raises `NotFound`."""
+        """Return a file of a skill. Raises `NotFound`."""
         if incoming.is_narrow(context):
-            raise NotFound(f"The skill '{skill}' is not to be seen at this endpoint.", param="uri")
+            raise NotFound(f"The skill '{skill}' is not visible at this endpoint.", param="uri")
         _skill, path, data = await self._skills.read(skill, caller_of(context), path)
         return StoredFile("", path, path.rpartition("/")[2], len(data)), data
 
     async def version(self, caller: Principal, skill: str, path: str) -> str | None:
-        """The digest of a file, for who watches it; ``None`` if it is not there. Raises `NotFound` for the skill."""
+        """Return the digest of a watched file, or ``None`` if it does not exist. Raise `NotFound` for the skill."""
         stored_skill = await self._skills.version(skill, caller)
         return next((digest for at, _size, digest in stored_skill.version.files if at == path), None)
 
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> dict[str, Any]:
-        """Handler of ``skills/list``: what the caller means by a name, by names."""
+        """Handle ``skills/list``: list the skills that names resolve to for the caller, sorted by name."""
         caller = caller_of(context)
         found_skill_rows = [] if incoming.is_narrow(context) else await self._skills.list(caller)
         after = _after(params.cursor if params else None)
@@ -128,4 +129,6 @@ def _after(cursor: str | None) -> str:
     match incoming.read(cursor):
         case [str(name)]:
             return name
-    raise MCPError(types.INVALID_PARAMS, "The cursor is not one that this server gave. Begin again.")
+    raise MCPError(
+        types.INVALID_PARAMS, "The cursor was not issued by this server. Start from the first page."
+    )

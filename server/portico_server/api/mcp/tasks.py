@@ -1,9 +1,8 @@
-"""Calls that take long, as tasks: the extension ``io.modelcontextprotocol/tasks`` of the revision 2026-07-28.
+"""Long calls as tasks: the extension ``io.modelcontextprotocol/tasks`` of revision 2026-07-28.
 
-Whether a call becomes a task is the server's to decide, for clients that declare the extension. A task is a run: its
-states are the run's, what the run asks is its ``inputRequests``, and only the caller that began it sees it. Its end
-is a row, told of once that is written.
-https://github.com/modelcontextprotocol/ext-tasks
+The server decides whether a call becomes a task, for clients that declare the extension. A task is a run: its states
+are the run's, the run's questions are its ``inputRequests``, and only the caller that started it sees it. Its end is a
+row, announced once the row is written. https://github.com/modelcontextprotocol/ext-tasks
 """
 
 from __future__ import annotations
@@ -46,23 +45,23 @@ from portico_server.runs.runner import Runner
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
 
 POLL_INTERVAL_MS: Final = 500
-"""Milliseconds after which looking again makes sense."""
+"""Milliseconds that clients should wait between polls."""
 
 
 class TaskParams(types.RequestParams):
-    """Which task is meant."""
+    """Parameters that identify a task."""
 
     task_id: str
 
 
 class UpdateParams(TaskParams):
-    """Answers to what a task asks, by the keys of its ``inputRequests``."""
+    """Answers to the questions of a task, by the keys of its ``inputRequests``."""
 
     input_responses: dict[str, dict[str, Any]]
 
 
 class TaskNotification(BaseModel):
-    """The state of a task, to those who listen."""
+    """The state of a task, sent to listeners."""
 
     method: Literal["notifications/tasks"] = "notifications/tasks"
     params: dict[str, Any]
@@ -88,26 +87,28 @@ class TaskCalls:
         self._questions = questions
 
     def is_supported_by(self, context: ServerRequestContext[Any]) -> bool:
-        """Whether the client of this request takes a task for an answer."""
+        """Return whether the client of this request accepts a task as an answer."""
         return context.protocol_version in MODERN_PROTOCOL_VERSIONS and extension_of(context, EXTENSION)
 
     def require(self, context: ServerRequestContext[Any]) -> None:
         """Raise `MCPError` unless the client has declared the extension."""
         if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             raise MCPError(
-                types.METHOD_NOT_FOUND, "Tasks are there from the revision 2026-07-28 on.", context.method
+                types.METHOD_NOT_FOUND, "Tasks require revision 2026-07-28 or later.", context.method
             )
         if not extension_of(context, EXTENSION):
             raise MCPError(
                 MISSING_REQUIRED_CLIENT_CAPABILITY,
-                f"This is for clients that declare the extension {EXTENSION}.",
+                f"This method requires the extension {EXTENSION}, which the client did not declare.",
                 {"requiredCapabilities": {"extensions": {EXTENSION: {}}}},
             )
 
     async def begin(
         self, context: ServerRequestContext[Any], run: Run, client_gone: ClientGone
     ) -> dict[str, Any]:
-        """Let a call continue as a task: the answer to the call. Raises `PorticoError` if that cannot be written."""
+        """Continue a call as a task, and return the response to the call. Raise `PorticoError` if the task cannot be
+        stored.
+        """
         held_run = self._held.hold(run, client_gone.seen, client_gone.message, at_end=self._end)
         try:
             await self._kept.begin(held_run)
@@ -117,12 +118,12 @@ class TaskCalls:
         return {"resultType": "task", **_state(context, held_run)}
 
     async def get(self, context: ServerRequestContext[Any], params: TaskParams) -> dict[str, Any]:
-        """Handler of ``tasks/get``."""
+        """Handle ``tasks/get``."""
         self.require(context)
         return await self.describe(context, await self._find(context, params))
 
     async def update(self, context: ServerRequestContext[Any], params: UpdateParams) -> dict[str, Any]:
-        """Handler of ``tasks/update``. Answers to what is not asked, or not any more, are left alone."""
+        """Handle ``tasks/update``. Ignore answers to questions that are not open."""
         self.require(context)
         task = await self._find(context, params)
         if isinstance(task, TaskRow):
@@ -140,7 +141,7 @@ class TaskCalls:
         return {}
 
     async def cancel(self, context: ServerRequestContext[Any], params: TaskParams) -> dict[str, Any]:
-        """Handler of ``tasks/cancel``. One that has ended stays as it is."""
+        """Handle ``tasks/cancel``. A task that has ended stays unchanged."""
         self.require(context)
         task = await self._find(context, params)
         if isinstance(task, TaskRow):
@@ -150,7 +151,7 @@ class TaskCalls:
         return {}
 
     async def describe(self, context: ServerRequestContext[Any], task: HeldRun | TaskRow) -> dict[str, Any]:
-        """A task with what belongs to its status: the result, what it asks, or the error."""
+        """Return a task with the details of its status: the result, its questions, or the error."""
         if isinstance(task, TaskRow):
             return await self._task_of_row(task, caller_of(context))
         state = _state(context, task)
@@ -163,7 +164,7 @@ class TaskCalls:
         return state
 
     async def visible(self, context: ServerRequestContext[Any], task_id: str) -> HeldRun | TaskRow | None:
-        """A task, if it is this caller's."""
+        """Return a task if it belongs to this caller."""
         caller = caller_of(context)
         held_run = self._held.get(task_id, caller)
         if held_run is not None:
@@ -173,7 +174,7 @@ class TaskCalls:
             return row
         run = self._runner.get(row.run_id)
         if run is not None and run.durable:
-            # It was taken up again here. Another request may have seen that just now.
+            # The task was resumed here. Another request may have noticed that in the meantime.
             again = self._held.get(task_id, caller)
             return again or self._held.hold(run, 0, at_end=self._end, held_id=task_id)
         run_row = await self._kept.run_of(row.run_id)
@@ -187,8 +188,8 @@ class TaskCalls:
         if task is None:
             raise MCPError(
                 types.INVALID_PARAMS,
-                f"There is no task '{params.task_id[:100]}'. "
-                f"Its result is kept for {RESULT_LIFETIME_S / 60:g} minutes.",
+                f"The task '{params.task_id[:100]}' does not exist. Results are kept for "
+                f"{RESULT_LIFETIME_S / 60:g} minutes.",
             )
         return task
 
@@ -198,14 +199,14 @@ class TaskCalls:
             await run.recorded.wait()
             row = await self._kept.run_of(run.id)
             if row is not None and row.finished_at is None:
-                return  # cut off by the end of the daemon: it is taken up again, and the task with it
+                return  # interrupted by the daemon's shutdown: the run will be resumed, and the task with it
         outcome = run.error if run.error is not None else self._outcome(run.name, run.result, run.caller)
         await self._note(held_run.id, run.id, outcome, run.caller, held_run.message)
 
     async def _note(
         self, task_id: str, run: str, outcome: ErrorBody | Result, caller: Principal, message: str = ""
     ) -> None:
-        """Write how a task ended: with a result, or what stopped its run."""
+        """Store how a task ended: with a result, or with the error that stopped its run."""
         if not isinstance(outcome, ErrorBody):
             result_document = await result.kept(outcome, run, caller, self._library)
             await self._kept.end(task_id, "completed", message, result_document)
@@ -216,7 +217,7 @@ class TaskCalls:
             await self._kept.end(task_id, "completed", outcome.message, failure_document)
 
     def _ending(self, row: RunRow, caller: Principal) -> ErrorBody | Result:
-        """How a durable run ended, by its row."""
+        """Return how a durable run ended, from its row."""
         if row.status == "completed":
             return self._outcome(row.name, row.result, caller)
         error = row.error or {}
@@ -226,7 +227,7 @@ class TaskCalls:
         )
 
     def _outcome(self, name: str, outcome: Any, caller: Principal) -> Result:
-        """What a run came to. One that was taken up again has the bare output of its flow."""
+        """Return the outcome of a run. A resumed run has only the plain output of its flow."""
         if isinstance(outcome, AppOutput | SearchResult | ChatReply | ToolResult):
             return outcome
         app = self._registry.get(name, caller)
@@ -235,7 +236,7 @@ class TaskCalls:
         return ChatReply(outcome if isinstance(outcome, str) else json.dumps(outcome, ensure_ascii=False))
 
     async def _task_of_row(self, row: TaskRow, caller: Principal) -> dict[str, Any]:
-        """A task of which only the row is left, or which another daemon has."""
+        """Return a task of which only the row remains, or that runs on another daemon."""
         state = _fields(row.id, row.status, row.created_at, row.finished_at, row.run_id, row.message)
         if row.status == "failed":
             state["error"] = {"code": types.INTERNAL_ERROR, "message": row.message}
@@ -257,7 +258,7 @@ class TaskCalls:
 
 
 def _state(context: ServerRequestContext[Any], held_run: HeldRun) -> dict[str, Any]:
-    """Without what belongs to the status. It has ended when its row says so."""
+    """Return the state of a task without the details of its status. It has ended once its row says so."""
     run = held_run.run
     status = "working"
     if held_run.settled:
@@ -273,7 +274,7 @@ def _state(context: ServerRequestContext[Any], held_run: HeldRun) -> dict[str, A
 def _fields(
     task_id: str, status: str, created_at: float, ended_at: float | None, run_id: str, message: str
 ) -> dict[str, Any]:
-    """A task as clients see it. Times in seconds since 1970."""
+    """Return a task as clients see it. Times are in seconds since 1970."""
     ttl = None if ended_at is None else int((ended_at + RESULT_LIFETIME_S - created_at) * 1000)
     state: dict[str, Any] = {
         "taskId": task_id,
@@ -291,8 +292,8 @@ def _require_local(row: TaskRow) -> None:
     if row.status == "working":
         raise MCPError(
             types.INVALID_REQUEST,
-            "Nobody works on this task here at the moment: it is about to be taken up again, or another daemon on the "
-            "same database has it. Try again, or ask that one.",
+            "This daemon is not running the task at the moment: the task is about to be resumed, or another "
+            "daemon on the same database runs it. Try again, or ask the other daemon.",
         )
 
 
@@ -311,7 +312,7 @@ def _iso_time(seconds: float) -> str:
 logger = logging.getLogger(__name__)
 
 LEASE_S: Final = 30.0
-"""Seconds after which the tasks of a daemon that has gone silent are lost, where several share a database."""
+"""Seconds after which the tasks of an unresponsive daemon are lost, if several daemons share a database."""
 
 
 RETRY_S: Final = 1.0
@@ -326,10 +327,11 @@ class KeptTasks:
         self._alone = is_alone
 
     async def start(self) -> None:
-        """What was at work when its daemon ended has failed: its run lived in that daemon alone.
+        """Mark the tasks that were running when their daemon stopped as failed, because their runs existed only in
+        that daemon.
 
-        Where the database cannot be written just now, MCP waits until it can: a task that is begun before would be
-        taken for one that was left.
+        If the database cannot be written, MCP waits until it can: otherwise a task started before would be mistaken
+        for an abandoned one.
         """
         while True:
             try:
@@ -341,7 +343,7 @@ class KeptTasks:
             await asyncio.sleep(RETRY_S)
 
     async def run(self) -> None:
-        """Keep the leases on what is at work here, until cancelled. Nothing to do if there is no other daemon."""
+        """Renew the leases of the tasks that run here, until cancelled. Do nothing if no other daemon exists."""
         while not self._alone:
             await asyncio.sleep(LEASE_S / 3)
             working = [held_run.id for held_run in self._held.tasks if not held_run.settled]
@@ -352,7 +354,7 @@ class KeptTasks:
                 logger.warning("the leases of MCP tasks were not renewed: %s", error.message)
 
     async def begin(self, held_run: HeldRun) -> None:
-        """Write one before the client hears of it."""
+        """Store a task before the client learns of it."""
         run = held_run.run
         row = TaskRow(held_run.id, run.caller.id, run.id, run.created_at)
         await self._database.write(rows.begin, row, LEASE_S, RESULT_LIFETIME_S)
@@ -360,18 +362,20 @@ class KeptTasks:
     async def end(
         self, task_id: str, status: TaskStatus, message: str, result: Mapping[str, Any] | None = None
     ) -> None:
-        """Write how one ended, before the client hears of it. Only its memory knows if it cannot be written."""
+        """Store how a task ended, before the client learns of it. If that fails, the result is only in memory."""
         try:
             await self._database.write(rows.end, task_id, status, message, result)
         except PorticoError as error:
-            logger.error("the end of an MCP task is not written: %s", error.message)
+            logger.error("the end of an MCP task was not stored: %s", error.message)
 
     async def run_of(self, run_id: str) -> RunRow | None:
-        """The row of the run behind a task, if that is durable."""
+        """Return the row of the run behind a task, if the run is durable."""
         return await self._database.read(runs.get, run_id)
 
     async def find(self, task_id: str, caller: Principal) -> TaskRow | None:
-        """One that this caller began, here before the last start or with another daemon; none that is over for long."""
+        """Return a task that this caller started, on this daemon before its last start or on another daemon. Tasks
+        that ended too long ago are not returned.
+        """
         row = await self._database.read(rows.get, task_id)
         if row is not None and row.status == "working" and await self._database.read(rows.is_left, task_id):
             await self._mark_lost(at_start=False)

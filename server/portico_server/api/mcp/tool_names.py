@@ -1,4 +1,4 @@
-"""Names of MCP tools: unique, and of the characters that every client takes."""
+"""Names of MCP tools: unique, and limited to characters that every client accepts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.api.mcp import views
 from portico_server.core.servable import Card
 
 MAX_NAME_CHARS = 64
-"""MCP allows 128 characters, the APIs of most models that are given the tools 64."""
+"""MCP allows 128 characters; the APIs of most models that receive the tools allow 64."""
 
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
@@ -23,7 +23,7 @@ _PREFIXES = {"store": "search_", "model": "ask_"}
 
 
 def is_plain(name: str) -> bool:
-    """Whether a tool of this name goes by it unchanged."""
+    """Return whether a tool keeps this name unchanged."""
     return (
         0 < len(name) <= MAX_NAME_CHARS
         and name == name.strip("_")
@@ -33,11 +33,11 @@ def is_plain(name: str) -> bool:
 
 
 def tool_names(cards: Sequence[Card]) -> dict[str, Card]:
-    """A name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
+    """Return a name for each card: its own, ``search_NAME`` for a store, ``ask_NAME`` for a model.
 
-    A name that had to be changed, is too long, is one of `views.NAMES` or is taken gets six letters of a hash of
-    the card's key behind it, so that it stays the same whatever else is there. Tools come before apps and apps before
-    stores.
+    A name that had to be changed, is too long, is in `views.NAMES` or is already used gets a suffix of six letters
+    from a hash of the card's key. So it stays the same whatever other cards exist. Tools take precedence over apps,
+    and apps over stores.
     """
     named_cards: dict[str, Card] = {}
     for card in sorted(cards, key=lambda card: (_ORDER.index(card.kind), card.key)):

@@ -1,5 +1,5 @@
-"""Tools over MCP: what is offered to a caller, or found by a pair of tools in the place of many, and how a call becomes
-a run and its result.
+"""Tools over MCP: which tools a caller is offered, either listed or through a pair of search tools, and how a call
+becomes a run and its result.
 """
 
 from __future__ import annotations
@@ -72,28 +72,28 @@ PAIR: Final = (
         annotations=types.ToolAnnotations(title="Call a tool", read_only_hint=False),
     ),
 )
-"""What is listed in the place of all tools."""
+"""The tools that are listed in place of all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTools:
-    """When and how tools are found: with more than ``above`` of them; never if that is 0."""
+    """When and how tools are searched: if there are more than ``above``; never if ``above`` is 0."""
 
     tool_search: ToolSearch | None = None
     above: int = 0
 
     def instead_of(self, named_tools: Sized) -> bool:
-        """Whether the pair stands for so many tools."""
+        """Return whether the pair replaces this number of tools."""
         return 0 < self.above < len(named_tools)
 
     def is_one(self, name: str) -> bool:
-        """Whether a call may be of the pair."""
+        """Return whether a called name may belong to the pair."""
         return self.above > 0 and name in (FIND_TOOLS, CALL_TOOL)
 
     def search(
         self, tools: Mapping[str, types.Tool], arguments: Mapping[str, Any]
     ) -> Callable[[Context], Awaitable[ToolResult]]:
-        """A search in ``tools``, which are those that the caller may call. Raises `InvalidRequest`."""
+        """Return a search in ``tools``, which are the tools that the caller may call. Raises `InvalidRequest`."""
         Checker(FIND_TOOLS, QUERY_ARGUMENTS).check(arguments)
         searched_tools = [
             SearchedTool(tool.name, tool.description or "", tool.input_schema, tool.title or "")
@@ -113,23 +113,23 @@ class FoundTools:
 
     @staticmethod
     def call(arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-        """The name and the arguments of the tool that is meant. Raises `InvalidRequest`."""
+        """Return the name and arguments of the requested tool. Raises `InvalidRequest`."""
         Checker(CALL_TOOL, _CALL).check(arguments)
         return arguments["name"], arguments.get("arguments") or {}
 
 
 LISTED: Final = FoundTools()
-"""Tools are listed, however many there are."""
+"""Tools are listed, whatever their number."""
 
 
 OPERATION: Final = "mcp"
-"""What usage rows call a run that began here."""
+"""Operation name in usage rows for runs started over MCP."""
 
 PAGE_SIZE: Final = 250
-"""Tools in one page of a list: more than an assistant is given, so that those which know no pages see everything."""
+"""Number of tools per page of a list: more than an assistant gets, so that clients without paging see everything."""
 
 TASK_AFTER_SECONDS: Final = 1.0
-"""Seconds after which a call becomes a task, for clients that know tasks."""
+"""Seconds after which a call becomes a task, for clients that support tasks."""
 
 _SEARCH: Final[dict[str, Any]] = {
     "type": "object",
@@ -156,7 +156,7 @@ class ToolOffer:
 
 
 def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
-    """The request that a call of the tool ``name`` means. Raises `InvalidRequest` if the arguments do not fit."""
+    """Return the request for a call of the tool ``name``. Raise `InvalidRequest` if the arguments do not fit."""
     if card.kind == "tool":
         return ToolCall(arguments)  # the tool checks them itself
     schema = offer(name, card).tool.input_schema
@@ -168,7 +168,7 @@ def request_of(name: str, card: Card, arguments: Mapping[str, Any]) -> Request:
 
 
 def offer(name: str, card: Card) -> ToolOffer:
-    """The MCP tool called ``name`` for an app, a tool, a store or a model."""
+    """Return the MCP tool called ``name`` for an app, a tool, a store or a model."""
     title, description = card.title or card.name, card.description
     schemas: tuple[Mapping[str, Any], Mapping[str, Any] | None]
     match card.kind:
@@ -237,7 +237,7 @@ class ToolCalls:
     async def list(
         self, context: ServerRequestContext[Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """All that the caller may call, or the search for it."""
+        """List all tools that the caller may call, or the tools that search for them."""
         cards = await self._named(context)
         if self._find_tools.instead_of(cards):
             return types.ListToolsResult(tools=list(PAIR))
@@ -254,12 +254,12 @@ class ToolCalls:
     async def call(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> HandlerResult:
-        """Run it. An unknown name is an error of the protocol; what goes wrong in the call is a result.
+        """Run a tool. An unknown name is a protocol error; an error during the call is a result.
 
-        A call that needs an answer of the client first, or one that takes long, is left to another request.
+        A call that needs the client's answer first, or takes long, continues in another request.
         """
         caller = caller_of(context)
-        if context.request is not None:  # the task is that of the session, which other requests share
+        if context.request is not None:  # the task belongs to the session, which other requests share
             trace.CURRENT.set(trace.of_headers(context.request.scope["headers"]))
         if params.request_state is not None:
             return await self._resume(context, params)
@@ -286,17 +286,17 @@ class ToolCalls:
         except PorticoError as error:
             return failure(error.message)
         run = self._runner.start(OPERATION, card.key, request, caller)
-        # The run has not started yet: that takes a turn of the loop.
+        # The run has not started yet: that takes an iteration of the event loop.
         run.client_model_features = client_model_features(context)
         return await self._follow(context, run, 0)
 
     async def _resume(
         self, context: ServerRequestContext[Any], params: types.CallToolRequestParams
     ) -> HandlerResult:
-        """Give the client's answers to a call that waits for them, and wait for it in turn."""
+        """Pass the client's answers to a waiting call, then wait for the call."""
         held_run = self._held.get(params.request_state or "", caller_of(context))
         if held_run is None:
-            raise MCPError(types.INVALID_PARAMS, "There is no call that waits for this answer; call again.")
+            raise MCPError(types.INVALID_PARAMS, "No call waits for this answer; call the tool again.")
         try:
             await follow.answer_all(self._questions, context, held_run, params.input_responses or {})
         except PorticoError as error:
@@ -309,7 +309,7 @@ class ToolCalls:
         return await self._follow(context, held_run.run, held_run.seen)
 
     async def _follow(self, context: ServerRequestContext[Any], run: Run, event_number: int) -> HandlerResult:
-        """The run's result, or whatever stands for it by now. Whatever ends the call ends the run that it still has."""
+        """Return the run's result, or its placeholder. If this call ends, so does a run that it still owns."""
         caller = caller_of(context)
         is_kept = False
         may_become_task = self._tasks.is_supported_by(context) and not self._held.full(caller)
@@ -335,8 +335,8 @@ class ToolCalls:
                     await run.leave()
 
     async def _find(self, context: ServerRequestContext[Any], name: str) -> Card:
-        """The card behind a name. Raises `MCPError` if the caller sees none."""
-        # Most calls are of tools under their own names: those need not be told apart from all that is there.
+        """Return the card behind a name. Raise `MCPError` if the caller sees no such card."""
+        # Most calls use a tool's own name, which does not have to be distinguished from all other names.
         caller = caller_of(context)
         plain = self._registry.get(f"tool/{name}", caller) if is_plain(name) else None
         card = None if plain is None else plain.card
@@ -355,7 +355,7 @@ class ToolCalls:
         if name not in cards:
             raise MCPError(
                 types.INVALID_PARAMS,
-                f"There is no tool '{name[:100]}' here, or you have no access to it.{nearest(name, cards)}",
+                f"The tool '{name[:100]}' does not exist, or you have no access to it.{nearest(name, cards)}",
             )
         return cards[name]
 
@@ -368,15 +368,19 @@ class ToolCalls:
                 for card in await self._registry.cards(caller, "model")
                 if "chat" in card.capabilities and self._models & {card.name, "*"}
             ]
-        named_cards = tool_names(cards)  # of all, so that a thing has one name at every endpoint
+        named_cards = tool_names(
+            cards
+        )  # names of all cards, so that each has the same name at every endpoint
         return {name: card for name, card in named_cards.items() if incoming.shows(context, card)}
 
     def schema(self, name: str) -> Mapping[str, Any] | None:
-        """The arguments of a tool, without I/O, for the headers that repeat some of them; ``None`` if none can."""
+        """Return the schema of a tool's arguments, without I/O, for the headers that repeat some of them; ``None`` if
+        the tool cannot be called.
+        """
         servable = self._registry.get(f"tool/{name}")
         return None if servable is None else servable.card.input_schema
 
 
 def _asks(held_run: HeldRun, requests: types.InputRequests) -> types.InputRequiredResult:
-    """What the client must find out before it calls again."""
+    """Return what the client must find out before it calls again."""
     return types.InputRequiredResult(input_requests=requests, request_state=held_run.id)

@@ -1,8 +1,8 @@
-"""Small pages that a host shows beside a call: citations with the document's page, what a call asks, charts; the tools
-that they call, and those whose results they draw.
+"""Small pages that a host shows beside a call: citations with the document's page, questions of a call, and charts.
+Also the tools that these views call, and the tools whose results they draw.
 
-Only hosts that declare the extension are told of them. A page holds no data and no key: the host gives it the call and
-its result, and passes on the calls that it makes, those of `ViewTools` among them. Built of ``page/src/views``.
+Only hosts that declare the extension learn of views. A page contains no data and no key: the host gives it the call
+and its result, and passes on its tool calls, including those to `ViewTools`. Built from ``page/src/views``.
 
 Source: SEP-1865, the extension ``io.modelcontextprotocol/ui``, 2026-01-26.
 """
@@ -50,23 +50,23 @@ _CLOSED: Final = {
     "csp": {"connectDomains": [], "resourceDomains": [], "frameDomains": [], "baseUriDomains": []},
     "prefersBorder": True,
 }
-"""What a view may reach: nothing."""
+"""Content security policy of a view: it may reach nothing."""
 
 
 def uri_of(view: View) -> str:
-    """The address of a view."""
+    """Return the URI of a view."""
     return f"{_BASE}{view}"
 
 
 def view_at(uri: str) -> View | None:
-    """The view of an address; ``None`` if it is not one of a view."""
+    """Return the view at a URI, or ``None`` if it is not the URI of a view."""
     if not uri.startswith(_BASE):
         return None
     return next((view for view in _TITLES if uri_of(view) == uri), None)
 
 
 def shows_views(context: ServerRequestContext[Any]) -> bool:
-    """Whether the host of this request shows pages of this kind."""
+    """Return whether the host of this request shows views."""
     capabilities = context.session.client_capabilities
     extension = (capabilities.extensions or {}).get(EXTENSION) if capabilities is not None else None
     media_types = extension.get("mimeTypes") if isinstance(extension, Mapping) else None
@@ -74,7 +74,7 @@ def shows_views(context: ServerRequestContext[Any]) -> bool:
 
 
 def read(view: View) -> types.ReadResourceResult:
-    """The page of a view."""
+    """Return the page of a view."""
     return types.ReadResourceResult(
         contents=[
             types.TextResourceContents(
@@ -90,7 +90,7 @@ def _html(view: View) -> str:
 
 
 def linked(tool: types.Tool, card: Card) -> types.Tool:
-    """The tool of a card with the view of its calls, if there is one."""
+    """Return the tool of a card, linked to the view of its calls if it has one."""
     view = _view_of(card)
     return tool if view is None else tool.model_copy(update={"meta": link(view)})
 
@@ -102,7 +102,9 @@ def _view_of(card: Card) -> View | None:
 
 
 def link(view: View, *visible: str) -> dict[str, Any]:
-    """What a tool says of its view; ``visible``: to whom it is, if not to the model and the view alike."""
+    """Return the link from a tool to its view. ``visible`` restricts who sees the tool, by default both model and
+    view.
+    """
     return {"ui": {"resourceUri": uri_of(view), **({"visibility": list(visible)} if visible else {})}}
 
 
@@ -112,7 +114,7 @@ ANSWER: Final = "portico_answer"
 EVAL: Final = "portico_eval"
 FINETUNE: Final = "portico_finetune"
 NAMES: Final = frozenset({PAGE, QUESTIONS, ANSWER, EVAL, FINETUNE})
-"""The tools that views call. Nothing else goes by these names."""
+"""Names of the tools that views call, reserved for them."""
 
 MAX_QUESTIONS: Final = 100
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 200}
@@ -192,21 +194,21 @@ _FINETUNE_TOOL: Final = _tool(
     link("chart"),
 )
 _CHARTS: Final = ((_EVAL_TOOL, "chat"), (_FINETUNE_TOOL, "finetune"))
-"""Each with the scope that its figures take."""
+"""Each chart tool with the scope that its data requires."""
 
 
 MAX_RUNS: Final = 100
-"""Runs of an evaluation in one chart."""
+"""Maximum number of evaluation runs in one chart."""
 
 MAX_STEPS: Final = 1_000
-"""Steps of a fine-tuning job in one chart, the last ones."""
+"""Maximum number of steps of a fine-tuning job in one chart; the last steps are shown."""
 
 _MEASURED: Final = ("train_loss", "valid_loss", "reward")
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Lines of points ``(x, y)`` by their names, and a table with the same and more."""
+    """Lines of points ``(x, y)`` by name, and a table with the same data and more."""
 
     title: str
     x: str
@@ -215,7 +217,7 @@ class Drawing:
     rows: Sequence[Sequence[str | float | None]]
 
     def to_json(self) -> dict[str, Any]:
-        """For the view."""
+        """Return the drawing for the view."""
         lines = [
             {"name": name, "points": [{"x": x, "y": y} for x, y in points]}
             for name, points in self.lines.items()
@@ -230,25 +232,27 @@ class Drawing:
         }
 
     def to_text(self) -> str:
-        """For a reader without the view."""
-        rows = [self.columns, *self.rows] if self.rows else [("There are no figures yet.",)]
+        """Return the drawing as text, for a reader without the view."""
+        rows = [self.columns, *self.rows] if self.rows else [("No data yet.",)]
         table = "\n".join(" | ".join("" if cell is None else str(cell) for cell in row) for row in rows)
         return f"{self.title}\n\n{table}"
 
 
 class Drawings:
-    """Each checks the caller's rights as the API of the same thing does."""
+    """Data for the views. Each method checks the caller's rights as the corresponding API does."""
 
     def __init__(self, services: ApiServices) -> None:
         self._services = services
 
     async def page(self, caller: Principal, store: str, file: str, number: int, passage: str) -> bytes:
-        """A page of a PDF as a PNG with the passage marked."""
+        """Return a page of a PDF as a PNG with the passage marked."""
         stores = self._services.stores
         return await stores.contents.page(await stores.get(store, caller), file, number, passage)
 
     async def scores(self, caller: Principal, ref: str) -> Drawing:
-        """The mean scores of an evaluation's runs, by its id or name; of the newest one if that is empty."""
+        """Return the mean scores of an evaluation's runs. ``ref`` is its id or name; empty means the newest
+        evaluation.
+        """
         from portico_server.evals import statistics
 
         evals = self._services.evals
@@ -257,7 +261,7 @@ class Drawings:
         else:
             newest = (await evals.list(caller, limit=1, order="desc")).data
             if not newest:
-                raise NotFound("There is no evaluation yet.", code="eval_not_found", param="eval")
+                raise NotFound("No evaluation exists yet.", code="eval_not_found", param="eval")
             [test] = newest
         page = await self._services.eval_runs.list(
             test.row.id, caller, limit=MAX_RUNS, order="desc", statuses=("completed",)
@@ -276,14 +280,14 @@ class Drawings:
         return Drawing(test.row.name or test.row.id, "Run", lines, columns, rows)
 
     async def curve(self, caller: Principal, job_id: str) -> Drawing:
-        """The losses of a fine-tuning job, or its reward; of the newest one if the id is empty."""
+        """Return the losses or the reward of a fine-tuning job; an empty id means the newest job."""
         tuning = self._services.tuning
         if job_id:
             job = await tuning.get(job_id, caller)
         else:
             newest = (await tuning.list(caller, limit=1)).data
             if not newest:
-                raise NotFound("There is no fine-tuning job yet.", code="fine_tune_not_found", param="job")
+                raise NotFound("No fine-tuning job exists yet.", code="fine_tune_not_found", param="job")
             [job] = newest
         page = await tuning.events(job, ("metrics",), limit=MAX_STEPS)
         events = list(reversed(page.data))
@@ -303,7 +307,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 class ViewTools:
-    """The tools that views call, and those whose results they show; for hosts that show views."""
+    """The tools that views call, and the tools whose results they show, for hosts that show views."""
 
     def __init__(self, drawings: Drawings, questions: QuestionService, runner: Runner) -> None:
         self._drawings = drawings
@@ -311,7 +315,9 @@ class ViewTools:
         self._runner = runner
 
     def list(self, context: ServerRequestContext[Any]) -> Sequence[types.Tool]:
-        """Those that the caller may call at this endpoint; only the views call them where it shows one thing alone."""
+        """Return the tools that the caller may call at this endpoint. At an endpoint for a single object, only views
+        call them.
+        """
         if incoming.is_narrow(context):
             return [_PAGE_TOOL, _HIDDEN_QUESTIONS, _ANSWER_TOOL]
         caller = caller_of(context)
@@ -325,11 +331,11 @@ class ViewTools:
         arguments: Mapping[str, Any],
         find: Callable[[ServerRequestContext[Any], str], Awaitable[Card]],
     ) -> types.CallToolResult:
-        """Call one of them. ``find`` gives the card behind the name of another tool."""
+        """Call a view tool. ``find`` returns the card behind the name of another tool."""
         tool = next((tool for tool in self.list(context) if tool.name == name), None)
         if tool is None:
             raise MCPError(
-                types.INVALID_PARAMS, f"There is no tool '{name}' here, or you have no access to it."
+                types.INVALID_PARAMS, f"The tool '{name}' does not exist, or you have no access to it."
             )
         caller = caller_of(context)
         try:
@@ -355,7 +361,7 @@ class ViewTools:
     ) -> types.CallToolResult:
         store, number = arguments["store"], int(arguments["page"])
         if incoming.store_of(context) not in (None, store):
-            raise NotFound(f"The store '{store}' is not to be seen at this endpoint.")
+            raise NotFound(f"The store '{store}' is not visible at this endpoint.")
         data = await self._drawings.page(
             caller, store, arguments["file"], number, arguments.get("passage", "")
         )
@@ -367,7 +373,9 @@ class ViewTools:
     async def _open(
         self, context: ServerRequestContext[Any], caller: Principal, about: Card | None
     ) -> types.CallToolResult:
-        """What the caller's calls ask a person; of one tool, or of what this endpoint shows, if it is one thing."""
+        """Return the open questions of the caller's calls to a person, either of one tool or of the single object of
+        this endpoint.
+        """
         page = await self._questions.list(caller, status="pending", limit=MAX_QUESTIONS)
         question_rows = [
             row
@@ -386,7 +394,7 @@ class ViewTools:
             }
             for row in question_rows
         ]
-        return _success(text or "Nothing waits for an answer.", {"questions": questions})
+        return _success(text or "No questions are waiting for an answer.", {"questions": questions})
 
     def _is_shown(self, context: ServerRequestContext[Any], row: QuestionRow, about: Card | None) -> bool:
         if about is None and not incoming.is_narrow(context):

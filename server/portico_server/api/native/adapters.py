@@ -1,4 +1,4 @@
-"""``/api/adapters``: small sets of weights on top of a model's own, each a model name of its own."""
+"""``/api/adapters``: small sets of weights on top of a model, each under its own model name."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class AdapterRequest(BaseModel, extra="forbid"):
 
 
 class AdapterChange(BaseModel, extra="forbid"):
-    """Another scale: 0 is the base alone, 1 what the adapter was trained for."""
+    """A new scale: 0 is the base alone, 1 the scale that the adapter was trained for."""
 
     scale: float
 
 
 class AdapterExportRequest(BaseModel, extra="forbid"):
-    """Where an adapter is to be written on the daemon's machine: ``path`` must not exist yet.
+    """Where to write an adapter on the daemon's machine; ``path`` must not exist yet.
 
-    ``merged``: folded into its model. ``type`` is what the numbers of a GGUF file are written as.
+    ``merged``: fold the adapter into its model. ``type`` is the number format of a GGUF file.
     """
 
     path: str
@@ -49,14 +49,14 @@ class AdapterExportRequest(BaseModel, extra="forbid"):
 async def list_adapters(
     services: TheServices, caller: ModelsReader, base: Annotated[str | None, Query()] = None
 ) -> Listed[Adapter]:
-    """All adapters, or those of one model, by name."""
+    """List all adapters by name, or the adapters of one base model."""
     adapter_infos = services.models.adapters.list(base)
     return Listed(data=[_adapter(info) for info in adapter_infos if caller.sees(info.owner)])
 
 
 @router.post("")
 async def create_adapter(body: AdapterRequest, services: TheServices, _caller: Admin) -> Adapter:
-    """Copy an adapter, try it with its base, and serve it. Calls in flight are answered."""
+    """Copy an adapter, test it with its base, and serve it. Calls in progress are completed."""
     path = Path(body.path)
     if not path.is_absolute():
         raise InvalidRequest(
@@ -69,29 +69,29 @@ async def create_adapter(body: AdapterRequest, services: TheServices, _caller: A
 async def export_adapter(
     name: str, body: AdapterExportRequest, services: TheServices, caller: Admin
 ) -> StartedRun:
-    """Write an adapter, or its model with it, to a place on the daemon's machine, in a durable run."""
+    """Write an adapter, or its model merged with it, to a path on the daemon's machine, in a durable run."""
     export = ExportRequest(name, body.path, body.merged, body.format, body.type)
     return StartedRun(run=await services.models.exports.begin(export, caller))
 
 
 @router.get("/{name:path}")
 async def retrieve_adapter(name: str, services: TheServices, caller: ModelsReader) -> Adapter:
-    """One adapter, by name or alias."""
+    """Return an adapter by name or alias."""
     info = services.models.adapters.get(name)
     if not caller.sees(info.owner):
-        raise NotFound(f"There is no adapter '{name}'.", code="adapter_not_found", param="name")
+        raise NotFound(f"The adapter '{name}' does not exist.", code="adapter_not_found", param="name")
     return _adapter(info)
 
 
 @router.patch("/{name:path}")
 async def change_adapter(name: str, body: AdapterChange, services: TheServices, _caller: Admin) -> Adapter:
-    """Give an adapter another scale, from the next call on."""
+    """Change the scale of an adapter, from the next call on."""
     return _adapter(await services.models.adapters.scale(name, body.scale))
 
 
 @router.delete("/{name:path}")
 async def delete_adapter(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """Take an adapter away, with the daemon's copy of it. Calls in flight are answered."""
+    """Remove an adapter and the daemon's copy of it. Calls in progress are completed."""
     await services.models.adapters.remove(name)
     return RemovedName(name=name)
 

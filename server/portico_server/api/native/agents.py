@@ -1,4 +1,4 @@
-"""``/api/agents``: run an agent that nobody deployed, such as one that the SDK composed."""
+"""``/api/agents``: run an agent that is not deployed, such as one composed with the SDK."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ agent_router = new_router(tags=["Agents"])
 
 
 class SessionName(BaseModel, extra="forbid"):
-    """A session by the app that it belongs to and its name; made by its first turn."""
+    """A session, identified by its app and its name. Its first turn creates it."""
 
     app: str
     name: str
 
 
 class AgentInput(BaseModel, extra="forbid"):
-    """An agent (docs/agents.md) and what is said to it: text, parts, or a message.
+    """An agent (docs/agents.md) and its input: text, parts, or a message.
 
-    ``session`` is where it remembers, under ``path``, the place of the agent in a tree; without a session it
+    ``session`` is where the agent remembers, under ``path``, its position in a tree of agents. Without a session it
     remembers nothing. ``variables`` fill the instructions.
     """
 
@@ -40,14 +40,14 @@ class AgentInput(BaseModel, extra="forbid"):
 
 
 class AgentToCheck(BaseModel, extra="forbid"):
-    """An agent that is looked at and not run."""
+    """An agent to check without running it."""
 
     agent: dict[str, Any]
 
 
 @agent_router.post("/api/agents/check")
 async def check_agent(given: AgentToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
-    """Look at a whole agent, and whether all that it names is there, without running it."""
+    """Check a whole agent, and whether everything it names exists, without running it."""
     try:
         spec = read.agent(given.agent)
         await services.agents.exists(spec, caller)
@@ -58,7 +58,7 @@ async def check_agent(given: AgentToCheck, services: TheServices, caller: Caller
 
 @agent_router.get("/api/schemas/agent")
 async def agent_schema() -> dict[str, Any]:
-    """The JSON schema of an agent's specification."""
+    """Return the JSON schema of an agent's specification."""
     return schema()
 
 
@@ -68,9 +68,9 @@ async def agent_schema() -> dict[str, Any]:
     responses={200: {"content": {"text/event-stream": {}}, "description": "The events of the run, in order"}},
 )
 async def run_agent(given: AgentInput, services: TheServices, caller: Caller) -> EventStream:
-    """Let an agent answer one message and stream its events; the last one has the answer as a message.
+    """Run an agent on one message and stream its events; the last event contains the answer as a message.
 
-    Leaving cancels the turn, of which nothing is kept then.
+    If the client leaves, the turn is cancelled and nothing of it is stored.
     """
     spec = read.agent(given.agent)
     run = services.agents.begin(

@@ -1,4 +1,4 @@
-"""``/api/aliases``: names that mean other names, such as ``default``."""
+"""``/api/aliases``: names for other names, such as ``default``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ router = new_router(prefix="/api/aliases", tags=["Models"])
 
 
 class AliasTarget(BaseModel, extra="forbid"):
-    """The model or app that an alias means."""
+    """The model or app that an alias points to."""
 
     target: str
 
 
 class Alias(BaseModel):
-    """A name and what it means."""
+    """A name and its target."""
 
     name: str
     target: str
@@ -25,7 +25,7 @@ class Alias(BaseModel):
 
 @router.get("")
 async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Alias]:
-    """All aliases but those of what other keys have trained, by name."""
+    """List all aliases by name, except those of models trained by other keys."""
     pairs = [
         (name, target)
         for name, target in sorted(services.registry.aliases.items())
@@ -36,6 +36,6 @@ async def list_aliases(services: TheServices, caller: ModelsReader) -> Listed[Al
 
 @router.put("/{name:path}")
 async def set_alias(name: str, body: AliasTarget, services: TheServices, _caller: Admin) -> Alias:
-    """Let a name mean a model or app from now on, and after a restart."""
+    """Point a name to a model or app, from now on and after restarts."""
     await services.models.aliases.set(name, body.target)
     return Alias(name=name, target=services.registry.aliases[name])

@@ -1,4 +1,4 @@
-"""``/api/apps``: what apps there are, running one with all its events, deploying and rolling back."""
+"""``/api/apps``: list apps, run an app with all its events, deploy and roll back."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ router = new_router(prefix="/api/apps", tags=["Apps"])
 
 
 class RunInput(BaseModel):
-    """Either ``input``, as the app's input schema says, or ``messages``, a conversation with the options of a chat
-    completion beside it. ``session`` names a conversation that the app keeps.
+    """The input of a run: ``input`` according to the app's input schema, or ``messages``, a conversation with the
+    options of a chat completion. ``session`` names a conversation that the app remembers.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -56,9 +56,9 @@ class RunInput(BaseModel):
 
 
 class DeployedApp(BaseModel, extra="forbid"):
-    """An app to deploy. ``expected_version``: refused with 409 if another version answers by now.
+    """An app to deploy. ``expected_version``: refuse with 409 if the current version is a different one.
 
-    ``serve_later``: a flow may call functions of clients that nobody serves yet; else it is refused with 409.
+    ``serve_later``: the flow may call client functions that no worker serves yet; otherwise it is refused with 409.
     """
 
     name: str
@@ -70,8 +70,10 @@ class DeployedApp(BaseModel, extra="forbid"):
 
 
 class Update(BaseModel, extra="forbid"):
-    """``set``: places in the specification (``outline.system``) and their new values, null to take a field away; a new
-    version comes of it, the rest of which is as before. ``limits``: of the app, instead of those it has; no version.
+    """A change to an app. ``set`` maps places in the specification (``outline.system``) to new values; null removes a
+    field.
+
+    The result is a new version, otherwise unchanged. ``limits`` replace the limits of the app and create no version.
     """
 
     set: dict[str, Any] = Field(default_factory=dict)
@@ -81,16 +83,17 @@ class Update(BaseModel, extra="forbid"):
 
 
 class RollBack(BaseModel, extra="forbid"):
-    """``version``: which one answers again; by default the one before the current one."""
+    """``version`` is the version to restore; by default the version before the current one."""
 
     version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSettings(TargetOptions):
-    """Where it is to run. ``image`` is the name of the image, ``base`` the Python image that it is built on; ``host``
-    the name of an Ingress; several ``replicas`` share a PostgreSQL; ``partition``, ``account``, ``time`` and ``gres``
-    are sbatch's.
+    """Where the package runs.
+
+    ``image`` is the name of the image, ``base`` the Python image that it is built on, ``host`` the name of an Ingress.
+    Several ``replicas`` share a PostgreSQL; ``partition``, ``account``, ``time`` and ``gres`` are options of sbatch.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -103,9 +106,9 @@ class TargetSettings(TargetOptions):
 
 
 class PackageOrder(BaseModel, extra="forbid"):
-    """A package to be made: of a ``version`` (the one that answers), for ``targets``, with ``stores`` as archives or by
-    what they follow, with ``models`` by their sources or with files of the daemon's machine, and with the further names
-    in ``include``.
+    """A package to create: of a ``version`` (by default the current one), for ``targets``, with ``stores`` as archives
+    or by their sources, with ``models`` by their sources or with files of the daemon's machine, and with the
+    additional names in ``include``.
     """
 
     version: int | None = Field(None, ge=1)
@@ -116,7 +119,7 @@ class PackageOrder(BaseModel, extra="forbid"):
     options: TargetSettings = TargetSettings()
 
     def request(self) -> PackageRequest:
-        """The same as the daemon's own value."""
+        """Return the order as the daemon's internal value."""
         return PackageRequest(
             self.version,
             tuple(dict.fromkeys(self.targets)),
@@ -132,10 +135,10 @@ async def list_apps(
     services: TheServices,
     caller: Caller,
     all: Annotated[
-        bool, Query(description="For an admin: other keys' deployed apps too, by their ids")
+        bool, Query(description="For admins: include the deployed apps of other keys, by their ids")
     ] = False,
 ) -> Listed[App]:
-    """The apps that the caller may call."""
+    """List the apps that the caller may call."""
     cards = await services.registry.cards(caller, "app")
     if all:
         caller.require("admin")
@@ -149,7 +152,7 @@ async def list_apps(
 
 @router.post("")
 async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) -> AppVersion:
-    """Deploy an app, or another version of it, which answers from the next call on. The same again changes nothing."""
+    """Deploy an app, or a new version of it, for all later calls. Deploying an identical app changes nothing."""
     if given.kind == "flow" and not given.serve_later:
         await services.flows.refuse_unserved(given.name, given.spec, caller)
     row, version = await services.apps.deploy(
@@ -160,14 +163,14 @@ async def deploy_app(given: DeployedApp, services: TheServices, caller: Caller) 
 
 @router.get("/{name}")
 async def retrieve_app(name: str, services: TheServices, caller: Caller) -> App:
-    """One app."""
+    """Return an app."""
     return _app((await _resolve(services, name, caller)).card, services, caller)
 
 
 @router.patch("/{name}")
 async def update_app(name: str, given: Update, services: TheServices, caller: Caller) -> AppVersion:
-    """Change some places of a deployed app, or its limits. Runs and sessions in progress continue."""
-    # What is wrong with the one must not leave the other half done.
+    """Change parts of a deployed app, or its limits. Runs and sessions in progress continue."""
+    # An error in one part must not leave the other part applied.
     limits = UsageLimits.parse(given.limits) if given.limits is not None else None
     row, version = services.apps.index.find(name, caller)
     if given.set:
@@ -187,9 +190,9 @@ async def update_app(name: str, given: Update, services: TheServices, caller: Ca
 async def draw_app(
     name: str, services: TheServices, caller: Caller, format: Literal["mermaid", "svg"] = "mermaid"
 ) -> Response:
-    """A deployed app as a picture: the text of a Mermaid flowchart, or SVG.
+    """Draw a deployed app: as the text of a Mermaid flowchart, or as SVG.
 
-    Whoever may call it and not read its specification sees its steps without their conditions.
+    Callers that may call the app but not read its specification see its steps without their conditions.
     """
     row, version = services.apps.index.find(name, caller)
     if row.kind == "flow":
@@ -206,7 +209,7 @@ async def draw_app(
 async def plan_package(
     name: str, given: PackageOrder, services: TheServices, caller: Caller
 ) -> PackagedContents:
-    """What the package of an app would hold; nothing is made."""
+    """List what the package of an app would contain, without creating it."""
     package = await services.packages.prepare(name, given.request(), caller)
     return shaped(PackagedContents, package.plan())
 
@@ -215,9 +218,10 @@ async def plan_package(
 async def package_app(
     name: str, given: PackageOrder, services: TheServices, caller: Caller
 ) -> StreamingResponse:
-    """A zip archive with an app and all that it needs, pinned, and the files that run it elsewhere. No secret is in it.
+    """Return a zip archive with an app, its pinned dependencies, and the files to run it elsewhere. It contains no
+    secrets.
 
-    Needs the right to deploy the app: for a shared one, that is an admin.
+    Requires the right to deploy the app: for a shared app, the scope ``admin``.
     """
     package = await services.packages.prepare(name, given.request(), caller)
     return StreamingResponse(
@@ -229,13 +233,15 @@ async def package_app(
 
 @router.delete("/{name}", status_code=204, response_class=Response)
 async def remove_app(name: str, services: TheServices, caller: Caller) -> None:
-    """Remove a deployed app with all its versions. Runs in progress continue."""
+    """Remove a deployed app and all its versions. Runs in progress continue."""
     await services.apps.remove(name, caller)
 
 
 @router.get("/{name}/versions")
 async def list_versions(name: str, services: TheServices, caller: Caller) -> Listed[AppVersion]:
-    """The versions of a deployed app with their specifications, newest first: of one's own, for an admin of any."""
+    """List the versions of a deployed app with their specifications, newest first: of the caller's own apps; for an
+    admin, of any.
+    """
     row, _current = services.apps.index.readable(name, caller)
     return Listed(
         data=[_version(row, version_row) for version_row in await services.apps.versions(name, caller)]
@@ -244,7 +250,7 @@ async def list_versions(name: str, services: TheServices, caller: Caller) -> Lis
 
 @router.post("/{name}/rollback")
 async def roll_back_app(name: str, given: RollBack, services: TheServices, caller: Caller) -> AppVersion:
-    """Let an earlier version answer again."""
+    """Restore an earlier version."""
     row, version = await services.apps.roll_back(name, caller, to=given.version)
     return _deployed(row, version, services, caller)
 
@@ -261,12 +267,13 @@ async def run_app(
     caller: Caller,
     request: HttpRequest,
     stream: Annotated[bool, Query(description="false for one JSON answer")] = True,
-    keep: Annotated[bool, Query(description="true: the run continues when its listener leaves")] = False,
+    keep: Annotated[bool, Query(description="true: the run continues when the client leaves")] = False,
 ) -> Response:
-    """Run an app and stream its events; the header ``x-portico-run`` names the run. Leaving cancels it.
+    """Run an app and stream its events; the header ``x-portico-run`` names the run. If the client leaves, the run is
+    cancelled.
 
-    With ``keep``, or if it is a durable flow, it continues when the listener leaves. Without ``stream``, the answer is
-    ``{"run": …, "output": …}``.
+    With ``keep``, or if the app is a durable flow, the run continues when the client leaves. Without ``stream``, the
+    answer is ``{"run": …, "output": …}``.
     """
     servable = await _resolve(services, name, caller)
     asked_request = _request(given)
@@ -288,7 +295,7 @@ async def run_app(
 
 
 async def _output(runner: Runner, run: Run, *, stay: bool) -> Any:
-    """What the run ends with. Raises what it fails with. ``stay``: it survives the waiter."""
+    """Return the output of the run, or raise its error. ``stay``: the run outlives the request that waits."""
     if stay:
         async for _event in run.log.follow():
             pass
@@ -318,7 +325,9 @@ async def _resolve(services: ApiServices, name: str, caller: Principal) -> Serva
     if servable.card.kind != "app":
         known_names = [card.name for card in await services.registry.cards(caller, "app")]
         raise NotFound(
-            f"There is no app '{name}'.{nearest(name, known_names)}", code="app_not_found", param="name"
+            f"The app '{name}' does not exist.{nearest(name, known_names)}",
+            code="app_not_found",
+            param="name",
         )
     return servable
 
@@ -341,7 +350,7 @@ def _app(card: Card, services: ApiServices, caller: Principal) -> App:
 
 
 def _deployed(row: AppRow, version: VersionRow, services: ApiServices, caller: Principal) -> AppVersion:
-    """The version that answers from now on, with what it still needs."""
+    """Return the version that is now current, with what it still requires."""
     answers = services.registry.get(row.id, caller)
     flow, agent = getattr(answers, "flow", None), getattr(answers, "spec", None)
     needs = (

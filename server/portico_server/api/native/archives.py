@@ -1,4 +1,6 @@
-"""``/api/stores/{store}/export`` and ``/api/stores/import``: a store as one portable file, streamed both ways."""
+"""``/api/stores/{store}/export`` and ``/api/stores/import``: a store as one portable file, streamed in both
+directions.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ router = new_router(prefix="/api/stores", tags=["Stores"])
 
 
 class Imported(BaseModel):
-    """The store that was made. ``run``, if any, makes vectors that the archive did not bring."""
+    """The imported store. ``run``, if set, creates the vectors missing from the archive."""
 
     store: Store
     run: str | None
@@ -27,7 +29,7 @@ class Imported(BaseModel):
 async def export_store(
     store: str, services: TheServices, caller: Caller, vectors: bool = True
 ) -> StreamingResponse:
-    """A zip archive of the files, the chunks and, unless they are declined, the vectors of a store."""
+    """Return a zip archive of the files, the chunks and, unless declined, the vectors of a store."""
     row = await services.stores.get(store, caller, is_whole=True)
     await services.stores.portable.require_portable(row)
     name = quote(f"{row.name or row.id}.zip")
@@ -42,14 +44,14 @@ _ARCHIVE = upload.declared(
     ["file"],
     {
         "file": upload.FILE,
-        "name": {"type": "string", "description": "That of the archive if it is left out"},
+        "name": {"type": "string", "description": "Defaults to the name in the archive"},
     },
 )
 
 
 @router.post("/import", openapi_extra=_ARCHIVE)
 async def import_store(request: Request, services: TheServices, caller: Caller) -> Imported:
-    """A store out of an archive: a form with the ``file``, and with a ``name`` if it is to have another."""
+    """Import a store from an archive: a form with the ``file``, and with a ``name`` to rename the store."""
     form = await upload.read(request, services.files)
     try:
         row, run = await services.stores.portable.restore(

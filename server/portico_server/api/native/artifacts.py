@@ -1,4 +1,4 @@
-"""``/api/artifacts``: files that runs made."""
+"""``/api/artifacts``: files made by runs."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ router = new_router(prefix="/api/artifacts", tags=["Artifacts"])
 async def list_artifacts(
     services: TheServices,
     caller: Caller,
-    run: Annotated[str | None, Query(description="Only what this run made.")] = None,
+    run: Annotated[str | None, Query(description="Only artifacts of this run.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Listed[ArtifactRecord]:
-    """The caller's artifacts, newest first."""
+    """List the caller's artifacts, newest first."""
     rows = await services.artifacts.list(caller, run_id=run, limit=limit)
     return Listed(data=[_record(row) for row in rows])
 
 
 @router.get("/{artifact_id}")
 async def retrieve_artifact(artifact_id: str, services: TheServices, caller: Caller) -> ArtifactRecord:
-    """One of them."""
+    """Return an artifact."""
     return _record(await services.artifacts.get(artifact_id, caller))
 
 
 @router.get("/{artifact_id}/content", response_class=FileResponse)
 async def read_artifact(artifact_id: str, services: TheServices, caller: Caller) -> FileResponse:
-    """Its bytes. Never shown as a page of ours: code that a model wrote made them."""
+    """Return the bytes of an artifact. Browsers never show it as a page of the daemon, because model-written code made
+    it.
+    """
     return artifact_response(services.artifacts, await services.artifacts.get(artifact_id, caller))
 
 
 @router.delete("/{artifact_id}")
 async def delete_artifact(artifact_id: str, services: TheServices, caller: Caller) -> RemovedId:
-    """Remove it."""
+    """Delete an artifact."""
     return RemovedId(id=(await services.artifacts.delete(artifact_id, caller)).id)
 
 

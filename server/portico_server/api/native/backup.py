@@ -1,4 +1,6 @@
-"""``/api/backup`` and ``/api/vacuum``: the home of a daemon as one archive, and room that is given back."""
+"""``/api/backup`` and ``/api/vacuum``: the home folder of a daemon as one archive, and the release of unused disk
+space.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ router = new_router(prefix="/api", tags=["Daemon"])
 
 
 class _Held(StreamingResponse):
-    """Lets go of what is sent, however the sending ends, also where it never began."""
+    """A response that releases its resources when sending ends, even if it never started."""
 
     def __init__(self, stack: AsyncExitStack, pieces: Blocks, **options: Any) -> None:
         super().__init__(pieces, **options)
@@ -31,7 +33,9 @@ class _Held(StreamingResponse):
 
 
 async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
-    """The archive; its last piece when all is let go, so that who has it may begin the next one."""
+    """Yield the archive. The last piece follows after all resources are released, so that its recipient can start the
+    next backup.
+    """
     last = b""
     async for piece in new_backup.pieces():
         if last:
@@ -43,7 +47,7 @@ async def _archive_blocks(new_backup: Backup, stack: AsyncExitStack) -> Blocks:
 
 @router.get("/backup", response_class=StreamingResponse)
 async def back_up(services: TheServices, _caller: Admin, models: bool = False) -> StreamingResponse:
-    """A zip archive of everything that the daemon keeps, as it is at one moment; ``models``: with the model files."""
+    """Return a zip archive of all data of the daemon, as of one moment; ``models`` adds the model files."""
     settings = services.settings
     check_here(settings)
     stack = AsyncExitStack()
@@ -70,7 +74,7 @@ async def back_up(services: TheServices, _caller: Admin, models: bool = False) -
 
 @router.post("/vacuum")
 async def vacuum(services: TheServices, _caller: Admin) -> Vacuumed:
-    """Give back the room within the database file that nothing uses."""
+    """Release unused space in the database file."""
     check_here(services.settings)
     vacuum_result = await services.database.vacuum()
     if vacuum_result is None:

@@ -1,4 +1,4 @@
-"""``/api/stores/{store}/calibrate``: what the vectors of a store are worth, measured on questions."""
+"""``/api/stores/{store}/calibrate``: measure on questions how useful the vectors of a store are."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ router = new_router(prefix="/api/stores/{store}/calibrate", tags=["Stores"])
 
 
 class CalibrationRequest(BaseModel, extra="forbid"):
-    """``questions`` with the ``file`` or the ``passage`` that answers each, or so many as a chat ``model`` asks."""
+    """``questions`` with the ``file`` or ``passage`` that answers each, or the number of questions for a chat
+    ``model`` to ask.
+    """
 
     questions: list[dict[str, Any]] | None = None
     generate: int | None = Field(default=None, ge=1, le=500)
     model: str = "default"
     apply: bool = False
-    """Use the best weight from now on."""
+    """Whether to use the best weight from now on."""
 
 
 @router.post("")
 async def calibrate_store(
     store: str, body: CalibrationRequest, services: TheServices, caller: Caller
 ) -> StartedRun:
-    """Measure the ranking with more and less weight for the vectors; the run's result has the scores."""
+    """Measure the ranking with different vector weights; the result of the run contains the scores."""
     row = await services.stores.get(store, caller, "manage")
     run = await services.stores.jobs.calibrate(row, caller, body.model_dump())
     return StartedRun(run=run)

@@ -1,4 +1,4 @@
-"""``/api/canaries``: aliases whose calls are split between what they mean and what they may mean next."""
+"""``/api/canaries``: aliases whose calls are split between their current and their next target."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Outcome = Literal["promoted", "rolled_back"]
 
 
 class CanaryRuleRequest(BaseModel, extra="forbid"):
-    """Conditions, looked at from ``after`` calls of the canary on: its mean score, how far that may be below the
-    baseline's, errors per call, and its mean duration over the baseline's.
+    """Conditions checked once the canary has ``after`` calls: its mean score, its maximum distance below the
+    baseline's score, its errors per call, and the ratio of its mean duration to the baseline's.
 
     Scores count from ``min_samples`` judged answers on (20).
     """
@@ -39,11 +39,12 @@ class CanaryRuleRequest(BaseModel, extra="forbid"):
 
 
 class CanaryRequest(BaseModel, extra="forbid"):
-    """A canary to set. ``target``: what the alias may mean next, a model or ``APP@VERSION``.
+    """A canary to set. ``target`` is the alias's possible next target, a model or ``APP@VERSION``.
 
-    ``weight``: the share of calls that it gets; ``keys``, by name or id, always get it. ``sticky``: what stays on its
-    side, a ``session`` (a conversation), a ``caller`` (a key) or a ``request``. ``eval`` judges the share ``sample`` of
-    the answers. All conditions of ``promote`` promote it, any of ``rollback`` that does not hold takes it back.
+    ``weight`` is its share of calls; ``keys``, by name or id, always get it. ``sticky`` is the unit that stays on its
+    side: a ``session`` (a conversation), a ``caller`` (a key) or a ``request``. ``eval`` judges the share ``sample``
+    of the answers. The canary is promoted when all conditions of ``promote`` are met, and rolled back when any
+    condition of ``rollback`` is not met.
     """
 
     target: Name
@@ -57,33 +58,34 @@ class CanaryRequest(BaseModel, extra="forbid"):
 
 
 class CanaryEnd(BaseModel, extra="forbid"):
-    """Why it ends, for the journal."""
+    """The reason for ending the canary, recorded in its journal."""
 
     reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)] = ""
 
 
 @router.get("")
 async def list_canaries(services: TheServices, caller: Admin) -> Listed[Canary]:
-    """The newest canary of each alias, by alias; also one that has ended."""
+    """List the newest canary of each alias, sorted by alias, even if it has ended."""
     return Listed(data=[_canary(view) for view in await services.canaries.list(caller)])
 
 
 @router.get("/{alias}")
 async def retrieve_canary(alias: str, services: TheServices, caller: Admin) -> Canary:
-    """The newest canary of an alias, with its figures and its journal."""
+    """Return the newest canary of an alias, with its metrics and its journal."""
     return _canary(await services.canaries.get(alias, caller))
 
 
 @router.get("/{alias}/history")
 async def canary_history(alias: str, services: TheServices, caller: Admin) -> Listed[Canary]:
-    """The canaries of an alias, the newest first. The last twenty are kept."""
+    """List the canaries of an alias, newest first. The last twenty are kept."""
     return Listed(data=[_canary(view) for view in await services.canaries.all_of(alias, caller)])
 
 
 @router.put("/{alias}")
 async def set_canary(alias: str, body: CanaryRequest, services: TheServices, caller: Admin) -> Canary:
-    """Split the calls of an alias from now on. With the same target as the one that runs: change weight and rules, and
-    continue to count.
+    """Split the calls of an alias from now on.
+
+    If the current canary has the same target, change its weight and rules and keep its counts.
     """
     spec = parse(body.model_dump(exclude_unset=True))
     return _canary(await services.canaries.set(alias, spec, caller))
@@ -91,13 +93,15 @@ async def set_canary(alias: str, body: CanaryRequest, services: TheServices, cal
 
 @router.post("/{alias}/promote")
 async def promote_canary(alias: str, body: CanaryEnd, services: TheServices, caller: Admin) -> Canary:
-    """Let the alias mean the canary's target, for all calls from now on."""
+    """Point the alias to the canary's target, for all calls from now on."""
     return _canary(await services.canaries.end(alias, "promoted", body.reason, caller))
 
 
 @router.post("/{alias}/rollback")
 async def rollback_canary(alias: str, body: CanaryEnd, services: TheServices, caller: Admin) -> Canary:
-    """Let the alias mean what it meant, for all calls from now on. Calls in progress end where they are."""
+    """Point the alias back to its previous target, for all calls from now on. Calls in progress finish on their
+    side.
+    """
     return _canary(await services.canaries.end(alias, "rolled_back", body.reason, caller))
 
 

@@ -1,4 +1,4 @@
-"""``/api/chunkers`` and ``/api/chunk``: in which ways documents can be cut, and what comes of it."""
+"""``/api/chunkers`` and ``/api/chunk``: the strategies for splitting documents, and a preview of their chunks."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from portico_server.knowledge.preview import check_strategies
 router = new_router(prefix="/api", tags=["Chunkers"])
 
 LIMIT = 1_000
-"""Chunks that are shown by one strategy, at most."""
+"""Maximum number of chunks shown per strategy."""
 
 
 class ChunkingRequest(BaseModel, extra="forbid"):
-    """A text to cut; ``filename`` determines its format."""
+    """A text to split; ``filename`` determines its format."""
 
     text: str
     filename: str = "text.txt"
@@ -49,7 +49,7 @@ _BODY = upload.declared(
 
 @router.get("/chunkers")
 async def list_chunkers(_caller: Caller) -> Listed[Chunker]:
-    """In which ways documents can be cut."""
+    """List the strategies for splitting documents."""
     return Listed(
         data=[
             Chunker(
@@ -68,7 +68,7 @@ async def list_chunkers(_caller: Caller) -> Listed[Chunker]:
 
 @router.post("/chunk", openapi_extra=_BODY)
 async def preview_chunks(request: Request, services: TheServices, caller: Caller) -> Listed[Cut]:
-    """How a document would be cut, by each strategy. Nothing is kept."""
+    """Preview how each strategy would split a document. Nothing is stored."""
     if request.headers.get("content-type", "").lower().startswith("multipart/"):
         form = await upload.read(request, services.files)
         file, name = form.received, form.filename
@@ -97,7 +97,7 @@ async def _json(request: Request) -> Any:
 
 
 def _fields(fields: Mapping[str, str]) -> dict[str, Any]:
-    """The fields beside the file; the list of strategies is JSON."""
+    """Return the form fields other than the file; the list of strategies is JSON."""
     options: dict[str, Any] = {
         name: value for name, value in fields.items() if name in ("strategies", "limit")
     }
@@ -118,5 +118,5 @@ def _chunking_request(value: Any) -> ChunkingRequest:
 
 
 async def _bytes(text: str) -> AsyncIterator[bytes]:
-    # A half of a surrogate pair can stand in JSON, not in UTF-8.
+    # JSON can contain a lone surrogate, UTF-8 cannot.
     yield text.encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""``/api/cluster``: the daemons, the machines of each launcher, and what runs where."""
+"""``/api/cluster``: the daemons, the machines of each launcher, and where models and training jobs run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ router = new_router(prefix="/api/cluster", tags=["Cluster"])
 
 
 class DrainRequest(BaseModel, extra="forbid"):
-    """Why a node is drained, for who looks at its scheduler. ``dry_run``: say what would be done."""
+    """The reason for draining a node, shown in its scheduler. ``dry_run``: only report what would be done."""
 
     reason: Annotated[str, Field(max_length=MAX_REASON_CHARS)]
     dry_run: bool = False
@@ -22,8 +22,8 @@ class DrainRequest(BaseModel, extra="forbid"):
 
 @router.get("")
 async def cluster_status(services: TheServices, _caller: Admin) -> ClusterStatus:
-    """The daemons on this database, the nodes of each launcher that is in use, and the processes of models and
-    trainings with their nodes. A scheduler that does not answer is an ``error`` of its launcher.
+    """Return the daemons on this database, the nodes of each launcher in use, and the processes of models and training
+    jobs with their nodes. If a scheduler does not respond, its launcher has an ``error``.
     """
     return await services.cluster.status()
 
@@ -32,13 +32,14 @@ async def cluster_status(services: TheServices, _caller: Admin) -> ClusterStatus
 async def drain_node(
     launcher: str, node: str, body: DrainRequest, services: TheServices, _caller: Admin
 ) -> DrainedNode:
-    """Have nothing more started on a node, by its name or address. Models there are started elsewhere first and then
-    ended; trainings work on to their end.
+    """Stop starting processes on a node, given by its name or address.
+
+    Models on the node are started elsewhere first and then stopped; training jobs run to completion.
     """
     return await services.cluster.drain(launcher, node, body.reason, dry_run=body.dry_run)
 
 
 @router.post("/nodes/{launcher}/{node}/resume")
 async def resume_node(launcher: str, node: str, services: TheServices, _caller: Admin) -> ClusterNode:
-    """Use a node again that was drained."""
+    """Resume using a drained node."""
     return await services.cluster.resume(launcher, node)

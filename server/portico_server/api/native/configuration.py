@@ -1,4 +1,4 @@
-"""``POST /api/apply``: making the daemon what a configuration says."""
+"""``POST /api/apply``: make the daemon match a configuration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ router = new_router(tags=["Daemon"])
 
 
 class ApplyRequest(BaseModel, extra="forbid"):
-    """``configuration``: as in a file (docs/configuration.md), its variables replaced. ``folder``: what paths in
-    it are relative to, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …) of which everything is removed
-    that the configuration does not name.
+    """A configuration to apply.
+
+    ``configuration``: the contents of a configuration file (docs/configuration.md) with its variables replaced.
+    ``folder``: the base of its relative paths, on the daemon's machine. ``prune``: kinds (``apps``, ``tools`` …) of
+    which everything that the configuration does not name is removed.
     """
 
     configuration: dict[str, Any]
@@ -30,11 +32,11 @@ class ApplyRequest(BaseModel, extra="forbid"):
 
 @router.post("/api/apply")
 async def apply_configuration(body: ApplyRequest, services: TheServices, caller: Admin) -> Applied:
-    """Check a whole configuration, then create and change what differs. The same again changes nothing."""
+    """Check a whole configuration, then create and change what differs. Applying it again changes nothing."""
     for kind in body.prune:
         if kind not in PRUNABLE:
             raise InvalidRequest(
-                f"Nothing of the kind '{kind}' can be removed.{nearest(kind, PRUNABLE)} It is one of "
+                f"Objects of the kind '{kind}' cannot be pruned.{nearest(kind, PRUNABLE)} Use one of "
                 f"{', '.join(PRUNABLE)}.",
                 param="prune",
             )

@@ -22,14 +22,14 @@ router = new_router(prefix="/api", tags=["Daemon"])
 
 
 class Stopping(BaseModel):
-    """The daemon ends after this answer."""
+    """The daemon stops after this response."""
 
     stopping: bool = True
 
 
 @router.get("/status")
 async def daemon_status(services: TheServices, caller: Caller) -> Status:
-    """The daemon at a glance."""
+    """Return an overview of the daemon."""
     sees_models = caller.allows("models:read") or caller.allows("chat")
     store_rows = await services.stores.list(caller)
     recommendation = services.models.better.recommended
@@ -57,26 +57,26 @@ async def daemon_status(services: TheServices, caller: Caller) -> Status:
 
 @router.get("/settings")
 async def daemon_settings(services: TheServices, _caller: Admin) -> Listed[Setting]:
-    """Every setting, and where its value came from."""
+    """List every setting and the source of its value."""
     return Listed(data=services.loaded.describe())
 
 
 @router.post("/shutdown")
 async def shut_down(services: TheServices, _caller: Admin) -> Stopping:
-    """End the daemon, as SIGTERM does."""
+    """Stop the daemon, as SIGTERM does."""
     services.stop()
     return Stopping()
 
 
 @router.get("/plugins")
 async def list_plugins(services: TheServices, _caller: Admin) -> Listed[Plugin]:
-    """What installed distributions add: engines, chunkers, tools and providers. All of it is imported for this."""
+    """List what installed distributions add: engines, chunkers, tools and providers. This imports all of them."""
     return Listed(data=list(await services.plugins.list()))
 
 
 @router.get("/guards")
 async def list_guards(services: TheServices, _caller: Admin) -> Listed[ConfiguredGuard]:
-    """The guards of the configuration, in the order in which they are asked."""
+    """List the configured guards in the order in which they run."""
     return Listed(
         data=[
             ConfiguredGuard(
@@ -93,7 +93,7 @@ async def list_guards(services: TheServices, _caller: Admin) -> Listed[Configure
 
 
 async def _problems(services: ApiServices) -> list[Problem]:
-    """Those of the configuration and of the buckets, then the plugins that cannot be used."""
+    """Return the problems of the configuration and of the buckets, then the plugins that cannot be used."""
     problems = list(await services.problems.current())
     if (wrong := await services.places.problem()) is not None:
         problems.append(Problem(name="", place="settings.files", reason=wrong.message))
@@ -122,7 +122,7 @@ def _small_model(services: ApiServices, apps: Sequence[Card]) -> SmallModel | No
 
 
 def _apps_using(names: Set[str], apps: Sequence[Card]) -> tuple[str, ...]:
-    """The apps that ask one of the models ``names``, or an app that does."""
+    """Return the apps that call one of the models ``names``, directly or through another app."""
     uses = {card.name: {*card.labels.get("uses", ()), card.labels.get("model")} for card in apps}
     dependents: set[str] = set()
     while new_dependents := {

@@ -1,4 +1,4 @@
-"""``/api/deployments`` and ``/api/models/pull``: the models of this daemon and the processes behind them."""
+"""``/api/deployments`` and ``/api/models/pull``: the models of this daemon and their processes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ router = new_router(prefix="/api", tags=["Models"])
 
 
 class DeploymentRequest(BaseModel, extra="forbid"):
-    """A model to be registered; ``engine`` and ``task`` are found out unless they are given. ``replicas`` is a number
-    of processes, or the sources of the further ones. ``launcher`` starts them, the setting's if it is empty;
-    ``resources`` are what they ask a scheduler for.
+    """A model to register; ``engine`` and ``task`` are detected unless set.
+
+    ``replicas`` is a number of processes, or the sources of the additional processes. ``launcher`` starts them; if
+    empty, the launcher from the settings. ``resources`` are what they request from a scheduler.
     """
 
     name: str
@@ -47,7 +48,7 @@ class DeploymentRequest(BaseModel, extra="forbid"):
 
 
 class DeploymentChange(BaseModel, extra="forbid"):
-    """Parameters to be set; those that are null are taken away, all others stay."""
+    """Parameters to set. A null value removes the parameter; parameters not listed stay unchanged."""
 
     parameters: dict[str, Any]
 
@@ -59,7 +60,7 @@ class PullRequest(BaseModel, extra="forbid"):
 
 
 class PlanRequest(BaseModel, extra="forbid"):
-    """A model's name or source, and what to plan for; ``hardware`` is a preset's name, empty for this machine."""
+    """A model's name or source, and what to plan for; ``hardware`` is the name of a preset, empty for this machine."""
 
     model: str
     hardware: str = ""
@@ -67,7 +68,7 @@ class PlanRequest(BaseModel, extra="forbid"):
 
 
 class Estimate(BaseModel):
-    """Bytes by what they are for; per GPU where there are several. ``available`` is what models may have."""
+    """Bytes by purpose, per GPU if there are several. ``available`` is the memory that models may use."""
 
     device: Literal["cpu", "gpu"]
     weights: int
@@ -79,7 +80,7 @@ class Estimate(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Plan(deployments.Plan):
-    """What would run, and why; if it does not fit, ``nearest`` says what would."""
+    """What would run, and why. If the model does not fit, ``nearest`` is the nearest plan that does."""
 
     estimate: Estimate  # type: ignore[assignment]  # the SDK has it as a JSON object
 
@@ -91,20 +92,20 @@ class BetterDecision(BaseModel, extra="forbid"):
 
 
 class BetterDecided(BaseModel):
-    """The run that fetches it and puts it in place; null if it was declined."""
+    """The run that fetches the better model and starts using it; null if the offer was declined."""
 
     run: str | None
 
 
 @router.get("/deployments")
 async def list_deployments(services: TheServices, caller: ModelsReader) -> Listed[Deployment]:
-    """All deployments, by name."""
+    """List all deployments by name."""
     return Listed(data=shown(services.models, caller))
 
 
 @router.post("/deployments")
 async def create_deployment(body: DeploymentRequest, services: TheServices, _caller: Admin) -> Deployment:
-    """Register a model; it is fetched and loaded at its first call, or by ``load``."""
+    """Register a model. It is fetched and loaded at its first call, or by ``load``."""
     check_defaults(body.name, body.defaults)
     fields = body.model_dump() | {"aliases": tuple(body.aliases)}
     if isinstance(body.replicas, list):
@@ -116,7 +117,7 @@ async def create_deployment(body: DeploymentRequest, services: TheServices, _cal
 async def deployment_logs(
     name: str, services: TheServices, _caller: Admin, lines: Annotated[int, Query(ge=1, le=10_000)] = 100
 ) -> Listed[str]:
-    """The last lines that the engine wrote."""
+    """Return the last lines of the engine's log."""
     return Listed(data=services.models.logs(name, lines))
 
 
@@ -128,16 +129,16 @@ async def load_deployment(name: str, services: TheServices, _caller: Admin) -> D
 
 @router.post("/deployments/{name:path}/unload")
 async def unload_deployment(name: str, services: TheServices, _caller: Admin) -> Deployment:
-    """Unload a model, after the calls in flight."""
+    """Unload a model once its calls in progress have finished."""
     return _deployment(await services.models.unload(name))
 
 
 @router.get("/deployments/{name:path}")
 async def retrieve_deployment(name: str, services: TheServices, caller: ModelsReader) -> Deployment:
-    """One deployment, by name or alias."""
+    """Return a deployment by name or alias."""
     info = services.models.get(name)
     if not caller.sees(info.owner):
-        raise NotFound(f"There is no deployment '{name}'.", code="model_not_found", param="name")
+        raise NotFound(f"The deployment '{name}' does not exist.", code="model_not_found", param="name")
     card = services.models.card(name)
     answers = await services.trust.known(card) if "chat" in card.capabilities else None
     return shaped(Deployment, info.for_caller(caller), answers=answers)
@@ -147,33 +148,33 @@ async def retrieve_deployment(name: str, services: TheServices, caller: ModelsRe
 async def change_deployment(
     name: str, body: DeploymentChange, services: TheServices, _caller: Admin
 ) -> Deployment:
-    """Set parameters of a model's engine; it is unloaded, and starts with them at its next call."""
+    """Set parameters of a model's engine. The model is unloaded and starts with them at its next call."""
     return _deployment(await services.models.change(name, body.parameters))
 
 
 @router.delete("/deployments/{name:path}")
 async def delete_deployment(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """Forget a model; its files stay."""
+    """Delete a deployment; the files of its model stay."""
     await services.models.remove(name)
     return RemovedName(name=name)
 
 
 @router.post("/models/plan")
 async def plan_model(body: PlanRequest, services: TheServices, _caller: Admin) -> Plan:
-    """Say how a model would run here or on other hardware, without running it."""
+    """Plan how a model would run on this or other hardware, without running it."""
     plan_outcome = await services.models.plan(body.model, body.hardware, body.parameters)
     return shaped(Plan, plan_outcome)
 
 
 @router.get("/models/better")
 async def better_model(services: TheServices, _caller: Admin) -> BetterModel:
-    """A better model for this machine than the tiny one, and where it can be fetched from. Takes some seconds."""
+    """Return a better model for this machine than the tiny default, and its source. Takes some seconds."""
     return await services.models.better.offer()
 
 
 @router.post("/models/better")
 async def decide_better_model(body: BetterDecision, services: TheServices, caller: Admin) -> BetterDecided:
-    """Fetch that model in the background, whereupon `default` means it, or do not offer it again."""
+    """Fetch the better model in the background and point `default` to it, or stop offering it."""
     if body.accept:
         return BetterDecided(run=await services.models.better.accept(caller))
     await services.models.better.decline()
@@ -187,7 +188,7 @@ async def pull_model(body: PullRequest, services: TheServices, caller: Admin) ->
 
 
 def shown(models: ModelService, caller: Principal) -> list[Deployment]:
-    """The deployments that exist for this caller."""
+    """Return the deployments that are visible to this caller."""
     return [_deployment(info.for_caller(caller)) for info in models.list() if caller.sees(info.owner)]
 
 

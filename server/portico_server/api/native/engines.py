@@ -1,4 +1,4 @@
-"""``/api/engines``: what runs models, and the environments of the heavy ones."""
+"""``/api/engines``: the engines that run models, and the environments of the heavy engines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ router = new_router(prefix="/api/engines", tags=["Engines"])
 
 
 class Building(BaseModel, extra="forbid"):
-    """``rebuild``: also if it is whole."""
+    """``rebuild``: rebuild the environment even if it is complete."""
 
     rebuild: bool = False
 
 
 @router.get("")
 async def list_engines(services: TheServices, _caller: Admin) -> Listed[Engine]:
-    """All engines by name; those with an environment say whether it is there."""
+    """List all engines by name. Engines with an environment report whether it is installed."""
     apart = {info.name: info for info in services.models.environments.list()}
     plugins = await pools.LOADING.run(ENGINES.plugins)
     inside = {
@@ -38,11 +38,13 @@ async def list_engines(services: TheServices, _caller: Admin) -> Listed[Engine]:
 
 @router.get("/{name}/parameters")
 async def engine_parameters(name: str, _caller: Admin) -> Listed[EngineParameter]:
-    """The parameters of an engine that lists them."""
+    """List the parameters of an engine, if the engine lists them."""
     engine = await pools.LOADING.run(ENGINES.get, name)
     if engine is None:
         raise NotFound(
-            f"There is no engine '{name}'.{nearest(name, ENGINES)}", code="engine_not_found", param="name"
+            f"The engine '{name}' does not exist.{nearest(name, ENGINES)}",
+            code="engine_not_found",
+            param="name",
         )
     options = engine.options if isinstance(engine, NamesOptions) else {}
     return Listed(
@@ -61,7 +63,7 @@ async def install_engine(name: str, body: Building, services: TheServices, calle
 
 @router.post("/{name}/doctor")
 async def examine_engine(name: str, services: TheServices, _caller: Admin) -> Listed[Finding]:
-    """Look closely at the environment of an engine."""
+    """Check the environment of an engine in detail."""
     return Listed(data=list(await services.models.environments.doctor(name)))
 
 

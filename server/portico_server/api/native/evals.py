@@ -1,4 +1,4 @@
-"""``/api/evals``: what OpenAI's API has no words for: searches over the settings of what is evaluated."""
+"""``/api/evals``: searches over the settings of an evaluation, which OpenAI's API does not cover."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from portico_server.evals import statistics
 router = new_router(prefix="/api/evals", tags=["Evals"])
 
 MAX_SHOWN_SETTINGS_COUNT = 20
-"""Settings that a plan shows."""
+"""Maximum number of settings shown in a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial(EvalTrial):
-    """One combination of settings, which is a run of the evaluation by its ``id``.
+    """One combination of settings. It is a run of the evaluation, identified by its ``id``.
 
-    ``status``: ``queued``, ``in_progress``, ``completed``, ``stopped`` (given up for better ones), ``canceled``,
+    ``status``: ``queued``, ``in_progress``, ``completed``, ``stopped`` (abandoned for better trials), ``canceled``,
     ``failed``. ``score`` is the mean of the objective over the items that are ``done``; ``cost`` in US dollars;
-    ``seconds`` those of all items, one after another.
+    ``seconds`` is the time of all items, one after another.
     """
 
     error: EvalError | None  # type: ignore[assignment]  # the SDK has its message
@@ -39,9 +39,10 @@ class Trial(EvalTrial):
 
 @dataclass(frozen=True, slots=True)
 class EvalSearch(evals.EvalSearch):
-    """A search over settings. ``trials`` stand with the best first; ``best`` is its id once the search has ended.
+    """A search over settings. ``trials`` are sorted best first; ``best`` is the id of the best trial once the search
+    has ended.
 
-    ``spec`` has what was asked for; ``items`` is how many there are, ``run_id`` the durable run with its events.
+    ``spec`` is the requested search, ``items`` the number of items, ``run_id`` the durable run with its events.
     """
 
     created_at: Moment
@@ -52,7 +53,7 @@ class EvalSearch(evals.EvalSearch):
 
 
 class TrialChoice(BaseModel, extra="forbid"):
-    """Which trial is deployed; the best, if none is named."""
+    """The trial to deploy; by default the best."""
 
     trial: str | None = None
 
@@ -61,8 +62,9 @@ class TrialChoice(BaseModel, extra="forbid"):
 async def search_settings(
     eval_id: str, body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> EvalSearch | EvalPlan:
-    """Try settings: ``data_source`` as a run has it, ``parameters`` with lists of values by path, such as ``model``,
-    ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. ``dry_run`` only returns what that would take.
+    """Try combinations of settings: ``data_source`` as in a run, ``parameters`` with lists of values by path, such as
+    ``model``, ``sampling_params.temperature`` or ``apps.NAME.STEP.system``. ``dry_run`` only returns what the
+    search would require.
     """
     if body.get("dry_run"):
         search_cost = await services.searches.plan(eval_id, body, caller)
@@ -82,19 +84,19 @@ async def search_settings(
 async def list_searches(
     eval_id: str, services: TheServices, caller: Caller, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Listed[EvalSearch]:
-    """The searches of an evaluation without their trials, the newest first."""
+    """List the searches of an evaluation without their trials, newest first."""
     return Listed(data=[_shown(row, ()) for row in await services.searches.list(eval_id, caller, limit)])
 
 
 @router.get("/{eval_id}/searches/{search_id}")
 async def retrieve_search(eval_id: str, search_id: str, services: TheServices, caller: Caller) -> EvalSearch:
-    """One search with its trials, the best first."""
+    """Return a search with its trials, best first."""
     return await _retrieved(services, eval_id, search_id, caller)
 
 
 @router.post("/{eval_id}/searches/{search_id}/cancel")
 async def cancel_search(eval_id: str, search_id: str, services: TheServices, caller: Caller) -> EvalSearch:
-    """End a search; what is done of it stays."""
+    """Cancel a search; its results so far are kept."""
     return await _search(services, await services.searches.cancel(eval_id, search_id, caller))
 
 
@@ -102,7 +104,7 @@ async def cancel_search(eval_id: str, search_id: str, services: TheServices, cal
 async def apply_search(
     eval_id: str, search_id: str, choice: TrialChoice, services: TheServices, caller: Caller
 ) -> EvalApplied:
-    """Deploy what the best trial changes in apps, as a new version of each."""
+    """Deploy the changes of the best trial to apps, as a new version of each."""
     trial, versions, unchanged = await services.searches.apply(eval_id, search_id, choice.trial, caller)
     return EvalApplied(trial=trial.id, versions=dict(versions), left=dict(unchanged))
 

@@ -1,4 +1,6 @@
-"""``/api/facts``: what agents keep of conversations for later ones. Another key's facts do not exist for a caller."""
+"""``/api/facts``: what agents remember from conversations for later ones. Facts of other keys are invisible to a
+caller.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ router = new_router(prefix="/api", tags=["Sessions"])
 
 
 class ChangedFact(BaseModel, extra="forbid"):
-    """What the fact says from now on."""
+    """The new text of the fact."""
 
     text: str = Field(min_length=1)
 
@@ -33,7 +35,7 @@ async def list_facts(
     agent: str | None = None,
     limit: Limit = 100,
 ) -> Listed[Fact]:
-    """The caller's facts; of one ``store``, or learnt by one ``agent``."""
+    """List the caller's facts, optionally of one ``store`` or learnt by one ``agent``."""
     learnt_facts = await services.agents.facts.list(caller, store=store, agent=agent, limit=limit)
     return Listed(data=[_fact(item) for item in learnt_facts])
 
@@ -42,7 +44,7 @@ async def list_facts(
 async def list_session_facts(
     session_id: str, services: TheServices, caller: Caller, limit: Limit = 100
 ) -> Listed[Fact]:
-    """What was learnt in a session, the newest first."""
+    """List the facts learnt in a session, newest first."""
     session = await services.agents.sessions.get(session_id, caller)
     learnt_facts = await services.agents.facts.list(caller, session=session, limit=limit)
     return Listed(data=[_fact(item) for item in learnt_facts])
@@ -50,18 +52,18 @@ async def list_session_facts(
 
 @router.patch("/facts/{fact_id}")
 async def change_fact(fact_id: str, given: ChangedFact, services: TheServices, caller: Caller) -> Fact:
-    """Put another text in its place. A search finds the new one a moment later."""
+    """Replace the text of a fact. Searches use the new text a moment later."""
     return _fact(await services.agents.facts.change(fact_id, given.text, caller))
 
 
 @router.delete("/facts/{fact_id}", status_code=204, response_class=Response)
 async def remove_fact(fact_id: str, services: TheServices, caller: Caller) -> None:
-    """Forget it."""
+    """Delete a fact."""
     await services.agents.facts.remove(fact_id, caller)
 
 
 def _fact(learnt: LearntFact) -> Fact:
-    """A fact with where it was learnt."""
+    """Return a fact with its origin."""
     message = learnt.message
     return shaped(
         Fact,

@@ -1,4 +1,4 @@
-"""``/api/flows``: check a flow, run one that nobody deployed. And what is done with runs of flows."""
+"""``/api/flows``: check a flow, or run a flow that is not deployed. Also traces, resumption and forks of flow runs."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ router = new_router(tags=["Flows"])
 class FlowInput(BaseModel, extra="forbid"):
     """A flow (docs/flow-spec.md) and its input. ``history``: earlier messages, oldest first.
 
-    ``functions``: the functions of clients that whoever follows the events executes and answers; left out: all that
-    no worker serves. The others are asked of the workers.
+    ``functions``: the client functions that the listener of the events executes and answers. By default, these are all
+    that no worker serves. All other functions go to the workers.
     """
 
     flow: dict[str, Any]
@@ -46,13 +46,13 @@ class FlowInput(BaseModel, extra="forbid"):
 
 
 class FlowToCheck(BaseModel, extra="forbid"):
-    """A flow that is looked at and not run."""
+    """A flow to check without running it."""
 
     flow: dict[str, Any]
 
 
 class RunTrace(BaseModel):
-    """The steps of a run, in the order in which they ended, and what they used together."""
+    """The steps of a run in the order in which they ended, and their total usage."""
 
     run: str
     usage: RunTokens
@@ -60,13 +60,13 @@ class RunTrace(BaseModel):
 
 
 class Again(BaseModel, extra="forbid"):
-    """``from``: the step, by its path or name, that is done again with all that followed it."""
+    """``from``: the path or name of the step to repeat, with all steps after it."""
 
     start: str = Field("", alias="from")
 
 
 class RunFork(BaseModel, extra="forbid"):
-    """A new run like another one: with another ``input``, or with all steps before ``from`` taken over."""
+    """A new run based on another run: with another ``input``, or with the results of all steps before ``from``."""
 
     start: str = Field("", alias="from")
     input: Any = None
@@ -75,7 +75,7 @@ class RunFork(BaseModel, extra="forbid"):
 
 @router.post("/api/flows/check")
 async def check_flow(given: FlowToCheck, services: TheServices, caller: Caller) -> CheckedSpec:
-    """Look at a whole flow without running it."""
+    """Check a whole flow without running it."""
     try:
         flow = await services.flows.read(given.flow, caller)
     except PorticoError as error:
@@ -85,7 +85,7 @@ async def check_flow(given: FlowToCheck, services: TheServices, caller: Caller) 
 
 @router.get("/api/schemas/flow")
 async def flow_schema() -> dict[str, Any]:
-    """The JSON schema of a flow's specification."""
+    """Return the JSON schema of a flow's specification."""
     return schema()
 
 
@@ -97,7 +97,7 @@ async def flow_schema() -> dict[str, Any]:
 async def run_flow(given: FlowInput, services: TheServices, caller: Caller) -> EventStream:
     """Run a flow and stream its events; the header ``x-portico-run`` names the run.
 
-    Leaving cancels it, unless the flow is durable: then it continues, and its events are at ``/api/runs/{id}/events``.
+    If the client leaves, the run is cancelled. A durable flow continues, with its events at ``/api/runs/{id}/events``.
     """
     flow = await services.flows.read(given.flow, caller)
     function_names = None if given.functions is None else frozenset(given.functions)
@@ -110,14 +110,16 @@ async def run_flow(given: FlowInput, services: TheServices, caller: Caller) -> E
 
 
 async def events_of(runner: Runner, run: Run, *, stay: bool) -> AsyncIterator[bytes]:
-    """All events of a run; one that fails at once is an error with a status. ``stay``: it survives the listener."""
+    """Yield all events of a run. A run that fails immediately is an error with a status. ``stay``: the run outlives
+    the listener.
+    """
     try:
         async for events in run.log.batches():
             number, event = events[-1]
             if number == 1 and isinstance(event, Failed):
                 await runner.wait(run)
             if isinstance(event, ENDINGS) and run.recorded is not None:
-                await run.recorded.wait()  # who knows of the end can resume or fork the run
+                await run.recorded.wait()  # a client that learns of the end can resume or fork the run
             yield b"".join(event_frame(number, event) for number, event in events)
     finally:
         if not stay:
@@ -132,10 +134,10 @@ async def run_trace(
     full: Annotated[bool, Query()] = False,
     format: Literal["json", "mermaid", "svg"] = "json",
 ) -> RunTrace | Response:
-    """The steps of a run of a flow. ``full``: outputs as they are, not cut. ``mermaid``: a gantt chart of them.
+    """Return the steps of a flow run. ``full``: outputs are not truncated. ``mermaid``: a Gantt chart of the steps.
 
-    ``svg``: the diagram of the flow as the run began with it; each step's box has its path as ``data-step``. Of a run
-    in memory it is that of the deployed app.
+    ``svg``: the diagram of the flow at the start of the run; the box of each step has its path as ``data-step``. For a
+    run in memory, it is the diagram of the deployed app.
     """
     found_run = await find_run(services, run_id, caller)
     if format == "svg":
@@ -161,14 +163,14 @@ async def run_trace(
 async def resume_run(
     run_id: str, services: TheServices, caller: Caller, given: Again | None = None
 ) -> RunDescription:
-    """Resume a durable run that has ended, after its last finished step or from a given one."""
+    """Resume a durable run that has ended, after its last finished step or from a given step."""
     await services.flows.resume(run_id, caller, start=given.start if given else "")
     return await retrieve_run(run_id, services, caller)
 
 
 @router.post("/api/runs/{run_id}/fork", tags=["Runs"])
 async def fork_run(run_id: str, given: RunFork, services: TheServices, caller: Caller) -> RunDescription:
-    """A new run like this durable one."""
+    """Start a new run based on this durable run."""
     new_input = given.new_input or given.input is not None
     run = await services.flows.fork(run_id, caller, start=given.start, value=given.input, new_input=new_input)
     return await retrieve_run(run.id, services, caller)
@@ -179,7 +181,7 @@ def _diagram(services: ApiServices, caller: Principal, found_run: FoundRun) -> D
     run = row or found_run.living or (found_run.elsewhere.description if found_run.elsewhere else None)
     assert run is not None
     if run.kind != FLOW_KIND:
-        raise InvalidRequest(f"'{run.id}' is not a run of a flow, so it has no diagram.", param="format")
+        raise InvalidRequest(f"'{run.id}' is not a flow run, so it has no diagram.", param="format")
     if row is not None and row.payload.get("flow"):
         return of_flow(read.flow(row.payload["flow"]), conditions=caller.owns(row.payload.get("owner")))
     app, version = services.apps.index.find(run.name, caller)
@@ -187,7 +189,7 @@ def _diagram(services: ApiServices, caller: Principal, found_run: FoundRun) -> D
 
 
 def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> Any:
-    """What a flow has made, as its run keeps it; ``None`` while there is none."""
+    """Return the result of a flow as stored in its run, or ``None`` if it has no result yet."""
     run = row or living
     if run is None or run.kind != FLOW_KIND or run.status != "completed":
         return None
@@ -195,7 +197,9 @@ def _result(services: ApiServices, row: RunRow | None, living: Run | None) -> An
 
 
 def _with_result(rows: Sequence[StepRow], result: Any) -> Sequence[StepRow]:
-    """The steps, the outermost with the result of its flow, which is kept once, with the run."""
+    """Return the steps with the flow's result in the outermost step, because the result is stored only once, with the
+    run.
+    """
     if not rows or result is None:
         return rows
     *inner, last = rows
@@ -215,7 +219,7 @@ def _step(row: StepRow, full: bool) -> TraceStep:
 
 
 MAX_OUTPUT_CHARS = 4_000
-"""Characters of an output in a trace."""
+"""Maximum characters of an output in a trace."""
 
 
 def _cut(text: str | None) -> str | None:

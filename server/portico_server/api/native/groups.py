@@ -1,4 +1,4 @@
-"""``/api/stores/{store}/groups``: the same files cut in other ways, in a tree."""
+"""``/api/stores/{store}/groups``: the same files split in other ways, as a tree of chunk groups."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ router = new_router(prefix="/api/stores/{store}/groups", tags=["Stores"])
 
 
 class GroupRequest(BaseModel, extra="forbid"):
-    """A group to be made. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need no more than their name."""
+    """A group to create. ``CoarseChunk``, ``MediumChunk`` and ``FineChunk`` need only their name."""
 
     name: str
     chunking_strategy: dict[str, Any] | None = None
     parent: str | None = None
-    """The group in whose chunks these lie."""
+    """The group whose chunks contain the chunks of this group."""
     embedding_model: str | None = None
-    """Left out, the store's own; empty, none."""
+    """Embedding model of the group; by default the store's own, none if empty."""
 
 
 class Retried(BaseModel):
-    """The ids of the runs that try again, none if nothing had failed."""
+    """The ids of the runs that retry, none if nothing had failed."""
 
     runs: list[str]
 
 
 @router.get("")
 async def list_groups(store: str, services: TheServices, caller: Caller) -> Listed[ChunkGroup]:
-    """The groups of a store, its own first."""
+    """List the groups of a store, its own group first."""
     row = await services.stores.get(store, caller)
     [info] = await services.stores.describe([row], caller)
     chunk_groups = await services.stores.groups.list(row, info.counts.completed)
@@ -41,7 +41,7 @@ async def list_groups(store: str, services: TheServices, caller: Caller) -> List
 
 @router.post("")
 async def add_group(store: str, body: GroupRequest, services: TheServices, caller: Caller) -> StartedRun:
-    """Make a group of all files, in the background; the store serves as before meanwhile."""
+    """Create a group of all files in the background; meanwhile the store serves as before."""
     row = await services.stores.get(store, caller, "manage")
     model = body.embedding_model
     _, run = await services.stores.groups.add(
@@ -57,13 +57,13 @@ async def add_group(store: str, body: GroupRequest, services: TheServices, calle
 
 @router.post("/retry")
 async def retry_groups(store: str, services: TheServices, caller: Caller) -> Retried:
-    """Try the files again that could not be in a group. What a model has written of them is kept."""
+    """Retry the files that could not be added to a group. Text that a model wrote about them is kept."""
     row = await services.stores.get(store, caller, "manage")
     return Retried(runs=await services.stores.groups.retry(row))
 
 
 @router.delete("/{group}")
 async def remove_group(store: str, group: str, services: TheServices, caller: Caller) -> RemovedId:
-    """Remove a group with its chunks."""
+    """Remove a group and its chunks."""
     await services.stores.groups.remove(await services.stores.get(store, caller, "manage"), group)
     return RemovedId(id=group)

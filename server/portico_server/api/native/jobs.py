@@ -1,5 +1,5 @@
-"""``/api/fine_tuning`` and ``/api/batches``: what OpenAI's API has no words for: checks before a job starts, and the
-events of one as they come.
+"""``/api/fine_tuning`` and ``/api/batches``: what OpenAI's API does not cover: checks before a job starts, and the
+events of a job as they arrive.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ batch_router = new_router(prefix="/api/batches", tags=["Batches"])
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan(fine_tuning.TuningPlan):
-    """What a job would do. ``recipe`` has each setting, and under ``reasons`` why it is so; ``command`` starts the
-    training, with ``python`` for the interpreter of its environment and ``ORDER`` for the file that describes it.
+    """The plan of a job.
+
+    ``recipe`` has each setting, with the reasons for its value under ``reasons``. ``command`` starts the training,
+    with ``python`` for the interpreter of its environment and ``ORDER`` for the file that describes the training.
     """
 
     data: DataFacts  # type: ignore[assignment]  # the SDK has it as a JSON object
 
 
 class TuningPlanRequest(FineTuningJobRequest, extra="forbid"):
-    """The job of which the plan would be."""
+    """The job to plan."""
 
 
 @router.post("/plan")
@@ -61,7 +63,7 @@ async def plan_fine_tuning(
 async def check_fine_tuning_app(
     job_id: str, request: Request, services: TheServices, caller: Caller
 ) -> TuningAppCheck:
-    """Call the app of a job with some of its examples once more, and compare the prompts. No chat model is called."""
+    """Call the app of a job again with some of its examples, and compare the prompts. No chat model is called."""
     return await while_present(request, services.tuning.check_app(job_id, caller))
 
 
@@ -76,7 +78,9 @@ async def follow_fine_tuning_job(
     caller: Caller,
     after: Seen,
 ) -> EventStream:
-    """The events of a job as they come, from the first one or from the one after ``Last-Event-ID``; last the job."""
+    """Stream the events of a job, from the first event or from the event after ``Last-Event-ID``, and finally the
+    job.
+    """
     await services.tuning.get(job_id, caller)
     return EventStream(_frames(services, job_id, caller, after))
 
@@ -92,7 +96,7 @@ async def _frames(services: ApiServices, job_id: str, caller: Principal, after: 
 
 
 class BatchFileRequest(BaseModel, extra="forbid"):
-    """An uploaded file, and the endpoint that its requests are for."""
+    """An uploaded file, and the endpoint of its requests."""
 
     input_file_id: str = Field(min_length=1, max_length=200)
     endpoint: str = Field(min_length=1, max_length=200)

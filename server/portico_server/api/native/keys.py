@@ -1,4 +1,4 @@
-"""``/api/keys``: make, list, change and revoke API keys."""
+"""``/api/keys``: create, list, change and revoke API keys."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ router = new_router(prefix="/api/keys", tags=["Keys"])
 
 
 class KeyRequest(BaseModel, extra="forbid"):
-    """A key to be made. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day, storage_mb.
+    """A key to create. ``limits``: concurrency, requests_per_minute, tokens_per_minute, tokens_per_day, storage_mb.
 
-    ``filters``: for a store, by its name or id or ``*`` for any, what the attributes of its files must meet for this
-    key to read them, in the form of the ``filters`` of a search.
+    ``filters`` map a store, by its name or id or ``*`` for any, to a condition on file attributes, in the form of the
+    ``filters`` of a search. The key reads only files that meet it.
     """
 
     name: str
@@ -33,8 +33,8 @@ class KeyRequest(BaseModel, extra="forbid"):
 
 
 class KeyChange(BaseModel, extra="forbid"):
-    """``scopes``, ``filters``, ``limits``: all that the key has from then on. What is left out stays; ``{}`` is no
-    filters, and no limits.
+    """New values for ``scopes``, ``filters`` or ``limits``, each replacing the old value entirely. Omitted fields stay
+    unchanged; ``{}`` removes all filters or limits.
     """
 
     scopes: list[str] | None = None
@@ -44,7 +44,7 @@ class KeyChange(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Listed[Key]:
-    """All keys, oldest first. ``blocked``: in their place those who signed in and are kept out."""
+    """List all keys, oldest first. ``blocked``: list the blocked users who sign in instead."""
     stored_bytes = await auth.stored()
     return Listed(
         data=[
@@ -55,8 +55,8 @@ async def list_keys(auth: TheAuth, _caller: Admin, blocked: bool = False) -> Lis
 
 
 async def _require_meant(filters: Mapping[str, Any], services: ApiServices, caller: Principal) -> None:
-    """Raises `InvalidRequest` for a name of no store that is nearly one's: the filter would withhold nothing of that.
-    Stores of other names may be made later.
+    """Raise `InvalidRequest` if a name matches no store but nearly matches one: the filter would not restrict that
+    store. Stores with other names may be created later.
     """
     for name in filters:
         try:
@@ -71,9 +71,8 @@ async def _require_meant(filters: Mapping[str, Any], services: ApiServices, call
                 misspelt(folded_name, store_names)
             ):
                 raise InvalidRequest(
-                    f"There is no store '{name[:80]}', so this filter would withhold nothing. Did you "
-                    f"mean '{meant_name}'? "
-                    "If another one is to have this name, make it first.",
+                    f"The store '{name[:80]}' does not exist, so this filter would restrict nothing. Did you "
+                    f"mean '{meant_name}'? To use this name for a different store, create the store first.",
                     code="store_not_found",
                     param=f"filters.{name}"[:200],
                 ) from None
@@ -81,8 +80,8 @@ async def _require_meant(filters: Mapping[str, Any], services: ApiServices, call
 
 @router.post("")
 async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, caller: Admin) -> NewKey:
-    """A new key; the answer holds the secret, which is kept nowhere. A filter on a store whose name is nearly that of
-    another one is refused.
+    """Create a key. The response contains the secret, which is not stored. A filter on a store whose name nearly
+    matches an existing store is refused.
     """
     await _require_meant(body.filters, services, caller)
     row, secret = await auth.create(body.name, body.scopes, KeyLimits.parse(body.limits), body.filters)
@@ -93,12 +92,14 @@ async def create_key(body: KeyRequest, auth: TheAuth, services: TheServices, cal
 async def change_key(
     key_id: str, body: KeyChange, auth: TheAuth, services: TheServices, caller: Admin
 ) -> Key:
-    """Let a key have other scopes, filters or limits, at once. If it may do or read less, its calls, streams and runs
-    end as by a revocation; under other limits they continue, and what it used counts.
+    """Change the scopes, filters or limits of a key immediately.
+
+    If the key loses rights, its calls, streams and runs end as if it were revoked. If only limits change, they
+    continue, and past usage counts.
     """
     if body.scopes is None and body.filters is None and body.limits is None:
         raise InvalidRequest(
-            "Say what changes: 'scopes', 'filters' or 'limits'.",
+            "Specify what to change: 'scopes', 'filters' or 'limits'.",
             code="missing_required_parameter",
             param="scopes",
         )
@@ -110,12 +111,12 @@ async def change_key(
 
 @router.delete("/{key_id}")
 async def revoke_key(key_id: str, auth: TheAuth, _caller: Admin) -> RemovedId:
-    """End a key, at once. Somebody who signs in is kept out from then on, whatever token they bring."""
+    """Revoke a key immediately. A user who signs in is blocked from then on, whatever token they present."""
     await auth.revoke(key_id)
     return RemovedId(id=key_id)
 
 
 @router.post("/{key_id}/unblock")
 async def unblock_key(key_id: str, auth: TheAuth, _caller: Admin) -> Key:
-    """Let somebody in again who signs in and was kept out. What they may do, their next token says."""
+    """Unblock a user who signs in. Their next token defines their rights."""
     return shaped(Key, await auth.unblock(key_id))

@@ -1,4 +1,4 @@
-"""``/api/mcp/servers``: the MCP servers of other people that this daemon holds."""
+"""``/api/mcp/servers``: the external MCP servers that this daemon uses."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from portico_server.tools.entry import TIMEOUT, Rule
 from portico_server.tools.mcp.spec import parse
 
 MAX_URI_CHARS = 4_000
-"""Characters of the address of a resource."""
+"""Maximum length of a resource URI, in characters."""
 
 MAX_ARGUMENTS = 100
-"""Arguments of a prompt."""
+"""Maximum number of arguments of a prompt."""
 
 router = new_router(prefix="/api/mcp/servers", tags=["MCP servers"])
 
 
 class Sampling(BaseModel, extra="forbid"):
-    """``max_tokens`` of an answer and ``calls`` an hour that a server may ask of a ``model``."""
+    """Limits on a server's use of a ``model``: ``max_tokens`` per answer and ``calls`` per hour."""
 
     model: str = Field(min_length=1)
     max_tokens: int = Field(1_000, gt=0, le=100_000)
@@ -31,12 +31,12 @@ class Sampling(BaseModel, extra="forbid"):
 
 
 class NewServer(BaseModel, extra="forbid"):
-    """A server to hold: either a ``command`` to start or a ``url`` to reach.
+    """A server to add: either a ``command`` to start or a ``url`` to connect to.
 
-    ``env`` and ``headers`` may hold secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
-    names. ``prefix`` goes before the names of its tools; left out, it is the server's name and an underscore.
-    ``approval``: when somebody is asked before a call; empty: as the setting ``tool_approval`` says. ``sampling``: the
-    model that the server itself may ask; left out: none.
+    ``env`` and ``headers`` may contain secrets and are never shown again. ``allow`` and ``deny`` are patterns of tool
+    names. ``prefix`` precedes the names of its tools; by default it is the server's name and an underscore.
+    ``approval``: when a call needs approval; if empty, according to the setting ``tool_approval``. ``sampling``: the
+    model that the server itself may call; by default none.
     """
 
     name: str
@@ -54,13 +54,13 @@ class NewServer(BaseModel, extra="forbid"):
 
 
 class WantedResource(BaseModel, extra="forbid"):
-    """The address of a resource; the braces of a template are filled in."""
+    """The URI of a resource, with the placeholders of a template filled in."""
 
     uri: str = Field(min_length=1, max_length=MAX_URI_CHARS)
 
 
 class WantedPrompt(BaseModel, extra="forbid"):
-    """A prompt by its name at the server, and its ``arguments``."""
+    """A prompt by its name on the server, and its ``arguments``."""
 
     name: str = Field(min_length=1, max_length=MAX_URI_CHARS)
     arguments: dict[str, str] = Field({}, max_length=MAX_ARGUMENTS)
@@ -68,33 +68,33 @@ class WantedPrompt(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_mcp_servers(services: TheServices, _caller: Admin) -> Listed[McpServer]:
-    """The MCP servers of other people whose tools are offered here, by name."""
+    """List the external MCP servers whose tools this daemon offers, by name."""
     return Listed(data=list(services.mcp.every()))
 
 
 @router.post("")
 async def add_mcp_server(body: NewServer, services: TheServices, caller: Admin) -> McpServer:
-    """Hold a server from now on. Answers when it has started or could not; it is then tried again."""
+    """Add a server. The response arrives when the server has started or failed; a failed start is retried."""
     server_fields: dict[str, Any] = body.model_dump()
     return await services.mcp.add(parse(server_fields, "server"), caller.id)
 
 
 @router.get("/{name}")
 async def get_mcp_server(name: str, services: TheServices, _caller: Admin) -> McpServer:
-    """One server."""
+    """Return an MCP server."""
     return services.mcp.get(name)
 
 
 @router.delete("/{name}")
 async def remove_mcp_server(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """End a server and forget it; its tools are gone at once."""
+    """Stop a server and remove it; its tools disappear immediately."""
     await services.mcp.remove(name)
     return RemovedName(name=name)
 
 
 @router.post("/{name}/restart")
 async def restart_mcp_server(name: str, services: TheServices, _caller: Admin) -> McpServer:
-    """End a server and start it again."""
+    """Restart a server."""
     return await services.mcp.restart(name)
 
 
@@ -108,7 +108,7 @@ async def read_mcp_server_log(
 
 @router.get("/{name}/resources")
 async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -> Listed[McpResource]:
-    """What a server has to read, the templates of addresses last."""
+    """List the resources of a server, URI templates last."""
     return Listed(data=await services.mcp.resources(name))
 
 
@@ -116,13 +116,13 @@ async def list_mcp_resources(name: str, services: TheServices, _caller: Admin) -
 async def read_mcp_resource(
     name: str, body: WantedResource, services: TheServices, _caller: Admin
 ) -> Listed[McpContent]:
-    """What stands at an address of a server: text, or bytes as base64."""
+    """Read a resource of a server: text, or bytes as base64."""
     return Listed(data=await services.mcp.read(name, body.uri))
 
 
 @router.get("/{name}/prompts")
 async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> Listed[McpPrompt]:
-    """The prompts of a server, with what they take."""
+    """List the prompts of a server with their arguments."""
     return Listed(data=await services.mcp.prompts(name))
 
 
@@ -130,5 +130,5 @@ async def list_mcp_prompts(name: str, services: TheServices, _caller: Admin) -> 
 async def render_mcp_prompt(
     name: str, body: WantedPrompt, services: TheServices, _caller: Admin
 ) -> Listed[McpPromptMessage]:
-    """The messages of a prompt, with its arguments filled in by the server."""
+    """Return the messages of a prompt, with its arguments filled in by the server."""
     return Listed(data=await services.mcp.prompt(name, body.name, body.arguments))

@@ -25,7 +25,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def prometheus_metrics(services: TheServices, _caller: Admin) -> Response:
-    """Calls, tokens, times, models and memory, as Prometheus reads them."""
+    """Return calls, tokens, durations, models and memory in Prometheus format."""
     page = _Page()
     _daemon(page, services)
     _calls(page, services)
@@ -37,7 +37,7 @@ async def prometheus_metrics(services: TheServices, _caller: Admin) -> Response:
 
 
 class _Page:
-    """Metrics in order: each with its description, then its samples."""
+    """Metrics in order: each with its description, followed by its samples."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -79,7 +79,12 @@ def _daemon(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_start_time_seconds", "gauge", "When the daemon started.", [({}, services.started_at)]
     )
-    page.metric("portico_runs_active", "gauge", "Calls and jobs in progress.", [({}, services.runner.active)])
+    page.metric(
+        "portico_runs_active",
+        "gauge",
+        "Number of calls and jobs in progress.",
+        [({}, services.runner.active)],
+    )
 
 
 def _calls(page: _Page, services: ApiServices) -> None:
@@ -89,7 +94,7 @@ def _calls(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_calls_total",
         "counter",
-        "Calls that have ended.",
+        "Number of finished calls.",
         [
             ({**labels, "status": status}, count)
             for labels, series in series_rows
@@ -99,7 +104,7 @@ def _calls(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_tokens_total",
         "counter",
-        "Tokens; cached ones are part of the prompt.",
+        "Number of tokens; cached tokens are part of the prompt.",
         [
             ({**labels, "kind": kind}, count)
             for labels, series in series_rows
@@ -114,7 +119,7 @@ def _calls(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_cost_dollars_total",
         "counter",
-        "US dollars for calls of models whose price is known.",
+        "Cost in US dollars of calls to models with a known price.",
         [(labels, series.cost) for labels, series in series_rows if series.cost],
     )
     page.histogram(
@@ -134,7 +139,7 @@ def _answers(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_http_requests_total",
         "counter",
-        "Requests by method, route and status of the answer; 0: the client left before it.",
+        "Number of requests by method, route and response status; 0: the client left before the response.",
         [
             ({"method": method, "route": route, "status": str(status)}, count)
             for (method, route, status), count in sorted(signals.answers.items())
@@ -142,18 +147,18 @@ def _answers(page: _Page, services: ApiServices) -> None:
     )
     page.histogram(
         "portico_http_request_seconds",
-        "Seconds from a request to the end of its answer, streams included.",
+        "Seconds from a request to the end of its response, including streams.",
         [({"route": route}, histogram) for route, histogram in sorted(signals.durations.items())],
     )
     page.histogram(
         "portico_event_loop_lag_seconds",
-        "How late the event loop was, four times a second.",
+        "Lag of the event loop, sampled four times a second.",
         [({}, signals.lag)],
     )
     page.metric(
         "portico_event_loop_lag_max_seconds",
         "gauge",
-        "The longest lag since this page was read last.",
+        "The longest lag since this page was last read.",
         [({}, signals.take_worst())],
     )
 
@@ -162,18 +167,18 @@ def _database(page: _Page, services: ApiServices) -> None:
     load = [({"operation": name}, timings) for name, timings in services.database.load().items()]
     page.histogram(
         "portico_database_seconds",
-        "What transactions took.",
+        "Duration of transactions.",
         [(labels, timings.took) for labels, timings in load],
     )
     page.histogram(
         "portico_database_wait_seconds",
-        "What they waited for a thread and its connection.",
+        "Time that transactions waited for a thread and its connection.",
         [(labels, timings.waited) for labels, timings in load],
     )
     page.metric(
         "portico_database_waiting",
         "gauge",
-        "Transactions that wait for a connection of their pool.",
+        "Transactions waiting for a connection of their pool.",
         [(labels, timings.waiting) for labels, timings in load],
     )
     page.metric(
@@ -190,13 +195,13 @@ async def _queues(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_run_queue",
         "gauge",
-        "Durable runs of all daemons on this database that have not ended.",
+        "Unfinished durable runs of all daemons on this database.",
         [({"kind": kind, "status": status}, count) for kind, status, count, _ in pending],
     )
     page.metric(
         "portico_run_queue_oldest_seconds",
         "gauge",
-        "The age of the oldest run that waits for its turn.",
+        "Age of the oldest queued run.",
         [
             ({"kind": kind}, max(0.0, now - oldest))
             for kind, status, _, oldest in pending
@@ -207,14 +212,14 @@ async def _queues(page: _Page, services: ApiServices) -> None:
     page.metric(
         "portico_ingest_files_total",
         "counter",
-        "Files of stores that were indexed, or could not be.",
+        "Store files that were indexed, or failed.",
         [({"status": status}, ingest.ended[status]) for status in ("completed", "failed")],
     )
-    page.histogram("portico_ingest_seconds", "What each of them took.", [({}, ingest.seconds)])
+    page.histogram("portico_ingest_seconds", "Time to index a file.", [({}, ingest.seconds)])
     page.metric(
         "portico_ingest_waiting_files",
         "gauge",
-        "Files of stores that wait to be indexed.",
+        "Store files waiting to be indexed.",
         [({}, await services.stores.waiting())],
     )
 
@@ -228,29 +233,29 @@ async def _models(page: _Page, services: ApiServices) -> None:
         [(labels, info.state == "ready") for labels, info in infos],
     )  # fmt: skip
     page.metric(
-        "portico_model_calls", "gauge", "Calls that wait for a model or are being answered.",
+        "portico_model_calls", "gauge", "Calls in progress or waiting for a model.",
         [(labels, info.calls) for labels, info in infos],
     )  # fmt: skip
     page.metric(
-        "portico_model_starts_total", "counter", "How often a model's process was started.",
+        "portico_model_starts_total", "counter", "Number of times a model's process was started.",
         [(labels, info.starts) for labels, info in infos],
     )  # fmt: skip
     page.metric(
-        "portico_model_crashes_total", "counter", "How often a model's process ended by itself.",
+        "portico_model_crashes_total", "counter", "Number of times a model's process ended unexpectedly.",
         [(labels, info.crashes) for labels, info in infos],
     )  # fmt: skip
     page.metric(
-        "portico_evictions_total", "counter", "How often a model left memory for another.",
+        "portico_evictions_total", "counter", "Number of times a model was evicted from memory for another.",
         [({}, residency.evictions)],
     )  # fmt: skip
     page.metric(
-        "portico_memory_budget_bytes", "gauge", "Memory that all local models may hold together.",
+        "portico_memory_budget_bytes", "gauge", "Total memory that local models may use.",
         [({}, budget.limit or 0)],
     )  # fmt: skip
     processes = [({"process": "daemon"}, resident_bytes(os.getpid()) or 0)]
     processes += [({"process": info.name}, info.memory_bytes) for _, info in infos if info.memory_bytes]
     page.metric("portico_process_memory_bytes", "gauge", "Resident memory by process.", processes)
     page.metric(
-        "portico_process_gpu_memory_bytes", "gauge", "Memory of each GPU by process, as its driver says.",
+        "portico_process_gpu_memory_bytes", "gauge", "Memory on each GPU by process, as reported by the driver.",
         [({"process": name, "gpu": str(number)}, size) for name, number, size in await residency.gpu_memory()],
     )  # fmt: skip

@@ -24,25 +24,25 @@ router = new_router(prefix="/api/prompts", tags=["Prompts"])
 
 
 class PromptMessage(BaseModel):
-    """A message; ``{name}`` in it stands for an argument, ``{{`` and ``}}`` for braces."""
+    """A message; ``{name}`` marks an argument, ``{{`` and ``}}`` are literal braces."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 class Example(BaseModel):
-    """What is asked and what is answered, as written."""
+    """An example question and its answer, verbatim."""
 
     user: str
     assistant: str
 
 
 class Prompt(BaseModel):
-    """One version of a prompt. ``origin`` is where it was imported from, empty if it was written here; ``portico`` for
-    one that came with Portico.
+    """One version of a prompt.
 
-    ``id`` always means this prompt; ``shared``: its name means it for every key, ``owner``: the key whose name it is
-    otherwise, as an admin sees it.
+    ``origin`` is where it was imported from: empty if it was created here, ``portico`` if it came with Portico. ``id``
+    always refers to this prompt. ``shared``: its name refers to it for every key. ``owner``: otherwise the key that
+    owns the name, as an admin sees it.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Prompt(BaseModel):
 
     @classmethod
     def of(cls, prompt: library.StoredPrompt, caller: Principal) -> Prompt:
-        """As the library has it."""
+        """Convert a prompt of the library."""
         return cls(
             id=prompt.id,
             shared=prompt.owner is None,
@@ -74,7 +74,7 @@ class Prompt(BaseModel):
 
 
 class NewPrompt(BaseModel):
-    """A prompt to keep: a new version, if there is one of this name with another content."""
+    """A prompt to save. If the name exists with different content, this creates a new version."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -82,7 +82,7 @@ class NewPrompt(BaseModel):
 
 
 class PromptFiles(BaseModel, extra="forbid"):
-    """Prompts to import: ``files``, from their path to their text, or ``url``, a Git repository on https."""
+    """Prompts to import: ``files``, a map from path to text, or ``url``, a Git repository on https."""
 
     files: dict[str, str] = {}
     url: str = ""
@@ -91,21 +91,21 @@ class PromptFiles(BaseModel, extra="forbid"):
 
 
 class PromptArguments(BaseModel, extra="forbid"):
-    """The arguments by name, and the version that is meant: the newest if none is."""
+    """The arguments by name, and the version, by default the newest."""
 
     arguments: dict[str, Any] = {}
     version: int | None = None
 
 
 class PromptDocument(BaseModel):
-    """A prompt in a file: how that is called, and its text."""
+    """A prompt as a file: the file name and its text."""
 
     filename: str
     text: str
 
 
 class Rendered(BaseModel):
-    """Messages as a chat model takes them."""
+    """Messages in the format of a chat model."""
 
     name: str
     version: int
@@ -116,9 +116,11 @@ class Rendered(BaseModel):
 async def list_prompts(
     services: TheServices,
     caller: Caller,
-    all: Annotated[bool, Query(description="For an admin: other keys' prompts too, by their ids")] = False,
+    all: Annotated[
+        bool, Query(description="For admins: include the prompts of other keys, by their ids")
+    ] = False,
 ) -> Listed[Prompt]:
-    """The newest version of each prompt, by name."""
+    """List the newest version of each prompt, by name."""
     if all:
         caller.require("admin")
     prompt_rows = await services.prompts.list(caller, include_all=all)
@@ -127,14 +129,14 @@ async def list_prompts(
 
 @router.post("")
 async def save_prompt(body: NewPrompt, services: TheServices, caller: Caller) -> Prompt:
-    """Keep a prompt. The same content twice makes one version."""
+    """Save a prompt. Saving identical content again creates no version."""
     prompt, _is_made = await services.prompts.save(spec.parse(body.model_dump()), caller)
     return Prompt.of(prompt, caller)
 
 
 @router.post("/import")
 async def import_prompts(body: PromptFiles, services: TheServices, caller: Caller) -> ImportedPrompts:
-    """Keep the prompts of files, or of a Git repository, which is for ``admin`` alone. All of them, or none."""
+    """Import prompts from files, or from a Git repository (``admin`` only). All of them are imported, or none."""
     if bool(body.url) == bool(body.files):
         raise InvalidRequest("Give either 'files' or the 'url' of a Git repository.", param="files")
     if body.url:
@@ -147,8 +149,8 @@ async def import_prompts(body: PromptFiles, services: TheServices, caller: Calle
         specs = await pools.DOCUMENTS.run_for(caller.id, folder.read_texts, body.files)
     if not specs:
         raise InvalidRequest(
-            "There are no prompts: .yaml, .md with front matter between two lines of ---, .prompty, .prompt, or the "
-            ".json of LangChain.",
+            "No prompts found; supported are .yaml, .md with front matter between two lines of ---, "
+            ".prompty, .prompt, and the .json of LangChain.",
             code="no_prompts",
             param="url" if body.url else "files",
         )
@@ -161,11 +163,11 @@ async def export_prompt(
     services: TheServices,
     caller: Caller,
     format: Annotated[
-        str, Query(description="markdown, yaml, prompty, dotprompt or langchain; the first two lose nothing")
+        str, Query(description="markdown, yaml, prompty, dotprompt or langchain; the first two are lossless")
     ] = "markdown",
     version: int | None = None,
 ) -> PromptDocument:
-    """A prompt as the text of a file, as other tools keep it."""
+    """Export a prompt as the text of a file, in a format of other tools."""
     prompt = await services.prompts.get(name, caller, version)
     filename, text = formats.written(prompt.spec, format)
     return PromptDocument(filename=filename, text=text)
@@ -173,14 +175,14 @@ async def export_prompt(
 
 @router.get("/{name:path}/versions")
 async def list_prompt_versions(name: str, services: TheServices, caller: Caller) -> Listed[Prompt]:
-    """Every version of a prompt, newest first."""
+    """List every version of a prompt, newest first."""
     prompt_rows = await services.prompts.history(name, caller)
     return Listed(data=[Prompt.of(prompt, caller) for prompt in prompt_rows])
 
 
 @router.post("/{name:path}/render")
 async def render_prompt(name: str, given: PromptArguments, services: TheServices, caller: Caller) -> Rendered:
-    """The messages of a prompt with arguments in their places."""
+    """Return the messages of a prompt with its arguments filled in."""
     prompt = await services.prompts.get(name, caller, given.version)
     messages = [PromptMessage(**message) for message in prompt.spec.render(given.arguments)]
     return Rendered(name=prompt.name, version=prompt.version, messages=messages)
@@ -188,12 +190,12 @@ async def render_prompt(name: str, given: PromptArguments, services: TheServices
 
 @router.get("/{name:path}")
 async def get_prompt(name: str, services: TheServices, caller: Caller, version: int | None = None) -> Prompt:
-    """One version of a prompt; the newest if none is named."""
+    """Return a version of a prompt, by default the newest."""
     return Prompt.of(await services.prompts.get(name, caller, version), caller)
 
 
 @router.delete("/{name:path}")
 async def remove_prompt(name: str, services: TheServices, caller: Caller) -> RemovedName:
-    """Forget a prompt with all its versions."""
+    """Delete a prompt and all its versions."""
     await services.prompts.remove(name, caller)
     return RemovedName(name=name)

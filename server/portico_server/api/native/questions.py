@@ -1,4 +1,4 @@
-"""``/api/questions``: what runs wait for, and answering it: approvals, functions of clients, input of people."""
+"""``/api/questions``: list and answer the questions of runs: approvals, client functions, input from people."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ MAX_WAIT_S = 30.0
 
 
 class QuestionDescription(BaseModel, from_attributes=True):
-    """What a run waits for. Times in seconds since 1970; ``answer_schema`` is the JSON Schema of a value.
+    """What a run waits for. Times are in seconds since 1970; ``answer_schema`` is the JSON Schema of a value.
 
-    ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` are the answer. ``worker`` is the client that
-    has taken a function, until ``lease_expires``. ``key`` is the same when a run that was cut off asks the same again.
+    ``accepted``, ``value``, ``note``, ``answered_by`` and ``answered_at`` are the answer. ``worker`` is the client
+    that has claimed a function, until ``lease_expires``. ``key`` stays the same when an interrupted run asks the same
+    question again.
     """
 
     id: str
@@ -48,7 +49,7 @@ class QuestionDescription(BaseModel, from_attributes=True):
 
 
 class QuestionAnswer(BaseModel, extra="forbid"):
-    """An answer. ``value`` is what was asked for, ``note`` what the run, and a model behind it, is told about it.
+    """An answer. ``value`` is the requested value, ``note`` a remark for the run and a model behind it.
 
     ``worker`` is the name under which a function was claimed.
     """
@@ -60,10 +61,10 @@ class QuestionAnswer(BaseModel, extra="forbid"):
 
 
 class Claim(BaseModel, extra="forbid"):
-    """What a worker can do: functions called one of ``names``, of one ``run`` if it is named.
+    """What a worker can do: functions called one of ``names``, of one ``run`` if it is set.
 
-    Up to ``limit`` are taken for ``lease_seconds`` each; ``holding`` are ids taken earlier, kept as long again. If
-    there is nothing, waits up to ``wait`` seconds for the first.
+    Up to ``limit`` are claimed for ``lease_seconds`` each; ``holding`` are ids claimed earlier, renewed for the same
+    time. If no function is available, wait up to ``wait`` seconds for the first.
     """
 
     kind: Literal["function"] = "function"
@@ -77,7 +78,9 @@ class Claim(BaseModel, extra="forbid"):
 
 
 class Claims(BaseModel):
-    """What the worker has taken; ``lost`` are those of ``holding`` that are no longer its own: stop working on them."""
+    """The functions that the worker has claimed. ``lost`` are those of ``holding`` that it no longer owns: stop
+    working on them.
+    """
 
     data: list[QuestionDescription]
     lost: list[str]
@@ -88,10 +91,10 @@ async def list_questions(
     services: TheServices,
     caller: Caller,
     status: Literal["pending", "answered", "expired", "cancelled"] | None = None,
-    run: Annotated[str | None, Query(description="Only what this run asked.")] = None,
+    run: Annotated[str | None, Query(description="Only questions of this run.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> ListedPart[QuestionDescription]:
-    """What the caller's runs have asked, newest first; what all runs have asked, for an admin."""
+    """List the questions of the caller's runs, newest first; for an admin, of all runs."""
     page = await services.questions.list(caller, status=status, run_id=run, limit=limit)
     data = [QuestionDescription.model_validate(row) for row in page.data]
     return ListedPart(data=data, has_more=page.has_more)
@@ -100,16 +103,20 @@ async def list_questions(
 @router.get(
     "/events",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Questions as they come and end"}},
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Questions as they are asked and end"}
+    },
 )
 async def question_events(services: TheServices, caller: Caller) -> EventStream:
-    """All that wait, then each question as it is asked, answered or ends: events called by its status."""
+    """Stream all open questions, then each question as it is asked, answered or ends. Events are named by its
+    status.
+    """
     return EventStream(_changes(services.questions, caller))
 
 
 @router.post("/claim")
 async def claim_questions(body: Claim, services: TheServices, caller: Caller, request: Request) -> Claims:
-    """Take functions to execute. What a worker does not answer before its lease runs out, another one gets."""
+    """Claim functions to execute. A function that is not answered before its lease expires goes to another worker."""
     claim_result = await while_present(
         request,
         services.questions.claim(
@@ -131,7 +138,7 @@ async def claim_questions(body: Claim, services: TheServices, caller: Caller, re
 
 @router.get("/{question_id}")
 async def retrieve_question(question_id: str, services: TheServices, caller: Caller) -> QuestionDescription:
-    """One of them."""
+    """Return a question."""
     return QuestionDescription.model_validate(await services.questions.get(question_id, caller))
 
 
@@ -139,7 +146,7 @@ async def retrieve_question(question_id: str, services: TheServices, caller: Cal
 async def answer_question(
     question_id: str, reply: QuestionAnswer, services: TheServices, caller: Caller
 ) -> QuestionDescription:
-    """Answer; the run continues at once. Only the first answer counts: a second one is refused with 409."""
+    """Answer a question; the run continues immediately. Only the first answer counts: a second is refused with 409."""
     row = await services.questions.answer(
         question_id,
         caller,

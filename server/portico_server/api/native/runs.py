@@ -1,4 +1,4 @@
-"""``/api/runs``: what is being done and was done, its events, and stopping it."""
+"""``/api/runs``: current and past runs, their events, and their cancellation."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from portico_server.runs.run import Run
 router = new_router(prefix="/api/runs", tags=["Runs"])
 
 PAGE_SIZE = 500
-"""Journalled events read at once."""
+"""Number of journalled events read at once."""
 
 POLL_INTERVAL_S = 1.0
-"""Seconds between two looks at a run that waits, or that another daemon on the same database works on."""
+"""Seconds between two checks of a run that is waiting, or that another daemon on the same database executes."""
 
 ENDINGS = (Failed.type, Finished.type)
 
 
 class RunTokens(BaseModel):
-    """Tokens of one run; ``cost`` in US dollars, null where no price is known."""
+    """Tokens of one run; ``cost`` in US dollars, null if no price is known."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -47,7 +47,7 @@ class RunTokens(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RunDescription(schemas.Run):
-    """One execution. Times in seconds since 1970; ``error`` is in OpenAI's shape, ``last_event`` a number."""
+    """One execution. Times are in seconds since 1970; ``error`` is in OpenAI's format, ``last_event`` a number."""
 
     status: Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
     error: dict[str, Any] | None  # type: ignore[assignment]  # the SDK has it as an `ErrorBody`
@@ -61,16 +61,16 @@ async def list_runs(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     after: Annotated[str | None, Query(max_length=200)] = None,
 ) -> ListedPart[RunDescription]:
-    """The newest runs of the caller: all durable ones, and those in memory that live or ended lately.
+    """List the newest runs of the caller: all durable runs, and the runs in memory that are active or ended recently.
 
-    If ``has_more``, ask again with ``after``, the last id. The single requests of a batch are not among them: its own
-    run stands for them.
+    If ``has_more`` is true, pass the last id as ``after`` to get the next page. The individual requests of a batch are
+    not listed; the run of the batch represents them.
     """
     if after is not None and not is_id(after, "run_"):
-        raise NotFound(f"There is no run '{after[:80]}' to begin after.", param="after")
+        raise NotFound(f"The run '{after[:80]}' in 'after' does not exist.", param="after")
     owner = None if caller.admin else caller.id
     page = await services.database.read(runs.newest, limit, owner, after=after)
-    # A run in memory that is older than the last row of a page stands on a later one.
+    # A run in memory that is older than the last row of this page appears on a later page.
     oldest = page.data[-1].id if page.has_more else ""
     run_descriptions = {
         run.id: _living(run)
@@ -85,7 +85,7 @@ async def list_runs(
 
 
 class PruneRequest(BaseModel, extra="forbid"):
-    """``days``: another age than the setting ``keep_runs_days`` says; ``dry_run`` only counts."""
+    """``days``: another age than the setting ``keep_runs_days``; ``dry_run`` only counts."""
 
     days: float | None = Field(default=None, ge=0, le=36_500)
     dry_run: bool = False
@@ -93,14 +93,14 @@ class PruneRequest(BaseModel, extra="forbid"):
 
 @router.post("/prune")
 async def prune_runs(body: PruneRequest, services: TheServices, _caller: Admin) -> Pruned:
-    """Remove ended runs that are old, with what hangs on them, as the daemon does every hour."""
+    """Remove old runs that have ended, with their data, as the daemon does every hour."""
     pruned_counts = await services.retention.prune(runs_days=body.days, dry_run=body.dry_run)
     return shaped(Pruned, pruned_counts, dry_run=body.dry_run)
 
 
 @router.get("/{run_id}")
 async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
-    """One run."""
+    """Return a run."""
     found_run = await find_run(services, run_id, caller)
     row, living = found_run.row, found_run.living
     if found_run.elsewhere is not None:
@@ -119,12 +119,12 @@ async def retrieve_run(run_id: str, services: TheServices, caller: Caller) -> Ru
 
 @router.post("/{run_id}/cancel")
 async def cancel_run(run_id: str, services: TheServices, caller: Caller) -> RunDescription:
-    """Stop a run, and wait until it has stopped. One that has ended stays as it is."""
+    """Cancel a run and wait until it has stopped. A run that has ended stays unchanged."""
     found_run = await find_run(services, run_id, caller)
     row, living = found_run.row, found_run.living
     if found_run.elsewhere is not None:
         while (description := await found_run.elsewhere.ask(services, "cancel"))["finished_at"] is None:
-            continue  # each question waits for it there
+            continue  # each question waits there for the run
         return _elsewhere(description)
     if living is not None:
         await living.cancel()
@@ -146,7 +146,7 @@ async def run_events(
     caller: Caller,
     after: Seen,
 ) -> EventStream:
-    """The events of a run, from the first one or from the one after ``Last-Event-ID``, until it ends."""
+    """Stream the events of a run until it ends, from the first event or from the event after ``Last-Event-ID``."""
     found_run = await find_run(services, run_id, caller)
     if found_run.elsewhere is not None:
         return EventStream(_events_elsewhere(services, found_run.elsewhere, after))
@@ -158,20 +158,22 @@ async def run_events(
 
 @dataclass(frozen=True, slots=True)
 class RunElsewhere:
-    """A run in the memory of another daemon on this database, which is named as the feed names it."""
+    """A run in the memory of another daemon on this database, identified by the daemon's name in the feed."""
 
     daemon: str
     description: RunDescription
 
     async def ask(self, services: ApiServices, do: str, **arguments: Any) -> Any:
-        """What that daemon says. Raises `Unavailable` if it has gone, and the run with it, or does not answer."""
+        """Return that daemon's answer. Raise `Unavailable` if the daemon has stopped, and the run with it, or does not
+        respond.
+        """
         run_id = self.description.id
         question = {"do": do, "run": run_id, **arguments}
         reply = await services.feed.ask(internal.RUN_QUESTION, question, self.daemon)
         if reply is None:
             raise Unavailable(
-                f"The daemon that had the run '{run_id}' in memory has gone or has forgotten it, and the run with it. "
-                "Durable runs outlive their daemon.",
+                f"The daemon that had the run '{run_id}' in memory has stopped or forgotten it, so the run "
+                "is lost. Durable runs outlive their daemon.",
                 code="run_lost",
                 param="id",
             )
@@ -180,7 +182,7 @@ class RunElsewhere:
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """The row of a durable run, the run itself if it lives here, or the run in memory of another daemon."""
+    """The row of a durable run, the run itself if it is on this daemon, or the run in the memory of another daemon."""
 
     row: RunRow | None
     living: Run | None
@@ -188,7 +190,9 @@ class FoundRun:
 
 
 async def find_run(services: ApiServices, run_id: str, caller: Principal) -> FoundRun:
-    """A run that the caller may see. Raises `NotFound`; `Unavailable` if a daemon that may have it does not answer."""
+    """Return a run that the caller may see. Raise `NotFound`, or `Unavailable` if a daemon that may have the run does
+    not respond.
+    """
     living = services.runner.get(run_id)
     row = await services.database.read(runs.get, run_id)
     if row is None and living is None and is_id(run_id, "run_"):
@@ -197,9 +201,9 @@ async def find_run(services: ApiServices, run_id: str, caller: Principal) -> Fou
             return FoundRun(None, None, RunElsewhere(description[0], _elsewhere(description[1])))
     owner = row.owner if row else living.caller.id if living else ""
     if (row is None and living is None) or not caller.sees(owner):
-        loss_notice = " A run in memory ends with its daemon." if services.database.postgres else ""
+        loss_notice = " A run in memory is lost when its daemon stops." if services.database.postgres else ""
         raise NotFound(
-            f"There is no run '{run_id}', or it ended long ago.{loss_notice}",
+            f"The run '{run_id}' does not exist, or it ended long ago.{loss_notice}",
             code="run_not_found",
             param="id",
         )
@@ -224,7 +228,7 @@ async def _live_events(run: Run, after: int) -> AsyncIterator[bytes]:
 
 
 async def _durable_events(services: ApiServices, run_id: str, after: int) -> AsyncIterator[bytes]:
-    """The journal first, then the living run; again, if it is cut off and taken up again."""
+    """Yield the journal, then the events of the active run; repeat if the run is interrupted and resumed."""
     yield b": %s\n\n" % run_id.encode()
     run: Run | None = None
     end = after + 1
@@ -233,7 +237,7 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
         while batch := await services.database.read(runs.events, run_id, after, PAGE_SIZE):
             for number, event in batch:
                 after = number
-                # An ending in the middle is that of an attempt which was cut off; the last one is sent below.
+                # An ending in the middle belongs to an interrupted attempt; the last ending is sent below.
                 kind = str(event.get("type"))
                 end = number if kind in ENDINGS else number + 1
                 if kind not in (*ENDINGS, runs.TAKEN_UP):
@@ -244,13 +248,13 @@ async def _durable_events(services: ApiServices, run_id: str, after: int) -> Asy
             yield event_frame(end, _ending(row))
             return
         if services.scheduler.stopping:
-            return  # it is put back into the queue: the next request gets the rest
+            return  # the run is put back into the queue: the next request gets the rest
         arrived_run = await services.runner.arrival(run_id, POLL_INTERVAL_S, after=run)
         if arrived_run is None:
             continue
         run = arrived_run
         async for number, live in run.log.follow(after):
-            if not isinstance(live, Finished | Failed):  # the ending is sent once the row has it
+            if not isinstance(live, Finished | Failed):  # the ending is sent once the row contains it
                 after, end = number, number + 1
                 yield event_frame(number, live)
         await services.scheduler.settled(run_id)
@@ -280,10 +284,10 @@ def _elsewhere(description: Mapping[str, Any]) -> RunDescription:
 
 
 def tokens(usage: Usage) -> RunTokens:
-    """What was used, as the API shows it."""
+    """Return the usage in the API's format."""
     return RunTokens.model_validate(usage, from_attributes=True)
 
 
 def _described(row: RunRow, living: Run | None) -> RunDescription:
-    """A durable run; its row says how it stands, the living run how far it is."""
+    """Return the description of a durable run: its status from the row, its progress from the active run."""
     return shaped(RunDescription, row, usage=None, last_event=living.log.last if living else 0)

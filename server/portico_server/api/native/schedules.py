@@ -1,4 +1,4 @@
-"""``/api/schedules``: apps that run, and stores that sync, at given times."""
+"""``/api/schedules``: run apps and sync stores at given times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico_server.schedules.timing import MAX_CRON_CHARS, MAX_ZONE_CHARS, Timi
 router = new_router(prefix="/api/schedules", tags=["Schedules"])
 
 MAX_TIMES = 100
-"""Times that are worked out, or shown, at once."""
+"""Maximum number of times computed or shown at once."""
 
 Name = Annotated[str, Field(max_length=128)]
 Target = Annotated[str, Field(max_length=MAX_TARGET_CHARS)]
@@ -32,7 +32,7 @@ Count = Annotated[int, Query(ge=1, le=MAX_TIMES)]
 
 
 class ScheduleChange(BaseModel, extra="forbid"):
-    """What to change: see `Schedule`. Of ``cron`` and ``every`` one replaces the other, as of ``app`` and ``store``."""
+    """The fields to change: see `Schedule`. ``cron`` and ``every`` replace each other, as do ``app`` and ``store``."""
 
     name: Name | None = None
     app: Target | None = None
@@ -47,13 +47,13 @@ class ScheduleChange(BaseModel, extra="forbid"):
 
 
 class ScheduleRequest(ScheduleChange):
-    """A schedule to make: an ``app`` with its ``input``, or a ``store`` to sync; ``cron`` or ``every``."""
+    """A schedule to create: an ``app`` with its ``input``, or a ``store`` to sync; with ``cron`` or ``every``."""
 
     name: Name
 
 
 class TimingRequest(BaseModel, extra="forbid"):
-    """``cron`` in a ``timezone``, or ``every``; how many times are wanted."""
+    """``cron`` in a ``timezone``, or ``every``, and the number of times to return."""
 
     cron: CronText | None = None
     every: IntervalText | None = None
@@ -62,7 +62,7 @@ class TimingRequest(BaseModel, extra="forbid"):
 
 
 class ScheduleMoments(BaseModel):
-    """When a schedule is due next, in seconds since 1970."""
+    """The next due times of a schedule, in seconds since 1970."""
 
     data: list[float]
 
@@ -71,9 +71,11 @@ class ScheduleMoments(BaseModel):
 async def list_schedules(
     services: TheServices,
     caller: Caller,
-    all: Annotated[bool, Query(description="For an admin: other keys' schedules too, by their ids")] = False,
+    all: Annotated[
+        bool, Query(description="For admins: include the schedules of other keys, by their ids")
+    ] = False,
 ) -> Listed[Schedule]:
-    """The caller's schedules and the shared ones, by name."""
+    """List the caller's schedules and the shared schedules, by name."""
     if all:
         caller.require("admin")
     schedule_rows = await services.schedules.list(caller, include_all=all)
@@ -82,21 +84,21 @@ async def list_schedules(
 
 @router.post("")
 async def create_schedule(body: ScheduleRequest, services: TheServices, caller: Caller) -> Schedule:
-    """Make a schedule. It runs with the rights that the caller's key has at each time."""
+    """Create a schedule. Each run has the rights that the caller's key has at that time."""
     spec = parse(body.model_dump(exclude_unset=True))
     return _schedule(await services.schedules.create(spec, caller), caller)
 
 
 @router.post("/next")
 async def preview_schedule(body: TimingRequest, services: TheServices, _caller: Caller) -> ScheduleMoments:
-    """When a schedule would be due that was made now; nothing is made."""
+    """Return when a schedule would be due if it were created now. Nothing is created."""
     timing = Timing.parse(body.cron, body.every, body.timezone)
     return ScheduleMoments(data=list(await services.schedules.preview(timing, body.count)))
 
 
 @router.get("/{schedule}")
 async def retrieve_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
-    """One schedule."""
+    """Return a schedule."""
     return _schedule(await services.schedules.get(schedule, caller), caller)
 
 
@@ -104,32 +106,32 @@ async def retrieve_schedule(schedule: str, services: TheServices, caller: Caller
 async def change_schedule(
     schedule: str, body: ScheduleChange, services: TheServices, caller: Caller
 ) -> Schedule:
-    """Change the fields that are given. Intervals are counted from now if its times change."""
+    """Change the given fields of a schedule. If its times change, intervals are counted from now."""
     changes = body.model_dump(exclude_unset=True)
     return _schedule(await services.schedules.change(schedule, changes, caller), caller)
 
 
 @router.delete("/{schedule}")
 async def remove_schedule(schedule: str, services: TheServices, caller: Caller) -> RemovedId:
-    """Forget a schedule. A run under way continues."""
+    """Delete a schedule. A run in progress continues."""
     return RemovedId(id=(await services.schedules.remove(schedule, caller)).id)
 
 
 @router.post("/{schedule}/pause")
 async def pause_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
-    """Let a schedule run no more until it is resumed. A run under way continues."""
+    """Pause a schedule until it is resumed. A run in progress continues."""
     return _schedule(await services.schedules.pause(schedule, caller), caller)
 
 
 @router.post("/{schedule}/resume")
 async def resume_schedule(schedule: str, services: TheServices, caller: Caller) -> Schedule:
-    """Let a schedule run again from its next time on. What it missed meanwhile is not made up for."""
+    """Resume a schedule from its next time on. Missed runs are not made up."""
     return _schedule(await services.schedules.resume(schedule, caller), caller)
 
 
 @router.post("/{schedule}/run")
 async def run_schedule(schedule: str, services: TheServices, caller: Caller) -> StartedRun:
-    """Begin a run now, also of a schedule that is paused."""
+    """Start a run now, even if the schedule is paused."""
     return StartedRun(run=await services.schedules.run(schedule, caller))
 
 
@@ -137,7 +139,7 @@ async def run_schedule(schedule: str, services: TheServices, caller: Caller) -> 
 async def next_times(
     schedule: str, services: TheServices, caller: Caller, count: Count = 5
 ) -> ScheduleMoments:
-    """When a schedule is due next, or would be if it were not paused."""
+    """Return when a schedule is due next, or would be if it were not paused."""
     return ScheduleMoments(data=list(await services.schedules.next(schedule, caller, count)))
 
 
@@ -145,7 +147,7 @@ async def next_times(
 async def list_scheduled_runs(
     schedule: str, services: TheServices, caller: Caller, limit: Count = 20
 ) -> Listed[ScheduledRun]:
-    """What came of the last times, the newest first. The last hundred are kept."""
+    """List the results of recent scheduled runs, newest first. The last hundred are kept."""
     schedule_times = await services.schedules.times(schedule, caller, limit)
     return Listed(data=[_scheduled(row) for row in schedule_times])
 

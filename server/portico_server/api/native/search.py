@@ -1,4 +1,6 @@
-"""``/api/search``: one question to several stores; and what every search of this protocol adapter takes."""
+"""``/api/search``: search several stores with one question. Also the parameters shared by every search of this
+adapter.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ _REFINING: Final = set(Refine.__dataclass_fields__)
 
 
 class SearchRequest(BaseModel, extra="forbid"):
-    """A search. ``score_threshold`` is on the final score; ``docs/retrieval.md`` lists the stages in order."""
+    """A search. ``score_threshold`` applies to the final score; ``docs/retrieval.md`` lists the stages in order."""
 
     query: str
     max_num_results: int = Field(default=10, ge=1, le=50)
@@ -30,38 +32,38 @@ class SearchRequest(BaseModel, extra="forbid"):
     ranker: Literal["auto", "lexical", "vector", "hybrid", "rrf"] = "auto"
     trace: bool = False
     vector_weight: float | None = Field(default=None, ge=0, le=1)
-    """What the vectors count beside the words; left out, what their model's profile says."""
+    """Weight of the vectors relative to the words; by default from the profile of their model."""
     infer_filters: bool = False
-    """Search only files that meet what the question says of their attributes, such as "since 2024"."""
+    """Search only files whose attributes match conditions in the question, such as "since 2024"."""
     links: bool | None = None
-    """Follow links between passages, or do not; left out, as the store does."""
+    """Whether to follow links between passages; by default according to the store."""
     steps: Literal["off", "auto"] | Annotated[int, Field(ge=2, le=4)] = "off"
-    """Search up to so many times, for what the passages before lack; ``auto``: only where they lack much."""
+    """Maximum number of searches, each for what the earlier passages lack; ``auto``: only if they lack much."""
     steps_model: str = ""
-    """A chat model that says what to search for next; without one, rules do."""
+    """A chat model that determines the next search; without a model, rules do."""
     groups: list[str] = Field(default=[], max_length=16)
-    """Chunk groups to search in; the store's own if there are none."""
+    """Chunk groups to search; if empty, the store's own."""
     rewrite: Literal["rewrite", "decompose", "hyde", "replace"] | None = None
-    """Search for what a chat model makes of the question, too; with ``replace`` in its place."""
+    """Also search for a chat model's rewrite of the question; with ``replace``, only for the rewrite."""
     writer: str = "default"
-    """That model."""
+    """The chat model that rewrites the question."""
     half_life_days: float = Field(default=0.0, ge=0, le=1e6)
     """Days in which a score halves; 0: never."""
     decay_by: str = ""
-    """The attribute with the time from which on it does; when the file came into the store, if empty."""
+    """Attribute with the time from which a score decays; if empty, the time when the file was added to the store."""
     reranker: str = ""
-    """A model that judges the best candidates: a reranker or a chat model."""
+    """A model that scores the best candidates: a reranker or a chat model."""
     near_duplicates: float = Field(default=0.0, ge=0, le=1)
-    """The share of common words from which two passages are one; 0: only the same text is."""
+    """Share of common words from which two passages count as duplicates; 0: only if their text is identical."""
     diversity: float = Field(default=0.0, ge=0, le=1)
-    """How much likeness to better passages costs."""
+    """Penalty for similarity to higher-ranked passages."""
     parents: str = ""
-    """The group whose chunks are given in place of those found; ``*``: the parent of each."""
+    """Group whose chunks are returned instead of the matching chunks; ``*``: the parent of each."""
     neighbours: int = Field(default=0, ge=0, le=10)
-    """Chunks that are added before and behind each."""
+    """Number of neighbouring chunks added before and after each chunk."""
 
     def search(self) -> Search:
-        """The same as the core knows it. Raises `InvalidRequest` for a filter that is none."""
+        """Return the search as the core's value. Raise `InvalidRequest` for an invalid filter."""
         return Search(
             self.query,
             self.max_num_results,
@@ -85,11 +87,11 @@ class MultiSearchRequest(SearchRequest):
 
     stores: list[str] = Field(min_length=1, max_length=many_stores.MAX_STORES)
     route: bool = False
-    """Let the model ``writer`` choose those that the question is for."""
+    """Let the model ``writer`` choose the relevant stores."""
 
 
 class SearchAnswer(BaseModel):
-    """Passages in rank order, and the stages that led to them if asked for."""
+    """Passages in rank order, and, if requested, the stages that led to them."""
 
     data: list[dict[str, Any]]
     trace: list[dict[str, Any]]
@@ -99,7 +101,7 @@ class SearchAnswer(BaseModel):
 async def search_stores(
     question: MultiSearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> SearchAnswer:
-    """Passages of several stores that answer a question, ranked together."""
+    """Search several stores and rank their passages together."""
     rows = [await services.stores.get(store, caller) for store in dict.fromkeys(question.stores)]
     with Presence(request.scope["portico.exchange"]):
         search_result = await many_stores.search_stores(
@@ -109,7 +111,7 @@ async def search_stores(
 
 
 def answer(search_result: SearchResult) -> SearchAnswer:
-    """What was found as this protocol adapter shows it."""
+    """Return a search result in this protocol adapter's format."""
     return SearchAnswer(
         data=[asdict(passage) for passage in search_result.passages],
         trace=[

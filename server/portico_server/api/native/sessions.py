@@ -1,4 +1,4 @@
-"""``/api/sessions``: the conversations of agents. Another key's sessions do not exist for a caller."""
+"""``/api/sessions``: the conversations of agents. Sessions of other keys are invisible to a caller."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MessageNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class NewSession(BaseModel, extra="forbid"):
-    """A session to open. Without a ``name`` it is called by its id; one that is there already is left as it is."""
+    """A session to open. Without a ``name``, its id is its name; an existing session stays unchanged."""
 
     app: str = Field(min_length=1, max_length=256)
     name: str = ""
@@ -34,14 +34,14 @@ class NewSession(BaseModel, extra="forbid"):
 
 
 class SessionChange(BaseModel, extra="forbid"):
-    """What is left out stays as it is."""
+    """Changes to a session. Omitted fields stay unchanged."""
 
     title: str | None = Field(None, max_length=512)
     metadata: dict[str, Any] | None = None
 
 
 class SessionFork(BaseModel, extra="forbid"):
-    """The name of the copy; called by its id without one."""
+    """The name of the copy, by default its id."""
 
     name: str = ""
 
@@ -54,7 +54,9 @@ class AddedMessages(BaseModel, extra="forbid"):
 
 
 class SessionMessages(BaseModel):
-    """In the order in which they were said. If ``has_more``, ask again with ``after``, the last ``seq``."""
+    """Messages in chronological order. If ``has_more`` is true, pass the last ``seq`` as ``after`` to get the next
+    page.
+    """
 
     data: list[SessionMessage]
     has_more: bool
@@ -62,7 +64,9 @@ class SessionMessages(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NewRating(AnswerRating):
-    """What you think of an answer. ``correction`` is the answer that you wanted: for ``corrected``, and only then."""
+    """Your rating of an answer. ``correction`` is the answer that you wanted, only for ``corrected``, where it is
+    required.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     correction: Annotated[str, Field(max_length=MAX_CORRECTION_CHARS)] = ""
@@ -70,7 +74,7 @@ class NewRating(AnswerRating):
 
 
 class RatedMessage(BaseModel):
-    """A message as a model takes it."""
+    """A message in the format of a model."""
 
     role: Literal["system", "user", "assistant"]
     content: str | list[dict[str, Any]]
@@ -80,7 +84,8 @@ class RatedMessage(BaseModel):
 class RatedAnswer(Rating):
     """A rated answer: message number ``message`` of ``session``, by ``model``; ``rated_at`` in seconds since 1970.
 
-    ``messages`` is what was said before, at most 200 messages, as a model takes it; ``answer`` what the model said.
+    ``messages`` is the conversation before it, at most 200 messages in the format of a model; ``answer`` is the
+    model's answer.
     """
 
     value: RatingValue
@@ -88,7 +93,7 @@ class RatedAnswer(Rating):
 
     @classmethod
     def of(cls, row: RatedRow) -> RatedAnswer:
-        """With the conversation until then. A client may have put anything into ``extra_info``."""
+        """Convert a row, with the conversation up to the answer. Clients may have put anything into ``extra_info``."""
         message = message_of(row.message.message)
         about = message.extra_info or {}
         rating = about[RATING]
@@ -121,7 +126,9 @@ class RatedAnswer(Rating):
 
 
 class Ratings(Listed[RatedAnswer]):
-    """In the order in which the answers were given. If ``has_more``, ask again with ``after``, the last id."""
+    """Ratings in the order of their answers. If ``has_more`` is true, pass the last id as ``after`` to get the
+    next page.
+    """
 
     has_more: bool
 
@@ -136,8 +143,11 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str | None, Query(max_length=200)] = None,
 ) -> ListedPart[Session]:
-    """The caller's sessions, the one used last first; of one ``app``, of one ``name``, or those in which ``search`` was
-    said. If ``has_more``, ask again with ``after``, the last id: one that is used meanwhile moves to the beginning.
+    """List the caller's sessions, most recently used first, optionally of one ``app``, with one ``name``, or
+    containing ``search``.
+
+    If ``has_more`` is true, pass the last id as ``after`` to get the next page. A session used in the meantime moves
+    to the beginning.
     """
     page = await services.agents.sessions.list(
         caller, app=app, name=name, search=search, after=after, limit=limit
@@ -147,7 +157,7 @@ async def list_sessions(
 
 @router.post("")
 async def open_session(given: NewSession, services: TheServices, caller: Caller) -> Session:
-    """The session of this name, made if there is none."""
+    """Return the session with this name, creating it if it does not exist."""
     row = await services.agents.sessions.open(
         given.app, given.name, caller, title=given.title, metadata=given.metadata
     )
@@ -156,7 +166,7 @@ async def open_session(given: NewSession, services: TheServices, caller: Caller)
 
 @router.get("/{session_id}")
 async def retrieve_session(session_id: str, services: TheServices, caller: Caller) -> Session:
-    """One session."""
+    """Return a session."""
     return shaped(Session, await services.agents.sessions.get(session_id, caller))
 
 
@@ -164,7 +174,7 @@ async def retrieve_session(session_id: str, services: TheServices, caller: Calle
 async def change_session(
     session_id: str, given: SessionChange, services: TheServices, caller: Caller
 ) -> Session:
-    """Change its title or its metadata."""
+    """Change the title or metadata of a session."""
     row = await services.agents.sessions.describe(
         session_id, caller, title=given.title, metadata=given.metadata
     )
@@ -173,7 +183,7 @@ async def change_session(
 
 @router.delete("/{session_id}", status_code=204, response_class=Response)
 async def remove_session(session_id: str, services: TheServices, caller: Caller) -> None:
-    """Remove a session with all that was said in it."""
+    """Delete a session and all its messages."""
     await services.agents.sessions.remove(session_id, caller)
 
 
@@ -186,9 +196,9 @@ async def list_session_messages(
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> SessionMessages:
-    """What was said, in order; in the memory of one ``agent`` (its path, empty for the root) if that is given.
+    """List messages in order, optionally only those in the memory of one ``agent`` (its path, empty for the root).
 
-    A page ends at ``limit``, or before the message with which it would have more than 8,000,000 characters.
+    A page ends at ``limit``, or before the message that would take it above 8,000,000 characters.
     """
     page = await services.agents.sessions.messages(session_id, caller, agent=agent, after=after, limit=limit)
     return SessionMessages(
@@ -200,7 +210,7 @@ async def list_session_messages(
 async def add_session_messages(
     session_id: str, given: AddedMessages, services: TheServices, caller: Caller
 ) -> Session:
-    """Put messages behind what was said, such as what an agent that works at a client has heard and answered."""
+    """Append messages to a session, such as those of an agent that runs at a client."""
     messages = [message_of(item) for item in given.messages]
     return shaped(
         Session, await services.agents.sessions.add(session_id, caller, messages, agent=given.agent)
@@ -211,14 +221,14 @@ async def add_session_messages(
 async def rate_answer(
     session_id: str, seq: MessageNumber, given: NewRating, services: TheServices, caller: Caller
 ) -> SessionMessage:
-    """Rate an answer, by the number of its message; a rating that it has is replaced."""
+    """Rate an answer by the number of its message, replacing an existing rating."""
     row = await services.agents.sessions.rate(session_id, seq, caller, given)
     return shaped(SessionMessage, row, run=row.run_id)
 
 
 @router.delete("/{session_id}/messages/{seq}/rating", status_code=204, response_class=Response)
 async def remove_rating(session_id: str, seq: MessageNumber, services: TheServices, caller: Caller) -> None:
-    """Take back what was thought of an answer."""
+    """Remove the rating of an answer."""
     await services.agents.sessions.rate(session_id, seq, caller, None)
 
 
@@ -235,7 +245,7 @@ async def list_ratings(
     after: Annotated[str, Query(max_length=256)] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Ratings:
-    """The caller's rated answers with what was said before them: what to train on and to evaluate with."""
+    """List the caller's rated answers with the conversation before them, for training and evaluation."""
     page = await services.agents.sessions.ratings(
         caller, app=app, model=model, value=value, after=after, limit=limit
     )
@@ -244,19 +254,21 @@ async def list_ratings(
 
 @router.post("/{session_id}/reset")
 async def reset_session(session_id: str, services: TheServices, caller: Caller) -> Session:
-    """Forget all that was said, by every agent of the tree."""
+    """Delete all messages of a session, of every agent of the tree."""
     return shaped(Session, await services.agents.sessions.reset(session_id, caller))
 
 
 @router.post("/{session_id}/fork")
 async def fork_session(session_id: str, given: SessionFork, services: TheServices, caller: Caller) -> Session:
-    """A copy, which goes its own way from here."""
+    """Copy a session. The copy is independent from then on."""
     return shaped(Session, await services.agents.sessions.fork(session_id, caller, given.name))
 
 
 @router.get("/{session_id}/state")
 async def session_state(session_id: str, services: TheServices, caller: Caller) -> dict[str, Any]:
-    """The state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state": {...}}``."""
+    """Return the state dict: ``{"portico_session": 1, "memory": [...], "writer.memory": [...], "writer.state":
+    {...}}``.
+    """
     return await services.agents.sessions.state_dict(session_id, caller)
 
 
@@ -264,5 +276,5 @@ async def session_state(session_id: str, services: TheServices, caller: Caller) 
 async def load_session_state(
     session_id: str, given: Mapping[str, Any], services: TheServices, caller: Caller
 ) -> Session:
-    """Put a state dict in the place of all that was said; nothing changes if it cannot be read."""
+    """Replace all messages with a state dict. If the dict cannot be parsed, nothing changes."""
     return shaped(Session, await services.agents.sessions.load_state_dict(session_id, caller, given))

@@ -1,4 +1,4 @@
-"""``/api/sign-in``: signing in by an issuer in the page. ``/api/whoami``: who is calling, however they show it."""
+"""``/api/sign-in``: sign-in through an issuer on the web page. ``/api/whoami``: the caller, however authenticated."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from portico_server.core.principal import LOCAL
 router = new_router(tags=["Keys"])
 
 _PRIVATE: Mapping[str, str] = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-"""Of answers that set cookies, and of an address that holds a code."""
+"""Headers of responses that set cookies, and of an address that contains a code."""
 
 
 class SignInRequest(BaseModel, extra="forbid"):
-    """``issuer``: where to sign in; not needed if there is one."""
+    """``issuer``: where to sign in; optional if only one issuer is configured."""
 
     issuer: str | None = None
 
 
 class StartedSignIn(BaseModel):
-    """``address``: where the browser goes now."""
+    """``address``: where the browser must go next."""
 
     address: str
 
 
 class SignedOut(BaseModel):
-    """Whether somebody was signed in in this browser."""
+    """Whether a user was signed in in this browser."""
 
     signed_out: bool
 
 
 @router.get("/api/whoami")
 async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
-    """Who is calling, and what they may do."""
+    """Return the caller and the caller's rights."""
     exchange: Exchange = request.scope["portico.exchange"]
     row = auth.keys.get(caller.id)
     names = {LOCAL.id: "this machine", OPERATOR.id: "operator"}
@@ -68,7 +68,7 @@ async def get_whoami(request: Request, caller: Caller, auth: TheAuth) -> Whoami:
 async def start_sign_in(
     body: SignInRequest, request: Request, response: Response, services: TheServices
 ) -> StartedSignIn:
-    """Begin to sign in by an issuer: for the page of this daemon alone, which goes to the address then."""
+    """Start signing in with an issuer. Only for the daemon's own page, which then goes to the returned address."""
     _require_page(request)
     base = _base(request, services)
     address, secret = await services.sign_ins.start(body.issuer, base + CALLBACK)
@@ -79,7 +79,7 @@ async def start_sign_in(
 
 @router.get(CALLBACK, include_in_schema=False)
 async def finish_sign_in(request: Request, services: TheServices) -> Response:
-    """Where the issuer sends a browser back to; it continues to the page, which says what went wrong."""
+    """Handle the issuer's redirect. It continues to the page, which shows any error."""
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
     start_cookie = cookies.cookie(exchange.headers, STARTED, secure=base.startswith("https:")) or ""
@@ -95,7 +95,7 @@ async def finish_sign_in(request: Request, services: TheServices) -> Response:
 
 @router.delete(START)
 async def sign_out(request: Request, response: Response, services: TheServices) -> SignedOut:
-    """Sign out this browser, here and at the issuer: for the page of this daemon alone."""
+    """Sign out this browser, in the daemon and at the issuer. Only for the daemon's own page."""
     _require_page(request)
     base = _base(request, services)
     exchange: Exchange = request.scope["portico.exchange"]
@@ -110,17 +110,20 @@ def _base(request: Request, services: ApiServices) -> str:
 
 
 def _require_page(request: Request) -> None:
-    """Raise `Forbidden` for anybody but our own page: another one must sign nobody in or out."""
+    """Raise `Forbidden` unless the request comes from the daemon's own page: other pages must not sign users in or
+    out.
+    """
     exchange: Exchange = request.scope["portico.exchange"]
     if not cookies.is_of_our_page(exchange.headers, exchange.scope["method"]):
         raise Forbidden(
-            "This is for the page of this daemon alone. Programs send a key or a token with each call.",
+            "Only the page of this daemon may call this. Programs send a key or a token with each call.",
             code="origin_not_allowed",
         )
 
 
 def _set_cookie(response: Response, base: str, name: str, value: str, life_s: int | None) -> None:
-    # Coming back from the issuer is a request from another site; no other needs to carry a cookie of ours.
+    # The return from the issuer is a cross-site request; no other cross-site request needs a cookie of the
+    # daemon.
     same_site = "Lax" if name == STARTED else "Strict"
     secure = base.startswith("https:")
     cookie: Any = cookies.set_cookie(name, value, secure=secure, same_site=same_site, life_s=life_s)

@@ -1,4 +1,4 @@
-"""``/api/stores``: named stores, the folders they follow, their files, and search with a trace."""
+"""``/api/stores``: named stores, their sources, their files, and search with a trace."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ from portico_server.knowledge.store import FileStatus, StoreFileRow, StoreInfo, 
 router = new_router(prefix="/api/stores", tags=["Stores"])
 
 MAX_NUMBER: Final = 2**53
-"""The largest number of a chunk or a character: what JSON holds exactly."""
+"""Largest number of a chunk or a character: the largest integer that JSON represents exactly."""
 
 MAX_CHUNKS: Final = 1_000
-"""Chunks of a file that are listed at once."""
+"""Maximum number of chunks of a file in one list."""
 
 
 MAX_READ_PASSAGES: Final = 500
-"""Passages of a store of which questions are made."""
+"""Maximum number of a store's passages from which questions are generated."""
 
 
 class StoreRequest(BaseModel, extra="forbid"):
-    """A store to be made. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
+    """A store to create. With ``app`` it is a chat app, whose ``answers`` are ``auto``, ``write`` or ``quote``.
 
-    With ``folder`` (of the daemon's machine) or ``source`` it mirrors that: ``s3://BUCKET/PREFIX``,
-    ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, an
-    address that is a sitemap, a feed, a list, a directory index or a document, or a list of documents by their
-    addresses.
+    With ``folder`` (on the daemon's machine) or ``source`` it mirrors that location: ``s3://BUCKET/PREFIX``,
+    ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``, ``imaps://HOST/FOLDER``, the
+    address of a sitemap, a feed, a list, a directory index or a document, or a list of document addresses.
     """
 
     name: str
@@ -58,26 +57,27 @@ class StoreRequest(BaseModel, extra="forbid"):
     app: bool | None = None
     answers: str = "auto"
     keep_removed: bool = False
-    """Files stay that are gone from what it follows."""
+    """Whether to keep files that were removed from the source."""
     search: dict[str, Any] | None = None
     """How its app searches: ``steps`` is ``off``, ``auto`` or a number from 2 to 4, see ``SearchRequest``;
-    ``max_tokens``, ``max_seconds``, ``max_calls``: what they may take of a model."""
+    ``max_tokens``, ``max_seconds``, ``max_calls`` limit the model usage of these steps.
+    """
     links: bool = False
-    """Link passages by what they name, for questions whose answer lies in several of them."""
+    """Link passages by the terms they share, for questions whose answer spans several passages."""
 
 
 class StoreFileList(BaseModel):
-    """One page of files; ``after=LAST_ID`` gives the next."""
+    """One page of files; ``after=LAST_ID`` returns the next page."""
 
     data: list[StoreFile]
     has_more: bool
 
 
 class SkippedFiles(BaseModel):
-    """What the last look left out: ``reasons`` counts all of it, ``data`` names the first thousand.
+    """What the last scan skipped: ``reasons`` counts all files, ``data`` names the first thousand.
 
-    ``looked_at`` in seconds since 1970, null before the first look. Hidden files and folders of packages
-    (``node_modules``, ``venv`` …) are never looked into and not counted.
+    ``looked_at`` is in seconds since 1970, null before the first scan. Hidden files and folders of packages
+    (``node_modules``, ``venv`` …) are never scanned or counted.
     """
 
     data: list[SkippedFile]
@@ -87,9 +87,11 @@ class SkippedFiles(BaseModel):
 
 
 class StoreChange(BaseModel, extra="forbid"):
-    """What is to change; what is left out stays. ``source`` takes the place of what was followed;
-    ``embedding_model`` is changed in the background, ``""`` is none; ``vector_weight`` is what its vectors are worth
-    beside the words, as `calibrate` measures it; ``links`` are made, or removed, in the background.
+    """Changes to a store; omitted fields stay unchanged.
+
+    ``source`` replaces the previous source. ``embedding_model`` is changed in the background, ``""`` means none.
+    ``vector_weight`` is the weight of the vectors relative to the words, as `calibrate` measures it. ``links`` are
+    created or removed in the background.
     """
 
     description: str | None = Field(default=None, max_length=2_000)
@@ -105,14 +107,14 @@ class StoreChange(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_stores(services: TheServices, caller: Caller) -> Listed[Store]:
-    """All stores that the caller may read, oldest first."""
+    """List all stores that the caller may read, oldest first."""
     infos = await services.stores.describe(await services.stores.list(caller), caller)
     return Listed(data=[shown(info, services, caller) for info in infos])
 
 
 @router.post("")
 async def create_store(body: StoreRequest, services: TheServices, caller: Caller) -> Store:
-    """A new store under a name of its own; one with a folder or a source is an app unless that is declined."""
+    """Create a store. A store with a folder or a source becomes an app unless declined."""
     row = await services.stores.create(
         body.name,
         caller,
@@ -131,7 +133,7 @@ async def create_store(body: StoreRequest, services: TheServices, caller: Caller
 
 @router.get("/{store}")
 async def retrieve_store(store: str, services: TheServices, caller: Caller) -> Store:
-    """One of them, by name or id."""
+    """Return a store by name or id."""
     return await _shown(services, await services.stores.get(store, caller), caller)
 
 
@@ -139,8 +141,8 @@ async def retrieve_store(store: str, services: TheServices, caller: Caller) -> S
 async def change_store(
     store: str, change: StoreChange, services: TheServices, caller: Caller
 ) -> StoreChanged:
-    """Another description, embedding model, weight of its vectors or way to answer; links between its passages or none;
-    pause or resume following.
+    """Change a store: its description, embedding model, vector weight, answer mode, or links between its passages; or
+    pause or resume following its source.
     """
     row = await services.stores.get(store, caller, "manage")
     values = change.model_dump(
@@ -161,20 +163,20 @@ async def change_store(
 
 @router.delete("/{store}")
 async def delete_store(store: str, services: TheServices, caller: Caller) -> RemovedId:
-    """Remove a store; its folder and uploaded files stay."""
+    """Delete a store; its folder and uploaded files stay."""
     return RemovedId(id=(await services.stores.delete(store, caller)).id)
 
 
 @router.post("/{store}/sync")
 async def sync_store(store: str, services: TheServices, caller: Caller) -> StartedRun:
-    """Look at the folder or source again: add, change and remove what is new, changed and gone."""
+    """Sync a store with its folder or source: add new files, update changed files and remove deleted files."""
     return StartedRun(
         run=await services.stores.sync(await services.stores.get(store, caller, "write", is_whole=True))
     )
 
 
 class Reindexing(BaseModel, extra="forbid"):
-    """``files``: read all files again before."""
+    """``files``: read all files again first."""
 
     files: bool = False
 
@@ -183,14 +185,14 @@ class Reindexing(BaseModel, extra="forbid"):
 async def reindex_store(
     store: str, services: TheServices, caller: Caller, body: Reindexing | None = None
 ) -> StartedRun:
-    """Build the indexes of a store from zero."""
+    """Rebuild the indexes of a store from scratch."""
     row = await services.stores.get(store, caller, "manage")
     return StartedRun(run=await services.stores.jobs.reindex(row, files=body is not None and body.files))
 
 
 @router.get("/{store}/sync/plan")
 async def plan_sync(store: str, services: TheServices, caller: Caller) -> SyncPlan:
-    """What a sync would do now, without doing it."""
+    """Return what a sync would do now, without doing it."""
     return await services.stores.plan(await services.stores.get(store, caller, "write", is_whole=True))
 
 
@@ -198,7 +200,7 @@ async def plan_sync(store: str, services: TheServices, caller: Caller) -> SyncPl
 async def search_store(
     store: str, question: SearchRequest, request: Request, services: TheServices, caller: Caller
 ) -> SearchAnswer:
-    """Passages that answer a question, best first."""
+    """Return the passages that answer a question, best first."""
     return answer(await _found(store, question, request.scope["portico.exchange"], services, caller))
 
 
@@ -218,8 +220,8 @@ SEARCH_PATH: Final = f"{router.prefix}/{{store}}/search"
 
 
 async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
-    """`search_store` without a framework around it, which takes longer than the search. ``False``: this is not one, or
-    its body is not as it should be; nothing was done.
+    """Handle `search_store` without the framework, whose overhead exceeds the search. Return ``False``, without doing
+    anything, if the request is not a search or its body is invalid.
     """
     path: str = exchange.scope["path"]
     store = path.removeprefix(f"{router.prefix}/").removesuffix("/search")
@@ -240,9 +242,9 @@ async def search_directly(exchange: Exchange, services: ApiServices) -> bool:
 
 @router.get("/{store}/questions")
 async def propose_questions(store: str, services: TheServices, caller: Caller) -> Listed[str]:
-    """Return up to three questions that the documents of a store answer; each was searched for and judged.
+    """Return up to three questions that the documents of a store answer. Each was searched for and judged.
 
-    A key that reads only a part of the store gets none, because the judgement takes in all documents.
+    A key that reads only a part of the store gets none, because the judgement covers all documents.
     """
     row = await services.stores.get(store, caller)
     if not row.whole:
@@ -270,7 +272,7 @@ async def list_store_files(
     after: str | None = None,
     status: FileStatus | None = None,
 ) -> StoreFileList:
-    """The files of a store, in the order in which they came."""
+    """List the files of a store in the order in which they were added."""
     row = await services.stores.get(store, caller)
     page = await services.stores.contents.list(row, after=after, limit=limit, order="asc", status=status)
     return StoreFileList(data=[_file(item) for item in page.data], has_more=page.has_more)
@@ -286,9 +288,9 @@ async def list_file_chunks(
     after: Annotated[int, Query(ge=-1, le=MAX_NUMBER)] = -1,
     limit: Annotated[int, Query(ge=1, le=MAX_CHUNKS)] = 100,
 ) -> ListedPart[FileChunk]:
-    """The pieces into which a file was cut, in their order behind number ``after``, with where they stand in it.
+    """List the chunks of a file in order, starting after number ``after``, with their positions in the file.
 
-    ``group``: one of the store's groups; left out, its own.
+    ``group``: one of the store's groups; by default its own.
     """
     row = await services.stores.get(store, caller)
     chunk_rows, has_more = await services.stores.contents.chunks(row, file_id, group, after, limit)
@@ -300,7 +302,7 @@ async def list_file_chunks(
 
 
 class PageRequest(BaseModel, extra="forbid"):
-    """Which page of a file, counted from 1, and what is to be marked on it."""
+    """A page of a file, counted from 1, and the passage to mark on it."""
 
     page: int = Field(ge=1, le=MAX_PAGE)
     passage: str = Field("", max_length=MAX_MARKED_CHARS)
@@ -314,7 +316,7 @@ class PageRequest(BaseModel, extra="forbid"):
 async def draw_page(
     store: str, file_id: str, given: PageRequest, services: TheServices, caller: Caller
 ) -> Response:
-    """A page of a PDF as a picture (PNG, at most 1,600 dots long) with a passage marked where it stands."""
+    """Draw a page of a PDF as an image (PNG, at most 1,600 pixels long) with a passage marked at its position."""
     row = await services.stores.get(store, caller)
     picture = await services.stores.contents.page(row, file_id, given.page, given.passage)
     return Response(picture, media_type="image/png", headers={"Cache-Control": "private, no-store"})
@@ -331,12 +333,14 @@ async def list_neighbours(
     after: Annotated[int, Query(ge=0, le=10_000)] = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_NEIGHBOURS_ROWS)] = 20,
 ) -> NeighbourPage:
-    """The passages that name what another names: a ``chunk``, as the trace of a search has it, or the one of a ``file``
-    (its id) that holds the character ``start``, as a passage's place has it. ``after`` so many.
+    """List the passages linked to a passage by shared terms.
+
+    The passage is a ``chunk``, as in the trace of a search, or the passage of a ``file`` (its id) that contains the
+    character ``start``, as in a passage's place. ``after`` skips that many passages.
     """
     row = await services.stores.get(store, caller)
     if (chunk is None) == (file is None):
-        raise InvalidRequest("Give either 'chunk' or 'file', to say which passage is meant.", param="chunk")
+        raise InvalidRequest("Specify the passage by either 'chunk' or 'file'.", param="chunk")
     if chunk is None:
         chunk = await services.stores.links.chunk_at(row, file or "", start)
     return await services.stores.links.neighbours(row, chunk, after=after, limit=limit)
@@ -344,7 +348,7 @@ async def list_neighbours(
 
 @router.get("/{store}/graph", response_class=StreamingResponse)
 async def export_graph(store: str, services: TheServices, caller: Caller) -> StreamingResponse:
-    """The passages of a store and the terms that link them, as GraphML."""
+    """Export the passages of a store and the terms that link them, as GraphML."""
     row = await services.stores.get(store, caller)
     require_links(row)
     return StreamingResponse(services.stores.links.graph(row), media_type="application/graphml+xml")
@@ -352,7 +356,7 @@ async def export_graph(store: str, services: TheServices, caller: Caller) -> Str
 
 @router.get("/{store}/skipped")
 async def list_skipped_files(store: str, services: TheServices, caller: Caller) -> SkippedFiles:
-    """What lies in the folder or source of a store and is not read, and why."""
+    """List the files in a store's folder or source that are not read, with the reasons."""
     skipped_rows = await services.stores.skipped(await services.stores.get(store, caller, is_whole=True))
     return SkippedFiles(
         data=[SkippedFile(name=name, reason=reason) for name, reason in skipped_rows.names.items()],
@@ -363,8 +367,8 @@ async def list_skipped_files(store: str, services: TheServices, caller: Caller) 
 
 
 def shown(info: StoreInfo, services: ApiServices, caller: Principal) -> Store:
-    """A store as this protocol adapter describes it to a caller; what is wrong with the configuration is told to admins
-    alone.
+    """Return a store as this protocol adapter describes it to a caller. Only admins see problems of the
+    configuration.
     """
     row = info.row
     wrong = services.problems.of_store(row.name) if caller.admin and row.owner is None else None

@@ -18,13 +18,13 @@ router = new_router(prefix="/api/tool-sources", tags=["Tools"])
 class NewSource(BaseModel, extra="forbid"):
     """A tool to add: exactly one of ``command``, ``function``, ``openapi`` and ``database``.
 
-    ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
-    ``module:function``, looked for in ``folder``, with the packages ``requirements``; ``module:*`` are all public
-    functions of a module. ``openapi``: URL or path of an OpenAPI 3 document, each of whose
-    operations becomes a tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, read and never
-    written. ``group``: a heading to find it under. ``cost``: US dollars a call. ``env`` and ``headers`` may hold
-    secrets and are never shown again. ``approval``: when somebody is asked before a call; empty: as the setting
-    ``tool_approval`` says.
+    ``command``: program and arguments, with ``{name}`` as the placeholder of an argument. ``function``:
+    ``module:function``, imported from ``folder``, with the packages ``requirements``; ``module:*`` stands for all
+    public functions of a module. ``openapi``: URL or path of an OpenAPI 3 document, each of whose operations becomes a
+    tool. ``database``: ``postgresql://…`` or the path of a SQLite or DuckDB file, which is only read.
+
+    ``group``: a heading for lists. ``cost``: US dollars per call. ``env`` and ``headers`` may contain secrets and are
+    never shown again. ``approval``: when a call needs approval; if empty, according to the setting ``tool_approval``.
     """
 
     name: str
@@ -51,24 +51,24 @@ class NewSource(BaseModel, extra="forbid"):
 
 @router.get("")
 async def list_tool_sources(services: TheServices, _caller: Admin) -> Listed[ToolSource]:
-    """The tools that were added, by name: commands, functions, APIs and databases."""
+    """List the added tools by name: commands, functions, APIs and databases."""
     return Listed(data=list(services.added.every()))
 
 
 @router.post("")
 async def add_tool_source(body: NewSource, services: TheServices, caller: Admin) -> ToolSource:
-    """Add a tool from now on. What cannot be prepared at once is refused."""
+    """Add a tool. A tool that cannot be prepared immediately is refused."""
     return await services.added.add(parse(body.model_dump()), caller.id)
 
 
 @router.get("/{name}")
 async def get_tool_source(name: str, services: TheServices, _caller: Admin) -> ToolSource:
-    """One addition."""
+    """Return a tool source."""
     return services.added.get(name)
 
 
 @router.delete("/{name}")
 async def remove_tool_source(name: str, services: TheServices, _caller: Admin) -> RemovedName:
-    """Take an addition out again, with all its tools."""
+    """Remove a tool source and all its tools."""
     await services.added.remove(name)
     return RemovedName(name=name)

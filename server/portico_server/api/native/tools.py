@@ -1,4 +1,4 @@
-"""``/api/tools``: what tools there are, and calling one."""
+"""``/api/tools``: list tools, and call a tool."""
 
 from __future__ import annotations
 
@@ -52,11 +52,13 @@ async def list_tools(
     caller: Caller,
     group: Annotated[str, Query(description="Only the tools of this group.")] = "",
     search: Annotated[
-        str, Query(max_length=MAX_QUERY_CHARS, description="Only the tools that fit this best, best first.")
+        str, Query(max_length=MAX_QUERY_CHARS, description="Only the tools that match this best, best first.")
     ] = "",
-    limit: Annotated[int, Query(ge=1, le=100, description="How many a search finds.")] = MAX_FOUND_TOOLS,
+    limit: Annotated[
+        int, Query(ge=1, le=100, description="Maximum number of search results.")
+    ] = MAX_FOUND_TOOLS,
 ) -> Listed[Tool]:
-    """The tools that the caller may call. A search finds them by words and by meaning, as an agent does."""
+    """List the tools that the caller may call. A search matches words and meaning, as an agent's search does."""
     cards = [
         card
         for card in await services.registry.cards(caller, "tool")
@@ -75,7 +77,7 @@ async def list_tools(
 
 @router.get("/{name}")
 async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
-    """One tool."""
+    """Return a tool."""
     return _tool((await services.registry.resolve(f"tool/{name}", caller)).card)
 
 
@@ -83,7 +85,7 @@ async def get_tool(name: str, services: TheServices, caller: Caller) -> Tool:
     "/{name}/call",
     response_model=schemas.ToolResult,
     responses={
-        202: {"model": StartedRun, "description": "The call has begun; its run has events and a result"}
+        202: {"model": StartedRun, "description": "The call has started; its run has events and a result"}
     },
 )
 async def call_tool(
@@ -93,13 +95,15 @@ async def call_tool(
     caller: Caller,
     request: Request,
     wait: Annotated[
-        bool, Query(description="Answer with the result; otherwise with the run, at once")
+        bool,
+        Query(description="Whether to respond with the result; otherwise the run is returned immediately"),
     ] = True,
 ) -> schemas.ToolResult | Response:
-    """Call a tool. An error of the tool itself is an answer with ``is_error``. Leaving cancels the call.
+    """Call a tool. An error of the tool itself is a response with ``is_error``. If the client leaves, the call is
+    cancelled.
 
-    A tool that has to be approved answers when it has been; with ``wait=false`` the call is a run that is followed at
-    ``/api/runs/{id}/events``, and continues although the caller leaves.
+    For a tool that requires approval, the response arrives after approval. With ``wait=false``, the call is a run to
+    follow at ``/api/runs/{id}/events``, which continues when the client leaves.
     """
     if not wait:
         await services.registry.resolve(
@@ -110,5 +114,5 @@ async def call_tool(
     call = services.runner.call("tools/call", f"tool/{name}", ToolCall(given.arguments), caller)
     result = await while_present(request, call)
     if not isinstance(result, ToolResult):
-        raise PorticoError(f"The tool '{name}' answered with something else than a result.")
+        raise PorticoError(f"The tool '{name}' did not return a tool result.")
     return result

@@ -1,4 +1,4 @@
-"""``/api/usage``: calls and tokens, by name, operation and the model that answered."""
+"""``/api/usage``: calls and tokens by name, operation and the model that answered."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ router = new_router(prefix="/api/usage", tags=["Usage"])
 
 
 class Total(BaseModel):
-    """Calls of one operation on one name that one model answered; ``milliseconds`` is the mean duration, ``cost`` in US
-    dollars for the calls whose price is known, null if none is.
+    """Calls of one operation on one name that one model answered.
 
-    ``name`` is what was asked for. ``model`` is the model that answered, by its own name: behind an alias, or as a
-    fallback. It is the one that was asked if all of them failed, and empty for apps and stores and where it is not
-    known, as of calls that were made before it was kept.
+    ``milliseconds`` is the mean duration, ``cost`` in US dollars for the calls with a known price, null if no price is
+    known.
+
+    ``name`` is the requested name. ``model`` is the own name of the model that answered, also behind an alias or as a
+    fallback. If all models failed, it is the requested model. It is empty for apps and stores, and where it is
+    unknown, as for calls from before it was recorded.
     """
 
     name: str
@@ -41,7 +43,7 @@ async def usage_totals(
     caller: Caller,
     since: Annotated[float, Query(ge=0, description="Seconds since 1970")] = 0.0,
 ) -> Listed[Total]:
-    """What was used since a moment: by all keys for an admin, by the caller's own otherwise."""
+    """Return the usage since a given time: by all keys for an admin, otherwise by the caller's key."""
     key_id = None if caller.admin else caller.id
     await services.usage.flush()
     rows = await services.database.read(usage.totals, since, key_id)
@@ -49,14 +51,14 @@ async def usage_totals(
 
 
 MAX_COURSE_S = {"hour": 14 * 86_400.0, "day": 400 * 86_400.0}
-"""How far back usage over time goes, by the length of a step."""
+"""How far back usage over time reaches, by the length of a step."""
 
 
 class UsagePoint(BaseModel):
-    """What was used in one hour or day, which begins ``at``, in seconds since 1970.
+    """The usage of one hour or day that begins ``at``, in seconds since 1970.
 
-    ``series``: the model, the id of the key, or the name that was asked for, and ``name``: what it is called. Both are
-    null of those together that have few calls.
+    ``series`` is the model, the id of the key, or the requested name; ``name`` is its display name. Both are null for
+    the combined series with few calls.
     """
 
     at: float
@@ -77,8 +79,8 @@ async def usage_course(
     step: Literal["hour", "day"] = "day",
     by: Literal["model", "key", "name"] = "model",
 ) -> Listed[UsagePoint]:
-    """What was used over time: by all keys for an admin, by the caller's own otherwise. Hours go back two weeks, days
-    400 days; a day is one of UTC.
+    """Return the usage over time: by all keys for an admin, otherwise by the caller's key. Hours go back two weeks,
+    days 400 days; days are in UTC.
     """
     key_id = None if caller.admin else caller.id
     await services.usage.flush()

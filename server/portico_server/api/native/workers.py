@@ -1,4 +1,4 @@
-"""``/api/workers``: clients whose functions are tools here. They claim the calls and answer them."""
+"""``/api/workers``: clients whose functions are served as tools. They claim the calls and answer them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from portico_server.tools.served import ServedFunctionSpec, WorkerInfo
 
 router = new_router(prefix="/api/workers", tags=["Questions"])
 
-Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker gave itself")]
+Named = Annotated[str, Path(min_length=1, max_length=200, description="The name that the worker chose")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedFunction(ServedFunctionSpec):
-    """A function of a client. ``timeout``: seconds a call may take, the wait for a free worker included."""
+    """A function of a client. ``timeout``: seconds that a call may take, including the wait for a free worker."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     description: Annotated[str, Field(max_length=20_000)] = ""
@@ -30,23 +30,23 @@ class ServedFunction(ServedFunctionSpec):
 
 
 class Joining(BaseModel, extra="forbid"):
-    """A worker and all it can do. Its name is its own choice, unique among the workers of its key."""
+    """A worker and all its functions. It chooses its own name, unique among the workers of its key."""
 
     worker: str = Field(min_length=1, max_length=200)
     functions: list[ServedFunction] = Field(min_length=1, max_length=1_000)
 
 
 class Joined(BaseModel):
-    """The names of the tools that it now serves."""
+    """The names of the tools that the worker now serves."""
 
     worker: str
     tools: list[str]
 
 
 class NextCalls(BaseModel, extra="forbid"):
-    """Take up to ``limit`` calls for ``lease_seconds`` each, and keep ``holding`` as long.
+    """Claim up to ``limit`` calls for ``lease_seconds`` each, and renew ``holding`` for the same time.
 
-    The same as for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is taken for gone.
+    As for ``/api/questions/claim``. A worker that claims nothing for 45 seconds is considered gone.
     """
 
     lease_seconds: float = Field(30.0, gt=0, le=MAX_LEASE_S)
@@ -56,7 +56,7 @@ class NextCalls(BaseModel, extra="forbid"):
 
 
 class LeftWorker(BaseModel):
-    """It has gone."""
+    """The worker has left."""
 
     worker: str
     deleted: bool = True
@@ -64,15 +64,15 @@ class LeftWorker(BaseModel):
 
 @router.get("")
 async def list_workers(services: TheServices, caller: Caller) -> Listed[WorkerInfo]:
-    """The caller's workers; all of them for an admin."""
+    """List the caller's workers; for an admin, all workers."""
     return Listed(data=list(services.served.every(caller)))
 
 
 @router.post("")
 async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
-    """Offer functions as tools while this worker claims their calls. Asks for ``tools:NAME:call`` of each.
+    """Offer functions as tools while this worker claims their calls. Requires ``tools:NAME:call`` for each.
 
-    Those of an admin are for every key with that scope, those of another key for that key alone.
+    The functions of an admin are available to every key with that scope, those of another key to that key only.
     """
     return Joined(worker=body.worker, tools=services.served.join(caller, body.worker, body.functions))
 
@@ -81,7 +81,7 @@ async def join(body: Joining, services: TheServices, caller: Caller) -> Joined:
 async def claim_calls(
     worker: Named, body: NextCalls, services: TheServices, caller: Caller, request: Request
 ) -> Claims:
-    """Calls of this worker's functions, to be answered at ``/api/questions/{id}/answer``.
+    """Claim calls of this worker's functions, to answer at ``/api/questions/{id}/answer``.
 
     404 with the code ``worker_not_found``: join again.
     """
@@ -111,7 +111,7 @@ async def claim_calls(
 
 @router.delete("/{worker}")
 async def leave(worker: Named, services: TheServices, caller: Caller) -> LeftWorker:
-    """Say goodbye: the functions that no other worker serves are gone, calls not answered go to others."""
+    """Leave: functions that no other worker serves disappear, and unanswered calls go to other workers."""
     services.served.leave(caller, worker)
     await services.questions.let_go(caller, worker)
     return LeftWorker(worker=worker)

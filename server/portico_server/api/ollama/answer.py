@@ -1,4 +1,4 @@
-"""Answers as Ollama's programs read them: lines of JSON, or one document."""
+"""Answers in Ollama's format: lines of JSON, or one document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NDJSON: Final[RawHeaders] = [(b"content-type", b"application/x-ndjson")]
 
 @dataclass(slots=True)
 class OllamaAnswer:
-    """An answer as it comes: its calls, how it ended, and what it took."""
+    """An answer as it arrives: its calls, its finish reason, and its usage."""
 
     model: str
     started: float = field(default_factory=time.perf_counter)
@@ -49,14 +49,14 @@ class OllamaAnswer:
             call["arguments"] += function.get("arguments") or ""
 
     def called(self) -> list[dict[str, Any]]:
-        """Its calls; their arguments are objects there."""
+        """Return the calls, whose arguments are objects in Ollama's API."""
         return [
             {"function": {"name": call["name"], "arguments": _arguments(call["arguments"])}}
             for _index, call in sorted(self.calls.items())
         ]
 
     def end(self) -> dict[str, Any]:
-        """Why it ended, its tokens, and nanoseconds of its parts."""
+        """Return the finish reason, the token counts, and the durations in nanoseconds."""
         now = time.perf_counter()
         first = self.first or now
         return {
@@ -80,13 +80,13 @@ def _arguments(text: str) -> Any:
 
 
 Piece = tuple[str, str]
-"""Text, and thoughts."""
+"""Text and thoughts."""
 
 
 async def pieces_of_model(
     services: ApiServices, servable: Relays, body: dict[str, Any], caller: Principal, answer: OllamaAnswer
 ) -> AsyncGenerator[Piece, None]:
-    """What a model answers, as it comes; calls, the end and the tokens go into ``answer``."""
+    """Yield a model's answer as it arrives. Calls, the end and the tokens are recorded in ``answer``."""
     operation: Any = "completions" if "prompt" in body else "chat/completions"
     relay_response = await services.runner.relay(servable, body["model"], Relay(operation, body), caller)
     if relay_response.answered_by:
@@ -109,7 +109,7 @@ async def pieces_of_model(
 async def pieces_of_app(
     services: ApiServices, name: str, body: Mapping[str, Any], caller: Principal, answer: OllamaAnswer
 ) -> AsyncGenerator[Piece, None]:
-    """What an app answers, in the same way."""
+    """Yield an app's answer as `pieces_of_model` does."""
     options = {
         key: value
         for key, value in body.items()
@@ -124,7 +124,7 @@ async def pieces_of_app(
                 yield event.text, ""
         reply = await services.runner.wait(run)
         if not isinstance(reply, ChatReply):
-            raise PorticoError(f"'{name}' answered a conversation with something else.")
+            raise PorticoError(f"'{name}' did not answer the conversation with a chat reply.")
         if not has_started:
             yield reply.content, ""
         for index, call in enumerate(reply.tool_calls):
@@ -135,19 +135,19 @@ async def pieces_of_app(
 
 
 def parsed_answer(data: bytes) -> Any:
-    """JSON of a model. Raises `EngineFailed` for anything else."""
+    """Parse the JSON of a model. Raise `EngineFailed` for anything else."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise EngineFailed("The model answered something that is not JSON.") from error
+        raise EngineFailed("The model's answer is not valid JSON.") from error
 
 
 Write = Callable[[str, str, list[dict[str, Any]]], dict[str, Any]]
-"""Text, thoughts and calls as the fields of a line."""
+"""Returns text, thoughts and calls as the fields of a line."""
 
 
 def chat_fields(text: str, thoughts: str, calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of a line at ``/api/chat``."""
+    """Return the fields of a line at ``/api/chat``."""
     message: dict[str, Any] = {"role": "assistant", "content": text}
     if thoughts:
         message["thinking"] = thoughts
@@ -157,14 +157,14 @@ def chat_fields(text: str, thoughts: str, calls: list[dict[str, Any]]) -> dict[s
 
 
 def generate_fields(text: str, thoughts: str, _calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of a line at ``/api/generate``."""
+    """Return the fields of a line at ``/api/generate``."""
     return {"response": text, **({"thinking": thoughts} if thoughts else {})}
 
 
 async def answer_lines(
     pieces: AsyncGenerator[Piece, None], answer: OllamaAnswer, write: Write
 ) -> AsyncIterator[bytes]:
-    """The lines of an answer, the last of which says how it ended."""
+    """Yield the lines of an answer. The last line reports how the answer ended."""
     async with aclosing(pieces):
         async for text, thoughts in pieces:
             if text or thoughts:
@@ -176,5 +176,5 @@ async def answer_lines(
 
 
 def json_line(document: Mapping[str, Any]) -> bytes:
-    """A document as a line."""
+    """Return a document as a line."""
     return orjson.dumps(document) + b"\n"

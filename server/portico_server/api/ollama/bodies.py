@@ -1,4 +1,4 @@
-"""Bodies that Ollama's programs send: what must be right in them. Pure."""
+"""Validation of request bodies in Ollama's format. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CHATTED: Final = RequestBody(
     },
     example={"model": "default", "messages": [{"role": "user", "content": "Hello"}]},
 )
-"""``POST /api/chat``. What stands within messages is checked once they are those of a chat completion."""
+"""``POST /api/chat``. The contents of messages are checked after conversion to a chat completion."""
 
 GENERATED: Final = RequestBody(
     {"model": _NAME},
@@ -56,7 +56,7 @@ GENERATED: Final = RequestBody(
         "suffix": fields.text(),
         "system": fields.text(),
         "raw": fields.boolean(),
-        "images": fields.items(fields.text(), "a list of pictures as base64"),
+        "images": fields.items(fields.text(), "a list of base64 images"),
     },
     example={"model": "default", "prompt": "Once upon a time"},
 )
@@ -70,7 +70,7 @@ EMBEDDED: Final = RequestBody(
 """``POST /api/embed``."""
 
 EMBEDDED_ONE: Final = RequestBody({"model": _NAME, "prompt": fields.text()}, {})
-"""``POST /api/embeddings``, which programs call that are older than ``/api/embed``."""
+"""``POST /api/embeddings``, used by programs that are older than ``/api/embed``."""
 
 SHOWN: Final = RequestBody({}, {"model": fields.text(), "name": fields.text()}, example={"model": "default"})
 """``POST /api/show``; older programs send ``name``."""
@@ -82,4 +82,4 @@ BODIES: Final[Mapping[str, RequestBody]] = {
     "/api/embeddings": EMBEDDED_ONE,
     "/api/show": SHOWN,
 }
-"""Fields that are not known are ignored, as there."""
+"""Bodies by path. Unknown fields are ignored, as in Ollama."""

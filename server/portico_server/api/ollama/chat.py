@@ -47,9 +47,7 @@ async def _answer(
     if relays(servable):
         pieces = pieces_of_model(services, servable, chat, caller, answer)
     elif "prompt" in chat:
-        raise InvalidRequest(
-            f"'{chat['model']}' answers conversations; leave out 'raw' and 'suffix'.", param="model"
-        )
+        raise InvalidRequest(f"'{chat['model']}' is a chat model; omit 'raw' and 'suffix'.", param="model")
     else:
         pieces = pieces_of_app(services, chat["model"], chat, caller, answer)
     if body.get("stream") is not False:
@@ -74,7 +72,7 @@ async def _load(
     servable: Servable,
     write: Write,
 ) -> None:
-    """A request without a prompt loads the model, or unloads it where ``keep_alive`` is 0."""
+    """Load the model for a request without a prompt, or unload it if ``keep_alive`` is 0."""
     caller, reason = caller_of(exchange), "load"
     if body.get("keep_alive") in (0, "0", "0s"):
         caller.require("admin")
@@ -106,12 +104,12 @@ async def chat(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def generate(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a prompt, or continue it where it is ``raw`` or has a ``suffix``."""
+    """Answer a prompt, or continue it if it is ``raw`` or has a ``suffix``."""
     body = await exchange.json()
     GENERATED.check(body)
     for name in ("context", "template"):
         if body.get(name):
-            wrong(name, "is not taken; send the conversation to /api/chat")
+            wrong(name, "is not supported; send the conversation to /api/chat")
     continues = bool(body.get("raw") or body.get("suffix"))
     operation = "completions" if continues else "chat/completions"
     name, servable = await named_servable(services, body["model"], operation, caller_of(exchange))

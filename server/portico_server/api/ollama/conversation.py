@@ -1,4 +1,4 @@
-"""A request of Ollama's programs as a chat completion. Pure."""
+"""Ollama requests, converted to chat completions. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from portico_server.core.invalid import wrong, wrong_type
 from portico_server.core.servable import Card
 
 _PICTURES: Final = {"iVBOR": "png", "/9j/": "jpeg", "R0lG": "gif", "UklGR": "webp"}
-"""How base64 of a picture begins."""
+"""Base64 prefixes of image formats."""
 
 
 def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
-    """The options of a chat completion or a completion. Those that place a model in memory are the daemon's own."""
+    """Return the options of a chat completion or a completion. Options that place a model in memory are left to the
+    daemon.
+    """
     options = body.get("options") or {}
     names = ("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty")
     chat_fields = {
@@ -46,7 +48,9 @@ def chat_options(body: Mapping[str, Any], card: Card) -> dict[str, Any]:
 
 
 def chat_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Messages as a chat completion has them: calls get ids, and results of tools those of the calls before them."""
+    """Return messages in the format of a chat completion: calls get ids, and tool results the ids of the preceding
+    calls.
+    """
     found_chat_messages: list[dict[str, Any]] = []
     pending_calls: list[tuple[str, str]] = []
     for index, message in enumerate(body.get("messages") or ()):
@@ -69,7 +73,7 @@ def chat_messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
                 pending_calls[0] if pending_calls else None,
             )
             if answered_call is None:
-                wrong(at, "answers a call, but no message before it calls a tool")
+                wrong(at, "answers a call, but no earlier message calls a tool")
             pending_calls.remove(answered_call)
             chat_message["tool_call_id"] = answered_call[0]
         found_chat_messages.append(chat_message)
@@ -85,13 +89,13 @@ def _asked_call(call: Any, call_id: str, at: str) -> dict[str, Any]:
 
 
 def with_pictures(text: Any, images: Any, at: str) -> list[dict[str, Any]]:
-    """A text and pictures in base64 as the content of a message. Raises `InvalidRequest`."""
+    """Return a text and base64 images as the content of a message. Raises `InvalidRequest`."""
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-        wrong_type(at, "a list of pictures as base64", images)
+        wrong_type(at, "a list of base64 images", images)
     parts: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     for number, image in enumerate(images):
         kind = next((kind for begin, kind in _PICTURES.items() if image.startswith(begin)), None)
         if kind is None:
-            wrong(f"{at}[{number}]", "is not a PNG, JPEG, GIF or WebP picture as base64")
+            wrong(f"{at}[{number}]", "is not a base64 PNG, JPEG, GIF or WebP image")
         parts.append({"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{image}"}})
     return parts

@@ -1,4 +1,4 @@
-"""``/api/embed`` and ``/api/embeddings``: vectors."""
+"""``/api/embed`` and ``/api/embeddings``: embeddings of texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from portico_server.core.servable import relays
 
 
 async def embed(exchange: Exchange, services: ApiServices) -> None:
-    """Vectors of one text or many."""
+    """Return the vectors of one or more texts."""
     body = await exchange.json()
     EMBEDDED.check(body)
     start_time = time.perf_counter()
@@ -45,7 +45,7 @@ async def embed(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def embed_one(exchange: Exchange, services: ApiServices) -> None:
-    """The vector of one text."""
+    """Return the vector of one text."""
     body = await exchange.json()
     EMBEDDED_ONE.check(body)
     embeddings = await _embedded(exchange, services, {"model": body["model"], "input": body["prompt"]})
@@ -53,7 +53,7 @@ async def embed_one(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def _embedded(exchange: Exchange, services: ApiServices, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The answer as OpenAI's API has it."""
+    """Return the answer in the format of OpenAI's API."""
     caller = caller_of(exchange)
     request_body = {
         name: body[name] for name in ("model", "input", "dimensions") if body.get(name) is not None
@@ -79,5 +79,5 @@ async def _embedded(exchange: Exchange, services: ApiServices, body: Mapping[str
             "embeddings", name, Embed(texts, request_body.get("dimensions")), caller
         )
     if not isinstance(result, Vectors):
-        raise PorticoError(f"'{name}' answered an embedding request with something else.")
+        raise PorticoError(f"'{name}' did not answer the embedding request with embeddings.")
     return document(result, name, None)

@@ -1,4 +1,4 @@
-"""``/api/tags``, ``/api/ps``, ``/api/show`` and ``/api/version``: what there is, and what is known of it."""
+"""``/api/tags``, ``/api/ps``, ``/api/show`` and ``/api/version``: the available models and their details."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from portico_server.core.invalid import wrong
 from portico_server.core.servable import Card
 
 API_VERSION: Final = "0.13.0"
-"""The version of Ollama whose API this is: programs ask for it before they use what is new."""
+"""The supported version of Ollama's API. Programs query it before they use new features."""
 
 
 async def tags(exchange: Exchange, services: ApiServices) -> None:
-    """Every name that a request may carry: models, apps and aliases."""
+    """List every name that a request may use: models, apps and aliases."""
     caller = caller_of(exchange)
     cards = {card.name: card for card in await services.registry.cards(caller, "model", "app")}
     named_cards = list(cards.items())
@@ -38,7 +38,7 @@ async def tags(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def ps(exchange: Exchange, services: ApiServices) -> None:
-    """The models that are loaded."""
+    """List the loaded models."""
     caller = caller_of(exchange)
     cards = {card.name: card for card in await services.registry.cards(caller, "model")}
     deployment_infos = [
@@ -63,7 +63,7 @@ async def ps(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def show(exchange: Exchange, services: ApiServices) -> None:
-    """What is known of one."""
+    """Return the details of a model."""
     body = await exchange.json()
     SHOWN.check(body)
     name = body.get("model") or body.get("name")
@@ -80,7 +80,7 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
     for label, at in (("context_length", "context_length"), ("dimensions", "embedding_length")):
         if isinstance(card.labels.get(label), int):
             model_facts[f"{card.kind}.{at}"] = card.labels[label]
-    # Every chat model calls tools here.
+    # Portico enables tool calls for every chat model.
     words = {"chat": ("completion", "tools"), "embeddings": ("embedding",), THOUGHTS: ("thinking",)}
     capable = [
         word
@@ -105,12 +105,12 @@ async def show(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def version(exchange: Exchange, _services: ApiServices) -> None:
-    """The version of Ollama's API, and Portico's own."""
+    """Return the version of Ollama's API, and Portico's own."""
     await exchange.answer(200, orjson.dumps({"version": API_VERSION, "portico": __version__}))
 
 
 def _listed(name: str, card: Card) -> dict[str, Any]:
-    # Programs compare digests to see whether a model has changed.
+    # Programs compare digests to detect whether a model has changed.
     identity = f"{card.name} {card.labels.get('source', '')} {card.created}"
     return {
         "name": name,

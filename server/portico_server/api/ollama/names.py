@@ -1,4 +1,4 @@
-"""The names that Ollama's programs send."""
+"""Model names as Ollama's programs send them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portico_server.core.principal import Principal
 from portico_server.core.servable import Servable
 
 LATEST: Final = ":latest"
-"""What Ollama's programs put behind a name without a tag."""
+"""Suffix that Ollama's programs append to a name without a tag."""
 
 
 async def named_servable(
     services: ApiServices, name: str, operation: Any, caller: Principal
 ) -> tuple[str, Servable]:
-    """The model and the name that it has here."""
+    """Return the model's name on this daemon, and the model."""
     try:
         return name, await find(services, name, operation, caller)
     except NotFound:

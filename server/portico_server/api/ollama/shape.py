@@ -1,4 +1,4 @@
-"""The form of errors and of signs of life in Ollama's API."""
+"""The format of errors and keep-alives in Ollama's API."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def _frame(error: PorticoError, request_id: str) -> bytes:
 
 
 def _shape(write: Write) -> Shape:
-    # A line without content: programs read every line as JSON.
+    # A line without content, because programs parse every line as JSON.
     quiet = json_line({**write("", "", []), "done": False})
     return Shape("Ollama", lambda error: error.status, _body, _frame, (b"x-request-id",), quiet)
 
 
 SHAPE: Final = _shape(chat_fields)
-"""The form of errors and of signs of life; also where there is nothing, since models are the operator's."""
+"""The format of errors and keep-alives, also for unknown paths, since only the operator manages models."""
 
 GENERATE_SHAPE: Final = _shape(generate_fields)
-"""The form at ``/api/generate``."""
+"""The format at ``/api/generate``."""

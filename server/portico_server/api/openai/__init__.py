@@ -1,1 +1,1 @@
-"""The OpenAI protocol adapter, one file per resource: hot ones over an `Exchange`, others as FastAPI routers."""
+"""The OpenAI protocol adapter, one file per resource: hot resources over an `Exchange`, others as FastAPI routers."""

@@ -1,4 +1,4 @@
-"""``/v1/audio``: texts said aloud, speech written down and translated. Sounds are passed on as they come.
+"""``/v1/audio``: speech synthesis, transcription and translation. Audio is passed on as it arrives.
 
 Source: https://platform.openai.com/docs/api-reference/audio.
 """
@@ -19,7 +19,7 @@ from portico_server.core.relay import Operation, Relay
 from portico_server.settings import MB_BYTES
 
 MAX_INPUT_CHARS: Final = 32_768
-"""Characters of a text to be said. OpenAI's own models take 4,096 of them and say so."""
+"""Maximum length of a text to synthesize, in characters. OpenAI's own models accept 4,096 and report longer texts."""
 
 SOUNDS: Final = ("mp3", "opus", "aac", "flac", "wav", "pcm")
 TEXTS: Final = ("json", "text", "srt", "verbose_json", "vtt")
@@ -45,7 +45,7 @@ async def translate(exchange: Exchange, services: ApiServices) -> None:
 async def _written(
     exchange: Exchange, services: ApiServices, operation: Operation, request_body: RequestBody
 ) -> None:
-    # Loaded with the first form: a start of the daemon does without its parser.
+    # Imported with the first form, so that the daemon starts without its parser.
     from portico_server.api.openai import form
 
     multipart_form = await form.read(
@@ -66,7 +66,7 @@ def _voice(value: Any, path: str) -> None:
 
 
 SPEECH: Final = RequestBody(
-    {"model": bodies.MODEL, "input": fields.prose(MAX_INPUT_CHARS, "are taken in one request")},
+    {"model": bodies.MODEL, "input": fields.prose(MAX_INPUT_CHARS, "are allowed in one request")},
     {
         "voice": BodyField(_voice, {"oneOf": [{"type": "string"}, {"type": "object", "required": ["id"]}]}),
         "response_format": fields.choice(*SOUNDS).noted(default="mp3"),
@@ -89,7 +89,7 @@ def _each(*allowed_values: str) -> BodyField:
 
 
 def _format(*allowed_values: str) -> BodyField:
-    """One of the words; a form may also leave it empty."""
+    """Return a field for one of the given words. A form may also leave it empty."""
 
     def check(value: Any, path: str) -> None:
         if not isinstance(value, str):
@@ -103,16 +103,16 @@ def _format(*allowed_values: str) -> BodyField:
 def _suits_the_format(body: Mapping[str, Any]) -> None:
     response_format = body.get("response_format") or "json"
     if body.get("stream") and response_format not in ("json", "text", "diarized_json"):
-        wrong("stream", f"goes with the response_format json or text, not {response_format}")
+        wrong("stream", f"requires the response_format json or text, not {response_format}")
     if body.get("timestamp_granularities") and response_format != "verbose_json":
-        wrong("timestamp_granularities", "needs the response_format verbose_json")
+        wrong("timestamp_granularities", "requires the response_format verbose_json")
 
 
 def _recording(*formats: str) -> RequestBody:
     return RequestBody(
         {"model": bodies.MODEL},
         {
-            "language": fields.text().noted(description="As ISO 639-1; found out if it is left out"),
+            "language": fields.text().noted(description="As ISO 639-1; detected by default"),
             "prompt": fields.text(),
             "response_format": _format(*formats),
             "temperature": fields.number(0, 1),

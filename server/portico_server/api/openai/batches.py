@@ -1,4 +1,4 @@
-"""``/v1/batches``: a file of requests that are answered in the background.
+"""``/v1/batches``: a file of requests, answered in the background.
 
 https://platform.openai.com/docs/api-reference/batch
 """
@@ -23,7 +23,7 @@ router = new_router(prefix="/v1/batches", tags=["OpenAI: batches"])
 
 
 class OutputExpiry(BaseModel):
-    """How long the files of the end are kept, from the moment that they are made."""
+    """How long the output files are kept, counted from their creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)]
@@ -39,10 +39,11 @@ class BatchRequest(BaseModel):
     output_expires_after: OutputExpiry | None = None
 
     def spec(self) -> BatchSpec:
-        """As the daemon takes it. Raises `InvalidRequest`."""
+        """Return the specification for the daemon. Raises `InvalidRequest`."""
         if self.completion_window != WINDOW:
             raise InvalidRequest(
-                f"'completion_window' is '{self.completion_window[:40]}'; send '{WINDOW}', the only one that there is.",
+                f"'completion_window' is '{self.completion_window[:40]}'; send '{WINDOW}', the only "
+                "supported value.",
                 param="completion_window",
             )
         keep = None if self.output_expires_after is None else self.output_expires_after.seconds
@@ -50,7 +51,7 @@ class BatchRequest(BaseModel):
 
 
 class RequestCounts(BaseModel):
-    """Requests of the file; those neither completed nor failed were not asked, or not yet."""
+    """Counts of the requests in the file. Requests neither completed nor failed have not been processed."""
 
     total: int
     completed: int
@@ -58,13 +59,13 @@ class RequestCounts(BaseModel):
 
 
 class InputDetails(BaseModel):
-    """Of the tokens that were read, those that were not computed again."""
+    """Input tokens that were read from a cache."""
 
     cached_tokens: int
 
 
 class OutputDetails(BaseModel):
-    """Of the tokens that were said, those of thoughts; not counted here."""
+    """Output tokens used for reasoning; not counted by Portico."""
 
     reasoning_tokens: int = 0
 
@@ -80,7 +81,9 @@ class BatchUsage(BaseModel):
 
 
 class Batch(BaseModel):
-    """A batch. Times in seconds since 1970; ``run_id`` is ours: the run whose events report progress."""
+    """A batch. Times are in seconds since 1970; ``run_id`` is Portico's addition: the run whose events report
+    progress.
+    """
 
     id: str
     object: Literal["batch"] = "batch"
@@ -117,7 +120,7 @@ class Batch(BaseModel):
 
 
 def _batch(row: BatchRow) -> Batch:
-    """A batch as OpenAI describes it."""
+    """Return a batch in OpenAI's format."""
     errors = [BatchProblem(**error) for error in row.errors or ()]
     return shaped(
         Batch,
@@ -150,7 +153,7 @@ _MOMENTS: Final = (
 
 @router.post("")
 async def create_batch(body: BatchRequest, services: TheServices, caller: Caller) -> Batch:
-    """Start a batch. The lines of its file are checked in the background; look at its status."""
+    """Start a batch. The lines of its file are checked in the background; check its status for the result."""
     row = await services.batches.create(body.input_file_id, body.endpoint, body.spec(), caller)
     return _batch(row)
 
@@ -176,5 +179,5 @@ async def retrieve_batch(batch_id: str, services: TheServices, caller: Caller) -
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(batch_id: str, services: TheServices, caller: Caller) -> Batch:
-    """Cancel a batch. The lines that are answered by then get their file."""
+    """Cancel a batch. Lines answered before the cancellation are written to its output file."""
     return _batch(await services.batches.cancel(batch_id, caller))

@@ -1,4 +1,4 @@
-"""Bodies of chat completions, completions and embeddings: what must be right in them before a model sees them. Pure."""
+"""Validation of chat completion, completion and embedding requests, before they reach a model. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STREAM = fields.boolean().noted(default=False)
 
 
 def _metadata(value: Any, path: str) -> None:
-    """At most 16 pairs of a name of 64 characters and a value of 512, as OpenAI has it."""
+    """Check that metadata has at most 16 pairs with a name of 64 characters and a value of 512, as OpenAI requires."""
     if not isinstance(value, dict):
         wrong_type(path, "an object", value)
     if len(value) > MAX_METADATA:
@@ -52,7 +52,9 @@ def _metadata(value: Any, path: str) -> None:
 
 
 def _texts_or_tokens(*, empty: bool) -> BodyField:
-    """A string, or a list of strings, of token numbers, or of lists of these; which of them a model takes, it says."""
+    """Return a field for a string, or a list of strings, of token ids, or of token id lists. The model decides which
+    it accepts.
+    """
 
     def check(value: Any, path: str) -> None:
         if isinstance(value, str):
@@ -64,7 +66,7 @@ def _texts_or_tokens(*, empty: bool) -> BodyField:
         if not value:
             wrong(path, "must not be an empty list")
         if len(value) > MAX_INPUTS:
-            wrong(path, f"has {len(value)} items; at most {MAX_INPUTS} are taken in one request")
+            wrong(path, f"has {len(value)} items; at most {MAX_INPUTS} are allowed in one request")
         kind = str if isinstance(value[0], str) else list if isinstance(value[0], list) else int
         for index, item in enumerate(value):
             if type(item) is not kind:
@@ -84,7 +86,7 @@ def _chat_rule(body: Mapping[str, Any]) -> None:
     if choice is not None and choice not in ("none", "auto"):
         check_chosen_tool(choice, body.get("tools") or ())
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
-        wrong("top_logprobs", "needs 'logprobs' to be true")
+        wrong("top_logprobs", "requires 'logprobs' to be true")
     if "stream_options" in body:
         _stream_rule(body)
 
@@ -177,7 +179,7 @@ CHAT = RequestBody(
         "metadata": METADATA,
         "store": fields.boolean().noted(default=False),
         "unsupported": fields.choice(*UNSUPPORTED).noted(
-            description="For apps over a store: what becomes of sentences without evidence in its documents"
+            description="For apps over a store: how to treat sentences without evidence in its documents"
         ),
     },
     rule=_chat_rule,

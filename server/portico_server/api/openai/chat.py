@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions``: models by relay, apps by turning a run's events into OpenAI's frames."""
+"""``POST /v1/chat/completions``: models through the relay, apps by translating run events into OpenAI's frames."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from portico_server.core.servable import relays
 from portico_server.runs.run import Run
 
 _OURS = ("model", "messages", "stream", "stream_options", "n")
-"""Fields that are the protocol adapter's business and not an option of the app."""
+"""Fields that the protocol adapter handles and that are not options of the app."""
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a conversation, whole or as a stream."""
+    """Answer a conversation, either whole or as a stream."""
     body = await exchange.json()
     CHAT.check(body)
     caller = caller_of(exchange)
     recorder = services.chats.record(dict(body), caller) if body.get("store") else None
-    if "store" in body:  # it is this daemon that stores, not a provider behind it
+    if "store" in body:  # this daemon stores the completion, not a provider behind it
         del body["store"]
         body.pop("metadata", None)
     servable = await find(services, body["model"], "chat/completions", caller)
@@ -49,7 +49,7 @@ async def _app(
     for field, is_requested in (("n", (body.get("n") or 1) > 1), ("logprobs", body.get("logprobs"))):
         if is_requested:
             raise InvalidRequest(
-                f"'{field}' is not available from the app '{name}'; leave it out, or call a model directly.",
+                f"The app '{name}' does not support '{field}'; omit it, or call a model directly.",
                 code="unsupported_parameter",
                 param=field,
             )
@@ -78,7 +78,7 @@ async def _app(
 async def _frames(
     services: ApiServices, run: Run, completion: _Completion, include_usage: bool
 ) -> AsyncIterator[bytes]:
-    """The events of a run as chunks. Closing this generator cancels the run."""
+    """Yield the events of a run as chunks. Closing this generator cancels the run."""
     passages: tuple[Passage, ...] = ()
     has_started = False
     usage = Usage()
@@ -95,7 +95,7 @@ async def _frames(
                     has_started = True
                 case Usage():
                     usage = event
-        reply = _reply(await services.runner.wait(run), completion.model)  # raises what ended a failed run
+        reply = _reply(await services.runner.wait(run), completion.model)  # raises the error of a failed run
         if closing_frames := completion.rest(reply, has_started=has_started):
             yield closing_frames
         cited_passages = reply.citations or passages
@@ -109,9 +109,9 @@ async def _frames(
 
 
 async def _made(services: ApiServices, run: Run) -> list[dict[str, Any]]:
-    """The files that the tools of an app made, as OpenAI's file paths; their bytes are at ``/v1/files/ID/content``."""
+    """Return the files made by an app's tools as OpenAI file paths; their bytes are at ``/v1/files/ID/content``."""
     if services.registry.get(run.name, run.caller) is None:
-        return []  # the chat of a store, which makes nothing
+        return []  # the chat of a store, which makes no files
     rows = await services.artifacts.list(run.caller, run_id=run.id)
     return [
         {
@@ -129,12 +129,12 @@ async def _made(services: ApiServices, run: Run) -> list[dict[str, Any]]:
 
 def _reply(result: Any, name: str) -> ChatReply:
     if not isinstance(result, ChatReply):
-        raise PorticoError(f"'{name}' answered a conversation with something else.")
+        raise PorticoError(f"'{name}' did not answer the conversation with a chat reply.")
     return result
 
 
 class _Completion:
-    """One answer: its id, moment and model are the same in every chunk."""
+    """One answer. Its id, timestamp and model are the same in every chunk."""
 
     def __init__(self, model: str, created_at: int) -> None:
         self.model = model
@@ -142,7 +142,7 @@ class _Completion:
         self._created = created_at
 
     def whole(self, reply: ChatReply, file_notes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """The answer as one ``chat.completion``, with annotations for the files that were made."""
+        """Return the answer as one ``chat.completion``, with annotations for the files that the run made."""
         message: dict[str, Any] = {"role": "assistant", "content": reply.content, "refusal": None}
         if reply.tool_calls:
             message["content"] = reply.content or None
@@ -155,14 +155,14 @@ class _Completion:
         return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(reply.usage)}
 
     def chunk(self, delta: Mapping[str, Any], *, first: bool = False, finish: str | None = None) -> bytes:
-        """One ``chat.completion.chunk``; the ``first`` one is preceded by the role."""
+        """Return one ``chat.completion.chunk``. The role precedes the ``first`` chunk."""
         before = self._frame({"role": "assistant", "content": ""}, None) if first else b""
         return before + self._frame(delta, finish)
 
     def rest(self, reply: ChatReply, *, has_started: bool) -> bytes:
-        """What was not streamed: the text of an app that answered without any event, and the calls for the client.
+        """Return what was not streamed: the text of an app that answered without events, and the calls for the client.
 
-        Which tools an app calls itself is nothing that the client should answer, so `ToolCalled` is not passed on.
+        `ToolCalled` events are not passed on, because the client must not answer the tool calls of an app itself.
         """
         frames = b"" if has_started else self.chunk({"content": reply.content}, first=True)
         for index, call in enumerate(reply.tool_calls):
@@ -170,7 +170,7 @@ class _Completion:
         return frames
 
     def usage(self, usage: Usage) -> bytes:
-        """The chunk without choices that ``include_usage`` asks for."""
+        """Return the chunk without choices that ``include_usage`` requests."""
         document = {**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(usage)}
         return b"data: " + orjson.dumps(document) + b"\n\n"
 
@@ -184,9 +184,9 @@ class _Completion:
 
 
 def file_citations(passages: Sequence[Passage]) -> list[dict[str, Any]]:
-    """The passages an answer stands on, as OpenAI's file citations; ``index`` is the number in the text.
+    """Return the passages that support an answer as OpenAI file citations; ``index`` is the number in the text.
 
-    ``quote``, ``place`` and ``score`` are ours.
+    ``quote``, ``place`` and ``score`` are Portico's additions.
     """
     return [
         {

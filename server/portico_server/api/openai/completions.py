@@ -1,4 +1,4 @@
-"""``POST /v1/completions``: a prompt continued, for those clients that still ask so."""
+"""``POST /v1/completions``: continue a prompt, for clients that still use this endpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     servable = await find(services, body["model"], "completions", caller_of(exchange))
     if not relays(servable):
         raise InvalidRequest(
-            f"'{body['model']}' answers conversations; call /v1/chat/completions.",
+            f"'{body['model']}' is a chat model; call /v1/chat/completions.",
             code="unsupported_operation",
             param="model",
         )

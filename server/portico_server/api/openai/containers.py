@@ -1,4 +1,4 @@
-"""``/v1/containers``: folders of the sandbox that code of responses shares, and their files.
+"""``/v1/containers``: sandbox folders shared by the code of several responses, and their files.
 
 Source: the types ``Container…`` and ``File…`` of ``containers`` in OpenAI's client.
 """
@@ -31,7 +31,7 @@ from portico_server.tools.skills.library import MAX_SKILLS
 router = new_router(prefix="/v1/containers", tags=["OpenAI: containers"])
 
 WORKING_FOLDER = "/work/"
-"""Where code in a container finds its files."""
+"""Folder in which code in a container finds its files."""
 
 MAX_FILE_IDS = 20
 
@@ -48,13 +48,13 @@ class ContainerExpiry(BaseModel):
 
 
 class NetworkPolicy(BaseModel):
-    """What code may reach: nothing."""
+    """What code may access on the network: nothing."""
 
     type: Literal["disabled"] = "disabled"
 
 
 class SkillReference(BaseModel):
-    """A skill that is kept here: a version by its number, or ``latest``, or the default one."""
+    """A skill stored on the daemon: a version number, ``latest``, or by default the default version."""
 
     type: Literal["skill_reference"]
     skill_id: str = Field(min_length=1, max_length=100)
@@ -62,7 +62,7 @@ class SkillReference(BaseModel):
 
 
 class SkillSource(BaseModel):
-    """A zip archive."""
+    """A zip archive with a skill."""
 
     type: Literal["base64"]
     media_type: Literal["application/zip"]
@@ -70,7 +70,7 @@ class SkillSource(BaseModel):
 
 
 class InlineSkill(BaseModel):
-    """A skill that is sent along."""
+    """A skill included in the request."""
 
     type: Literal["inline"]
     name: str
@@ -79,7 +79,7 @@ class InlineSkill(BaseModel):
 
 
 class ContainerRequest(BaseModel):
-    """A container to make."""
+    """A container to create."""
 
     name: str = Field(min_length=1, max_length=200)
     expires_after: ContainerExpiry | None = None
@@ -94,7 +94,7 @@ class ContainerRequest(BaseModel):
 
 
 class Container(BaseModel):
-    """A container. Times in seconds since 1970."""
+    """A container. Times are in seconds since 1970."""
 
     id: str
     object: Literal["container"] = "container"
@@ -108,19 +108,19 @@ class Container(BaseModel):
 
     @classmethod
     def of(cls, row: ContainerRow) -> Container:
-        """As it is kept."""
+        """Convert a container row."""
         expiry = ContainerExpiry(anchor="last_active_at", minutes=row.minutes)
         return shaped(cls, row, expires_after=expiry, network_policy=NetworkPolicy())
 
 
 class ContainerDeleted(RemovedObject):
-    """What was removed."""
+    """The deleted container."""
 
     object: Literal["container.deleted"] = "container.deleted"
 
 
 class ContainerFileObject(BaseModel):
-    """A file of a container; ``path`` is where code finds it."""
+    """A file of a container; ``path`` is its location for code."""
 
     id: str
     object: Literal["container.file"] = "container.file"
@@ -132,12 +132,12 @@ class ContainerFileObject(BaseModel):
 
     @classmethod
     def of(cls, file: StoredContainerFile) -> ContainerFileObject:
-        """As it is kept."""
+        """Convert a stored file."""
         return shaped(cls, file, path=f"{WORKING_FOLDER}{file.path}")
 
 
 class ContainerFileDeleted(RemovedObject):
-    """The file that was removed."""
+    """The deleted file."""
 
     object: Literal["container.file.deleted"] = "container.file.deleted"
 
@@ -176,7 +176,7 @@ async def list_containers(
     order: Order = "desc",
     name: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Page[Container]:
-    """Return the caller's containers, in the order of their creation."""
+    """Return the caller's containers in order of creation."""
     page = await services.containers.list(caller, name=name, after=after, limit=limit, order=order)
     return Page.of([Container.of(row) for row in page.data], page.has_more)
 
@@ -189,7 +189,7 @@ async def retrieve_container(container_id: str, services: TheServices, caller: C
 
 @router.delete("/{container_id}")
 async def delete_container(container_id: str, services: TheServices, caller: Caller) -> ContainerDeleted:
-    """Delete a container with its files. What a response has made stays at `/v1/files`."""
+    """Delete a container with its files. Files made by a response stay at `/v1/files`."""
     return ContainerDeleted(id=(await services.containers.remove(container_id, caller)).id)
 
 
@@ -197,7 +197,7 @@ async def delete_container(container_id: str, services: TheServices, caller: Cal
 async def create_container_file(
     container_id: str, request: Request, services: TheServices, caller: Caller
 ) -> ContainerFileObject:
-    """Add a file to a container: one in the form, or by JSON a copy of an uploaded one."""
+    """Add a file to a container: a file in the form, or, with JSON, a copy of an uploaded file."""
     await services.containers.get(container_id, caller)
     if request.headers.get("content-type", "").startswith("application/json"):
         path, data = await _uploaded(services, _file_id(await request.body()), caller, "file_id")
@@ -217,7 +217,7 @@ async def list_container_files(
     limit: Number = 20,
     order: Order = "desc",
 ) -> Page[ContainerFileObject]:
-    """Return the files of a container, in the order of their creation."""
+    """Return the files of a container in order of creation."""
     container_files = list(await services.containers.files(container_id, caller))
     if order == "desc":
         container_files.reverse()
@@ -251,11 +251,11 @@ async def delete_container_file(
 
 
 def _require_code(caller: Principal) -> None:
-    """Raise `Forbidden` unless the caller may run code in one."""
+    """Raise `Forbidden` unless the caller may run code in a container."""
     if not any(caller.allows(f"tools:{name}:call") for name in ("code_interpreter", "shell")):
         raise Forbidden(
-            "This key may not run code: it lacks the scopes 'tools:code_interpreter:call' and 'tools:shell:call'. Ask "
-            "the operator for a key that has one of them."
+            "This key may not run code: it lacks the scopes 'tools:code_interpreter:call' and "
+            "'tools:shell:call'. Ask the operator for a key with one of them."
         )
 
 

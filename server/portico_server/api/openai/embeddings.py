@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings``: texts, or token numbers of ``cl100k_base``, to vectors, as numbers or as base64."""
+"""``POST /v1/embeddings``: embed texts, or token ids of ``cl100k_base``, as numbers or as base64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portico_server.core.servable import relays
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
-    """Embed one text or many."""
+    """Embed one or more texts."""
     body = await exchange.json()
     EMBEDDING.check(body)
     name = body["model"]
@@ -35,12 +35,12 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
     with Presence(exchange):
         result = await services.runner.call("embeddings", name, request, caller)
     if not isinstance(result, Vectors):
-        raise PorticoError(f"'{name}' answered an embedding request with something else.")
+        raise PorticoError(f"'{name}' did not answer the embedding request with embeddings.")
     await exchange.answer(200, orjson.dumps(document(result, name, body.get("encoding_format"))))
 
 
 def document(vectors: Vectors, name: str, encoding: str | None) -> Mapping[str, Any]:
-    """Vectors in OpenAI's shape; numbers unless ``encoding`` is ``base64``."""
+    """Return vectors in OpenAI's format: numbers unless ``encoding`` is ``base64``."""
     return {
         "object": "list",
         "data": [

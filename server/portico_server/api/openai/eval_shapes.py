@@ -1,4 +1,4 @@
-"""Evaluations, their runs and output items in OpenAI's words.
+"""Evaluations, their runs and output items in OpenAI's format.
 
 Source: https://platform.openai.com/docs/api-reference/evals.
 """
@@ -26,7 +26,7 @@ _ITEM: Final = re.compile(r"outputitem_([0-9a-f]+)_(\d{1,9})")
 
 
 class EvalRequest(BaseModel):
-    """An evaluation to be made. What belongs into its parts is checked by its own errors."""
+    """An evaluation to create. Its parts are validated separately, with their own errors."""
 
     name: str = Field("", max_length=300)
     data_source_config: dict[str, Any]
@@ -35,7 +35,7 @@ class EvalRequest(BaseModel):
 
 
 class EvalChange(BaseModel):
-    """Another name, or other metadata."""
+    """A new name or new metadata for an evaluation."""
 
     name: str | None = Field(None, max_length=300)
     metadata: dict[str, Any] | None = None
@@ -50,7 +50,7 @@ class EvalRunRequest(BaseModel):
 
 
 class EvalObject(BaseModel):
-    """What is tested: the form of the items, and the graders."""
+    """The definition of a test: the schema of the items, and the graders."""
 
     object: Literal["eval"] = "eval"
     id: str
@@ -62,7 +62,7 @@ class EvalObject(BaseModel):
 
 
 class EvalDeleted(BaseModel):
-    """What was removed."""
+    """The deleted evaluation."""
 
     object: Literal["eval.deleted"] = "eval.deleted"
     deleted: bool = True
@@ -70,14 +70,14 @@ class EvalDeleted(BaseModel):
 
 
 class EvalError(BaseModel):
-    """What went wrong."""
+    """An error of an evaluation run."""
 
     code: str
     message: str
 
 
 class ModelUsage(BaseModel):
-    """What one model was asked. ``cost`` in US dollars, null where no price is known; ours."""
+    """The usage of one model. ``cost``, Portico's addition, is in US dollars, null if no price is known."""
 
     model_name: str
     invocation_count: int
@@ -90,11 +90,11 @@ class ModelUsage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CriterionResult(CriterionScore):
-    """How many items a criterion passed. ``mean`` and ``standard_error`` of its scores are ours."""
+    """How many items passed a criterion. ``mean`` and ``standard_error`` of its scores are Portico's additions."""
 
 
 class EvalCounts(BaseModel):
-    """Items that are done, by how they did."""
+    """Numbers of finished items, by outcome."""
 
     total: int
     passed: int
@@ -103,8 +103,10 @@ class EvalCounts(BaseModel):
 
 
 class EvalRun(BaseModel):
-    """A run. ``items``, ``run_id`` (the durable run with its events), ``search_id`` and ``settings`` (of a trial),
-    ``score`` with ``standard_error``, ``cost`` and ``seconds`` (of all items, one after another) are ours.
+    """A run of an evaluation.
+
+    Portico's additions are ``items``, ``run_id`` (the durable run with its events), ``search_id`` and ``settings`` (of
+    a trial), ``score`` with ``standard_error``, ``cost`` and ``seconds`` (of all items, one after another).
     """
 
     object: Literal["eval.run"] = "eval.run"
@@ -133,7 +135,7 @@ class EvalRun(BaseModel):
 
 
 class EvalRunDeleted(BaseModel):
-    """What was removed."""
+    """The deleted run."""
 
     object: Literal["eval.run.deleted"] = "eval.run.deleted"
     deleted: bool = True
@@ -141,8 +143,8 @@ class EvalRunDeleted(BaseModel):
 
 
 class OutputItem(BaseModel):
-    """What became of one item: what was asked and answered, and what each criterion gave it. ``score`` and ``seconds``
-    are ours.
+    """The result of one item: its request, the answer, and the score of each criterion. ``score`` and ``seconds`` are
+    Portico's additions.
     """
 
     object: Literal["eval.run.output_item"] = "eval.run.output_item"
@@ -160,7 +162,9 @@ class OutputItem(BaseModel):
 
 
 def evaluation(found_evaluation: Evaluation) -> EvalObject:
-    """An evaluation as it is answered: the schema in OpenAI's form, with the sample in it if it was asked for."""
+    """Return an evaluation in the format of responses: the schema in OpenAI's form, including the sample if
+    requested.
+    """
     row = found_evaluation.row
     config = row.spec["data_source_config"]
     properties: dict[str, Any] = {"item": dict(config["item_schema"])}
@@ -182,7 +186,7 @@ def evaluation(found_evaluation: Evaluation) -> EvalObject:
 
 
 def run(row: EvalRunRow, url: str) -> EvalRun:
-    """A run as it is answered; ``url`` is the daemon's address."""
+    """Return a run in the format of responses; ``url`` is the daemon's address."""
     tally = row.tally
     mean = statistics.of(tally, "score")
     return shaped(
@@ -230,7 +234,7 @@ def _criterion(name: str, criterion: Mapping[str, Any]) -> CriterionResult:
 
 
 def output(output_row: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
-    """What became of one item as it is answered."""
+    """Return the result of one item in the format of responses."""
     options = row.source.get("sampling_params") or {}
     sample = {
         "error": None,
@@ -256,7 +260,7 @@ def output(output_row: OutputRow, item: ItemRow, row: EvalRunRow) -> OutputItem:
 
 
 def number_of(output_item_id: str, row: EvalRunRow) -> int:
-    """The number of an item, by the id of what became of it. Raises `NotFound` for that of another run."""
+    """Return the number of an item from its output item id. Raise `NotFound` if the id belongs to another run."""
     match = _ITEM.fullmatch(output_item_id)
     if match is None or match[1] != row.id.rpartition("_")[2]:
         raise NotFound(

@@ -34,7 +34,7 @@ Order = Literal["asc", "desc"]
 
 @router.post("", status_code=201)
 async def create_eval(body: EvalRequest, services: TheServices, caller: Caller) -> EvalObject:
-    """Create an evaluation: the form of its items, and the criteria that answers are tested by."""
+    """Create an evaluation: the schema of its items, and the criteria for the answers."""
     metadata = check_metadata(body.metadata)
     return evaluation(
         await services.evals.create(
@@ -75,7 +75,7 @@ async def update_eval(eval_id: str, change: EvalChange, services: TheServices, c
 
 @router.delete("/{eval_id}")
 async def delete_eval(eval_id: str, services: TheServices, caller: Caller) -> EvalDeleted:
-    """Delete an evaluation with its runs and searches. Those in progress are cancelled."""
+    """Delete an evaluation with its runs and searches. Runs and searches in progress are cancelled."""
     await services.eval_runs.delete_eval(eval_id, caller)
     return EvalDeleted(eval_id=eval_id)
 
@@ -84,7 +84,7 @@ async def delete_eval(eval_id: str, services: TheServices, caller: Caller) -> Ev
 async def create_eval_run(
     eval_id: str, body: EvalRunRequest, services: TheServices, caller: Caller
 ) -> EvalRun:
-    """Start a run. Errors in its items, names or templates are reported before any request."""
+    """Start a run. Errors in its items, names or templates are reported before any request is sent."""
     metadata = check_metadata(body.metadata)
     row = await services.eval_runs.create(eval_id, body.name, body.data_source, metadata, caller)
     return run(row, services.url)
@@ -118,7 +118,7 @@ async def retrieve_eval_run(eval_id: str, run_id: str, services: TheServices, ca
 @router.post("/{eval_id}/runs/{run_id}", include_in_schema=False)
 @router.post("/{eval_id}/runs/{run_id}/cancel")
 async def cancel_eval_run(eval_id: str, run_id: str, services: TheServices, caller: Caller) -> EvalRun:
-    """Cancel a run of an evaluation; its results so far stay. Older clients leave out ``/cancel``."""
+    """Cancel a run of an evaluation; its results so far are kept. Older clients omit ``/cancel``."""
     return run(await services.eval_runs.cancel(eval_id, run_id, caller), services.url)
 
 
@@ -140,7 +140,7 @@ async def list_eval_run_output_items(
     order: Order = "asc",
     status: Literal["pass", "fail", "error"] | None = None,
 ) -> Page[OutputItem]:
-    """Return the results of the items that are done."""
+    """Return the results of the finished items."""
     row = await services.eval_runs.get(eval_id, run_id, caller)
     behind = None if after is None else number_of(after, row)
     page, items = await services.eval_runs.outputs(

@@ -24,15 +24,15 @@ from portico_server.knowledge.files import PURPOSES
 router = new_router(prefix="/v1/files", tags=["OpenAI: files"])
 
 MIN_LIFETIME_S, MAX_LIFETIME_S = 3_600, 30 * 86_400
-"""Seconds for which a file with ``expires_after`` may be kept."""
+"""Minimum and maximum lifetime of a file with ``expires_after``, in seconds."""
 
 
 GENERATED_ID_PREFIX = "art_"
-"""What the ids of files begin with that runs made."""
+"""Prefix of the ids of files that runs made."""
 
 
 class File(BaseModel):
-    """An uploaded file, or one that a run made. Times in seconds since 1970."""
+    """An uploaded file, or a file made by a run. Times are in seconds since 1970."""
 
     id: str
     object: Literal["file"] = "file"
@@ -46,7 +46,7 @@ class File(BaseModel):
 
 
 class FileDeleted(RemovedObject):
-    """What was removed."""
+    """The deleted file."""
 
     object: Literal["file"] = "file"
 
@@ -64,7 +64,7 @@ _FORM = upload.declared(
 
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, services: TheServices, caller: Caller) -> File:
-    """Upload a file. The key must be able to use one: in a store, in a chat or batch, or for fine-tuning."""
+    """Upload a file. The key must be able to use it: in a store, in a chat or batch, or for fine-tuning."""
     require_upload(caller)
     await services.files.require_room(caller.id, 1)
     form = await upload.read(request, services.files)
@@ -72,7 +72,7 @@ async def create_file(request: Request, services: TheServices, caller: Caller) -
         purpose = form.fields.get("purpose")
         if not purpose:
             raise InvalidRequest(
-                f"'purpose' is missing. Purposes are: {', '.join(PURPOSES)}.",
+                f"'purpose' is missing. Valid purposes: {', '.join(PURPOSES)}.",
                 code="missing_required_parameter",
                 param="purpose",
             )
@@ -102,7 +102,7 @@ async def list_files(
 
 @router.get("/{file_id}")
 async def retrieve_file(file_id: str, services: TheServices, caller: Caller) -> File:
-    """Return one file: an uploaded one, or one that a run made."""
+    """Return one file: an uploaded file, or a file made by a run."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return _made(await services.artifacts.get(file_id, caller))
     return shown(await services.files.get(file_id, caller))
@@ -110,34 +110,34 @@ async def retrieve_file(file_id: str, services: TheServices, caller: Caller) -> 
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, services: TheServices, caller: Caller) -> FileDeleted:
-    """Delete a file, also from every vector store."""
+    """Delete a file and remove it from every vector store."""
     return FileDeleted(id=(await services.files.delete(file_id, caller)).id)
 
 
 @router.get("/{file_id}/content", response_class=FileResponse)
 async def read_file(file_id: str, services: TheServices, caller: Caller) -> FileResponse:
-    """Return the bytes of a file, as they were uploaded or a run made them."""
+    """Return the bytes of a file, exactly as they were uploaded or made by a run."""
     if file_id.startswith(GENERATED_ID_PREFIX):
         return artifact_response(services.artifacts, await services.artifacts.get(file_id, caller))
     return file_response(services.files, await services.files.get(file_id, caller))
 
 
 def require_upload(caller: Principal) -> None:
-    """Raise `Forbidden` unless the caller could use a file."""
+    """Raise `Forbidden` unless the caller could use an uploaded file."""
     if not (caller.allows_some("stores", "write") or caller.allows("chat") or caller.allows("finetune")):
         raise Forbidden(
-            "This key may not upload files: it lacks every scope that could use one, which are 'stores:NAME:write', "
-            "'chat' and 'finetune'. Ask the operator for a key that has one of them."
+            "This key may not upload files: it lacks every scope that could use them ('stores:NAME:write', "
+            "'chat' and 'finetune'). Ask the operator for a key with one of these scopes."
         )
 
 
 def shown(row: FileRow) -> File:
-    """A file as OpenAI describes it."""
+    """Return a file in OpenAI's format."""
     return shaped(File, row)
 
 
 def _made(row: ArtifactRow) -> File:
-    """A file that a run made, as OpenAI describes those of its code interpreter."""
+    """Return a file made by a run in OpenAI's format for code interpreter files."""
     return shaped(File, row, filename=row.name, purpose="assistants_output")
 
 

@@ -1,4 +1,4 @@
-"""``/v1/fine_tuning/jobs``: training of models, as OpenAI defines it."""
+"""``/v1/fine_tuning/jobs``: model training, as OpenAI defines it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def create_fine_tuning_job(
 async def list_fine_tuning_jobs(
     request: Request, services: TheServices, caller: Caller, after: str | None = None, limit: Limit = 20
 ) -> PartialList[FineTuningJob]:
-    """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v`` only those that have it."""
+    """Return the caller's fine-tuning jobs, newest first; with ``metadata[k]=v``, only jobs with that value."""
     metadata = {
         name.removeprefix("metadata[").removesuffix("]"): value
         for name, value in request.query_params.multi_items()
@@ -52,7 +52,7 @@ async def retrieve_fine_tuning_job(job_id: str, services: TheServices, caller: C
 
 @router.post("/{job_id}/cancel")
 async def cancel_fine_tuning_job(job_id: str, services: TheServices, caller: Caller) -> FineTuningJob:
-    """Cancel a fine-tuning job for good."""
+    """Cancel a fine-tuning job permanently."""
     return shapes.job(await services.tuning.cancel(job_id, caller))
 
 

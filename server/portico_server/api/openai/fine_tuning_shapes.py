@@ -1,4 +1,4 @@
-"""Fine-tuning jobs in OpenAI's words: what is asked for, and what is answered.
+"""Fine-tuning jobs in OpenAI's format: requests and responses.
 
 https://platform.openai.com/docs/api-reference/fine-tuning
 """
@@ -35,7 +35,7 @@ Multiplier = Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
 
 
 class HyperparametersRequest(BaseModel, extra="forbid"):
-    """Numbers of any method; ``auto`` leaves one to the recipe."""
+    """Hyperparameters of any method; ``auto`` leaves a value to the recipe."""
 
     n_epochs: Auto | Annotated[int, Field(ge=1, le=1_000)] | None = None
     batch_size: Auto | Annotated[int, Field(ge=1, le=4_096)] | None = None
@@ -62,8 +62,8 @@ class MethodDetail(BaseModel, extra="forbid"):
 
 
 class MethodRequest(BaseModel, extra="forbid"):
-    """How to train: from examples, from preferences, or from graded answers; ours are ``embedding`` and ``rerank``,
-    from the questions to a store.
+    """The training method: examples, preferences, or graded answers. ``embedding`` and ``rerank``, Portico's
+    additions, train on questions to a store.
     """
 
     type: Literal["supervised", "dpo", "reinforcement", "embedding", "rerank"]
@@ -75,17 +75,19 @@ class MethodRequest(BaseModel, extra="forbid"):
 
 
 class QuestionsRequest(BaseModel, extra="forbid"):
-    """Questions that are made of a store's passages: of their headings and sentences, or by the chat ``model``."""
+    """Questions generated from a store's passages: from their headings and sentences, or by the chat ``model``."""
 
     count: int = Field(default=DEFAULT_QUESTION_COUNT, ge=MIN_QUESTIONS, le=MAX_QUESTIONS)
     model: str | None = Field(default=None, min_length=1, max_length=300)
 
 
 class FineTuningJobRequest(BaseModel):
-    """A job to start. Ours are ``recipe``, settings by name that are not left to the recipe; ``launcher``, who starts
-    the training; ``resources``, what it asks a scheduler for; ``app``, whose prompts the examples get; and ``store``,
-    whose passages an embedding model or a reranker is trained on: with the questions of the training file, or with
-    ``questions`` that are made.
+    """A job to start.
+
+    Portico's additions are ``recipe``, settings by name that the recipe must not choose; ``launcher``, which starts
+    the training; ``resources``, requested from a scheduler; ``app``, whose prompts the examples get; and ``store``,
+    whose passages an embedding model or a reranker is trained on, with the questions of the training file or with
+    generated ``questions``.
     """
 
     model: str = Field(min_length=1, max_length=300)
@@ -105,12 +107,12 @@ class FineTuningJobRequest(BaseModel):
     questions: QuestionsRequest | None = None
 
     def spec(self) -> FineTuningSpec:
-        """As the daemon takes it. Raises `InvalidRequest`."""
+        """Return the specification for the daemon. Raises `InvalidRequest`."""
         method = self.method.type if self.method else "supervised"
         detail = (getattr(self.method, method) if self.method else None) or MethodDetail()
         if self.hyperparameters is not None and detail.hyperparameters is not None:
             raise InvalidRequest(
-                "'hyperparameters' stand beside 'method' and within it; give them once.",
+                "'hyperparameters' are given both next to 'method' and inside it; give them once.",
                 param="hyperparameters",
             )
         check_launcher(self.launcher)
@@ -137,18 +139,18 @@ class FineTuningJobRequest(BaseModel):
         )
 
     def ignored(self) -> tuple[str, ...]:
-        """Sentences about what is not done."""
+        """Return sentences about the options that are ignored."""
         names = [
             str(integration.get("type", "?"))[:40]
             for integration in self.integrations or ()
             if isinstance(integration, dict)
         ]
         warnings = [
-            f"The integration '{name}' is not there and was ignored; metrics are in the events."
+            f"The integration '{name}' is not supported and was ignored; metrics are in the events."
             for name in names
         ]
         if self.method and self.method.reinforcement and self.method.reinforcement.response_format:
-            warnings.append("'response_format' is not kept to in training and was ignored.")
+            warnings.append("'response_format' is not enforced in training and was ignored.")
         detail = self.method.reinforcement if self.method else None
         for name in ("eval_samples", "reasoning_effort"):
             if getattr(detail.hyperparameters if detail else None, name, None) not in (
@@ -156,12 +158,14 @@ class FineTuningJobRequest(BaseModel):
                 "auto",
                 "default",
             ):
-                warnings.append(f"'{name}' has no meaning here and was ignored.")
+                warnings.append(f"'{name}' is not supported and was ignored.")
         return tuple(warnings)
 
 
 def spec_of(body: Mapping[str, Any], param: str) -> FineTuningSpec:
-    """A job's specification from JSON that did not come as a request. Raises `InvalidRequest` with ``param``."""
+    """Return a job's specification from JSON that did not arrive as a request. Raise `InvalidRequest` with
+    ``param``.
+    """
     hyperparameters = body.get("hyperparameters")
     for at, value, fields in (
         (param, body, FineTuningJobRequest.model_fields),
@@ -187,7 +191,8 @@ def _suffix(suffix: str | None) -> str:
         return ""
     if not _SUFFIX.fullmatch(suffix) or not is_plain(suffix):
         raise InvalidRequest(
-            "'suffix' must be 1 to 64 characters without white space and none of : / ? # % \\ [ ] < > `.",
+            "'suffix' must have 1 to 64 characters, without white space and without any of : / ? # % \\ [ ] "
+            "< > `.",
             param="suffix",
         )
     return suffix
@@ -203,21 +208,23 @@ class JobError(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RankingMeasures(SearchMeasures):
-    """How well a model ranks the passages that answer a question, from 0 to 1, over the questions held back."""
+    """How well a model ranks the passages that answer a question, from 0 to 1, measured on held-out questions."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankingEvaluation(SearchEvaluation):
-    """A model for search beside its base, on questions that were held back. ``better``: by nDCG@10."""
+    """A search model compared with its base on held-out questions. ``better`` is measured by nDCG@10."""
 
     before: RankingMeasures
     after: RankingMeasures
 
 
 class FineTuningJob(BaseModel):
-    """A job. ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app``, ``store``, ``evaluation`` and ``cost`` are
-    ours; the recipe is there once the files are checked. ``cost``: US dollars of one that a provider trained, where
-    its price is known.
+    """A fine-tuning job.
+
+    ``run_id``, ``step``, ``total_steps``, ``recipe``, ``app``, ``store``, ``evaluation`` and ``cost`` are Portico's
+    additions. The recipe is set once the files are checked. ``cost`` is in US dollars, for a job trained by a provider
+    with a known price.
     """
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
@@ -251,7 +258,7 @@ class FineTuningJob(BaseModel):
 
 
 class JobEvent(BaseModel):
-    """Something that happened: a sentence, or the measurements of a step in ``data``."""
+    """An event of a job: a message, or the measurements of a step in ``data``."""
 
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
     id: str
@@ -263,8 +270,10 @@ class JobEvent(BaseModel):
 
 
 class JobCheckpoint(BaseModel):
-    """A state of the model that training can continue from. ``served`` is ours: whether its name can be called, which
-    holds for the one that became the result, and for the other one that was kept on the disk.
+    """A state of the model from which training can continue.
+
+    ``served``, Portico's addition, is whether its name can be called. This is true for the checkpoint that became the
+    result, and for the other checkpoint kept on disk.
     """
 
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
@@ -278,7 +287,7 @@ class JobCheckpoint(BaseModel):
 
 
 def job(found_job: Job) -> FineTuningJob:
-    """A job as OpenAI shows it."""
+    """Return a job in OpenAI's format."""
     spec, state = found_job.spec, found_job.state
     end = state.get("estimated_finish")
     numbers = _hyperparameters(found_job)
@@ -327,7 +336,7 @@ def _evaluation(values: Mapping[str, float]) -> RankingEvaluation | None:
 
 
 def _hyperparameters(found_job: Job) -> dict[str, Any]:
-    """What was chosen, ``auto`` while nothing is."""
+    """Return the chosen hyperparameters, ``auto`` until they are chosen."""
     hyperparameters, recipe = found_job.spec.hyperparameters, found_job.state.get("recipe")
     numbers: dict[str, Any] = {
         "n_epochs": hyperparameters.n_epochs or (recipe["epochs"] if recipe else "auto"),
@@ -366,7 +375,7 @@ def _checkpoint_id(job_id: str, number: int) -> str:
 
 
 def number_of(identifier: str, param: str = "after") -> int:
-    """The number in the id of an event or a checkpoint. Raises `InvalidRequest`."""
+    """Return the number in the id of an event or a checkpoint. Raises `InvalidRequest`."""
     number = whole_number(identifier.rpartition("-")[2], 11)
     if number is None:
         raise InvalidRequest(f"'{param}' must be the id of an item of this list.", param=param)
@@ -374,7 +383,7 @@ def number_of(identifier: str, param: str = "after") -> int:
 
 
 def event(row: EventRow) -> JobEvent:
-    """An event as OpenAI shows it."""
+    """Return an event in OpenAI's format."""
     return JobEvent(
         id=_event_id(row.job_id, row.seq),
         created_at=int(row.created_at),
@@ -386,7 +395,7 @@ def event(row: EventRow) -> JobEvent:
 
 
 def checkpoint(row: EventRow, found_job: Job, is_served: Callable[[str], bool]) -> JobCheckpoint:
-    """A checkpoint as OpenAI shows it; ``is_served`` says whether there is a model of a name."""
+    """Return a checkpoint in OpenAI's format; ``is_served`` returns whether a model with a given name exists."""
     step = row.step or 0
     name = found_job.checkpoint(step)
     metric_names = {

@@ -1,4 +1,4 @@
-"""A multipart form held in memory: sounds and pictures on their way to a model. Larger files go by `upload`.
+"""A multipart form held in memory, for audio and images sent to a model. Larger files use `upload`.
 
 Source: RFC 7578; lists and objects as OpenAI's clients write them (``name[]``, ``name[key]``).
 """
@@ -23,13 +23,13 @@ from portico_server.core.media import Attachment
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES: Final = 256 * 1024
-"""Bytes of one field that is not a file, at most."""
+"""Maximum bytes of one field that is not a file."""
 
 MAX_PARTS: Final = 100
-"""Parts of one form, at most."""
+"""Maximum number of parts in one form."""
 
 MAX_LARGE_FILES: Final = 4
-"""How many files of the largest size one form may hold together."""
+"""Maximum total size of the files in one form, in multiples of the largest file."""
 
 _INDEXED: Final = re.compile(r"([^\[\]]+)\[([^\[\]]*)\]")
 _MEDIA_TYPE: Final = re.compile(r"[A-Za-z0-9.+-]+/[A-Za-z0-9.+-]+")
@@ -38,17 +38,19 @@ _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\"\\/]")
 
 @dataclass(frozen=True, slots=True)
 class MultipartForm:
-    """What a form held. A field is a string; one that came as ``name[]`` is a list of them, as ``name[key]`` an object.
+    """The contents of a form. A field is a string; ``name[]`` fields become a list, ``name[key]`` fields an object.
 
-    ``field`` of a file is its name in the form without brackets.
+    The ``field`` of a file is its name in the form without brackets.
     """
 
     fields: dict[str, Any]
     files: tuple[Attachment, ...]
 
     def typed(self, request_body: RequestBody) -> dict[str, Any]:
-        """The fields as JSON would have them. What does not read as its type stays text, for `RequestBody.check`; an
-        empty field of another type than text counts as absent.
+        """Return the fields as JSON values.
+
+        A value that does not parse as its type stays text, for `RequestBody.check`. An empty field counts as absent
+        unless its type is text.
         """
         fields = {}
         for name, value in self.fields.items():
@@ -67,11 +69,13 @@ class MultipartForm:
 async def read(
     exchange: Exchange, *, files: Collection[str], limit: int, max_files: int = 1, folder: bool = False
 ) -> MultipartForm:
-    """The form in the body of ``exchange``, with at most ``max_files`` of ``limit`` bytes in the fields ``files``.
+    """Return the form in the body of ``exchange``, with at most ``max_files`` of ``limit`` bytes in the fields
+    ``files``.
 
-    ``folder``: together they have no more bytes than one may, their names keep their folders, and one may be empty.
+    ``folder``: the size limit of one file applies to all files together, file names keep their folders, and files may
+    be empty.
 
-    Raises `InvalidRequest` for a body that is not a form or has a file elsewhere, `TooLarge`, `ClientLeft`.
+    Raise `InvalidRequest` for a body that is not a form or has a file elsewhere, `TooLarge`, or `ClientLeft`.
     """
     kind, options = parse_options_header(exchange.header(b"content-type") or b"")
     boundary = options.get(b"boundary")
@@ -94,7 +98,7 @@ async def read(
 
 
 def one_file(form: MultipartForm, field: str) -> Attachment:
-    """The file in ``field``. Raises `InvalidRequest` that names the field if there is none, or an empty one."""
+    """Return the file in ``field``. Raise `InvalidRequest` that names the field if the file is missing or empty."""
     file = next((file for file in form.files if file.field == field), None)
     if file is None:
         missing(field)
@@ -102,7 +106,7 @@ def one_file(form: MultipartForm, field: str) -> Attachment:
 
 
 class _PartReader:
-    """The state of one form: which part is being read, and what the parts before it were."""
+    """The parsing state of one form: the current part, and the parts before it."""
 
     def __init__(
         self, boundary: bytes, files: Collection[str], limit: int, max_files: int, *, folder: bool
@@ -144,16 +148,16 @@ class _PartReader:
         field = self._field.removesuffix("[]")
         if self._filename is None:
             if field in self._wanted:
-                raise InvalidRequest(f"'{field}' must be a file with a name, not a text.", param=field)
+                raise InvalidRequest(f"'{field}' must be a file with a name, not text.", param=field)
             return
         if field not in self._wanted:
             raise InvalidRequest(
-                f"The form has a file in '{self._field}'; files are taken in {' and '.join(self._wanted)}.",
+                f"The form has a file in '{self._field}'; files are allowed in {' and '.join(self._wanted)}.",
                 param=self._field,
             )
         if len(self._files) >= self._max_files:
             many = "one file" if self._max_files == 1 else f"{self._max_files} files"
-            raise InvalidRequest(f"The form has more than {many}, the most that is taken here.", param=field)
+            raise InvalidRequest(f"The form has more than {many}, the maximum here.", param=field)
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
         self._data += data[start:end]
@@ -166,8 +170,8 @@ class _PartReader:
         elif len(self._data) > self._limit:
             field = self._field.removesuffix("[]")
             raise TooLarge(
-                f"The file in '{field}' is larger than {self._limit // MB_BYTES} MB, the most that is taken here. "
-                "Send a smaller or more strongly compressed one; the setting max_media_mb says how much may be.",
+                f"The file in '{field}' is larger than {self._limit // MB_BYTES} MB, the maximum here. Send "
+                "a smaller or more strongly compressed file; the setting max_media_mb defines the limit.",
                 param=field,
             )
 
@@ -193,7 +197,7 @@ class _PartReader:
         kind = list if not key or key.isdecimal() else dict
         field_value = self._fields.setdefault(name, kind())
         if not isinstance(field_value, kind):
-            raise InvalidRequest(f"The form has '{name}' twice, each time in another form.", param=name)
+            raise InvalidRequest(f"The form has '{name}' twice, in different forms.", param=name)
         if isinstance(field_value, list):
             field_value.append(value)
         else:
@@ -201,7 +205,7 @@ class _PartReader:
 
 
 def _plain(name: str) -> str:
-    """The last part of a file name, fit to stand in a header."""
+    """Return the last part of a file name, safe for use in a header."""
     return _UNFIT.sub("_", PurePosixPath(name.replace("\\", "/")).name)[:255]
 
 

@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest
 class FormParser:
     """Calls ``on_part`` with the headers of each part, and ``on_data`` with pieces: bytes, start and end.
 
-    Every method raises `InvalidRequest` for what is not a form.
+    Every method raises `InvalidRequest` if the data is not a form.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class FormParser:
     def finish(self) -> None:
         """Check that the form is complete."""
         if not self._ended:
-            raise InvalidRequest("The form is cut short: its last boundary is missing.", code="invalid_form")
+            raise InvalidRequest("The form is truncated: its last boundary is missing.", code="invalid_form")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -71,4 +71,4 @@ class FormParser:
 
 
 def _unreadable(error: FormParserError) -> InvalidRequest:
-    return InvalidRequest(f"The form cannot be read: {error}.", code="invalid_form")
+    return InvalidRequest(f"The form cannot be parsed: {error}.", code="invalid_form")

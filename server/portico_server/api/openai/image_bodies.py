@@ -1,4 +1,4 @@
-"""What must be right in a request for pictures before a model sees it. Pure: values in, `InvalidRequest` out.
+"""Validation of image requests, before they reach a model. Pure: values in, `InvalidRequest` out.
 
 Source: https://platform.openai.com/docs/api-reference/images.
 """
@@ -15,15 +15,15 @@ from portico_server.core.invalid import wrong, wrong_type
 from portico_server.core.media import size_of
 
 MAX_PROMPT_CHARS: Final = 32_000
-"""Characters of a prompt."""
+"""Maximum length of a prompt, in characters."""
 
 
 MAX_RESULTS: Final = 10
-"""Pictures of one request."""
+"""Maximum number of images per request."""
 
 
 MAX_PARTIAL_IMAGES: Final = 3
-"""Pictures on the way to one that is streamed."""
+"""Maximum number of partial images before a streamed image."""
 
 
 def _size(value: Any, path: str) -> None:
@@ -34,12 +34,12 @@ def _size(value: Any, path: str) -> None:
 
 def _check_combination(body: Mapping[str, Any]) -> None:
     if body.get("background") == "transparent" and body.get("output_format") == "jpeg":
-        wrong("background", "is 'transparent', but a JPEG has no transparency: ask for png or webp")
+        wrong("background", "is 'transparent', but JPEG has no transparency: request png or webp")
     if not body.get("stream"):
         if body.get("partial_images"):
-            wrong("partial_images", "needs 'stream' to be true")
+            wrong("partial_images", "requires 'stream' to be true")
     elif body.get("response_format") == "url":
-        wrong("response_format", "is 'url', but events of a stream hold their pictures as b64_json")
+        wrong("response_format", "is 'url', but stream events contain their images as b64_json")
 
 
 _FILE: Final = {"type": "string", "format": "binary"}
@@ -98,7 +98,7 @@ def _images(value: Any, path: str) -> None:
     if not isinstance(value, list) or not value:
         wrong_type(path, "a list of objects with 'image_url' or 'file_id'", value)
     if len(value) > media.MAX_IMAGES:
-        wrong(path, f"has {len(value)} items; at most {media.MAX_IMAGES} are taken")
+        wrong(path, f"has {len(value)} items; at most {media.MAX_IMAGES} are allowed")
 
 
 _REFERENCE: Final = {
@@ -117,4 +117,4 @@ REFERRING_EDIT: Final = RequestBody(
     {**IMAGE.optional, "mask": fields.anything(**_REFERENCE)},
     IMAGE.rule,
 )
-"""``POST /v1/images/edits`` as JSON, which refers to its pictures."""
+"""``POST /v1/images/edits`` as JSON, which references its images."""

@@ -1,4 +1,4 @@
-"""``/v1/images``: pictures made of words, and of other pictures.
+"""``/v1/images``: generate images from text and from other images.
 
 Source: https://platform.openai.com/docs/api-reference/images.
 """
@@ -35,9 +35,9 @@ async def generate(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def edit(exchange: Exchange, services: ApiServices) -> None:
-    """``POST /v1/images/edits``: a form with the pictures, or JSON that refers to them."""
+    """``POST /v1/images/edits``: a form with the images, or JSON that references them."""
     if exchange.is_form:
-        # Loaded with the first form: a start of the daemon does without its parser.
+        # Imported with the first form, so that the daemon starts without its parser.
         from portico_server.api.openai import form
 
         names = ("image", "mask")
@@ -57,10 +57,10 @@ async def edit(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def vary(exchange: Exchange, services: ApiServices) -> None:
-    """``POST /v1/images/variations``, which its inventor has given up."""
+    """``POST /v1/images/variations``, which OpenAI has discontinued."""
     raise InvalidRequest(
-        "Variations are no longer made, here as at OpenAI. Send the image to /v1/images/edits, with a prompt that says "
-        "what is to be different.",
+        "Variations are not supported; OpenAI has discontinued them as well. Send the image to "
+        "/v1/images/edits, with a prompt that describes the changes.",
         code="unsupported_operation",
     )
 
@@ -73,8 +73,8 @@ def _check_files(files: tuple[Attachment, ...]) -> None:
     if len(images) > media.MAX_IMAGES or len(masks) > 1:
         field_name = "mask" if len(masks) > 1 else "image"
         raise InvalidRequest(
-            f"The request has {len(images)} images and {len(masks)} masks; at most {media.MAX_IMAGES} images and one "
-            "mask are taken.",
+            f"The request has {len(images)} images and {len(masks)} masks; at most {media.MAX_IMAGES} images "
+            "and one mask are allowed.",
             param=field_name,
         )
     media.check_mask(images, masks[0] if masks else None, "mask")
@@ -90,7 +90,7 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
         try:
             relay_response = await services.runner.relay(servable, name, request, caller)
         except PorticoError as error:
-            # Models that know one way to answer alone refuse to be asked; the other way is made of it below.
+            # Models with a single response format refuse this option; the other format is produced below.
             if error.status not in (400, 422) or error.param != "response_format":
                 raise
             plain = {field: value for field, value in fields.items() if field != "response_format"}
@@ -112,7 +112,7 @@ async def _answer(exchange: Exchange, services: ApiServices, request: Relay) -> 
 async def _events(
     relay_response: RelayResponse, event: str, exchange: Exchange, services: ApiServices
 ) -> AsyncIterator[bytes]:
-    """The stream that was asked for, from a model that answers at once."""
+    """Yield the requested stream from a model that answers with a single response."""
     data = b"".join([chunk async for chunk in relay_response.chunks])
     document = orjson.loads(await in_wanted_form(data, "b64_json", exchange, services, relay_response.run))
     kind = f"{event}.completed"

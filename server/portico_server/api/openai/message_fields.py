@@ -1,4 +1,4 @@
-"""The messages of a chat completion: what must be right in them. Pure."""
+"""Validation of the messages of a chat completion. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_MESSAGES = 10_000
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 
 
-_TALKERS = ("user", "assistant", "system", "developer")  # whose messages need a text alone
+_TALKERS = ("user", "assistant", "system", "developer")  # roles whose messages only need text
 
 
 PARTS = ("text", "image_url", "input_audio", "file", "refusal")
@@ -26,16 +26,16 @@ def _messages(messages: Any, path: str) -> None:
     if not isinstance(messages, list):
         wrong_type(path, "a list of messages", messages)
     if not messages:
-        wrong(path, "must hold at least one message")
+        wrong(path, "must contain at least one message")
     if len(messages) > MAX_MESSAGES:
-        wrong(path, f"has {len(messages)} messages; at most {MAX_MESSAGES} are taken")
+        wrong(path, f"has {len(messages)} messages; at most {MAX_MESSAGES} are allowed")
     call_ids: set[str] = set()
     for index, message in enumerate(messages):
         if not isinstance(message, dict):
             wrong_type(f"{path}[{index}]", "an object with 'role' and 'content'", message)
         role, content = message.get("role"), message.get("content")
         if type(content) is str and role in _TALKERS and "tool_calls" not in message:
-            continue  # as most messages are
+            continue  # the common case
         if role not in ROLES:
             if role is None:
                 missing(f"{path}[{index}].role")
@@ -58,7 +58,7 @@ def _messages(messages: Any, path: str) -> None:
             if answered_id not in call_ids:
                 wrong(
                     f"{path}[{index}].tool_call_id",
-                    f"is '{answered_id[: fields.MAX_SHOWN_CHARS]}', which no message before it calls. Send the "
+                    f"is '{answered_id[: fields.MAX_SHOWN_CHARS]}', which no earlier message calls. Send the "
                     "assistant's message with its 'tool_calls' first",
                 )
 
@@ -144,4 +144,4 @@ MESSAGES = BodyField(
         },
     },
 )
-"""A conversation. Content may be left out by assistants alone; a tool's message needs a ``tool_call_id``."""
+"""A conversation. Only assistant messages may omit the content; tool messages need a ``tool_call_id``."""

@@ -1,4 +1,4 @@
-"""``GET /v1/models``: every name that a chat or an embedding request may carry: models, apps and aliases."""
+"""``GET /v1/models``: every name that a chat or embedding request may use: models, apps and aliases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ router = new_router(prefix="/v1/models", tags=["OpenAI: models"])
 
 
 class Model(BaseModel):
-    """A name to put into ``model``. ``kind``, ``title``, ``capabilities`` and ``labels`` are ours."""
+    """A name for the ``model`` field. ``kind``, ``title``, ``capabilities`` and ``labels`` are Portico's additions."""
 
     id: str
     object: Literal["model"] = "model"

@@ -1,4 +1,4 @@
-"""``POST /v1/moderations``: whether texts and pictures are harmful, as OpenAI has it.
+"""``POST /v1/moderations``: classify whether texts and images are harmful, as OpenAI defines it.
 
 Source: https://developers.openai.com/api/reference/resources/moderations.
 """
@@ -17,14 +17,16 @@ router = new_router(tags=["Models"])
 
 
 class ModerationRequest(BaseModel):
-    """A text, texts with a result each, or parts (``text``, ``image_url``) with one result together."""
+    """A text, several texts with one result each, or parts (``text``, ``image_url``) with a single combined result."""
 
     input: str | Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_INPUTS)]
     model: str | None = None
 
 
 class ModerationResult(BaseModel):
-    """Of one text, by category; scores are in [0, 1]. ``category_applied_input_types``: what each was judged by."""
+    """The result for one text, by category; scores are in [0, 1]. ``category_applied_input_types``: the input types
+    judged for each category.
+    """
 
     flagged: bool
     categories: dict[str, bool | None]
@@ -33,7 +35,7 @@ class ModerationResult(BaseModel):
 
 
 class Moderation(BaseModel):
-    """One result for each text."""
+    """A moderation with one result per text."""
 
     id: str
     model: str

@@ -27,25 +27,25 @@ from portico_server.core.rate_bucket import RateBucket
 
 PATH: Final = "/v1/realtime"
 PROTOCOL: Final = "realtime"
-"""The subprotocol that browsers ask for."""
+"""The subprotocol that browsers request."""
 
 MAX_SESSIONS_PER_KEY: Final = 64
-"""Sessions of one key that are open at the same time."""
+"""Maximum number of open sessions per key."""
 
 MAX_WAITING_MESSAGES: Final = 8
-"""Messages that wait for their turn; the connection is not read while there are more."""
+"""Maximum number of queued messages; at this limit, the connection is not read."""
 
 MAX_COST_PER_SECOND: Final = 500.0
-"""What the events of one key's sessions may cost, all of them together. See `EventBudget`."""
+"""Maximum cost per second of the events of all sessions of a key. See `EventBudget`."""
 
 MAX_COST_AT_ONCE: Final = 500.0
-"""What they may cost at once before that holds."""
+"""Maximum cost at once, before that limit applies."""
 
 BYTES_PER_COST: Final = 4_096
-"""Bytes of an event, and of what it makes the session say or check again, that cost as much as an event itself."""
+"""Bytes that cost as much as one event, counting the event and what the session sends or checks again because of it."""
 
 SOUND_COST_RATIO: Final = 0.2
-"""Of a piece of sound, of which a microphone sends fifty a second."""
+"""Cost of a piece of audio relative to an event. A microphone sends fifty pieces a second."""
 
 SOUND_BYTES_PER_COST: Final = 65_536
 
@@ -53,7 +53,7 @@ _BUDGET: Final = "portico.realtime_budget"
 
 
 class EventBudget:
-    """What events cost, over time: a session does not read on until its key has paid for the last one."""
+    """A cost budget for events over time: a session reads no further until its key has paid for the last event."""
 
     def __init__(self, clock: Callable[[], float], sleep: Callable[[float], Awaitable[None]]) -> None:
         self._clock = clock
@@ -61,14 +61,14 @@ class EventBudget:
         self._room = RateBucket(MAX_COST_AT_ONCE, MAX_COST_AT_ONCE / MAX_COST_PER_SECOND, clock())
 
     async def pay(self, cost: float) -> None:
-        """Take so much, and wait until it has been there."""
+        """Take a cost from the budget, and wait until it is available."""
         self._room.take(cost, self._clock())
         if wait := self._room.wait(0, self._clock()):
             await self._sleep(wait)
 
 
 async def serve(socket: WebSocket, services: ApiServices) -> None:
-    """Hold a session until its client leaves, is idle for too long, or its hour is over."""
+    """Run a session until its client leaves, it is idle for too long, or its hour is over."""
     exchange = socket.exchange
     caller = caller_of(exchange)
     budget = _require_room(exchange)
@@ -93,13 +93,14 @@ async def serve(socket: WebSocket, services: ApiServices) -> None:
 
 
 def _require_room(exchange: Exchange) -> EventBudget:
-    """The budget that the sessions of a key share, or one of its own for a caller without a key. Raises `TooMany` for a
-    key that has its share of sessions.
+    """Return the budget that the sessions of a key share, or a separate budget for a caller without a key.
+
+    Raise `TooMany` if the key has reached its session limit.
     """
     beside = [other for other in exchange.beside or () if other.scope["path"] == PATH]
     if len(beside) > MAX_SESSIONS_PER_KEY:
         raise TooMany(
-            f"This API key has {MAX_SESSIONS_PER_KEY} Realtime sessions open, which is the most. Close one.",
+            f"This API key has {MAX_SESSIONS_PER_KEY} Realtime sessions open, the maximum. Close a session.",
             code="too_many_sessions",
             retry_after=1.0,
         )
@@ -114,14 +115,14 @@ def _require_room(exchange: Exchange) -> EventBudget:
 async def _opened(
     exchange: Exchange, services: ApiServices, caller: Principal, voices: Voices
 ) -> config.Config:
-    """The session that the address asks for."""
+    """Return the configuration of the session that the URL requests."""
     query = parse_qs(exchange.scope["query_string"].decode("latin-1"))
     session: dict[str, Any] | None = exchange.scope.get("portico.session")
     if "call_id" in query:
-        wrong("call_id", "names a call, and there are no calls here: name a 'model'")
+        wrong("call_id", "names a call, but calls are not supported: name a 'model'")
     kind = query.get("intent", [config.REALTIME if session is None else session["type"]])[-1]
     if kind not in (config.REALTIME, config.TRANSCRIPTION):
-        wrong("intent", f"must be '{config.TRANSCRIPTION}', or left out")
+        wrong("intent", f"must be '{config.TRANSCRIPTION}', or omitted")
     if session is not None and kind != session["type"]:
         wrong("intent", f"must be '{session['type']}', as in the client secret", code="not_in_client_secret")
     model = query.get("model", [""])[-1]
@@ -144,23 +145,23 @@ async def _opened(
 
 
 def _require_same(model: str, granted_model: str | None) -> None:
-    """Raises `InvalidRequest` for another model than a client secret has been made for."""
+    """Raise `InvalidRequest` if the model differs from the model of the client secret."""
     if model and model != granted_model:
         wrong(
             "model",
-            f"must be '{granted_model}', for which the client secret was made",
+            f"must be '{granted_model}', the model of the client secret",
             code="not_in_client_secret",
         )
 
 
 async def require_model(services: ApiServices, model: str, caller: Principal) -> None:
-    """Raises `NotFound` or `InvalidRequest` unless the caller can have conversations with it."""
+    """Raise `NotFound` or `InvalidRequest` unless the caller can have conversations with the model."""
     servable = await services.registry.resolve(model, caller)
     if "chat" not in servable.card.capabilities:
         can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
         raise InvalidRequest(
-            f"The model '{model}' does not do conversations; it does {can}. A session needs a chat model, or an app "
-            "that chats.",
+            f"The model '{model}' does not support conversations; it supports {can}. A session needs a chat "
+            "model, or an app that chats.",
             code="unsupported_operation",
             param="model",
         )
@@ -188,7 +189,7 @@ async def _hold(
             await budget.pay(await _handle(session, socket, message))
         finally:
             socket.done(message)
-            del message  # which would stay until the next one, uncounted
+            del message  # it would otherwise stay in memory until the next message, uncounted
     over = InvalidRequest(
         f"A session lasts for {config.MAX_SESSION_S // 60} minutes. Open a new one to continue.",
         code="session_expired",
@@ -198,7 +199,7 @@ async def _hold(
 
 
 async def _handle(session: RealtimeSession, socket: WebSocket, message: str | bytes) -> float:
-    """Do what an event says; what it costs."""
+    """Handle an event and return its cost."""
     event_id, base, scale, size = None, 1.0, BYTES_PER_COST, len(message)
     try:
         event = await read_message(message)

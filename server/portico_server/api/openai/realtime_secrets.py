@@ -1,4 +1,4 @@
-"""``POST /v1/realtime/client_secrets``: what a browser opens a Realtime session with.
+"""``POST /v1/realtime/client_secrets``: create the secret with which a browser opens a Realtime session.
 
 Source: https://platform.openai.com/docs/api-reference/realtime-sessions/create-realtime-client-secret.
 """
@@ -23,14 +23,14 @@ router = new_router(tags=["Models"])
 
 
 class SecretLife(BaseModel):
-    """How long a secret opens sessions, in seconds from now."""
+    """How long a secret can open sessions, in seconds from now."""
 
     anchor: Literal["created_at"] = "created_at"
     seconds: Annotated[int, Field(ge=MIN_LIFE_S, le=MAX_LIFE_S)] = LIFE_S
 
 
 class ClientSecretRequest(BaseModel):
-    """``session`` as in ``session.update``; with the model, if it is of the type ``realtime``."""
+    """``session`` as in ``session.update``; it includes the model if its type is ``realtime``."""
 
     session: dict[str, Any]
     expires_after: SecretLife = SecretLife()

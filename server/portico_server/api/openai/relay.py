@@ -1,4 +1,4 @@
-"""The hot path of chat, completions and embeddings: find the model, pass the request on, pass its bytes back."""
+"""The hot path of chat, completions and embeddings: find the model, pass the request on, and pass its bytes back."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from portico_server.core.servable import Relays, Servable, relays
 
 
 def caller_of(exchange: Exchange) -> Principal:
-    """Who is calling; the gateway has found out."""
+    """Return the caller, as identified by the gateway."""
     assert exchange.caller is not None
     return exchange.caller
 
 
 async def find(services: ApiServices, name: str, operation: Operation, caller: Principal) -> Servable:
-    """The model or app ``name``, if it can do ``operation``; otherwise an error that names one that can."""
+    """Return the model or app ``name`` if it supports ``operation``. Otherwise raise an error that names one that
+    does.
+    """
     servable = await services.registry.resolve(name, caller)
     capability = CAPABILITY[operation]
     if capability in servable.card.capabilities:
@@ -32,9 +34,9 @@ async def find(services: ApiServices, name: str, operation: Operation, caller: P
         if capability in card.capabilities
     ]
     can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
-    hint = f" Use {able[0]!r} instead." if able else " No model here does."
+    hint = f" Use {able[0]!r} instead." if able else " No model on this daemon does."
     raise InvalidRequest(
-        f"The model '{name}' does not do {operation}; it does {can}.{hint}",
+        f"The model '{name}' does not support {operation}; it supports {can}.{hint}",
         code="unsupported_operation",
         param="model",
     )
@@ -48,7 +50,7 @@ async def relay(
     body: dict[str, Any],
     recorder: ChatRecorder | None = None,
 ) -> None:
-    """Bytes in, bytes out, which ``recorder`` keeps; cancelled with the client."""
+    """Relay bytes in both directions, recorded by ``recorder``. The relay is cancelled when the client leaves."""
     request = Relay(operation, body)
     caller = caller_of(exchange)
     whole = b""
@@ -73,12 +75,12 @@ async def relay(
 
 
 async def relaying(services: ApiServices, request: Relay, caller: Principal) -> Relays:
-    """The model of a request that only models on the hot path can answer."""
+    """Return the model for a request that only models on the hot path can answer."""
     name = request.body["model"]
     servable = await find(services, name, request.operation, caller)
     if not relays(servable):
         raise InvalidRequest(
-            f"'{name}' does not do {request.operation} over HTTP.",
+            f"'{name}' does not support {request.operation} over HTTP.",
             code="unsupported_operation",
             param="model",
         )
@@ -86,7 +88,9 @@ async def relaying(services: ApiServices, request: Relay, caller: Principal) -> 
 
 
 async def pass_on(exchange: Exchange, services: ApiServices, request: Relay) -> None:
-    """Sounds and transcripts: events and bytes as they come, documents whole; cancelled with the client."""
+    """Pass on audio and transcripts: events and bytes as they arrive, documents whole. Cancelled when the client
+    leaves.
+    """
     caller = caller_of(exchange)
     servable = await relaying(services, request, caller)
     with Presence(exchange):

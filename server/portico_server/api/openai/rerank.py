@@ -1,4 +1,4 @@
-"""``POST /v1/rerank``: texts in the order in which they answer a question, in the shape of Jina and Cohere.
+"""``POST /v1/rerank``: rank texts by how well they answer a question, in the format of Jina and Cohere.
 
 Source: https://docs.cohere.com/reference/rerank, https://jina.ai/reranker.
 """
@@ -17,7 +17,7 @@ from portico_server.core.request import Ranked, Rerank
 router = new_router(tags=["Models"])
 
 MAX_DOCUMENTS = 1_000
-"""Documents in one request."""
+"""Maximum number of documents in one request."""
 
 
 class RerankRequest(BaseModel):
@@ -39,14 +39,14 @@ class RankedDocument(BaseModel):
 
 
 class RankedUsage(BaseModel):
-    """Tokens that were read."""
+    """Number of tokens read."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class Ranking(BaseModel):
-    """Best first."""
+    """The documents, best first."""
 
     object: str = "list"
     model: str
@@ -61,7 +61,7 @@ async def create_rerank(body: RerankRequest, services: TheServices, caller: Call
     await find(services, body.model, "rerank", caller)
     result = await services.runner.call("rerank", body.model, Rerank(body.query, texts, body.top_n), caller)
     if not isinstance(result, Ranked):
-        raise PorticoError(f"'{body.model}' answered a rerank request with something else.")
+        raise PorticoError(f"'{body.model}' did not answer the rerank request with a ranking.")
     return Ranking(
         model=result.model or body.model,
         results=[
@@ -80,6 +80,7 @@ def _text(document: str | dict[str, Any], number: int) -> str:
     text = document if isinstance(document, str) else document.get("text")
     if not isinstance(text, str):
         raise InvalidRequest(
-            f"'documents[{number}]' must be a text, or an object with a 'text'.", param=f"documents[{number}]"
+            f"'documents[{number}]' must be a string, or an object with a 'text'.",
+            param=f"documents[{number}]",
         )
     return text

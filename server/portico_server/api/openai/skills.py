@@ -1,7 +1,7 @@
 """``/v1/skills``: Agent Skills and their versions.
 
-Source: the types ``Skill`` and ``SkillVersion`` of OpenAI's client. Beyond them an answer says whose the skill is and
-what its version holds.
+Source: the types ``Skill`` and ``SkillVersion`` of OpenAI's client. Portico's responses add the owner of a skill and
+the contents of its version.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ Order = Literal["asc", "desc"]
 
 
 class Skill(BaseModel):
-    """A skill. ``shared``: its name means it for every key, ``owner``: the key whose name it is otherwise, as an admin
-    sees it. Times in seconds since 1970.
+    """A skill. Times are in seconds since 1970.
+
+    ``shared``: its name refers to it for every key. ``owner``: otherwise the key that owns the name, as an admin sees
+    it.
     """
 
     id: str
@@ -47,7 +49,7 @@ class Skill(BaseModel):
 
     @classmethod
     def of(cls, row: SkillRow, caller: Principal) -> Skill:
-        """As the library has it."""
+        """Convert a row of the library."""
         return cls(
             id=row.id,
             name=row.name,
@@ -61,7 +63,7 @@ class Skill(BaseModel):
 
 
 class SkillFile(BaseModel):
-    """A file of a version, by its path in the folder of the skill."""
+    """A file of a version, by its path in the skill's folder."""
 
     path: str
     bytes: int
@@ -69,7 +71,7 @@ class SkillFile(BaseModel):
 
 
 class SkillVersion(BaseModel):
-    """One version; ``front_matter`` is that of its SKILL.md."""
+    """One version; ``front_matter`` is the front matter of its SKILL.md."""
 
     id: str
     object: Literal["skill.version"] = "skill.version"
@@ -83,7 +85,7 @@ class SkillVersion(BaseModel):
 
     @classmethod
     def of(cls, row: SkillVersionRow) -> SkillVersion:
-        """As the library has it."""
+        """Convert a row of the library."""
         return cls(
             id=row.id,
             skill_id=row.skill_id,
@@ -97,19 +99,19 @@ class SkillVersion(BaseModel):
 
 
 class SkillChange(BaseModel, extra="forbid"):
-    """The version that is to be the default one."""
+    """The new default version."""
 
     default_version: str
 
 
 class SkillDeleted(RemovedObject):
-    """What was removed."""
+    """The deleted skill."""
 
     object: Literal["skill.deleted"] = "skill.deleted"
 
 
 class SkillVersionDeleted(BaseModel):
-    """The version that was removed."""
+    """The deleted version."""
 
     id: str
     object: Literal["skill.version.deleted"] = "skill.version.deleted"
@@ -119,7 +121,7 @@ class SkillVersionDeleted(BaseModel):
 
 _FILES = {
     "oneOf": [upload.FILE, {"type": "array", "maxItems": folder.MAX_FILES, "items": upload.FILE}],
-    "description": "The files of the folder, their names with their paths, or one zip or tar archive of it",
+    "description": "The files of the folder, with their paths as names, or a single zip or tar archive of it",
 }
 _FORM = upload.declared(["files"], {"files": _FILES})
 _VERSION_FORM = upload.declared(
@@ -133,10 +135,10 @@ async def create_skill(
     services: TheServices,
     caller: Caller,
     update: Annotated[
-        bool, Query(description="Where there is one of this name: make this its default version")
+        bool, Query(description="If a skill with this name exists: make this its default version")
     ] = False,
 ) -> Skill:
-    """Create a skill from the files of its folder, or from one archive of it."""
+    """Create a skill from the files of its folder, or from an archive of the folder."""
     caller.require("chat")
     skill_folder, _fields = await _sent(request, caller)
     if update:
@@ -153,9 +155,11 @@ async def list_skills(
     after: str | None = None,
     limit: Number = 20,
     order: Order = "desc",
-    all: Annotated[bool, Query(description="For an admin: other keys' skills too, by their ids")] = False,
+    all: Annotated[
+        bool, Query(description="For admins: include the skills of other keys, by their ids")
+    ] = False,
 ) -> Page[Skill]:
-    """Return the caller's own skills and the shared ones, in the order of their creation."""
+    """Return the caller's own skills and the shared skills, in order of creation."""
     if all:
         caller.require("admin")
     skill_rows = sorted(
@@ -167,19 +171,19 @@ async def list_skills(
 
 @router.get("/{skill_id}")
 async def retrieve_skill(skill_id: str, services: TheServices, caller: Caller) -> Skill:
-    """Return one skill, by its id or its name."""
+    """Return one skill by its id or name."""
     return Skill.of(await services.skills.get(skill_id, caller), caller)
 
 
 @router.post("/{skill_id}")
 async def update_skill(skill_id: str, change: SkillChange, services: TheServices, caller: Caller) -> Skill:
-    """Make another version the default one."""
+    """Make another version the default."""
     return Skill.of(await services.skills.set_default(skill_id, change.default_version, caller), caller)
 
 
 @router.delete("/{skill_id}")
 async def delete_skill(skill_id: str, services: TheServices, caller: Caller) -> SkillDeleted:
-    """Delete a skill with all its versions."""
+    """Delete a skill and all its versions."""
     return SkillDeleted(id=(await services.skills.remove(skill_id, caller)).id)
 
 
@@ -215,7 +219,7 @@ async def list_skill_versions(
     limit: Number = 20,
     order: Order = "desc",
 ) -> Page[SkillVersion]:
-    """Return the versions of a skill by their numbers."""
+    """Return the versions of a skill in order of their numbers."""
     page = await services.skills.versions(skill_id, caller, after=after, limit=limit, order=order)
     return Page.of([SkillVersion.of(row) for row in page.data], page.has_more)
 
@@ -232,7 +236,7 @@ async def retrieve_skill_version(
 async def delete_skill_version(
     skill_id: str, version: str, services: TheServices, caller: Caller
 ) -> SkillVersionDeleted:
-    """Delete a version that is not the default one."""
+    """Delete a version other than the default."""
     version_row = (await services.skills.remove_version(skill_id, version, caller)).version
     return SkillVersionDeleted(id=version_row.id, version=str(version_row.version))
 
@@ -256,7 +260,7 @@ async def _content(services: TheServices, ref: str, caller: Principal, version: 
 
 
 async def _sent(request: Request, caller: Principal) -> tuple[SkillFolder, dict[str, Any]]:
-    """The skill in a form. Raises `InvalidRequest`, `TooLarge`."""
+    """Return the skill in a form. Raises `InvalidRequest`, `TooLarge`."""
     exchange: Exchange = request.scope["portico.exchange"]
     multipart_form = await form.read(
         exchange, files=("files",), limit=folder.MAX_ARCHIVE_BYTES, max_files=folder.MAX_FILES, folder=True

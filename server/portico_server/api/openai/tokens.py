@@ -1,4 +1,4 @@
-"""``POST /tokenize`` and ``/detokenize``: texts in a model's tokens, in the shape of vLLM.
+"""``POST /tokenize`` and ``/detokenize``: convert text to a model's tokens and back, in the format of vLLM.
 
 Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html.
 """
@@ -18,10 +18,10 @@ router = new_router(tags=["Models"])
 
 
 class TokenizeRequest(BaseModel):
-    """A ``prompt``, or ``messages`` that are written as the model's template does.
+    """A ``prompt``, or ``messages`` that are rendered with the model's template.
 
-    ``add_special_tokens`` is by default what a call of the model does; ``add_generation_prompt``: end a conversation
-    with what makes the model answer.
+    ``add_special_tokens`` defaults to the behaviour of a model call. ``add_generation_prompt``: end a conversation
+    with the prompt for the model's answer.
     """
 
     model: str
@@ -33,7 +33,7 @@ class TokenizeRequest(BaseModel):
 
 
 class Tokenized(BaseModel):
-    """``max_model_len`` is how many tokens one call may have."""
+    """The tokens; ``max_model_len`` is the maximum number of tokens in one call."""
 
     count: int
     max_model_len: int | None
@@ -42,21 +42,21 @@ class Tokenized(BaseModel):
 
 
 class DetokenizeRequest(BaseModel):
-    """Tokens of a model."""
+    """Tokens of a model to convert to text."""
 
     model: str
     tokens: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=10_000_000)]
 
 
 class DetokenizedText(BaseModel):
-    """The text that they stand for."""
+    """The text of the tokens."""
 
     prompt: str
 
 
 @router.post("/tokenize")
 async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller) -> Tokenized:
-    """Tell a text or a conversation in a model's tokens; loads the model."""
+    """Convert a text or a conversation to a model's tokens. This loads the model."""
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("Send either 'prompt' or 'messages'.", param="prompt")
     if body.messages is not None:
@@ -70,7 +70,7 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
     )
     tokenized = await services.runner.call("tokenize", body.model, request, caller)
     if not isinstance(tokenized, TokenizedText):
-        raise PorticoError(f"'{body.model}' answered a request for tokens with something else.")
+        raise PorticoError(f"'{body.model}' did not answer the request with tokens.")
     return Tokenized(
         count=len(tokenized.ids),
         max_model_len=tokenized.longest,
@@ -81,9 +81,9 @@ async def tokenize(body: TokenizeRequest, services: TheServices, caller: Caller)
 
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, services: TheServices, caller: Caller) -> DetokenizedText:
-    """Tell tokens as text; loads the model."""
+    """Convert tokens to text. This loads the model."""
     request = Detokenize(tuple(body.tokens))
     detokenized = await services.runner.call("detokenize", body.model, request, caller)
     if not isinstance(detokenized, Detokenized):
-        raise PorticoError(f"'{body.model}' answered a request for text with something else.")
+        raise PorticoError(f"'{body.model}' did not answer the request with text.")
     return DetokenizedText(prompt=detokenized.text)

@@ -1,4 +1,4 @@
-"""Tools of a chat completion and the format of its answer: what must be right in them. Pure."""
+"""Validation of the tools and response format of a chat completion. Pure."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _FUNCTION_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def check_tools(tools: Any, path: str) -> None:
-    """Raise `InvalidRequest` unless these are tools."""
+    """Raise `InvalidRequest` unless the value is a valid list of tools."""
     if not isinstance(tools, list):
         wrong_type(path, "a list of tools", tools)
     if len(tools) > MAX_TOOLS:
-        wrong(path, f"has {len(tools)} items; at most {MAX_TOOLS} are taken")
+        wrong(path, f"has {len(tools)} items; at most {MAX_TOOLS} are allowed")
     for index, tool in enumerate(tools):
         at = f"{path}[{index}]"
         if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
             wrong(at, "must be an object with a string 'type'")
         if tool["type"] != "function":
-            continue  # declared by some clients always; nothing here calls it
+            continue  # some clients always declare it; Portico never calls it
         function = tool.get("function")
         if not isinstance(function, dict):
             wrong_type(f"{at}.function", "an object with a 'name'", function)
@@ -42,7 +42,7 @@ def check_tools(tools: Any, path: str) -> None:
 
 
 def check_response_format(value: Any, path: str) -> None:
-    """Raise `InvalidRequest` unless this is the format of an answer."""
+    """Raise `InvalidRequest` unless the value is a valid response format."""
     if not isinstance(value, dict):
         wrong_type(path, "an object with a 'type'", value)
     kind = value.get("type")
@@ -61,7 +61,7 @@ def check_response_format(value: Any, path: str) -> None:
 
 
 def check_tool_choice(value: Any, path: str) -> None:
-    """Raise `InvalidRequest` unless this is a choice of tools."""
+    """Raise `InvalidRequest` unless the value is a valid tool choice."""
     if isinstance(value, str):
         if value not in ("none", "auto", "required"):
             not_one_of(path, value, ("none", "auto", "required"))
@@ -70,7 +70,7 @@ def check_tool_choice(value: Any, path: str) -> None:
 
 
 def check_chosen_tool(choice: Any, tools: Sequence[Any]) -> None:
-    """Raise `InvalidRequest` if a choice is of a tool that is not listed."""
+    """Raise `InvalidRequest` if the chosen tool is not listed."""
     names = {tool["function"]["name"] for tool in tools if tool.get("type") == "function"}
     if choice == "required":
         if not names:

@@ -1,4 +1,4 @@
-"""An uploaded form, read as it arrives: the file goes to disk piece by piece and is never whole in memory."""
+"""An uploaded form, read as it arrives: the file is written to disk in pieces and never held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from portico_server.knowledge.files import FileStorage
 from portico_server.settings import MB_BYTES
 
 MAX_FIELD_BYTES = 64 * 1024
-"""Bytes of one field that is not a file, at most."""
+"""Maximum bytes of one field that is not a file."""
 
 MAX_FIELDS = 50
-"""Parts of one form, at most."""
+"""Maximum number of parts in one form."""
 
 
 FILE: Final = {"type": "string", "format": "binary"}
-"""The schema of a field that is a file."""
+"""The schema of a file field."""
 
 
 def declared(
     required_fields: Sequence[str], properties: Mapping[str, Any], **other_schemas: Any
 ) -> dict[str, Any]:
-    """The ``openapi_extra`` of an operation that reads a form with these fields.
+    """Return the ``openapi_extra`` of an operation that reads a form with these fields.
 
-    ``other_schemas`` are schemas of bodies of other types that it reads too, such as ``json``.
+    ``other_schemas`` are the schemas of other body types that it also reads, such as ``json``.
     """
     form = {"type": "object", "required": list(required_fields), "properties": dict(properties)}
     content = {f"application/{name}": {"schema": schema} for name, schema in other_schemas.items()}
@@ -46,7 +46,7 @@ def declared(
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """One file and the fields beside it. Follow with `FileStorage.keep` or `FileStorage.drop`."""
+    """One file and the other fields of a form. Call `FileStorage.keep` or `FileStorage.drop` afterwards."""
 
     received: ReceivedFile
     filename: str
@@ -56,10 +56,10 @@ class UploadForm:
 async def read(
     request: Request, files: FileStorage, field: str = "file", max_bytes: int | None = None
 ) -> UploadForm:
-    """The form in the body of ``request``, the file in its ``field`` on disk already.
+    """Read the form in the body of ``request``, and write the file in its ``field`` to disk.
 
-    ``max_bytes`` of the file if these are fewer than `FileStorage` takes.
-    Raises `InvalidRequest` for a body that is not a form or has no file, `TooLarge`, `Unavailable` (disk full).
+    ``max_bytes`` limits the file if it is below the limit of `FileStorage`. Raise `InvalidRequest` for a body that is
+    not a form or has no file, `TooLarge`, or `Unavailable` (disk full).
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
@@ -75,7 +75,7 @@ async def read(
     if form.filename is None:
         await files.drop(file)
         raise InvalidRequest(
-            f"The form has no file. Send one in the field '{field}', with a file name.",
+            f"The form has no file. Send a file in the field '{field}', with a file name.",
             code="missing_required_parameter",
             param=field,
         )
@@ -83,7 +83,7 @@ async def read(
 
 
 class _Form:
-    """The state of one form: which part is being read, and what the parts before it were."""
+    """The parsing state of one form: the current part, and the parts before it."""
 
     def __init__(self, boundary: bytes, field: str, max_bytes: int | None) -> None:
         self._field = field
@@ -100,7 +100,7 @@ class _Form:
         return {name: value.decode("utf-8", "replace") for name, value in self._fields.items()}
 
     async def bytes_of_file(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Read the whole form; what belongs to the file is passed on, the fields are kept."""
+        """Read the whole form. Yield the bytes of the file and keep the fields."""
         async for chunk in body:
             self._parser.write(chunk)
             if self._pieces:
@@ -115,8 +115,10 @@ class _Form:
         self._in_file = self._name == self._field and filename is not None
         if filename is not None and self._in_file:
             if self.filename is not None:
-                raise InvalidRequest("The form has two files; send one at a time.", param=self._field)
-            # What is no UTF-8 is found by the check of the name, which says so.
+                raise InvalidRequest(
+                    "The form has more than one file; send one at a time.", param=self._field
+                )
+            # Invalid UTF-8 is reported later, by the check of the name.
             self.filename = filename.decode("utf-8", "surrogateescape")
         elif self._name in self._fields:
             raise InvalidRequest(f"The form has '{self._name}' twice.", param=self._name)

@@ -22,7 +22,7 @@ router = new_router(prefix="/v1/uploads", tags=["OpenAI: files"])
 
 
 class UploadRequest(BaseModel):
-    """A file that will come in parts; ``expires_after`` counts from the moment that the file is there."""
+    """A file to be uploaded in parts; ``expires_after`` counts from the completion of the file."""
 
     filename: str = Field(min_length=1, max_length=1_024)
     purpose: str = Field(min_length=1, max_length=80)
@@ -32,7 +32,7 @@ class UploadRequest(BaseModel):
 
 
 class CompleteRequest(BaseModel):
-    """The parts in the order in which they make the file, and the MD5 of the whole."""
+    """The parts in the order that forms the file, and the MD5 of the whole file."""
 
     part_ids: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(
         min_length=1, max_length=MAX_PARTS
@@ -41,7 +41,7 @@ class CompleteRequest(BaseModel):
 
 
 class UploadPart(BaseModel):
-    """A part that has arrived. ``bytes`` and ``sha256`` are ours, so that an upload can be continued."""
+    """A part that has arrived. ``bytes`` and ``sha256`` are Portico's additions, so that an upload can be continued."""
 
     id: str
     object: Literal["upload.part"] = "upload.part"
@@ -52,7 +52,9 @@ class UploadPart(BaseModel):
 
 
 class UploadDocument(BaseModel):
-    """An upload. ``file`` is there once it is completed; ``parts`` is what has arrived until then, and ours."""
+    """An upload. ``file`` is set once it is completed. Until then, ``parts``, Portico's addition, lists the parts
+    received.
+    """
 
     id: str
     object: Literal["upload"] = "upload"
@@ -71,7 +73,7 @@ _PART = upload.declared(["data"], {"data": upload.FILE})
 
 @router.post("")
 async def create_upload(body: UploadRequest, services: TheServices, caller: Caller) -> UploadDocument:
-    """Begin an upload, which has an hour. The key must be able to use a file, as for `/v1/files`."""
+    """Start an upload, which expires after an hour. The key must be able to use a file, as for `/v1/files`."""
     require_upload(caller)
     keep = None if body.expires_after is None else body.expires_after.seconds
     state = await services.uploads.begin(
@@ -82,7 +84,7 @@ async def create_upload(body: UploadRequest, services: TheServices, caller: Call
 
 @router.get("/{upload_id}")
 async def retrieve_upload(upload_id: str, services: TheServices, caller: Caller) -> UploadDocument:
-    """Return how much of an upload has arrived, for a client that continues it. Not in OpenAI's API."""
+    """Return the progress of an upload, for a client that continues it. Not part of OpenAI's API."""
     return _upload(await services.uploads.get(upload_id, caller))
 
 
@@ -90,7 +92,7 @@ async def retrieve_upload(upload_id: str, services: TheServices, caller: Caller)
 async def create_upload_part(
     upload_id: str, request: Request, services: TheServices, caller: Caller
 ) -> UploadPart:
-    """Send a part of at most 64 MB. Parts may be sent in parallel and in any order."""
+    """Send a part of at most 64 MB. Parts can be sent in parallel and in any order."""
     row = await services.uploads.require_pending(upload_id, caller)
     form = await upload.read(request, services.files, "data", MAX_PART_BYTES)
     return _part(await services.uploads.add_part(row, form.received))
@@ -100,7 +102,7 @@ async def create_upload_part(
 async def complete_upload(
     upload_id: str, body: CompleteRequest, services: TheServices, caller: Caller
 ) -> UploadDocument:
-    """Join the parts into a file, in the given order. A completed upload is returned as it is."""
+    """Join the parts into a file, in the given order. A completed upload is returned unchanged."""
     return _upload(await services.uploads.complete(upload_id, body.part_ids, body.md5, caller))
 
 

@@ -1,4 +1,4 @@
-"""``/v1/vector_stores/{store}/file_batches``: files that are put into a store together."""
+"""``/v1/vector_stores/{store}/file_batches``: files added to a store together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ router = new_router(prefix="/v1/vector_stores/{store}/file_batches", tags=["Open
 
 
 class FileBatchRequest(BaseModel):
-    """Files to be put into a vector store together: ``file_ids`` with one treatment, or ``files`` with their own."""
+    """Files to add to a vector store together: ``file_ids`` with shared options, or ``files`` with individual
+    options.
+    """
 
     file_ids: list[str] | None = None
     files: list[VectorStoreFileRequest] | None = None
@@ -57,7 +59,7 @@ async def retrieve_file_batch(
 async def cancel_file_batch(
     store: str, batch_id: str, services: TheServices, caller: Caller
 ) -> shapes.FileBatch:
-    """Cancel the files of a batch that still wait."""
+    """Cancel the queued files of a batch."""
     row = await services.stores.get(store, caller, "write")
     return shapes.batch(*await services.stores.contents.cancel_batch(row, batch_id))
 

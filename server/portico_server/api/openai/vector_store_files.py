@@ -1,4 +1,4 @@
-"""``/v1/vector_stores/{store}/files``: the files in a store."""
+"""``/v1/vector_stores/{store}/files``: the files of a store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = new_router(prefix="/v1/vector_stores/{store}/files", tags=["OpenAI: vec
 
 
 class VectorStoreFileRequest(BaseModel):
-    """A file to be put into a vector store."""
+    """A file to add to a vector store."""
 
     file_id: str
     attributes: dict[str, Any] | None = None
@@ -29,7 +29,7 @@ class VectorStoreFileRequest(BaseModel):
 
 
 class FileChange(BaseModel):
-    """New attributes."""
+    """New attributes for a file."""
 
     attributes: dict[str, Any] | None
 
@@ -97,7 +97,7 @@ async def delete_vector_store_file(
 async def read_vector_store_file(
     store: str, file_id: str, services: TheServices, caller: Caller
 ) -> shapes.TextPage:
-    """Return the text that was read from a file."""
+    """Return the text extracted from a file."""
     row = await services.stores.get(store, caller)
     parts = await services.stores.contents.text(row, file_id)
     return shapes.TextPage(data=[shapes.VectorFileText(text=part.text) for part in parts])

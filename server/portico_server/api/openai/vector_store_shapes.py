@@ -1,4 +1,4 @@
-"""How vector stores, their files and batches look in OpenAI's API."""
+"""Vector stores, their files and batches in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ Attribute = str | float | bool
 
 
 class StoreExpiry(BaseModel):
-    """When a vector store expires: ``days`` after it was last used."""
+    """When a vector store expires: ``days`` after its last use."""
 
     anchor: Literal["last_active_at"]
     days: int = Field(ge=1, le=365)
 
 
 class VectorStore(BaseModel):
-    """A vector store. Times in seconds since 1970; ``description``, ``folder`` and ``embedding_model`` are ours."""
+    """A vector store. Times are in seconds since 1970; ``description``, ``folder`` and ``embedding_model`` are
+    Portico's additions.
+    """
 
     id: str
     object: Literal["vector_store"] = "vector_store"
@@ -50,7 +52,7 @@ class LastError(BaseModel):
 
 
 class VectorStoreFile(BaseModel):
-    """A file in a vector store. ``filename`` is ours."""
+    """A file in a vector store. ``filename`` is Portico's addition."""
 
     id: str
     object: Literal["vector_store.file"] = "vector_store.file"
@@ -65,7 +67,7 @@ class VectorStoreFile(BaseModel):
 
 
 class FileBatch(BaseModel):
-    """Files that were attached together."""
+    """Files that were added together."""
 
     id: str
     object: Literal["vector_store.files_batch"] = "vector_store.files_batch"
@@ -76,7 +78,7 @@ class FileBatch(BaseModel):
 
 
 class Deleted(RemovedObject):
-    """What was removed."""
+    """The deleted object."""
 
     object: Literal["vector_store.deleted", "vector_store.file.deleted"]
 
@@ -89,7 +91,7 @@ class VectorFileText(BaseModel):
 
 
 class Hit(BaseModel):
-    """One search result. ``rank`` and ``place`` (page, line, heading, row, offsets) are ours."""
+    """One search result. ``rank`` and ``place`` (page, line, heading, row, offsets) are Portico's additions."""
 
     file_id: str
     filename: str
@@ -111,7 +113,7 @@ class HitPage(BaseModel):
 
 
 class TextPage(BaseModel):
-    """What was read out of a file, one piece for each page or section."""
+    """The text extracted from a file, one piece per page or section."""
 
     object: Literal["vector_store.file_content.page"] = "vector_store.file_content.page"
     data: list[VectorFileText]
@@ -120,7 +122,7 @@ class TextPage(BaseModel):
 
 
 def vector_store(info: StoreInfo) -> VectorStore:
-    """A store as OpenAI describes it."""
+    """Return a store in OpenAI's format."""
     row = info.row
     days = row.expires_after_days
     return shaped(
@@ -134,7 +136,7 @@ def vector_store(info: StoreInfo) -> VectorStore:
 
 
 def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
-    """A file in a store as OpenAI describes it."""
+    """Return a file of a store in OpenAI's format."""
     has_failed = row.status == "failed"
     static = row.chunking.get("type") == "static"
     return VectorStoreFile.model_validate(
@@ -145,7 +147,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
             "vector_store_id": row.store_id,
             "status": row.status,
             "last_error": {"code": row.error_code, "message": row.error_message} if has_failed else None,
-            # OpenAI knows 'static' and, for whatever was chunked otherwise, 'other'.
+            # OpenAI knows 'static', and 'other' for files that were chunked otherwise.
             "chunking_strategy": row.chunking if static else {"type": "other"},
             "attributes": row.attributes,
             "filename": row.filename,
@@ -154,7 +156,7 @@ def vector_store_file(row: StoreFileRow) -> VectorStoreFile:
 
 
 def batch(row: FileBatchRow, file_counts: FileCounts) -> FileBatch:
-    """A batch as OpenAI describes it: it has failed when nothing of it succeeded."""
+    """Return a batch in OpenAI's format. A batch has failed if none of its files succeeded."""
     if row.cancelled_at is not None:
         status = "cancelled"
     elif file_counts.in_progress:
@@ -173,7 +175,7 @@ def batch(row: FileBatchRow, file_counts: FileCounts) -> FileBatch:
 
 
 def hits(queries: Sequence[str], passages: Sequence[Passage]) -> HitPage:
-    """Passages as OpenAI describes search results, in their order."""
+    """Return passages in OpenAI's format for search results, in order."""
     return HitPage(
         search_query=list(queries),
         data=[

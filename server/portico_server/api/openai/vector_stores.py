@@ -1,4 +1,4 @@
-"""``/v1/vector_stores``: stores, and search in them."""
+"""``/v1/vector_stores``: stores and their search."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 Order = Literal["asc", "desc"]
 
 MAX_QUERIES = 16
-"""Questions in one search, at most."""
+"""Maximum number of queries in one search."""
 
 RANKERS = {"none": "auto", "auto": "auto", "default-2024-11-15": "auto", "default_2024_08_21": "auto"}
-"""OpenAI's rankers; our own go by their names."""
+"""OpenAI's rankers. Portico's rankers keep their names."""
 
 
 class VectorStoreRequest(BaseModel):
-    """A vector store to be made. ``embedding_model`` is ours; left out, it is the default one."""
+    """A vector store to create. ``embedding_model`` is Portico's addition; by default the default model."""
 
     name: str = Field(default="", max_length=256)
     description: str = Field(default="", max_length=2_000)
@@ -48,7 +48,7 @@ class VectorStoreRequest(BaseModel):
 
 
 class VectorStoreChange(BaseModel):
-    """What is to change; what is left out stays."""
+    """Changes to a vector store. Omitted fields stay unchanged."""
 
     name: str | None = Field(default=None, max_length=256)
     expires_after: StoreExpiry | None = None
@@ -56,37 +56,37 @@ class VectorStoreChange(BaseModel):
 
 
 class HybridSearch(BaseModel):
-    """What vectors and words count, as a share of their sum."""
+    """Weights of vectors and words, as shares of their sum."""
 
     embedding_weight: float = Field(ge=0, allow_inf_nan=False)
     text_weight: float = Field(ge=0, allow_inf_nan=False)
 
 
 class RankingOptions(BaseModel):
-    """``ranker`` may also be ours: lexical, vector, hybrid, rrf."""
+    """``ranker`` may also be one of Portico's: lexical, vector, hybrid, rrf."""
 
     ranker: str = "auto"
     score_threshold: float = Field(default=0.0, ge=0, le=1)
     hybrid_search: HybridSearch | None = None
 
     def vector_weight(self) -> float | None:
-        """What the vectors count beside the words, from 0 to 1."""
+        """Return the weight of the vectors relative to the words, from 0 to 1."""
         if self.hybrid_search is None:
             return None
         total = self.hybrid_search.embedding_weight + self.hybrid_search.text_weight
         if total == 0:
             raise InvalidRequest(
-                "One of 'embedding_weight' and 'text_weight' must be more than 0.",
+                "At least one of 'embedding_weight' and 'text_weight' must be more than 0.",
                 param="ranking_options.hybrid_search",
             )
         return self.hybrid_search.embedding_weight / total
 
 
 class VectorSearchRequest(BaseModel):
-    """A search; several questions are answered together.
+    """A search; several queries are answered together.
 
-    With ``rewrite_query`` the default model puts each in the words of a search; ``search_query`` of the answer is what
-    was searched for. Where the model fails, that is the question itself.
+    With ``rewrite_query``, the default model rewrites each query as a search. ``search_query`` in the response is the
+    text that was searched for; if the model fails, it is the query itself.
     """
 
     query: str | list[str]
@@ -100,7 +100,7 @@ class VectorSearchRequest(BaseModel):
 async def create_vector_store(
     body: VectorStoreRequest, services: TheServices, caller: Caller
 ) -> shapes.VectorStore:
-    """Create a vector store, with files if any are given."""
+    """Create a vector store, with any given files."""
     metadata = check_metadata(body.metadata)
     check_chunking(body.chunking_strategy)
     attachments = [FileToAttach(file_id, None, body.chunking_strategy) for file_id in body.file_ids]
@@ -134,7 +134,7 @@ async def list_vector_stores(
     ids = [row.id for row in rows]
     for name, cursor in (("after", after), ("before", before)):
         if cursor is not None and cursor not in ids:
-            raise InvalidRequest(f"'{name}' is not an id of a vector store here.", param=name)
+            raise InvalidRequest(f"'{name}' is not the id of a vector store.", param=name)
     start = 0 if after is None else ids.index(after) + 1
     end = len(rows) if before is None else ids.index(before)
     store_rows = rows[start:end]
@@ -205,16 +205,16 @@ async def search_vector_store(
 
 
 def ranker(name: str, param: str) -> Literal["auto", "lexical", "vector", "hybrid", "rrf"]:
-    """A ranker of ours by its name."""
+    """Return one of Portico's rankers by its name."""
     match name:
         case "auto" | "lexical" | "vector" | "hybrid" | "rrf":
             return name
     ranker_names = "auto, none, lexical, vector, hybrid, rrf"
-    raise InvalidRequest(f"There is no ranker '{name[:40]}'. There are: {ranker_names}.", param=param)
+    raise InvalidRequest(f"Unknown ranker '{name[:40]}'. Rankers: {ranker_names}.", param=param)
 
 
 def merged(passages: Sequence[Passage], limit: int) -> list[Passage]:
-    """The best of several searches: each passage once, with its best score."""
+    """Merge several searches: return each passage once, with its best score, best first."""
     best: dict[tuple[str, int, str], Passage] = {}
     for passage in passages:
         key = (passage.file_id, passage.place.start, passage.text)

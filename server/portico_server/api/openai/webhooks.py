@@ -1,4 +1,4 @@
-"""``/v1/webhook_endpoints``: who hears of what has ended.
+"""``/v1/webhook_endpoints``: webhooks for events such as the end of a job.
 
 https://platform.openai.com/docs/guides/webhooks
 """
@@ -18,7 +18,7 @@ from portico_server.webhooks.webhooks import MAX_NAME_LENGTH, MAX_URL_LENGTH, hi
 router = new_router(prefix="/v1", tags=["OpenAI: webhooks"])
 
 MAX_EVENT_TYPES = 100
-"""Event types that a request may name."""
+"""Maximum number of event types in a request."""
 
 EventTypeName = Annotated[str, Field(min_length=1, max_length=100)]
 EventTypeNames = Annotated[list[EventTypeName], Field(min_length=1, max_length=MAX_EVENT_TYPES)]
@@ -27,7 +27,7 @@ WebhookUrl = Annotated[str, Field(min_length=1, max_length=MAX_URL_LENGTH)]
 
 
 class WebhookRequest(BaseModel, extra="forbid"):
-    """A webhook to make: what is sent, and where to."""
+    """A webhook to create: its event types and its address."""
 
     event_types: EventTypeNames
     name: WebhookName
@@ -35,8 +35,8 @@ class WebhookRequest(BaseModel, extra="forbid"):
 
 
 class WebhookChange(BaseModel, extra="forbid"):
-    """What to change; ``event_types`` are all that it has afterwards. ``disabled`` is ours: nothing is sent until the
-    next change.
+    """Changes to a webhook; ``event_types`` replaces the whole list. ``disabled``, Portico's addition, stops
+    deliveries until the next change.
     """
 
     event_types: EventTypeNames | None = None
@@ -46,19 +46,19 @@ class WebhookChange(BaseModel, extra="forbid"):
 
 
 class RotateRequest(BaseModel, extra="forbid"):
-    """Whether what is sent in the next 24 hours is signed with the secret before, too."""
+    """Whether events of the next 24 hours are also signed with the previous secret."""
 
     keep_old_secret_active_for_24_hours: bool = False
 
 
 class WebhookTestRequest(BaseModel, extra="forbid"):
-    """Of which type the event is that is sent."""
+    """The type of the event to send."""
 
     event_type: EventTypeName
 
 
 class WebhookEndpoint(BaseModel):
-    """A webhook. ``disabled`` is ours: why nothing is sent to it any more."""
+    """A webhook. ``disabled``, Portico's addition, is the reason why deliveries have stopped."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -78,7 +78,7 @@ class WebhookEndpointWithSecret(WebhookEndpoint):
 
 
 class WebhookTest(BaseModel):
-    """What the receiver answered; ``success``: that it did."""
+    """The receiver's response; ``success`` is whether it responded successfully."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str
@@ -88,14 +88,14 @@ class WebhookTest(BaseModel):
 
 
 class RemovedWebhook(RemovedObject):
-    """What was removed."""
+    """The deleted webhook."""
 
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
 
 
 @router.get("/webhook_event_types")
 async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
-    """Return the events that a webhook can subscribe to. Those of ``run`` are Portico's own."""
+    """Return the events that a webhook can subscribe to. ``run`` events are Portico's additions."""
     return OpenAIList(data=list(EVENT_TYPES))
 
 
@@ -103,7 +103,7 @@ async def list_webhook_event_types(_caller: Caller) -> OpenAIList[str]:
 async def create_webhook(
     body: WebhookRequest, services: TheServices, caller: Caller
 ) -> WebhookEndpointWithSecret:
-    """Create a webhook for what the caller's key begins. Its secret is shown here and never again."""
+    """Create a webhook for events of the caller's key. Its secret is shown only in this response."""
     return _with_secret(await services.webhooks.create(body.name, body.url, body.event_types, caller))
 
 
@@ -131,14 +131,14 @@ async def retrieve_webhook(
 async def update_webhook(
     webhook_endpoint_id: str, body: WebhookChange, services: TheServices, caller: Caller
 ) -> WebhookEndpoint:
-    """Change the given fields of a webhook. A disabled webhook is enabled again."""
+    """Change the given fields of a webhook. A disabled webhook is re-enabled."""
     changes = body.model_dump(exclude_none=True)
     return _webhook(await services.webhooks.change(webhook_endpoint_id, caller, **changes))
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}")
 async def delete_webhook(webhook_endpoint_id: str, services: TheServices, caller: Caller) -> RemovedWebhook:
-    """Delete a webhook and the record of its deliveries."""
+    """Delete a webhook and its delivery history."""
     await services.webhooks.delete(webhook_endpoint_id, caller)
     return RemovedWebhook(id=webhook_endpoint_id)
 
@@ -147,7 +147,7 @@ async def delete_webhook(webhook_endpoint_id: str, services: TheServices, caller
 async def rotate_webhook_secret(
     webhook_endpoint_id: str, services: TheServices, caller: Caller, body: RotateRequest | None = None
 ) -> WebhookEndpointWithSecret:
-    """Replace the secret of a webhook. The new one is shown here and never again."""
+    """Replace the secret of a webhook. The new secret is shown only in this response."""
     keep_old = body is not None and body.keep_old_secret_active_for_24_hours
     return _with_secret(await services.webhooks.rotate(webhook_endpoint_id, caller, keep_old=keep_old))
 
@@ -156,7 +156,7 @@ async def rotate_webhook_secret(
 async def test_webhook(
     webhook_endpoint_id: str, body: WebhookTestRequest, services: TheServices, caller: Caller
 ) -> WebhookTest:
-    """Send a sample event once, now, whatever the webhook subscribes to."""
+    """Send a sample event once, immediately, whatever the webhook subscribes to."""
     status = await services.webhooks.test(webhook_endpoint_id, body.event_type, caller)
     return WebhookTest(
         webhook_endpoint_id=webhook_endpoint_id, event_type=body.event_type, status_code=status

@@ -1,4 +1,4 @@
-"""An agent as a Servable: a chat model and an app of its own name, with sessions."""
+"""An agent as a Servable: a chat model and an app under the same name, with sessions."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class AgentApps:
         self.facts = sessions.long_memory(facts)
 
     async def check(self, name: str, spec: Mapping[str, Any], caller: Principal) -> None:
-        """`portico_server.apps.deployed.Check` of agents: everything that it names is there for the caller."""
+        """Check that everything an agent names exists for the caller, as `portico_server.apps.deployed.Check`."""
         if FORWARD in spec:
             ForwardApp.check(name, spec)
             return
         await self.exists(read.agent({**spec, "name": name}), caller)
 
     async def exists(self, spec: AgentSpec, caller: Principal, at: str = "agent") -> None:
-        """Everything that an agent names is there for the caller. Raises what is wrong first, with its path."""
+        """Check that everything an agent names exists for the caller. Raise the first error, with its path."""
         references = [(f"{at}.model", spec.model)]
         for number, use in enumerate(spec.tools):
             if use.function is None:
@@ -103,7 +103,7 @@ class AgentApps:
         require_schema(name, schema, at)
 
     def unserved(self, spec: AgentSpec, caller: Principal) -> list[str]:
-        """The functions of clients that an agent needs and nobody serves the caller just now."""
+        """Return the client functions that an agent needs and that no worker currently serves for the caller."""
         missing = sorted(
             {
                 name
@@ -112,8 +112,8 @@ class AgentApps:
             }
         )
         return [
-            f"The agent calls the function '{name}', which nobody serves just now: portico serve FILE.py:{spec.name} "
-            "does, or agent.serve(…). Until then the agent is told so."
+            f"The agent calls the function '{name}', which no worker currently serves: run portico serve "
+            f"FILE.py:{spec.name}, or agent.serve(…). Until then, the agent gets an error."
             for name in missing
         ]
 
@@ -124,7 +124,7 @@ class AgentApps:
             raise InvalidRequest(f"{at}: {error.message}", code=error.code, param=at) from error
 
     def build(self, name: str, spec: Mapping[str, Any], row: AppRow) -> AgentApp | ForwardApp:
-        """`portico_server.apps.deployed.Build` of agents."""
+        """Build an agent, as `portico_server.apps.deployed.Build`."""
         if FORWARD in spec:
             return ForwardApp(name, spec, row)
         return AgentApp(
@@ -146,7 +146,7 @@ class AgentApps:
         path: str = "",
         variables: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Begin a turn of an agent that need not be deployed, in the ``session`` (app, name) if there is one."""
+        """Begin a turn of an agent, deployed or not, in the ``session`` (app, name) if given."""
         session_key = None if session is None else (("", session[0]), session[1])
         options = TurnOptions(variables or {})
 
@@ -201,10 +201,10 @@ class AgentApps:
         earlier: Sequence[AgentMessage] = (),
         near: bool = False,
     ) -> tuple[AgentMessage, AgentTurn]:
-        """One turn: in the caller's ``session`` (id and name of the app, name), where it is kept; else after the
+        """Run one turn: in the caller's ``session`` (id and name of the app, name), which stores it, or after the
         ``earlier`` messages.
 
-        ``near``: who began it executes the functions that the agent has of a client.
+        ``near``: the client that started the turn executes the agent's client functions.
         """
         steps = TurnSteps.here(context.run)
         budget = self._budget.fresh("" if context.caller.admin else context.caller.id)
@@ -238,14 +238,14 @@ class AgentApps:
 
 
 def _misconfigured(where: str, error: PorticoError) -> InvalidRequest:
-    """The error for a name in a specification, with its place."""
+    """Return the error for a name in a specification, with its location."""
     invalid_request = InvalidRequest(f"{where}: {error.message}", code=error.code, param=where)
     invalid_request.status, invalid_request.type = error.status, error.type
     return invalid_request
 
 
 def _near(spec: AgentSpec) -> Iterator[str]:
-    """What functions and hooks are called where the client that began the turn executes them."""
+    """Yield the names of the functions and hooks that the client which began the turn executes."""
     yield from (functions.name_of(spec, use.tool) for use in spec.tools if use.function is not None)
     yield from (hook.source for hook in spec.hooks if hook.do == "client")
     for sub in spec.agents:
@@ -256,8 +256,8 @@ def _near(spec: AgentSpec) -> Iterator[str]:
 class AgentApp:
     """One deployed agent.
 
-    `Chat` with the option ``conversation`` (a name, or an object with ``id``) or ``user`` continues with that session:
-    the last message is what is said. Without, the messages are all that it knows. `AppInput` takes the message, or
+    `Chat` with the option ``conversation`` (a name, or an object with ``id``) or ``user`` continues that session with
+    the last message. Without it, the agent knows only the messages of the request. `AppInput` accepts the message, or
     an object with ``message`` and ``variables``.
     """
 
@@ -292,12 +292,12 @@ class AgentApp:
             reply, turn = await self._turn(message, context, request.session, TurnOptions(variables))
             return await turn.output(reply)
         if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
+            raise InvalidRequest(f"'{self.card.name}' is an agent: it accepts only messages.")
         name, options = session_name(request.options), self._turn_options(request)
         *before, last = request.messages
         if last.get("role") != "user":
             raise InvalidRequest(
-                f"The last message to the agent '{self.card.name}' must be the user's.", param="messages"
+                f"The last message to the agent '{self.card.name}' must come from the user.", param="messages"
             )
         earlier = [] if name else [_remembered(item, self.spec.name) for item in before if _spoken(item)]
         message = message_of({"content": last.get("content") or ""})
@@ -320,12 +320,12 @@ class AgentApp:
             )
 
     def _turn_options(self, request: Chat) -> TurnOptions:
-        """The caller's system messages and sampling options; the agent's tools are its own affair."""
+        """Return the caller's system messages and sampling options. A caller cannot set the agent's tools."""
         for field in ("tools", "tool_choice", "response_format", "functions"):
             if request.options.get(field):
                 raise InvalidRequest(
-                    f"'{field}' is not available from the agent '{self.card.name}': its tools and its output format "
-                    "belong to its specification.",
+                    f"The agent '{self.card.name}' does not support '{field}': its specification defines its "
+                    "tools and its output format.",
                     code="unsupported_parameter",
                     param=field,
                 )
@@ -344,14 +344,14 @@ _SAMPLING = (
     "frequency_penalty",
     "reasoning_effort",
 )
-"""What a caller of a chat completion may set for the model behind an agent."""
+"""Chat completion options that a caller may set for the model of an agent."""
 
 
 def _given(value: Any) -> tuple[AgentMessage, Mapping[str, Any]]:
     if isinstance(value, Mapping) and "message" in value:
         variables = value.get("variables") or {}
         if not isinstance(variables, Mapping):
-            raise InvalidRequest("'variables' is an object.", param="input.variables")
+            raise InvalidRequest("'variables' must be an object.", param="input.variables")
         return message_of(value["message"]), variables
     return message_of(value), {}
 
@@ -369,7 +369,7 @@ def _text(item: Message) -> str:
 
 
 def models_asked(spec: AgentSpec) -> tuple[str, ...]:
-    """The chat models and the agents that an agent asks, by the names that it has for them."""
+    """Return the chat models and agents that an agent calls, by the names in its specification."""
     names = [spec.model]
     for sub in spec.agents:
         names += [sub.name] if sub.spec is None else models_asked(sub.spec)

@@ -1,4 +1,4 @@
-"""Doing what a model asks for, and the model's own function calling."""
+"""Execution of tool calls, and the model's native function calling."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from portico_server.core.request import CalledTool
 
 
 async def use_tools(turn: AgentTurn) -> AgentMessage:
-    """The model's own function calling: call and answer in turn, until it answers without a call."""
+    """Use the model's native function calling: alternate calls and results until it answers without a call."""
     return await call_tools(turn)
 
 
 async def call_tools(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
-    """As `use_tools`. A ``step`` on the way is not said aloud, and need not have the output format."""
-    # A schema that binds every word of the answer would leave no way to call a tool.
+    """Do the work of `use_tools`. An intermediate ``step`` is not streamed, and need not match the output format."""
+    # A schema that constrains every token of the answer would leave no way to call a tool.
     options = turn.plain_options if step else turn.options(is_constrained=not turn.tools.by_name)
     while True:
         messages = await turn.messages()
@@ -32,9 +32,10 @@ async def call_tools(turn: AgentTurn, *, step: bool = False) -> AgentMessage:
 
 
 async def act(turn: AgentTurn, thought_text: str, calls: Sequence[CalledTool]) -> AgentMessage | None:
-    """Do all calls at once; their results in the order of the calls. The answer, if another agent took over.
+    """Run all calls concurrently and add their results in the order of the calls. Return the answer if another agent
+    took over.
 
-    Raises `InvalidRequest` with the code ``agent_limit`` instead of calling more often than the agent may.
+    Raise `InvalidRequest` with the code ``agent_limit`` if the calls exceed the agent's limit.
     """
     if turn.tools.count + len(calls) > turn.spec.limits.tool_calls:
         raise turn.endless()

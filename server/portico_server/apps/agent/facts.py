@@ -1,4 +1,4 @@
-"""Facts that a model finds in a turn, kept in a store and recalled by what is said later."""
+"""Facts that a model extracts from a turn, kept in a store and recalled for later messages."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from portico_server.core.prompts import builtin
 from portico_server.core.request import Chat, Filter, Search, SearchResult
 
 MAX_FACTS: Final = 5
-"""Facts of one turn."""
+"""Maximum number of facts per turn."""
 
 MAX_FACT_CHARS: Final = 500
-"""Characters of a fact."""
+"""Maximum length of a fact, in characters."""
 
 _SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_FACTS}
 
 
 async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) -> tuple[str, ...]:
-    """The facts of this caller that have to do with a message, the nearest first."""
+    """Return the caller's facts that relate to a message, nearest first."""
     if not message.text.strip():
         return ()
     own = Filter("and", filters=(Filter("eq", "fact", True), Filter("eq", "owner", context.caller.id)))
@@ -35,7 +35,7 @@ async def recall(policy: LongTermSpec, message: AgentMessage, context: Context) 
 
 
 def question(message: AgentMessage, reply: AgentMessage, known_facts: Sequence[str]) -> Chat:
-    """What the model is asked about a turn."""
+    """Return the request that asks a model for the facts of a turn."""
     before = (
         "Known already:\n" + "\n".join(f"- {fact}" for fact in known_facts) + "\n\n" if known_facts else ""
     )
@@ -47,7 +47,7 @@ def question(message: AgentMessage, reply: AgentMessage, known_facts: Sequence[s
 
 
 def facts_in(text: str, known_facts: Sequence[str]) -> list[str]:
-    """The new facts in an answer to `question`; none if it is not understood."""
+    """Return the new facts in an answer to `question`; none if the answer cannot be parsed."""
     try:
         value = unwrapped(_SCHEMA, orjson.loads(text))
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""An agent whose work is done by a program of the client's: it is asked as one, a served function answers."""
+"""An agent implemented by a client's program: it is called like an agent, and a served function answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from portico_server.db.apps import AppRow
 from portico_server.runs.turn_steps import TurnSteps
 
 FORWARD = "forward"
-"""The field of a specification that makes an agent one of these: the name of the served function."""
+"""The field of a specification that makes an agent a forward agent: the name of the served function."""
 
 MESSAGE_INPUT = {
     "type": "object",
@@ -39,9 +39,9 @@ MESSAGE_INPUT = {
 
 
 class ForwardApp:
-    """Hands messages to a served function, with the name of the session, and answers with its message.
+    """Passes messages to a served function, with the name of the session, and answers with its message.
 
-    The program keeps its sessions under its own key: those of other callers get names of their own there.
+    The program stores its sessions under its own key; sessions of other callers get separate names there.
     """
 
     def __init__(self, name: str, spec: Mapping[str, Any], row: AppRow) -> None:
@@ -61,12 +61,12 @@ class ForwardApp:
 
     @staticmethod
     def check(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
-        """The function, the title and the description. Raises `InvalidRequest` that names what is wrong."""
+        """Return the function, the title and the description. Raise `InvalidRequest` that names the invalid field."""
         fields = JsonObject({**spec, "name": name}, "agent")
         version = fields.whole("portico_agent", 0)
         if version != VERSION:
             raise InvalidRequest(
-                f'agent.portico_agent: write "portico_agent": {VERSION}, the version of the specification.',
+                f'agent.portico_agent: add "portico_agent": {VERSION}, the version of the specification.',
                 code="invalid_spec",
                 param="agent.portico_agent",
             )
@@ -89,7 +89,7 @@ class ForwardApp:
             )
             return AppOutput((await self._ask(message, request.session, context)).to_json())
         if not isinstance(request, Chat):
-            raise InvalidRequest(f"'{self.card.name}' is an agent: it takes messages, nothing else.")
+            raise InvalidRequest(f"'{self.card.name}' is an agent: it accepts only messages.")
         message = message_of({"content": _last(request.messages).get("content") or ""})
         reply = await self._ask(message, session_name(request.options), context)
         await context.emit(Delta(reply.text))
@@ -103,8 +103,8 @@ class ForwardApp:
             result = await context.call(f"tool/{self._function}", call)
         except NotFound as error:
             raise Unavailable(
-                f"The agent '{self.card.name}' is answered by a program that does not serve it now. Start that "
-                "program again.",
+                f"The agent '{self.card.name}' is served by a program that is not running. Restart that "
+                "program.",
                 code="not_served",
             ) from error
         assert isinstance(result, ToolResult)
@@ -115,12 +115,14 @@ class ForwardApp:
 
 def _last(messages: Sequence[Message]) -> Message:
     if messages[-1].get("role") != "user":
-        raise InvalidRequest("The last message to an agent must be the user's.", param="messages")
+        raise InvalidRequest("The last message to an agent must come from the user.", param="messages")
     return messages[-1]
 
 
 def _named(session: str, context: Context) -> str:
-    """The session in the program's own terms: one that nobody named is the run's, another caller's carries its id."""
+    """Return the session name for the program: the run's id for an unnamed session, a name with the caller's id for
+    another caller.
+    """
     caller: Principal = context.caller
     name = session or context.run
     return name if caller.id == LOCAL.id else f"{caller.id}/{name}"

@@ -1,7 +1,7 @@
-"""Python functions of a client as tools of an agent.
+"""A client's Python functions as tools of an agent.
 
-Where the client itself began the turn, it is asked over the events of the run and answers. A deployed agent asks for
-the function under its name, which some client serves for whoever calls (`portico serve`).
+If the client itself began the turn, it receives the call through the events of the run and answers it. A deployed
+agent calls the function by its name, which some client serves for the caller (`portico serve`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from portico_server.core.registry import Registry
 
 
 def name_of(spec: AgentSpec, function: str) -> str:
-    """What a function is called where the client answers itself: agents of a tree may have different ones."""
+    """Return the name of a function where the client answers itself: agents of a tree may have different functions of
+    one name.
+    """
     return f"{spec.name}.{function}"
 
 
 async def ask_client(
     spec: AgentSpec, use: ToolUse, arguments: Mapping[str, Any], context: Context, key: str
 ) -> str:
-    """What a function of the client that began the turn returns, as text. Raises what went wrong.
+    """Return the text result of a function of the client that began the turn. Raise its error.
 
     ``key``: see `NewQuestion`.
     """
@@ -36,7 +38,7 @@ async def ask_client(
     assert use.function is not None
     fault = JsonSchema(use.name, use.function.schema).fault(dict(arguments))
     if fault is not None:
-        raise InvalidRequest(f"At {fault.path or 'the top'} of its arguments: {fault.message}")
+        raise InvalidRequest(f"Invalid arguments at {fault.path or 'the top'}: {fault.message}")
     given_arguments = {"args": [], "kwargs": dict(arguments)}
     limit = use.function.seconds
     question = NewQuestion(
@@ -44,27 +46,27 @@ async def ask_client(
     )
     answer = await context.ask(question)
     if not answer.accepted:
-        raise EngineFailed(answer.note or "The client refused it.", code="client_function_failed")
+        raise EngineFailed(answer.note or "The client refused the call.", code="client_function_failed")
     return answer.value if isinstance(answer.value, str) else orjson.dumps(answer.value).decode()
 
 
 def is_served(registry: Registry, function: str, caller: Principal) -> bool:
-    """Whether a client serves a function of this name to the caller just now."""
+    """Return whether a client currently serves a function of this name for the caller."""
     servable = registry.get(f"tool/{function}", caller)
     return servable is not None and servable.card.labels.get("source") == "client"
 
 
 def require_served(registry: Registry, function: str, agent: str, caller: Principal) -> None:
-    """Raise `Unavailable` with what to do if no client serves a function to the caller."""
+    """Raise `Unavailable`, with instructions, if no client serves a function for the caller."""
     if not is_served(registry, function, caller):
         raise Unavailable(
-            f"No client serves the function '{function}' now. Start one that does: portico serve FILE.py:{agent}",
+            f"No client currently serves the function '{function}'. Start one: portico serve FILE.py:{agent}",
             code="not_served",
         )
 
 
 def function_names(spec: AgentSpec) -> Iterator[str]:
-    """The functions that an agent needs and those within it."""
+    """Yield the functions that an agent and its sub-agents need."""
     yield from (use.tool for use in spec.tools if use.function is not None)
     for sub in spec.agents:
         if sub.spec is not None:

@@ -1,11 +1,11 @@
-"""Hooks: what is done to messages before and after an agent, and before and after its actions.
+"""Hooks: transformations of messages before and after an agent, and before and after its actions.
 
-``prefix`` puts ``text`` before what ``senders`` say. ``redact`` puts ``replacement`` in the place of ``pattern``.
-``guard`` refuses a message in which ``pattern`` stands: before and after an agent that ends the turn, before and after
-an action it is told to the model instead of the result. ``limit`` cuts a message after ``most`` characters. ``code``
-hands the message to a function in the sandbox, ``client`` to one of the client's; what it returns takes its place.
-To both, the content of an action is the object ``{"name", "parameters"}``.
-Patterns are searched for in the sandbox, because an expression can be made to search for ever.
+``prefix`` puts ``text`` before messages from ``senders``. ``redact`` replaces ``pattern`` with ``replacement``.
+``guard`` refuses a message that contains ``pattern``: around an agent this ends the turn; around an action the model
+gets the refusal instead of the result. ``limit`` truncates a message after ``most`` characters. ``code`` passes the
+message to a function in the sandbox, ``client`` to a function of the client; the returned value replaces it. For both,
+the content of an action is the object ``{"name", "parameters"}``. Patterns are matched in the sandbox, because a
+malicious expression can run forever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from portico_server.core.question import NewQuestion
 from portico_server.runs.turn_steps import TurnSteps
 
 ACTION: Final = "action"
-"""The type of the message that stands for a call of a tool: its text is the parameters as JSON."""
+"""The type of the message that represents a tool call: its text is the parameters as JSON."""
 
 _REPLACE: Final = """
 import re
@@ -42,7 +42,7 @@ def found(pattern, text):
 
 
 async def finds(pattern: str, text: str, evaluator: Evaluator) -> bool:
-    """Whether a pattern stands in a text."""
+    """Return whether a text contains a pattern."""
     return bool(await evaluator.evaluate(_FOUND, [pattern, text], {}))
 
 
@@ -55,9 +55,9 @@ async def hooked(
     steps: TurnSteps,
     at: str,
 ) -> AgentMessage:
-    """The message after all hooks of a moment, in their order. Raises `InvalidRequest` where a guard refuses.
+    """Return the message after all hooks of a moment, applied in order. Raise `InvalidRequest` if a guard refuses it.
 
-    ``at`` is the place of the moment in the turn: what functions made of the message is recorded there.
+    ``at`` is the position of the moment in the turn; the results of functions are recorded there.
     """
     agent_hooks = [
         hook for hook in hooks if hook.on == moment and (not hook.senders or message.sender in hook.senders)
@@ -71,7 +71,7 @@ async def hooked(
         return agent_message
 
     if all(hook.do not in ("code", "client") for hook in agent_hooks):
-        return await work()  # they make the same of it each time
+        return await work()  # they always produce the same result
     message_document = {**message.to_json(), "created_at": None}
     return await steps.once(
         at,
@@ -118,7 +118,7 @@ async def _one(
 
 
 def _with_text(message: AgentMessage, text: str) -> AgentMessage:
-    """The message with other text; its other parts follow it."""
+    """Return the message with its text replaced; its other parts follow the text."""
     if isinstance(message.content, str):
         return replace(message, content=text)
     other_parts = [part for part in message.content if part.get("type") != "text"]
@@ -126,7 +126,7 @@ def _with_text(message: AgentMessage, text: str) -> AgentMessage:
 
 
 def _shown(message: AgentMessage) -> dict[str, Any]:
-    """A message as a function sees it."""
+    """Return a message as a function sees it."""
     document = message.to_json()
     if message.type != ACTION:
         return document
@@ -138,7 +138,7 @@ def _shown(message: AgentMessage) -> dict[str, Any]:
 
 
 def _read(value: Any, message: AgentMessage) -> AgentMessage:
-    """What a function made of a message: nothing (it stays), text, or a message."""
+    """Read a function's return value: nothing (the message stays), text, or a message."""
     if value is None:
         return message
     if message.type == ACTION:
@@ -149,7 +149,9 @@ def _read(value: Any, message: AgentMessage) -> AgentMessage:
 
 
 def _read_action(value: Any, message: AgentMessage) -> AgentMessage:
-    """What a function made of an action: a message with another action as its content, the action, or its JSON."""
+    """Read a function's return value for an action: a message with another action as its content, the action, or its
+    JSON.
+    """
     if isinstance(value, dict) and "content" in value:
         value = value["content"]
     if isinstance(value, str):
@@ -160,7 +162,7 @@ def _read_action(value: Any, message: AgentMessage) -> AgentMessage:
     parameters = value.get("parameters", value) if isinstance(value, dict) else None
     if not isinstance(parameters, dict) or value.get("name", message.receiver) != message.receiver:
         raise InvalidRequest(
-            f"What the hook before the action '{message.receiver}' returned is not JSON of it: return nothing, or "
+            f"The hook before the action '{message.receiver}' did not return valid JSON: return nothing, or "
             f'{{"name": "{message.receiver}", "parameters": {{…}}}}.',
             code="hook_failed",
         )

@@ -1,4 +1,4 @@
-"""Instructions with variables in them."""
+"""Instructions with variables."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _VARIABLE = re.compile(r"\{\{|\}\}|\{([A-Za-z_]\w*)\}")
 
 
 def fill_instructions(spec: AgentSpec, values: Mapping[str, Any]) -> str:
-    """The instructions with ``{name}`` replaced by what the caller gave, or by the agent's own value.
+    """Return the instructions with each ``{name}`` replaced by the caller's value, or by the agent's own value.
 
-    An agent without variables has its braces as they stand; with some, ``{{`` and ``}}`` stand for braces. Raises
-    `InvalidRequest` for a name without a value, and for what would be too long.
+    Braces stay unchanged in an agent without variables; with variables, ``{{`` and ``}}`` stand for braces. Raise
+    `InvalidRequest` for a name without a value, and if the result would be too long.
     """
     variables = {**spec.variables, **values}
     if not variables:

@@ -17,20 +17,20 @@ from portico_server.db.sessions import MessageRow, SessionRow
 
 @dataclass(frozen=True, slots=True)
 class LearntFact:
-    """A fact and where it was learnt: the session, or a copy of it if that has gone; ``None`` if there is neither."""
+    """A fact and its origin: the session, or a copy of it if the session was deleted; ``None`` if neither exists."""
 
     fact: StoredFact
     session: SessionRow | None = None
     message: MessageRow | None = None
 
     def origin(self, name: str) -> str | None:
-        """What is known of its origin: ``agent``, ``app``, ``session`` (its name), ``run``."""
+        """Return a detail of the fact's origin: ``agent``, ``app``, ``session`` (its name), ``run``."""
         attribute = self.fact.attributes.get(name)
         return None if attribute is None else str(attribute)
 
 
 class LongTermMemory:
-    """The facts of a caller. Another key's facts do not exist for it."""
+    """The facts of a caller. Facts of other keys are invisible."""
 
     def __init__(self, database: Database, facts: FactStore) -> None:
         self._database = database
@@ -45,7 +45,7 @@ class LongTermMemory:
         agent: str | None = None,
         limit: int = 100,
     ) -> Sequence[LearntFact]:
-        """The newest first; of a store, of what was said in a session, of an agent."""
+        """List facts, newest first, optionally of one store, session or agent."""
         where = {} if session is None else {"app": session.app, "session": session.name}
         if agent is not None:
             where["agent"] = agent
@@ -53,15 +53,15 @@ class LongTermMemory:
         return await self._learnt(stored_facts, caller)
 
     async def change(self, fact_id: str, text: str, caller: Principal) -> LearntFact:
-        """Put another text in the place of a fact."""
+        """Replace the text of a fact."""
         stripped_text = text.strip()
         if not stripped_text or len(stripped_text) > MAX_FACT_CHARS:
-            raise InvalidRequest(f"A fact is a text of 1 to {MAX_FACT_CHARS} characters.", param="text")
+            raise InvalidRequest(f"A fact must have 1 to {MAX_FACT_CHARS} characters.", param="text")
         (learnt,) = await self._learnt([await self._facts.change(fact_id, stripped_text, caller)], caller)
         return learnt
 
     async def remove(self, fact_id: str, caller: Principal) -> None:
-        """Forget a fact."""
+        """Delete a fact."""
         await self._facts.remove(fact_id, caller)
 
     async def _learnt(self, facts: Sequence[StoredFact], caller: Principal) -> Sequence[LearntFact]:
@@ -91,5 +91,5 @@ class LongTermMemory:
 
 
 def _which(fact: StoredFact) -> tuple[str, str]:
-    """The agent that was told, by its path, and the run in which it was."""
+    """Return the path of the agent that learnt the fact, and the run."""
     return str(fact.attributes.get("path", "")), str(fact.attributes.get("run", ""))

@@ -1,4 +1,4 @@
-"""Memory policies: what of a session the model is shown."""
+"""Memory policies: which part of a session the model sees."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from portico_server.apps.agent.spec import MemoryPolicy
 from portico_server.core.dataclass import dataclass
 
 Summarise = Callable[[str, Sequence[AgentMessage]], Awaitable[str]]
-"""(the summary so far, messages that are put into it) → the new summary."""
+"""Takes the summary so far and the messages to add to it, and returns the new summary."""
 
 VERBATIM_SHARE: Final = 0.5
-"""The share of the budget that is kept word for word when the rest is summed up, so that it is not done every turn."""
+"""Share of the budget that is kept verbatim when the rest is summarised, so that not every turn needs a summary."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecalledMemory:
-    """Messages that are shown word for word, and the summary of those before; ``covered``: how many it stands for."""
+    """Messages shown verbatim, and the summary of those before; ``covered`` is the number of summarised messages."""
 
     messages: tuple[AgentMessage, ...]
     summary: str = ""
@@ -30,7 +30,7 @@ _WIDE: Final = re.compile("[\u2e80-\U0010ffff]+")
 
 
 def estimate(message: AgentMessage) -> int:
-    """Tokens of a message, roughly: four letters of a European language, one of Chinese."""
+    """Estimate the tokens of a message: one per four letters of a European language, or per Chinese character."""
     text = message.text
     wide = 0 if text.isascii() else sum(map(len, _WIDE.findall(text)))
     return wide + (len(text) - wide) // 4 + 4
@@ -44,9 +44,10 @@ async def recalled(
     covered_count: int,
     summarise: Summarise,
 ) -> RecalledMemory:
-    """What a policy shows of a memory; what belongs to this turn, from ``begin`` on, is always shown.
+    """Return the part of a memory that a policy shows. The messages of this turn, from ``begin`` on, are always
+    included.
 
-    A tool's result never stands without the call that it answers.
+    A tool result is never included without its call.
     """
     before, now = memory[:begin], tuple(memory[begin:])
     match policy.policy:
@@ -85,7 +86,7 @@ async def _summed(
 
 
 def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
-    """The index from which on the messages fit into so many tokens."""
+    """Return the index from which on the messages fit into the tokens."""
     for index in range(len(memory) - 1, -1, -1):
         tokens -= estimate(memory[index])
         if tokens < 0:
@@ -94,7 +95,7 @@ def _fitting(memory: Sequence[AgentMessage], tokens: int) -> int:
 
 
 def _whole(memory: Sequence[AgentMessage], start: int) -> tuple[AgentMessage, ...]:
-    """The messages from ``start`` on, and those before it that a tool's results at the front belong to."""
+    """Return the messages from ``start`` on, preceded by the calls of tool results at the front."""
     start = max(0, start)
     while 0 < start < len(memory) and memory[start].type == TOOL_RESULT:
         start -= 1

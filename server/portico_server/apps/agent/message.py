@@ -1,4 +1,4 @@
-"""What agents say to each other. The fields are those of Lagent's AgentMessage."""
+"""The messages that agents exchange. Their fields are those of Lagent's AgentMessage."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from portico_server.core.errors import InvalidRequest
 Content: TypeAlias = "str | list[dict[str, Any]]"
 
 TOOL_CALL = "tool_call"
-"""The ``type`` of a message in which a model asks for tools; they are in ``extra_info["tool_calls"]``."""
+"""The ``type`` of a message in which a model calls tools; the calls are in ``extra_info["tool_calls"]``."""
 TOOL_RESULT = "tool_result"
-"""The ``type`` of a tool's answer; which call it answers is in ``extra_info["tool_call_id"]``."""
+"""The ``type`` of a tool result; the id of its call is in ``extra_info["tool_call_id"]``."""
 HANDED_BACK = "handed_back"
-"""The ``type`` of a message in which an agent gives the conversation back to its ``receiver``, who continues."""
+"""The ``type`` of a message in which an agent hands the conversation back to its ``receiver``, which continues."""
 PLAN = "plan"
-"""The ``type`` of what a strategy says to the model, and STEP that of what the model answers to it."""
+"""The ``type`` of a strategy's message to the model; STEP is the type of the model's reply."""
 STEP = "step"
 
 
 @dataclass(frozen=True, slots=True)
 class AgentMessage:
-    """``content`` is the text as it was said, or parts; ``formatted`` what an output format made of it.
+    """A message. ``content`` is the original text or its parts; ``formatted`` is the value parsed by an output format.
 
-    ``stream_state`` is 0 when the message is complete. ``created_at`` in seconds since 1970.
+    ``stream_state`` is 0 when the message is complete. ``created_at`` is in seconds since 1970.
     """
 
     sender: str
@@ -41,7 +41,7 @@ class AgentMessage:
 
     @property
     def text(self) -> str:
-        """The text alone."""
+        """Return the text without other parts."""
         if isinstance(self.content, str):
             return self.content
         return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
@@ -51,7 +51,9 @@ class AgentMessage:
 
 
 def message_of(value: Any, sender: str = "user") -> AgentMessage:
-    """A message from JSON: text, parts, or an object with ``content``. Raises `InvalidRequest` if it is none."""
+    """Parse a message from JSON: text, parts, or an object with ``content``. Raise `InvalidRequest` if it is
+    invalid.
+    """
     if isinstance(value, str):
         return AgentMessage(sender, value)
     if _is_parts(value):
@@ -69,7 +71,7 @@ def message_of(value: Any, sender: str = "user") -> AgentMessage:
                 )
         return AgentMessage(**{"sender": sender, **fields})
     raise InvalidRequest(
-        "A message is text, a list of parts, or an object with 'content' (text or parts).",
+        "A message must be text, a list of parts, or an object with 'content' (text or parts).",
         code="invalid_message",
         param="message",
     )

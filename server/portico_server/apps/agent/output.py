@@ -1,4 +1,4 @@
-"""Output formats: what an answer must look like, and what it is as a value."""
+"""Output formats: the required form of an answer, and its parsed value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.interfaces import Evaluator
 
 
 def with_stops(options: Mapping[str, Any], extra_stops: Sequence[str]) -> dict[str, Any]:
-    """The options with further stop sequences, as many as may be."""
+    """Return the options with additional stop sequences, up to the allowed number."""
     stops = options.get("stop") or []
     stops = [stops] if isinstance(stops, str) else list(stops)
     stops += [stop for stop in extra_stops if stop not in stops]
@@ -26,7 +26,7 @@ def with_stops(options: Mapping[str, Any], extra_stops: Sequence[str]) -> dict[s
 def options_for(
     name: str, outputs: Sequence[Output], options: Mapping[str, Any], *, is_constrained: bool = True
 ) -> dict[str, Any]:
-    """The model's options with what the formats need: a stop at the end marker, a schema that constrains."""
+    """Return the model's options with those of the formats: a stop at the end marker, or a constraining schema."""
     model_options = with_stops(
         options, [output.end for output in outputs if isinstance(output, MarkedOutput)]
     )
@@ -37,16 +37,17 @@ def options_for(
 
 
 def wanted(outputs: Sequence[Output]) -> Mapping[str, Any] | None:
-    """The schema that every answer has, if there is one."""
+    """Return the schema of every answer, if the agent has one."""
     if len(outputs) == 1 and isinstance(outputs[0], OutputFormat):
         return outputs[0].schema
     return None
 
 
 async def parsed(outputs: Sequence[Output], text: str, evaluator: Evaluator) -> tuple[Any, str]:
-    """The value of the first format that fits (``None`` without formats), and the text without what we put around it.
+    """Return the value of the first format that fits (``None`` without formats), and the text without the added
+    markers.
 
-    Raises `InvalidRequest` with the code ``format_failed`` and the reason of the last one if none does.
+    Raise `InvalidRequest` with the code ``format_failed`` and the reason of the last format if none fits.
     """
     failure: InvalidRequest | None = None
     optional = all(isinstance(output, MarkedOutput) for output in outputs)
@@ -71,13 +72,13 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
     if output.schema is None:
         return value, text
     inner = unwrapped(output.schema, value)
-    # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+    # Importing jsonschema takes a tenth of a second, which the start of the daemon avoids.
     from portico_server.core.json_schema import JsonSchema
 
     fault = JsonSchema("the output", output.schema).fault(inner)
     if fault is not None:
         raise InvalidRequest(
-            f"The answer has not the wanted form: at {fault.path or 'the top'}, {fault.message}.",
+            f"The answer does not have the required form: at {fault.path or 'the top'}, {fault.message}.",
             code="format_failed",
         )
     if inner is value:
@@ -86,10 +87,10 @@ async def _format(output: OutputFormat, text: str, evaluator: Evaluator) -> tupl
 
 
 async def _marked(output: MarkedOutput, text: str, evaluator: Evaluator) -> dict[str, Any]:
-    """Thought and action. ``status`` is 1, or -1 with an ``error`` if the action is not valid."""
+    """Parse thought and action. ``status`` is 1, or -1 with an ``error`` if the action is invalid."""
     thought_text, begin_mark, remainder = text.partition(output.begin)
     if not begin_mark:
-        raise InvalidRequest(f"There is no {output.begin!r} in the answer.", code="format_failed")
+        raise InvalidRequest(f"The answer does not contain {output.begin!r}.", code="format_failed")
     action: Any = remainder.partition(output.end)[0]
     action_document = {"tool_type": output.tool_type, "thought": thought_text, "action": action, "status": 1}
     try:

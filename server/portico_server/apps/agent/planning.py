@@ -37,13 +37,13 @@ _REWOO_SCHEMA: Final = {
 
 
 async def plan_and_solve(turn: AgentTurn) -> AgentMessage:
-    """A plan, then its steps one by one, then the answer (Wang et al. 2023)."""
+    """Make a plan, execute its steps one by one, then answer (Wang et al. 2023)."""
     steps = await _planned(turn, builtin.text("agent-plan"), _PLAN_SCHEMA)
     for number, step in enumerate(steps, 1):
         await _say(turn, builtin.text("agent-plan-step", number=number, count=len(steps), step=step))
         agent_message = await call_tools(turn, step=True)
         if agent_message.sender != turn.spec.name or agent_message.type == HANDED_BACK:
-            return agent_message  # another agent has the conversation now
+            return agent_message  # another agent now has the conversation
         await turn.remember(agent_message)
     await _say(turn, builtin.text("agent-conclude"))
     return await call_tools(turn)
@@ -54,7 +54,7 @@ async def _say(turn: AgentTurn, text: str) -> None:
 
 
 async def rewoo(turn: AgentTurn) -> AgentMessage:
-    """All calls planned at once, carried out without the model, then one answer from them (Xu et al. 2023)."""
+    """Plan all calls at once, execute them without the model, then answer from their results (Xu et al. 2023)."""
     if not turn.tools.by_name:
         return await call_tools(turn)
     plan = await _planned(turn, builtin.text("agent-rewoo", tools=turn.tools.described()), _REWOO_SCHEMA)
@@ -72,7 +72,9 @@ async def rewoo(turn: AgentTurn) -> AgentMessage:
 
 
 def _planned_call(turn: AgentTurn, item: Mapping[str, str], evidence: Mapping[str, str]) -> CalledTool:
-    """A planned call with the evidence that it refers to. A bare text goes to the tool's only required argument."""
+    """Return a planned call with the evidence that it refers to. Plain text goes to the tool's only required
+    argument.
+    """
     arguments = _object(item["input"])
     if arguments is not None:
         arguments = {name: _with(value, evidence) for name, value in arguments.items()}
@@ -102,14 +104,14 @@ def _with(value: Any, evidence: Mapping[str, str]) -> Any:
 
 
 async def _planned(turn: AgentTurn, note: str, schema: Mapping[str, Any]) -> list[Any]:
-    # jsonschema costs a tenth of a second to import, which the start of the daemon does not pay.
+    # Importing jsonschema takes a tenth of a second, which the start of the daemon avoids.
     from portico_server.core.json_schema import JsonSchema
 
     turn.note = note
     messages = await turn.messages()
     turn.note = ""
     options = {**turn.plain_options, "response_format": response_format("plan", schema)}
-    shape, reason = JsonSchema("the plan", schema), "it is no JSON"
+    shape, reason = JsonSchema("the plan", schema), "it is not valid JSON"
     for _attempt in range(turn.spec.attempts):
         reply = await turn.ask(messages, options)
         try:

@@ -1,8 +1,8 @@
-"""From JSON to `portico_server.apps.agent.spec`, every fault named by its path; and the JSON schema of what is read:
-the form alone. What names mean is checked by `AgentApps.exists`.
+"""Parses JSON into `portico_server.apps.agent.spec`, with every error located by its path, and defines the JSON
+schema.
 
-A test compares the two, field by field. To the reader a field that is null, or an empty text in the place of a word, is
-one that is left out; in the schema neither is allowed.
+The schema covers only the form; `AgentApps.exists` checks the names. A test compares parser and schema field by field.
+The parser treats null, and an empty text in place of a word, as an omitted field; the schema allows neither.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ from portico_server.core.json_values import JsonObject
 from portico_server.core.tool_search import FIND_TOOLS, MAX_LISTED_TOOLS
 
 MAX_AGENT_DEPTH = 8
-"""Agents within agents."""
+"""Maximum nesting depth of agents."""
 
 
 def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
-    """Read a specification. Raises `InvalidRequest` that names the place of the first thing that is wrong."""
+    """Parse a specification. Raise `InvalidRequest` with the location of the first error."""
     if depth > MAX_AGENT_DEPTH:
-        raise InvalidRequest(f"{at} lies more than {MAX_AGENT_DEPTH} agents deep.", code="too_deep", param=at)
+        raise InvalidRequest(
+            f"{at} is nested more than {MAX_AGENT_DEPTH} agents deep.", code="too_deep", param=at
+        )
     fields = JsonObject(value, at)
     version = fields.raw("portico_agent")
     if depth == 0 or version is not None:
@@ -92,14 +94,14 @@ def agent(value: Any, at: str = "agent", depth: int = 0) -> AgentSpec:
 def _version(version: Any, at: str) -> None:
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise InvalidRequest(
-            f'{at}: write "portico_agent": {VERSION}, the version of the specification.',
+            f'{at}: add "portico_agent": {VERSION}, the version of the specification.',
             code="invalid_spec",
             param=at,
         )
     if version > VERSION:
         raise InvalidRequest(
-            f"The agent is written for version {version} of the specification; this daemon reads up to {VERSION}. "
-            "Update the daemon, or deploy with an older SDK.",
+            f"The agent uses version {version} of the specification; this daemon supports versions up to "
+            f"{VERSION}. Update the daemon, or deploy with an older SDK.",
             code="unsupported_version",
             param=at,
         )
@@ -110,7 +112,7 @@ def _one_of(fields: JsonObject, key: str, known_values: tuple[str, ...], default
     if value not in known_values:
         at = fields.path(key)
         raise InvalidRequest(
-            f"{at} is '{value}'; it is one of {', '.join(known_values)}.", code="invalid_spec", param=at
+            f"{at} is '{value}'; it must be one of {', '.join(known_values)}.", code="invalid_spec", param=at
         )
     return value
 
@@ -123,8 +125,8 @@ def _tool_search(fields: JsonObject, strategy: Strategy) -> ToolSearching:
         raise InvalidRequest(f'{at} must be true, false or "auto".', code="invalid_spec", param=at)
     if value and strategy == "rewoo":
         raise InvalidRequest(
-            f"{at}: the strategy 'rewoo' plans all calls before the first one, and needs all tools for that. Leave it "
-            "out, or take another strategy.",
+            f"{at}: the strategy 'rewoo' plans all calls before the first call and needs all tools for that. "
+            "Omit the field, or use another strategy.",
             code="invalid_spec",
             param=at,
         )
@@ -137,7 +139,7 @@ def _tool(item: Any, at: str) -> ToolUse:
     inner = JsonObject(item, at)
     if isinstance(item, Mapping) and "function" in item:
         return _function(inner)
-    tool = inner.needed("tool", "the name of a tool, or 'function': that of a function of a client")
+    tool = inner.needed("tool", "the name of a tool, or 'function' with the name of a client function")
     tool_use = ToolUse(tool, inner.text("as") or tool)
     inner.done()
     return tool_use
@@ -210,9 +212,9 @@ def _output(item: Any, at: str) -> Output:
     inner = JsonObject(item, at)
     inner.text("type")
     marked_output = MarkedOutput(
-        tool_type=inner.needed("tool_type", "what the action is for, such as 'code interpreter'"),
+        tool_type=inner.needed("tool_type", "the purpose of the action, such as 'code interpreter'"),
         begin=inner.needed("begin", "the marker before the action"),
-        end=inner.needed("end", "the marker behind the action"),
+        end=inner.needed("end", "the marker after the action"),
         validate=_one_of(inner, "validate", get_args(Validation), ""),
         code=inner.text("code"),
     )
@@ -226,7 +228,7 @@ def _aggregate(fields: JsonObject) -> str:
         return value or "default"
     at = fields.path("aggregate")
     inner = JsonObject(value, at)
-    text = inner.needed("template", "text with {content} and {sender} in it, for each message to the agent")
+    text = inner.needed("template", "text with {content} and {sender}, for each message to the agent")
     inner.done()
     template(text, {"content": "", "sender": ""}, f"{at}.template")
     return text
@@ -281,15 +283,15 @@ def _limits(fields: JsonObject, strategy: Strategy) -> AgentLimits:
 
 
 def _distinct(agent_spec: AgentSpec, at: str) -> None:
-    """Everything that the model may call has a name of its own that it can say."""
+    """Check that everything the model may call has a unique name that a model can use."""
     seen_names: set[str] = set()
     for name in [use.name for use in agent_spec.tools] + [
         sub.name for sub in agent_spec.agents if not sub.handoff
     ]:
         if not re.fullmatch(TOOL_NAME, name):
             raise InvalidRequest(
-                f"{at}: a model cannot call '{name}': names have letters, digits, '_' and '-'. Give it another one "
-                "with 'as'.",
+                f"{at}: a model cannot call '{name}': names consist of letters, digits, '_' and '-'. Rename "
+                "it with 'as'.",
                 code="invalid_name",
                 param=at,
             )
@@ -300,7 +302,7 @@ def _distinct(agent_spec: AgentSpec, at: str) -> None:
         names.append(READ_SKILL)
         if len(agent_spec.skills) > MAX_SKILLS:
             raise InvalidRequest(
-                f"{at}.skills names {len(agent_spec.skills)} skills; an agent may have {MAX_SKILLS}.",
+                f"{at}.skills names {len(agent_spec.skills)} skills; an agent may have at most {MAX_SKILLS}.",
                 code="invalid_spec",
                 param=f"{at}.skills",
             )
@@ -325,7 +327,7 @@ def _listed(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _NAMED: Final = {"if": {"not": {"required": ["as"]}}}
-"""What has no name of its own is called by the one that it has."""
+"""A tool without a name of its own keeps its original name."""
 
 _AS: Final = _said("The name that the model sees", _CALLABLE)
 
@@ -340,11 +342,11 @@ _TOOL: Final = {
         {
             **closed(
                 {
-                    "function": _said("A function of a client", _NEEDED),
+                    "function": _said("A client function", _NEEDED),
                     "as": _AS,
-                    "description": _said("What the model reads of it", TEXT),
+                    "description": _said("The description that the model sees", TEXT),
                     "parameters": _said("The JSON schema of its arguments", OBJECT),
-                    "seconds": _said("How long a call may take: 60", number(0.01, 604_800)),
+                    "seconds": _said("Maximum seconds for a call: 60", number(0.01, 604_800)),
                 },
                 "function",
             ),
@@ -361,11 +363,12 @@ _SUB: Final = {
             **closed(
                 {
                     "agent": _said(
-                        "The name of what is deployed, or an agent",
+                        "The name of a deployed agent, or an agent",
                         {"anyOf": [_NEEDED, {"$ref": "#/$defs/agent"}]},
                     ),
                     "as": _said(
-                        "Asked like a tool, or given the conversation: tool", one_of(*get_args(Calling))
+                        "Whether it is called like a tool or takes over the conversation: tool",
+                        one_of(*get_args(Calling)),
                     ),
                 },
                 "agent",
@@ -385,8 +388,8 @@ _SUB: Final = {
 
 _LONG_TERM: Final = closed(
     {
-        "store": _said("Where facts of conversations are kept", _NEEDED),
-        "facts": _said("How many are recalled in a turn: 5", whole(1, 50)),
+        "store": _said("The store for facts from conversations", _NEEDED),
+        "facts": _said("How many facts are recalled per turn: 5", whole(1, 50)),
     },
     "store",
 )
@@ -396,9 +399,9 @@ _MEMORY: Final = {
         one_of(*get_args(MemoryKind)),
         closed(
             {
-                "policy": _said("What of a session the model is shown: all", one_of(*get_args(MemoryKind))),
-                "messages": _said("How many before this turn, of a window: 40", whole(1, 100_000)),
-                "tokens": _said("How many, of a budget or a summary: 4000", whole(16, 10_000_000)),
+                "policy": _said("Which part of a session the model sees: all", one_of(*get_args(MemoryKind))),
+                "messages": _said("Messages before this turn, for a window: 40", whole(1, 100_000)),
+                "tokens": _said("Tokens, for a budget or a summary: 4000", whole(16, 10_000_000)),
                 "long_term": _said("Facts of earlier conversations", _LONG_TERM),
             }
         ),
@@ -408,11 +411,11 @@ _MEMORY: Final = {
 _MARKED: Final = closed(
     {
         "type": {"const": "tool"},
-        "tool_type": _said("What the action is for, such as 'code interpreter'", _NEEDED),
+        "tool_type": _said("The purpose of the action, such as 'code interpreter'", _NEEDED),
         "begin": _said("The marker before the action", _NEEDED),
-        "end": _said("The marker behind the action", _NEEDED),
+        "end": _said("The marker after the action", _NEEDED),
         "validate": _said("How the action is checked", one_of(*get_args(Validation))),
-        "code": _said("The source of a function that is given the action", TEXT),
+        "code": _said("The source of a function that receives the action", TEXT),
     },
     "type",
     "tool_type",
@@ -424,13 +427,13 @@ _HOOK: Final = {
     **closed(
         {
             "on": _said("The moment", one_of(*get_args(Moment))),
-            "do": _said("What is done to the message", one_of(*get_args(HookKind))),
-            "senders": _said("Whose messages alone", TEXTS),
-            "text": _said("What 'prefix' puts before; what 'guard' says", TEXT),
-            "pattern": _said("What 'redact' and 'guard' search for", TEXT),
-            "replacement": _said("What 'redact' puts in its place", TEXT),
-            "most": _said("How many characters 'limit' leaves", whole()),
-            "source": _said("The function of 'code' in Python, or the name of one of the client's", TEXT),
+            "do": _said("The transformation of the message", one_of(*get_args(HookKind))),
+            "senders": _said("Only messages from these senders", TEXTS),
+            "text": _said("The text that 'prefix' puts before a message, or the refusal of 'guard'", TEXT),
+            "pattern": _said("The pattern that 'redact' and 'guard' search for", TEXT),
+            "replacement": _said("The replacement that 'redact' inserts", TEXT),
+            "most": _said("How many characters 'limit' keeps", whole()),
+            "source": _said("The Python function of 'code', or the name of a client function", TEXT),
         },
         "on",
         "do",
@@ -452,66 +455,68 @@ _MESSAGE: Final = {
 
 FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "portico_agent": _said("The version of the specification", {"const": VERSION}),
-    "name": _said("What it is called; a deployed agent has the name of its app", TEXT),
-    "title": _said("What people see in place of the name", TEXT),
-    "description": _said("What it can do, for people and for agents that ask it", TEXT),
+    "name": _said("The name; a deployed agent has the name of its app", TEXT),
+    "title": _said("The name that users see instead", TEXT),
+    "description": _said("What the agent can do, for users and for agents that call it", TEXT),
     "model": _said("A chat model of the daemon: default", TEXT),
     "instructions": _said("The system message. With variables, {name} is replaced", TEXT),
     "variables": _said("Values for the names in the instructions", OBJECT),
     "tools": _said("Tools by name, or under another name, and functions of a client", _listed(_TOOL)),
     "tool_search": _said(
-        f"Whether the model searches for its tools: auto, with more than {MAX_LISTED_TOOLS}",
+        f"Whether the model searches for its tools: auto, if there are more than {MAX_LISTED_TOOLS}",
         {"enum": ["auto", True, False]},
     ),
-    "stores": _said("Each becomes a search", TEXTS),
-    "skills": _said("Skills by name: the model is told of them, and reads them with read_skill", TEXTS),
-    "agents": _said("Other agents, by name or as they are", _listed(_SUB)),
-    "strategy": _said("How it comes to its answer: tools", one_of(*get_args(Strategy))),
-    "memory": _said("What of the session the model is shown: all", _MEMORY),
+    "stores": _said("Stores; each becomes a search tool", TEXTS),
+    "skills": _said(
+        "Skills by name: the model sees their descriptions, and reads them with read_skill", TEXTS
+    ),
+    "agents": _said("Other agents, by name or as specifications", _listed(_SUB)),
+    "strategy": _said("The strategy that produces the answer: tools", one_of(*get_args(Strategy))),
+    "memory": _said("Which part of the session the model sees: all", _MEMORY),
     "output": _said(
-        "What an answer looks like; of a list, the first that fits",
+        "The format of an answer; of a list, the first that fits",
         {"anyOf": [FORMAT, _MARKED, _listed({"anyOf": [FORMAT, _MARKED]})]},
     ),
-    "attempts": _said("How often an answer without the output format is asked for in all: 2", whole(1, 10)),
+    "attempts": _said("Maximum attempts to get an answer in the output format: 2", whole(1, 10)),
     "aggregate": _said(
-        "How memory becomes messages: default",
+        "How the memory becomes messages: default",
         {
             "anyOf": [
                 one_of("default", "tool_text"),
-                closed({"template": _said("Text with {content} and {sender} in it", _NEEDED)}, "template"),
+                closed({"template": _said("Text with {content} and {sender}", _NEEDED)}, "template"),
             ]
         },
     ),
     "few_shot": _said("Messages between the instructions and the memory", _listed(_MESSAGE)),
-    "hooks": _said("What is done to messages on the way", _listed(_HOOK)),
+    "hooks": _said("Transformations of messages", _listed(_HOOK)),
     "limits": _said(
-        "Ends of one turn",
+        "Limits of one turn",
         closed(
             {
-                "turns": _said("Calls of the model: 12, with plan_and_solve 40", whole(1, 10_000)),
-                "tokens": _said("Tokens in all; 0: without a limit", whole()),
-                "seconds": _said("Seconds in all", number(0.01)),
-                "tool_calls": _said("Calls of tools: 40", whole(0, 100_000)),
+                "turns": _said("Model calls: 12, with plan_and_solve 40", whole(1, 10_000)),
+                "tokens": _said("Total tokens; 0: no limit", whole()),
+                "seconds": _said("Total seconds", number(0.01)),
+                "tool_calls": _said("Tool calls: 40", whole(0, 100_000)),
             }
         ),
     ),
-    "final": _said("A pattern; extra_info.final of an answer says whether it stands in it", TEXT),
+    "final": _said("A pattern; extra_info.final of an answer is whether the answer contains it", TEXT),
     "options": _said(
-        "OpenAI's parameters for the model",
+        "OpenAI parameters for the model",
         closed(
             {option: OBJECT if option == "extra_body" else {} for option in sorted(CHAT_OPTIONS)},
         ),
     ),
-    "busy": _said("A second call for a session in use: wait", one_of(*get_args(WhenBusy))),
+    "busy": _said("How to handle a second call to a session in use: wait", one_of(*get_args(WhenBusy))),
 }
 """The fields of an agent, in the order in which they are documented."""
 
 
 def schema() -> dict[str, Any]:
-    """The whole schema, draft 2020-12."""
+    """Return the whole schema, draft 2020-12."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "An agent of Portico",
+        "title": "A Portico agent",
         "allOf": [{"$ref": "#/$defs/agent"}],
         "required": ["portico_agent"],
         "$defs": {"agent": closed(FIELDS)},

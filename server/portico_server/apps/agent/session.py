@@ -1,4 +1,4 @@
-"""One session while a turn continues: the memories of all agents in it, and what the turn adds to them."""
+"""One session during a turn: the memories of all its agents, and what the turn adds to them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from portico_server.runs.turn_steps import TurnSteps
 
 @dataclass(slots=True)
 class Recollection:
-    """What one agent remembers.
+    """The memory of one agent.
 
-    ``last`` is the number of the last message that is kept; ``earlier``: how many stand before these and are not read.
+    ``last`` is the number of the last stored message; ``earlier`` is the number of preceding messages that are not
+    loaded.
     """
 
     messages: list[AgentMessage] = field(default_factory=list)
@@ -29,9 +30,9 @@ class Recollection:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """What a turn adds: messages as (agent, message) in their order, and states by agent.
+    """The additions of a turn: messages as (agent, message) in order, and states by agent.
 
-    ``seen``: the number of the last message of each agent that the turn built upon.
+    ``seen`` is the number of the last message of each agent that the turn was based on.
     """
 
     messages: Sequence[tuple[str, AgentMessage]]
@@ -40,7 +41,7 @@ class Additions:
 
 
 class SessionStore(Protocol):
-    """Where one session is kept: `portico_server.apps.agent.sessions`."""
+    """The storage of one session: `portico_server.apps.agent.sessions`."""
 
     async def load(self, agent: str, *, last: int | None = None) -> Recollection: ...
 
@@ -48,9 +49,10 @@ class SessionStore(Protocol):
 
 
 class AgentSession:
-    """The memories by the path of the agent, ``""`` for the root. Without a ``keeper`` it ends with the turn.
+    """The memories by the path of the agent, ``""`` for the root. Without a ``keeper``, the session ends with the
+    turn.
 
-    What a turn adds is written at once when it has ended: a turn that was cut off leaves nothing behind.
+    The additions of a turn are written together when it ends, so an interrupted turn leaves nothing behind.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class AgentSession:
         self._steps: TurnSteps | None = None
 
     async def begin(self, path: str, steps: TurnSteps) -> None:
-        """A turn of the agent at ``path`` begins: from here on each memory is what it was when it did so first."""
+        """Begin a turn of the agent at ``path``. From now on, each memory is as it was when the turn first began."""
         if self._keeper is not None and steps.durable:
             self._steps = steps
             found_recollection = await self._of(path)
@@ -82,8 +84,9 @@ class AgentSession:
             self._seen[path] = recollection.last
 
     async def _as_it_was(self, path: str, found_recollection: Recollection) -> Recollection:
-        """What an agent remembered when the turn was begun first: the session may have gone on since, by the very turn
-        that is begun again.
+        """Return an agent's memory as it was when the turn first began.
+
+        The session may have advanced since then, through the very turn that is repeated.
         """
         assert self._steps is not None
         assert self._keeper is not None
@@ -111,15 +114,17 @@ class AgentSession:
         return replace(found_recollection, state=was.state)
 
     async def memory(self, path: str) -> list[AgentMessage]:
-        """Messages that the agent at ``path`` has seen and said, oldest first: all but `earlier` ones."""
+        """Return the messages that the agent at ``path`` has seen and sent, oldest first, except for the `earlier`
+        messages.
+        """
         return (await self._of(path)).messages
 
     async def earlier(self, path: str) -> int:
-        """How many messages the agent's memory has before those of `memory`: more than a turn reads."""
+        """Return how many messages of the agent's memory precede those of `memory`; a turn does not load them."""
         return (await self._of(path)).earlier
 
     async def state(self, path: str) -> Mapping[str, Any]:
-        """The agent's state other than messages. Change it with `keep`."""
+        """Return the agent's state other than messages. Change it with `keep`."""
         return (await self._of(path)).state
 
     async def _of(self, path: str) -> Recollection:
@@ -133,17 +138,17 @@ class AgentSession:
         return recollection
 
     async def add(self, path: str, message: AgentMessage) -> None:
-        """Put a message into an agent's memory. Raises as `hold`."""
+        """Add a message to an agent's memory. Raises as `hold`."""
         await self.hold(message)
         (await self._of(path)).messages.append(message)
         self._added.append((path, message))
 
     async def hold(self, message: AgentMessage) -> None:
-        """Count a message that the turn keeps. Raises `InvalidRequest` or `TooMany` if it keeps too much."""
+        """Count a message that the turn keeps. Raise `InvalidRequest` or `TooMany` if the turn keeps too much."""
         await self.budget.hold([message.content, message.formatted, message.extra_info], message.sender)
 
     async def keep(self, path: str, **values: Any) -> None:
-        """Change the agent's state other than messages; ``None`` removes a value."""
+        """Change the agent's state other than messages. ``None`` removes a value."""
         state = (await self._of(path)).state
         state.update(values)
         for name in [name for name, value in values.items() if value is None]:
@@ -152,7 +157,9 @@ class AgentSession:
 
     @asynccontextmanager
     async def branch(self, path: str) -> AsyncIterator[None]:
-        """The turn of a sub-agent: one at a time for each, and if it fails, it and those below it were never asked."""
+        """Run the turn of a sub-agent, one at a time for each. If it fails, its additions and those of agents below it
+        are dropped.
+        """
         lock = self._locks.setdefault(path, asyncio.Lock())
         async with lock:
             before = {
@@ -170,7 +177,7 @@ class AgentSession:
         forgotten_ids: set[int] = set()
         for at, memory in self._known.items():
             if _within(at, path):
-                # What was loaded meanwhile holds as many messages as were kept, less what was added.
+                # A memory loaded in the meantime contains as many messages as were stored, minus those added.
                 added_ids = {id(message) for where, message in self._added if where == at}
                 length, state = before.get(at) or (
                     sum(1 for message in memory.messages if id(message) not in added_ids),
@@ -182,7 +189,7 @@ class AgentSession:
         self._added = [(at, message) for at, message in self._added if id(message) not in forgotten_ids]
 
     async def commit(self, run_id: str) -> None:
-        """Write what was added, all of it or nothing."""
+        """Write all additions, or none."""
         if self._keeper is not None and (self._added or self._changed):
             states = {path: self._known[path].state for path in self._changed}
             await self._keeper.save(Additions(self._added, states, self._seen), run_id)
@@ -190,5 +197,5 @@ class AgentSession:
 
 
 def _within(path: str, root: str) -> bool:
-    """Whether an agent is another one, or below it in the tree."""
+    """Return whether an agent is ``root`` or below it in the tree."""
     return not root or path == root or path.startswith(f"{root}.")

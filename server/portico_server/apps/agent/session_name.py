@@ -1,4 +1,4 @@
-"""Which session a chat completion continues with."""
+"""Selection of the session that a chat completion continues."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from portico_server.core.errors import InvalidRequest
 
 
 def session_name(options: Mapping[str, Any]) -> str:
-    """The name of the session in the options of a chat completion; empty if there is none."""
+    """Return the session name in the options of a chat completion, empty if they name none."""
     value = options.get("conversation") or options.get("user") or ""
     if isinstance(value, Mapping):
         value = value.get("id") or ""
     if not isinstance(value, str):
         raise InvalidRequest(
-            "'conversation' is the name of a session, or an object with its 'id'.", param="conversation"
+            "'conversation' must be the name of a session, or an object with its 'id'.", param="conversation"
         )
     return value

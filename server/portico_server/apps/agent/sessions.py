@@ -1,4 +1,4 @@
-"""Sessions of agents: kept as rows, one turn at a time in each, exported and loaded as a state dict."""
+"""Sessions of agents: stored as rows, limited to one turn at a time, exported and loaded as a state dict."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from portico_server.db.sessions import MessageRow, RatedRow, Remembered, Session
 from portico_server.runs.quotas import StorageQuota
 
 STATE_VERSION: Final = 1
-"""The version of the state dict that this code writes and reads."""
+"""Version of the state dict that this code reads and writes."""
 
 TITLE_CHARS: Final = 60
-"""Characters of a title that is made of the first message."""
+"""Length of a title made from the first message, in characters."""
 
 MAX_TITLE: Final = 500
 MAX_METADATA_NAME: Final = 64
 MAX_METADATA: Final = 16_384
-"""Characters of the metadata of a session, as JSON."""
+"""Maximum size of a session's metadata, in characters of JSON."""
 
 _ID: Final = "conv_"
-"""What the ids of sessions begin with, and names do not."""
+"""Prefix of session ids, which names must not have."""
 
 _VERSION_KEY: Final = "portico_session"
 _MEMORY: Final = "memory"
@@ -52,13 +52,13 @@ _STATE: Final = "state"
 RatingValue = Literal["good", "bad", "corrected"]
 RATINGS: Final[tuple[RatingValue, ...]] = get_args(RatingValue)
 MAX_RATED_MESSAGES: Final = 200
-"""Messages before a rated answer that are told with it."""
+"""Maximum number of messages returned before a rated answer."""
 MAX_SEQ_DIGITS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRating:
-    """What somebody thinks of an answer. ``correction`` is the answer that they wanted, empty unless corrected."""
+    """A user's rating of an answer. ``correction`` is the answer that the user wanted, empty unless corrected."""
 
     value: RatingValue
     correction: str = ""
@@ -66,9 +66,10 @@ class AnswerRating:
 
 
 class AgentSessions:
-    """All sessions. Another key's session does not exist for a caller.
+    """All sessions. Sessions of other keys are invisible to a caller.
 
-    They belong to an app by its id: those with one's own app and those with the shared one of that name are apart.
+    They belong to an app by its id, so sessions with a caller's own app and with the shared app of the same name are
+    separate.
     """
 
     def __init__(self, database: Database, registry: Registry, quota: StorageQuota | None = None) -> None:
@@ -78,11 +79,11 @@ class AgentSessions:
         self._floors: WeakValueDictionary[tuple[str, str, str], TurnQueue] = WeakValueDictionary()
 
     def long_memory(self, facts: FactStore) -> LongTermMemory:
-        """What was learnt in these sessions and is kept as ``facts``."""
+        """Return the long-term memory of these sessions, stored as ``facts``."""
         return LongTermMemory(self._database, facts)
 
     def _app(self, ref: str, caller: Principal) -> tuple[str, str]:
-        """Id and name of the app that the caller means; an agent that is not deployed has its name for both."""
+        """Return the id and name of the app that the caller refers to; for an undeployed agent, both are its name."""
         servable = self._registry.get(ref, caller)
         if servable is None or servable.card.kind != "app":
             return ref, ref
@@ -98,11 +99,12 @@ class AgentSessions:
         path: str = "",
         busy: Literal["wait", "refuse"] = "wait",
     ) -> AsyncIterator[AgentSession]:
-        """The session for one turn of the agent at ``path``, which it and those below it have alone meanwhile.
+        """Open the session for one turn of the agent at ``path``. Meanwhile the agent and those below it have
+        exclusive use of it.
 
-        ``app``: its id and its name; without an id it is what the caller means by the name. ``name`` may be the id of
-        the session. Raises `Conflict` if another turn continues and is not waited for, `TooLarge` where its owner has
-        no room for more.
+        ``app``: its id and its name; without an id, the app that the name refers to for the caller. ``name`` may be
+        the id of the session. Raise `Conflict` if another turn is running and ``busy`` is not ``wait``, or `TooLarge`
+        if the owner's storage is full.
         """
         owner, (app_id, title) = caller.id, app
         if not app_id:
@@ -111,7 +113,7 @@ class AgentSessions:
             row = await self.get(name, caller)
             if row.app_id != app_id:
                 raise NotFound(
-                    f"The session '{name}' belongs to '{row.app}', not to the app '{title}' that is called here.",
+                    f"The session '{name}' belongs to the app '{row.app}', not to the called app '{title}'.",
                     code="session_not_found",
                     param="session",
                 )
@@ -124,7 +126,7 @@ class AgentSessions:
         if floor is None:
             floor = self._floors[session_key] = TurnQueue()
         in_use = Conflict(
-            f"The session '{name}' of '{title}' is in use by another call. Try again when that has ended.",
+            f"Another call is using the session '{name}' of '{title}'. Try again when it has ended.",
             code="session_busy",
             param="session",
         )
@@ -159,7 +161,7 @@ class AgentSessions:
         title: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> SessionRow:
-        """The caller's session of this name, made if there is none; called by its id without a name."""
+        """Return the caller's session with this name, creating it if necessary. Without a name, its id is its name."""
         session_id = new_id("conv_")
         _check_described(title, metadata)
         if name:
@@ -170,10 +172,12 @@ class AgentSessions:
         return await self._database.write(sessions.opened, key, title=title, metadata=metadata)
 
     async def get(self, session_id: str, caller: Principal) -> SessionRow:
-        """One session. Raises `NotFound`."""
+        """Return a session. Raises `NotFound`."""
         row = await self._database.read(sessions.get, session_id)
         if row is None or not caller.sees(row.owner):
-            raise NotFound(f"There is no session '{session_id}'.", code="session_not_found", param="id")
+            raise NotFound(
+                f"The session '{session_id}' does not exist.", code="session_not_found", param="id"
+            )
         return row
 
     async def list(
@@ -186,12 +190,12 @@ class AgentSessions:
         after: str | None = None,
         limit: int = 100,
     ) -> RowPage[SessionRow]:
-        """The caller's sessions, the one used last first, behind the session ``after``. Who is asked for by name is the
-        caller's own. Raises `NotFound` about ``after``.
+        """List the caller's sessions after the session ``after``, most recently used first. A filter by name matches
+        the caller's own sessions. Raise `NotFound` if ``after`` does not exist.
         """
         last = None if after is None else await self._database.read(sessions.get, after)
         if after is not None and (last is None or not caller.sees(last.owner)):
-            raise NotFound(f"There is no session '{after[:80]}' to begin after.", param="after")
+            raise NotFound(f"The session '{after[:80]}' in 'after' does not exist.", param="after")
         if caller.admin and name is None:
             return await self._database.read(sessions.newest, limit, app=app, search=search, after=last)
         app_id = None if app is None else self._app(app, caller)[0]
@@ -208,7 +212,7 @@ class AgentSessions:
         after: int = 0,
         limit: int = 1000,
     ) -> RowPage[MessageRow]:
-        """What was said, in order; by and to one agent if it is given. `MAX_PAGE_CHARS` may end it before ``limit``."""
+        """List messages in order, optionally those of one agent. `MAX_PAGE_CHARS` may end the page before ``limit``."""
         await self.get(session_id, caller)
         return await self._database.read(sessions.messages, session_id, agent=agent, after=after, limit=limit)
 
@@ -220,7 +224,7 @@ class AgentSessions:
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> SessionRow:
-        """Change the title or the metadata."""
+        """Change the title or the metadata of a session."""
         _check_described(title or "", metadata)
         row = await self.get(session_id, caller)
         await self._quota.admit(self._database, row.owner, json_bytes(metadata or {}))
@@ -230,7 +234,7 @@ class AgentSessions:
     async def add(
         self, session_id: str, caller: Principal, messages: Sequence[AgentMessage], *, agent: str = ""
     ) -> SessionRow:
-        """Put messages behind what was said, into the memory of the agent at that path."""
+        """Append messages to the memory of the agent at the given path."""
         row = await self.get(session_id, caller)
         rows = [(agent, message.to_json(), message.created_at) for message in messages]
         key = SessionKey(row.id, row.app_id, row.owner, row.name, row.app)
@@ -242,13 +246,14 @@ class AgentSessions:
     async def rate(
         self, session_id: str, seq: int, caller: Principal, rating: AnswerRating | None
     ) -> MessageRow:
-        """Keep what the caller thinks of an answer, in the place of what was thought before; ``None`` takes it away.
+        """Set the caller's rating of an answer, replacing the previous rating; ``None`` removes it.
 
-        Raises `NotFound`, or `InvalidRequest` for a message that is not an answer.
+        Raise `NotFound`, or `InvalidRequest` if the message is not an answer.
         """
         if rating is not None and (rating.value == "corrected") != bool(rating.correction.strip()):
             raise InvalidRequest(
-                "'correction' is the answer that you wanted: give it with the value 'corrected', and with no other.",
+                "'correction' is the answer that you wanted: it is required with the value 'corrected', and "
+                "not allowed otherwise.",
                 code="invalid_correction",
                 param="correction",
             )
@@ -261,7 +266,7 @@ class AgentSessions:
         message = message_of(message_rows[0].message)
         if message_rows[0].agent or message.type is not None or message.sender == "user":
             raise InvalidRequest(
-                f"Message {seq} is not an answer of the session. Only answers are rated.",
+                f"Message {seq} is not an answer of the session. Only answers can be rated.",
                 code="not_an_answer",
                 param="seq",
             )
@@ -281,11 +286,11 @@ class AgentSessions:
         after: str = "",
         limit: int = 100,
     ) -> RowPage[RatedRow]:
-        """A page of the caller's ratings, the oldest answer first.
+        """Return a page of the caller's ratings, oldest answer first.
 
-        Of one ``app``, of who answered (``model``), of one ``value``.
+        Filters: one ``app``, the answering ``model``, one ``value``.
 
-        ``after`` is the id of a rating, its session and the number of its message: ``conv_…:4``.
+        ``after`` is the id of a rating, which consists of its session and the number of its message: ``conv_…:4``.
         """
         last: tuple[str, int] | None = None
         if after:
@@ -305,32 +310,36 @@ class AgentSessions:
                 after=last,
             )
         if row_page is None:
-            raise NotFound(f"There is no rating '{after[:80]}'.", code="rating_not_found", param="after")
+            raise NotFound(
+                f"The rating '{after[:80]}' does not exist.", code="rating_not_found", param="after"
+            )
         return row_page
 
     async def reset(self, session_id: str, caller: Principal) -> SessionRow:
-        """Forget what was said, by every agent of the tree."""
+        """Delete all messages of a session, of every agent of the tree."""
         await self.get(session_id, caller)
         await self._database.write(sessions.reset, session_id)
         return await self.get(session_id, caller)
 
     async def fork(self, session_id: str, caller: Principal, name: str) -> SessionRow:
-        """A copy under another name. Raises `Conflict` if the name is taken."""
+        """Copy a session under another name. Raise `Conflict` if the name is in use."""
         row = await self.get(session_id, caller)
         new = new_id("conv_")
         if name:
             _check_name(name)
             if await self._database.read(sessions.named, row.app_id, row.owner, name) is not None:
-                raise Conflict(f"There is a session '{name}' already.", code="name_taken", param="name")
+                raise Conflict(f"A session named '{name}' already exists.", code="name_taken", param="name")
         size = await self._database.read(sessions.size, session_id)
         await self._quota.admit(self._database, row.owner, size)
         session_row = await self._database.write(sessions.fork, session_id, new, name or new)
         if session_row is None:
-            raise NotFound(f"There is no session '{session_id}'.", code="session_not_found", param="id")
+            raise NotFound(
+                f"The session '{session_id}' does not exist.", code="session_not_found", param="id"
+            )
         return session_row
 
     async def remove(self, session_id: str, caller: Principal) -> None:
-        """Remove a session with all that was said."""
+        """Delete a session and all its messages."""
         await self.get(session_id, caller)
         await self._database.write(sessions.remove, session_id)
 
@@ -343,8 +352,8 @@ class AgentSessions:
         )
         if page.has_more:
             raise InvalidRequest(
-                f"The session '{session_id}' has more than {MAX_WHOLE_ITEMS:,} messages or {MAX_WHOLE_CHARS:,} "
-                "characters, too many for one state. Read its messages in pages.",
+                f"The session '{session_id}' has more than {MAX_WHOLE_ITEMS:,} messages or "
+                f"{MAX_WHOLE_CHARS:,} characters, too many for one state dict. Read its messages in pages.",
                 code="session_too_large",
                 param="id",
             )
@@ -358,7 +367,7 @@ class AgentSessions:
     async def load_state_dict(
         self, session_id: str, caller: Principal, state: Mapping[str, Any]
     ) -> SessionRow:
-        """Put a state dict in the place of what was said. Raises `InvalidRequest`; then nothing has changed."""
+        """Replace the messages with a state dict. Raise `InvalidRequest`, without any change, if it is invalid."""
         row = await self.get(session_id, caller)
         added_messages, saved_values = _read_state(state)
         size = sessions.messages_bytes(added_messages)
@@ -371,7 +380,7 @@ class AgentSessions:
 
 
 class _Kept:
-    """`portico_server.apps.agent.session.SessionStore` of one session."""
+    """The `portico_server.apps.agent.session.SessionStore` of one session."""
 
     def __init__(self, database: Database, key: SessionKey, quota: StorageQuota) -> None:
         self._database = database
@@ -393,20 +402,21 @@ class _Kept:
             self._quota.count(self._key.owner, lambda: sessions.messages_bytes(rows))
         if outcome == "gone":
             raise NotFound(
-                f"The session '{self._key.name}' was removed while its agent worked.",
+                f"The session '{self._key.name}' was removed while its agent was running.",
                 code="session_not_found",
                 param="session",
             )
         if outcome == "changed":
             raise Conflict(
-                f"The session '{self._key.name}' was changed while its agent worked; the answer was not kept.",
+                f"The session '{self._key.name}' was changed while its agent was running; the answer was not "
+                "stored.",
                 code="session_changed",
                 param="session",
             )
 
 
 def headline(text: str) -> str:
-    """What a new session is called, until somebody names it: the beginning of what was said first."""
+    """Return the initial title of a session: the beginning of its first message."""
     words = " ".join(text[: 4 * TITLE_CHARS].split())
     return words if len(words) <= TITLE_CHARS else f"{words[: TITLE_CHARS - 1].rstrip()}…"
 
@@ -415,7 +425,7 @@ def _recollected(remembered: Remembered) -> Recollection:
     messages = [AgentMessage(**message) for message in remembered.messages]
     earlier = remembered.earlier
     if earlier:
-        # Results of tools whose call is among the earlier ones.
+        # Tool results whose call is among the earlier messages.
         begin = next(
             (at for at, message in enumerate(messages) if message.type != TOOL_RESULT), len(messages)
         )
@@ -424,14 +434,15 @@ def _recollected(remembered: Remembered) -> Recollection:
 
 
 def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:
-    """Raise `InvalidRequest` for a title or metadata that are larger than anybody needs."""
+    """Raise `InvalidRequest` for a title or metadata above their size limits."""
     if len(title) > MAX_TITLE:
         raise InvalidRequest(
             f"The title has {len(title)} characters; at most {MAX_TITLE} are allowed.", param="title"
         )
     if any(len(name) > MAX_METADATA_NAME for name in metadata or ()):
         raise InvalidRequest(
-            f"A name in 'metadata' has more than {MAX_METADATA_NAME} characters.", param="metadata"
+            f"A name in 'metadata' has more than {MAX_METADATA_NAME} characters; use a shorter name.",
+            param="metadata",
         )
     size = len(json.dumps(metadata, ensure_ascii=False)) if metadata else 0
     if size > MAX_METADATA:
@@ -443,7 +454,8 @@ def _check_described(title: str, metadata: Mapping[str, Any] | None) -> None:
 def _check_name(name: str) -> None:
     if not name or len(name) > 256 or not name.isprintable() or name.startswith(_ID) or has_dots(name):
         raise InvalidRequest(
-            f"A session's name has 1 to 256 printable characters, is not dots alone, and does not begin with '{_ID}'.",
+            "A session's name must have 1 to 256 printable characters, must not consist of dots only, and "
+            f"must not begin with '{_ID}'.",
             code="invalid_name",
             param="session",
         )
@@ -459,7 +471,7 @@ def _read_state(
     version = state.get(_VERSION_KEY, STATE_VERSION)
     if version != STATE_VERSION:
         raise InvalidRequest(
-            f"The state dict is of version {version!r}; this daemon reads version {STATE_VERSION}.",
+            f"The state dict has version {version!r}; this daemon reads version {STATE_VERSION}.",
             code="unsupported_version",
             param=_VERSION_KEY,
         )
@@ -476,7 +488,7 @@ def _read_state(
             added_messages += [(agent, message.to_json(), message.created_at) for message in messages]
         else:
             raise InvalidRequest(
-                f"'{key}' is not a part of a state dict: its keys end in 'memory' (a list of messages) or 'state'.",
+                f"'{key}' is not a key of a state dict: keys end in 'memory' (a list of messages) or 'state'.",
                 code="invalid_state",
                 param=key,
             )

@@ -1,4 +1,4 @@
-"""The specification of an agent as typed values; field names are those of the JSON (docs/agents.md)."""
+"""The specification of an agent as typed values. The field names are those of the JSON (docs/agents.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.tool_search import MAX_LISTED_TOOLS
 
 VERSION = 1
-"""The value of ``portico_agent`` that this code reads."""
+"""The ``portico_agent`` version that this code reads."""
 
 Strategy: TypeAlias = Literal["tools", "text_tools", "react", "plan_and_solve", "rewoo"]
 Moment: TypeAlias = Literal["before_agent", "after_agent", "before_action", "after_action"]
@@ -30,15 +30,15 @@ HOOK_NEEDS: Final[Mapping[HookKind, str]] = {
     "code": "source",
     "client": "source",
 }
-"""The field without which a hook does nothing."""
+"""The field that each kind of hook requires to have an effect."""
 
 TOOL_NAME: Final = "[A-Za-z0-9_-]{1,64}"
-"""A pattern: what a model can call something."""
+"""Pattern of the names that a model can call."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientFunction:
-    """What is known of a function that a client executes; ``seconds``: how long a call may take."""
+    """A function that a client executes; ``seconds`` is the maximum duration of a call."""
 
     description: str
     schema: Mapping[str, Any]
@@ -47,7 +47,7 @@ class ClientFunction:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool of the daemon, or a ``function`` of a client, under the name that the model sees."""
+    """A tool of the daemon, or a client ``function``, under the name that the model sees."""
 
     tool: str
     name: str
@@ -56,9 +56,10 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class SubAgent:
-    """Another agent: a deployed one by ``name``, or one of its own (``spec``); asked like a tool, or handed over to.
+    """Another agent: a deployed agent by ``name``, or an inline agent (``spec``); called like a tool, or handed over
+    to.
 
-    ``near``: it belongs to the agent that asks, and so do its functions.
+    ``near``: it belongs to the calling agent, and so do its functions.
     """
 
     name: str
@@ -69,7 +70,7 @@ class SubAgent:
 
 @dataclass(frozen=True, slots=True)
 class LongTermSpec:
-    """Facts of earlier conversations in ``store``; ``facts``: how many are recalled in a turn."""
+    """Facts of earlier conversations in ``store``; ``facts`` is the number recalled per turn."""
 
     store: str
     facts: int = 5
@@ -77,10 +78,10 @@ class LongTermSpec:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPolicy:
-    """What of a session the model is shown.
+    """The part of a session that the model sees.
 
-    ``all``; the last ``messages`` before this turn (``window``); as many as fit into ``tokens`` (``budget``), the rest
-    as a running ``summary`` made by the model; nothing before this turn (``none``).
+    ``all``; the last ``messages`` before this turn (``window``); as many as fit into ``tokens`` (``budget``); the same
+    with the rest as a running ``summary`` written by the model; nothing before this turn (``none``).
     """
 
     policy: MemoryKind = "all"
@@ -91,9 +92,9 @@ class MemoryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class MarkedOutput:
-    """Text between two markers, Lagent's ToolParser: what stands before is the thought, between them the action.
+    """Text between two markers, as in Lagent's ToolParser: the thought precedes them, the action is between them.
 
-    ``validate``: ``json`` reads the action as JSON; ``code`` is the source of a function that is given the action.
+    ``validate``: ``json`` parses the action as JSON; ``code`` is the source of a function that receives the action.
     """
 
     tool_type: str
@@ -108,7 +109,7 @@ Output: TypeAlias = OutputFormat | MarkedOutput
 
 @dataclass(frozen=True, slots=True)
 class AgentHook:
-    """Something done to a message at a moment: see `portico_server.apps.agent.hooks`."""
+    """A transformation of a message at a moment: see `portico_server.apps.agent.hooks`."""
 
     on: Moment
     do: HookKind
@@ -122,7 +123,7 @@ class AgentHook:
 
 @dataclass(frozen=True, slots=True)
 class AgentLimits:
-    """Ends of one turn: askings of the model, tokens in all, seconds, calls of tools."""
+    """Limits of one turn: model calls, total tokens, seconds, tool calls."""
 
     turns: int = 12
     tokens: int | None = None
@@ -144,10 +145,10 @@ class AgentSpec:
     tools: tuple[ToolUse, ...] = ()
     stores: tuple[str, ...] = ()
     skills: tuple[str, ...] = ()
-    """By name or id: the model is told of them, and reads them with one tool."""
+    """Skills by name or id. The model sees their descriptions, and reads them with one tool."""
     agents: tuple[SubAgent, ...] = ()
     tool_search: ToolSearching = "auto"
-    """Whether the model searches for its tools instead of being shown all: ``auto`` if there are many."""
+    """Whether the model searches for its tools instead of seeing all of them: ``auto`` if there are many."""
     strategy: Strategy = "tools"
     memory: MemoryPolicy = MemoryPolicy()
     output: tuple[Output, ...] = ()
@@ -156,21 +157,23 @@ class AgentSpec:
     hooks: tuple[AgentHook, ...] = ()
     limits: AgentLimits = AgentLimits()
     final: str = ""
-    """A pattern; ``extra_info["final"]`` of an answer says whether it stands in it. Teams stop at it."""
+    """A pattern; ``extra_info["final"]`` of an answer is whether the answer contains it. Teams stop at such an
+    answer.
+    """
     options: Mapping[str, Any] = field(default_factory=dict)
     busy: WhenBusy = "wait"
     attempts: int = 2
-    """How often an answer that has not the output format is asked for in all."""
+    """Total attempts to get an answer in the output format."""
 
     @property
     def finds_tools(self) -> bool:
-        """Whether the model searches for its tools. A plan of all calls needs all of them."""
+        """Return whether the model searches for its tools. Planning all calls in advance requires all tools."""
         if self.tool_search == "auto":
             return len(self.tools) > MAX_LISTED_TOOLS and self.strategy != "rewoo"
         return self.tool_search == "on"
 
     def names(self) -> Iterator[str]:
-        """What it calls by name, as keys of the registry."""
+        """Yield the names that the agent calls, as registry keys."""
         yield self.model
         yield from (f"tool/{use.tool}" for use in self.tools if use.function is None)
         yield from (f"store/{store}" for store in self.stores)

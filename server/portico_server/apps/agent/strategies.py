@@ -1,4 +1,4 @@
-"""How an agent comes to its answer: every strategy by its word in the specification."""
+"""The strategies by which an agent produces its answer, by their names in the specification."""
 
 from __future__ import annotations
 

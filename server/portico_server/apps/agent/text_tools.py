@@ -1,4 +1,4 @@
-"""Tools for models that know none: calls are read from the text, results are told as text."""
+"""Tools for models without native function calling: calls are parsed from the text, results are sent as text."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _ACTION: Final = re.compile(
 )
 _FINAL: Final = "Final Answer:"
 Found = tuple[CalledTool, str]
-"""A call, and the text up to its end: what a model makes up behind it is not kept."""
+"""A call, and the text up to its end: what a model invents after it is dropped."""
 
 
 async def text_tools(turn: AgentTurn) -> AgentMessage:
-    """Calls as JSON blocks in the text."""
+    """Use tool calls written as JSON blocks in the text."""
     use_tools = turn.tools.described()
     turn.note = builtin.text("agent-text-tools", tools=use_tools) if turn.tools.by_name else ""
     return await _textual(turn, _block, RESULT, "\nResult of ")
 
 
 async def react(turn: AgentTurn) -> AgentMessage:
-    """Thought, action, observation (Yao et al. 2022)."""
+    """Alternate thought, action and observation (Yao et al. 2022)."""
     turn.note = builtin.text("agent-react", tools=turn.tools.described())
     return await _textual(turn, _react_action, _OBSERVED, "\nObservation:")
 
@@ -59,7 +59,9 @@ async def _textual(
 
 
 def _block(text: str) -> Found | None:
-    """The first block that names a tool. One that is no JSON is a call too, whose arguments cannot be read."""
+    """Return the first block that names a tool. A block with invalid JSON counts as a call with unreadable
+    arguments.
+    """
     for match in _BLOCK.finditer(text):
         inner = match.group(1)
         named_match = _NAMED.search(inner)

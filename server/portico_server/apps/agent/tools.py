@@ -1,4 +1,4 @@
-"""What an agent can do: tools, searches in stores, other agents; all called in one way, with errors as text."""
+"""What an agent can call: tools, searches in stores, other agents. All are called the same way, with errors as text."""
 
 from __future__ import annotations
 
@@ -33,42 +33,46 @@ from portico_server.core.tool_search import (
 from portico_server.runs.turn_steps import STEP_CHANGED, TurnCutOff, TurnSteps
 
 MAX_RESULT_CHARS: Final = 60_000
-"""Characters of a result that a model is shown."""
+"""Maximum characters of a result that a model sees."""
 
 NO_ARGUMENTS: Final = {"type": "object", "properties": {}}
 
 
 def cut(text: str) -> str:
-    """As much of a result as a model is shown."""
+    """Truncate a result to what a model sees."""
     return text if len(text) <= MAX_RESULT_CHARS else f"{text[:MAX_RESULT_CHARS]}\n[cut off here]"
 
 
 MAX_CALLS_AT_ONCE: Final = 128
-"""Calls of one answer of a model that are done side by side; the others wait."""
+"""Maximum number of calls of one model answer that run concurrently; the others wait."""
 
 READ_SKILL: Final = "read_skill"
 """The tool with which an agent reads its skills."""
 
 MAX_SKILLS: Final = 50
-"""Skills of one agent: the model is told of each in every call."""
+"""Maximum number of skills per agent, because every call describes all of them to the model."""
 
 SEARCH_RESULTS: Final = 5
-"""Passages that a search in a store gives an agent."""
+"""Number of passages that a store search returns to an agent."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentToolResult:
-    """What a call gave: text for the model, artifacts for the user; ``handed``: the other agent's word is final."""
+    """The result of a call: text for the model, artifacts for the user; ``handed``: the other agent's answer is
+    final.
+    """
 
     text: str
     is_error: bool = False
     artifacts: tuple[Mapping[str, Any], ...] = ()
     handed: AgentMessage | None = None
     found: tuple[str, ...] = ()
-    """The names of tools that a search found."""
+    """The names of the tools that a search found."""
 
     def to_json(self) -> dict[str, Any]:
-        """What of it is recorded: as much of the text as a model is shown. What is handed over is never recorded."""
+        """Return the result as recorded: the text truncated to what a model sees. Handed-over answers are never
+        recorded.
+        """
         return {
             "text": cut(self.text),
             "is_error": self.is_error,
@@ -78,18 +82,18 @@ class AgentToolResult:
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> AgentToolResult:
-        """From what `to_json` gave."""
+        """Restore a result from `to_json`."""
         names = tuple(record.get("found", ()))
         return cls(record["text"], record["is_error"], tuple(record["artifacts"]), found=names)
 
 
 Use = Callable[[Mapping[str, Any], str], Awaitable[AgentToolResult]]
-"""(arguments, the place of the call in the turn) → what came of it."""
+"""Takes the arguments and the call's place in the turn, and returns the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTool:
-    """One thing that the model may call, under ``name``. An agent reports its turn as a step itself."""
+    """A tool that the model may call, under ``name``. An agent reports its turn as a step itself."""
 
     name: str
     description: str
@@ -101,7 +105,7 @@ class AgentTool:
 
     @property
     def function(self) -> dict[str, Any]:
-        """As OpenAI's ``tools`` has it."""
+        """Return the tool in the format of OpenAI's ``tools``."""
         return {
             "type": "function",
             "function": {
@@ -113,18 +117,18 @@ class AgentTool:
 
 
 Ask = Callable[[SubAgent, AgentMessage, str], Awaitable[AgentMessage]]
-"""Let another agent answer a message, asked at a place of the turn."""
+"""Lets another agent answer a message, asked at a place of the turn."""
 
 
 @dataclass(slots=True)
 class AgentTools:
-    """What one agent can call in one turn.
+    """Everything that one agent can call in one turn.
 
-    ``near``: the client that began the turn executes the functions that the agent has of it; else whoever serves them.
-    ``skills``: name and description of each; ``count``: calls so far; ``others``: the agents that it may hand over to,
-    by name; ``above``: those that the conversation was handed over by, the nearest last, who can have it back;
-    ``hidden``: tools that the model is not shown before it has found them. It may call them all the same, as it may
-    have found them in an earlier turn.
+    ``near``: the client that began the turn executes the agent's client functions; otherwise any worker that serves
+    them. ``skills``: name and description of each; ``count``: calls so far; ``others``: the agents that it may hand
+    over to, by name; ``above``: the agents that handed the conversation over, nearest last, which can have it back;
+    ``hidden``: tools that the model does not see until it has found them. It may still call them, because it may have
+    found them in an earlier turn.
     """
 
     spec: AgentSpec
@@ -136,7 +140,7 @@ class AgentTools:
     known_skills: SkillTexts
     steps: TurnSteps
     hold: Callable[[AgentMessage], Awaitable[None]]
-    """Counts a result that waits for those of the other calls."""
+    """Counts a result that waits for the results of the other calls."""
     above: tuple[str, ...] = ()
     near: bool = False
     by_name: dict[str, AgentTool] = field(default_factory=dict)
@@ -146,7 +150,7 @@ class AgentTools:
     count: int = 0
 
     async def grasp(self, ask: Ask) -> None:
-        """Find everything that the agent names. Raises `NotFound` or `Forbidden` for what the caller may not use."""
+        """Resolve everything that the agent names. Raise `NotFound` or `Forbidden` for what the caller may not use."""
         caller = self.context.caller
         for use in self.spec.tools:
             if use.function is not None:
@@ -178,7 +182,9 @@ class AgentTools:
                 servable = await self.registry.resolve(sub.name, caller)
                 about = servable.card.description
                 agent_spec = getattr(servable, "spec", None)
-                if isinstance(agent_spec, AgentSpec):  # a deployed agent: its memory is in our session too
+                if isinstance(
+                    agent_spec, AgentSpec
+                ):  # a deployed agent also keeps its memory in this session
                     sub = replace(sub, spec=agent_spec, near=False)
             if sub.handoff:
                 self.others[sub.name] = sub
@@ -198,7 +204,7 @@ class AgentTools:
                 self._add(self._back(name))
 
     async def _grasp_skills(self) -> None:
-        """Tell the model of the skills; what is in them it reads when it needs them."""
+        """Add the tool that reads skills. The model reads a skill's contents when it needs them."""
         if not self.spec.skills:
             return
         skill_texts = [await self.known_skills.about(ref, self.context.caller) for ref in self.spec.skills]
@@ -221,7 +227,9 @@ class AgentTools:
         self._add(AgentTool(READ_SKILL, about, _skill_schema(list(ids)), use, kind="skill"))
 
     def _back(self, name: str) -> AgentTool:
-        """Giving the conversation back to an agent that it came from, instead of beginning again with that one."""
+        """Return the tool that hands the conversation back to an agent it came from, instead of starting over with
+        that agent.
+        """
 
         async def use(arguments: Mapping[str, Any], place: str) -> AgentToolResult:
             text = _text(arguments, "message")
@@ -237,20 +245,20 @@ class AgentTools:
 
     @property
     def shown(self) -> list[AgentTool]:
-        """Those that the model is shown now."""
+        """Return the tools that the model sees now."""
         return [tool for tool in self.by_name.values() if tool.name not in self.hidden]
 
     @property
     def functions(self) -> list[dict[str, Any]]:
-        """What is shown, as OpenAI's ``tools``."""
+        """Return the visible tools in the format of OpenAI's ``tools``."""
         return [tool.function for tool in self.shown]
 
     def described(self) -> str:
-        """What is shown as text, for models that know no tools."""
+        """Return the visible tools as text, for models without native function calling."""
         return "\n".join(map(_described, self.shown))
 
     async def _find(self, arguments: Mapping[str, Any], place: str) -> AgentToolResult:
-        """The tools that a query finds, as the model is told of them."""
+        """Return the tools that a query finds, described for the model."""
         tools = list(self.hidden.values())
         places = await self.tool_search.best(_text(arguments, "query")[:MAX_QUERY_CHARS], tools, self.context)
         agent_tools = [self.by_name[tools[number].name] for number in places]
@@ -259,7 +267,7 @@ class AgentTools:
         if self.spec.strategy in (
             "tools",
             "plan_and_solve",
-        ):  # with the next call the model is given their schemas
+        ):  # the model gets their schemas with the next call
             text = "\n".join(f"- {tool.name}" for tool in agent_tools)
         else:
             text = "\n".join(map(_described, agent_tools))
@@ -267,13 +275,14 @@ class AgentTools:
         return AgentToolResult(text, found=tuple(tool.name for tool in agent_tools))
 
     async def use_all(self, calls: Sequence[CalledTool]) -> list[tuple[AgentMessage, AgentToolResult]]:
-        """Do what the model asks for, side by side; the results in the order of the calls.
+        """Run the model's calls concurrently. Return the results in the order of the calls.
 
-        Whatever goes wrong is told to the model as the result. Of several handoffs the first one counts.
+        An error becomes the call's result for the model. Of several handoffs, the first applies.
         """
         self.count += len(calls)
         handoffs = [n for n, call in enumerate(calls) if self._is_handoff(call)]
-        # Named before any of them begins: in the order in which the model wrote them, whichever is the first to end.
+        # Places are assigned before any call begins: in the order in which the model wrote the calls,
+        # whichever ends first.
         places = [self.steps.place(call.name if call.name in self.by_name else "tool") for call in calls]
         slots = asyncio.Semaphore(MAX_CALLS_AT_ONCE)
 
@@ -299,7 +308,7 @@ class AgentTools:
     async def _use(
         self, call: CalledTool, place: str, *, second: bool
     ) -> tuple[AgentMessage, AgentToolResult]:
-        is_known = self.steps.known(place)  # whoever listens was told of it before the run was cut off
+        is_known = self.steps.known(place)  # listeners were notified before the run was interrupted
         if not is_known:
             await self.context.emit(ToolCalled(call.id, call.name, call.arguments))
         if second:
@@ -363,8 +372,8 @@ class AgentTools:
     async def _agents_turn(
         self, tool: AgentTool, arguments: Mapping[str, Any], place: str
     ) -> AgentToolResult:
-        """The turn of another agent: begun again, it finds its own calls recorded. One that failed has left nothing
-        behind, and is not begun again.
+        """Run the turn of another agent. On a repetition, it finds its own calls recorded. A failed turn has left
+        nothing behind and is not repeated.
         """
         request_document = {"agent": tool.name, "arguments": arguments}
         before = self.steps.find(place, request_document)
@@ -383,7 +392,9 @@ class AgentTools:
         return tool_result
 
     async def _arguments(self, call: CalledTool, place: str) -> Mapping[str, Any]:
-        """What the model wrote, as an object, after the hooks. Raises `InvalidRequest` if it is none."""
+        """Return the model's arguments as an object, after the hooks. Raise `InvalidRequest` if they are not an
+        object.
+        """
         arguments = arguments_of(call.arguments)
         if not any(hook.on == "before_action" for hook in self.spec.hooks):
             return arguments
@@ -469,14 +480,14 @@ def _described(tool: AgentTool) -> str:
 
 
 def _failure(name: str, error: PorticoError) -> AgentToolResult:
-    """What a model is told of a call that failed. Raises `TurnCutOff` for one that the run cannot continue after."""
+    """Return a failed call as a result for the model. Raise `TurnCutOff` if the run cannot continue after the error."""
     if error.code == STEP_CHANGED:
         raise TurnCutOff(error)
     return AgentToolResult(f"'{name}' failed: {error.message}", is_error=True)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """The exceptions in a group and in those within it."""
+    """Yield the exceptions in a group and in nested groups."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             yield from _leaves(error)
@@ -508,7 +519,7 @@ def _skill_schema(names: list[str]) -> dict[str, Any]:
 
 
 def arguments_of(text: str) -> dict[str, Any]:
-    """What a model wrote as an object. Raises `InvalidRequest` if it is none."""
+    """Parse a model's arguments as an object. Raise `InvalidRequest` if they are not one JSON object."""
     try:
         arguments = orjson.loads(text or "{}")
     except orjson.JSONDecodeError as error:
@@ -526,22 +537,22 @@ def _text(arguments: Mapping[str, Any], name: str) -> str:
 
 
 def search_name(store: str) -> str:
-    """What the search in a store is called by a model."""
+    """Return the name under which a model sees the search in a store."""
     return _callable(f"search_{store}")
 
 
 def agent_name(sub: SubAgent) -> str:
-    """What another agent is called by a model."""
+    """Return the name under which a model sees another agent."""
     return handoff_name(sub.name) if sub.handoff else _callable(sub.name)
 
 
 def handoff_name(name: str) -> str:
-    """What handing the conversation to an agent is called by a model."""
+    """Return the name under which a model sees the handover to an agent."""
     return _callable(f"transfer_to_{name}")
 
 
 def _callable(name: str) -> str:
-    """A name that a model may say: letters, digits, '_' and '-'."""
+    """Return a name that a model may use: letters, digits, '_' and '-'."""
     tool_name = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_-") else "_" for letter in name
     )
@@ -549,7 +560,9 @@ def _callable(name: str) -> str:
 
 
 def with_unique_ids(calls: Sequence[CalledTool], new: Callable[[], str]) -> tuple[CalledTool, ...]:
-    """The calls, each with an id of its own, a ``new`` one if need be: some models give none, or one to all."""
+    """Return the calls with unique ids, creating ``new`` ids if necessary: some models give none, or the same id
+    to all.
+    """
     seen_ids: set[str] = set()
     out: list[CalledTool] = []
     for call in calls:
@@ -561,7 +574,9 @@ def with_unique_ids(calls: Sequence[CalledTool], new: Callable[[], str]) -> tupl
 
 
 def as_messages_have_them(calls: Sequence[CalledTool]) -> list[dict[str, Any]]:
-    """Tool calls for an ``assistant`` message. Arguments that are no JSON are put into some: engines refuse others."""
+    """Return tool calls for an ``assistant`` message. Arguments that are not JSON are wrapped in JSON, because engines
+    refuse them.
+    """
     return [
         {
             "id": call.id,

@@ -1,4 +1,4 @@
-"""Who speaks in a session: one turn at a time for each agent and those below it, in the order in which they came."""
+"""Ordering of turns in a session: one turn at a time for each agent and those below it, in order of arrival."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 
 class TurnQueue:
-    """Turns of one session. Two of the same agent, or of one above the other, follow each other; others do not wait.
+    """The turns of one session. Turns of the same agent, or of agents above each other, run one after another; others
+    do not wait.
 
-    So agents that a program holds side by side ("writer", "critic") may speak at once, and one that is asked from
-    within another's turn does not wait for it.
+    So agents that a program uses side by side ("writer", "critic") may run concurrently, and an agent called from
+    within another's turn does not wait for that turn.
     """
 
     def __init__(self) -> None:
@@ -19,12 +20,12 @@ class TurnQueue:
         self._changed = asyncio.Event()
 
     def taken(self, path: str) -> bool:
-        """Whether a turn of ``path`` would have to wait."""
+        """Return whether a turn of ``path`` would have to wait."""
         return any(_meet(path, other_path) for _ticket, other_path in self._turns)
 
     @asynccontextmanager
     async def held(self, path: str) -> AsyncIterator[None]:
-        """Wait for those who came before, then have the floor."""
+        """Wait for earlier turns, then hold the turn."""
         ticket = object()
         self._turns.append((ticket, path))
         try:
@@ -46,6 +47,6 @@ class TurnQueue:
 
 
 def _meet(path: str, other_path: str) -> bool:
-    """Whether one agent is the other, or above or below it in the tree."""
+    """Return whether one agent is the other, or above or below it in the tree."""
     short, long = sorted((path, other_path), key=len)
     return not short or long == short or long.startswith(f"{short}.")

@@ -1,4 +1,4 @@
-"""Answers by quotation: which sentences of the passages answer a question, and whether any does.
+"""Answers by quotation: which sentences of the passages answer a question, if any.
 
-Imports the core and the wire alone; NumPy is imported by the first answer.
+Imports only the core and the wire; the first answer imports NumPy.
 """

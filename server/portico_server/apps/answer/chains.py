@@ -1,4 +1,4 @@
-"""Sentences that answer together: each names something that the one before it names."""
+"""Sentences that answer a question together: each names something that the previous sentence names."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.stopwords import says
 
 MAX_CHAIN_PASSAGES = 8
-"""Passages in which the sentences of a chain are looked for."""
+"""Number of passages searched for the sentences of a chain."""
 
 MAX_CHAIN_SENTENCES = 4
-"""Sentences of a chain: one for each hop."""
+"""Maximum sentences in a chain: one per hop."""
 
 MAX_CHAINS = 2_000
-"""Chains that are compared."""
+"""Maximum number of chains compared."""
 
 COMMON_SHARE, MIN_COMMON_PASSAGES = 0.5, 2
-"""What more than this share of the passages name, or more than so many of a few, leads nowhere."""
+"""Limits for a name to be a link: names in more than this share of the passages, and in more than this number if there
+are few, are ignored.
+"""
 
 MIN_STRONG_COSINE = 0.55
-"""Likeness of two words from which they say the same."""
+"""Cosine from which two words count as the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceChain:
-    """Candidates by number, the first one naming something of the question. ``features``: see `weights.CHAIN`."""
+    """Candidates by number; the first names something from the question. ``features``: see `weights.CHAIN`."""
 
     candidates: tuple[int, ...]
     features: Mapping[str, float]
@@ -38,7 +40,9 @@ class SentenceChain:
 def sentence_chains(
     material: Material, names: Sequence[Sequence[str]], soft: SoftMatch
 ) -> list[SentenceChain]:
-    """The chains of sentences in ``material``, the shorter ones first. ``names``: what each passage names, folded."""
+    """Return the chains of sentences in ``material``, shortest first. ``names`` are the folded names in each
+    passage.
+    """
     graph = _ChainGraph(material, names)
     if not graph.asked or not graph.relation:
         return []
@@ -46,7 +50,7 @@ def sentence_chains(
 
 
 class _ChainGraph:
-    """What the sentences of passages name. ``relation``: the words of the question, by number, beside its names."""
+    """The names in the sentences of passages. ``relation`` are the other words of the question, by number."""
 
     def __init__(self, material: Material, names: Sequence[Sequence[str]]) -> None:
         question = fold(material.question)
@@ -74,7 +78,9 @@ class _ChainGraph:
             )
 
     def paths(self) -> list[tuple[int, ...]]:
-        """Candidates by number of which each names something of the one before, and the first of the question."""
+        """Return paths of candidate numbers: each names something from the previous candidate, the first something
+        from the question.
+        """
         candidates = [
             number
             for number, candidate in enumerate(self._material.candidates)
@@ -102,7 +108,7 @@ class _ChainGraph:
         return bool(self._names[number] & self.asked) or any(says(text, name) for name in self.asked)
 
     def _new(self, path: Sequence[int]) -> frozenset[str]:
-        """What the last sentence of a path names and neither the question nor a sentence before it."""
+        """Return the names in the last sentence of a path that neither the question nor an earlier sentence has."""
         before = self.asked.union(*(self._names[number] for number in path[:-1]))
         return frozenset(
             name
@@ -111,7 +117,9 @@ class _ChainGraph:
         )
 
     def features(self, path: Sequence[int], soft: SoftMatch) -> Mapping[str, float]:
-        """How much of the question a path covers, with which of its sentences, and whether it ends in a new name."""
+        """Return how much of the question a path covers, with which of its sentences, and whether it ends in a new
+        name.
+        """
         import numpy as np
 
         column = soft.aligned[:, self.relation]

@@ -1,4 +1,4 @@
-"""The text of an answer on its way to the listener, each sentence followed by what its check said."""
+"""The text of an answer on its way to the listener, each sentence followed by the result of its check."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from portico_server.core.pools import SEARCH
 
 
 class CheckedText:
-    """The text of an answer on its way to the listener, each sentence followed by the `AnswerClaim` that it is.
+    """The text of an answer on its way to the listener, each sentence followed by its `AnswerClaim`.
 
-    ``mode`` ``mark``: everything passes at once. ``remove``: a sentence passes when it was checked, if it has evidence.
+    ``mode`` ``mark``: all text passes immediately. ``remove``: a sentence passes once checked, if it has evidence.
     ``hold``: nothing passes before `release`.
     """
 
@@ -47,12 +47,12 @@ class CheckedText:
 
     @property
     def text(self) -> str:
-        """What has passed, or would have."""
+        """Return the text that has passed, or would have."""
         return "".join(self._shown)
 
     @property
     def unsupported(self) -> list[str]:
-        """The sentences without evidence that have passed."""
+        """Return the sentences without evidence that have passed."""
         text = self.text
         return [
             text[claim.start : claim.end]
@@ -61,20 +61,20 @@ class CheckedText:
         ]
 
     async def feed(self, text: str) -> None:
-        """The next piece."""
+        """Process the next piece of text."""
         await self._take(self._reader.feed(text))
 
     async def skip(self, text: str) -> None:
-        """A piece that is not checked."""
+        """Pass a piece of text that is not checked."""
         await self._take(self._reader.skip(text))
 
     async def close(self) -> None:
-        """Check what is left, when nothing more comes."""
+        """Check the remaining text at the end of the answer."""
         await self._take(self._reader.close())
         await self._pass()
 
     async def release(self) -> None:
-        """Let through what was held."""
+        """Release the held text."""
         self.mode = "mark"
         for event in self._late:
             await self._context.emit(event)
@@ -117,7 +117,7 @@ class CheckedText:
 
     async def _pass(self) -> None:
         text, self._held = "".join(self._held), []
-        if not self._shown:  # what stood before it was taken out
+        if not self._shown:  # the text before it was removed
             bare = text.lstrip() if self._taken else text
             self._taken += len(text) - len(bare)
             text = bare

@@ -1,4 +1,4 @@
-"""Numbers written in Chinese. Pure functions."""
+"""Chinese numerals. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CHINESE_SCALES = {"万": 1e4, "亿": 1e8, "兆": 1e12}
 
 
 def chinese_number(text: str) -> float | None:
-    """The number that a text is, which may be in digits too."""
+    """Return the number that a text represents, which may also be in digits."""
     try:
         return float(text)
     except ValueError:

@@ -1,9 +1,9 @@
-"""The sentences of an answer as claims, each with the passages that support it, found without a large model.
+"""The sentences of an answer as claims, each with its supporting passages, found without a large model.
 
-`ClaimReader` splits an answer as it comes, `EvidenceCheck` compares a sentence with the passages. Marks such as ``[2]``
-only say where to look first: a passage supports a claim if it has its words and does not change its facts.
-What a passage says of other passages, or to the reader, is text like any other. Pure functions over texts; NumPy is
-imported where there are vectors.
+`ClaimReader` splits an answer as it arrives; `EvidenceCheck` compares a sentence with the passages. Marks such as
+``[2]`` only set where to look first: a passage supports a claim if it contains its words and does not change its
+facts. Statements of a passage about other passages, or to the reader, are text like any other. Pure functions over
+texts; NumPy is imported only if there are vectors.
 """
 
 from __future__ import annotations
@@ -29,35 +29,39 @@ from portico_server.core.dataclass import dataclass
 
 MAX_EVIDENCE_UNITS = 400
 MAX_EVIDENCE_PASSAGES = 20
-"""Sentences, rows and items, and the passages that they are taken of, among which evidence is looked for."""
+"""Maximum number of passages, and of their sentences, rows and items, that are searched for evidence."""
 
 MAX_EVIDENCE = 3
-"""Passages that are named for a claim."""
+"""Maximum number of passages cited for a claim."""
 
 MAX_CANDIDATES = 6
-"""Units whose facts are compared with those of a claim."""
+"""Number of units whose facts are compared with those of a claim."""
 
 MIN_SUPPORT = 0.5
 MIN_SUPPORT_WITHOUT_VECTORS = 0.4
-"""The part of a claim's words, weighted by rarity, that its evidence has at least."""
+"""Minimum share of a claim's words, weighted by rarity, that its evidence must contain."""
 
 CONTEXT_WEIGHT = 0.7
-"""What a word counts that stands not in the unit but before it, in its headings or in the file's name."""
+"""Weight of a word that occurs in the context of the unit (preceding text, headings or file name) instead of the unit
+itself.
+"""
 
 LIKENESS_WEIGHT = 0.5
-"""What the cosine of a claim and a unit adds for the words that are missing."""
+"""Weight of the cosine between a claim and a unit, added for the missing words."""
 
 HINT_SCORE = 0.02
-"""What decides between equal units: that the answer points at the passage."""
+"""Bonus that decides between equal units: the answer points at the passage."""
 
 MAX_SHORTFALL = 0.15
-"""How much less of a claim than the nearest unit another one may hold: what the nearest contradicts, no other saves."""
+"""How much less of a claim than the nearest unit another unit may cover: it cannot rescue what the nearest unit
+contradicts.
+"""
 
 MIN_OWN_SHARE = 0.3
-"""The part of a claim's words that evidence has by itself, without what stands before it."""
+"""Minimum share of a claim's words in the evidence itself, without its context."""
 
 VERBATIM_SHARE = 0.8
-"""The part of a unit from which the same characters are a quotation of it."""
+"""Share of a unit from which identical characters count as a quotation of it."""
 
 
 _SQUEEZED = re.compile(r"[\s\"'“”‘’`*_|>]+")
@@ -83,7 +87,7 @@ def _facts_of(text: str, folded_text: str) -> _Facts:
 
 @dataclass(eq=False)
 class _Unit:
-    """A quotable unit of a passage, with what stands before it; ``number`` is its place among all units."""
+    """A quotable unit of a passage, with its preceding text; ``number`` is its position among all units."""
 
     number: int
     passage: int
@@ -137,7 +141,7 @@ class _Claimed:
 
 
 class EvidenceCheck:
-    """``passages``, prepared once for all sentences of an answer."""
+    """Checks sentences against ``passages``, which are prepared once for all sentences of an answer."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self.passages = passages[:MAX_EVIDENCE_PASSAGES]
@@ -166,15 +170,15 @@ class EvidenceCheck:
         return found_units
 
     def texts(self) -> tuple[str, ...]:
-        """The units, for whoever makes vectors of them."""
+        """Return the texts of the units, as input for an embedding model."""
         return tuple(unit.text for unit in self._units)
 
     def use(self, vectors: Sequence[bytes]) -> None:
-        """Take a vector for each of `texts`, as little-endian float32."""
+        """Set a vector for each of `texts`, as little-endian float32."""
         self._vectors = _normalised(vectors)
 
     def check(self, sentence: Sentence, vector: bytes | None = None) -> AnswerClaim:
-        """Find the evidence of a sentence; ``vector`` is its own, where the units have some."""
+        """Find the evidence of a sentence. ``vector`` is its own vector, if the units have vectors."""
         start, end = sentence.start, sentence.end
         if sentence.kind == "rest":
             return AnswerClaim(start, end, False, "too_long")
@@ -208,7 +212,7 @@ class EvidenceCheck:
         return AnswerClaim(start, end, False, reason or "no_evidence")
 
     def _claimed(self, text: str) -> _Claimed:
-        """A sentence prepared for comparison. Numbers and names that no passage has are facts, not words."""
+        """Prepare a sentence for comparison. Numbers and names that no passage contains are facts, not words."""
         folded_text = fold(text[:MAX_CLAIM_CHARS])
         claim = _Claimed(text, folded_text, [])
         names = {name.word for name in claim.facts.names if name.certain}
@@ -218,7 +222,7 @@ class EvidenceCheck:
         return claim
 
     def _verbatim(self, claim: _Claimed, hints: Iterable[int]) -> _Unit | None:
-        """The unit that a sentence quotes to the letter, one that the answer points at before others."""
+        """Return the unit that a sentence quotes verbatim, preferring units that the answer points at."""
         claim_text = _squeezed(claim.folded).strip(_BORDER)
         if len(claim_text) < 2:
             return None
@@ -231,7 +235,7 @@ class EvidenceCheck:
         )
 
     def _candidates(self, claim: _Claimed, hints: Iterable[int], likeness: Any) -> list[_Window]:
-        """The best units, best first. ``likeness``: the cosine of the claim with each unit, or ``None``."""
+        """Return the best units, best first. ``likeness`` is the cosine of the claim with each unit, or ``None``."""
         hinted_ranks = set(hints)
         windows = [self._window(claim, (unit,), likeness) for unit in self._units]
         for window in windows:
@@ -241,7 +245,7 @@ class EvidenceCheck:
         return [window for window in windows[:MAX_CANDIDATES] if window.score > 0]
 
     def _pairs(self, claim: _Claimed, candidates: list[_Window], likeness: Any) -> Iterator[_Window]:
-        """The first candidates each with its neighbours, then two of them together."""
+        """Yield the first candidates with their neighbours, then pairs of candidates."""
         best = [window.units[0] for window in candidates]
         for unit in best[:3]:
             for pair in pairwise(self._units[max(0, unit.number - 1) : unit.number + 2]):
@@ -271,7 +275,7 @@ class EvidenceCheck:
         return matched_weight / total if total else 1.0
 
     def _evidence(self, found_units: Sequence[_Unit]) -> tuple[Evidence, ...]:
-        """The first units as evidence."""
+        """Return the first units as evidence."""
         return tuple(
             Evidence(
                 rank=passage.rank,
@@ -292,7 +296,7 @@ def _squeezed(folded_text: str) -> str:
 
 
 def _quotes(quotation: str, source: str) -> bool:
-    """Whether squeezed ``quotation`` is a quotation of ``source``: nearly all of it, or whole clauses."""
+    """Return whether squeezed ``quotation`` quotes ``source``: nearly all of it, or whole clauses."""
     at = source.find(quotation)
     if at < 0:
         return False
@@ -303,7 +307,7 @@ def _quotes(quotation: str, source: str) -> bool:
 
 
 def _changed(claim: _Claimed, window: _Window) -> ClaimReason:
-    """Which fact of a claim its source does not have; "" if none."""
+    """Return which kind of fact in a claim its source lacks; "" if none."""
     source = [unit.facts for unit in window.units]
     quantities = tuple(quantity for facts in source for quantity in facts.quantities)
     if number_missing(claim.facts.quantities, quantities, window.folded):
@@ -328,7 +332,7 @@ def _date_changed(claim: _Claimed, window: _Window) -> bool:
     kinds = {part[0] for part in source_dates}
     if any(part[0] in kinds for part in missing):
         return True
-    # A year may be said once for all that follows.
+    # A year may be stated once for everything that follows.
     before = dates_in("\n".join(unit.context for unit in window.units))
     numbers = {quantity.value for unit in window.units for quantity in unit.facts.quantities}
     return not all(part in before or (part[0] == "y" and float(part[1:]) in numbers) for part in missing)
@@ -343,7 +347,8 @@ def _name_changed(claim: _Claimed, window: _Window) -> bool:
             return True
         if not holds_name(name, context, frozenset(stems(words(context)))):
             return True
-        # What the source calls by a pronoun may have its name before; where it names another, it is another.
+        # A pronoun in the source may refer to a name before it; a different name in the source is a different
+        # fact.
         name_words = [
             name_word
             for unit in window.units
@@ -356,7 +361,7 @@ def _name_changed(claim: _Claimed, window: _Window) -> bool:
 
 
 def _negated(claim: _Claimed, window: _Window) -> bool:
-    """Whether a clause of the claim is negated and the same clause of the source is not, or the other way round."""
+    """Return whether a clause is negated in either the claim or the source, but not in both."""
     source = [clause for unit in window.units for clause in unit.facts.clauses]
     source_clauses = [
         (frozenset(stems(words(text))), negated_is_negated) for text, negated_is_negated in source

@@ -1,4 +1,4 @@
-"""Dates of a sentence, which an answer may not change. Pure functions."""
+"""Dates in a sentence, which an answer must not change. Pure functions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DATE = re.compile(
 
 
 def find_dates(text: str) -> Iterator[tuple[int, int, frozenset[str]]]:
-    """Where dates are in folded ``text``, and their parts, such as ``y1994``, ``m5``, ``d15``, ``c19``."""
+    """Yield the positions of dates in folded ``text`` and their parts, such as ``y1994``, ``m5``, ``d15``, ``c19``."""
     for match in _DATE.finditer(text):
         group = match.groupdict()
         if group["m1"] == "may" and not (group["d1"] or group["d2"] or group["y1"]):
@@ -69,5 +69,5 @@ def _date_number(text: str) -> int:
 
 
 def dates_in(text: str) -> frozenset[str]:
-    """The parts of the dates in folded ``text``."""
+    """Return the parts of the dates in folded ``text``."""
     return frozenset(part for _start, _end, parts in find_dates(text) for part in parts)

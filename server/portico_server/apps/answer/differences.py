@@ -1,6 +1,7 @@
-"""Whether another file says something else than the best sentence: another number, another date, or the contrary.
+"""Contradictions: whether another file states a different number or date than the best sentence, or the opposite.
 
-Two sentences differ if they say the same of the same and change a fact. No model is asked. Pure functions.
+Two sentences differ if they make the same statement about the same thing and change a fact. No model is called. Pure
+functions.
 """
 
 from __future__ import annotations
@@ -31,18 +32,18 @@ from portico_server.core.words import MONTHS
 
 MAX_COMPARED_PASSAGES = 8
 MAX_COMPARED_UNITS = 200
-"""Passages, and sentences, rows and items in them, that are compared with the best one."""
+"""Maximum number of passages, and of their sentences, rows and items, that are compared with the best unit."""
 
 MIN_SHARED_WORDS = 2
 MIN_LIKENESS = 0.6
-"""Words that two sentences share, as a part of those that either has, from which they speak of the same …"""
+"""Minimum share of common words, among the words in either sentence, for two sentences to have the same subject …"""
 
 MIN_COUNTED_LIKENESS = 0.25
-"""… and where both also count the same thing and have the same words of the question."""
+"""… if both also count the same thing and share the same words with the question."""
 
 SAME_WORDS_LIKENESS = 0.7
-"""… and from which one is the contrary of the other if only one of them is negated, or names another where a name is
-asked for.
+"""… and from which two sentences are opposites if only one is negated, or if they name different things and the
+question asks for a name.
 """
 
 NAME_KINDS: Final = ("person", "place", "name")
@@ -50,11 +51,13 @@ NAME_KINDS: Final = ("person", "place", "name")
 
 AUTHORITY: Final = "authority"
 DATED: Final = ("valid_from", "effective_date", "version", "date", "updated", "published", "year")
-"""Attributes of a file that say which of two goes before the other, the first that both have: the higher one."""
+"""File attributes that decide which of two files takes precedence: the first attribute that both have, higher value
+first.
+"""
 
 MAX_ATTRIBUTE_CHARS = 64
 MAX_HEADING_CHARS = 1_000
-"""Characters of a name or a heading in which a version and a date are looked for."""
+"""Number of characters of a name or heading that are searched for a version and a date."""
 
 _VERSION = re.compile(
     r"(?<![\w.])v(?:er(?:sion)?)?[ ._-]?(\d+(?:\.\d+)*)(?!\w)|(?<!\d)(\d+)版", re.IGNORECASE
@@ -64,12 +67,12 @@ _NUMBERS = re.compile(r"\d+")
 _FACT_WORDS = NUMBER_WORDS | {*MONTHS, *WEEKDAYS}
 
 Preference: TypeAlias = Literal["", "authority", "newer"]
-"""Why one of two goes before the other."""
+"""Why one of two candidates takes precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two candidates of different files that do not agree; ``first`` goes before ``second``, for the reason ``by``."""
+    """Two contradicting candidates from different files; ``first`` takes precedence, for the reason ``by``."""
 
     first: QuoteCandidate
     second: QuoteCandidate
@@ -80,13 +83,15 @@ class Difference:
         return self.first, self.second
 
     def among(self, passage_numbers: Sequence[int]) -> Difference:
-        """The same where only the passages ``passage_numbers`` are there, in this order; both are among them."""
+        """Return the difference renumbered for the passages ``passage_numbers``, in this order, which must include
+        both.
+        """
         first, second = (replace(side, passage=passage_numbers.index(side.passage)) for side in self.sides)
         return Difference(first, second, self.by)
 
 
 def difference(question: str, best: QuoteCandidate, passages: Sequence[Passage]) -> Difference | None:
-    """What in ``passages`` says something else than ``best``, one of their units."""
+    """Return a unit in ``passages`` that contradicts ``best``, which is one of their units."""
     folded_question = _Asked(question)
     own = _Statement(best, passages[best.passage])
     if not own.says_a_fact:
@@ -113,7 +118,7 @@ class _Asked:
 
 
 class _Statement:
-    """A unit with the facts in it."""
+    """A unit with its facts."""
 
     def __init__(self, candidate: QuoteCandidate, passage: Passage) -> None:
         self.text = candidate.text[:MAX_UNIT_CHARACTERS]
@@ -125,7 +130,7 @@ class _Statement:
 
     @cached_property
     def quantities(self) -> Mapping[tuple[str, str], frozenset[float]]:
-        """The numbers by unit and by what is counted."""
+        """Return the numbers, keyed by unit and by what is counted."""
         values_by_unit: dict[tuple[str, str], frozenset[float]] = {}
         for quantity in quantities_in(self.folded):
             key = (quantity.unit, "" if quantity.unit else quantity.counted)
@@ -150,7 +155,7 @@ class _Statement:
 
 
 def _others(best: QuoteCandidate, passages: Sequence[Passage]) -> list[QuoteCandidate]:
-    """The units of other files than the one of ``best``, in the order of their passages."""
+    """Return the units of files other than that of ``best``, in the order of their passages."""
     quote_candidates: list[QuoteCandidate] = []
     own_file = passages[best.passage].file_id
     for number, passage in enumerate(passages[:MAX_COMPARED_PASSAGES]):
@@ -198,7 +203,7 @@ def _differ(statement: _Statement, other: _Statement, question: _Asked) -> bool:
 
 
 def _own_names(one: _Statement, statement: _Statement, question: _Asked) -> list[str]:
-    """The words of names that only ``one`` has; what the question names or stands above ``statement`` is in both."""
+    """Return the words of names that only ``one`` has. Names in the question or above ``statement`` count as common."""
     other_text = f"{statement.folded}\n{statement.context}\n{question.folded}"
     return [
         name.word
@@ -208,7 +213,7 @@ def _own_names(one: _Statement, statement: _Statement, question: _Asked) -> list
 
 
 def _counts_differ(statement: _Statement, other: _Statement) -> bool:
-    """Whether both count the same thing, and count it differently."""
+    """Return whether both count the same thing with different numbers."""
     return any(
         key != ("", "")
         and (other_values := other.quantities.get(key)) is not None
@@ -218,7 +223,7 @@ def _counts_differ(statement: _Statement, other: _Statement) -> bool:
 
 
 def _numbers_differ(one: _Statement, statement: _Statement) -> bool:
-    """Whether each has one number, of units that do not speak against it, and they are not the same."""
+    """Return whether each has one number, with compatible units, and the numbers differ."""
     if len(one.quantities) != 1 or len(statement.quantities) != 1:
         return False
     ((unit, _), values), ((other_unit, _), other_values) = (
@@ -231,7 +236,7 @@ def _numbers_differ(one: _Statement, statement: _Statement) -> bool:
 def _dates_differ(
     date_parts: frozenset[str], other_dates: frozenset[str], asked_dates: frozenset[str]
 ) -> bool:
-    """Whether a part of a date, such as the year, is another one in both, and none is the same."""
+    """Return whether a part of a date, such as the year, differs between both, and no part is the same."""
     kinds = {part[0] for part in date_parts} & {part[0] for part in other_dates}
     return any(
         not {part for part in date_parts if part[0] == kind}
@@ -246,7 +251,7 @@ def _is_number(word: str) -> bool:
 
 
 def _preference(passage: Passage, other: Passage) -> tuple[bool, Preference]:
-    """Whether ``other`` goes before ``passage``, and why: the first that differs."""
+    """Return whether ``other`` takes precedence over ``passage``, and why: the first criterion that differs."""
     for reason, order in _ORDERS:
         own_order, other_order = order(passage), order(other)
         if own_order and other_order and own_order != other_order:
@@ -259,7 +264,7 @@ def _attribute(name: str) -> _Order:
 
 
 def _numbers(value: object) -> tuple[float, ...]:
-    """An attribute as numbers that can be compared: ``2026-11-20`` and ``1.10`` part by part."""
+    """Return an attribute as comparable numbers: ``2026-11-20`` and ``1.10`` part by part."""
     if isinstance(value, bool) or value is None:
         return ()
     if isinstance(value, int | float):
@@ -277,7 +282,7 @@ def _version(passage: Passage) -> tuple[float, ...]:
 
 
 def _day(passage: Passage) -> tuple[float, ...]:
-    """The date or the year in the name of a file or in the headings above a passage."""
+    """Return the date or year in the file name or in the headings above a passage."""
     match = _DAY.search(_title(passage))
     return tuple(float(part) for part in match.groups() if part) if match is not None else ()
 

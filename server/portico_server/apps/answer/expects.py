@@ -1,6 +1,6 @@
-"""What kind of answer a question asks for, and whether a text holds something of that kind. Pure functions.
+"""The kind of answer that a question asks for, and whether a text contains one. Pure functions.
 
-Patterns for English and Chinese; a question in another language, or one that asks for nothing in particular, has the
+Patterns exist for English and Chinese. A question in another language, or without a specific kind of answer, has the
 kind ``""``.
 """
 
@@ -106,13 +106,15 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
 
 
 def kind(question: str) -> str:
-    """The kind of answer that ``question`` asks for; ``""`` if unknown."""
+    """Return the kind of answer that ``question`` asks for; ``""`` if unknown."""
     text = question.lower()
     return next((name for name, pattern in _KINDS if pattern.search(text)), "")
 
 
 def holds(answer_kind: str, question: str) -> Callable[[str], bool]:
-    """Whether a text holds an answer's form of the kind ``answer_kind`` that is not in ``question`` already."""
+    """Return a test whether a text contains an answer of the kind ``answer_kind`` that is not already in
+    ``question``.
+    """
     form = _FORMS.get(answer_kind)
     if form is None:
         return lambda text: False

@@ -1,7 +1,7 @@
-"""Whether passages answer a question, and with which of their sentences.
+"""Judges whether passages answer a question, and with which of their sentences.
 
-The score of a candidate and the score of the passages are sums of features (`material`) with trained weights
-(`weights`, made by ``bench/answer_weights.py``).
+The scores of a candidate and of the passages are sums of features (`material`) with trained weights (`weights`,
+created by ``bench/answer_weights.py``).
 """
 
 from __future__ import annotations
@@ -21,58 +21,68 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.pools import SEARCH
 
 SEARCH_RESULTS = 16
-"""Passages that are searched for: the first are quoted from, all of them tell how rare the question's words are."""
+"""Number of passages to search for: the first are quoted, and all of them determine how rare the question's words
+are.
+"""
 
 MIN_LEAD_SCORE = 0.5
-"""How far above the second hit a first one stands out: of a question in two whose answer is there it does, of one in
-thirty where it is not …"""
+"""Minimum score gap between the first and second hit. Half of the answerable questions exceed it, and one in thirty of
+the others …
+"""
 
 LEADING_WORDS_SHARE = 0.3
-"""… and the share of the question's words, weighted by rarity, that one of the first passages then has."""
+"""… and the minimum share of the question's words, weighted by rarity, in one of the first passages in that case."""
 
 LEAD_BONUS_SCORE = 0.75
-"""What a first hit that stands out adds to the score before its question is denied."""
+"""Score bonus for an outstanding first hit, added before its question is denied."""
 
 ACROSS_SCORE, ACROSS_CJK_SCORE = -6.6, -10.5
-"""Scores of questions, in Chinese and others, over documents in other languages alone, below which they are denied.
+"""Scores of questions, in Chinese and in other languages, over documents only in other languages, below which they are
+denied.
 
-Three in four such questions without an answer score below them, and one in ten of those whose answer can be quoted.
+Three in four such questions without an answer score below them, and one in ten of those with a quotable answer.
 """
 
 ALONE_SCORE, ALONE_CJK_SCORE = 1.405, 0.686
-"""Scores from which a passage answers alone where the search goes from one to the next: a part of the way scores high.
+"""Scores from which a passage answers alone if the search proceeds from passage to passage, where parts of the path
+score high.
 
-One in ten of the questions whose answer is in one passage score below them.
+One in ten of the questions with an answer in a single passage score below them.
 """
 
 ECHO_PENALTY = 6.0
-"""What a candidate loses that asks instead of answering: a question, or what quotes this one."""
+"""Score penalty for a candidate that asks instead of answering: a question, or text that quotes this question."""
 
 BARE_CODE_PENALTY = 9.0
-"""What code loses that no sentence introduces: it repeats the words of a question without saying anything of them."""
+"""Score penalty for code without an introducing sentence: it repeats the words of a question without explaining
+them.
+"""
 
 LANGUAGE_SAMPLE_CHARS = 2_000
-"""Characters of passages by which their language is told."""
+"""Number of characters of passages from which their language is detected."""
 
 
 MAX_COMPARED_PASSAGES = 16
-"""Passages whose sentences tell how near any of them is to a word of the question."""
+"""Number of passages whose sentences determine how near the best match of a question word is."""
 
 
 MIN_SURE_COSINE = 0.4
-"""Likeness to a word of a chain that each word of a question needs, or something that is asked for may be missing."""
+"""Minimum cosine between each question word and a word of a chain; below it, something the question asks for may be
+missing.
+"""
 
 Verdict: TypeAlias = Literal["answered", "doubtful", "absent"]
 
 Embedder: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[bytes] | None]]
-"""Vectors of texts as little-endian float32, or ``None`` where there are none."""
+"""Returns vectors of texts as little-endian float32, or ``None`` if unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """``candidates`` with their scores, best first. ``chain``: those that answer together, in order, if several do.
+    """``candidates`` with their scores, best first. ``chain``: candidates that answer together, in order, if there are
+    several.
 
-    ``evidence``: the logarithm of the odds that an answer is in the passages.
+    ``evidence``: the log-odds that the passages contain an answer.
     """
 
     verdict: Verdict
@@ -89,9 +99,10 @@ async def judge(
     earlier: str = "",
     names: Sequence[Sequence[str]] = (),
 ) -> Judgement:
-    """Judge ``passages``, which a search for ``question`` found; ``earlier``: the question that it follows up.
+    """Judge ``passages``, found by a search for ``question``. ``earlier`` is the question that it follows up.
 
-    ``names``: what each passage names, where the search went from one to the next; they are judged together then.
+    ``names`` are the names in each passage, if the search proceeded from passage to passage; the passages are then
+    judged together.
     """
     if not passages:
         return Judgement("absent", ())
@@ -108,7 +119,7 @@ async def judge(
 def _together(
     judgement: Judgement, material: Material, names: Sequence[Sequence[str]], vectors: Sequence[bytes]
 ) -> Judgement:
-    """What passages say together where one alone does not answer."""
+    """Return the judgement of passages that answer together, if no passage answers alone."""
     if judgement.verdict == "answered" and judgement.evidence < (
         ALONE_CJK_SCORE if material.cjk else ALONE_SCORE
     ):
@@ -132,7 +143,9 @@ def _together(
     if likely >= (lines.doubtful if answers_alone else lines.absent):
         verdict: Verdict = "answered" if is_sure or answers_alone else "doubtful"
         chain = [material.candidates[number] for number in best]
-        if judgement.verdict != "absent" and judgement.candidates:  # what may answer alone stays the first
+        if (
+            judgement.verdict != "absent" and judgement.candidates
+        ):  # a candidate that may answer alone stays first
             first = judgement.candidates[0][0]
             chain = [first, *chain] if first.text not in [candidate.text for candidate in chain] else chain
         return Judgement(verdict, judgement.candidates, tuple(chain))
@@ -165,12 +178,14 @@ def _soft(material: Material, vectors: Sequence[bytes]) -> SoftMatch:
 
 
 def _stands_out(features: Mapping[str, float]) -> bool:
-    """Whether the first passage is far from all others: few words may be in it, and yet it is what was meant."""
+    """Return whether the first passage is far ahead of all others: it may contain few words and still be the right
+    passage.
+    """
     return features["gap"] >= MIN_LEAD_SCORE and features["passage"] >= LEADING_WORDS_SHARE
 
 
 def _of_passages(cjk: bool, vectors: bool) -> tuple[Mapping[str, float], weights.DecisionLines]:
-    """The weights and lines for a question, with and without vectors of words."""
+    """Return the weights and decision lines for a question, with or without word vectors."""
     if cjk:
         return (
             (weights.EVIDENCE_CJK, weights.EVIDENCE_CJK_LINES)
@@ -190,14 +205,16 @@ def _verdict(
     if evidence >= lines.doubtful:
         return "answered"
     if is_across(material.question, material.passages):
-        line = ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE  # words tell little of another language
+        line = (
+            ACROSS_CJK_SCORE if material.cjk else ACROSS_SCORE
+        )  # words say little about text in another language
     else:
         line = lines.absent - (LEAD_BONUS_SCORE if _stands_out(features) else 0.0)
     return "doubtful" if evidence >= line else "absent"
 
 
 def is_across(question: str, passages: Sequence[Passage]) -> bool:
-    """Whether no passage is in the question's language, as far as script and common words tell."""
+    """Return whether no passage is in the question's language, judged by script and common words."""
     question_language = language(question).partition("-")[0]
     return not any(
         question_language == _language(passage.text[:LANGUAGE_SAMPLE_CHARS]) for passage in passages
@@ -205,7 +222,7 @@ def is_across(question: str, passages: Sequence[Passage]) -> bool:
 
 
 def _language(text: str) -> str:
-    """The language of most of ``text``: a few characters of another script are names."""
+    """Return the main language of ``text``; a few characters of another script are names."""
     other_chars = "".join(char for char in text if not has_cjk(char))
     return language(text if len(text) - len(other_chars) > 0.1 * len(text) else other_chars).partition("-")[0]
 

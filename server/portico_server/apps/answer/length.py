@@ -1,4 +1,4 @@
-"""The length of an answer that no model writes: counted in tokens, and cut to ``max_tokens``. Pure functions."""
+"""The length of an answer without a model: counted in tokens and cut to ``max_tokens``. Pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portico_server.core.dataclass import dataclass
 
 CHARACTERS_PER_TOKEN = 4.0
 CJK_CHARACTERS_PER_TOKEN = 1.3
-"""What the vocabularies of large models need on average. No tokenizer is asked: quotations come without a model."""
+"""Average over the vocabularies of large models. No tokenizer is used, because quotations need no model."""
 
 _CJK = re.compile(rf"[{CJK}]")
 _MARK = re.compile(r"(?: |\n>\n> )\[\d+\](?: \|)?\Z")
@@ -34,16 +34,16 @@ class MeasuredAnswer:
 
 
 def count_tokens(text: str) -> int:
-    """About as many tokens as a large model takes for ``text``."""
+    """Return approximately how many tokens a large model needs for ``text``."""
     cjk = len(_CJK.findall(text))
     return math.ceil((len(text) - cjk) / CHARACTERS_PER_TOKEN + cjk / CJK_CHARACTERS_PER_TOKEN)
 
 
 def cut_to_length(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnswer:
-    """``pieces`` as far as ``max_tokens`` go, all of them if it is ``None``.
+    """Return the part of ``pieces`` that fits into ``max_tokens``, or all of them if it is ``None``.
 
-    The last piece is cut behind a sentence or a line, or behind a word where that would leave less than half of it. The
-    number of its passage stays. A piece of which not even a word fits is left out.
+    The last piece is cut after a sentence or a line, or after a word if less than half of it would remain. The number
+    of its passage stays. A piece is omitted if not even one word fits.
     """
     kept_pieces: list[str] = []
     for piece in pieces:
@@ -58,7 +58,7 @@ def cut_to_length(pieces: Sequence[str], max_tokens: int | None) -> MeasuredAnsw
 
 
 def _shortened(piece: str, before: str, max_tokens: int) -> str:
-    """The longest beginning of ``piece`` that fits behind ``before`` and ends well; empty if there is none."""
+    """Return the longest beginning of ``piece`` that fits after ``before`` and ends well; empty if nothing fits."""
     mark = found_match[0] if (found_match := _MARK.search(piece)) else ""
     text = piece[: len(piece) - len(mark)]
     excerpt_size = _fitting(text, before, mark, max_tokens)
@@ -81,7 +81,7 @@ def _shortened(piece: str, before: str, max_tokens: int) -> str:
 
 
 def _fitting(text: str, before: str, mark: str, max_tokens: int) -> int:
-    """How many characters of ``text`` fit between ``before`` and ``mark``."""
+    """Return how many characters of ``text`` fit between ``before`` and ``mark``."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -93,6 +93,6 @@ def _fitting(text: str, before: str, mark: str, max_tokens: int) -> int:
 
 
 def _closed(text: str) -> str:
-    """Code that was cut gets the end of its fence, so that what follows does not become a part of it."""
+    """Close the fence of truncated code, so that the following text does not become part of it."""
     fences = _FENCE.findall(text)
     return f"{text}\n> {fences[-1]}" if len(fences) % 2 else text

@@ -1,9 +1,9 @@
-"""A question and its passages as numbers: what each quotable unit, and the passages together, have to do with it.
+"""A question and its passages as features: how each quotable unit, and the passages together, relate to the question.
 
-Features are named; their weights stand in `portico_server.apps.answer.weights`. Words are weighted by their rarity
-among the passages of the search. With vectors of words and sentences from a static model, words are also aligned
-softly: each word of the question with the nearest word of a unit. Words of Chinese (`terms.tagged`) count beside pairs
-of characters.
+Features are named; their weights are in `portico_server.apps.answer.weights`. Words are weighted by their rarity among
+the passages of the search. With word and sentence vectors from a static model, words are also aligned softly: each
+word of the question with the nearest word of a unit. Chinese words (`terms.tagged`) count in addition to pairs of
+characters.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from portico_server.apps.answer.units import QuotableUnit, units
 from portico_server.core.dataclass import dataclass
 
 MAX_QUOTED_PASSAGES = 4
-"""Passages of which units are taken; those behind them only tell how rare words are."""
+"""Number of passages that provide units; the passages after them only determine how rare words are."""
 
 MAX_UNITS = 80
 MAX_UNIT_CHARACTERS = 1_200
 MAX_QUESTION_TERMS = 64
 MAX_QUESTION_CHARACTERS = 400
-"""Units, their characters, terms and characters of the question that are compared; more say nothing new."""
+"""Maximum units, characters and terms of a unit, and question characters to compare; more add no information."""
 
 CODE_SHARE = 0.08
-"""Marks of code in each character from which a text is code."""
+"""Share of code marks among the characters from which a text counts as code."""
 
 MIN_KNOWN_PASSAGES = 16
-"""Passages over which the rarity of a word is told at least: of a store with fewer, the others lack every word."""
+"""Minimum number of passages for word rarity. Missing passages of a small store count as containing no word."""
 
 EARLIER_WORD_WEIGHT = 0.5
-"""What a word counts that only the question before has."""
+"""Weight of a word that only the previous question contains."""
 
 _CODE_FILES = re.compile(
     r"\.(?:py|js|ts|c|h|cpp|cc|go|rs|java|rb|sh|json|ya?ml|toml|ini|css|sql)$", re.IGNORECASE
@@ -59,7 +59,7 @@ _NAME = re.compile(r"(?<=\s)[A-Z][\w’'-]+|\d[\d,.]*")
 
 @dataclass(frozen=True, slots=True)
 class QuoteCandidate:
-    """A unit of a passage. ``passage`` and ``place`` count from 0: which of the passages, which of its units."""
+    """A unit of a passage. ``passage`` and ``place`` count from 0: the passage, and the unit within it."""
 
     passage: int
     place: int
@@ -71,7 +71,7 @@ class QuoteCandidate:
 
 
 def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> QuoteCandidate:
-    """A unit whose text is ``text``."""
+    """Return the candidate for a unit whose text is ``text``."""
     folded_text = fold(text[:MAX_UNIT_CHARACTERS])
     text_words = words(folded_text)
     return QuoteCandidate(
@@ -80,9 +80,9 @@ def quote_candidate(passage: int, place: int, unit: QuotableUnit, text: str) -> 
 
 
 class Material:
-    """``passages`` in their order; the first ``quoted_count`` give the candidates.
+    """``passages`` in order; the first ``quoted_count`` provide the candidates.
 
-    ``earlier`` is the question that this one follows up, whose words count half.
+    ``earlier`` is the question that this question follows up; its words count half.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Material:
         return quote_candidates
 
     def is_echo(self, candidate: QuoteCandidate) -> bool:
-        """Whether a candidate is a question, or holds the very words of the question."""
+        """Return whether a candidate is a question, or contains the exact words of the question."""
         own_text = self.question.strip().rstrip("?？ ").casefold()
         text = candidate.text.casefold()
         if text.endswith(("?", "？")) or (len(own_text) > 8 and own_text in text):
@@ -159,7 +159,7 @@ class Material:
         return candidate.unit.kind == "code" and _QUOTED_QUESTION.search(text) is not None
 
     def is_bare_code(self, candidate: QuoteCandidate) -> bool:
-        """Whether a candidate is code without a sentence that introduces it, also where its fence was cut off."""
+        """Return whether a candidate is code without an introducing sentence, even if its fence was cut off."""
         text = candidate.text.lstrip()
         if is_code(self.passages[candidate.passage]) or text.startswith(("```", "~~~")):
             return True
@@ -167,16 +167,16 @@ class Material:
         return len(_CODE_MARKS.findall(prose)) > CODE_SHARE * len(text)
 
     def texts(self) -> tuple[str, ...]:
-        """What vectors are wanted of: the question, each candidate, then each word (`vocabulary`)."""
+        """Return the texts to embed: the question, each candidate, then each word (`vocabulary`)."""
         answer = (candidate.text[:MAX_UNIT_CHARACTERS] for candidate in self.candidates)
         return (self.question, *answer, *self.vocabulary())
 
     def vocabulary(self) -> list[str]:
-        """The words of the question and of the candidates, each once."""
+        """Return the distinct words of the question and of the candidates."""
         return list(dict.fromkeys((*self.question_words, *(w for c in self.candidates for w in c.words))))
 
     def soft(self, vectors: Any) -> SoftMatch:
-        """Likeness from ``vectors``: a matrix with a row of any length for each of `texts`."""
+        """Return similarities from ``vectors``: a matrix with a row of any length for each of `texts`."""
         import numpy as np
 
         matrix = np.asarray(vectors, dtype=np.float32)
@@ -195,7 +195,7 @@ class Material:
         return SoftMatch(matrix[1 : count + 1] @ matrix[0], ndarray, weights / (weights.sum() + 1e-9))
 
     def of_candidates(self, soft: SoftMatch | None) -> list[Mapping[str, float]]:
-        """The features of each candidate."""
+        """Return the features of each candidate."""
         local = Counter(term for candidate in self.candidates for term in candidate.terms)
         near = {term: rarity(local[term], len(self.candidates)) for term in self.question_terms}
         near_rarity = {term: near[term] * self.rarity[term] for term in self.question_terms}
@@ -264,7 +264,7 @@ class Material:
         return features
 
     def _names(self, candidate: QuoteCandidate) -> Mapping[str, float]:
-        """How many names of the kind that is asked for are in a candidate and not in the question."""
+        """Return how many names of the requested kind occur in a candidate but not in the question."""
         match_count = 0
         if self.kind in ("person", "place", "name"):
             if self.cjk:
@@ -281,14 +281,16 @@ class Material:
         }
 
     def _is_in_question(self, match: re.Match[str]) -> bool:
-        """Whether a capital is that of a sentence's first word, or begins a name that the question has."""
+        """Return whether a capital letter only begins a sentence, or begins a name from the question."""
         name = match.group()
         if match.start() == 0 and " " not in name:
             return True
         return all(word.lower() in self._folded_question for word in name.split())
 
     def _chinese(self, number: int, candidate: QuoteCandidate) -> Mapping[str, float]:
-        """The share of the question's Chinese words in a candidate, before it, and the longest part in common."""
+        """Return the share of the question's Chinese words in a candidate and before it, and the longest common
+        part.
+        """
         before = self.candidates[number - 1].folded if self._is_neighbour(number, -1) else ""
         above = "\n".join(
             other.folded for other in self.candidates[:number] if other.passage == candidate.passage
@@ -302,7 +304,7 @@ class Material:
         }
 
     def of_passages(self, soft: SoftMatch | None) -> Mapping[str, float]:
-        """The features by which an answer is in the passages, or is not."""
+        """Return the features that predict whether the passages contain an answer."""
         count = len(self._quoted)
         passage_terms = [self._everywhere[number] | self._context[number] for number in range(count)]
         question_names = frozenset(stems([word.lower() for word in _NAME.findall(self.question)]))
@@ -368,14 +370,14 @@ class Material:
         }
 
     def _header(self, candidate: QuoteCandidate) -> frozenset[str]:
-        """The terms of the header above a row: what its cells are."""
+        """Return the terms of the header above a row, which name its cells."""
         if candidate.unit.kind != "row" or candidate.unit.lead is None:
             return frozenset()
         start, end = candidate.unit.lead
         return frozenset(stems(words(fold(self.passages[candidate.passage].text[start:end]))))
 
     def _is_neighbour(self, number: int, step: int) -> bool:
-        """Whether there is a candidate before or behind one in its passage."""
+        """Return whether a candidate has a neighbour before or after it in its passage."""
         neighbour = number + step
         return (
             0 <= neighbour < len(self.candidates)
@@ -383,11 +385,11 @@ class Material:
         )
 
     def _neighbour(self, number: int, step: int) -> frozenset[str]:
-        """The terms of the candidate before or behind one in its passage."""
+        """Return the terms of the candidate before or after one in its passage."""
         return self.candidates[number + step].terms if self._is_neighbour(number, step) else frozenset()
 
     def _above(self, number: int) -> frozenset[str]:
-        """The terms of all that stands before a candidate in its passage, of its headings and its file's name."""
+        """Return the terms of everything before a candidate in its passage, of its headings and of its file name."""
         candidate = self.candidates[number]
         above_terms = set(self._context[candidate.passage])
         for other in reversed(self.candidates[:number]):
@@ -399,8 +401,10 @@ class Material:
 
 @dataclass(frozen=True, slots=True)
 class SoftMatch:
-    """NumPy arrays: ``cosine`` of each candidate with the question; ``aligned``, for each candidate and each word of
-    the question the cosine of the nearest word; ``weights`` of these words, which add up to 1.
+    """NumPy arrays of similarities.
+
+    ``cosine``: of each candidate with the question. ``aligned``: for each candidate and each question word, the cosine
+    of the nearest word. ``weights``: of the question words, with the sum 1.
     """
 
     cosine: Any
@@ -409,12 +413,12 @@ class SoftMatch:
 
 
 def is_code(passage: Passage) -> bool:
-    """Whether a passage is source code or data as a whole."""
+    """Return whether a passage as a whole is source code or data."""
     return passage.place.symbol is not None or _CODE_FILES.search(passage.filename) is not None
 
 
 def _share(weights: Mapping[str, float], terms: frozenset[str]) -> float:
-    """The part of the question's weight that ``terms`` hold."""
+    """Return the share of the question's weight that ``terms`` cover."""
     return sum(weight for term, weight in weights.items() if term in terms) / (sum(weights.values()) + 0.5)
 
 
@@ -429,7 +433,7 @@ def _is_kind(tagged_word: Tagged, kind: str) -> bool:
 
 
 def _longest_common(question: str, answer: str) -> float:
-    """The part of ``asked`` that is the longest one to stand in ``said``."""
+    """Return the length of the longest part of ``question`` that occurs in ``answer``, as a share of the question."""
     length = 0
     for start in range(len(question)):
         while start + length < len(question) and question[start : start + length + 1] in answer:
@@ -438,7 +442,7 @@ def _longest_common(question: str, answer: str) -> float:
 
 
 def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
-    """The most neighbouring words of the question that stand as neighbours."""
+    """Return the length of the longest run of question words that also occur consecutively in the answer."""
     best = 0
     before = [0] * (len(question) + 1)
     question_words = set(question)
@@ -455,10 +459,10 @@ def _longest_run(question: Sequence[str], answer: Sequence[str]) -> int:
 
 
 def rarity(holders: int, count: int) -> float:
-    """What a word counts that ``holders`` of ``count`` texts have."""
+    """Return the weight of a word that ``holders`` of ``count`` texts contain."""
     return math.log(1 + (count - holders + 0.5) / (holders + 0.5))
 
 
 def context_of(passage: Passage) -> str:
-    """What stands above a passage: its headings, and the words of its file's name."""
+    """Return the context of a passage: its headings, and the words of its file name."""
     return " ".join((*passage.place.heading, re.sub(r"[/._-]+", " ", passage.filename.rsplit(".", 1)[0])))

@@ -1,4 +1,4 @@
-"""Names of a sentence, which an answer may not change. Pure functions."""
+"""Names in a sentence, which an answer must not change. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,20 +20,22 @@ _CAPITAL = re.compile(
 _FIRST_WORD = re.compile(r"[\s\"'“‘(\[*_>#-]*")
 _VERB_NEXT = re.compile(r"[\w’'-]+\s+(?:is|was|are|were|has|had|have|can|will|[a-z]+ed|[a-z]{3,}s)\b")
 _FOREIGN_ZH = re.compile(rf"[{CJK}]{{0,4}}(?:[·・][{CJK}]{{1,5}})+")
-"""A name that is written by its sound, with what may stand around it: nobody can tell where it begins and ends."""
+"""A name in phonetic transcription with possible surroundings, because its start and end cannot be determined."""
 
 _TITLE_ZH = re.compile(rf"《([^》]+)》|[{CJK}]{{1,2}}[·・][{CJK}]{{1,2}}|[A-Za-z][A-Za-z0-9_.-]+")
 _COUNTED = re.compile(
     r"\d[\d.,]*[a-z%]{0,3}$|[零〇一二三四五六七八九十百千万亿]{2,}|第[一二三四五六七八九十]"
 )
-"""What begins as a number does: it is compared as one."""
+"""Text that begins with a number; it is compared as a number."""
 
 _PLAIN = frozenset(("i", "the", "yes", "however", "also", *MONTHS, *WEEKDAYS))
 
 
 @dataclass(frozen=True, slots=True)
 class NameWord:
-    """A word of a name, folded; ``certain``: not only because it begins a sentence. ``at``: where, from 0 to 1."""
+    """A folded word of a name; ``certain``: it is a name not only because it begins a sentence. ``at``: position, from
+    0 to 1.
+    """
 
     word: str
     certain: bool
@@ -41,7 +43,7 @@ class NameWord:
 
 
 def names_in(text: str, folded_text: str) -> tuple[NameWord, ...]:
-    """The words of names, identifiers and code in ``text``; ``folded_text`` is the same folded."""
+    """Return the words of names, identifiers and code in ``text``; ``folded_text`` is the folded form of ``text``."""
     name_words: dict[str, NameWord] = {}
     size = max(len(text), 1)
     for match in _CODE.finditer(text):

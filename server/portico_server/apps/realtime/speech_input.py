@@ -65,13 +65,13 @@ class SpeechInput:
     async def append(self, event: Mapping[str, Any]) -> None:
         """Take a piece of sound. Raises `TooMany`."""
         text = event["audio"]
-        is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further meanwhile
+        is_long = len(text) > MAX_INLINE_CHARS  # the session reads no further events meanwhile
         data = await work_on(is_long, decoded, text, self._buffer.kind)
         if len(self._buffer) + len(data) > MAX_BUFFER_BYTES or not self._memory.count(len(data)):
             self._memory.count()
             raise TooMany(
-                f"There is no room for more sound: {len(self._buffer):,} bytes are waiting, of which at most "
-                f"{MAX_BUFFER_BYTES:,} may, or fewer where other calls of this key need the room. Send "
+                f"The audio buffer is full: {len(self._buffer):,} bytes are waiting, and the limit is "
+                f"{MAX_BUFFER_BYTES:,}, or less while other calls of this key use the memory. Send "
                 "input_audio_buffer.commit or input_audio_buffer.clear.",
                 code="input_audio_buffer_full",
                 param="audio",
@@ -85,22 +85,22 @@ class SpeechInput:
         self._memory.count()
 
     async def clear(self, _event: Mapping[str, Any]) -> None:
-        """Forget the sound that waits."""
+        """Discard the buffered audio."""
         self._empty()
         await self._emit("input_audio_buffer.cleared")
 
     async def commit(self, _event: Mapping[str, Any]) -> None:
-        """Make a recording of the sound that waits. Raises `InvalidRequest` and `TooMany`."""
+        """Turn the buffered audio into a recording. Raises `InvalidRequest` and `TooMany`."""
         length = self._buffer.length_ms
         if length < MIN_COMMIT_MS:
             raise InvalidRequest(
-                f"The buffer has {length} ms of sound; at least {MIN_COMMIT_MS} ms are needed.",
+                f"The buffer holds {length} ms of audio; at least {MIN_COMMIT_MS} ms are needed.",
                 code="input_audio_buffer_commit_empty",
             )
         if len(self._transcriber.tasks) >= MAX_LISTENING_COUNT:
             raise TooMany(
-                f"{len(self._transcriber.tasks)} recordings of this session are being written down, which is the most. "
-                "Wait for one.",
+                f"{len(self._transcriber.tasks)} recordings of this session are being transcribed, which is "
+                "the maximum. Wait for a transcription to finish.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
@@ -139,7 +139,7 @@ class SpeechInput:
             await self._context.report(error)
 
     def await_speech(self, turn: RealtimeTurn) -> None:
-        """After a response: wait for as long as it is played, and as somebody may be silent then."""
+        """Wait, after a response, until its audio has played and the allowed silence has passed."""
         timeout_ms = self._config.detection["idle_timeout_ms"]
         if turn.conversation is None or timeout_ms is None or self._spoken is not None or self._closed:
             return
@@ -149,7 +149,7 @@ class SpeechInput:
         self._silence = asyncio.get_running_loop().call_later(delay, self._begin_prompt, since_ms)
 
     def stop_waiting(self) -> None:
-        """Wait no longer for somebody to speak."""
+        """Stop waiting for the user to speak."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
@@ -164,7 +164,7 @@ class SpeechInput:
         self.prompting = None
 
     async def _prompt(self, since_ms: int) -> None:
-        """Nobody has spoken for too long: the model is asked with that."""
+        """Prompt the model because the user has been silent for too long."""
         async with self._turns.beginning:
             if self._turns.active is not None or self._spoken is not None:
                 return

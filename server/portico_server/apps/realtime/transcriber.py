@@ -1,4 +1,4 @@
-"""Writing down what somebody says in a session, for its model, and for its client if that wants it."""
+"""Transcription of the user's speech in a session, for its model and, on request, for its client."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from portico_server.apps.realtime.items import Item
 from portico_server.core.errors import PorticoError
 
 MAX_LISTENING_COUNT: Final = 4
-"""Recordings that are being written down at the same time."""
+"""Maximum number of recordings that are transcribed at the same time."""
 
 _TRANSCRIPTION: Final = "conversation.item.input_audio_transcription"
 
 
 class Transcriber:
-    """Makes an item of the conversation of each recording, and writes down what is said in it."""
+    """Turns each recording into a conversation item and transcribes it."""
 
     def __init__(self, context: SessionContext) -> None:
         self._config = context.config
@@ -31,25 +31,25 @@ class Transcriber:
 
     @property
     def tasks(self) -> Collection[asyncio.Task[str | None]]:
-        """The tasks that write down recordings now."""
+        """The running transcription tasks."""
         return self._tasks.values()
 
     async def wait(self) -> None:
-        """Wait until all recordings that have come are written down."""
+        """Wait until all received recordings are transcribed."""
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
     async def wait_for_room(self) -> None:
-        """Wait until one more recording can be written down."""
+        """Wait until another recording can be transcribed."""
         while len(self._tasks) >= MAX_LISTENING_COUNT:
             await asyncio.wait(list(self._tasks.values()), return_when=asyncio.FIRST_COMPLETED)
 
     async def require_model(self, model: str | None) -> None:
-        """Raises `PorticoError` unless this model, or any for ``None``, can write down what is said."""
+        """Raise `PorticoError` unless this model can transcribe speech, or any model can if ``model`` is ``None``."""
         await self._voices.able("transcription", model, "session.audio.input.transcription.model")
 
     def add_item(self, item_id: str, transcript: str | None = None) -> Item:
-        """Put what somebody has said into the conversation, of which in time a ``transcript`` is made."""
+        """Add the user's speech to the conversation as an item whose ``transcript`` may follow later."""
         item: Item = {
             "id": item_id,
             "type": "message",
@@ -64,7 +64,7 @@ class Transcriber:
         return item
 
     async def start(self, item: Item, data: bytes) -> asyncio.Task[str | None]:
-        """Write down the recording of an item. The task returns the text, or ``None`` if that failed."""
+        """Transcribe the recording of an item. The task returns the text, or ``None`` if transcription failed."""
         await self.emit_committed(item)
         work = self._write_down(item, data, self._config.input)
         self._tasks[item["id"]] = task = asyncio.create_task(work, name=f"listen {item['id']}")
@@ -78,14 +78,14 @@ class Transcriber:
         return task
 
     async def emit_committed(self, item: Item) -> None:
-        """Tell the client of an item that its sound has become."""
+        """Tell the client which item its audio has become."""
         previous = self._conversation.before(item["id"])
         await self._emit("input_audio_buffer.committed", previous_item_id=previous, item_id=item["id"])
         await self._emit("conversation.item.added", previous_item_id=previous, item=item)
         await self._emit("conversation.item.done", previous_item_id=previous, item=item)
 
     async def emit_transcript(self, item: Item, text: str, length_ms: int) -> None:
-        """Tell the client what is said in an item."""
+        """Send the transcript of an item to the client."""
         usage = {"type": "duration", "seconds": length_ms / 1000}
         await self._emit(
             f"{_TRANSCRIPTION}.completed", item_id=item["id"], content_index=0, transcript=text, usage=usage

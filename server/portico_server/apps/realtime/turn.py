@@ -1,4 +1,4 @@
-"""One response of a session: what the Responses API says of it, said in the events of the Realtime API."""
+"""One response of a session: translates the events of the Responses API into those of the Realtime API."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from portico_server.core.ids import new_id
 
 
 class RealtimeTurn:
-    """Takes the events of a response in their order. One that is made ``aside`` is in no conversation; what another one
-    says aloud is noted in the ``heard`` of the session.
+    """Processes the events of a response in order. A response made ``aside`` belongs to no conversation. What any
+    other response says aloud is recorded in the session's ``heard``.
     """
 
     def __init__(self, config: Config, context: SessionContext, *, aside: bool = False) -> None:
@@ -52,11 +52,11 @@ class RealtimeTurn:
         }
 
     async def begin(self) -> None:
-        """Say that it begins."""
+        """Announce the start of the response."""
         await self._emit("response.created", response={**self._response, "output": []})
 
     async def take(self, events: Sequence[Event]) -> None:
-        """Events of the response that belong together."""
+        """Process events of the response that belong together."""
         self.delivering = True
         try:
             for event in events:
@@ -69,17 +69,17 @@ class RealtimeTurn:
             self.delivering = False
 
     async def fail(self, error: PorticoError) -> None:
-        """It ended in an error."""
+        """End the response with an error."""
         self._failure = {"type": error.type, "code": error.code, "message": error.message}
         await self._items.break_off()
         await self._end("failed", None)
 
     async def leave(self) -> None:
-        """There is nothing to answer."""
+        """End the response because there is nothing to answer."""
         await self._end("completed", None)
 
     async def cancel(self) -> None:
-        """Somebody does not want it any longer."""
+        """Cancel the response."""
         await self._items.break_off()
         await self._end("cancelled", None, reason=self.cancelled_by)
 
@@ -93,7 +93,7 @@ class RealtimeTurn:
         await self._items.emit_part(event)
 
     async def _text(self, event: Event) -> None:
-        if not event["delta"]:  # it carries what this API does not have
+        if not event["delta"]:  # it carries data that this API does not have
             return
         if self._aloud:
             for sentence in self._sentences.take(event["delta"]):
@@ -109,7 +109,7 @@ class RealtimeTurn:
         await self._items.end_text(event)
 
     async def _speak(self, sentence: str, event: Event) -> None:
-        """Say a sentence, and then its sound. It may be cancelled while that is made."""
+        """Send a sentence, then its audio. The response may be cancelled while the audio is generated."""
         item_id = event["item_id"]
         self._items.extend(event, sentence)
         kind = "response.output_audio_transcript.delta"

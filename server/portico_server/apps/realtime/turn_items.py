@@ -1,4 +1,4 @@
-"""The items of one response of a session: how they are begun, grow and are finished, as the Realtime API has them."""
+"""The items of one response of a session: how they start, grow and finish in the Realtime API."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from portico_server.apps.realtime.items import Item
 from portico_server.apps.responses.open_items import Event
 
 _HIDDEN: Final = "reasoning"
-"""Items that the Realtime API does not have."""
+"""Item type that the Realtime API does not have."""
 
 
 class TurnItems:
-    """Sends the items of a response, and puts them into its ``conversation`` if it is in one. Their text is a
-    transcript if it is said ``is_spoken``.
+    """Sends the items of a response and adds them to its ``conversation``, if it has one. If the response
+    ``is_spoken``, the text of its items is a transcript.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class TurnItems:
         """What was said so far of items that are not whole, by their ids."""
 
     async def add(self, event: Event) -> None:
-        """Begin the item of an event."""
+        """Start the item of an event."""
         item = self._to_realtime(event["item"])
         if item["type"] == _HIDDEN:
             return
-        if item["type"] == "mcp_list_tools":  # of the conversation alone
+        if item["type"] == "mcp_list_tools":  # belongs to the conversation only
             await self._join(item)
             return
         self._places[event["output_index"]] = len(self.output)
@@ -48,7 +48,7 @@ class TurnItems:
         await self._join(item)
 
     async def finish(self, event: Event) -> None:
-        """Take the item of an event as it stays."""
+        """Record the final form of an event's item."""
         item = self._to_realtime(event["item"])
         if item["type"] == _HIDDEN:
             return
@@ -59,7 +59,7 @@ class TurnItems:
             await self._emit("response.output_item.done", **self.place(event), item=item)
 
     async def break_off(self) -> None:
-        """Close what is open with what was said of it so far."""
+        """Close the open items with the content they have so far."""
         for place, item in enumerate(self.output):
             if item["id"] not in self._open:
                 continue
@@ -78,34 +78,34 @@ class TurnItems:
             await self._emit("response.output_item.done", **at, item=item)
 
     def extend(self, event: Event, piece: str) -> None:
-        """Note a further ``piece`` of an item that is not whole."""
+        """Append a ``piece`` to an unfinished item."""
         self._open[event["item_id"]].append(piece)
 
     def call_id(self, event: Event) -> str:
-        """The ``call_id`` of the function call that an event is about."""
+        """Return the ``call_id`` of the function call that an event is about."""
         call_id: str = self.output[self._places[event["output_index"]]]["call_id"]
         return call_id
 
     def place(self, event: Event) -> dict[str, Any]:
-        """The fields that say where the item of an event is."""
+        """Return the fields that locate the item of an event."""
         return {"response_id": self._response_id, "output_index": self._places[event["output_index"]]}
 
     def __contains__(self, event: Event) -> bool:
         return event["output_index"] in self._places
 
     async def emit(self, kind: str, event: Event, **event_fields: Any) -> None:
-        """Send an event about an item, if the client has that."""
+        """Send an event about an item, if the client knows that item."""
         if event in self:
             await self._emit(kind, **self.place(event), item_id=event["item_id"], **event_fields)
 
     async def emit_part(self, event: Event) -> None:
-        """Send that a part of a message begins or is whole."""
+        """Send the event that a part of a message starts or is complete."""
         part = event["part"]
         text = part.get("text", part.get("refusal"))
         await self.emit(event["type"], event, content_index=0, part=self._part(text or ""))
 
     async def end_text(self, event: Event) -> None:
-        """Send that a text is whole."""
+        """Send the event that a text is complete."""
         within = {**self.place(event), "item_id": event["item_id"], "content_index": 0}
         await self._emit_text_done(within, event["text"] if "text" in event else event["refusal"])
 
@@ -123,7 +123,7 @@ class TurnItems:
             await self._emit("conversation.item.added", previous_item_id=previous, item=item)
 
     async def _conclude(self, item: Item) -> None:
-        """An item is as it stays: so it is in the conversation, if nobody has deleted it there."""
+        """Store a finished item in the conversation, unless the client has deleted it."""
         conversation = self._conversation
         if conversation is not None and item["id"] in conversation:
             conversation.change(item)
@@ -131,7 +131,7 @@ class TurnItems:
             await self._emit("conversation.item.done", previous_item_id=previous, item=item)
 
     def _to_realtime(self, item: Mapping[str, Any]) -> Item:
-        """An item of a response as this API has it."""
+        """Convert an item of a response to the form of the Realtime API."""
         told: Item = {**item, "object": "realtime.item"}
         if item["type"] == "message":
             told["content"] = [

@@ -1,4 +1,4 @@
-"""The responses of a session: how they begin, are made and are cancelled."""
+"""The responses of a session: how they start, run and are cancelled."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from portico_server.core.errors import Conflict, InvalidRequest, PorticoError, T
 from portico_server.core.principal import Principal
 
 MAX_TURNS_COUNT: Final = 4
-"""Responses that are made at the same time, of which one is in the conversation."""
+"""Maximum number of concurrent responses; only one of them is in the conversation."""
 
 logger = logging.getLogger(__name__)
 
 
 class RealtimeTurns:
-    """Makes the responses of a session: one at a time in its conversation, and others beside it. ``on_start`` is called
-    when one starts, ``on_end`` when it has ended.
+    """Makes the responses of a session: one at a time in its conversation, and others beside it. ``on_start`` is
+    called when a response starts, ``on_end`` when it has ended.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class RealtimeTurns:
 
     @property
     def tasks(self) -> Collection[asyncio.Task[None]]:
-        """The tasks that make responses now."""
+        """The tasks of the responses in progress."""
         return self._tasks.values()
 
     @property
     def active(self) -> RealtimeTurn | None:
-        """The response that is being made in the conversation."""
+        """The response in progress in the conversation."""
         return next((t for t in self._tasks if t.conversation is not None and not t.ended), None)
 
     async def create(self, event: Mapping[str, Any]) -> None:
-        """Begin the response that the client asks for. Raises `PorticoError`."""
+        """Start the response that the client requests. Raises `PorticoError`."""
         response_config = config.asked(self._config.current, event.get("response"))
         self._config.require_granted(response_config, "response")
         async with self.beginning:
@@ -73,7 +73,7 @@ class RealtimeTurns:
             self._require_no_other(aside)
             with config.inside("response"):
                 await self._require_speaker(response_config)
-            await self._transcriber.wait()  # a model is asked with what was said
+            await self._transcriber.wait()  # the model receives the transcripts
             items = list(self._conversation)
             if "input" in response_config:
                 items = resolve_references(response_config["input"], self._conversation, "response.input")
@@ -86,7 +86,7 @@ class RealtimeTurns:
             self._start(turn, self._respond(turn, response), size)
 
     async def answer(self, listening: asyncio.Task[str | None] | None) -> None:
-        """Begin the response to what somebody has said, or to silence. It is made once that is written down."""
+        """Start the response to the user's speech or silence. The model runs once the speech is transcribed."""
         response_config = config.asked(self._config.current, None)
         self._require_no_other(aside=False)
         turn = RealtimeTurn(response_config, self._context)
@@ -94,22 +94,22 @@ class RealtimeTurns:
         self._start(turn, self._respond_to(turn, response_config, listening))
 
     async def cancel(self, event: Mapping[str, Any]) -> None:
-        """Cancel the response that the client names, or the active one. Raises `InvalidRequest`."""
+        """Cancel the response that the client names, or the active response. Raises `InvalidRequest`."""
         response_id = event.get("response_id")
         turn = self.active
         if response_id is not None:
             turn = next((turn for turn in self._tasks if turn.id == response_id and not turn.ended), None)
         if turn is None:
             raise InvalidRequest(
-                "There is no response that could be cancelled: none is being made"
-                + ("." if response_id is None else f" under the id '{response_id[:100]}'."),
+                "No response can be cancelled: none is in progress"
+                + ("." if response_id is None else f" with the id '{response_id[:100]}'."),
                 code="response_cancel_not_active",
                 param=None if response_id is None else "response_id",
             )
         await self._cancel(turn, "client_cancelled")
 
     async def interrupt(self) -> None:
-        """Cancel the active response, because somebody speaks."""
+        """Cancel the active response because the user speaks."""
         async with self.beginning:
             turn = self.active
             if turn is not None:
@@ -125,17 +125,18 @@ class RealtimeTurns:
             await turn.cancel()
 
     def _require_no_other(self, aside: bool) -> None:
-        """Raises `Conflict` and `TooMany` unless a further response may be made, in the conversation or ``aside``."""
+        """Raise `Conflict` or `TooMany` unless another response can start, in the conversation or ``aside``."""
         active = None if aside else self.active
         if active is not None:
             raise Conflict(
-                f"The response {active.id} is being made in this conversation. "
-                "Wait for response.done, or send response.cancel.",
+                f"The response {active.id} is in progress in this conversation. Wait for response.done, or "
+                "send response.cancel.",
                 code="conversation_already_has_active_response",
             )
         if len(self._tasks) >= MAX_TURNS_COUNT:
             raise TooMany(
-                f"{len(self._tasks)} responses are being made in this session, which is the most. Wait for one to end.",
+                f"{len(self._tasks)} responses are in progress in this session, which is the maximum. Wait "
+                "for one to end.",
                 code="too_many_at_once",
                 retry_after=1.0,
             )
@@ -150,7 +151,7 @@ class RealtimeTurns:
         return await self._responder.prepare(config.body_of(asked_config, to_input(items)), self._caller)
 
     def _start(self, turn: RealtimeTurn, work: Coroutine[Any, Any, None], size: int = 0) -> None:
-        """Make a response that has begun, and let go of ``size`` bytes that are held for it."""
+        """Run the work of a response that has started, then release the ``size`` bytes reserved for it."""
         self._on_start()
         task = asyncio.create_task(work, name=f"realtime {turn.id}")
         self._tasks[turn] = task
@@ -167,7 +168,7 @@ class RealtimeTurns:
     ) -> None:
         async with self._failing(turn):
             await self._transcriber.wait()
-            if listening is not None and not listening.result():  # a cough, or it could not be written down
+            if listening is not None and not listening.result():  # a cough, or the transcription failed
                 await turn.leave()
                 return
             await self._require_speaker(asked_config)
@@ -187,13 +188,11 @@ class RealtimeTurns:
 
     @asynccontextmanager
     async def _failing(self, turn: RealtimeTurn) -> AsyncIterator[None]:
-        """What goes wrong within is how the response ends."""
+        """End the response with any error that the block raises."""
         try:
             yield
         except PorticoError as error:
             await turn.fail(error)
         except Exception:
             logger.exception("the response %s of a realtime session failed", turn.id)
-            await turn.fail(
-                PorticoError(f"Something went wrong inside Portico; the log has it under {turn.id}.")
-            )
+            await turn.fail(PorticoError(f"An internal error occurred; see {turn.id} in Portico's log."))

@@ -1,4 +1,4 @@
-"""The Responses API's behaviour: one question to a model or an app with tools of the daemon, kept and taken up again.
+"""The behaviour of the Responses API: a question to a model or an app, with the daemon's tools, stored and resumable.
 
-Items, tools and events are OpenAI's own shapes; may import `apps.agent`'s pure pieces, `runs`, `db` and `core`.
+Items, tools and events have OpenAI's shapes. May import the pure parts of `apps.agent`, `runs`, `db` and `core`.
 """

@@ -1,4 +1,6 @@
-"""One answer of a model, heard piece by piece: what the client is told at once, and what is left to do here."""
+"""One answer of a model, read piece by piece: what to send to the client at once, and which calls the daemon must
+make.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,10 @@ class _OpenCall:
 
 @dataclass(slots=True)
 class AnswerReader:
-    """``hosted``: names of functions that are called here. All others are the client's: ``namespaces`` has the
-    namespace and the name of those that the model calls otherwise.
+    """Reads the answer of a model piece by piece.
+
+    ``hosted`` are the names of the functions that the daemon calls. All other functions belong to the client.
+    ``namespaces`` maps the name that the model uses for a function to its namespace and name.
     """
 
     machine: EventBuilder
@@ -43,7 +47,7 @@ class AnswerReader:
     _calls: dict[int, _OpenCall] = field(default_factory=dict)
 
     def hear(self, piece: Piece) -> list[Event]:
-        """What the client is told of it."""
+        """Return the events that a piece causes for the client."""
         match piece:
             case TextPiece(text, logprobs):
                 return self.machine.text(text, logprobs)
@@ -69,7 +73,7 @@ class AnswerReader:
         if call.shown:
             return self.machine.arguments(piece.key, piece.arguments) if piece.arguments else []
         call.shown = True
-        # Some models give no id, or one to all.
+        # Some models give no id, or the same id to all calls.
         is_taken = any(open_call.id == call.id for open_call in self._calls.values() if open_call is not call)
         if is_taken or not call.id:
             call.id = new_id("call_")
@@ -79,11 +83,11 @@ class AnswerReader:
 
     @property
     def here(self) -> list[CalledTool]:
-        """The calls that are to be done here, in order."""
+        """The calls that the daemon must make, in order."""
         open_calls = sorted(self._calls.items())
         return [CalledTool(call.id, call.name, call.arguments) for _key, call in open_calls if not call.shown]
 
     @property
     def asks_client(self) -> bool:
-        """Whether the client has to call something before the model continues."""
+        """Whether the client must make a call before the model continues."""
         return any(call.shown for call in self._calls.values())

@@ -1,4 +1,4 @@
-"""Responses that are made while nobody waits: written down before they are acknowledged, and taken up again."""
+"""Background responses: stored before they are acknowledged, and resumed after a restart."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
 KIND: Final = "responses"
-"""Kind of the runs that make responses."""
+"""Kind of the runs that produce responses."""
 
 MAX_RESUMED_RESPONSES: Final = 64
-"""Responses that were cut off and are made at a time; those that clients begin are not counted."""
+"""Maximum number of interrupted responses resumed at the same time; responses that clients start are not counted."""
 
 PAGE_SIZE: Final = 500
-"""Events that are read at once."""
+"""Number of events read at once."""
 
 POLL_INTERVAL_S: Final = 0.5
-"""Seconds between two looks at a response that another daemon makes."""
+"""Seconds between two checks of a response that another daemon makes."""
 
 NUMBER, DOING = "_number", "_doing"
-"""Fields of a document while it is made: the number of its next event, and what must not be done twice."""
+"""Fields of an unfinished document: the number of its next event, and the action that must not be repeated."""
 
 ATTEMPT_STRIDE_COUNT: Final = 4096
-"""Ids of items between two attempts."""
+"""Gap between the item ids of two attempts."""
 
 
 Turns = Callable[[str, Context], AbstractAsyncContextManager[Callable[[Usage], None]]]
@@ -56,7 +56,7 @@ Turns = Callable[[str, Context], AbstractAsyncContextManager[Callable[[Usage], N
 
 
 class BackgroundResponses:
-    """Begins, follows and cancels them. Their runs are the scheduler's."""
+    """Starts, follows and cancels background responses. The scheduler runs them."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class BackgroundResponses:
         scheduler.handle(KIND, self._make, concurrency=MAX_RESUMED_RESPONSES, is_shared=True, is_owned=True)
 
     async def begin(self, response: PreparedResponse, caller: Principal) -> ResponseRow:
-        """Write the request down and begin it; what this returns survives a crash."""
+        """Store the request and start it. The returned response survives a crash."""
         self._busy.require_free(response)
         machine = response.machine
         opening = machine.begin(is_queued=True)
@@ -112,7 +112,7 @@ class BackgroundResponses:
         return replace(row, run_id=run.id)
 
     async def _bind(self, response: PreparedResponse, caller: Principal) -> None:
-        """Note what the names of a request mean now. What means nothing yet is bound when it is first used."""
+        """Bind the names of a request to their current meaning. A name without a meaning is bound on first use."""
         ask = response.ask
         keys = [ask.model]
         for tool in ask.tools:
@@ -126,7 +126,7 @@ class BackgroundResponses:
         await self._preparer.head(ask, caller)
 
     async def _make(self, payload: Mapping[str, Any], context: Context) -> dict[str, str]:
-        """Make one, from where it was when it was cut off."""
+        """Make a response, continuing from where it was interrupted."""
         response_id = str(payload["response"])
         row = await self._database.read(responses.get, response_id)
         try:
@@ -145,7 +145,7 @@ class BackgroundResponses:
         assert row.ask is not None
         mint = ItemIds(row.id)
         ask = read.read(orjson.loads(row.ask), mint)
-        # Ids that an attempt before this one may have given are not given again.
+        # Ids that an earlier attempt may have assigned are not assigned again.
         mint.count += len(draft["output"]) + is_restarted * ATTEMPT_STRIDE_COUNT
         machine = EventBuilder(draft, mint, ask.include, output=draft["output"], number=number)
         try:
@@ -175,14 +175,14 @@ class BackgroundResponses:
                 try:
                     await self._finish(machine, events, response)
                 except PorticoError:
-                    machine.number = number  # nobody has seen those events
+                    machine.number = number  # no client has seen those events
                     raise
         except PorticoError as error:
             await self._end(machine, machine.fail(error), stream=ask.stream)
             raise
 
     def _teller(self, response: PreparedResponse) -> Emit:
-        """Events are written before anybody sees them: so the next daemon knows all that was seen."""
+        """Return the function that stores events before clients see them, so that the next daemon knows all of them."""
         response_id = response.machine.response["id"]
 
         async def tell(events: Sequence[Event]) -> None:
@@ -190,7 +190,7 @@ class BackgroundResponses:
             self._wake_followers(response_id)
 
         async def keep_silent(_events: Sequence[Event]) -> None:
-            """Nobody can ask for its events."""
+            """Discard the events, because no client can request them."""
 
         return tell if response.ask.stream else keep_silent
 
@@ -205,14 +205,16 @@ class BackgroundResponses:
             if not await self._database.write_soon(
                 responses.note, machine.response["id"], "in_progress", text
             ):
-                raise Conflict("The response was ended meanwhile.", code="cancelled")
+                raise Conflict("The response has ended in the meantime.", code="cancelled")
 
         return note
 
     async def _finish(
         self, machine: EventBuilder, events: Sequence[Event], response: PreparedResponse
     ) -> None:
-        """Write its end, and its items into its conversation. Raises what became of that."""
+        """Store the end of a response, and its items in its conversation. Raises the error that the response ended
+        with.
+        """
         ask = response.ask
         outcome = await self._end(machine, events, stream=ask.stream, after=response.after)
         require_kept(outcome, ask.conversation)
@@ -228,11 +230,14 @@ class BackgroundResponses:
         )
 
     async def follow(self, row: ResponseRow, after: int) -> AsyncGenerator[list[bytes], None]:
-        """The events with a number above ``after`` as JSON, until its end. Raises `InvalidRequest`, `Conflict`."""
+        """Yield the events with a number above ``after`` as JSON until the response ends. Raises `InvalidRequest`,
+        `Conflict`.
+        """
         assert row.ask is not None
         if not orjson.loads(row.ask).get("stream"):
             raise InvalidRequest(
-                f"The response '{row.id}' has no stream: it was not created with 'stream'. Retrieve it without.",
+                f"The response '{row.id}' has no stream: it was created without 'stream'. Retrieve it "
+                "without 'stream'.",
                 code="not_streamed",
                 param="stream",
             )
@@ -246,7 +251,8 @@ class BackgroundResponses:
             current = await self.settled(row)
             numbered_events = await self._database.read(responses.events_after, row.id, after, PAGE_SIZE)
             if numbered_events:
-                # A response is taken up again after a crash: what follows ``after`` may not be what did before.
+                # A response is resumed after a crash, so the events after ``after`` may differ from those of
+                # the first attempt.
                 lost_ranges = await self._database.read(responses.lost_events, row.id)
                 _require_kept_events(lost_ranges[lost_count:], after)
                 lost_count = len(lost_ranges)
@@ -263,13 +269,13 @@ class BackgroundResponses:
                     continue
 
     def _wake_followers(self, response_id: str) -> None:
-        """Whoever follows looks again."""
+        """Make the followers of a response check it again."""
         event = self._changed.pop(response_id, None)
         if event is not None:
             event.set()
 
     async def cancel(self, row: ResponseRow) -> None:
-        """End one that has not ended."""
+        """Cancel a response that has not ended."""
         if row.status not in OPEN_STATUSES:
             return
         run = self._runner.get(row.run_id)
@@ -282,12 +288,12 @@ class BackgroundResponses:
         await self.settled(row)
 
     async def settle_deserted(self) -> None:
-        """End those whose runs were ended by others: nobody may ask for them."""
+        """End the responses whose runs were ended from elsewhere; perhaps no client ever asks for them."""
         for row in await self._database.read(responses.deserted, PAGE_SIZE):
             await self.settled(row)
 
     async def settled(self, row: ResponseRow) -> ResponseRow | None:
-        """The response as it stands. One whose run was ended by others has ended with that."""
+        """Return the response in its current state. If its run was ended from elsewhere, the response ends with it."""
         current = await self._database.read(responses.get, row.id)
         if current is None or current.status not in OPEN_STATUSES:
             return current
@@ -310,11 +316,11 @@ class BackgroundResponses:
 
 
 def _require_kept_events(lost_ranges: Sequence[Sequence[int]], after: int) -> None:
-    """Raise `Conflict` if the event ``after`` is among those that a crash took and that were made again."""
+    """Raise `Conflict` if the event ``after`` is among those that a crash discarded and that were made again."""
     for start, end in lost_ranges:
         if start < after <= end:
             raise Conflict(
-                f"The daemon stopped after event {start}, and has made what followed again. Discard what came "
+                f"The daemon stopped after event {start} and made the later events again. Discard all events "
                 f"after it, and continue with starting_after={start}.",
                 code="events_made_anew",
                 param="starting_after",
@@ -326,22 +332,22 @@ def _numbered(events: Sequence[Event]) -> list[tuple[int, bytes]]:
 
 
 def _keeps_steps(card: Card) -> bool:
-    """Whether it is a flow that continues behind its last step when it is called again."""
+    """Return whether the app is a flow that resumes after its last completed step when called again."""
     return card.labels.get("app") == "flow" and card.labels.get("durability") != "off"
 
 
 def _is_agent(card: Card) -> bool:
-    """Whether it is an agent, whose calls are recorded in the run."""
+    """Return whether the app is an agent, whose calls are recorded in the run."""
     return card.labels.get("app") == "agent"
 
 
 def _require_repeatable(card: Card, response_id: str, doing: str | None) -> None:
-    """Raise `EngineFailed` if what was cut off may have had an effect that must not be had twice."""
+    """Raise `EngineFailed` if the interrupted action may have had an effect that must not be repeated."""
     if doing is None and (card.labels.get("app") != "flow" or _keeps_steps(card)):
         return
-    activity = f"'{doing}' was running" if doing else f"the app '{card.name}' was at work"
+    activity = f"'{doing}' was running" if doing else f"the app '{card.name}' was running"
     raise EngineFailed(
-        f"The daemon ended while {activity}, which may have had an effect; the response '{response_id}' was not begun "
-        "again. Look what was done, and ask again.",
+        f"The daemon stopped while {activity}, which may have had an effect; the response '{response_id}' "
+        "was not restarted. Check what was done, and send the request again.",
         code="effect_unknown",
     )

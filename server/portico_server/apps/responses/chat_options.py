@@ -1,4 +1,4 @@
-"""A request's options as those of a chat, and the tools that its model may call. Pure."""
+"""The chat options of a Responses request, and the tools that its model may call. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def chat_options(
     *,
     first: bool = True,
 ) -> dict[str, Any]:
-    """The options of the chat, with the tools that the model may call; ``functions``: of those of the client, these."""
+    """Return the options of the chat, with the tools that the model may call.
+
+    If ``functions`` is given, it replaces the functions of the client.
+    """
     choice = ask.choice
     allowed_tools = choice.allowed
     tools = [
@@ -25,7 +28,7 @@ def chat_options(
         if allowed_tools is None or ("function", "", tool.name) in allowed_tools
     ]
     offered_tools = [offer for offer in offers if _among(offer, choice, first=first)]
-    if choice.kind == "mcp" and first:  # a server without one of its tools: any of them, and nothing else
+    if choice.kind == "mcp" and first:  # a server without a tool name: any of its tools, and no others
         tools = []
     tools += [offer.to_json() for offer in offered_tools]
     options = dict(ask.options)
@@ -47,7 +50,7 @@ def chat_options(
 
 
 def function_json(tool: FunctionTool) -> dict[str, Any]:
-    """A function as the ``tools`` of a chat have it."""
+    """Return a function in the form of a chat's ``tools``."""
     about: dict[str, Any] = {"name": tool.spoken}
     if tool.description:
         about["description"] = tool.description
@@ -59,7 +62,7 @@ def function_json(tool: FunctionTool) -> dict[str, Any]:
 
 
 def _among(offer: OfferedTool, choice: ToolChoice, *, first: bool) -> bool:
-    """Whether the choice leaves it to the model; what it must call is called once."""
+    """Return whether the tool choice allows this tool. A tool that the model must call is called once."""
     if choice.allowed is not None:
         return any(
             kind == offer.kind and label == offer.label and name in ("", offer.name)

@@ -12,9 +12,10 @@ from portico_server.core.citation_marks import marks
 def file_citations(
     text: str, passages: Sequence[Passage], *, all_of_them: bool = False
 ) -> list[dict[str, Any]]:
-    """The passages that a text points at by numbers in brackets; ``index`` is where the bracket stands.
+    """Return citations of the passages that a text refers to by numbers in brackets. ``index`` is the position of the
+    bracket.
 
-    ``all_of_them``: those that it does not point at too, behind its last character, as an app answers with them.
+    With ``all_of_them``, the other passages follow after the last character, as an app returns them.
     """
     by_rank = {passage.rank: passage for passage in passages}
     citations = [(at, number) for at, numbers in marks(text) for number in numbers if number in by_rank]

@@ -1,4 +1,4 @@
-"""``code_interpreter``: Python in a notebook that the items of a response continue with."""
+"""``code_interpreter``: Python in a notebook that the later items of a response share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.core.errors import NotFound, PorticoError
 from portico_server.core.request import CalledTool, ToolCall, ToolResult
 
 MAX_FILES_BYTES: Final = 16 * 2**20
-"""Bytes of all uploaded files that a tool brings along."""
+"""Maximum total size of the uploaded files that a tool brings along, in bytes."""
 
 _CODE: Final = {
     "type": "object",
@@ -27,16 +27,16 @@ _CODE: Final = {
 
 
 async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> None:
-    """Offer it. Raises `NotFound`, `Forbidden`."""
+    """Offer the code interpreter to the model. Raises `NotFound`, `Forbidden`."""
     card = (await bench.around.registry.resolve("tool/code_interpreter", bench.context.caller)).card
     place = await place_of(bench, tool.container, f"{at}.container", fresh=bool(tool.files))
     files = await uploaded(bench, tool.files, f"{at}.container.file_ids")
 
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
-        # Some models write the code where its JSON should stand.
+        # Some models send the code in place of its JSON.
         code = arguments.get("code")
         await _run(bench, place, files, code if isinstance(code, str) else call.arguments)
-        files.clear()  # they are in the container now
+        files.clear()  # the container has them now
 
     bench.offers["code_interpreter"] = OfferedTool(
         "code_interpreter", card.description, _CODE, use, "code_interpreter", repeats=False
@@ -44,9 +44,10 @@ async def code_call(bench: ToolContext, tool: CodeInterpreterTool, at: str) -> N
 
 
 async def place_of(bench: ToolContext, container_id: str, at: str, *, fresh: bool) -> Place:
-    """The container that a tool names, or the last one of the conversation if that is still there, or a new one.
+    """Return the container that a tool names, else the last container of the conversation if it still exists, else a
+    new one.
 
-    Raises `NotFound` for a name that means none.
+    Raises `NotFound` if the named container does not exist.
     """
     containers, caller = bench.around.containers, bench.context.caller
     if container_id:
@@ -103,7 +104,7 @@ async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, st
         for artifact in result.artifacts
         if artifact.media_type.startswith("image/")
     ]
-    # Code that raised has run all the same; without an outcome it has not.
+    # Code that raised an error has still run; without an outcome, it has not.
     status = "failed" if result.is_error and result.structured is None else "completed"
     completed_event = machine.tell(index, "response.code_interpreter_call.completed")
     done_event = machine.done(index, status=status, outputs=outputs, **{MODEL_OUTPUT: cut(result.text)})
@@ -111,7 +112,7 @@ async def _run(bench: ToolContext, place: Place, files: Sequence[Mapping[str, st
 
 
 async def uploaded(bench: ToolContext, file_ids: Sequence[str], at: str) -> list[dict[str, str]]:
-    """Uploaded files as the tools that run code take them. Raises `NotFound`, `TooLarge`."""
+    """Return uploaded files in the form that code-running tools accept. Raises `NotFound`, `TooLarge`."""
     files = []
     room = MAX_FILES_BYTES
     for number, file_id in enumerate(file_ids):
@@ -124,7 +125,7 @@ async def uploaded(bench: ToolContext, file_ids: Sequence[str], at: str) -> list
 
 
 def made_notes(text: str, artifacts: Sequence[tuple[Artifact, str]]) -> list[dict[str, Any]]:
-    """The files that code made, as annotations of a text: where it names one, otherwise at the end."""
+    """Return the files that code made as annotations of a text: where the text names the file, otherwise at its end."""
     notes = []
     for artifact, container in artifacts:
         start = text.find(artifact.name)

@@ -1,7 +1,7 @@
-"""Compaction items: what stands before one is told to the model in fewer words. Pure: values in, values out.
+"""Compaction items: the model receives a summary of everything before a compaction item. Pure: values in, values out.
 
-To clients ``encrypted_content`` is opaque, and they send it back as it is. It holds a summary, and the items that the
-model is shown behind it, as they are. No secret is in it: it is of the conversation that its client has sent.
+``encrypted_content`` is opaque to clients, and they send it back unchanged. It contains a summary, and the unchanged
+items that the model sees after it. It contains no secret: all of it is from the conversation that its client sent.
 
 Source: https://developers.openai.com/api/docs/guides/compaction
 """
@@ -19,14 +19,14 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Message
 
 SEAL: Final = "portico.1."
-"""What content of ours begins with, and the version of what follows."""
+"""Prefix of the content that Portico creates, with its format version."""
 
 REQUEST: Final = (
     "Our conversation has become long, and will continue without what is above. Write down for yourself what you need "
     "to continue: what the user wants, in their words where these matter; what was done, and what came of it; "
     "names, numbers, files and decisions; what is still to be done. Write the notes alone, without a greeting."
 )
-"""What a model is asked for a summary with."""
+"""Prompt that asks a model for a summary."""
 
 _HEAD: Final = "[Notes on our conversation up to here, which has been left out:]"
 _TAIL: Final = "[End of the notes.]"
@@ -34,20 +34,20 @@ _TAIL: Final = "[End of the notes.]"
 
 @dataclass(frozen=True, slots=True)
 class CompactedConversation:
-    """What a compaction item holds. ``keeps``: the user's messages before it are also shown."""
+    """The content of a compaction item. With ``keeps``, the user's messages before it are also shown."""
 
     summary: str
     items: Sequence[dict[str, Any]] = ()
     keeps: bool = False
 
     def sealed(self) -> str:
-        """As ``encrypted_content``."""
+        """Encode the conversation as ``encrypted_content``."""
         data = orjson.dumps({"summary": self.summary, "items": list(self.items), "keeps": self.keeps})
         return SEAL + base64.urlsafe_b64encode(data).decode()
 
 
 def opened(content: str) -> CompactedConversation | None:
-    """What an ``encrypted_content`` holds; ``None`` if it was not made here."""
+    """Decode an ``encrypted_content``; return ``None`` if Portico did not create it."""
     if not content.startswith(SEAL):
         return None
     try:
@@ -63,9 +63,10 @@ def opened(content: str) -> CompactedConversation | None:
 
 
 def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    """The items that a model is shown: nothing of what stands before the last compaction, but what that one keeps.
+    """Return the items that a model sees: only what the last compaction keeps of the earlier items, and everything
+    after it.
 
-    The window of a window is the same.
+    Applying the function again changes nothing.
     """
     last = next((n for n in range(len(items) - 1, -1, -1) if items[n]["type"] == "compaction"), None)
     if last is None:
@@ -82,13 +83,14 @@ def window(items: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
 
 
 def requests_among(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages among items that are not the model's own."""
+    """Return the messages among the items that are not the model's own."""
     return [item for item in items if item["type"] == "message" and item["role"] != "assistant"]
 
 
 def quoted(items: Sequence[dict[str, Any]], max_chars: int) -> str:
-    """What the user wrote among items, the newest as far as there is room for so many characters: a small model writes
-    poor notes, and these words cost nothing.
+    """Quote the user's messages, newest first, up to ``max_chars`` characters.
+
+    A small model writes poor notes, and these quotes cost no tokens to produce.
     """
     quoted_lines: list[str] = []
     for item in reversed(items):
@@ -104,8 +106,8 @@ def quoted(items: Sequence[dict[str, Any]], max_chars: int) -> str:
 
 
 def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
-    """Where a conversation can be cut in two, so that no call is parted from what it gave: before a message of the
-    user, and before the first of some calls.
+    """Return the positions where a conversation can be cut without separating a call from its output: before a message
+    of the user, and before the first of several calls.
     """
     cut_points = []
     for number in range(1, len(items)):
@@ -113,18 +115,18 @@ def cuts(items: Sequence[dict[str, Any]]) -> list[int]:
         calls = item["type"] == "function_call" and before["type"] not in ("function_call", "reasoning")
         if calls or (item["type"] == "message" and item["role"] != "assistant"):
             cut_points.append(number)
-    # What begins with a summary alone would only be summed up once more.
+    # A part that contains only a summary would be summarized again.
     return [number for number in cut_points if number > 1 or items[0]["type"] != "compaction"]
 
 
 def as_user_text(content: str) -> str:
-    """A compaction item as the model reads it."""
+    """Return the text of a compaction item as the model reads it."""
     compacted_conversation = opened(content)
     return f"{_HEAD}\n{compacted_conversation.summary}\n{_TAIL}" if compacted_conversation is not None else ""
 
 
 def joined(messages: Sequence[Message]) -> list[Message]:
-    """Messages of the user that follow each other as one: many templates want turns."""
+    """Merge consecutive user messages into one, because many chat templates require alternating turns."""
     found_messages: list[Message] = []
     for message in messages:
         last = found_messages[-1] if found_messages else {}

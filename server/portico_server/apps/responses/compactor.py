@@ -1,4 +1,4 @@
-"""Making compaction items: a model sums up what it will not be shown again."""
+"""Creation of compaction items: a model summarizes the items that it will no longer see."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from portico_server.core.servable import Relays, Servable
 from portico_server.runs.run import charged
 
 ATTEMPTS: Final = 16
-"""How often a model is asked at most for the notes on a conversation that it cannot read at once."""
+"""Maximum number of requests for notes on a conversation that does not fit into the model's context."""
 
 BYTES_PER_TOKEN: Final = 4
-"""Bytes that are taken for a token where the model does not count them."""
+"""Bytes per token assumed for a model that does not count tokens."""
 
 SHORT, LONG = 1_024, 4_096
-"""Tokens that notes may have, by the length of what they are on: a model that does not end must not continue for
-ever."""
+"""Maximum tokens of the notes on a short and on a long conversation, so that a model that never stops is cut off."""
 
 _OPTIONS: Final = ("temperature", "top_p", "seed", "reasoning_effort", "chat_template_kwargs")
-"""What of a request holds for the notes too."""
+"""Options of the request that also apply to the notes."""
 
 
 @dataclass(slots=True)
 class Compactor:
-    """Asks ``model`` for notes on conversations; ``usage`` is what that took."""
+    """Asks ``model`` for notes on conversations; ``usage`` is the cost of these requests."""
 
     servable: Servable
     model: Relays
@@ -47,9 +46,9 @@ class Compactor:
     _attempts: int = 0
 
     async def on(self, items: Sequence[Item]) -> str:
-        """A summary of a conversation, in parts if all of it is too long for the model.
+        """Return a summary of a conversation, made in parts if the whole is too long for the model.
 
-        Raises what the model fails with, `EngineFailed` if it says nothing.
+        Raises the error of the model, or `EngineFailed` if the model returns no text.
         """
         question: Message = {"role": "user", "content": REQUEST}
         messages = joined([*messages_of(items, self.ask.instructions, self.media), question])
@@ -86,17 +85,15 @@ class Compactor:
         text = "".join(parts).strip()
         if not text:
             raise EngineFailed(
-                f"'{self.ask.model}' wrote no notes on the conversation, which was left as it is. Try again, or "
-                "continue without 'context_management'.",
+                f"'{self.ask.model}' wrote no notes on the conversation, which was not changed. Try again, "
+                "or continue without 'context_management'.",
                 code="no_summary",
             )
         return text
 
 
 async def size_of(messages: Sequence[Message], name: str, context: Context) -> int:
-    """How many tokens of a model a conversation is; a guess from its bytes where the model does not count
-    so many.
-    """
+    """Return the number of tokens in a conversation, estimated from its bytes if the model cannot count that many."""
     try:
         tokenized = await context.call(name, Tokenize(messages=tuple(messages)))
     except PorticoError as error:
@@ -104,12 +101,12 @@ async def size_of(messages: Sequence[Message], name: str, context: Context) -> i
             raise
         return guess(messages)
     if not isinstance(tokenized, TokenizedText):
-        raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+        raise PorticoError(f"'{name}' returned an invalid answer to a request to count tokens.")
     return len(tokenized.ids)
 
 
 def guess(messages: Sequence[Message]) -> int:
-    """About how many tokens a conversation is, by its bytes."""
+    """Estimate the number of tokens in a conversation from its bytes."""
     return sum(_bytes(message) for message in messages) // BYTES_PER_TOKEN
 
 

@@ -1,4 +1,4 @@
-"""One response at a time in a conversation."""
+"""Locks that allow one response at a time in a conversation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from portico_server.db.responses import SaveOutcome
 
 
 class ConversationLocks:
-    """The conversations in which this daemon makes a response. Another daemon's are found when theirs are kept."""
+    """The conversations in which this daemon is making a response. Conflicts with other daemons are detected on
+    save.
+    """
 
     def __init__(self) -> None:
         self._names: set[str] = set()
 
     @contextmanager
     def alone(self, response: PreparedResponse) -> Iterator[None]:
-        """Hold the conversation of a request, if it has one. Raises `Conflict` if it is held."""
+        """Lock the conversation of a request, if it has one. Raises `Conflict` if it is already locked."""
         name = response.ask.conversation if response.after is not None else ""
         self.require_free(response)
         if name:
@@ -29,27 +31,29 @@ class ConversationLocks:
             self._names.discard(name)
 
     def require_free(self, response: PreparedResponse) -> None:
-        """Raise `Conflict` if the conversation of a request is held."""
+        """Raise `Conflict` if the conversation of a request is locked."""
         name = response.ask.conversation
         if name in self._names and response.after is not None:
             raise Conflict(
-                f"Another response is being made in the conversation '{name}'. Try again when it is there.",
+                f"Another response is in progress in the conversation '{name}'. Try again when it has "
+                "finished.",
                 code="conversation_locked",
                 param="conversation",
             )
 
 
 def require_kept(save_outcome: SaveOutcome, name: str) -> None:
-    """Raise what became of the conversation ``name``, if a response could not be put at the end."""
+    """Raise the matching error if a response could not be appended to the conversation ``name``."""
     if save_outcome == "gone":
         raise NotFound(
-            f"The conversation '{name}' was removed while the response was made; it is not kept.",
+            f"The conversation '{name}' was deleted while the response was made; the response was not stored.",
             code="conversation_not_found",
             param="conversation",
         )
     if save_outcome == "changed":
         raise Conflict(
-            f"The conversation '{name}' was changed while the response was made; it is not kept. Ask again.",
+            f"The conversation '{name}' was changed while the response was made; the response was not "
+            "stored. Send the request again.",
             code="conversation_changed",
             param="conversation",
         )

@@ -1,4 +1,4 @@
-"""Conversations: items in order that responses continue with and are added to."""
+"""Conversations: ordered items that responses continue from and append to."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from portico_server.db.rows import json_bytes
 from portico_server.runs.quotas import StorageQuota
 
 MAX_ADDED_ITEMS: Final = 20
-"""Items that one request may add."""
+"""Maximum number of items that one request may add."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """Some items in order, and whether there are more beyond them."""
+    """A page of items in order, and whether more items follow."""
 
     items: Sequence[Item]
     more: bool
 
 
 class ConversationStore:
-    """Callers see their own."""
+    """The stored conversations. Callers see only their own."""
 
     def __init__(self, database: Database, quota: StorageQuota) -> None:
         self._database = database
         self._quota = quota
 
     async def create(self, body: Mapping[str, Any], caller: Principal) -> ConversationRow:
-        """Begin one with the ``metadata`` and ``items`` of a request. Raises `InvalidRequest`."""
+        """Create a conversation with the ``metadata`` and ``items`` of a request. Raises `InvalidRequest`."""
         _require_known(body, ("metadata", "items"))
         now = time.time()
         checked_metadata = metadata(body.get("metadata") or {})
@@ -57,11 +57,11 @@ class ConversationStore:
         return row
 
     async def get(self, conversation_id: str, caller: Principal) -> ConversationRow:
-        """One of them. Raises `NotFound`."""
+        """Return a conversation. Raises `NotFound`."""
         row = await self._database.read(rows.get, conversation_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no conversation '{conversation_id[:80]}' here or you have no access to it.",
+                f"The conversation '{conversation_id[:80]}' does not exist or you have no access to it.",
                 code="conversation_not_found",
                 param="conversation_id",
             )
@@ -70,7 +70,7 @@ class ConversationStore:
     async def change(
         self, conversation_id: str, body: Mapping[str, Any], caller: Principal
     ) -> ConversationRow:
-        """Put other ``metadata`` in the place of what it has."""
+        """Replace the ``metadata`` of a conversation."""
         row = await self.get(conversation_id, caller)
         _require_known(body, ("metadata",))
         if body.get("metadata") is None:
@@ -81,12 +81,12 @@ class ConversationStore:
         return await self.get(conversation_id, caller)
 
     async def delete(self, conversation_id: str, caller: Principal) -> None:
-        """Forget one with its items; the responses that were made in it stay."""
+        """Delete a conversation with its items. The responses made in it remain."""
         row = await self.get(conversation_id, caller)
         await self._database.write(rows.remove, row.id)
 
     async def add(self, conversation_id: str, body: Mapping[str, Any], caller: Principal) -> Sequence[Item]:
-        """Put the ``items`` of a request at the end; what they became. Raises `InvalidRequest`."""
+        """Append the ``items`` of a request, and return them as stored. Raises `InvalidRequest`."""
         row = await self.get(conversation_id, caller)
         _require_known(body, ("items",))
         if body.get("items") is None:
@@ -100,7 +100,7 @@ class ConversationStore:
     async def page(
         self, conversation_id: str, caller: Principal, *, after: str | None, limit: int, descending: bool
     ) -> ItemPage:
-        """Up to ``limit`` items beyond ``after``. Raises `NotFound`."""
+        """Return up to ``limit`` items after ``after``. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
         item_page = await self._database.read(
             rows.page, row.id, after=after, limit=limit, descending=descending
@@ -111,7 +111,7 @@ class ConversationStore:
         return ItemPage([orjson.loads(text) for text in texts], has_more)
 
     async def item(self, conversation_id: str, item_id: str, caller: Principal) -> Item:
-        """One item. Raises `NotFound`."""
+        """Return an item. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
         item_text = await self._database.read(rows.item, row.id, item_id)
         if item_text is None:
@@ -120,7 +120,7 @@ class ConversationStore:
         return item
 
     async def remove(self, conversation_id: str, item_id: str, caller: Principal) -> ConversationRow:
-        """Take one item out. Raises `NotFound`."""
+        """Remove an item. Raises `NotFound`."""
         row = await self.get(conversation_id, caller)
         if not await self._database.write(rows.remove_item, row.id, item_id):
             raise _no_item(item_id, "item_id")
@@ -130,11 +130,11 @@ class ConversationStore:
 def _read(value: Any) -> list[Item]:
     item_list = json_values.items(value, "items", "a list of items")
     if len(item_list) > MAX_ADDED_ITEMS:
-        wrong("items", f"has {len(item_list)} items; at most {MAX_ADDED_ITEMS} are taken at a time")
+        wrong("items", f"has {len(item_list)} items; a request may add at most {MAX_ADDED_ITEMS}")
     new_items = items.read(item_list, ItemIds(), "items")
     for number, item in enumerate(new_items):
         if item["type"] == "item_reference":
-            wrong(f"items[{number}].type", "is 'item_reference', which a conversation does not hold")
+            wrong(f"items[{number}].type", "is 'item_reference', which a conversation cannot contain")
     return new_items
 
 
@@ -148,5 +148,5 @@ def _require_known(body: Mapping[str, Any], known_names: Sequence[str]) -> None:
 
 def _no_item(item_id: str, param: str) -> NotFound:
     return NotFound(
-        f"There is no item '{item_id[:80]}' in this conversation.", code="item_not_found", param=param
+        f"The item '{item_id[:80]}' does not exist in this conversation.", code="item_not_found", param=param
     )

@@ -1,8 +1,8 @@
-"""The events of a response, as OpenAI's clients expect them. Pure: what a model says goes in, events come out.
+"""The events of a response, as OpenAI's clients expect them. Pure: model output goes in, events come out.
 
-Every client is a state machine over these: an event that is left out, an index that is used twice, an id that changes
-on the way, and the text is lost under a 200. So all items of a response share one counter of indexes, ids are made
-once, ``sequence_number`` has no gaps, and every snapshot is whole.
+Every client is a state machine over these events. If an event is missing, an index is used twice or an id changes, the
+client loses the text although the status is 200. Therefore all items of a response share one counter of indexes, ids
+are created once, ``sequence_number`` has no gaps, and every snapshot is complete.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from portico_server.apps.responses.open_items import Annotate, Event, OpenCalls,
 from portico_server.core.errors import PorticoError
 
 REASONS: Final[Mapping[str, str]] = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Why a chat ended early, and what a response says of it."""
+"""Maps the reason why a chat ended early to the reason in the response."""
 
 
 OPEN: Final = ("in_progress", "searching", "interpreting", "generating", "calling")
-"""Statuses of items that are not whole."""
+"""Statuses of unfinished items."""
 
 
 def no_notes(_text: str) -> list[dict[str, Any]]:
-    """For an answer that stands on nothing."""
+    """Return no annotations, for an answer without sources."""
     return []
 
 
 class EventBuilder:
-    """One response on its way. ``response`` is the whole document as it stands; its output is in `output`.
+    """Builds one response. ``response`` is the current document; its output is in `output`.
 
-    Items of the input that was answered are not its business. ``number`` is that of the next event; ``include`` names
-    what of the items is told (see `shown`).
+    The items of the input are not included. ``number`` is the number of the next event; ``include`` names the optional
+    parts of items to show (see `shown`).
     """
 
     def __init__(
@@ -56,19 +56,19 @@ class EventBuilder:
         self._open: OpenMessage | OpenThought | OpenCalls | None = None
 
     def snapshot(self) -> dict[str, Any]:
-        """The response as it is told now."""
+        """Return the response in the form that the client sees now."""
         return {**self.response, "output": [shown(item, self._include) for item in self.output]}
 
     def document(self) -> dict[str, Any]:
-        """The response as it is kept: with everything that may be asked for later."""
+        """Return the response in the form that is stored: with everything that can be requested later."""
         return {**self.response, "output": [without_model_output(item) for item in self.output]}
 
     def draft(self) -> dict[str, Any]:
-        """The response with what is whole of it, for who continues with it after a crash."""
+        """Return the response with its finished items, so that a daemon can continue it after a crash."""
         return {**self.response, "output": [item for item in self.output if item.get("status") not in OPEN]}
 
     def begin(self, *, is_queued: bool = False) -> list[Event]:
-        """The first events."""
+        """Return the first events."""
         events = []
         if is_queued:
             self.response["status"] = "queued"
@@ -79,12 +79,12 @@ class EventBuilder:
         return [*events, self._whole("response.in_progress")]
 
     def close(self, finish_reason: str) -> list[Event]:
-        """Close what is open; an answer without anything in it is a message without words."""
+        """Close the open items. An answer without content becomes an empty message."""
         events = [] if self.output else self.text("")
         return [*events, *self.settle(status_after(finish_reason))]
 
     def end(self, finish_reason: str, usage: Usage, thoughts: int = 0) -> list[Event]:
-        """What is open is closed; ``thoughts``: tokens of the answer that were reasoning."""
+        """Close the open items and end the response; ``thoughts`` is the number of reasoning tokens in the answer."""
         reason = REASONS.get(finish_reason)
         events = self.close(finish_reason)
         self.response["usage"] = usage_of(usage, thoughts)
@@ -97,7 +97,7 @@ class EventBuilder:
         return [*events, self._whole("response.incomplete")]
 
     def prime(self) -> list[Event]:
-        """It is complete without any answer."""
+        """Complete the response without an answer."""
         events = self.begin()
         self.response["usage"] = usage_of(Usage(), 0)
         self.response["completed_at"] = int(time.time())
@@ -105,7 +105,7 @@ class EventBuilder:
         return [*events, self._whole("response.completed")]
 
     def fail(self, error: PorticoError) -> list[Event]:
-        """It ended in an error: the response says so, and so does an event that every client reads."""
+        """End the response with an error, in the document and in an event that every client reads."""
         events = self.settle("incomplete")
         self.response["status"] = "failed"
         self.response["error"] = error_of(error)
@@ -115,28 +115,28 @@ class EventBuilder:
         return events
 
     def cancel(self) -> list[Event]:
-        """Somebody did not want it any longer."""
+        """Cancel the response."""
         events = self.settle("incomplete")
         self.response["status"] = "cancelled"
         return [*events, self._whole("response.failed")]
 
     def text(self, piece: str, logprobs: list[dict[str, Any]] | None = None) -> list[Event]:
-        """A piece of the answer."""
+        """Add a piece of the answer."""
         message, events = self._message(refusing=False)
         return [*events, message.text(piece, logprobs)]
 
     def claim(self, claim: AnswerClaim) -> list[Event]:
-        """A sentence of the text so far was checked, see `OpenMessage.claim`."""
+        """Record the check of a sentence in the current text, see `OpenMessage.claim`."""
         message, events = self._message(refusing=False)
         return [*events, *message.claim(claim)]
 
     def refusal(self, piece: str) -> list[Event]:
-        """A piece of the sentence in which a model says no."""
+        """Add a piece of the model's refusal."""
         message, events = self._message(refusing=True)
         return [*events, message.refusal(piece)]
 
     def _message(self, *, refusing: bool) -> tuple[OpenMessage, list[Event]]:
-        """The message that is open, and the events that open it."""
+        """Return the open message, and the events that open it."""
         if isinstance(self._open, OpenMessage) and self._open.refusing == refusing:
             return self._open, []
         settled_events = self.settle()
@@ -144,7 +144,7 @@ class EventBuilder:
         return message, [*settled_events, *message.begin()]
 
     def thought(self, piece: str) -> list[Event]:
-        """A piece of what the model thinks before it answers."""
+        """Add a piece of the model's reasoning."""
         events = []
         if not isinstance(self._open, OpenThought):
             events = self.settle()
@@ -153,7 +153,7 @@ class EventBuilder:
         return [*events, self._open.text(piece)]
 
     def call(self, key: int, call_id: str, name: str, namespace: str = "") -> list[Event]:
-        """The model calls a function of the client; ``key`` identifies the call."""
+        """Start a call of a client function; ``key`` identifies the call."""
         events = []
         if not isinstance(self._open, OpenCalls):
             events = self.settle()
@@ -161,32 +161,32 @@ class EventBuilder:
         return [*events, *self._open.begin(key, call_id, name, namespace)]
 
     def arguments(self, key: int, piece: str) -> list[Event]:
-        """A piece of the arguments of such a call."""
+        """Add a piece of the arguments of a call."""
         assert isinstance(self._open, OpenCalls)
         return [self._open.arguments(key, piece)]
 
     def settle(self, status: str = "") -> list[Event]:
-        """Close what is open, without a status because something follows: then a call that is not whole was cut off."""
+        """Close the open items. Without a status, more items follow, and an unfinished call was cut off."""
         closing, self._open = self._open, None
         return [] if closing is None else closing.close(status)
 
     def add(self, item: Item) -> tuple[int, list[Event]]:
-        """Begin an item: its index, and the event that says so."""
+        """Start an item; return its index and the event that announces it."""
         index = len(self.output)
         self.output.append(item)
         public = shown(item, self._include)
         return index, [self._event("response.output_item.added", output_index=index, item=public)]
 
     def change(self, index: int, **changes: Any) -> None:
-        """Add fields to an item that has begun."""
+        """Change fields of a started item."""
         self.output[index] = {**self.output[index], **changes}
 
     def tell(self, index: int, kind: str, **event_fields: Any) -> Event:
-        """An event about an item that has begun."""
+        """Return an event about a started item."""
         return self._event(kind, **self._at(index), **event_fields)
 
     def done(self, index: int, **changes: Any) -> Event:
-        """An item is whole."""
+        """Finish an item."""
         item = self.output[index] = {**self.output[index], **changes}
         public = shown(item, self._include)
         return self._event("response.output_item.done", output_index=index, item=public)
@@ -203,12 +203,14 @@ class EventBuilder:
 
 
 def status_after(finish_reason: str) -> str:
-    """The status of what was being said when a chat ended so."""
+    """Return the status of the open items for the finish reason of a chat."""
     return "incomplete" if finish_reason in REASONS else "completed"
 
 
 def shown(item: Item, include: frozenset[str]) -> Item:
-    """An item as it is told: what search found and code printed only where that was asked for."""
+    """Return an item as the client sees it: search results and code output are included only if the request asked for
+    them.
+    """
     item = without_model_output(item)
     if item["type"] == "file_search_call" and "file_search_call.results" not in include:
         return {**item, "results": None}
@@ -218,7 +220,7 @@ def shown(item: Item, include: frozenset[str]) -> Item:
 
 
 def usage_of(usage: Usage, thoughts: int = 0) -> dict[str, Any]:
-    """Tokens with all their details: those that are not known are 0."""
+    """Return the token usage with all details; unknown details are 0."""
     return {
         "input_tokens": usage.prompt_tokens,
         "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
@@ -229,7 +231,7 @@ def usage_of(usage: Usage, thoughts: int = 0) -> dict[str, Any]:
 
 
 def error_of(error: PorticoError) -> dict[str, str]:
-    """An error in the few words that a response has for it; the message is ours."""
+    """Return an error in the short form of a response; the message is Portico's."""
     code = "server_error"
     if error.status == 429:
         code = "rate_limit_exceeded"

@@ -1,4 +1,4 @@
-"""Events on their way from the work that makes them to the client who reads them."""
+"""A pipe that carries events from the work that makes them to the client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.core.event import MAX_UNREAD_EVENTS
 
 
 class EventPipe:
-    """One writer and one reader. The writer waits while it is too far ahead."""
+    """A pipe with one writer and one reader. The writer waits while it is too far ahead."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -19,7 +19,7 @@ class EventPipe:
         self._closed = False
 
     async def put(self, events: Sequence[Event]) -> None:
-        """Events that belong together."""
+        """Add events that belong together."""
         while len(self._events) > MAX_UNREAD_EVENTS:
             self._drained.clear()
             await self._drained.wait()
@@ -27,12 +27,12 @@ class EventPipe:
         self._filled.set()
 
     def close(self, _task: object = None) -> None:
-        """Nothing more comes."""
+        """End the stream of events."""
         self._closed = True
         self._filled.set()
 
     async def batches(self) -> AsyncIterator[list[Event]]:
-        """All events in order, those together that are there at once, until nothing more comes."""
+        """Yield all events in order until the pipe is closed; events that are available together form one batch."""
         while True:
             await self._filled.wait()
             self._filled.clear()

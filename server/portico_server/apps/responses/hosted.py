@@ -1,4 +1,4 @@
-"""The tools of a response that run here, under one roof."""
+"""Dispatch of the response tools that run in the daemon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from portico_server.core.request import CalledTool
 
 
 async def grasp(bench: ToolContext) -> None:
-    """Find all that the request names. Raises `NotFound` or `Forbidden` for what the caller may not use."""
+    """Resolve everything that the request names. Raises `NotFound` or `Forbidden` for resources the caller must
+    not use.
+    """
     for number, tool in enumerate(bench.ask.tools):
         at = f"tools[{number}]"
         match tool:
@@ -44,20 +46,20 @@ async def grasp(bench: ToolContext) -> None:
                 shell_tool.local_shell_call(bench)
     if any(
         isinstance(tool, ApplyPatchTool) for tool in bench.ask.tools
-    ):  # once it is known where the shell is
+    ):  # once the location of the shell is known
         await shell_tool.patch_call(bench)
     await tool_search.search_call(bench)
     for function in bench.functions:
         if function.spoken in bench.offers:
             raise InvalidRequest(
-                f"'tools' lists a function '{function.spoken}', which is also the name of a tool of this daemon that "
-                "the request asks for. Name your function otherwise.",
+                f"'tools' lists a function '{function.spoken}', which is also the name of a tool of this "
+                "daemon that the request asks for. Rename your function.",
                 param="tools",
             )
 
 
 async def use(bench: ToolContext, call: CalledTool) -> str | None:
-    """Do what the model asks for; what goes wrong is told to it. A sentence if there is no such tool."""
+    """Run the call that the model makes; the model receives any error. Return a sentence if the tool does not exist."""
     offer = bench.offers.get(call.name)
     if offer is None:
         tool_names = ", ".join(name for name in bench.offers if name not in bench.hidden) or "none"
@@ -71,7 +73,7 @@ async def use(bench: ToolContext, call: CalledTool) -> str | None:
 
 
 def _arguments(text: str) -> Mapping[str, Any]:
-    """As far as they are an object: a tool says itself what it misses."""
+    """Return the arguments if they are an object; the tool itself reports what is missing."""
     try:
         return arguments_of(text)
     except InvalidRequest:

@@ -1,4 +1,4 @@
-"""Ids of the items of a response: they begin with the response's own, so that an item's id names its response."""
+"""Ids of the items of a response: they begin with the id of the response, so that an item's id names its response."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from portico_server.core.ids import new_id
 
 RESPONSE: Final = "resp_"
 STEM_CHARS = 32
-"""Hexadecimal digits that a response and its items share."""
+"""Number of hexadecimal digits that a response and its items share."""
 
 Prefix = Literal[
     "msg_",
@@ -35,7 +35,7 @@ Prefix = Literal[
 
 
 class ItemIds:
-    """Makes the ids of one response's items, each once; ``count`` of them were made before."""
+    """Creates unique ids for the items of one response; ``count`` of them were created before."""
 
     __slots__ = ("_stem", "count")
 
@@ -49,6 +49,6 @@ class ItemIds:
 
 
 def response_of(item_id: str) -> str | None:
-    """The id of the response that an item was made for, if its id can be one of ours."""
+    """Return the id of the response that an item was made for, if Portico can have created the item's id."""
     stem = item_id.rpartition("_")[2][:STEM_CHARS]
     return f"{RESPONSE}{stem}" if len(stem) == STEM_CHARS else None

@@ -1,4 +1,4 @@
-"""``image_generation``: pictures by the tool `draw`, as items of a response."""
+"""``image_generation``: images made by the tool `draw`, as items of a response."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portico_server.core.request import CalledTool, ToolCall, ToolResult
 
 KIND: Final = "image_generation"
 MAX_PICTURE_BYTES: Final = 64 * 2**20
-"""Bytes of a picture that a model has made."""
+"""Maximum size of an image that a model has made, in bytes."""
 
 _PROMPT: Final = {
     "type": "object",
@@ -26,14 +26,16 @@ _PROMPT: Final = {
 
 
 async def image_call(bench: ToolContext, tool: ImageGenerationTool, at: str) -> None:
-    """Offer it. Clients declare it whether or not they need it: where nothing draws for this caller, the model does
-    not hear of it, unless it must be called. Raises `NotFound` for a model that is not there.
+    """Offer image generation to the model.
+
+    Clients declare the tool whether or not they need it. If no model can draw for this caller, the tool is not
+    offered, unless the model must call it. Raises `NotFound` if the named model does not exist.
     """
     caller, registry = bench.context.caller, bench.around.registry
     try:
         card = (await registry.resolve("tool/draw", caller)).card
         if not any("image" in one.capabilities for one in await registry.cards(caller, "model")):
-            raise Unavailable("No model here draws pictures.", code="no_such_model", param=at)
+            raise Unavailable("No image model is available to this key.", code="no_such_model", param=at)
         if tool.model:
             await registry.resolve(tool.model, caller)
     except PorticoError:

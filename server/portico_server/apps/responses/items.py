@@ -1,4 +1,4 @@
-"""The items of an input, read into the full form in which they are kept and told again."""
+"""The items of an input, parsed into the full form in which they are stored and returned."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ EXECUTIONS: Final = ("server", "client")
 OPERATIONS: Final = ("create_file", "update_file", "delete_file")
 
 MODEL_OUTPUT: Final = "_told"
-"""What of a call here the model was told, while its response is being made: a field that nobody else sees."""
+"""The part of a call's result that the model received, kept while its response is being made; no client sees this
+field.
+"""
 
 
 def without_model_output(item: Item) -> Item:
-    """An item as it is kept once its response has ended."""
+    """Return an item in the form that is stored once its response has ended."""
     return (
         {name: value for name, value in item.items() if name != MODEL_OUTPUT}
         if MODEL_OUTPUT in item
@@ -38,12 +40,12 @@ def without_model_output(item: Item) -> Item:
 
 
 def read(value: Any, mint: ItemIds, at: str = "input") -> list[Item]:
-    """The items of an input: a string is a message of the user. Raises `InvalidRequest` that names the item."""
+    """Parse the items of an input; a string is a message of the user. Raises `InvalidRequest` that names the item."""
     if isinstance(value, str):
         value = [{"role": "user", "content": value}]
     item_list = json_values.items(value, at, "a string or a list of items")
     if len(item_list) > MAX_ITEMS:
-        wrong(at, f"has {len(item_list)} items; at most {MAX_ITEMS} are taken")
+        wrong(at, f"has {len(item_list)} items; the maximum is {MAX_ITEMS}")
     return [_item(item, mint, f"{at}[{number}]") for number, item in enumerate(item_list)]
 
 
@@ -61,7 +63,7 @@ def _item(value: Any, mint: ItemIds, at: str) -> Item:
         return new_item
     item_id = (
         "" if new_item["type"] == "local_shell_call_output" else _id(fields, at)
-    )  # there it may be the call's
+    )  # in that case it may be the id of the call
     return {"id": item_id or mint(prefix), **new_item}
 
 
@@ -132,7 +134,7 @@ def _file(fields: Mapping[str, Any], at: str) -> dict[str, Any]:
     if fields.get("file_url") is not None:
         unsupported(
             f"{at}.file_url",
-            "is not fetched here: upload the file and name its 'file_id', or send 'file_data'",
+            "is not supported: upload the file and name its 'file_id', or send 'file_data'",
         )
     names = [name for name in ("file_id", "file_data") if fields.get(name) is not None]
     if len(names) != 1:
@@ -186,7 +188,7 @@ def _tool_search_output(fields: Mapping[str, Any], at: str) -> Item:
 
 
 def _searched(fields: Mapping[str, Any], at: str) -> Item:
-    """Who has searched; only what a client does has the id of a call."""
+    """Return a search call item with its executor; only a client's search has a call id."""
     call_id = json_values.optional_text(fields, "call_id", at)
     execution = fields.get("execution") or ("server" if call_id is None else "client")
     json_values.one_of(execution, f"{at}.execution", EXECUTIONS)
@@ -290,13 +292,13 @@ def _compaction(fields: Mapping[str, Any], at: str) -> Item:
     if compacted_conversation is None:
         wrong(
             f"{at}.encrypted_content",
-            "was not made here, or was changed on the way: send a compaction item as this daemon gave it, or the items "
-            "that it stands for",
+            "was not created by this daemon, or was modified: send a compaction item unchanged, or the items "
+            "that it replaces",
         )
-    # Whatever a client has made of it: what is in it is read as what it sends otherwise.
+    # A client may have changed the content, so the content is parsed like any other input.
     inner = read(compacted_conversation.items, ItemIds(), f"{at}.encrypted_content")
     if any(item["type"] in ("compaction", "item_reference") for item in inner):
-        wrong(f"{at}.encrypted_content", "was changed on the way: send the item as this daemon gave it")
+        wrong(f"{at}.encrypted_content", "was modified: send the item as this daemon returned it")
     return {"type": "compaction", "encrypted_content": replace(compacted_conversation, items=inner).sealed()}
 
 
@@ -356,7 +358,7 @@ def _local_call(fields: Mapping[str, Any], at: str) -> Item:
 
 
 def _local_output(fields: Mapping[str, Any], at: str) -> Item:
-    # OpenAI's types name the call by 'id', its guide by 'call_id'.
+    # OpenAI's types name the call by 'id', and its guide by 'call_id'.
     call_id = fields.get("call_id") or json_values.needed(fields, "id", at)
     output = json_values.text(fields.get("output"), f"{at}.output")
     return {

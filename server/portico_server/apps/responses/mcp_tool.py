@@ -1,4 +1,4 @@
-"""``mcp``: tools of the MCP servers that the daemon holds, and of the daemon itself."""
+"""``mcp``: tools of the MCP servers that the daemon connects to, and of the daemon itself."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from portico_server.core.request import CalledTool, ToolCall, ToolResult
 from portico_server.core.servable import Card
 
 OWN: Final = "portico"
-"""The label under which the daemon's own tools are those of an MCP server."""
+"""The label under which the daemon's own tools appear as an MCP server."""
 
 
 async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
-    """Offer the tools of a server, and tell the client once which they are. Raises `NotFound`, `InvalidRequest`."""
+    """Offer the tools of a server, and list them to the client once. Raises `NotFound`, `InvalidRequest`."""
     servers = bench.around.servers()
     if tool.label != OWN and tool.label not in servers:
         raise NotFound(
-            f"There is no MCP server '{tool.label}' here.{nearest(tool.label, [OWN, *servers])} Servers are those "
-            f"that the operator has added (GET /api/mcp/servers), and '{OWN}' for the daemon's own tools.",
+            f"The MCP server '{tool.label}' does not exist.{nearest(tool.label, [OWN, *servers])} Valid "
+            f"servers are those that the operator has added (GET /api/mcp/servers), and '{OWN}' for the "
+            "daemon's own tools.",
             code="mcp_server_not_found",
             param=f"{at}.server_label",
         )
     if tool.url and tool.url.rstrip("/") != servers.get(tool.label, "").rstrip("/"):
         raise InvalidRequest(
-            f"The MCP server '{tool.label}' is not at that address here. Leave 'server_url' out: the operator of "
-            "this daemon says which servers it reaches.",
+            f"The MCP server '{tool.label}' has a different address here. Leave out 'server_url': the "
+            "operator of this daemon configures its servers.",
             code="unsupported_parameter",
             param=f"{at}.server_url",
         )
@@ -45,10 +46,10 @@ async def mcp_call(bench: ToolContext, tool: McpTool, at: str) -> None:
 
 
 async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> None:
-    """Tell the client once which tools a server has."""
+    """List the tools of a server to the client once."""
     machine = bench.machine
     if any(i["type"] == "mcp_list_tools" and i["server_label"] == tool.label for i in machine.output):
-        return  # told before the daemon was cut off
+        return  # listed before the daemon was interrupted
     item = {"id": machine.mint("mcpl_"), "type": "mcp_list_tools", "server_label": tool.label}
     index, events = machine.add({**item, "tools": [], "error": None})
     tools = [
@@ -60,7 +61,7 @@ async def _list(bench: ToolContext, tool: McpTool, cards: Sequence[Card]) -> Non
         }
         for card in cards
     ]
-    error = None if tools else f"'{tool.label}' offers no tool that this key may call, or does not run now."
+    error = None if tools else f"'{tool.label}' offers no tool that this key may call, or is not running."
     events += [
         machine.tell(index, "response.mcp_list_tools.in_progress"),
         machine.tell(index, f"response.mcp_list_tools.{'failed' if error else 'completed'}"),
@@ -93,7 +94,7 @@ def _offer(bench: ToolContext, tool: McpTool, card: Card) -> OfferedTool:
 
 
 async def _request(bench: ToolContext, offer: OfferedTool, arguments: str) -> None:
-    """Ask the client whether this may be called: the next request says."""
+    """Ask the client to approve this call; the next request contains the answer."""
     machine = bench.machine
     item = {"id": machine.mint("mcpr_"), "type": "mcp_approval_request", "server_label": offer.label}
     index, events = machine.add({**item, "name": offer.name, "arguments": arguments})
@@ -104,7 +105,7 @@ async def _request(bench: ToolContext, offer: OfferedTool, arguments: str) -> No
 async def call(
     bench: ToolContext, offer: OfferedTool, arguments: str, *, approval_id: str | None = None
 ) -> None:
-    """Call a tool of a server, ``approval_id`` by that request if it had to be."""
+    """Call a tool of a server; ``approval_id`` is the approval request, if the call required one."""
     machine = bench.machine
     item = {"id": machine.mint("mcp_"), "type": "mcp_call", "status": "in_progress", "name": offer.name}
     call_fields = {
@@ -148,5 +149,5 @@ def _is_allowed(card: Card, tool: McpTool) -> bool:
 
 
 def _there(card: Card, label: str) -> str:
-    """What a tool is called by the server that has it."""
+    """Return the name of a tool on its own server."""
     return card.name.removeprefix(f"{label}_")

@@ -20,21 +20,23 @@ CALLS: Final = {
     "local_shell_call": "local_shell_call_output",
     "apply_patch_call": "apply_patch_call_output",
 }
-"""Calls that the client answers, and what it answers them with."""
+"""Calls that the client answers, and the item types of the answers."""
 
 TOOL_SEARCH: Final = "tool_search"
-"""What the search for tools is called by a model."""
+"""The name under which a model calls the tool search."""
 
 NOTHING_FOUND: Final = "No further tool fits. Try other words, or do without."
 
 REFUSED: Final = "The user did not allow this call."
 
 Media = Mapping[str, str]
-"""Uploaded files as ``data:`` addresses, by their ids."""
+"""Uploaded files as ``data:`` URLs, by their ids."""
 
 
 def check_pairs(items: Sequence[Item]) -> None:
-    """Every output has a call before it, every call an output: models refuse other conversations."""
+    """Check that every output follows its call and every call has an output, because models reject other
+    conversations.
+    """
     items = window(items)
     open_calls: dict[tuple[str, str], None] = {}
     answered_calls: set[tuple[str, str]] = set()
@@ -64,10 +66,11 @@ def _said(kind: str) -> str:
 
 
 def messages_of(items: Sequence[Item], instructions: str = "", media: Media | None = None) -> list[Message]:
-    """The conversation of chat messages. ``media`` holds the files that the items name.
+    """Convert items to chat messages. ``media`` maps the ids of files in the items to their contents.
 
-    Before a compaction item nothing is told but what that one keeps. What a call gave follows the call at once,
-    wherever its item stands. Thoughts and earlier searches are left out: what came of them is in the answers.
+    Of the items before a compaction item, only what the compaction keeps is included. The output of a call follows the
+    call directly, wherever its item is. Reasoning and earlier searches are left out, because their results are in the
+    answers.
     """
     items = window(items)
     writer = _Writer(items, media or {})
@@ -133,7 +136,7 @@ class _Writer:
                     self._done(request["id"], request["name"], request["arguments"], REFUSED + reason)
 
     def settle(self) -> None:
-        """What the open calls gave."""
+        """Add the outputs of the open calls."""
         for call_id in self._open:
             output = self._outputs.get(call_id, "")
             content = output if isinstance(output, str) else self._content(output)
@@ -190,13 +193,13 @@ class _Writer:
 
 
 def loaded_text(tools: Sequence[Mapping[str, Any]]) -> str:
-    """What a model is told of the tools that a search gave: their names, since it is shown them from now on."""
+    """Return the text that names the tools of a search result to the model, which can call them from now on."""
     names = [spoken(namespace, name) for namespace, name, _label in loaded(tools)]
     return f"These tools can be called now: {', '.join(names)}" if names else NOTHING_FOUND
 
 
 def loaded(tools: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]:
-    """(namespace, name, label of the MCP server) of each tool that a search gave."""
+    """Yield (namespace, name, label of the MCP server) of each tool that a search returned."""
     for tool in tools:
         match tool.get("type"):
             case "function":
@@ -210,7 +213,7 @@ def loaded(tools: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str]]
 
 
 def _client_call(item: Item) -> tuple[str, dict[str, Any]]:
-    """The function that a call of a shell, or of a patch, is to a model, with its arguments."""
+    """Return the function name and arguments that represent a shell or patch call to a model."""
     if item["type"] == "apply_patch_call":
         return "apply_patch", item["operation"]
     action = {name: value for name, value in item["action"].items() if value is not None and name != "type"}
@@ -218,7 +221,7 @@ def _client_call(item: Item) -> tuple[str, dict[str, Any]]:
 
 
 def _output(item: Item) -> Any:
-    """What a call gave, as a model is told it."""
+    """Return the output of a call in the form that the model receives."""
     if MODEL_OUTPUT in item:
         return item[MODEL_OUTPUT]
     if item["type"] == "tool_search_output":
@@ -242,13 +245,13 @@ def _output(item: Item) -> Any:
 
 
 def code_text(item: Item) -> str:
-    """What code printed, as a model is told it."""
+    """Return the output of code in the form that the model receives."""
     logs = [output["logs"] for output in item.get("outputs") or () if output.get("type") == "logs"]
     return "\n".join(logs) or "Done. Nothing was printed."
 
 
 def mcp_text(item: Item) -> str:
-    """What a tool gave, or why it did not."""
+    """Return the output of a tool, or the reason why it failed."""
     error = item.get("error")
     if not error:
         return str(item.get("output") or "")
@@ -259,9 +262,10 @@ def mcp_text(item: Item) -> str:
 
 
 def shorter(messages: Sequence[Message]) -> list[Message] | None:
-    """The conversation without its older half, for ``truncation: auto``; ``None`` if nothing can be left out.
+    """Return the conversation without its older half, for ``truncation: auto``, or ``None`` if nothing can be left
+    out.
 
-    What the system says stays, and so does the last message of the user with all that follows it.
+    System messages stay, and so does the last message of the user with everything after it.
     """
     head = 0
     while head < len(messages) and messages[head]["role"] in ("system", "developer"):

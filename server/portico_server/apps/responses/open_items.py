@@ -1,4 +1,4 @@
-"""The items of a response that a model is still writing: a message, its reasoning, calls of functions of the client."""
+"""The items of a response that a model is still writing: a message, its reasoning, and calls of client functions."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Event: TypeAlias = dict[str, Any]
 """One event of the stream as OpenAI defines it."""
 
 Annotate: TypeAlias = Callable[[str], list[dict[str, Any]]]
-"""The annotations of a text."""
+"""Returns the annotations of a text."""
 
 
 class ItemEvents(Protocol):
-    """Numbers the events of a response, and has its items: `EventBuilder`."""
+    """Stores the items of a response and numbers its events: `EventBuilder`."""
 
     number: int
     output: list[Item]
     mint: ItemIds
 
     def add(self, item: Item) -> tuple[int, list[Event]]:
-        """Begin an item: its index, and the event that says so."""
+        """Start an item; return its index and the event that announces it."""
 
     def tell(self, index: int, kind: str, **event_fields: Any) -> Event:
-        """An event about an item that has begun."""
+        """Return an event about a started item."""
 
     def done(self, index: int, **changes: Any) -> Event:
-        """An item is whole."""
+        """Finish an item."""
 
 
 class OpenMessage:
-    """A message: the text of an answer, or of a refusal. ``annotate`` makes its annotations when it is whole."""
+    """A message: the text of an answer, or of a refusal. ``annotate`` makes its annotations when it is complete."""
 
     def __init__(self, items: ItemEvents, annotate: Annotate, *, refusing: bool) -> None:
         self.refusing = refusing
@@ -51,18 +51,18 @@ class OpenMessage:
         self._logprobs: list[dict[str, Any]] = []
 
     def begin(self) -> list[Event]:
-        """The events that open it."""
+        """Return the events that open the message."""
         item = {"id": self._id, "type": "message", "status": "in_progress", "role": "assistant"}
         self._index, events = self._items.add({**item, "content": []})
         return [*events, self._tell("response.content_part.added", part=self._part(""))]
 
     def text(self, piece: str, logprobs: list[dict[str, Any]] | None = None) -> Event:
-        """A piece of the answer."""
+        """Add a piece of the answer."""
         self._pieces.append(piece)
         if logprobs:
             self._logprobs += logprobs
         self._items.number += 1
-        return {  # as `ItemEvents.tell`, which is slower: each token comes through here
+        return {  # like `ItemEvents.tell`, but faster: every token takes this path
             "type": "response.output_text.delta",
             "sequence_number": self._items.number - 1,
             "item_id": self._id,
@@ -73,8 +73,10 @@ class OpenMessage:
         }
 
     def claim(self, claim: AnswerClaim) -> list[Event]:
-        """A sentence of the text so far was checked: its evidence as citations, and the whole of it as an entry of
-        ``claims`` beside a delta without text, since clients skip fields that they do not know, but not events.
+        """Record the check of a sentence in the current text.
+
+        Its evidence becomes citations, and the complete claim becomes an entry of ``claims`` beside a delta without
+        text, because clients skip unknown fields but not unknown events.
         """
         delta = self.text("")
         [claim_document] = to_json([claim])
@@ -91,12 +93,12 @@ class OpenMessage:
         return [{**delta, "claims": [claim_document]}, *self._add_notes(notes)]
 
     def refusal(self, piece: str) -> Event:
-        """A piece of the sentence in which a model says no."""
+        """Add a piece of the model's refusal."""
         self._pieces.append(piece)
         return self._tell("response.refusal.delta", delta=piece)
 
     def close(self, status: str) -> list[Event]:
-        """The events that say that it is whole."""
+        """Return the events that complete the message."""
         text = "".join(self._pieces)
         events = [] if self.refusing else self._add_notes(self._annotate(text))
         part = self._part(text)
@@ -113,7 +115,9 @@ class OpenMessage:
         return self._items.tell(self._index, kind, content_index=0, **event_fields)
 
     def _part(self, text: str) -> dict[str, Any]:
-        """The content of the message; ``claims``, which OpenAI does not have, only where sentences were checked."""
+        """Return the content of the message. ``claims``, an addition to OpenAI's form, is set only if sentences were
+        checked.
+        """
         if self.refusing:
             return {"type": "refusal", "refusal": text}
         return {
@@ -134,7 +138,7 @@ class OpenMessage:
 
 
 class OpenThought:
-    """What the model thinks before it answers."""
+    """The reasoning of the model before it answers."""
 
     def __init__(self, items: ItemEvents) -> None:
         self._items = items
@@ -142,19 +146,19 @@ class OpenThought:
         self._pieces: list[str] = []
 
     def begin(self) -> list[Event]:
-        """The events that open it."""
+        """Return the events that open the reasoning."""
         item = {"id": self._items.mint("rs_"), "type": "reasoning", "summary": [], "content": []}
         self._index, events = self._items.add({**item, "status": "in_progress"})
         part = {"type": "reasoning_text", "text": ""}
         return [*events, self._tell("response.content_part.added", part=part)]
 
     def text(self, piece: str) -> Event:
-        """A piece of it."""
+        """Add a piece of the reasoning."""
         self._pieces.append(piece)
         return self._tell("response.reasoning_text.delta", delta=piece)
 
     def close(self, status: str) -> list[Event]:
-        """The events that say that it is whole."""
+        """Return the events that complete the reasoning."""
         text = "".join(self._pieces)
         part = {"type": "reasoning_text", "text": text}
         return [
@@ -168,7 +172,7 @@ class OpenThought:
 
 
 class OpenCalls:
-    """Calls of functions of the client, whose pieces may be mixed: each has a key."""
+    """Calls of client functions. Their pieces may be interleaved, so each call has a key."""
 
     def __init__(self, items: ItemEvents) -> None:
         self._items = items
@@ -176,7 +180,7 @@ class OpenCalls:
         self._arguments: dict[int, list[str]] = {}
 
     def begin(self, key: int, call_id: str, name: str, namespace: str) -> list[Event]:
-        """The events that open a call."""
+        """Return the events that open a call."""
         item: Item = {"id": self._items.mint("fc_"), "type": "function_call", "status": "in_progress"}
         if namespace:
             item["namespace"] = namespace
@@ -186,12 +190,12 @@ class OpenCalls:
         return events
 
     def arguments(self, key: int, piece: str) -> Event:
-        """A piece of the arguments of a call."""
+        """Add a piece of the arguments of a call."""
         self._arguments[key].append(piece)
         return self._items.tell(self._places[key], "response.function_call_arguments.delta", delta=piece)
 
     def close(self, status: str) -> list[Event]:
-        """The events that say that all of them are whole."""
+        """Return the events that complete all open calls."""
         events: list[Event] = []
         for key, index in self._places.items():
             arguments = "".join(self._arguments[key])
@@ -205,7 +209,7 @@ class OpenCalls:
 
 
 def _status_of(arguments: str) -> str:
-    """The status of a call with these arguments that no end of a chat speaks of."""
+    """Return the status of a call from its arguments, for a call that was closed before the chat ended."""
     try:
         orjson.loads(arguments)
     except ValueError:

@@ -1,4 +1,6 @@
-"""From a request to what a model is asked: what it continues with, the files that it names, the app or model meant."""
+"""Preparation of a request: the earlier items it continues from, the files it names, and the app or model that
+answers.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,11 @@ from portico_server.db.database import Database
 from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 
 SESSION = "conversation/"
-"""What the name of an app's session begins with that belongs to a conversation; its id alone would be a session's."""
+"""Prefix of an app session that belongs to a conversation; the bare id would collide with the id of a session."""
 
 
 class PromptRenderer(Protocol):
-    """Prompts by name and version."""
+    """Renders prompts by name and version."""
 
     async def render(
         self, name: str, arguments: Mapping[str, Any], caller: Principal, *, version: int | None = None
@@ -45,7 +47,7 @@ class PromptRenderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """Makes a request ready to be answered."""
+    """Prepares a request to be answered."""
 
     database: Database
     registry: Registry
@@ -62,10 +64,10 @@ class Preparer:
         machine: EventBuilder | None = None,
         items: Mapping[str, Sequence[Item]] | None = None,
     ) -> PreparedResponse:
-        """Raises `NotFound` for what is not there, `InvalidRequest` for what does not fit together.
+        """Prepare a request. Raises `NotFound` for missing resources, `InvalidRequest` for a contradictory request.
 
-        ``machine`` is that of a response which was begun already; ``items`` are the items of responses that are
-        not stored. What is stored and continues one of these has them in its own input.
+        ``machine`` is the event builder of a response that has already started; ``items`` are the items of responses
+        that are not stored. A stored response that continues from one of them has those items in its own input.
         """
         servable = await self._model(ask, caller)
         is_inlined = ask.previous in items if items else False
@@ -73,7 +75,7 @@ class Preparer:
             row, session, known_items = None, "", list(items[ask.previous])
             if len(known_items) > MAX_WHOLE_ITEMS or len(orjson.dumps(known_items)) > MAX_WHOLE_CHARS:
                 raise _too_long(
-                    f"The response '{ask.previous}' with those before it", "previous_response_id", _ANEW
+                    f"The response '{ask.previous}' with its earlier responses", "previous_response_id", _ANEW
                 )
         else:
             row, session, known_items = await self._known(ask, servable.card, caller)
@@ -82,7 +84,9 @@ class Preparer:
         check_pairs(before)
         if not before and ask.prompt is None:
             raise InvalidRequest(
-                "There is nothing to answer: 'input' is empty, and so is what it continues.", param="input"
+                "Nothing to answer: 'input' is empty, and the request continues no earlier items. Send a "
+                "message in 'input'.",
+                param="input",
             )
         media = await self._media(before, servable.card, caller)
         head = await self.head(ask, caller)
@@ -103,12 +107,14 @@ class Preparer:
             if (ask.compacts or ask.threshold is not None) and not relays(servable):
                 unsupported(
                     "context_management",
-                    f"is not available from the app '{name}': it would have to sum up what it was asked. Name a model",
+                    f"is not available from the app '{name}', because the app would have to summarize its "
+                    "own input. Name a model",
                 )
             return servable
         can = ", ".join(sorted(servable.card.capabilities)) or "nothing else"
         raise InvalidRequest(
-            f"The model '{name}' does not do responses; it does {can}. They need a chat model or an app that chats.",
+            f"The model '{name}' does not support responses; it supports {can}. Use a chat model or an app "
+            "that chats.",
             code="unsupported_operation",
             param="model",
         )
@@ -116,7 +122,9 @@ class Preparer:
     async def _known(
         self, ask: ResponseRequest, card: Card, caller: Principal
     ) -> tuple[ConversationRow | None, str, list[Item]]:
-        """The conversation that it continues with, the session of an app that keeps its own, the items before it."""
+        """Return the conversation to continue, the session of an app that keeps its own history, and the earlier
+        items.
+        """
         if ask.previous:
             return None, "", await self._chain(ask.previous, caller)
         if not ask.conversation:
@@ -124,18 +132,18 @@ class Preparer:
         keeps = _keeps_sessions(card)
         conversation = await self.database.read(conversations.whole, ask.conversation)
         if conversation is None or not caller.sees(conversation[0].owner):
-            if keeps:  # a session of the app's own, as its owner calls it
+            if keeps:  # a session of the app, named by its owner
                 return None, ask.conversation, []
             raise NotFound(
-                f"There is no conversation '{ask.conversation[:80]}' here or you have no access to it.",
+                f"The conversation '{ask.conversation[:80]}' does not exist or you have no access to it.",
                 code="conversation_not_found",
                 param="conversation",
             )
         row, texts = conversation
-        if keeps:  # it remembers by itself; the items are also kept
+        if keeps:  # the app keeps its own history; the items are stored too
             return row, f"{SESSION}{row.id}", []
         if texts is None:
-            hint = "Delete items of it, or begin another one."
+            hint = "Delete some of its items, or start a new conversation."
             raise _too_long(f"The conversation '{row.id}'", "conversation", hint)
         return row, "", [orjson.loads(text) for text in texts]
 
@@ -144,20 +152,21 @@ class Preparer:
         rows = await self.database.read(responses.chain, response_id, owner)
         if rows is None:
             raise _too_long(
-                f"The response '{response_id[:80]}' with those before it", "previous_response_id", _ANEW
+                f"The response '{response_id[:80]}' with its earlier responses", "previous_response_id", _ANEW
             )
         first = rows[0].previous_id if rows else response_id
         if first is not None:
             raise NotFound(
-                f"The previous response '{response_id[:80]}' is not here"
+                f"The previous response '{response_id[:80]}' does not exist"
                 + (f": it continues '{first[:80]}', which was deleted." if rows and first else ".")
-                + " Responses are kept with 'store', for as long as the setting 'keep_responses_days' says.",
+                + " Responses are stored with 'store', for the time that the setting 'keep_responses_days' "
+                "sets.",
                 code="previous_response_not_found",
                 param="previous_response_id",
             )
         if rows[-1].status in OPEN_STATUSES:
             raise Conflict(
-                f"The previous response '{response_id}' has not ended yet. Wait until it has.",
+                f"The previous response '{response_id}' has not ended yet. Wait until it ends.",
                 code="response_not_ended",
                 param="previous_response_id",
             )
@@ -166,7 +175,7 @@ class Preparer:
     async def _resolved(
         self, given_items: Sequence[Item], items: Sequence[Item], caller: Principal
     ) -> list[Item]:
-        """The input with the items in the place of references to them."""
+        """Return the input with each reference replaced by its item."""
         referenced_ids = [item["id"] for item in given_items if item["type"] == "item_reference"]
         if not referenced_ids:
             return list(given_items)
@@ -180,12 +189,12 @@ class Preparer:
             if item["type"] == "item_reference":
                 if item["id"] not in by_id:
                     raise NotFound(
-                        f"There is no item '{item['id'][:80]}' here or you have no access to it. Items are kept with "
-                        "the stored response or the conversation that they are in.",
+                        f"The item '{item['id'][:80]}' does not exist or you have no access to it. Items are "
+                        "stored with their response or conversation.",
                         code="item_not_found",
                         param=f"input[{number}].id",
                     )
-                # Each time: a reference is short, and what it stands for may be long.
+                # Count every reference: a reference is short, but its item may be long.
                 room -= sizes[item["id"]]
                 if room < 0:
                     raise _too_much("refers to by 'item_reference'")
@@ -201,12 +210,12 @@ class Preparer:
         )
         texts = await self.database.read(conversations.find_items, list(ids), owner)
         if rows is None or texts is None:
-            raise _too_much("refers to by 'item_reference', with what it is in,")
+            raise _too_much("refers to by 'item_reference', with the responses or conversations around it,")
         by_id = {item["id"]: item for row in rows if caller.sees(row.owner) for item in row.items}
         return {**by_id, **{item_id: orjson.loads(text) for item_id, text in texts.items()}}
 
     async def head(self, ask: ResponseRequest, caller: Principal) -> tuple[Message, ...]:
-        """The messages of the prompt that it names."""
+        """Return the messages of the prompt that the request names."""
         if ask.prompt is None:
             return ()
         version = ask.prompt["version"]
@@ -226,8 +235,8 @@ class Preparer:
             raise invalid_request from error
 
     async def _media(self, items: Iterable[Item], card: Card, caller: Principal) -> dict[str, str]:
-        """The uploaded files that messages name, as ``data:`` addresses: images, and files for a model that is sent
-        them as they are. The text of others is read when the model is asked.
+        """Return the uploaded files that messages name, as ``data:`` URLs: images, and files for a model that accepts
+        them unchanged. The text of other files is read when the model is called.
         """
         kinds = ("input_image", "input_file") if FILES_CAPABILITY in card.capabilities else ("input_image",)
         data_urls: dict[str, str] = {}
@@ -244,22 +253,22 @@ class Preparer:
                     name, data = await self.uploads.read(file_id, caller, limit=room)
                     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
                     data_urls[file_id] = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-                room -= len(data_urls[file_id])  # a model is sent it each time
+                room -= len(data_urls[file_id])  # the model receives the file once per mention
                 if room < 0:
                     raise _too_much("names as 'file_id'")
         return data_urls
 
 
 _ANEW: Final = (
-    "Start again without 'previous_response_id', and send in 'input' what is still needed; POST /v1/responses/compact "
-    "makes that shorter."
+    "Start again without 'previous_response_id', and send the items you still need in 'input'; POST "
+    "/v1/responses/compact shortens them."
 )
 
 
 def _too_long(subject: str, param: str, hint: str) -> InvalidRequest:
     return InvalidRequest(
-        f"{subject} is too long to be continued: it has more than "
-        f"{MAX_WHOLE_ITEMS:,} items or {MAX_WHOLE_CHARS:,} characters. {hint}",
+        f"{subject} is too long to continue: it has more than {MAX_WHOLE_ITEMS:,} items or "
+        f"{MAX_WHOLE_CHARS:,} characters. {hint}",
         code="context_length_exceeded",
         param=param,
     )
@@ -267,8 +276,8 @@ def _too_long(subject: str, param: str, hint: str) -> InvalidRequest:
 
 def _too_much(subject: str) -> InvalidRequest:
     return InvalidRequest(
-        f"What 'input' {subject} has more than {MAX_WHOLE_CHARS:,} characters together, each mention "
-        "counted. Send less.",
+        f"The content that 'input' {subject} has more than {MAX_WHOLE_CHARS:,} characters in total; every "
+        "mention counts. Send less.",
         code="context_length_exceeded",
         param="input",
     )
@@ -290,7 +299,7 @@ def row_of(
     ask: str | None = None,
     finished_at: float | None = None,
 ) -> ResponseRow:
-    """The row that stands for a response as it is now."""
+    """Return the database row for the current state of a response."""
     document = response.machine.document()
     request = response.ask
     conversation_id = request.conversation if response.after is not None else None

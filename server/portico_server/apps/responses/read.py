@@ -1,6 +1,7 @@
-"""The body of ``POST /v1/responses`` as an `ResponseRequest`. Raises `InvalidRequest` with the path of what is wrong.
+"""The body of ``POST /v1/responses`` as a `ResponseRequest`. Raises `InvalidRequest` with the path of the invalid
+field.
 
-What changes the answer and cannot be done is refused by name; what is a hint is taken.
+An unsupported field that would change the answer is rejected by name; a hint is accepted.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ HINTS: Final = frozenset(
         *("prompt_cache_retention", "safety_identifier", "service_tier", "stream_options", "user"),
     }
 )
-"""Fields that do not change what is answered."""
+"""Fields that do not affect the answer."""
 
 WINDOWS: Final = ("2h", "8h")
-"""Within how many hours somebody wants a response in the background, who does not want it soon."""
+"""Accepted completion windows, in hours, of a background response that is not urgent."""
 
 PASSED: Final[Mapping[str, BodyField]] = {
     "seed": fields.integer(),
@@ -40,7 +41,7 @@ PASSED: Final[Mapping[str, BodyField]] = {
     "repetition_penalty": fields.number(0, 10),
     "chat_template_kwargs": fields.mapping(),
 }
-"""Options of a chat that OpenAI's Responses do not have, and models here do."""
+"""Chat options that local models support and OpenAI's Responses API does not."""
 
 INCLUDES: Final = (
     "file_search_call.results",
@@ -59,14 +60,14 @@ VERBOSITIES: Final = ("low", "medium", "high")
 FORMATS: Final = ("text", "json_object", "json_schema")
 
 MIN_THRESHOLD_TOKENS: Final = 100
-"""Tokens that a conversation may have in any case before it is compacted."""
+"""Minimum number of tokens before a conversation is compacted."""
 
 MAX_METADATA_ENTRIES: Final = 16
-"""Entries of metadata, at most; keys of 64 and values of 512 characters."""
+"""Maximum number of metadata entries; keys may have 64 characters, and values 512."""
 
 
 def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
-    """The request; ids of items that have none are made by ``mint``."""
+    """Parse the request; ``mint`` creates ids for items that have none."""
     given_fields = {name: value for name, value in body.items() if value is not None}
     for name in given_fields:
         if name not in _KNOWN:
@@ -78,7 +79,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
     RESPONSE.check(given_fields)
     background = given_fields.get("background", False)
     compacts = _triggered(given_fields)
-    for name in given_fields:  # what is told again, and what is kept as it came
+    for name in given_fields:  # fields that the response repeats, and fields kept as received
         if name in HINTS or name == "tool_choice" or background:
             json_values.shallow(given_fields[name], name)
     options, echo = _options(given_fields)
@@ -89,12 +90,12 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
             tools.declared(item["tools"], f"input[{number}].tools")
     store = given_fields.get("store", True)
     if background and not store:
-        wrong("background", "needs 'store': what is not kept cannot be answered later")
+        wrong("background", "needs 'store': a response that is not stored cannot be answered later")
     window = given_fields.get("background_options", {}).get("completion_window")
     if window in WINDOWS and (not background or given_fields.get("stream")):
         wrong(
             "background_options.completion_window",
-            f"is '{window}', which needs 'background' without 'stream'",
+            f"is '{window}', which needs 'background' and excludes 'stream'",
         )
     ask = ResponseRequest(
         body=body,
@@ -130,7 +131,7 @@ def read(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
 
 
 def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
-    """The body of ``POST /v1/responses/compact``, which has fewer fields."""
+    """Parse the body of ``POST /v1/responses/compact``, which has fewer fields."""
     known_fields = {*HINTS, "model", "input", "instructions", "previous_response_id"}
     for name, value in body.items():
         if value is not None and name not in known_fields:
@@ -143,7 +144,7 @@ def compaction(body: Mapping[str, Any], mint: ItemIds) -> ResponseRequest:
 
 
 def _triggered(given_fields: dict[str, Any]) -> bool:
-    """Whether the last item of the input asks for a compaction; it is taken out."""
+    """Return whether the last item of the input asks for a compaction, and remove that item."""
     input_items = given_fields.get("input")
     if not isinstance(input_items, list):
         return False
@@ -152,13 +153,13 @@ def _triggered(given_fields: dict[str, Any]) -> bool:
         return False
     if kinds.index("compaction_trigger") != len(kinds) - 1:
         at = f"input[{kinds.index('compaction_trigger')}]"
-        wrong(at, "asks for a compaction, and must be the last item")
+        wrong(at, "requests a compaction, and must be the last item")
     given_fields["input"] = input_items[:-1]
     return True
 
 
 def _threshold(value: Any) -> int | None:
-    """Above how many tokens a conversation is compacted; ``None`` for never."""
+    """Return the number of tokens above which a conversation is compacted; ``None`` for never."""
     threshold: int | None = None
     for number, strategy in enumerate(json_values.items(value, "context_management", "a list of objects")):
         at = f"context_management[{number}]"
@@ -166,7 +167,7 @@ def _threshold(value: Any) -> int | None:
             not_one_of(f"{at}.type", strategy.get("type"), ("compaction",))
         for name in strategy:
             if name not in ("type", "compact_threshold"):
-                wrong(f"{at}.{name[:100]}", "is not known", code="unknown_parameter")
+                wrong(f"{at}.{name[:100]}", "is an unknown parameter", code="unknown_parameter")
         raw_threshold = strategy.get("compact_threshold")
         if raw_threshold is None:
             missing(f"{at}.compact_threshold")
@@ -176,7 +177,7 @@ def _threshold(value: Any) -> int | None:
 
 
 def _options(given_fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Options of the chat, and the fields of the response that tell the settings back."""
+    """Return the options of the chat, and the fields of the response that repeat the settings."""
     options: dict[str, Any] = {
         name: given_fields[name]
         for name in given_fields
@@ -222,7 +223,7 @@ def _options(given_fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """``text`` as it is told back, and the ``response_format`` of a chat if it asks for one."""
+    """Return ``text`` as the response repeats it, and the ``response_format`` of the chat if the request sets one."""
     given_fields = json_values.mapping(value, "text")
     verbosity = json_values.one_of(given_fields.get("verbosity") or "medium", "text.verbosity", VERBOSITIES)
     form = json_values.mapping(
@@ -250,7 +251,7 @@ def _text(value: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 
 def include(value: Any) -> frozenset[str]:
-    """The additional fields requested of a stored response, as its retrieval names them."""
+    """Return the additional fields requested when a stored response is retrieved."""
     _included(value, "include")
     return frozenset(value)
 
@@ -273,11 +274,11 @@ def _prompt(value: Any) -> Mapping[str, Any] | None:
     given_fields = json_values.mapping(value, "prompt", "an object with an 'id'")
     version = given_fields.get("version")
     if version is not None and not (isinstance(version, str) and whole_number(version, 9) is not None):
-        wrong("prompt.version", "must be the number of a version, as a string")
+        wrong("prompt.version", "must be a version number, as a string")
     variables = json_values.mapping(given_fields.get("variables") or {}, "prompt.variables")
     for name, variable in variables.items():
         if isinstance(variable, dict) and variable.get("type") != "input_text":
-            unsupported(f"prompt.variables.{name}", "must be a text: prompts here hold nothing else")
+            unsupported(f"prompt.variables.{name}", "must be a string: prompts support no other values here")
     json_values.shallow(variables, "prompt.variables")
     return {
         "id": json_values.needed(given_fields, "id", "prompt"),
@@ -289,16 +290,16 @@ def _prompt(value: Any) -> Mapping[str, Any] | None:
 def _metadata(value: Any, path: str) -> None:
     entries = json_values.mapping(value, path)
     if len(entries) > MAX_METADATA_ENTRIES:
-        wrong(path, f"has {len(entries)} entries; at most {MAX_METADATA_ENTRIES} are taken")
+        wrong(path, f"has {len(entries)} entries; the maximum is {MAX_METADATA_ENTRIES}")
     for name, entry in entries.items():
         if len(name) > 64:
             wrong(path, "has a key of more than 64 characters")
         if len(json_values.text(entry, f"{path}.{name}")) > 512:
-            wrong(f"{path}.{name}", "is longer than 512 characters")
+            wrong(f"{path}.{name}", "has more than 512 characters")
 
 
 def metadata(value: Any) -> dict[str, str]:
-    """Strings by strings. Raises `InvalidRequest` past the limits that OpenAI has."""
+    """Parse metadata: a mapping of strings to strings. Raises `InvalidRequest` above OpenAI's limits."""
     _metadata(value, "metadata")
     entries: dict[str, str] = value
     return entries
@@ -330,7 +331,7 @@ RESPONSE: Final = RequestBody(
         "stream": fields.boolean().noted(default=False),
         "store": fields.boolean().noted(default=True),
         "background": fields.boolean().noted(default=False),
-        # Work begins at once, which is within every window.
+        # Work starts immediately, which satisfies every window.
         "background_options": fields.closed(
             {"completion_window": fields.choice("soonest", *WINDOWS), "continuation_id": fields.text()}
         ),
@@ -383,6 +384,6 @@ RESPONSE: Final = RequestBody(
     },
     example={"model": "default", "input": "Hello"},
 )
-"""``POST /v1/responses``. What has a structure of its own is checked where it is read."""
+"""Fields of ``POST /v1/responses``. A structured field is checked where it is parsed."""
 
 _KNOWN: Final = frozenset({*RESPONSE.required, *RESPONSE.optional})

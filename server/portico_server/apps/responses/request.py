@@ -12,14 +12,14 @@ from portico_server.core.dataclass import dataclass
 from portico_server.core.request import Filter, Search
 
 MAX_NAME_CHARS: Final = 64
-"""Characters of the name of a function."""
+"""Maximum length of a function name, in characters."""
 
 Approvals: TypeAlias = Literal["always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function of the client's, which is called by the client."""
+    """A function of the client, which the client itself calls."""
 
     name: str
     description: str
@@ -30,12 +30,12 @@ class FunctionTool:
 
     @property
     def spoken(self) -> str:
-        """What the model calls it."""
+        """The name under which the model calls the function."""
         return spoken(self.namespace, self.name)
 
 
 def spoken(namespace: str, name: str) -> str:
-    """What a model calls a function of a namespace: at most 64 characters, of those that every engine takes."""
+    """Return the model's name for a namespaced function: at most 64 characters that every engine accepts."""
     if not namespace:
         return name
     joined_name = f"{namespace}__{name}"
@@ -48,7 +48,7 @@ def spoken(namespace: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceTool:
-    """Functions of the client's under one heading."""
+    """Client functions grouped in a namespace."""
 
     name: str
     description: str
@@ -57,7 +57,9 @@ class NamespaceTool:
 
 @dataclass(frozen=True, slots=True)
 class ToolSearchTool:
-    """The search for the tools that are deferred. ``client``: it is the client's, which says what it is and takes."""
+    """The search for deferred tools. With ``client``, the client runs the search and defines its description and
+    parameters.
+    """
 
     client: bool = False
     description: str = ""
@@ -66,7 +68,7 @@ class ToolSearchTool:
 
 @dataclass(frozen=True, slots=True)
 class FileSearchTool:
-    """A search in stores, by their ids or names. ``filters`` as they came, for whoever reads filters."""
+    """A search in stores, by their ids or names. ``filters`` are unparsed; the filter parser reads them."""
 
     stores: tuple[str, ...]
     filters: Mapping[str, Any] | None = None
@@ -76,7 +78,7 @@ class FileSearchTool:
     vector_weight: float | None = None
 
     def search(self, query: str, filters: Filter | None) -> Search:
-        """The question to one of them."""
+        """Return the search request for a store."""
         ranker: Any = self.ranker
         return Search(
             query,
@@ -90,7 +92,7 @@ class FileSearchTool:
 
 @dataclass(frozen=True, slots=True)
 class CodeInterpreterTool:
-    """Python in a notebook: a ``container`` that was named, or a new one with ``files`` in it."""
+    """Python in a notebook: a named ``container``, or a new container with ``files`` in it."""
 
     container: str = ""
     files: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ class CodeInterpreterTool:
 
 @dataclass(frozen=True, slots=True)
 class ShellSkill:
-    """A skill for a shell: kept here (``ref``), an ``archive`` in base64, or at the client's ``path``."""
+    """A skill for a shell: stored on this daemon (``ref``), an ``archive`` in base64, or at the client's ``path``."""
 
     ref: str
     name: str = ""
@@ -110,7 +112,7 @@ class ShellSkill:
 
 @dataclass(frozen=True, slots=True)
 class ShellTool:
-    """Commands of a shell: by the client, or in a ``container`` here that was named or is new, with ``files`` in it."""
+    """Shell commands, run by the client, or in a named or new ``container`` of this daemon with ``files`` in it."""
 
     hosted: bool = False
     container: str = ""
@@ -120,7 +122,7 @@ class ShellTool:
 
 @dataclass(frozen=True, slots=True)
 class ApplyPatchTool:
-    """Files changed by diffs: in the container of the shell, or by the client."""
+    """File changes by diffs: in the container of the shell, or by the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class LocalShellTool:
 
 @dataclass(frozen=True, slots=True)
 class ImageGenerationTool:
-    """Pictures, by a ``model`` that was named or the one that draws here; ``options`` are those of the tool `draw`."""
+    """Image generation by a named ``model`` or the default one; ``options`` are those of the tool `draw`."""
 
     model: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -138,9 +140,9 @@ class ImageGenerationTool:
 
 @dataclass(frozen=True, slots=True)
 class McpTool:
-    """Tools of an MCP server of the daemon, or of the daemon itself. ``allowed``: these alone, if not ``None``.
+    """Tools of an MCP server of the daemon, or of the daemon itself. If ``allowed`` is not ``None``, only those tools.
 
-    ``approval`` holds for tools that are in neither of the two lists.
+    ``approval`` applies to tools that are in neither of the two lists.
     """
 
     label: str
@@ -154,7 +156,7 @@ class McpTool:
     description: str = ""
 
     def asks(self, name: str) -> bool:
-        """Whether the client is asked before this tool is called."""
+        """Return whether the client must approve a call of this tool."""
         if name in self.never:
             return False
         return name in self.always or self.approval == "always"
@@ -162,7 +164,7 @@ class McpTool:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredTool:
-    """A tool of a kind that nothing here runs: it is told back, and the model does not hear of it."""
+    """A tool of a kind that this daemon cannot run. The response repeats it, but the model does not receive it."""
 
     kind: str
 
@@ -184,11 +186,11 @@ Tool: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Which tools the model may or must call.
+    """The tools that the model may or must call.
 
-    ``mode``; with ``kind`` (``function``, ``file_search``, ``code_interpreter``, ``shell``, ``mcp`` …) it must
-    call one of those, by ``name`` and ``label`` where they are given. ``allowed``: these alone are offered, as
-    (kind, label, name).
+    ``mode`` sets whether a call is required. With ``kind`` (``function``, ``file_search``, ``code_interpreter``,
+    ``shell``, ``mcp`` …), the model must call a tool of that kind, by ``name`` and ``label`` if they are set. Only the
+    tools in ``allowed`` are offered, as (kind, label, name).
     """
 
     mode: Literal["none", "auto", "required"] = "auto"
@@ -200,11 +202,11 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """One request. ``options`` are those of a chat; ``echo`` the fields that the response repeats.
+    """A parsed request. ``options`` are those of a chat; ``echo`` contains the fields that the response repeats.
 
-    ``body`` is the request as it came: what is kept of one in the background. ``compacts``: the conversation is
-    compacted, whatever its size, and that is the response, with ``keeps`` beside the messages of its user.
-    ``threshold``: the tokens above which it is compacted before it is answered.
+    ``body`` is the request as received, and is stored for a background response. With ``compacts``, the conversation
+    is compacted regardless of its size, and the result is the response; ``keeps`` adds the user's messages.
+    ``threshold`` is the number of tokens above which the conversation is compacted before the model answers.
     """
 
     body: Mapping[str, Any]
@@ -231,22 +233,22 @@ class ResponseRequest:
 
     @property
     def hosted(self) -> bool:
-        """Whether it offers tools that are more than functions of the client."""
+        """Whether the request offers tools other than client functions."""
         return any(not isinstance(tool, FunctionTool | DeclaredTool) for tool in self.tools)
 
     @property
     def functions(self) -> tuple[FunctionTool, ...]:
-        """The functions that the client executes, those of namespaces included."""
+        """The functions that the client executes, including those of namespaces."""
         return functions_of(self.tools)
 
     @property
     def tool_search(self) -> ToolSearchTool | None:
-        """The search for those that are deferred."""
+        """The search for deferred tools."""
         return next((tool for tool in self.tools if isinstance(tool, ToolSearchTool)), None)
 
 
 def functions_of(tools: Iterable[Tool]) -> tuple[FunctionTool, ...]:
-    """The functions among tools, those of namespaces included."""
+    """Return the functions among the tools, including those of namespaces."""
     function_tools: list[FunctionTool] = []
     for tool in tools:
         if isinstance(tool, FunctionTool):

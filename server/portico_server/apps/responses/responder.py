@@ -1,4 +1,4 @@
-"""Responses: made while the client waits or in the background, kept, found again, taken up again."""
+"""Responses: made while the client waits or in the background, stored, retrieved and resumed."""
 
 from __future__ import annotations
 
@@ -71,8 +71,10 @@ class Responder:
         caller: Principal,
         items: Mapping[str, Sequence[Item]] | None = None,
     ) -> PreparedResponse:
-        """The request, ready to be answered. ``items``: the items of responses that it may continue with and that
-        are not stored, by id. Raises `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`, `TooLarge`.
+        """Prepare a request to be answered.
+
+        ``items`` maps the ids of unstored responses that the request may continue from to their items. Raises
+        `InvalidRequest`, `NotFound`, `Forbidden`, `Conflict`, `TooLarge`.
         """
         response_id = new_id("resp_")
         mint = ItemIds(response_id)
@@ -82,18 +84,20 @@ class Responder:
         return await self._preparer.prepare(ask, response_id, mint, caller, items=items)
 
     async def require_room(self, caller: Principal) -> None:
-        """Raise `TooLarge` if a caller has no room for another response."""
+        """Raise `TooLarge` if a caller has no space for another response."""
         await self._quota.admit(self._database, caller.id)
 
     async def prime(self, response: PreparedResponse, caller: Principal) -> AsyncGenerator[list[Event], None]:
-        """The events of a response in which the model says nothing: a later one continues from it."""
+        """Yield the events of a response without an answer, which a later response continues from."""
         with self._busy.alone(response):
             events = response.machine.prime()
             await self._keep(response, caller, "")
             yield events
 
     async def whole(self, response: PreparedResponse, caller: Principal) -> dict[str, Any]:
-        """The whole response; cancelled with who waits for it. Raises what it failed with."""
+        """Return the complete response. Cancelling the caller cancels the response. Raises the error of the
+        response.
+        """
         machine = response.machine
         with self._busy.alone(response):
             model = self._lean(response)
@@ -110,10 +114,10 @@ class Responder:
     async def stream(
         self, response: PreparedResponse, caller: Principal, has_started: Callable[[], bool]
     ) -> AsyncGenerator[list[Event], None]:
-        """Its events as they come. Closing this ends the work.
+        """Yield the events of a response as they are made. Closing the generator stops the work.
 
-        An error is raised as long as the client has been sent nothing (see ``has_started``); then it is the
-        last events.
+        An error is raised until the client has received something (see ``has_started``); after that, the error becomes
+        the last events.
         """
         with self._busy.alone(response):
             model = self._lean(response)
@@ -138,7 +142,9 @@ class Responder:
 
     @staticmethod
     def _lean(response: PreparedResponse) -> Relays | None:
-        """The model, where its answer is all that there is to do: once over the engine's chunks, without a task."""
+        """Return the model if its answer is the only work: the engine's chunks are then processed once, without a
+        task.
+        """
         ask = response.ask
         approves = any(item["type"] == "mcp_approval_response" for item in ask.input)
         loads = any(item["type"] == "tool_search_output" for item in response.before)
@@ -180,7 +186,7 @@ class Responder:
         except PorticoError:
             yield closing
             raise
-        yield [*closing, *closing_events]  # one write, not two
+        yield [*closing, *closing_events]  # one write instead of two
 
     async def _followed(
         self, response: PreparedResponse, caller: Principal
@@ -199,7 +205,7 @@ class Responder:
             await run.leave()
 
     def _begin(self, response: PreparedResponse, caller: Principal, emit: Emit) -> tuple[Run, ResponseWork]:
-        """Begin the work of a response in a run of its own."""
+        """Start the work of a response in its own run."""
         work = ResponseWork(response, self._around, emit)
 
         async def done(context: Context) -> dict[str, str]:
@@ -218,7 +224,9 @@ class Responder:
     async def _kept(
         self, events: list[Event], number: int, response: PreparedResponse, caller: Principal, run_id: str
     ) -> list[Event]:
-        """The last events, once the response is kept. An error that it was not takes their ``number``."""
+        """Return the last events once the response is stored. If storing fails, the error event reuses their
+        ``number``.
+        """
         try:
             await self._keep(response, caller, run_id)
         except PorticoError:
@@ -237,21 +245,21 @@ class Responder:
             self._quota.count(caller.id, lambda: row.bytes)
 
     async def _keep_failed(self, response: PreparedResponse, caller: Principal) -> None:
-        """Keep one that failed in the midst, its conversation left as it was: the client was told its id."""
+        """Store a response that failed midway, because the client knows its id. Its conversation is not changed."""
         if response.ask.store:
             row = row_of(response, caller, "", finished_at=time.time())
             try:
                 await self._database.write_soon(responses.keep, row)
             except PorticoError as error:
-                logger.error("the failed response %s is not kept: %s", row.id, error.message)
+                logger.error("the failed response %s was not stored: %s", row.id, error.message)
 
     async def get(self, response_id: str, caller: Principal) -> ResponseRow:
-        """A stored response. Raises `NotFound`."""
+        """Return a stored response. Raises `NotFound`."""
         row = await self._database.read(responses.get, response_id)
         if row is None or not caller.sees(row.owner):
             raise NotFound(
-                f"There is no response '{response_id[:80]}' here or you have no access to it. Responses are kept with "
-                "'store', for as long as the setting 'keep_responses_days' says.",
+                f"The response '{response_id[:80]}' does not exist or you have no access to it. Responses "
+                "are stored with 'store', for the time that the setting 'keep_responses_days' sets.",
                 code="response_not_found",
                 param="response_id",
             )
@@ -260,12 +268,12 @@ class Responder:
         return row
 
     async def input_items(self, response_id: str, caller: Principal) -> list[Item]:
-        """The items of a stored response's input, oldest first. Raises `NotFound`."""
+        """Return the items of a stored response's input, oldest first. Raises `NotFound`."""
         items: list[Item] = orjson.loads((await self.get(response_id, caller)).input)
         return items
 
     async def compact(self, body: Mapping[str, Any], caller: Principal) -> dict[str, Any]:
-        """The conversation of a request as its user's messages and a compaction item; nothing is kept of it here."""
+        """Return the conversation of a request as its user's messages and a compaction item; nothing is stored."""
         response_id = new_id("resp_")
         mint = ItemIds(response_id)
         ask = read.compaction(body, mint)
@@ -282,7 +290,7 @@ class Responder:
         }
 
     async def count(self, body: Mapping[str, Any], caller: Principal) -> int:
-        """How many tokens of the model the conversation and the functions of a request are."""
+        """Return the number of tokens in the conversation and functions of a request, as the model counts them."""
         response = await self.prepare({**body, "store": False, "background": False}, caller)
         name = response.ask.model
         tokenizes: list[Tokenize] = [Tokenize(messages=tuple(response.messages()))]
@@ -293,24 +301,24 @@ class Responder:
         for tokenize in tokenizes:
             tokenized = await self._runner.call("tokenize", name, tokenize, caller)
             if not isinstance(tokenized, TokenizedText):
-                raise PorticoError(f"'{name}' answered a request for tokens with something else.")
+                raise PorticoError(f"'{name}' returned an invalid answer to a request to count tokens.")
             total += len(tokenized.ids)
         return total
 
     async def delete(self, response_id: str, caller: Principal) -> None:
-        """Forget one; what is being made is ended first. Raises `NotFound`."""
+        """Delete a response; a response in progress is stopped first. Raises `NotFound`."""
         row = await self.get(response_id, caller)
         if row.background:
             await self.background.cancel(row)
         await self._database.write(responses.remove, row.id)
 
     async def cancel(self, response_id: str, caller: Principal) -> ResponseRow:
-        """End one that is made in the background. Raises `NotFound`, and `InvalidRequest` for any other."""
+        """Stop a background response. Raises `NotFound`, and `InvalidRequest` for any other response."""
         row = await self.get(response_id, caller)
         if not row.background:
             raise InvalidRequest(
-                "Only a response that was created with 'background' can be cancelled; "
-                "of any other, close the connection.",
+                "Only a response that was created with 'background' can be cancelled; for any other "
+                "response, close the connection.",
                 code="not_in_background",
                 param="response_id",
             )

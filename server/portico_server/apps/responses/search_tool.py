@@ -1,4 +1,4 @@
-"""``file_search``: passages of stores, numbered, for a model to point at."""
+"""``file_search``: numbered passages of stores, which a model can cite."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def _search(bench: ToolContext, tool: FileSearchTool, filters: Filter | No
 async def _found(
     bench: ToolContext, tool: FileSearchTool, filters: Filter | None, query: str
 ) -> Sequence[Passage]:
-    """The best passages of all stores, numbered on from those that were found before."""
+    """Return the best passages of all stores; the numbering continues that of earlier searches."""
     passages: list[Passage] = []
     for store in tool.stores:
         result = await bench.context.call(f"store/{store}", tool.search(query, filters))

@@ -1,4 +1,4 @@
-"""``shell`` and ``apply_patch``, in a container here or by the client, and ``local_shell``, by the client alone."""
+"""``shell`` and ``apply_patch``, in a container here or by the client, and ``local_shell``, by the client only."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _PATCH: Final = {
 
 
 async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
-    """Offer it: in a container here, or by the client. Raises `NotFound`, `Forbidden`."""
+    """Offer the shell, in a container here or by the client. Raises `NotFound`, `Forbidden`."""
     if not tool.hosted:
         about = "Run commands of a shell on the user's machine, one after the other."
 
@@ -88,10 +88,10 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
         container = await place()
         environment = {"type": "container_reference", "container_id": container}
         await _run(bench, container, files, skills, _shell_item(bench, call, arguments, environment))
-        files.clear()  # they are in the container now
+        files.clear()  # the container has them now
 
     shell_skills = skills
-    if tool.container:  # it brings its own
+    if tool.container:  # the named container has its own
         shell_skills = [
             ShellSkill(skill.id, skill.name, skill.description, f"/skills/{skill.name}")
             for skill in await bench.around.containers.skills(tool.container, bench.context.caller)
@@ -101,7 +101,7 @@ async def shell_call(bench: ToolContext, tool: ShellTool, at: str) -> None:
 
 
 async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
-    """A skill with its name and where it is. Raises `NotFound`, and `InvalidRequest` for an archive that is none."""
+    """Return a skill with its name and location. Raises `NotFound`, and `InvalidRequest` for an invalid archive."""
     try:
         if skill.archive:
             about = await bench.around.skills.sent(skill.archive)
@@ -116,7 +116,7 @@ async def _known(bench: ToolContext, skill: ShellSkill, at: str) -> ShellSkill:
 
 
 async def patch_call(bench: ToolContext) -> None:
-    """Offer it: in the container of the shell, if that is here, else by the client. Raises `NotFound`, `Forbidden`."""
+    """Offer patches, in the container of a hosted shell, otherwise by the client. Raises `NotFound`, `Forbidden`."""
     shell = bench.shell
     if shell is not None:
         await bench.around.registry.resolve("tool/apply_patch", bench.context.caller)
@@ -132,7 +132,7 @@ async def patch_call(bench: ToolContext) -> None:
 
 
 def local_shell_call(bench: ToolContext) -> None:
-    """Offer it; the client runs it."""
+    """Offer the local shell, which the client runs."""
 
     async def ask(call: CalledTool, arguments: Mapping[str, Any]) -> None:
         command = arguments.get("command")
@@ -166,7 +166,7 @@ def _with_skills(about: str, skills: Sequence[ShellSkill]) -> str:
 def _shell_item(
     bench: ToolContext, call: CalledTool, arguments: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Item:
-    # Some models write one command where a list of them should stand.
+    # Some models write one command in place of a list.
     commands = arguments.get("commands", arguments.get("command", call.arguments))
     command_list = commands if isinstance(commands, list) else [commands]
     action: dict[str, Any] = {"commands": [str(command) for command in command_list][:MAX_COMMANDS]}
@@ -193,13 +193,13 @@ def _patch_item(bench: ToolContext, call: CalledTool, arguments: Mapping[str, An
 
 
 async def _ask(bench: ToolContext, item: Item) -> None:
-    """Let the client do it: the response ends with the call."""
+    """Leave the call to the client: the response ends with the call."""
     await bench.emit(_begin(bench, item))
     bench.waits = True
 
 
 def _begin(bench: ToolContext, item: Item) -> list[dict[str, Any]]:
-    """The whole of a call, as the client is told it."""
+    """Return all events that send a complete call to the client."""
     machine = bench.machine
     index, events = machine.add({**item, "status": "in_progress"})
     for number, command in enumerate((item.get("action") or {}).get("commands") or ()):

@@ -1,4 +1,4 @@
-"""A response as OpenAI describes it, before anything was answered."""
+"""The initial response document in OpenAI's form, before anything is answered."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from portico_server.apps.responses.request import ResponseRequest
 
 
 def skeleton(ask: ResponseRequest, response_id: str) -> dict[str, Any]:
-    """Every field, with what the request says of it."""
+    """Return a response with every field, set from the request."""
     return {
         "id": response_id,
         "object": "response",

@@ -1,4 +1,4 @@
-"""What an engine answers in the bytes of a chat, as the pieces that a response is made of. Pure."""
+"""Parsing of an engine's chat answer into the pieces that a response is built from. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.core.errors import EngineFailed
 
 
 class TextPiece(NamedTuple):
-    """A piece of the answer, with what is known of its tokens."""
+    """A piece of the answer, with the known details of its tokens."""
 
     text: str
     logprobs: list[dict[str, Any]] | None = None
@@ -29,7 +29,7 @@ class ThoughtPiece(NamedTuple):
 
 
 class CallPiece(NamedTuple):
-    """A piece of a call: ``id`` and ``name`` come once, then arguments alone."""
+    """A piece of a call: ``id`` and ``name`` arrive once, and arguments follow."""
 
     key: int
     id: str
@@ -38,13 +38,13 @@ class CallPiece(NamedTuple):
 
 
 class EndPiece(NamedTuple):
-    """Why the answer ends."""
+    """The reason why the answer ends."""
 
     reason: str
 
 
 class CountPiece(NamedTuple):
-    """How many tokens of the answer were reasoning."""
+    """The number of reasoning tokens in the answer."""
 
     thoughts: int
 
@@ -53,7 +53,7 @@ Piece: TypeAlias = TextPiece | RefusalPiece | ThoughtPiece | CallPiece | EndPiec
 
 
 def pieces(chunk: bytes) -> list[Piece]:
-    """The pieces in some frames of a stream; words that came together are one piece."""
+    """Return the pieces in the frames of a stream; consecutive text becomes one piece."""
     found_pieces: list[Piece] = []
     for line in chunk.split(b"\n"):
         if line[:5] != b"data:" or line[5:].strip() == b"[DONE]":
@@ -63,11 +63,11 @@ def pieces(chunk: bytes) -> list[Piece]:
 
 
 def whole(data: bytes) -> list[Piece]:
-    """The pieces of an answer that came at once."""
+    """Return the pieces of an answer that was not streamed."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise EngineFailed("The engine answered something that is not JSON.") from error
+        raise EngineFailed("The engine returned invalid JSON.") from error
     found_pieces: list[Piece] = []
     _read(document, "message", found_pieces)
     return found_pieces
@@ -115,7 +115,7 @@ def _message(message: dict[str, Any], logprobs: Any, found_pieces: list[Piece]) 
 
 
 def _logprobs(tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every field that a response's log probabilities have; some engines leave the bytes out."""
+    """Return the log probabilities with every field of a response's form; some engines leave out the bytes."""
     return [
         {
             **_logprob(token),

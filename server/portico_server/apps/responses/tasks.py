@@ -1,4 +1,4 @@
-"""Tasks that other agents give to our apps and models: responses in the background, with what was said to them."""
+"""Tasks that other agents give to apps and models: background responses, with the messages of the task."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from portico_server.db.responses import OPEN_STATUSES, ResponseRow
 from portico_server.runs.questions import QuestionService
 
 MAX_MESSAGES: Final = 100
-"""Messages that one task may have: the first, and answers to what it asks."""
+"""Maximum number of messages in a task: the first message, and answers to the task's questions."""
 
 MAX_CONTEXT_CHARS: Final = 256
-"""Characters of the name of a context."""
+"""Maximum length of a context name, in characters."""
 
 POLL_INTERVAL_S: Final = 0.5
-"""Seconds of silence after which it is looked whether a task asks something."""
+"""Seconds without an event before the task is checked for an open question."""
 
 _YES: Final = ("yes", "y", "ok", "approve", "approved", "accept", "true")
 _NO: Final = ("no", "n", "refuse", "refused", "reject", "deny", "cancel", "false")
@@ -42,7 +42,7 @@ _NO: Final = ("no", "n", "refuse", "refused", "reject", "deny", "cancel", "false
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task as it stands. ``question``: what it waits for somebody to answer."""
+    """The current state of a task. ``question`` is the question that the task waits to have answered."""
 
     row: AgentTaskRow
     response: ResponseRow
@@ -50,7 +50,7 @@ class TaskView:
 
     @property
     def state(self) -> TaskState:
-        """What it is doing, or how it ended."""
+        """The state of the task: its activity, or how it ended."""
         end_state = ENDED_STATES.get(self.response.status)
         if end_state is not None:
             return end_state
@@ -60,12 +60,12 @@ class TaskView:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more becomes of it."""
+        """Whether the task has reached a final state."""
         return self.response.status not in OPEN_STATUSES
 
     @property
     def changed_at(self) -> float:
-        """When it came to this state, in seconds since 1970."""
+        """Time of the last state change, in seconds since 1970."""
         if self.question is not None and not self.ended:
             return self.question.created_at
         return self.response.finished_at or self.row.created_at
@@ -73,14 +73,14 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class TaskAnswer:
-    """What somebody said to a task that waits: to be read as the question wants it."""
+    """The answer to a waiting task; the question determines how to parse it."""
 
     text: str = ""
     data: Any = None
 
 
 class AgentTasks:
-    """Callers see their own; an admin any, by its id."""
+    """The tasks of agents. Callers see their own tasks; an admin can access any task by its id."""
 
     def __init__(
         self, database: Database, registry: Registry, responder: Responder, questions: QuestionService
@@ -91,18 +91,18 @@ class AgentTasks:
         self._questions = questions
 
     async def agent(self, name: str, caller: Principal) -> Card:
-        """The app or model that takes tasks under a name. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
+        """Return the app or model that accepts tasks under a name. Raises `NotFound`, `Forbidden`, `InvalidRequest`."""
         card = (await self._registry.resolve(name, caller)).card
         if "chat" not in card.capabilities:
             raise InvalidRequest(
-                f"'{name}' does not answer messages. An agent is a chat model or an app that chats.",
+                f"'{name}' does not answer messages. Use a chat model or an app that chats.",
                 code="unsupported_operation",
                 param="model",
             )
         return card
 
     async def agents(self, caller: Principal) -> Sequence[Card]:
-        """The apps that take tasks of this caller."""
+        """Return the apps that accept tasks from this caller."""
         return [card for card in await self._registry.cards(caller, "app") if "chat" in card.capabilities]
 
     async def begin(
@@ -113,14 +113,16 @@ class AgentTasks:
         context_id: str,
         caller: Principal,
     ) -> TaskView:
-        """Give the agent ``name`` a task: ``content`` is what is said, as parts of a response's input, and ``message``
-        the same as its client wrote it. Raises what a response in the background raises.
+        """Give the agent ``name`` a task.
+
+        ``content`` is the message as parts of a response's input, and ``message`` is the client's original. Raises the
+        errors of a background response.
         """
         card = await self.agent(name, caller)
         await self._responder.require_room(caller)
         context = context_id or new_id("ctx_")
         if len(context) > MAX_CONTEXT_CHARS:
-            wrong("message.contextId", f"is longer than {MAX_CONTEXT_CHARS} characters")
+            wrong("message.contextId", f"has more than {MAX_CONTEXT_CHARS} characters")
         body = {
             "model": name,
             "input": [{"role": "user", "content": list(content)}],
@@ -138,7 +140,7 @@ class AgentTasks:
         return TaskView(row, response)
 
     async def _conversation(self, app: str, context: str, caller: Principal) -> str:
-        """The conversation in which an agent has the tasks of one context, made with the first of them."""
+        """Return the conversation of an agent's tasks in a context; the first task creates it."""
         context_hash = hashlib.sha256("\0".join((caller.id, app, context)).encode()).hexdigest()
         now = time.time()
         row = ConversationRow(
@@ -150,13 +152,13 @@ class AgentTasks:
     async def answer(
         self, task: TaskView, message: Mapping[str, Any], answer: TaskAnswer, caller: Principal
     ) -> TaskView:
-        """Say something to a task that waits for it. Raises `Conflict` for one that does not, `InvalidRequest`."""
+        """Answer a task that waits for input. Raises `Conflict` if the task does not wait, and `InvalidRequest`."""
         question = task.question
         if task.ended or question is None:
-            doing = f"has ended ({task.state})" if task.ended else "does not wait for an answer"
+            doing = f"has ended ({task.state})" if task.ended else "is not waiting for an answer"
             raise Conflict(
-                f"The task '{task.row.id}' {doing}. Send a message without 'taskId', with the same 'contextId', for "
-                "another task in this conversation.",
+                f"The task '{task.row.id}' {doing}. To start another task in this conversation, send a "
+                "message without 'taskId' and with the same 'contextId'.",
                 code="task_not_waiting",
                 param="message.taskId",
             )
@@ -166,7 +168,7 @@ class AgentTasks:
             agent_tasks.add_message, task.row.id, message_document, MAX_MESSAGES
         ):
             raise Conflict(
-                f"The task '{task.row.id}' has {MAX_MESSAGES} messages, the most that are taken.",
+                f"The task '{task.row.id}' has {MAX_MESSAGES} messages, which is the maximum.",
                 code="too_many_messages",
                 param="message.taskId",
             )
@@ -174,7 +176,7 @@ class AgentTasks:
         return await self.get(task.row.id, task.row.app, caller)
 
     async def get(self, task_id: str, app: str, caller: Principal) -> TaskView:
-        """A task of the agent ``app``, which is a card's id or key. Raises `NotFound`."""
+        """Return a task of the agent ``app``, which is the id or key of a card. Raises `NotFound`."""
         row = await self._database.read(agent_tasks.get, task_id)
         if row is None or row.app != app or not caller.sees(row.owner):
             _unknown(task_id)
@@ -197,7 +199,7 @@ class AgentTasks:
     async def list(
         self, app: str, task_filter: TaskFilter, limit: int, caller: Principal
     ) -> tuple[list[TaskView], int, tuple[float, str] | None]:
-        """A page of tasks, the one changed last first; how many there are; where the next page begins."""
+        """Return a page of tasks, most recently changed first, the total number, and the position of the next page."""
         task_rows, total, has_more = await self._database.read(
             agent_tasks.page, caller.id, app, task_filter, limit
         )
@@ -210,16 +212,16 @@ class AgentTasks:
             if response_rows[row.id].status in OPEN_STATUSES
             else TaskView(row, response_rows[row.id])
             for row, _moment in task_rows
-            if row.id in response_rows  # it may have been forgotten since
+            if row.id in response_rows  # it may have been deleted since
         ]
         last = task_rows[-1] if has_more else None
         return views, total, None if last is None else (last[1], last[0].id)
 
     async def cancel(self, task: TaskView, caller: Principal) -> TaskView:
-        """End one. Raises `Conflict` if it has ended."""
+        """Cancel a task. Raises `Conflict` if it has ended."""
         if task.ended:
             raise Conflict(
-                f"The task '{task.row.id}' has ended already ({task.state}).",
+                f"The task '{task.row.id}' has already ended ({task.state}).",
                 code="task_not_cancelable",
                 param="id",
             )
@@ -229,7 +231,9 @@ class AgentTasks:
     async def follow(
         self, task: TaskView, caller: Principal
     ) -> AsyncGenerator[Sequence[Event] | TaskView, None]:
-        """The events of its response from the first on, then the task when it has ended or waits for an answer."""
+        """Yield the events of the task's response from the start, then the task once it has ended or waits for an
+        answer.
+        """
         frames = await self._responder.background.follow(task.response, -1)
         coming: asyncio.Future[list[bytes]] | None = None
         try:
@@ -256,7 +260,7 @@ class AgentTasks:
         yield await self._view(task.row, caller)
 
     async def settled(self, task: TaskView, caller: Principal) -> TaskView:
-        """The task once it has ended or waits for an answer."""
+        """Return the task once it has ended or waits for an answer."""
         last = task
         events = self.follow(task, caller)
         try:
@@ -269,20 +273,20 @@ class AgentTasks:
 
 
 def app_of(card: Card) -> str:
-    """What the tasks of an app or a model are kept under."""
+    """Return the key under which the tasks of an app or a model are stored."""
     return card.id or card.key
 
 
 def _unknown(task_id: str) -> NoReturn:
     raise NotFound(
-        f"There is no task '{task_id[:80]}' here or you have no access to it.",
+        f"The task '{task_id[:80]}' does not exist or you have no access to it.",
         code="task_not_found",
         param="id",
     )
 
 
 def _read(question: QuestionRow, answer: TaskAnswer) -> tuple[bool, Any, str]:
-    """Whether a question is accepted, with which value, and a note."""
+    """Return whether a question is accepted, the value of the answer, and a note."""
     data = answer.data
     if isinstance(data, Mapping) and isinstance(data.get("accepted"), bool):
         return data["accepted"], data.get("value"), str(data.get("note") or answer.text)[:2000]
@@ -291,7 +295,7 @@ def _read(question: QuestionRow, answer: TaskAnswer) -> tuple[bool, Any, str]:
         if word in _YES or word in _NO:
             return word in _YES, None, ""
         raise InvalidRequest(
-            f"'{question.name}' waits to be approved: answer 'yes' or 'no', or with a data part such as "
+            f"'{question.name}' waits for approval: answer 'yes' or 'no', or send a data part such as "
             '{"accepted": false, "note": "why"}.',
             code="invalid_answer",
             param="message.parts",

@@ -1,4 +1,4 @@
-"""``tool_choice``: which tools a model may or must call."""
+"""``tool_choice``: the tools that a model may or must call."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ HOSTED: Final = (
 
 
 def read_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
-    """The choice among the tools of a request. Raises `InvalidRequest`."""
+    """Parse the choice among the tools of a request. Raises `InvalidRequest`."""
     usable = [tool for tool in tools if not isinstance(tool, DeclaredTool)]
     if value == "required" and not usable:
-        wrong("tool_choice", "is 'required', but 'tools' lists nothing that can be called here")
+        wrong("tool_choice", "is 'required', but 'tools' lists no tool that can be called here")
     if isinstance(value, str):
         if value not in ("none", "auto", "required"):
             not_one_of("tool_choice", value, ("none", "auto", "required"))
@@ -63,7 +63,7 @@ def _allowed(fields: Mapping[str, Any], tools: tuple[Tool, ...]) -> ToolChoice:
         item = json_values.mapping(reference, at, "an object with a 'type'")
         kind = json_values.needed(item, "type", at)
         if kind not in ("function", *HOSTED):
-            continue  # one that is declared alone is not offered anyhow
+            continue  # a declared tool is never offered
         tool_choice = _forced(item, kind, at)
         if not any(_meant(tool_choice, tool) for tool in tools):
             wrong(at, f"names {_described(tool_choice)}, which 'tools' does not list")

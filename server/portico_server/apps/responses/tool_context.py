@@ -1,4 +1,4 @@
-"""What the hosted tools of one response share: the event builder, the run, what was found and made."""
+"""State shared by the hosted tools of one response: the event builder, the run, search results and created files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portico_server.core.skills import ContainerPlaces, SkillTexts
 from portico_server.core.tool_search import SearchedTool, ToolSearch
 
 Emit: TypeAlias = Callable[[Sequence[Event]], Awaitable[None]]
-"""Tell the client; waits while it is too far behind."""
+"""Sends events to the client; waits while the client is too far behind."""
 
 
 class ResponseFiles(Protocol):
@@ -31,14 +31,16 @@ class ResponseFiles(Protocol):
     async def read(
         self, file_id: str, caller: Principal, *, limit: int, param: str | None = None
     ) -> tuple[str, bytes]:
-        """Name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes, of ``param``."""
+        """Return the name and content. Raises `NotFound`, and `TooLarge` for more than ``limit`` bytes, naming
+        ``param``.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseServices:
-    """What hosted tools need of the daemon, other than the context of their run.
+    """Services of the daemon that hosted tools need, other than the context of their run.
 
-    ``filters`` reads filters of attributes, ``servers`` returns the connected MCP servers with their addresses.
+    ``filters`` parses attribute filters, and ``servers`` returns the connected MCP servers with their addresses.
     """
 
     registry: Registry
@@ -51,18 +53,18 @@ class ResponseServices:
 
 
 Place: TypeAlias = Callable[[], Awaitable[str]]
-"""The id of a container, which is made if it has to be."""
+"""Returns the id of a container, which is created if necessary."""
 
 Use: TypeAlias = Callable[[CalledTool, Mapping[str, Any]], Awaitable[None]]
-"""Do what is called: the call, and its arguments as far as they are an object."""
+"""Executes a call; receives the call, and its arguments if they are an object."""
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedTool:
-    """One function that the model may call and that is done here. ``repeats``: doing it twice does no harm.
+    """A function that the model may call and that the daemon executes. With ``repeats``, calling it twice does no
+    harm.
 
-    ``kind``, ``label`` and ``name`` are what ``tool_choice`` may mean it by; ``tool`` is a server's tool in
-    the registry.
+    ``tool_choice`` may refer to it by ``kind``, ``label`` and ``name``; ``tool`` is a server's tool in the registry.
     """
 
     function: str
@@ -76,23 +78,23 @@ class OfferedTool:
     repeats: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """As the ``tools`` of a chat have it."""
+        """Return the function in the form of a chat's ``tools``."""
         about = {"name": self.function, "description": self.description, "parameters": dict(self.schema)}
         return {"type": "function", "function": about}
 
 
 @dataclass(slots=True)
 class ToolContext:
-    """``before`` are the items that the response continues with; ``emit`` reports to the client what happens.
+    """The shared state of a response's hosted tools.
 
-    ``offers`` are the functions that the model may call, by name, ``tools`` those of servers by label and name.
-    ``passages`` are those that were found, numbered; ``made`` the files that code made, each with its container.
-    ``searched`` are the passages by query; ``repeated``: the model has asked for the same again, and is to answer now.
-    ``waits``: whether the client has to do or agree to something first.
-    ``container``: where code runs whose container is not named, once it has; ``shell``: where commands do, if that is
-    here.
-    ``functions`` are those of the client; ``hidden`` the tools, by what the model calls them, that it has not
-    found yet.
+    ``before`` are the items that the response continues from; ``emit`` sends events to the client.
+
+    ``offers`` maps names to the functions that the model may call, ``tools`` labels and names to the tools of servers.
+    ``passages`` are the numbered search results; ``made`` are the files that code made, each with its container.
+    ``searched`` maps queries to passages; with ``repeated``, the model has repeated a query and must answer now.
+    ``waits``: whether the client must act or approve first. ``container`` is where code without a named container
+    runs, once code has run; ``shell`` is where commands run, if on this daemon. ``functions`` are those of the client;
+    ``hidden`` maps the model's names to the tools that it has not found yet.
     """
 
     ask: ResponseRequest
@@ -114,6 +116,6 @@ class ToolContext:
     repeated: bool = False
 
     def call_id(self, call: CalledTool) -> str:
-        """The id of a call, another one if it has none or one that the conversation knows."""
+        """Return the id of the call, or a new id if it has none or the conversation already contains it."""
         known_ids = {item.get("call_id") for item in (*self.before, *self.machine.output)}
         return call.id if call.id and call.id not in known_ids else new_id("call_")

@@ -1,4 +1,4 @@
-"""``tool_search``: tools that the model is not shown before it has found them, here or with the client's own search."""
+"""``tool_search``: tools that the model sees only after finding them, with the daemon's or the client's search."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from portico_server.core.tool_search import MAX_QUERY_CHARS, QUERY_ARGUMENTS, Se
 
 
 async def search_call(bench: ToolContext) -> None:
-    """Offer the search, hide what is deferred and not found yet, and take what the client has found.
+    """Offer the search, hide deferred tools that the model has not found, and add the tools that the client has found.
 
-    Raises what is wrong with tools that the client has found.
+    Raises the errors of invalid tools that the client has found.
     """
     bench.functions += bench.ask.functions
     await _take(bench)
@@ -43,7 +43,7 @@ async def search_call(bench: ToolContext) -> None:
 
 
 async def _take(bench: ToolContext) -> None:
-    """The tools that the client's own search gave, in this conversation."""
+    """Add the tools that the client's own search returned in this conversation."""
     known_names = {function.spoken for function in bench.functions}
     for number, item in enumerate(bench.before):
         if item["type"] != "tool_search_output" or item["execution"] != "client":
@@ -83,7 +83,7 @@ def _about(bench: ToolContext, function: FunctionTool) -> str:
 
 
 def _among(bench: ToolContext) -> str:
-    """What the model is told of namespaces and servers whose tools it may find."""
+    """Return the text that describes namespaces and servers with deferred tools to the model."""
     lines = []
     for tool in bench.ask.tools:
         if isinstance(tool, NamespaceTool) and any(function.deferred for function in tool.functions):
@@ -95,7 +95,7 @@ def _among(bench: ToolContext) -> str:
 
 def _asker(bench: ToolContext) -> Any:
     async def use(call: CalledTool, arguments: Mapping[str, Any]) -> None:
-        """Leave it to the client, which answers with the next request."""
+        """Leave the search to the client, which answers with the next request."""
         machine = bench.machine
         item: Item = {"id": machine.mint("tsc_"), "type": "tool_search_call", "execution": "client"}
         item |= {"call_id": bench.call_id(call), "status": "in_progress", "arguments": dict(arguments)}
@@ -139,7 +139,7 @@ def _searcher(bench: ToolContext) -> Any:
 
 
 async def _found(bench: ToolContext, query: str) -> list[str]:
-    """What the model calls the tools that fit best, of those that it may call."""
+    """Return the model's names of the best matching tools among those that it may call."""
     allowed_tools = bench.ask.choice.allowed
     names = [
         name for name in bench.hidden if allowed_tools is None or _is_allowed(bench, name, allowed_tools)
@@ -162,7 +162,7 @@ def _is_allowed(bench: ToolContext, name: str, allowed_tools: frozenset[tuple[st
 
 
 def _given(bench: ToolContext, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The tools as a response shows what was found: functions, those of a namespace together, tools of a server."""
+    """Return found tools as a response shows them: functions, those of a namespace grouped, and tools of a server."""
     functions = {tool.spoken: tool for tool in bench.functions}
     shown_tools: dict[tuple[str, str], dict[str, Any]] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""``tools`` and ``tool_choice`` of a request, read into values."""
+"""Parsing of a request's ``tools`` and ``tool_choice`` into values."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from portico_server.core.invalid import missing, not_one_of, unsupported, wrong
 from portico_server.core.media import size_of
 
 MAX_TOOLS: Final = 128
-"""Tools that the model may be shown at once."""
+"""Maximum number of tools shown to the model at once."""
 
 MAX_DEFERRED_TOOLS: Final = 1_000
-"""Tools of one request, those included that the model has to find."""
+"""Maximum number of tools in a request, including deferred tools."""
 
 MAX_SHELL_SKILLS: Final = 20
 
@@ -53,35 +53,36 @@ _SECRETS: Final = ("headers", "authorization")
 
 
 def read(given_fields: Mapping[str, Any]) -> tuple[tuple[Tool, ...], ToolChoice]:
-    """The tools of a request, in order, and which of them the model may call."""
+    """Return the tools of a request, in order, and the choice among them."""
     tool_list = json_values.items(given_fields.get("tools") or [], "tools", "a list of tools")
     declared_tools = declared(tool_list, "tools")
     searches = [number for number, tool in enumerate(declared_tools) if isinstance(tool, ToolSearchTool)]
     if len(searches) > 1:
-        wrong(f"tools[{searches[1]}]", "is a second 'tool_search'; one is taken")
+        wrong(f"tools[{searches[1]}]", "is a second 'tool_search'; only one is allowed")
     late = next((number for number, tool in enumerate(declared_tools) if _is_deferred(tool)), None)
     if late is not None and not searches:
         wrong(
             f"tools[{late}].defer_loading",
-            'needs a tool search to find it: add {"type": "tool_search"} to \'tools\'',
+            'needs a tool search so that the model can find it: add {"type": "tool_search"} to \'tools\'',
         )
     return declared_tools, read_choice(given_fields.get("tool_choice", "auto"), declared_tools)
 
 
 def declared(tool_list: list[Any], at: str) -> tuple[Tool, ...]:
-    """A list of tools. Those that are deferred cost the model nothing: there may be more of them."""
+    """Parse a list of tools. Deferred tools cost the model nothing, so their limit is higher."""
     if len(tool_list) > MAX_DEFERRED_TOOLS:
-        wrong(at, f"has {len(tool_list)} items; at most {MAX_DEFERRED_TOOLS} are taken")
+        wrong(at, f"has {len(tool_list)} items; the maximum is {MAX_DEFERRED_TOOLS}")
     tools = tuple(_tool(tool, f"{at}[{number}]") for number, tool in enumerate(tool_list))
     functions = functions_of(tools)
     if len(functions) > MAX_DEFERRED_TOOLS:
-        wrong(at, f"has {len(functions)} functions; at most {MAX_DEFERRED_TOOLS} are taken")
+        wrong(at, f"has {len(functions)} functions; the maximum is {MAX_DEFERRED_TOOLS}")
     other_count = sum(not isinstance(tool, FunctionTool | NamespaceTool) for tool in tools)
     shown_count = other_count + sum(not function.deferred for function in functions)
     if shown_count > MAX_TOOLS:
         wrong(
             at,
-            f"has {shown_count} items without 'defer_loading'; at most {MAX_TOOLS} are taken, defer the others",
+            f"has {shown_count} items without 'defer_loading'; the maximum is {MAX_TOOLS}, so defer the "
+            "others",
         )
     twice = [name for name, count in Counter(function.spoken for function in functions).items() if count > 1]
     if twice:
@@ -96,7 +97,7 @@ def _is_deferred(tool: Tool) -> bool:
 
 
 def as_shown(tools: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tools as a response shows them."""
+    """Return the tools as a response shows them."""
     shown_tools = []
     for tool in tools:
         shown_tool = {name: value for name, value in tool.items() if name not in _SECRETS}
@@ -189,7 +190,7 @@ def _vector_weight(value: Any, at: str) -> float | None:
         for name in ("embedding_weight", "text_weight")
     )
     if vectors + words == 0:
-        wrong(at, "needs a weight of more than 0")
+        wrong(at, "needs a weight greater than 0")
     return vectors / (vectors + words)
 
 
@@ -208,7 +209,7 @@ def _code(given_fields: Mapping[str, Any], at: str) -> CodeInterpreterTool:
         not_one_of(f"{at}.container.type", container_fields.get("type"), ("auto",))
     policy = container_fields.get("network_policy")
     if isinstance(policy, dict) and policy.get("type") != "disabled":
-        unsupported(f"{at}.container.network_policy", "cannot be had: code here runs without network")
+        unsupported(f"{at}.container.network_policy", "is not supported: code runs without network access")
     files = json_values.texts(container_fields.get("file_ids") or [], f"{at}.container.file_ids")
     return CodeInterpreterTool("", tuple(files))
 
@@ -221,7 +222,7 @@ def _shell(given_fields: Mapping[str, Any], at: str) -> ShellTool:
     kind = environment.get("type")
     skills = json_values.items(environment.get("skills") or [], f"{place}.skills")
     if len(skills) > MAX_SHELL_SKILLS:
-        wrong(f"{place}.skills", f"has {len(skills)} items; at most {MAX_SHELL_SKILLS} are taken")
+        wrong(f"{place}.skills", f"has {len(skills)} items; the maximum is {MAX_SHELL_SKILLS}")
     if kind == "local":
         return ShellTool(
             skills=tuple(_local_skill(skill, f"{place}.skills[{n}]") for n, skill in enumerate(skills))
@@ -238,7 +239,7 @@ def _shell(given_fields: Mapping[str, Any], at: str) -> ShellTool:
         policy is not None
         and json_values.mapping(policy, f"{place}.network_policy").get("type") != "disabled"
     ):
-        unsupported(f"{place}.network_policy", "cannot be had: code here runs without network")
+        unsupported(f"{place}.network_policy", "is not supported: code runs without network access")
     files = json_values.texts(environment.get("file_ids") or [], f"{place}.file_ids")
     shell_skills = tuple(_kept_skill(skill, f"{place}.skills[{n}]") for n, skill in enumerate(skills))
     return ShellTool(hosted=True, files=tuple(files), skills=shell_skills)
@@ -275,9 +276,9 @@ def _kept_skill(value: Any, at: str) -> ShellSkill:
 def _image(given_fields: Mapping[str, Any], at: str) -> ImageGenerationTool:
     for name in ("input_image_mask", "markup"):
         if given_fields.get(name) is not None:
-            unsupported(f"{at}.{name}", "is not taken here: send the pictures to /v1/images/edits")
+            unsupported(f"{at}.{name}", "is not supported here: send the images to /v1/images/edits")
     if given_fields.get("action") not in (None, "auto", "generate"):
-        unsupported(f"{at}.action", "can be 'generate' here; pictures are changed at /v1/images/edits")
+        unsupported(f"{at}.action", "must be 'generate' here; edit images with /v1/images/edits")
     options = {
         name: json_values.text(given_fields[name], f"{at}.{name}")
         for name in ("size", "quality", "background", "output_format")
@@ -296,7 +297,7 @@ def _mcp(given_fields: Mapping[str, Any], at: str) -> McpTool:
         if given_fields.get(name) is not None:
             unsupported(
                 f"{at}.{name}",
-                "is not taken: servers are those that the operator has added, with what they need to be reached",
+                "is not accepted: the operator adds the servers and configures how to reach them",
             )
     read_only: bool | None = None
     allowed_tools = given_fields.get("allowed_tools")

@@ -1,4 +1,4 @@
-"""Making a response: the model is asked, what it calls here is done, until it has answered or the client is to call."""
+"""The work of a response: call the model and its tools, until the model has answered or the client must make a call."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ from portico_server.core.servable import Relays, Servable, relays
 from portico_server.runs.run import charged
 
 MAX_ROUNDS: Final = 32
-"""How often a model is asked for one response; in the last round it has no tools that run here."""
+"""Maximum number of model calls for a response; in the last round, the model has no hosted tools."""
 
 MAX_CALLS: Final = 64
-"""Calls of tools that run here, unless the request says otherwise."""
+"""Maximum number of hosted tool calls, unless the request sets another limit."""
 
 MAX_SHORTENING_COUNT: Final = 8
-"""How often the older half of a conversation is left out, with ``truncation: auto``."""
+"""Maximum number of times the older half of a conversation is left out, with ``truncation: auto``."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedResponse:
-    """A request that is ready to be answered, for a model or app that is there.
+    """A request that is ready to be answered by an existing model or app.
 
-    ``before`` are the items that it continues with, those of its own input last; ``head`` are messages that go before
-    them; ``media`` the files that they name, as addresses. ``session`` is that of an app which keeps its own.
+    ``before`` are the items that it continues from, ending with its own input; ``head`` are messages before them;
+    ``media`` maps the files that they name to URLs. ``session`` is the session of an app that keeps its own history.
     ``after`` is the number of the last item of its conversation.
     """
 
@@ -61,7 +61,7 @@ class PreparedResponse:
     after: int | None = None
 
     def messages(self) -> list[Message]:
-        """The conversation as it stands, with what was done for this response."""
+        """Return the current conversation, including the results of this response."""
         items = [*self.before, *self.machine.output]
         chat_messages = messages_of(items, self.ask.instructions, self.media)
         if not self.head:
@@ -70,13 +70,13 @@ class PreparedResponse:
         return [*chat_messages[:first], *self.head, *chat_messages[first:]]
 
     def relayed(self) -> Relays | None:
-        """The model itself, where the engine's own chunks can be had."""
+        """Return the model itself if the engine's own chunks can be relayed."""
         return self.servable if relays(self.servable) else None
 
 
 @contextmanager
 def named_as_input() -> Iterator[None]:
-    """Around a chat that is asked: an error about its messages names ``input``, as its client does."""
+    """Make errors about the messages of a chat name ``input``, the field that the client has sent."""
     try:
         yield
     except PorticoError as error:
@@ -86,22 +86,22 @@ def named_as_input() -> Iterator[None]:
 
 
 Note = Callable[[OfferedTool | None], Awaitable[None]]
-"""Write down how far a response has come: before a tool is called, and when all that was asked for is done."""
+"""Records the progress of a response: before a tool is called, and when all requested calls are done."""
 
 
 async def unheard(_events: Sequence[Event]) -> None:
-    """For who waits for the whole."""
+    """Discard the events, for a caller that waits for the complete response."""
 
 
 async def unnoted(_offer: OfferedTool | None) -> None:
-    """For what ends with the daemon."""
+    """Record nothing, for a response that ends with the daemon."""
 
 
 @dataclass(slots=True)
 class ResponseWork:
-    """One response being made. ``emit`` reports to the client, ``note`` writes down how far it has come.
+    """The work of one response. ``emit`` sends events to the client, ``note`` records the progress.
 
-    `run` leaves the machine ready for its end: `finish` makes the last events.
+    `run` leaves the machine ready to end: `finish` makes the last events.
     """
 
     prepared: PreparedResponse
@@ -112,7 +112,7 @@ class ResponseWork:
     reason: str = "stop"
     thoughts: int = 0
     model: str = ""
-    """The model that answered last, by its own name; empty for an app."""
+    """Name of the model that answered last; empty for an app."""
     context: Context = field(init=False)
     _bench: ToolContext = field(init=False)
     _cited: tuple[Passage, ...] = ()
@@ -121,7 +121,7 @@ class ResponseWork:
     _declined: list[Message] = field(default_factory=list)
 
     async def run(self, context: Context) -> None:
-        """Answer. Raises `PorticoError` if that fails."""
+        """Produce the answer. Raises `PorticoError` on failure."""
         response = self.prepared
         self.context = context
         card = response.servable.card
@@ -142,7 +142,7 @@ class ResponseWork:
             hearing = await self._round(offers, first=number == 1)
             self.reason, self.thoughts = hearing.reason, self.thoughts + hearing.thoughts
             await self._say(self.prepared.machine.settle(status_after(self.reason)))
-            if not hearing.here or not offers or self.reason == "length":  # half a call is none
+            if not hearing.here or not offers or self.reason == "length":  # an unfinished call is not a call
                 return
             await self._do(hearing)
             if hearing.asks_client or self._bench.waits:
@@ -152,7 +152,7 @@ class ResponseWork:
                 return
 
     def finish(self) -> list[Event]:
-        """The last events."""
+        """Return the last events."""
         return self.prepared.machine.end(self.reason, self.usage, self.thoughts)
 
     async def _round(self, offers: Mapping[str, OfferedTool], *, first: bool) -> AnswerReader:
@@ -177,7 +177,7 @@ class ResponseWork:
     def _may_shorten(self, error: PorticoError, attempt: int) -> bool:
         fits = error.code == "context_length_exceeded" and self.prepared.ask.truncate
         if self.prepared.servable.card.labels.get("durability", "off") != "off":
-            return False  # what it has done already was done with all of the conversation
+            return False  # its earlier work used the whole conversation
         return fits and attempt < MAX_SHORTENING_COUNT
 
     async def _ask(self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader) -> None:
@@ -204,13 +204,13 @@ class ResponseWork:
                 close = getattr(relay_response.chunks, "aclose", None)
                 if close is not None:
                     await close()
-                spend(relay_response)  # also of an answer that was left
+                spend(relay_response)  # also for an abandoned answer
                 await self._spend(relay_response.usage)
 
     async def _ask_app(
         self, messages: list[Message], options: Mapping[str, Any], hearing: AnswerReader
     ) -> None:
-        """Apps tell of their work by the events of a run; of these the words and passages are the client's."""
+        """Ask an app, which reports its work as run events; the client receives its text and passages."""
         has_spoken = False
 
         async def listen(event: RunEvent) -> None:
@@ -234,7 +234,7 @@ class ResponseWork:
             options = {**options, "conversation": self.prepared.session}
         reply = await self.context.call(name, Chat(tuple(messages), options), listener=listen)
         if not isinstance(reply, ChatReply):
-            raise PorticoError(f"'{name}' answered a conversation with something else.")
+            raise PorticoError(f"'{name}' returned an invalid answer to a conversation.")
         self._cited = reply.citations or self._cited
         if not has_spoken and reply.content:
             await self._say(hearing.hear(TextPiece(reply.content)))
@@ -248,8 +248,8 @@ class ResponseWork:
         await self.context.emit(usage)
 
     async def _compact(self) -> None:
-        """Let the model sum up what is before the last turn, if that and this turn are more than the client wants; or
-        everything, if that is what it asks for.
+        """Have the model summarize the items before the last turn if they and this turn exceed the client's threshold,
+        or summarize everything if the client requests it.
         """
         response, machine, ask = self.prepared, self.prepared.machine, self.prepared.ask
         if any(item["type"] == "compaction" for item in machine.output):
@@ -282,7 +282,7 @@ class ResponseWork:
             await self.emit(events)
 
     async def _do(self, hearing: AnswerReader) -> None:
-        """Do the calls in order. Those past the limit are ignored."""
+        """Execute the calls in order. Calls beyond the limit are ignored."""
         for call in hearing.here:
             if self._calls >= self._most:
                 self._decline(call.id, call.name, call.arguments, "No more tools may be called. Answer now.")
@@ -296,7 +296,7 @@ class ResponseWork:
         await self.note(None)
 
     def _decline(self, call_id: str, name: str, arguments: str, reason: str) -> None:
-        """What was not done, for the model alone."""
+        """Record a declined call, for the model only."""
         call_id = call_id or f"call_aside_{len(self._declined)}"
         function = {"name": name or "unnamed", "arguments": arguments or "{}"}
         call = {"id": call_id, "type": "function", "function": function}
@@ -306,7 +306,7 @@ class ResponseWork:
         ]
 
     async def _approved(self) -> None:
-        """Call what the client has agreed to in this request."""
+        """Make the calls that the client approves in this request."""
         requests = {i["id"]: i for i in self.prepared.before if i["type"] == "mcp_approval_request"}
         used_ids = {i["approval_request_id"] for i in self._all() if i["type"] == "mcp_call"}
         for number, item in enumerate(self.prepared.ask.input):
@@ -316,8 +316,8 @@ class ResponseWork:
             at = f"input[{number}].approval_request_id"
             if request is None:
                 raise InvalidRequest(
-                    f"There is no approval request '{item['approval_request_id']}' before it. Send "
-                    "'previous_response_id' of the response that asked.",
+                    f"The approval request '{item['approval_request_id']}' does not exist in this "
+                    "conversation. Send 'previous_response_id' of the response that asked for approval.",
                     param=at,
                 )
             if not item["approve"] or request["id"] in used_ids:
@@ -341,7 +341,7 @@ class ResponseWork:
         return MAX_CALLS if self.prepared.ask.most_calls is None else self.prepared.ask.most_calls
 
     def _left(self) -> int | None:
-        """Tokens that the answer may still have."""
+        """Return the number of tokens that remain for the answer."""
         max_tokens = self.prepared.ask.most_tokens
         spent_tokens = self.usage.completion_tokens - self._noted
         return None if max_tokens is None else max(0, max_tokens - spent_tokens)
@@ -357,7 +357,7 @@ class ResponseWork:
         return options
 
     def _notes(self, text: str) -> list[dict[str, Any]]:
-        """What a text stands on: passages that it points at, all that an app cites, files that code made."""
+        """Return the sources of a text: passages that it cites, all sources of an app, and files that code made."""
         notes = file_citations(text, self._bench.passages)
         notes += file_citations(text, self._cited, all_of_them=True)
         artifacts, self._bench.made = self._bench.made, []

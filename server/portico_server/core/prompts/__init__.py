@@ -1,1 +1,3 @@
-"""What a prompt is, and those that come with Portico. Imports the core alone; the library is in ``apps/prompts``."""
+"""The definition of a prompt, and the prompts included with Portico. Imports only the core; the library is in
+``apps/prompts``.
+"""

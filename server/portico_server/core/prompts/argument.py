@@ -1,4 +1,4 @@
-"""The arguments of a prompt: declared with a type, read from JSON or from text."""
+"""The arguments of a prompt: declared with a type, parsed from JSON or from text."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ _IS: Final[Mapping[str, Callable[[Any], bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class PromptArgument:
-    """One argument. A required one has no ``default``; ``enum`` lists what it may be, if it may not be anything."""
+    """An argument of a prompt. A required argument has no ``default``; ``enum`` lists the allowed values, if they are
+    limited.
+    """
 
     name: str
     type: ArgumentType = "string"
@@ -44,7 +46,7 @@ class PromptArgument:
     enum: tuple[Value, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As `parse` takes it."""
+        """Return the argument in the form that `parse` accepts."""
         return {
             "name": self.name,
             "type": self.type,
@@ -55,7 +57,7 @@ class PromptArgument:
         }
 
     def check(self, value: Any, at: str) -> Value:
-        """The value, if it is one of this argument's. Raises `InvalidRequest` naming ``at``."""
+        """Return the value if the argument allows it. Raises `InvalidRequest` naming ``at``."""
         if not _IS[self.type](value):
             raise InvalidRequest(
                 f"{at} must be {_ARTICLE[self.type]}, not {_shown(value)}.", code="invalid_type", param=at
@@ -68,7 +70,7 @@ class PromptArgument:
         return found_value
 
     def read(self, text: str) -> Any:
-        """What a text means for this type; the text itself if it means nothing, so that `check` can name it."""
+        """Convert a text to this type; return the text itself if it is invalid, so that `check` can name it."""
         try:
             match self.type:
                 case "integer":
@@ -83,7 +85,7 @@ class PromptArgument:
 
 
 def parse(value: Any, at: str) -> PromptArgument:
-    """An argument from its JSON form, a mapping, or just its name. Raises `InvalidRequest` naming the place."""
+    """Parse an argument from its JSON form, a mapping or only its name. Raises `InvalidRequest` naming the place."""
     value = {"name": value, "required": True} if isinstance(value, str) else value
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"{at} must be a mapping with a 'name', or a name.", param=at)
@@ -107,7 +109,7 @@ def parse(value: Any, at: str) -> PromptArgument:
     description, is_required = value.get("description") or "", value.get("required") or False
     if not isinstance(description, str) or not isinstance(is_required, bool):
         field = "required" if isinstance(description, str) else "description"
-        raise InvalidRequest(f"{at}.{field} is not of the right type.", param=f"{at}.{field}")
+        raise InvalidRequest(f"{at}.{field} has the wrong type.", param=f"{at}.{field}")
     plain = PromptArgument(name, kind, description, is_required)
     enum = value.get("enum") or ()
     if isinstance(enum, str) or not isinstance(enum, Sequence):
@@ -119,7 +121,7 @@ def parse(value: Any, at: str) -> PromptArgument:
         return argument
     if is_required:
         raise InvalidRequest(
-            f"{at} is required and has a default; it can be one of the two.", param=f"{at}.default"
+            f"{at} is required and has a default; remove one of the two.", param=f"{at}.default"
         )
     return PromptArgument(name, kind, description, False, argument.check(default, f"{at}.default"), choices)
 

@@ -1,7 +1,8 @@
-"""The prompts that come with Portico, in English and Chinese: those that it asks models with itself, and more.
+"""The prompts included with Portico, in English and Chinese: those that it sends to models itself, and more.
 
-Each file beside this module is a list of tasks. A task has ``name``, ``title``, ``description``, ``arguments``, and for
-each language ``system``, ``user`` and ``cases``. The library shows them as ``portico/NAME`` and ``portico/NAME.zh``.
+Each file beside this module is a list of tasks. A task has ``name``, ``title``, ``description``, ``arguments``, and
+for each language ``system``, ``user`` and ``cases``. The library lists them as ``portico/NAME`` and
+``portico/NAME.zh``.
 """
 
 from __future__ import annotations
@@ -18,40 +19,40 @@ from portico_server.core.template import fill
 from portico_server.core.untrusted_yaml import read_yaml
 
 PREFIX: Final = "portico/"
-"""What the names of all of them begin with in the library."""
+"""Prefix of their names in the library."""
 
 ORIGIN: Final = "portico"
-"""Where the library says that they come from."""
+"""Origin of these prompts in the library."""
 
 LANGUAGES: Final[Mapping[str, tuple[str, str]]] = {"en": ("", ""), "zh": (".zh", " In Chinese.")}
-"""For each language what is put behind the name, and behind the description."""
+"""For each language, the suffix of the name and of the description."""
 
 _GROUPS: Final = ("search", "documents", "agents", "writing", "judging")
 _NAME: Final = re.compile(r"^- name: (\S+)$", re.MULTILINE)
 
 
 def every() -> tuple[PromptSpec, ...]:
-    """All of them, under the names that the library has for them."""
+    """Return all built-in prompts, under their names in the library."""
     return tuple(spec for group in _GROUPS for spec in _group(group).values())
 
 
 def prompt(name: str) -> PromptSpec:
-    """One by the name of its task, with ``.zh`` behind it for the Chinese one. Raises `KeyError`."""
+    """Return a prompt by the name of its task, with the suffix ``.zh`` for Chinese. Raises `KeyError`."""
     return _group(_places()[name.removesuffix(".zh")])[name]
 
 
 def messages(name: str, **arguments: Any) -> tuple[Message, ...]:
-    """Its messages with the arguments in their places."""
+    """Return the messages of a prompt with its arguments filled in."""
     return prompt(name).render(arguments)
 
 
 def text(name: str, **arguments: Any) -> str:
-    """Its last message: what the user says."""
+    """Return the last message of a prompt, which is the user's."""
     return str(messages(name, **arguments)[-1]["content"])
 
 
 def system(name: str, **arguments: Any) -> str:
-    """What it says to the model before anything is asked; ``arguments`` are those that stand in it."""
+    """Return the system message of a prompt; ``arguments`` are the arguments in it."""
     spec = prompt(name)
     values = {item.name: str(item.default) for item in spec.arguments if item.default is not None}
     values |= {key: str(value) for key, value in arguments.items()}
@@ -60,7 +61,7 @@ def system(name: str, **arguments: Any) -> str:
 
 @cache
 def _places() -> dict[str, str]:
-    """The group of each task. Cheaper than to read all of them."""
+    """Return the group of each task, which is cheaper than reading all files."""
     return {name: group for group in _GROUPS for name in _NAME.findall(_source(group))}
 
 

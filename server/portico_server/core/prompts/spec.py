@@ -1,4 +1,4 @@
-"""What a prompt is: its arguments, its messages, its examples; parsed once, filled in as often as asked."""
+"""The definition of a prompt: arguments, messages and examples, parsed once and rendered on demand."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from portico_server.core.template import Piece, fill, pieces
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
 MAX_PROMPT_CHARS: Final = 256 * 1024
-"""Characters of all texts of one prompt."""
+"""Maximum number of characters in all texts of a prompt."""
 
 MAX_ITEMS: Final = 200
-"""Arguments, messages or examples of one prompt."""
+"""Maximum number of arguments, messages or examples of a prompt."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,127}")
 _FIELDS: Final = frozenset({"name", "title", "description", "arguments", "messages", "examples", "cases"})
@@ -29,7 +29,7 @@ _FIELDS: Final = frozenset({"name", "title", "description", "arguments", "messag
 
 @dataclass(frozen=True, slots=True)
 class PromptMessageSpec:
-    """A message: its role, its text as written, and the text cut at its placeholders."""
+    """A message: its role, its text as written, and the text split at its placeholders."""
 
     role: Role
     text: str
@@ -38,7 +38,9 @@ class PromptMessageSpec:
 
 @dataclass(frozen=True, slots=True)
 class PromptTrial:
-    """What an evaluation of the prompt asks: ``arguments``, an ``answer`` that is right, what a right one ``holds``."""
+    """A case for an evaluation of the prompt: ``arguments``, a correct ``answer``, and what a correct answer
+    ``holds``.
+    """
 
     arguments: Mapping[str, Any]
     answer: str
@@ -47,8 +49,8 @@ class PromptTrial:
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """A prompt. ``examples`` are pairs of what is asked and what is answered, sent as they are written; ``cases`` are
-    not sent: an evaluation of the prompt asks them.
+    """A prompt. ``examples`` are pairs of a question and an answer, sent as written; ``cases`` are not sent, but used
+    by an evaluation of the prompt.
     """
 
     name: str
@@ -60,7 +62,7 @@ class PromptSpec:
     cases: tuple[PromptTrial, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As `parse` takes it."""
+        """Return the prompt in the form that `parse` accepts."""
         return {
             "name": self.name,
             "title": self.title,
@@ -68,7 +70,7 @@ class PromptSpec:
             "arguments": [item.to_json() for item in self.arguments],
             "messages": [{"role": turn.role, "content": turn.text} for turn in self.messages],
             "examples": [{"user": user, "assistant": answer} for user, answer in self.examples],
-            # Left out where there are none: what was kept before there were any is the same version.
+            # Left out if empty, so that prompts stored before the field existed keep their version.
             **(
                 {
                     "cases": [
@@ -82,15 +84,20 @@ class PromptSpec:
         }
 
     def render(self, arguments: Mapping[str, Any], *, as_text: bool = False) -> tuple[Message, ...]:
-        """The messages with the arguments in their places: first the system's, then the examples, then the others.
+        """Return the messages with the arguments filled in: first the system's, then the examples, then the others.
 
-        ``as_text``: every argument is text, as MCP sends them, and read as its type. Raises `InvalidRequest` for one
-        that is unknown, missing or of another type, naming it. An optional one without a default is empty.
+        With ``as_text``, every argument is text, as MCP sends it, and parsed as its type. Raises `InvalidRequest` that
+        names an argument that is unknown, missing or of the wrong type. An optional argument without a default is
+        empty.
         """
         prompt_arguments = {item.name: item for item in self.arguments}
         for name in arguments:
             if name not in prompt_arguments:
-                takes = f" It takes {', '.join(prompt_arguments)}." if prompt_arguments else " It takes none."
+                takes = (
+                    f" It takes {', '.join(prompt_arguments)}."
+                    if prompt_arguments
+                    else " It has no arguments."
+                )
                 raise InvalidRequest(
                     f"The prompt '{self.name}' has no argument "
                     f"'{str(name)[:80]}'.{nearest(str(name), prompt_arguments) or takes}",
@@ -118,10 +125,10 @@ class PromptSpec:
 
 
 def parse(value: Any, at: str = "prompt") -> PromptSpec:
-    """A prompt from its JSON form. Raises `InvalidRequest` naming the place, such as ``prompts[2].messages[0]``.
+    """Parse a prompt from its JSON form. Raises `InvalidRequest` naming the place, such as ``prompts[2].messages[0]``.
 
-    ``messages`` may be one text, which is the user's. Each placeholder must be a declared argument, and each argument
-    must be used.
+    ``messages`` may be a single text, which is the user's. Each placeholder must be a declared argument, and each
+    argument must be used.
     """
     if not isinstance(value, Mapping):
         raise InvalidRequest(f"{at} must be a mapping with 'name' and 'messages'.", param=at)
@@ -133,7 +140,7 @@ def parse(value: Any, at: str = "prompt") -> PromptSpec:
     name = value.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or has_dots(name):
         raise InvalidRequest(
-            f"{at}.name must be letters, digits and _ . / -, at most 128 of them, no part dots alone, not "
+            f"{at}.name must have at most 128 letters, digits and _ . / -, and no part of only dots, not "
             f"{str(name)[:80]!r}.",
             param=f"{at}.name",
         )
@@ -182,7 +189,7 @@ def _check(spec: PromptSpec, at: str) -> None:
     size += sum(len(case.answer) + len(case.holds) for case in spec.cases)
     if size > MAX_PROMPT_CHARS:
         raise InvalidRequest(
-            f"{at} has {size:,} characters of text, more than {MAX_PROMPT_CHARS:,}.",
+            f"{at} has {size:,} characters of text; the maximum is {MAX_PROMPT_CHARS:,}.",
             code="too_large",
             param=at,
         )
@@ -201,15 +208,15 @@ def _check(spec: PromptSpec, at: str) -> None:
     for name, number in used_names.items():
         if name not in declared_names:
             raise InvalidRequest(
-                f"{at}.messages[{number}] has {{{name}}}, which is not among its arguments. Declare it, or write "
-                f"{{{{{name}}}}} for the text itself.{nearest(name, declared_names)}",
+                f"{at}.messages[{number}] contains {{{name}}}, which is not among its arguments. Declare it, "
+                f"or write {{{{{name}}}}} for the literal text.{nearest(name, declared_names)}",
                 code="undeclared_argument",
                 param=f"{at}.messages[{number}]",
             )
     for number, name in enumerate(declared_names):
         if name not in used_names:
             raise InvalidRequest(
-                f"{at} declares the argument '{name}' and has no {{{name}}} in its messages.",
+                f"{at} declares the argument '{name}' but does not use {{{name}}} in its messages.",
                 code="unused_argument",
                 param=f"{at}.arguments[{number}]",
             )
@@ -235,7 +242,7 @@ def _value(prompt: str, argument: PromptArgument, arguments: Mapping[str, Any], 
 
 def _turn(value: Any, at: str) -> PromptMessageSpec:
     if not isinstance(value, Mapping) or set(value) - {"role", "content"}:
-        raise InvalidRequest(f"{at} must be a mapping with 'role' and 'content' alone.", param=at)
+        raise InvalidRequest(f"{at} must be a mapping with only 'role' and 'content'.", param=at)
     role: Any = value.get("role")
     text = value.get("content")
     if role not in get_args(Role):
@@ -244,12 +251,12 @@ def _turn(value: Any, at: str) -> PromptMessageSpec:
             param=f"{at}.role",
         )
     if not isinstance(text, str) or not text.strip():
-        raise InvalidRequest(f"{at}.content must be a text that is not empty.", param=f"{at}.content")
+        raise InvalidRequest(f"{at}.content must be a non-empty string.", param=f"{at}.content")
     if (
         len(text) > MAX_PROMPT_CHARS
-    ):  # before it is cut into pieces, of which there may be as many as characters
+    ):  # before it is split into pieces, of which there may be as many as characters
         raise InvalidRequest(
-            f"{at}.content has {len(text):,} characters of text, more than {MAX_PROMPT_CHARS:,}.",
+            f"{at}.content has {len(text):,} characters of text; the maximum is {MAX_PROMPT_CHARS:,}.",
             code="too_large",
             param=at,
         )
@@ -261,7 +268,7 @@ def _example(value: Any, at: str) -> tuple[str, str]:
         user, answer = value["user"], value["assistant"]
         if isinstance(user, str) and isinstance(answer, str):
             return user, answer
-    raise InvalidRequest(f"{at} must be a mapping of two texts, 'user' and 'assistant'.", param=at)
+    raise InvalidRequest(f"{at} must be a mapping of two strings, 'user' and 'assistant'.", param=at)
 
 
 def _case(value: Any, at: str) -> PromptTrial:
@@ -271,7 +278,8 @@ def _case(value: Any, at: str) -> PromptTrial:
         if isinstance(arguments, Mapping) and isinstance(answer, str) and isinstance(holds, str) and holds:
             return PromptTrial(dict(arguments), answer, holds)
     raise InvalidRequest(
-        f"{at} must be a mapping with 'arguments', 'answer' (one that is right) and 'holds' (what a right one holds).",
+        f"{at} must be a mapping with 'arguments', 'answer' (a correct answer) and 'holds' (what a correct "
+        "answer contains).",
         param=at,
     )
 
@@ -282,12 +290,12 @@ def _items(value: Any, at: str) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidRequest(f"{at} must be a list.", param=at)
     if len(value) > MAX_ITEMS:
-        raise InvalidRequest(f"{at} has {len(value)} items, more than {MAX_ITEMS}.", param=at)
+        raise InvalidRequest(f"{at} has {len(value)} items; the maximum is {MAX_ITEMS}.", param=at)
     return value
 
 
 def _text(fields: Mapping[str, Any], key: str, at: str) -> str:
     value = fields.get(key) or ""
     if not isinstance(value, str):
-        raise InvalidRequest(f"{at}.{key} must be a text.", param=f"{at}.{key}")
+        raise InvalidRequest(f"{at}.{key} must be a string.", param=f"{at}.{key}")
     return value.strip()

@@ -1,4 +1,4 @@
-"""Alembic's entry point: migrations run on the connection that `portico_server.db.migrate` hands over."""
+"""Alembic's entry point: migrations run on the connection that `portico_server.db.migrate` passes."""
 
 from __future__ import annotations
 

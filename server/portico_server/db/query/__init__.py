@@ -1,4 +1,4 @@
-"""Other people's databases, asked by models and people: reading alone, not for ever, and no more than anybody reads.
+"""External databases, queried by models and people: read-only, with a time limit and a size limit.
 
-``sqlite``, ``duckdb`` and ``postgres`` are one `Source` each; ``source`` finds out which one an address means.
+``sqlite``, ``duckdb`` and ``postgres`` each implement a `Source`; ``source`` selects one by the address.
 """

@@ -1,8 +1,8 @@
-"""Asks a DuckDB file one thing, in a process of its own: standard library and DuckDB only, no import of this package.
+"""Runs one query on a DuckDB file in a separate process: standard library and DuckDB only, no import of this package.
 
-Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``; the answer is
-``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells up to ``cell`` characters, those of all rows up to
-``longest``, or ``{"error"}``. Where the query is null: rows of (table, kind, column, type).
+Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``. The answer
+is ``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells with up to ``cell`` characters, and up to ``longest``
+characters in all rows, or ``{"error"}``. If the query is null, the rows are (table, kind, column, type).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ where table_schema not in ('information_schema', 'pg_catalog') order by table_sc
 
 
 def main() -> None:
-    """Answer on standard output, and end."""
+    """Write the answer to standard output, and exit."""
     request = json.load(sys.stdin)
-    # Ends this process also where nobody is left to do it.
+    # Ends this process even if its parent no longer exists.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])
     try:
         answer = _answer(request)

@@ -1,6 +1,7 @@
-"""Databases that tools ask: what a query answers, and how a database describes itself. DuckDB and SQLite files are
-asked by a process that can be ended, a PostgreSQL server in a read-only transaction that is rolled back: the server
-itself refuses to write.
+"""Databases that tools query: results, and descriptions of their tables.
+
+A separate process, which can be killed, queries DuckDB and SQLite files. A PostgreSQL server is queried in a read-only
+transaction that is rolled back, so the server itself rejects writes.
 """
 
 from __future__ import annotations
@@ -25,17 +26,16 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
 
-# A query of a database file in a process of its own, which can be ended whatever the database is busy with.
-#
-# A thread could not: SQLite and DuckDB look at a deadline between their steps, and one step may take hours.
+# A query of a database file runs in a separate process, which can be killed whatever the database is doing. A
+# thread could not: SQLite and DuckDB check a deadline only between their steps, and one step may take hours.
 
 
 _START_TIMEOUT_S: Final = 5.0
-"""Seconds that a process may take to start, on top of the query's own time."""
+"""Maximum seconds for a process to start, in addition to the query's own time."""
 
 
 async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """What the worker says to ``asked``, or `InvalidRequest` if that takes longer than ``timeout`` seconds or fails."""
+    """Return the worker's answer, or raise `InvalidRequest` if it takes longer than ``timeout`` seconds or fails."""
     start_time = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(timeout + _START_TIMEOUT_S):
@@ -47,7 +47,7 @@ async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[
     if not output and asyncio.get_running_loop().time() - start_time >= timeout:
         raise _failed(f"The query was stopped after {timeout:g} s.")
     if not output:
-        raise _failed("The query ended its process: it took more memory than there is for it.")
+        raise _failed("The query's process was ended because it needed more memory than is available.")
     answer: dict[str, Any] = json.loads(output)
     if "error" in answer:
         raise _failed(" ".join(str(answer["error"]).split())[:600])
@@ -55,7 +55,7 @@ async def ask(worker: Path, request: Mapping[str, Any], timeout: float) -> dict[
 
 
 async def _run(worker: Path, request: bytes) -> bytes:
-    """What the worker says; it does not outlive a caller who leaves."""
+    """Return the worker's answer; the worker ends when the caller is cancelled."""
     process = await asyncio.create_subprocess_exec(
         *run_isolated(str(worker)),
         stdin=PIPE,
@@ -81,8 +81,8 @@ _MAX_MEMORY_MB: Final = 1024
 
 
 class _FileSource:
-    """A `QuerySource`: the file at ``path``, which ``worker`` has open for reading, without any way to other files or
-    the network.
+    """A `QuerySource` for the file at ``path``, which ``worker`` opens read-only, without access to other files or the
+    network.
     """
 
     worker: Path
@@ -99,7 +99,7 @@ class _FileSource:
         return list(described(map(tuple, result["rows"])))
 
     async def warning(self) -> str:
-        return ""  # a file is opened for reading, without a way to others
+        return ""  # the file is opened read-only, without access to others
 
     async def _ask(
         self, query: str | None, parameters: Sequence[Any], limit: int, timeout: float
@@ -123,7 +123,7 @@ class SqliteSource(_FileSource):
 
 
 class DuckDBSource(_FileSource):
-    """A DuckDB file. Raises `Unavailable` where the driver is not installed."""
+    """A DuckDB file. Raises `Unavailable` if the driver is not installed."""
 
     worker = Path(__file__).with_name("duckdb_worker.py")
 
@@ -132,7 +132,7 @@ class DuckDBSource(_FileSource):
     ) -> dict[str, Any]:
         if find_spec("duckdb") is None:
             raise Unavailable(
-                f"DuckDB is not installed here. Install it, and start the daemon again: {how_to_add('sql')}",
+                f"DuckDB is not installed. Install it, and restart the daemon: {how_to_add('sql')}",
                 code="not_installed",
             )
         return await super()._ask(query, parameters, limit, timeout)
@@ -142,7 +142,7 @@ _SERVERS: Final = ("postgresql://", "postgres://")
 
 
 def is_server(address: str) -> bool:
-    """Whether an address leads to a server instead of to a file. Raises `InvalidRequest` for schemes not known."""
+    """Return whether an address refers to a server rather than a file. Raises `InvalidRequest` for unknown schemes."""
     if "://" in address and not address.startswith(_SERVERS):
         raise InvalidRequest(
             f"'{shown(address)}' is not a database: give postgresql://USER@HOST/NAME, or the path of a SQLite or "
@@ -153,23 +153,22 @@ def is_server(address: str) -> bool:
 
 
 def open_source(address: str) -> QuerySource:
-    """The database at ``address``: ``postgresql://…``, or the path of a file. Nothing is asked of it yet.
+    """Return the database at ``address``: ``postgresql://…``, or the path of a file. It is not queried yet.
 
-    Raises `InvalidRequest` for what is not a database, `Unavailable` if its driver is not installed.
+    Raises `InvalidRequest` if it is not a database, `Unavailable` if its driver is not installed.
     """
     if not is_server(address):
         return open_file(Path(address))
     if find_spec("asyncpg") is None:
         raise Unavailable(
-            "The driver of PostgreSQL is not installed here. Install it, and start the daemon again: "
-            f"{how_to_add('sql')}",
+            f"The PostgreSQL driver is not installed. Install it, and restart the daemon: {how_to_add('sql')}",
             code="not_installed",
         )
     return PostgresSource(address)
 
 
 def open_file(path: Path) -> SqliteSource | DuckDBSource:
-    """The database in a file, by its first bytes. Raises `InvalidRequest`."""
+    """Return the database in a file, by its first bytes. Raises `InvalidRequest`."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -185,23 +184,23 @@ def open_file(path: Path) -> SqliteSource | DuckDBSource:
 
 
 MAX_QUERY_CHARS: Final = 200_000
-"""Characters of all cells of an answer together."""
+"""Maximum number of characters in all cells of an answer."""
 
 MAX_CELL_CHARS: Final = 4_000
-"""Characters of one cell."""
+"""Maximum number of characters in a cell."""
 
 QUERY_TIMEOUT_S: Final = 30.0
-"""Seconds that a query may take."""
+"""Maximum duration of a query in seconds."""
 
 MAX_COLUMNS: Final = 5_000
-"""Columns of all tables together that a description has room for."""
+"""Maximum number of columns, of all tables together, in a description."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """The answer to a query; ``truncated`` if there was more than was asked for or fits.
+    """The result of a query; ``truncated`` if there were more rows than requested or than fit.
 
-    A cell is text, a number, true, false or nothing: dates, exact decimals and the like are text.
+    A cell is text, a number, true, false or null: dates, exact decimals and similar values are text.
     """
 
     columns: tuple[str, ...]
@@ -219,24 +218,26 @@ class TableInfo:
 
 
 class QuerySource(Protocol):
-    """A database that can be read."""
+    """A database for read-only queries."""
 
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
-        """Up to ``limit`` rows of one query. Ended with the task that waits, and after ``timeout`` seconds.
+        """Return up to ``limit`` rows of one query, which ends with the waiting task or after ``timeout`` seconds.
 
-        Raises `InvalidRequest` for what is not a query, would change something, fails or takes too long, `Unavailable`
-        when the database cannot be reached.
+        Raises `InvalidRequest` if the query is invalid, would change data, fails or takes too long, and `Unavailable`
+        if the database cannot be reached.
         """
 
     async def tables(self) -> list[TableInfo]:
-        """All tables and views that may be read, by name. Raises as `read` does."""
+        """Return all readable tables and views, sorted by name. Raises the same errors as `read`."""
 
     async def warning(self) -> str:
-        """What makes it more dangerous to ask than it need be, for the operator; empty where nothing does."""
+        """Return a warning for the operator about avoidable risks of querying this database; empty if there are
+        none.
+        """
 
 
 def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int) -> QueryRows:
-    """As many rows of cells as were asked for and fit; takes one more, to know whether there is one."""
+    """Return the requested rows as far as they fit; consumes one more row, to know whether there are more."""
     kept_rows: list[tuple[Any, ...]] = []
     size = 0
     for row in rows:
@@ -249,12 +250,12 @@ def collected(columns: Sequence[str], rows: Iterable[Iterable[Any]], limit: int)
 
 
 def finite(value: Any) -> Any:
-    """The value, or its name if it is a number that JSON has no form for."""
+    """Return the value, or its name if it is a number that JSON cannot represent."""
     return str(value) if isinstance(value, float) and value - value != 0 else value
 
 
 def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
-    """Tables of rows of (table, kind, column, type) that come in order."""
+    """Yield tables from sorted rows of (table, kind, column, type)."""
     name, kind = "", ""
     columns: list[tuple[str, str]] = []
     for table, table_kind, column, of in rows:
@@ -268,16 +269,16 @@ def described(rows: Iterable[tuple[str, str, str, str]]) -> Iterator[TableInfo]:
 
 
 _CONNECT_TIMEOUT_S: Final = 10.0
-"""Seconds that the server may take to answer at all."""
+"""Maximum seconds for the server to respond at all."""
 
 _CLOSE_TIMEOUT_S: Final = 2.0
-"""Seconds for an orderly end of a connection; then it is cut."""
+"""Seconds for an orderly close of a connection; after that, it is aborted."""
 
 _MAX_CONCURRENT_QUERIES: Final = 4
-"""Connections that are open at a time; further queries wait."""
+"""Maximum number of open connections; further queries wait."""
 
 _NUMBERS: Final = {"int2", "int4", "int8", "float4", "float8", "bool"}
-"""Types that JSON has; all others come as text, cut off by the server."""
+"""Types that JSON supports; all others arrive as text, truncated by the server."""
 
 _TABLES: Final = """
 select case when n.nspname = any(current_schemas(false)) then c.relname else n.nspname || '.' || c.relname end,
@@ -295,11 +296,11 @@ union all
 select rolname from pg_roles where rolname in ('pg_read_server_files', 'pg_execute_server_program')
   and pg_has_role(current_user, oid, 'USAGE')
 """
-"""Roles that let a SELECT read the server's own files, or run a program there."""
+"""Roles that allow a SELECT to read the server's files, or run a program on it."""
 
 
 class PostgresSource:
-    """A `Source`: the database at ``url``, ``postgresql://USER:PASSWORD@HOST/NAME``. One connection per query."""
+    """A `Source`: the database at ``url``, ``postgresql://USER:PASSWORD@HOST/NAME``, with one connection per query."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -307,10 +308,11 @@ class PostgresSource:
 
     async def read(self, query: str, parameters: Sequence[Any], *, limit: int, timeout: float) -> QueryRows:
         async with self._connected(timeout) as connection:
-            # By itself first: what is not one whole statement must not come to be one inside of ours.
+            # The query is prepared alone first: a text that is not one complete statement must not become
+            # valid inside the wrapper.
             attributes = (await connection.prepare(query)).get_attributes()
             if not attributes:
-                raise InvalidRequest("The query has no columns to read.", code="query_failed", param="query")
+                raise InvalidRequest("The query returns no columns.", code="query_failed", param="query")
             cells = ", ".join(
                 _cell(f"c{n}", attribute.type.name) + f" as c{n}" for n, attribute in enumerate(attributes)
             )
@@ -327,7 +329,7 @@ class PostgresSource:
             return list(described(map(tuple, await connection.fetch(_TABLES, MAX_COLUMNS))))
 
     async def warning(self) -> str:
-        """What the operator should know of the user in the address; empty where there is nothing. Raises as `read`."""
+        """Return a warning for the operator about the user in the address; empty if there is none. Raises as `read`."""
         async with self._connected(QUERY_TIMEOUT_S) as connection:
             found_powers = [row[0] for row in await connection.fetch(_POWERS)]
             if not found_powers:
@@ -335,13 +337,13 @@ class PostgresSource:
             user = await connection.fetchval("select current_user")
         powers = "is a superuser" if user in found_powers else f"has the role {found_powers[0]}"
         return (
-            f"The user '{user}' of {shown(self._url)} {powers}: a query can read the files of that server. Give the "
-            "address of a user who may read these tables and nothing else."
+            f"The user '{user}' of {shown(self._url)} {powers}: a query can read the files of that server. "
+            "Use the address of a user who can only read these tables."
         )
 
     @asynccontextmanager
     async def _connected(self, timeout: float) -> AsyncIterator[Connection]:
-        """A read-only transaction. What the server refuses becomes an error of ours."""
+        """Yield a connection in a read-only transaction. Server errors are translated."""
         import asyncpg
 
         try:
@@ -354,7 +356,7 @@ class PostgresSource:
                     await connection.execute(f"set local statement_timeout = {timeout * 1e3:.0f}")
                     yield connection
                 finally:
-                    # Rolls back, and waits until the server has been told to end what still runs there.
+                    # Rolls back, and waits until the server has been told to end the running query.
                     with contextlib.suppress(
                         TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError
                     ):
@@ -369,12 +371,12 @@ class PostgresSource:
 
 
 def shown(url: str) -> str:
-    """An address without its password and its parameters."""
+    """Return an address without its password and its parameters."""
     return re.sub(r"//([^:@/]*)(:[^@/]*)?@", r"//\1@", url.partition("?")[0])
 
 
 def _cell(name: str, kind: str) -> str:
-    """The expression of one cell, cut off before it leaves the server."""
+    """Return the expression for a cell, truncated by the server."""
     if kind in _NUMBERS:
         return name
     if kind == "bytea":

@@ -1,9 +1,9 @@
-"""Asks a SQLite file one thing, in a process of its own: standard library only, no import of this package.
+"""Runs one query on a SQLite file in a separate process: standard library only, no import of this package.
 
-Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``; the answer is
-``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells up to ``cell`` characters, those of all rows up to
-``longest``, or ``{"error"}``. Where the query is null: rows of (table, kind, column, type).
-SQLite itself refuses everything but reading, by its mode and by an authorizer.
+Standard input is ``{"path", "query", "parameters", "limit", "cell", "longest", "seconds", "memory_mb"}``. The answer
+is ``{"columns", "rows"}`` with up to ``limit + 1`` rows of cells with up to ``cell`` characters, and up to ``longest``
+characters in all rows, or ``{"error"}``. If the query is null, the rows are (table, kind, column, type). SQLite itself
+rejects everything except reads, by its mode and by an authorizer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _VALUE_BYTES = 8 * 1024 * 1024
-_STEPS = 5_000  # instructions of SQLite's machine between two looks at the clock
+_STEPS = 5_000  # SQLite instructions between two checks of the clock
 
 _ALLOWED = {
     sqlite3.SQLITE_SELECT,
@@ -35,9 +35,9 @@ where m.type in ('table', 'view') and m.name not like 'sqlite\\_%' escape '\\' o
 
 
 def main() -> None:
-    """Answer on standard output, and end."""
+    """Write the answer to standard output, and exit."""
     request = json.load(sys.stdin)
-    # Ends this process also where nobody is left to do it, and where SQLite does not look at the clock.
+    # Ends this process even if its parent no longer exists, or if SQLite does not check the clock.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"] + 1)
     _limit_memory(request["memory_mb"] * 2**20)
     try:
@@ -45,7 +45,7 @@ def main() -> None:
     except sqlite3.Error as error:
         answer = {"error": _explained(error, request["seconds"])}
     except MemoryError:
-        answer = {"error": "The query was stopped: it took more memory than there is for it."}
+        answer = {"error": "The query was stopped because it needed more memory than is available."}
     except (ValueError, OverflowError) as error:
         answer = {"error": f"The query cannot be run: {error}."}
     json.dump(answer, sys.stdout)

@@ -1,4 +1,4 @@
-"""Stores as files: exported as a stream, restored as a whole or not at all."""
+"""Archives of stores: exported as a stream, and restored completely or not at all."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from portico_server.knowledge.store_claims import registry_keys
 
 
 class StoreHost(Protocol):
-    """What the stores do for one that comes from elsewhere."""
+    """The operations of the stores for a restored store."""
 
     def embedding(self, model_name: str | None) -> str: ...
 
     async def serve_restored(self, row: StoreRow, model: str) -> str | None:
-        """Serve a store that is there now; ``model``: the one of which vectors are to be made, "" for none."""
+        """Serve a restored store. ``model`` is the embedding model for which vectors must be computed; "" for none."""
         ...
 
 
 class StoreArchives:
-    """Works on a `StoreView` that `Stores.get` has handed out for ``read``: rights were checked there."""
+    """Exports and restores stores. A `StoreView` must come from `Stores.get` for ``read``, which checks the rights."""
 
     def __init__(
         self,
@@ -58,18 +58,19 @@ class StoreArchives:
         self._restore = ArchiveRestore(database, files, indexes)
 
     async def require_portable(self, row: StoreView) -> None:
-        """Raise `InvalidRequest` for a store whose archive nobody could import."""
+        """Raise `InvalidRequest` for a store whose archive could not be imported."""
         count = await self._database.read(archives.count_blobs, row.id)
         if count > MAX_STORE_BLOBS:
             raise InvalidRequest(
-                f"The store has {count:,} different files, and an archive holds {MAX_STORE_BLOBS:,}. Move some to "
-                "another store, or copy the whole home with 'portico backup'.",
+                f"The store has {count:,} different files, but an archive can contain at most "
+                f"{MAX_STORE_BLOBS:,}. Move some files to another store, or copy the whole home with "
+                "'portico backup'.",
                 code="store_too_large",
                 param="store",
             )
 
     def export(self, row: StoreView, *, vectors: bool = True) -> AsyncIterator[bytes]:
-        """An archive of a store, piece by piece; ``vectors``: with those that it has.
+        """Yield an archive of a store in pieces, including its vectors if ``vectors`` is set.
 
         Raises `Forbidden` unless the caller may read every file.
         """
@@ -77,14 +78,15 @@ class StoreArchives:
         return ArchiveWriter(row, self._database, self._files, vectors=vectors).pieces()
 
     async def open(self, path: Path) -> StoreArchiveReader:
-        """An archive whose outside has been checked. Close it. Raises `InvalidRequest`."""
+        """Open an archive and validate its structure. The caller must close it. Raises `InvalidRequest`."""
         return await self._restore.open(path)
 
     async def restore(self, path: Path, name: str, caller: Principal) -> tuple[StoreView, str | None]:
-        """Make a store of an archive on disk, under its own name or under ``name``.
+        """Create a store from an archive on disk, under its own name or under ``name``.
 
-        Its vectors are taken over if their model is here; else those of the default one are made by the run whose id
-        comes with the store. Raises `InvalidRequest` for an archive that is not sound, `Conflict` if the name is taken.
+        If the embedding model is available, the vectors of the archive are kept. Otherwise, a run computes the vectors
+        of the default model; its id is returned with the store. Raises `InvalidRequest` for an invalid archive, and
+        `Conflict` if the name is in use.
         """
         archive = await self._restore.open(path)
         try:
@@ -107,7 +109,9 @@ class StoreArchives:
         name = check_store_name(name or manifest.name)
         caller.require(f"stores:{name}:manage")
         owner = owner_of(caller)
-        async with self._registry.claims.hold(owner, f"store/{name}"):  # or it fails before all of it is read
+        async with self._registry.claims.hold(
+            owner, f"store/{name}"
+        ):  # fails before the whole archive is read
             pass
         is_here = manifest.vectors and self._is_embedding(manifest.embedding_model)
         now = time.time()
@@ -128,11 +132,11 @@ class StoreArchives:
             claim=claim_of(owner, name),
             links=manifest.links,
             search=manifest.search,
-            linked_to=0 if manifest.links else None,  # they are made again, of the chunks
+            linked_to=0 if manifest.links else None,  # links are created again from the chunks
         )
 
     async def _is_free(self, name: str, owner: str | None) -> bool:
-        """Whether the store's chat app can have its name."""
+        """Return whether the name of the store's chat app is free."""
         try:
             async with self._registry.claims.hold(owner, name):
                 return True

@@ -1,4 +1,4 @@
-"""The words that writing and reading an archive share."""
+"""Names and limits shared by the writer and the reader of archives."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Final
 
 ARCHIVE_FORMAT: Final = "portico-store"
 ARCHIVE_VERSION: Final = 1
-"""Raised whenever an older Portico could not read what a newer one writes."""
+"""Version of the archive format. Increased whenever an older Portico could not read archives of a newer one."""
 
 MAX_STORE_BLOBS: Final = 250_000
-"""Contents of files in an archive of a store."""
+"""Maximum number of different file contents in an archive of a store."""
 
 FILES_NAME: Final = "files.jsonl"
 CHUNKS_NAME: Final = "chunks.jsonl"
 VECTORS_NAME: Final = "vectors.bin"
-"""For each chunk in the order of ``chunks.jsonl``: four bytes with the length of its vector, then the vector.
+"""Entry with the vectors of the chunks, in the order of ``chunks.jsonl``.
 
-Little-endian; float32. The length is 0 for a chunk without one.
+For each chunk: four bytes with the length of its vector, then the vector. Little-endian; float32. The length is 0 for
+a chunk without a vector.
 """
 
 BLOB_NAME: Final = re.compile(r"blobs/([0-9a-f]{64})")
 
 PAGE_ROWS: Final = 500
-"""Rows that are in memory at a time."""
+"""Maximum number of rows in memory."""
 
 PAGE_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of rows that are read after which those are written first."""
+"""Bytes of rows after which a page is written before more rows are read."""

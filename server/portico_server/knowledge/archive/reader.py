@@ -1,4 +1,4 @@
-"""Reads the archive of a store: everything is checked before anything of it is written."""
+"""Reads the archive of a store, and validates everything before anything is written."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from portico_server.knowledge.names import check_filename
 from portico_server.knowledge.store import ANSWERS, check_search
 
 MAX_COMPRESSION_RATIO = 200
-"""How many times its size an archive may unpack to."""
+"""Maximum compression ratio of an archive."""
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-"""Bytes of one line."""
+"""Maximum length of a line, in bytes."""
 
 MAX_LINE_PARTS = 10_000
-"""Objects, lists and values in one line."""
+"""Maximum number of objects, lists and values in a line."""
 
 MAX_VECTOR_BYTES = 4 * 65_536
-"""Bytes of one vector."""
+"""Maximum size of a vector, in bytes."""
 
 FILE_STATUSES = ("completed", "failed", "in_progress", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveManifest:
-    """What an archive says of itself."""
+    """The manifest of an archive."""
 
     name: str
     description: str
@@ -63,7 +63,7 @@ class ArchiveManifest:
 
 
 class StoreArchiveReader:
-    """An archive on disk whose outside has been checked. Its methods block and raise `InvalidRequest`."""
+    """An archive on disk with a validated structure. Its methods block and raise `InvalidRequest`."""
 
     def __init__(self, path: Path) -> None:
         self.read_bytes = 0
@@ -80,11 +80,11 @@ class StoreArchiveReader:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._archive.close()
 
     def files(self) -> Iterator[StoreFileRow]:
-        """The files, in their order, with the ids of the daemon that wrote them, in no store yet."""
+        """Yield the files in order, with the ids from the daemon that wrote them, and without a store."""
         for number, value in self._lines(FILES_NAME):
             with self._archive.named(f"line {number} of {FILES_NAME}"):
                 file = StoreFileRow(
@@ -104,18 +104,18 @@ class StoreArchiveReader:
                     source_size=None,
                 )
                 if f"blobs/{file.sha256}" not in self._archive.sizes or file.status not in FILE_STATUSES:
-                    raise ValueError("its bytes are missing, or its status is none")
+                    raise ValueError("its bytes are missing, or its status is invalid")
             yield file
 
     def chunks(self) -> Iterator[ArchivedChunk]:
-        """The chunks, in their order, with their vectors if there are any."""
+        """Yield the chunks in order, with their vectors if the archive contains vectors."""
         vectors = self._vectors() if self.manifest.vectors else None
         for number, value in self._lines(CHUNKS_NAME):
             with self._archive.named(f"line {number} of {CHUNKS_NAME}"):
                 place = value.get("place")
                 if not isinstance(place, dict):
                     raise TypeError("'place' must be an object")
-                place_from_json(place)  # raises for what is not a place
+                place_from_json(place)  # raises if the place is invalid
                 item = ArchivedChunk(
                     0,
                     _text(value, "file"),
@@ -128,7 +128,7 @@ class StoreArchiveReader:
             yield item
 
     def blob(self, sha256: str) -> IO[bytes]:
-        """The bytes of a file, which are checked by whoever keeps them under their digest."""
+        """Open the bytes of a file. The caller must check them against the digest."""
         return self._archive.raw(f"blobs/{sha256}")
 
     def _vectors(self) -> Iterator[bytes]:
@@ -139,7 +139,7 @@ class StoreArchiveReader:
                     raise refused(f"{VECTORS_NAME} is damaged")
                 data = file.read(size)
                 if len(data) != size:
-                    raise refused(f"{VECTORS_NAME} is cut short")
+                    raise refused(f"{VECTORS_NAME} is truncated")
                 yield data
 
     def _lines(self, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -157,11 +157,11 @@ class StoreArchiveReader:
                 yield number, value
 
     def _open(self, name: str) -> IO[bytes]:
-        """An entry whose bytes are those that the manifest promises, read once before to know that."""
+        """Open an entry, after reading it once to check that its bytes match the manifest."""
         if name not in self._archive.sizes or name not in self.manifest.sums:
-            raise refused(f"it holds no {name}")
+            raise refused(f"{name} is missing")
         if self._archive.digest(name) != self.manifest.sums[name]:
-            raise refused(f"{name} is not what was written")
+            raise refused(f"{name} does not match the manifest")
         return self._archive.raw(name)
 
 
@@ -207,7 +207,7 @@ def _manifest(value: dict[str, Any]) -> ArchiveManifest:
 
 
 refused = refusal("imported")
-"""The error for an archive that is not taken."""
+"""The error for an archive that is rejected."""
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
@@ -218,7 +218,7 @@ def _text(value: Mapping[str, Any], name: str) -> str:
 
 
 def _answers(store: Mapping[str, Any]) -> str:
-    """``auto`` where an older archive says nothing."""
+    """Return the value of ``answers``, or ``auto`` for older archives without one."""
     answers = store.get("answers", "auto")
     if answers not in ANSWERS:
         raise TypeError(f"'answers' must be one of {', '.join(ANSWERS)}")
@@ -232,5 +232,5 @@ def _maybe(value: Mapping[str, Any], name: str) -> str | None:
 def _count(value: Mapping[str, Any], name: str) -> int:
     count = value[name]
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**62:
-        raise TypeError(f"'{name}' must be a whole number")
+        raise TypeError(f"'{name}' must be an integer")
     return count

@@ -1,4 +1,4 @@
-"""Making a store of an archive: all of it or nothing."""
+"""Creates a store from an archive, completely or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BLOCK_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class _Written:
-    """What has been written of a store that nobody sees yet."""
+    """The part of a store that has been written but is not yet visible."""
 
     files: list[tuple[FileRow, StoreFileRow]] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class _Written:
     bytes: int = 0
 
     def note(self, chunks: Sequence[tuple[str, str, int]]) -> None:
-        """Chunks as (group, file, id): those that follow each other are one run."""
+        """Record chunks as (group, file, id); consecutive ids form one range."""
         for group, file, chunk in chunks:
             if self.runs and self.runs[-1][:2] == (group, file) and self.runs[-1][3] + 1 == chunk:
                 self.runs[-1] = (group, file, self.runs[-1][2], chunk)
@@ -53,7 +53,7 @@ class _Written:
 
 
 class ArchiveRestore:
-    """Reads archives. What was cut off is swept away at the next start, see `IndexManager.sweep`."""
+    """Restores archives. Interrupted restores are cleaned up at the next start, see `IndexManager.sweep`."""
 
     def __init__(self, database: Database, files: FileStorage, indexes: IndexManager) -> None:
         self._database = database
@@ -61,7 +61,7 @@ class ArchiveRestore:
         self._indexes = indexes
 
     async def open(self, path: Path) -> StoreArchiveReader:
-        """A checked archive. Close it. Raises `InvalidRequest`."""
+        """Open and validate an archive. The caller must close it. Raises `InvalidRequest`."""
         return await pools.UPLOADS.run(StoreArchiveReader, path)
 
     async def run(
@@ -71,10 +71,10 @@ class ArchiveRestore:
         is_known_model: Callable[[str], bool],
         claim: Callable[[], AbstractAsyncContextManager[None]],
     ) -> StoreRow:
-        """Let ``store``, a row that is not there yet, appear with all that the archive holds.
+        """Create ``store``, a row that does not exist yet, with everything in the archive.
 
-        ``claim`` holds its names while it appears. ``is_known_model`` says whether an embedding model is
-        here. Vectors of a model that is not are left out, and those of the store's own are then made of
+        ``claim`` locks the names of the store while it is created. ``is_known_model`` returns whether an embedding
+        model is available. Vectors of unavailable models are left out; the store then gets vectors of
         ``next_embedding_model``. Raises `InvalidRequest`, `Conflict`, `Unavailable`.
         """
         progress = _Written()
@@ -110,7 +110,7 @@ class ArchiveRestore:
             await self._files.require_room(store.owner, progress.bytes)
             for item in page:
                 if item.file_id in progress.ids:
-                    raise refused(f"it has the file '{item.filename}' twice")
+                    raise refused(f"it contains the file '{item.filename}' twice")
                 if item.sha256 not in progress.digests:
                     await self._take_blob(archive, item)
                     progress.digests.add(item.sha256)
@@ -126,7 +126,7 @@ class ArchiveRestore:
             file = await self._files.receive(_blocks(blob, item.filename))
         if (file.sha256, file.bytes) != (item.sha256, item.bytes):
             await self._files.drop(file)
-            raise refused(f"the bytes of '{item.filename}' are not what was written")
+            raise refused(f"the bytes of '{item.filename}' do not match the manifest")
         await self._files.place_early(file)
 
     async def _take_chunks(
@@ -136,12 +136,12 @@ class ArchiveRestore:
         async for page in _pages(archive, archive.chunks()):
             for item in page:
                 if item.file_id not in progress.ids or item.group not in models:
-                    raise refused("a chunk belongs to a file or a group that is not in it")
+                    raise refused("a chunk belongs to a file or a group that the archive does not contain")
             batch = [replace(item, file_id=progress.ids[item.file_id]) for item in page]
             progress.note(await self._database.write(archives.put_chunks, store.id, batch, models))
             count += len(batch)
         if count != archive.manifest.chunks:
-            raise refused(f"it holds {count:,} chunks, and its manifest says {archive.manifest.chunks:,}")
+            raise refused(f"it contains {count:,} chunks, but its manifest lists {archive.manifest.chunks:,}")
 
     async def _finish(
         self, archive: StoreArchiveReader, store: StoreRow, group_rows: Sequence[GroupRow], progress: _Written
@@ -158,7 +158,8 @@ class ArchiveRestore:
 
         if not await self._database.write(finish):
             raise Conflict(
-                f"There is a store '{store.name}' already. Import it under another name, or delete that store first.",
+                f"A store '{store.name}' already exists. Import the archive under another name, or delete "
+                "that store first.",
                 code="name_taken",
                 param="name",
             )
@@ -175,7 +176,7 @@ def _group_model(model: str | None, is_known_model: Callable[[str], bool]) -> st
 
 
 async def _pages(archive: StoreArchiveReader, items: Iterator[T]) -> AsyncIterator[list[T]]:
-    """``items`` of the archive in pages, each read off the event loop."""
+    """Yield ``items`` of the archive in pages, each read in a worker thread."""
 
     def read() -> list[T]:
         page: list[T] = []
@@ -196,7 +197,7 @@ async def _blocks(blob: IO[bytes], name: str) -> AsyncIterator[bytes]:
             block = await pools.UPLOADS.run(blob.read, _BLOCK_BYTES)
         except PorticoError:
             raise
-        except Exception as error:  # zipfile raises what zlib and struct raise
+        except Exception as error:  # zipfile may raise errors of zlib and struct
             raise refused(f"the bytes of '{name}' are damaged") from error
         if not block:
             return

@@ -1,4 +1,4 @@
-"""Writing the archive of a store, as a stream: nothing of it is kept on disk or whole in memory."""
+"""Writes the archive of a store as a stream, without storing it on disk or in memory as a whole."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from portico_server.knowledge.files import FileStorage
 
 
 class ArchiveWriter:
-    """Writes one store. ``vectors``: with its vectors, so that they need not be made again elsewhere.
+    """Writes one store. With ``vectors``, the archive contains its vectors, which then need not be computed again.
 
-    Files that are put in while it is written are left out; those that are taken out are too, with their chunks.
+    Files added during the export are left out; files removed during the export are left out with their chunks.
     """
 
     def __init__(self, store: StoreRow, database: Database, files: FileStorage, *, vectors: bool) -> None:
@@ -46,13 +46,13 @@ class ArchiveWriter:
         self._chunks: list[int] = []
 
     async def pieces(self) -> Blocks:
-        """The archive from its first byte to its last. Raises `Unavailable` if bytes of a file are missing."""
+        """Yield the whole archive in pieces. Raises `Unavailable` if bytes of a file are missing."""
         try:
             async with aclosing(self._whole()) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
-            self._archive.close()  # also when nobody listens any more
+            self._archive.close()  # even if the client has disconnected
 
     async def _whole(self) -> Blocks:
         group_rows = await self._database.read(groups.of_store, self._store.id)
@@ -111,7 +111,7 @@ class ArchiveWriter:
             chunk_ids = self._chunks[i : i + PAGE_ROWS]
             page = await self._database.read(archives.chunk_page, chunk_ids, self._models)
             vector_data = {item.id: item.data or b"" for item in page}
-            # A chunk that has gone since then keeps its place.
+            # A chunk that was removed in the meantime keeps its position.
             vectors = [vector_data.get(chunk, b"") for chunk in chunk_ids]
             yield b"".join(len(data).to_bytes(4, "little") + data for data in vectors)
 
@@ -123,7 +123,8 @@ class ArchiveWriter:
                         yield block
         except FileNotFoundError as error:
             raise Unavailable(
-                "The bytes of a file of this store are missing. Sync it, or put its files in again; then export it.",
+                "The bytes of a file of this store are missing. Sync the store, or upload its files again, "
+                "and retry the export.",
                 code="file_missing",
             ) from error
 

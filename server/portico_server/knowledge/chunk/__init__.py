@@ -1,4 +1,4 @@
-"""From parts to chunks: pure functions by what they cut, and the table `chunkers` that names them.
+"""From parts to chunks: pure functions, grouped by what they cut, and the table `chunkers` that names them.
 
-Imports nothing of the daemon but `portico_server.knowledge.document`.
+Imports nothing from the daemon except `portico_server.knowledge.document`.
 """

@@ -1,4 +1,4 @@
-"""The table of chunkers, and how a request names one."""
+"""The table of chunkers, and the parsing of chunking strategies in requests."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from portico_server.knowledge.document import Part
 from portico_server.plugins import PluginTable
 
 MAX_CHUNK_COLUMNS = 1_000
-"""Columns of a chunk, about: a CJK character takes two, any other one."""
+"""Default maximum width of a chunk, in columns: a CJK character is two columns wide, any other character one."""
 
 MAX_OVERLAP_COLUMNS = 100
-"""Columns that a chunk repeats of the one before it, at most."""
+"""Default maximum overlap with the previous chunk, in columns."""
 
 Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
 """``(parts, size, overlap) -> chunks``, sizes in columns."""
@@ -33,11 +33,11 @@ Chunker: TypeAlias = Callable[[Iterable[Part], int, int], list[Part]]
 
 @dataclass(frozen=True, slots=True)
 class ChunkingStrategy:
-    """A chunker by name, with what it is for and the sizes it takes if none are given.
+    """A named chunker with its description and default sizes.
 
-    One that needs a model cuts the pieces that the model is shown: with a ``form`` a chat model writes the chunks; one
-    that ``embeds`` puts pieces together by their vectors; those of one that is ``late`` are chunks, whose vectors are
-    made with the whole document in view.
+    A strategy that needs a model cuts the pieces that the model receives. With a ``form``, a chat model writes the
+    chunks. A strategy that ``embeds`` merges pieces by their vectors. The pieces of a ``late`` strategy are the
+    chunks, and their vectors are computed with the whole document in view.
     """
 
     name: str
@@ -60,36 +60,38 @@ STRATEGIES = (
     ChunkingStrategy(
         "recursive",
         plain.chunk_recursive,
-        "The coarsest cut that fits: empty lines, lines, sentences, commas, spaces",
+        "The coarsest boundary that fits: empty lines, lines, sentences, commas, spaces",
     ),
     ChunkingStrategy(
-        "topic", topic.chunk_topics, "Cut where the words change: texts without headings", 2_000, 0
+        "topic", topic.chunk_topics, "Splits where the vocabulary changes: texts without headings", 2_000, 0
     ),
     ChunkingStrategy(
         "window",
         plain.chunk_windows,
-        "Sentences in windows that each cover half of the one before",
+        "Windows of sentences that each overlap half of the previous window",
         MAX_CHUNK_COLUMNS,
         MAX_CHUNK_COLUMNS // 2,
     ),
-    ChunkingStrategy("token", plain.chunk_tokens, "As many tokens each, cut between words"),
-    ChunkingStrategy("fixed", plain.chunk_fixed, "Exactly as wide each, cut between characters"),
+    ChunkingStrategy("token", plain.chunk_tokens, "Equal numbers of tokens, split between words"),
+    ChunkingStrategy("fixed", plain.chunk_fixed, "Equal widths, split between characters"),
     ChunkingStrategy("lines", plain.chunk_lines, "Whole lines"),
     ChunkingStrategy(
-        "markdown", sections.chunk_markdown, "Markdown: blocks stay whole, short sections join the next"
+        "markdown",
+        sections.chunk_markdown,
+        "Markdown: keeps blocks whole, joins short sections with the next",
     ),
     ChunkingStrategy(
         "section",
         sections.chunk_sections,
-        "What stands under one heading: HTML, Word, EPUB, Markdown",
+        "The text below one heading: HTML, Word, EPUB, Markdown",
         4_000,
         0,
     ),
     ChunkingStrategy(
         "outline", sections.chunk_outline, "Plain text with numbered headings: books, reports, standards"
     ),
-    ChunkingStrategy("page", sections.chunk_pages, "A page each: PDF", 8_000, 0),
-    ChunkingStrategy("slides", sections.chunk_slides, "A slide each, its notes with it", 4_000, 0),
+    ChunkingStrategy("page", sections.chunk_pages, "One page per chunk: PDF", 8_000, 0),
+    ChunkingStrategy("slides", sections.chunk_slides, "One slide per chunk, with its notes", 4_000, 0),
     ChunkingStrategy(
         "rows",
         tables.chunk_rows,
@@ -100,17 +102,17 @@ STRATEGIES = (
     ChunkingStrategy(
         "records",
         tables.chunk_records,
-        "One row each below a repeated header: CSV, spreadsheets",
+        "One row per chunk below a repeated header: CSV, spreadsheets",
         MAX_CHUNK_COLUMNS,
         0,
     ),
-    ChunkingStrategy("table", tables.chunk_tables, "Markdown with wide tables: their header is repeated"),
+    ChunkingStrategy("table", tables.chunk_tables, "Markdown with wide tables: repeats their header"),
     ChunkingStrategy("code", code.chunk_code, "Definitions, by the syntax tree (Python) or by blank lines"),
     ChunkingStrategy(
         "json", tables.chunk_json, "Whole values by their path: JSON, JSON lines", MAX_CHUNK_COLUMNS, 0
     ),
     ChunkingStrategy(
-        "log", code.chunk_log, "Whole log entries, their stack traces with them", MAX_CHUNK_COLUMNS, 0
+        "log", code.chunk_log, "Whole log entries with their stack traces", MAX_CHUNK_COLUMNS, 0
     ),
     ChunkingStrategy("diff", code.chunk_diff, "Whole hunks of a patch", MAX_CHUNK_COLUMNS, 0),
     ChunkingStrategy(
@@ -120,29 +122,33 @@ STRATEGIES = (
         MAX_CHUNK_COLUMNS,
         200,
     ),
-    ChunkingStrategy("qa", dialogue.chunk_questions, "A question with its answer each", 2_000, 0),
+    ChunkingStrategy("qa", dialogue.chunk_questions, "One question with its answer per chunk", 2_000, 0),
     ChunkingStrategy(
         "clause",
         sections.chunk_clauses,
-        "A clause each: laws, contracts (第三条, Article 5, § 7, 4.2.1)",
+        "One clause per chunk: laws, contracts (第三条, Article 5, § 7, 4.2.1)",
         2_000,
         0,
     ),
-    ChunkingStrategy("subtitles", dialogue.chunk_subtitles, "What is said within a while: SRT, WebVTT"),
-    ChunkingStrategy("formula", plain.chunk_formulas, "Sentences, formulas in TeX never cut", 1_500),
+    ChunkingStrategy("subtitles", dialogue.chunk_subtitles, "Speech within a time window: SRT, WebVTT"),
+    ChunkingStrategy("formula", plain.chunk_formulas, "Sentences, without splitting TeX formulas", 1_500),
     ChunkingStrategy(
-        "coarse", sentences.chunk_sentences, "1024 tokens of sentences, 100 shared (CoarseChunk)", 4_096, 400
+        "coarse",
+        sentences.chunk_sentences,
+        "Sentences up to 1024 tokens, 100 shared (CoarseChunk)",
+        4_096,
+        400,
     ),
     ChunkingStrategy(
-        "medium", sentences.chunk_sentences, "256 tokens of sentences, 25 shared (MediumChunk)", 1_024, 100
+        "medium", sentences.chunk_sentences, "Sentences up to 256 tokens, 25 shared (MediumChunk)", 1_024, 100
     ),
     ChunkingStrategy(
-        "fine", sentences.chunk_sentences, "128 tokens of sentences, 12 shared (FineChunk)", 512, 48
+        "fine", sentences.chunk_sentences, "Sentences up to 128 tokens, 12 shared (FineChunk)", 512, 48
     ),
     ChunkingStrategy(
         "semantic",
         topic.split_sentences,
-        "Cut where the meaning turns, by an embedding model",
+        "Splits where the topic changes, by an embedding model",
         2_000,
         0,
         embeds=True,
@@ -150,7 +156,7 @@ STRATEGIES = (
     ChunkingStrategy(
         "late",
         sentences.chunk_sentences,
-        "Whole sentences, embedded with the document in view (late chunking)",
+        "Whole sentences, embedded with the whole document in view (late chunking)",
         MAX_CHUNK_COLUMNS,
         0,
         late=True,
@@ -174,7 +180,7 @@ STRATEGIES = (
     ChunkingStrategy(
         "questions",
         sentences.chunk_sentences,
-        "What each passage answers, by a chat model",
+        "The questions each passage answers, by a chat model",
         2_000,
         0,
         prompts.QUESTIONS,
@@ -182,7 +188,7 @@ STRATEGIES = (
     ChunkingStrategy(
         "propositions",
         sentences.chunk_sentences,
-        "One fact each, by a chat model",
+        "One fact per chunk, by a chat model",
         1_500,
         0,
         prompts.PROPOSITIONS,
@@ -190,44 +196,46 @@ STRATEGIES = (
     ChunkingStrategy(
         "contextual",
         sentences.chunk_sentences,
-        "Passages below a sentence on where they stand, by a chat model",
+        "Passages with a sentence of context from the document, by a chat model",
         MAX_CHUNK_COLUMNS,
         MAX_OVERLAP_COLUMNS,
         prompts.CONTEXTUAL,
     ),
 )
-"""One line for each chunker. A new one is a file and a line here."""
+"""The built-in chunkers, one entry each. To add a chunker, add a file and an entry."""
 
 
 def _accept(strategy: Any) -> ChunkingStrategy:
     if not isinstance(strategy, ChunkingStrategy):
-        raise InvalidRequest(f"a chunker must be a ChunkingStrategy, which {strategy!r} is not.")
+        raise InvalidRequest(f"a chunker must be a ChunkingStrategy, but {strategy!r} is not.")
     return strategy
 
 
 CHUNKERS = PluginTable(
     "chunker", {item.name: item for item in STRATEGIES}, _accept, reserved_names=("auto", "static")
 )
-"""All by name, those of plugins too."""
+"""All chunkers by name, including those of plugins."""
 
 COLUMNS_PER_TOKEN = 4
-"""The estimate behind ``static``: four Latin letters, or two Chinese characters, to a token of a GPT tokenizer."""
+"""Estimated columns per token for ``static``: four Latin letters or two Chinese characters per token of a GPT
+tokenizer.
+"""
 
 DEFAULT_PERCENTILE = 95
-"""Of the distances between neighbouring sentences: ``semantic`` cuts at those above it."""
+"""Percentile of the distances between neighbouring sentences above which ``semantic`` splits."""
 
 MAX_MODEL_NAME_CHARS = 200
-"""Characters of a model's name."""
+"""Maximum length of a model's name in characters."""
 
 _STATIC_LIMITS = {"max_chunk_size_tokens": (100, 4096, 800), "chunk_overlap_tokens": (0, 2048, 400)}
 
 
 def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
-    """A ``chunking_strategy`` in its full form. Raises `InvalidRequest` that names the field.
+    """Return a ``chunking_strategy`` in its full form. Raise `InvalidRequest` that names the invalid field.
 
-    ``{"type": "auto"}`` picks by format; ``{"type": "static", "static": {…}}`` is OpenAI's; ours are the names in
-    `CHUNKERS`, with ``size`` and ``overlap`` in columns, and ``model`` for those that need one. These are for chunk
-    groups (``by_model``): a store's own chunks must not wait for a model.
+    ``{"type": "auto"}`` chooses by format; ``{"type": "static", "static": {…}}`` is OpenAI's. Portico's own types are
+    the names in `CHUNKERS`, with ``size`` and ``overlap`` in columns, and ``model`` for those that need a model. Those
+    are only for chunk groups (``by_model``), because a store's own chunks must not wait for a model.
     """
     if strategy is None:
         return {"type": "auto"}
@@ -255,7 +263,7 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
         }
         if values["chunk_overlap_tokens"] * 2 > values["max_chunk_size_tokens"]:
             raise InvalidRequest(
-                f"'chunk_overlap_tokens' is {values['chunk_overlap_tokens']}, but must not be more than half of "
+                f"'chunk_overlap_tokens' is {values['chunk_overlap_tokens']}, but must be at most half of "
                 f"'max_chunk_size_tokens', which is {values['max_chunk_size_tokens']}.",
                 param="chunking_strategy.static.chunk_overlap_tokens",
             )
@@ -273,20 +281,20 @@ def check_chunking(strategy: Any, *, by_model: bool = False) -> dict[str, Any]:
         return fields
     strategies = ("auto", "static", *CHUNKERS)
     raise InvalidRequest(
-        f"There is no chunking strategy '{str(kind)[:40]}'. There are: {', '.join(strategies)}."
-        f"{nearest(str(kind), strategies)}",
+        f"Unknown chunking strategy '{str(kind)[:40]}'. Choose one of "
+        f"{', '.join(strategies)}.{nearest(str(kind), strategies)}",
         param="chunking_strategy.type",
     )
 
 
 def needs_model(strategy: Mapping[str, Any]) -> bool:
-    """Whether a checked strategy needs a model for its chunks."""
+    """Return whether a checked strategy needs a model for its chunks."""
     chunking_strategy = CHUNKERS.get(strategy["type"])
     return chunking_strategy is not None and chunking_strategy.needs_model
 
 
 def is_late(strategy: Mapping[str, Any]) -> bool:
-    """Whether the vectors of a checked strategy's chunks are made with the whole document in view."""
+    """Return whether the vectors of a checked strategy's chunks are computed with the whole document in view."""
     chunking_strategy = CHUNKERS.get(strategy["type"])
     return chunking_strategy is not None and chunking_strategy.late
 
@@ -294,20 +302,22 @@ def is_late(strategy: Mapping[str, Any]) -> bool:
 def _check_model_fields(
     usual: ChunkingStrategy, strategy: Mapping[str, Any], *, by_model: bool
 ) -> dict[str, Any]:
-    """The fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group.
+    """Check the fields of a strategy that needs a model. An empty ``model`` is the embedding model of the group.
 
-    ``late`` has none: its vectors are those that a search compares, so they are the group's own.
+    ``late`` has no ``model`` field, because a search compares its vectors: the group's embedding model computes them.
     """
     if not by_model:
         raise InvalidRequest(
-            f"The chunking strategy '{usual.name}' needs a model for every piece, so it makes a chunk group beside the "
-            f"store's own chunks: portico stores groups add STORE {usual.name} --strategy {usual.name}",
+            f"The chunking strategy '{usual.name}' needs a model for every piece, so it requires a chunk "
+            f"group beside the store's own chunks: portico stores groups add STORE {usual.name} --strategy "
+            f"{usual.name}",
             param="chunking_strategy.type",
         )
     if usual.late:
         if strategy.get("model"):
             raise InvalidRequest(
-                "The chunking strategy 'late' has no model of its own: name it as the embedding model of the group.",
+                "The chunking strategy 'late' has no model of its own: set the embedding model of the group "
+                "instead.",
                 param="chunking_strategy.model",
             )
         return {}
@@ -318,7 +328,7 @@ def _check_model_fields(
         or (usual.prompt and not model.strip())
     ):
         raise InvalidRequest(
-            f"'model' must be the name of a model, of at most {MAX_MODEL_NAME_CHARS} characters.",
+            f"'model' must be the name of a model with at most {MAX_MODEL_NAME_CHARS} characters.",
             param="chunking_strategy.model",
         )
     if usual.prompt:
@@ -328,9 +338,9 @@ def _check_model_fields(
 
 
 def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str) -> list[Part]:
-    """Chunks of ``parts`` by a checked strategy; ``default`` names the chunker of the format.
+    """Split ``parts`` into chunks by a checked strategy; ``default`` names the chunker of the format.
 
-    Raises `InvalidRequest` if its chunker was a plugin that is gone or cannot be loaded.
+    Raises `InvalidRequest` if the chunker belongs to a plugin that is missing or cannot be loaded.
     """
     match strategy.get("type"):
         case "static":
@@ -344,7 +354,9 @@ def chunk_parts(parts: Iterable[Part], strategy: Mapping[str, Any], default: str
         case str(name) if name in CHUNKERS:
             return CHUNKERS[name].chunk(parts, strategy["size"], strategy["overlap"])
         case name:
-            raise InvalidRequest(f"There is no chunker '{name}': the plugin that had it is not installed.")
+            raise InvalidRequest(
+                f"The chunker '{name}' is not available, because its plugin is not installed."
+            )
 
 
 def _require_fields(
@@ -353,7 +365,8 @@ def _require_fields(
     for name, value in fields.items():
         if name not in known_fields and value not in (None, ""):
             raise InvalidRequest(
-                f"The chunking strategy '{kind}' has no '{str(name)[:80]}'.{nearest(str(name), known_fields)}",
+                f"The chunking strategy '{kind}' has no field "
+                f"'{str(name)[:80]}'.{nearest(str(name), known_fields)}",
                 code="unknown_parameter",
                 param=f"{at}.{str(name)[:80]}",
             )
@@ -362,5 +375,5 @@ def _require_fields(
 def _number(values: Mapping[str, Any], name: str, param: str, low: int, high: int, default: int) -> int:
     value = values.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidRequest(f"'{name}' must be a whole number from {low} to {high}.", param=param)
+        raise InvalidRequest(f"'{name}' must be an integer from {low} to {high}.", param=param)
     return value

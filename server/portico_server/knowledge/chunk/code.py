@@ -1,4 +1,4 @@
-"""Chunkers for source code, diffs and logs: definitions, hunks and entries stay whole."""
+"""Chunkers for source code, diffs and logs that keep definitions, hunks and entries whole."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from portico_server.knowledge.chunk.units import chunk_units, split_lines, units
 from portico_server.knowledge.document import Part
 
 MAX_PARSED_CHARS = 1_000_000
-"""Characters up to which Python is parsed: its tree takes a hundred times the memory of the text."""
+"""Maximum length of Python that is parsed, in characters: its tree needs a hundred times the memory of the text."""
 
 MAX_SYMBOLS = 3
-"""Names of definitions that are told of one chunk, at most."""
+"""Maximum number of definition names listed for a chunk."""
 
-# An empty line, and behind it a line that is not indented: where a new definition begins in most languages.
+# An empty line followed by a line without indentation, where most languages begin a new definition.
 _TOP = re.compile(r"\n[ \t]*\n(?=[^\s)}\]])")
 _PYTHON = re.compile(r"^(?:def|class|import|from|async def|if __name__|@\w)", re.M)
 _DEFINES = re.compile(
@@ -35,7 +35,7 @@ _DEFINES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
-    """A piece of code, the names it defines, and the smaller units it is made of."""
+    """A piece of code, the names it defines, and the smaller units it consists of."""
 
     span: Span
     names: tuple[str, ...] = ()
@@ -43,9 +43,9 @@ class _Definition:
 
 
 def chunk_code(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Definitions packed up to ``size`` columns, wider ones by their methods, then by lines; ``symbol`` names them.
+    """Pack definitions up to ``size`` columns; split wider ones by methods, then by lines. ``symbol`` names them.
 
-    Nothing overlaps between definitions; the lines of one that is cut do.
+    Definitions do not overlap; the lines of a split definition do.
     """
     chunks: list[Part] = []
     for part in parts:
@@ -69,7 +69,7 @@ def chunk_code(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 def _with_symbols(
     text: str, units: Sequence[_Definition], size: int, overlap: int
 ) -> Iterator[tuple[Span, str]]:
-    """The spans of neighbouring units, with the names that they define."""
+    """Yield the spans of neighbouring units, with the names that they define."""
     start, end = units[0].span[0], units[-1].span[1]
     if width(text[start:end]) <= size:
         spans = [(start, end)]
@@ -93,10 +93,10 @@ def _definitions(text: str) -> Sequence[_Definition]:
     if len(text) <= MAX_PARSED_CHARS and _PYTHON.search(text):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the file's own escapes and comparisons
+                warnings.simplefilter("ignore")  # caused by escapes and comparisons in the file
                 tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            pass  # another language, or the dialect of another Python
+            pass  # another language, or the syntax of another Python version
         else:
             return _statement_units(tree.body, (0, len(text)), _line_offsets(text), "")
     return [_Definition(span, _defined_names(text, span)) for span in _blocks(text)]
@@ -105,13 +105,13 @@ def _definitions(text: str) -> Sequence[_Definition]:
 def _statement_units(
     body: Sequence[ast.stmt], span: Span, offsets: Sequence[int], above: str
 ) -> tuple[_Definition, ...]:
-    """Units that cover ``span``: the statements in it, what stands before one belonging to it."""
+    """Return units that cover ``span``: the statements in it, each with the text before it."""
     units: list[_Definition] = []
     begin, end = span
     for i, item in enumerate(body):
         last = item.end_lineno or item.lineno
         stop = end if i == len(body) - 1 else min(end, offsets[min(last, len(offsets) - 1)])
-        if stop <= begin:  # two statements on one line
+        if stop <= begin:  # two statements on the same line
             continue
         if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             name = f"{above}.{item.name}" if above else item.name
@@ -128,7 +128,7 @@ def _statement_units(
 
 
 def _line_offsets(text: str) -> list[int]:
-    """Where each line begins, by its number from 0, and the end."""
+    """Return the offset of each line by its number from 0, and the end."""
     offsets = [0]
     offsets.extend(match.end() for match in re.finditer("\n", text))
     if offsets[-1] != len(text):
@@ -155,7 +155,7 @@ _HUNK = re.compile(r"^@@ ", re.M)
 
 
 def chunk_diff(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Hunks packed up to ``size`` columns; a wider one is cut between lines."""
+    """Pack hunks up to ``size`` columns; split wider hunks between lines."""
     return chunk_units(parts, _hunks, size, overlap, within=split_lines, is_indented=True)
 
 
@@ -185,7 +185,7 @@ _ENTRY = re.compile(
 
 
 def chunk_log(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Entries packed up to ``size`` columns; lines, where no entry can be told."""
+    """Pack log entries up to ``size`` columns, or lines if no entries are recognized."""
     return chunk_units(parts, _entries, size, overlap, within=split_lines, is_indented=True)
 
 

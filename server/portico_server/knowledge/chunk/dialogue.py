@@ -1,4 +1,4 @@
-"""Chunkers for what people say: turns of a dialogue, subtitles, questions with their answers."""
+"""Chunkers for speech: turns of a dialogue, subtitles, questions with their answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TURN = re.compile(
 
 
 def chunk_dialogue(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Turns (``Name: what was said``) packed up to ``size`` columns, the last ones repeated."""
+    """Pack turns (``Name: what was said``) up to ``size`` columns, and repeat the last ones."""
     return chunk_units(parts, _turns, size, overlap)
 
 
@@ -26,7 +26,7 @@ def _turns(text: str) -> Iterable[Span]:
 
 
 def chunk_subtitles(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Cues packed up to ``size`` columns, the last ones repeated."""
+    """Pack cues up to ``size`` columns, and repeat the last ones."""
     chunks: list[Part] = []
     for run in group_adjacent(parts, lambda part, other_part: part.place.heading == other_part.place.heading):
         chunks.extend(chunk_runs(run, size, overlap))
@@ -42,11 +42,11 @@ _QUESTION_LINE = re.compile(r"^[^\n]{2,300}[?？][*_\")”」 \t]*$", re.M)
 
 
 def chunk_questions(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """A question with its answer each; an answer wider than ``size`` columns is cut between sentences."""
+    """Return one question with its answer per chunk; split answers wider than ``size`` columns between sentences."""
     return chunk_units(parts, _pairs, size, overlap, together=False)
 
 
 def _pairs(text: str) -> Iterable[Span]:
     starts = [match.start() for match in _QUESTION_MARK.finditer(text)]
-    # Without marks a line that is a question asks it, such as a heading of a list of frequent ones.
+    # Without markers, a line that is a question starts a unit, such as a heading in an FAQ.
     return units_from(text, starts or [match.start() for match in _QUESTION_LINE.finditer(text)])

@@ -14,12 +14,12 @@ _EMPTY_LINES = re.compile(r"\n[ \t\u3000]*\n\s*")
 
 
 def paragraphs(text: str) -> Iterable[Span]:
-    """Spans of paragraphs, the empty lines behind each belonging to it."""
+    """Return the spans of paragraphs, each including the empty lines that follow."""
     return units_from(text, (match.end() for match in _EMPTY_LINES.finditer(text)))
 
 
 def chunk_paragraphs(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Paragraphs packed up to ``size`` columns; a wider one is cut between sentences."""
+    """Pack paragraphs up to ``size`` columns; split wider ones between sentences."""
     return chunk_units(parts, paragraphs, size, overlap)
 
 
@@ -34,7 +34,7 @@ _MARKS = (
 
 
 def chunk_recursive(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Pieces at most ``size`` columns wide, neighbours put together again up to that."""
+    """Split recursively into pieces of at most ``size`` columns, and merge neighbours up to that width."""
     chunks: list[Part] = []
     for part in parts:
         units = _split_to_fit(part.text, (0, len(part.text)), size, 0)
@@ -67,17 +67,19 @@ def _split_at_level(text: str, span: Span, level: int) -> Iterator[Span]:
 
 
 def chunk_windows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Windows up to ``size`` columns, each beginning halfway through the one before it, or earlier by ``overlap``."""
+    """Return windows of up to ``size`` columns, each starting halfway through the previous window or ``overlap``
+    earlier.
+    """
     return chunk_sentences(parts, size, max(overlap, size // 2))
 
 
-# A word with the white space behind it; East Asian characters each by themselves.
+# A word with the white space after it; each East Asian character counts separately.
 _EAST = r"\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef"
 _WORD = re.compile(rf"[{_EAST}]\s*|[^\s{_EAST}]+\s*|\s+")
 
 
 def chunk_tokens(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Words packed up to ``size`` columns: four columns are about a token."""
+    """Pack words up to ``size`` columns; four columns are about a token."""
     chunks: list[Part] = []
     for part in parts:
         units = cut_wide(part.text, _words(part.text), size)
@@ -95,7 +97,7 @@ def _words(text: str) -> Iterator[Span]:
 
 
 def chunk_fixed(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Windows of ``size`` columns, each beginning ``overlap`` columns before the end of the one before it."""
+    """Return windows of ``size`` columns, each starting ``overlap`` columns before the end of the previous window."""
     chunks: list[Part] = []
     for part in parts:
         chunks.extend(carve(part, _windows(part.text, size, overlap)))
@@ -108,7 +110,7 @@ def _windows(text: str, size: int, overlap: int) -> Iterator[Span]:
         end = reach(text, start, length, size)
         while end > start + 1 and inside_grapheme(text, end):
             end -= 1
-        if end == start + 1:  # one grapheme wider than a chunk: it stays whole
+        if end == start + 1:  # a grapheme wider than a chunk stays whole
             while end < length and inside_grapheme(text, end):
                 end += 1
         yield start, end
@@ -122,7 +124,7 @@ def _windows(text: str, size: int, overlap: int) -> Iterator[Span]:
 
 
 def chunk_lines(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Lines packed up to ``size`` columns; a wider one is cut at a comma or a space."""
+    """Pack lines up to ``size`` columns; split wider lines at a comma or a space."""
     return chunk_units(
         parts,
         lambda text: split_lines(text, 0, len(text)),
@@ -143,12 +145,12 @@ _FORMULA = re.compile(
 
 
 def chunk_formulas(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Sentences packed up to ``size`` columns, their formulas whole; only a wider formula is cut, between lines."""
+    """Pack sentences up to ``size`` columns without splitting formulas; split a wider formula between lines."""
     return chunk_units(parts, _formula_units, size, overlap, within=split_lines)
 
 
 def _formula_units(text: str) -> Iterator[Span]:
-    """Sentences, those put together between which a formula lies."""
+    """Yield sentences, merging those that a formula spans."""
     formulas = [(match.start(), match.end(), match["shown"] is not None) for match in _FORMULA.finditer(text)]
     begin = 0
     at = 0

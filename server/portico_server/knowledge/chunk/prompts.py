@@ -1,4 +1,4 @@
-"""What a chat model is asked to write about a piece of a document, and what is kept of its answer."""
+"""The prompts with which a chat model writes chunks for a piece of a document, and the parsing of its answers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from portico_server.knowledge.chunk.sentences import sentences
 from portico_server.knowledge.document import Part
 
 ReadAnswer: TypeAlias = Callable[[str, Part], list[str]]
-"""``(answer, piece) -> texts``: what is kept of a model's answer, a chunk each."""
+"""``(answer, piece) -> texts``: extracts the chunks from a model's answer."""
 
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,3}[.)、])\s*")
-"""What models put before the lines of a list."""
+"""Bullets and numbers that models put before list items."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkPrompt:
-    """``task``: the prompt that comes with Portico; ``max_tokens`` of its answer, ``read``: what is kept of that.
+    """A prompt for writing chunks: ``task`` names the built-in prompt.
 
-    ``around`` is how many characters of the rest of the document are shown with the piece.
+    ``max_tokens`` limits the answer, ``read`` extracts its chunks, and ``around`` is the number of characters of the
+    surrounding document shown with the piece.
     """
 
     task: str
@@ -33,13 +34,13 @@ class ChunkPrompt:
 
     @property
     def instruction(self) -> str:
-        """What the model is told."""
+        """The instruction for the model."""
         return builtin.system(self.task)
 
 
 def answer_text(answer: str, *, cut: bool) -> str:
-    """The answer without what a model thought aloud; of one that was ``cut`` at its limit the last whole sentence or
-    line is the end.
+    """Return the answer without the model's reasoning. An answer ``cut`` at its limit ends at the last whole sentence
+    or line.
     """
     text = without_thought(answer)
     if not cut or not text:
@@ -49,7 +50,7 @@ def answer_text(answer: str, *, cut: bool) -> str:
 
 
 def answer_lines(answer: str) -> list[str]:
-    """The lines of an answer without bullets and numbers, each once."""
+    """Return the lines of an answer without bullets and numbers, and without duplicates."""
     clean_lines = (" ".join(_BULLET.sub("", line).split()) for line in answer.splitlines())
     return list(dict.fromkeys(line for line in clean_lines if line))
 
@@ -67,13 +68,13 @@ SUMMARY = ChunkPrompt(
 
 
 MAX_KEYWORDS = 20
-"""Terms that are kept of one answer."""
+"""Maximum number of keywords kept from one answer."""
 
 _KEYWORD_SEPARATOR = re.compile(r"\s*[,，、;；]\s*")
 
 
 def _read_keywords(answer: str, piece: Part) -> list[str]:
-    """The terms in one text. Some models write them with commas though lines were asked for."""
+    """Return the keywords as one text. Some models separate keywords with commas although lines were requested."""
     keywords = [
         term.strip(" .。\"'") for line in answer_lines(answer) for term in _KEYWORD_SEPARATOR.split(line)
     ]
@@ -89,7 +90,7 @@ KEYWORDS = ChunkPrompt(
 
 
 MAX_QUESTIONS = 10
-"""Pairs that are kept of one answer."""
+"""Maximum number of pairs kept from one answer."""
 
 _PAIR = re.compile(
     r"^\W*(?:\d{1,2}\W+)?(?:Q|Question|问|問|问题|問題)\W{0,3}\d{0,2}\W{0,3}[:：]\W*?(?P<question>\w[^\n]*)\n+"
@@ -112,7 +113,7 @@ QUESTIONS = ChunkPrompt(
 
 
 MAX_PROPOSITIONS = 40
-"""Statements that are kept of one answer."""
+"""Maximum number of statements kept from one answer."""
 
 
 def _read_propositions(answer: str, piece: Part) -> list[str]:
@@ -124,20 +125,19 @@ PROPOSITIONS = ChunkPrompt(
     800,
     _read_propositions,
 )
-"""One fact each, to be understood alone. Source: T. Chen et al., Dense X Retrieval, 2023."""
+"""One self-contained fact per chunk. Source: T. Chen et al., Dense X Retrieval, 2023."""
 
 
-# Contextual: each passage below a sentence that says where in its document it stands.
-#
-# Contextual Retrieval, Anthropic, 2024: a passage that says "it rose by 3 %" is found by the name of the company.
+# Contextual: each passage follows a sentence about its place in the document. Contextual Retrieval,
+# Anthropic, 2024: a passage that says "it rose by 3 %" is found by the name of the company.
 
 
 MAX_CONTEXT_CHARS = 400
-"""Characters of the sentence."""
+"""Maximum length of the context sentence in characters."""
 
 
 def _read_context(answer: str, piece: Part) -> list[str]:
-    """The passage itself is kept in any case."""
+    """Return the passage below its context; the passage itself is always kept."""
     prefix = " ".join(answer.split())[:MAX_CONTEXT_CHARS]
     return [f"{prefix}\n\n{piece.text}" if prefix else piece.text]
 

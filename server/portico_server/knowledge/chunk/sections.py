@@ -1,4 +1,4 @@
-"""Chunkers for text with a structure: Markdown, headings, outlines, pages, slides, clauses of laws."""
+"""Chunkers for structured text: Markdown, headings, outlines, pages, slides, clauses of laws."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from portico_server.knowledge.chunk.units import (
 from portico_server.knowledge.document import Part
 
 MIN_SECTION_COLUMNS = 200
-"""Columns below which a section is joined with the one that follows, if that lies next to it or deeper."""
+"""Minimum width of a section in columns. A narrower one is joined with the next section of the same or a deeper
+level.
+"""
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.M)
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 
 
 def chunk_markdown(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Blocks packed up to ``size`` columns; wider ones are cut: prose by sentences, code by lines, tables by rows."""
+    """Pack blocks up to ``size`` columns; split wider ones: prose by sentences, code by lines, tables by rows."""
     chunks: list[Part] = []
     for part in join_short_sections(parts, size):
         chunks.extend(divide_markdown(part, size, overlap))
@@ -36,7 +38,7 @@ def chunk_markdown(parts: Iterable[Part], size: int, overlap: int) -> list[Part]
 
 
 def divide_markdown(part: Part, size: int, overlap: int) -> list[Part]:
-    """The blocks of a part; each piece of a table that is cut has its header."""
+    """Return the blocks of a part; each piece of a split table repeats its header."""
 
     def prose(part: Part, span: Span) -> list[Part]:
         start, end = span
@@ -48,14 +50,15 @@ def divide_markdown(part: Part, size: int, overlap: int) -> list[Part]:
 
 
 def join_short_sections(parts: Iterable[Part], size: int) -> Iterator[Part]:
-    """Sections that are too short to be found by themselves with the next one, under the headings they share."""
+    """Join sections that are too short to be found on their own with the next section, under their common headings."""
     held_part: Part | None = None
     for part in parts:
         if held_part is None:
             held_part = part
         elif _can_join(held_part, part, size):
             is_alone = "\n" not in held_part.text.strip() and bool(held_part.place.heading)
-            # A title alone above its first section is part of that; otherwise the passage is about both.
+            # A title alone above its first section belongs to that section; otherwise the passage is about
+            # both.
             heading = (
                 part.place.heading
                 if is_alone
@@ -76,7 +79,7 @@ def _can_join(held_part: Part, part: Part, size: int) -> bool:
         return False
     above, below = held_part.place.heading, part.place.heading
     if below[: len(above)] == above:
-        return True  # a short beginning of the section that it opens
+        return True  # a short introduction of the section that it opens
     beside = len(below) == len(above) and below[:-1] == above[:-1]
     return beside and width(held_part.text) + width(part.text) <= size
 
@@ -91,7 +94,7 @@ def _shared_heading(heading: tuple[str, ...], other_heading: tuple[str, ...]) ->
 
 
 def markdown_blocks(text: str, size: int) -> Iterator[Span]:
-    """Blocks between empty lines, code fences whole."""
+    """Yield the blocks between empty lines, keeping code fences whole."""
     at = 0
     while (opened_match := _FENCE.search(text, at)) is not None:
         yield from _prose_blocks(text, at, opened_match.start(), size)
@@ -123,7 +126,7 @@ def _prose_blocks(text: str, start: int, end: int, size: int) -> Iterator[Span]:
 
 
 def chunk_sections(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Sections up to ``size`` columns, of HTML, Word or Markdown; a wider one is cut between paragraphs."""
+    """Return sections of up to ``size`` columns from HTML, Word or Markdown; split wider ones between paragraphs."""
     chunks: list[Part] = []
     for run in group_adjacent(
         join_short_sections(parts, size),
@@ -147,7 +150,7 @@ _HEADING = re.compile(
 
 
 def chunk_outline(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Sections up to ``size`` columns, their title the innermost heading of all of their chunks."""
+    """Return sections of up to ``size`` columns; their title is the innermost heading of all their chunks."""
     chunks: list[Part] = []
     for part in parts:
         text = part.text
@@ -168,7 +171,7 @@ def _with_heading(item: Part, title: str) -> Part:
 
 
 def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Whole pages, never two in one chunk; one wider than ``size`` columns is cut between sentences."""
+    """Return whole pages, never two in one chunk; split pages wider than ``size`` columns between sentences."""
     chunks: list[Part] = []
     for run in group_adjacent(
         parts, lambda part, other_part: part.place.page == other_part.place.page is not None
@@ -178,7 +181,9 @@ def chunk_pages(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def chunk_slides(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Whole slides; one wider than ``size`` columns is cut between lines, its first line above each piece."""
+    """Return whole slides; split those wider than ``size`` columns between lines, and repeat the first line above each
+    piece.
+    """
     chunks: list[Part] = []
     for part in parts:
         title = part.text.partition("\n")[0].strip()
@@ -209,7 +214,7 @@ _CHAPTER = re.compile(
 
 
 def chunk_clauses(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """One clause each, its number (``第三条``, ``Article 5``) the innermost heading."""
+    """Return one clause per chunk, with its number (``第三条``, ``Article 5``) as the innermost heading."""
     return add_headings(chunk_units(parts, _clauses, size, overlap, together=False), _clause_name)
 
 
@@ -220,7 +225,7 @@ def _clauses(text: str) -> Iterable[Span]:
 
 
 def _clause_starts(text: str, marks: list[int], chapters: set[int]) -> Iterator[int]:
-    """A chapter's title belongs to its first clause, unless more than the title stands between them."""
+    """Yield the starts of clauses. A chapter's title belongs to its first clause, unless other text separates them."""
     before: int | None = None
     for mark in marks:
         titles = before is not None and before in chapters and text.count("\n", before, mark) <= 3

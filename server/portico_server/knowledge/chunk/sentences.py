@@ -1,4 +1,4 @@
-"""Whole sentences together, English and Chinese: the default."""
+"""Packs whole English and Chinese sentences into chunks. The default chunker."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from portico_server.knowledge.chunk.spans import Span, around_tables, carve, cut, pack, width
 from portico_server.knowledge.document import Part
 
-# After a Chinese full stop, question mark, exclamation mark or semicolon (with the quotes and brackets that close
-# behind it); after a Latin one that white space follows; at an empty line. The
-# looks behind keep it linear: a long run of marks or of white space is looked at once, not from each of its places.
+# A sentence ends after a Chinese full stop, question mark, exclamation mark or semicolon, including closing
+# quotes and brackets; after a Latin one followed by white space; or at an empty line. The lookbehinds keep
+# matching linear: a long run of marks or white space is examined once, not from each of its positions.
 _SENTENCE_END = re.compile(
     r"[。！？；…]+[”’」』）》】\"')\]]*\s*"
     r"|(?<![.!?])[.!?]++[\"'”’)\]]*+\s+"
@@ -23,7 +23,7 @@ _ABBREVIATION = re.compile(
 
 
 def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[Span]:
-    """Spans of sentences that together cover the text, white space behind a sentence belonging to it."""
+    """Yield the spans of sentences, which cover the text; white space after a sentence belongs to it."""
     end = len(text) if end is None else end
     begin = start
     for match in _SENTENCE_END.finditer(text, start, end):
@@ -43,7 +43,7 @@ def sentences(text: str, start: int = 0, end: int | None = None) -> Iterator[Spa
 
 
 def cut_wide(text: str, spans: Iterable[Span], size: int) -> Iterator[Span]:
-    """The same spans, those wider than a chunk cut."""
+    """Yield the same spans, splitting those wider than a chunk."""
     for span in spans:
         if width(text[span[0] : span[1]]) > size:
             yield from cut(text, span, size)
@@ -52,7 +52,9 @@ def cut_wide(text: str, spans: Iterable[Span], size: int) -> Iterator[Span]:
 
 
 def chunk_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Sentences packed up to ``size`` columns. Short parts under the same heading are not joined: a page is a page."""
+    """Pack sentences up to ``size`` columns. Short parts under the same heading are not joined, so pages stay
+    separate.
+    """
 
     def prose(part: Part, span: Span) -> list[Part]:
         units = cut_wide(part.text, sentences(part.text, *span), size)

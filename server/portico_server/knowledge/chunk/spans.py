@@ -1,4 +1,4 @@
-"""Spans of a text: how wide they are, where sentences and other units begin, and how they are packed into chunks."""
+"""Spans of a text: their widths, where sentences and other units begin, and how they are packed into chunks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _WEAK_BREAK = re.compile(r"\n|[，、,;:：]\s*|\s+")
 
 
 def width(text: str) -> int:
-    """Columns of a text: an East Asian character takes two, any other one."""
+    """Return the width of a text in columns: an East Asian character is two columns wide, any other character one."""
     return len(text) if text.isascii() else len(text) + len(_WIDE_CHARACTER.findall(text))
 
 
 def inside_grapheme(text: str, at: int) -> bool:
-    """Whether a cut before ``text[at]`` would go through what a reader sees as one character.
+    """Return whether a cut before ``text[at]`` would split what a reader sees as one character.
 
-    The rules of Unicode's annex 29 that real text meets: marks and joiners stay with their base, skin tones with
-    their emoji, flags are pairs, Hangul syllables are whole, ``\\r\\n`` is one.
+    Implements the rules of Unicode's annex 29 that matter in practice: marks and joiners stay with their
+    base, skin tones with their emoji, flags are pairs, Hangul syllables are whole, ``\\r\\n`` is one.
     """
     if not 0 < at < len(text):
         return False
@@ -56,7 +56,9 @@ def _is_flag(character: str) -> bool:
 
 
 def cut(text: str, span: Span, size: int) -> Iterator[Span]:
-    """A span in pieces of at most ``size`` columns: at a line, a comma or a space, else between two characters."""
+    """Split a span into pieces of at most ``size`` columns: at a line, a comma or a space, otherwise between two
+    characters.
+    """
     start, end = span
     while start < end:
         if width(text[start:end]) <= size:
@@ -70,7 +72,7 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
             stop = weak
         while stop > start + 1 and inside_grapheme(text, stop):
             stop -= 1
-        if stop == start + 1:  # one grapheme wider than a chunk: it stays whole
+        if stop == start + 1:  # a grapheme wider than a chunk stays whole
             while stop < end and inside_grapheme(text, stop):
                 stop += 1
         yield start, stop
@@ -78,7 +80,9 @@ def cut(text: str, span: Span, size: int) -> Iterator[Span]:
 
 
 def reach(text: str, start: int, end: int, size: int) -> int:
-    """The furthest end at which the span from ``start`` is at most ``size`` columns wide, one character at least."""
+    """Return the furthest end at which the span from ``start`` is at most ``size`` columns wide; at least one
+    character.
+    """
     stop = min(end, start + size)
     while stop > start + 1 and (over := width(text[start:stop]) - size) > 0:
         stop = max(start + 1, stop - max(1, over // 2))
@@ -86,11 +90,13 @@ def reach(text: str, start: int, end: int, size: int) -> int:
 
 
 def pack(text: str, units: Iterable[Span], size: int, overlap: int) -> list[Span]:
-    """Consecutive units together up to ``size`` columns; each pack repeats the last units, up to ``overlap``."""
+    """Pack consecutive units up to ``size`` columns; each pack repeats the last units of the previous one, up to
+    ``overlap``.
+    """
     packs: list[Span] = []
     pending_spans: list[tuple[Span, int]] = []
     total = 0
-    fresh = False  # whether the pack holds a unit that the one before it does not
+    fresh = False  # whether the pack contains a unit that the previous pack does not
     for unit in units:
         wide = width(text[unit[0] : unit[1]])
         if pending_spans and fresh and total + wide > size:
@@ -118,7 +124,9 @@ def _overlapping(
 
 
 def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
-    """The span without white space at its ends; ``is_indented``: the spaces before its first line stay, as in code."""
+    """Return the span without white space at its ends. ``is_indented`` keeps the indentation of its first line, as in
+    code.
+    """
     start, end = span
     while end > start and text[end - 1].isspace():
         end -= 1
@@ -132,9 +140,9 @@ def strip(text: str, span: Span, *, is_indented: bool = False) -> Span:
 
 
 def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above: str = "") -> list[Part]:
-    """The spans of a part as parts of their own: ``text[start:end]`` of the document, with page, heading and line.
+    """Return the spans of a part as separate parts: ``text[start:end]`` of the document, with page, heading and line.
 
-    ``above`` is repeated over those that begin behind it: it stands in their text, their place is what is below.
+    ``above`` is repeated above spans that begin after it. It is part of their text; their place is that of the span.
     """
     text, place = part.text, part.place
     chunks: list[Part] = []
@@ -144,7 +152,7 @@ def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above
         if start >= end:
             continue
         if line is not None:
-            # Spans overlap, so that one may begin before the point up to which lines have been counted.
+            # Spans overlap, so a span may begin before the position up to which lines have been counted.
             line += (
                 text.count("\n", counted_offset, start)
                 if start >= counted_offset
@@ -163,8 +171,9 @@ def carve(part: Part, spans: Iterable[Span], *, is_indented: bool = False, above
 def carve_each(
     part: Part, pairs: Iterable[tuple[Span, T]], *, is_indented: bool = False
 ) -> list[tuple[Part, T]]:
-    """`carve` for spans that each have something that belongs to them. One call for all of a long part: lines are
-    counted from the span before.
+    """Apply `carve` to spans that each have an associated value.
+
+    Pass all spans of a long part in one call, because lines are counted from the previous span.
     """
     kept_pairs = [(span, value) for span, value in pairs if part.text[span[0] : span[1]].strip()]
     chunks = carve(part, (span for span, _ in kept_pairs), is_indented=is_indented)
@@ -176,12 +185,12 @@ _RULED = re.compile(
     r"(?P<rows>(?:[^\n]*\|[^\n]*(?:\n|\Z))+)",
     re.M,
 )
-"""A table of Markdown."""
+"""A Markdown table."""
 
 _PLAIN = re.compile(
     r"^(?P<head>[^\n]*\S \| [^\n]*\n{1,2})(?P<rows>(?:[^\n]*\S \| [^\n]*(?:\n{1,2}|\Z)){2,})", re.M
 )
-"""A table as it is read from HTML, Word and PDF, with or without empty lines between its rows."""
+"""A table as extracted from HTML, Word and PDF, with or without empty lines between its rows."""
 
 _NUMBER = re.compile(r"[\d.,:/%€$£+() -]*\d[\d.,:/%€$£+() -]*")
 
@@ -189,11 +198,11 @@ _NUMBER = re.compile(r"[\d.,:/%€$£+() -]*\d[\d.,:/%€$£+() -]*")
 def around_tables(
     part: Part, size: int, prose: Callable[[Part, Span], list[Part]], *, is_ruled: bool
 ) -> list[Part]:
-    """Chunks of a part: ``prose`` cuts what stands around its tables, and those narrower than a chunk.
+    """Return the chunks of a part; ``prose`` cuts the text around its tables, and tables narrower than a chunk.
 
-    A wider table is cut between rows, with its header above each piece, unless the header is wider than half a chunk.
-    ``is_ruled``: tables are those of Markdown, with a rule below the header; otherwise the first of several rows is the
-    header where none of its cells is a number.
+    A wider table is cut between rows, with its header repeated above each piece unless the header is wider than half a
+    chunk. With ``is_ruled``, tables are Markdown with a rule below the header. Otherwise, the first of several rows is
+    the header if none of its cells is a number.
     """
     text, at = part.text, 0
     chunks: list[Part] = []

@@ -17,7 +17,9 @@ _RANGE = re.compile(r"([A-Z]+)\d+:([A-Z]+)\d+")
 
 
 def chunk_rows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Groups of rows up to ``size`` columns, header included. Rows do not overlap: each stands for itself."""
+    """Return groups of rows up to ``size`` columns, header included. Rows do not overlap, because each is
+    independent.
+    """
     del overlap
     chunks: list[Part] = []
     for part in parts:
@@ -29,10 +31,13 @@ def chunk_rows(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
-    """The rows of a part under its header, as many ``together`` as fit or each by itself, with row and cells."""
+    """Return the rows of a part under its header, with row number and cells.
+
+    With ``together``, each chunk has as many rows as fit; otherwise, each row is a chunk.
+    """
     header, _, body = part.text.partition("\n")
     if width(header) > size // 2 or not header.strip() or not body.strip():
-        header = ""  # too wide to be repeated: then it is a row like any other
+        header = ""  # too wide to be repeated, so it is treated as an ordinary row
     first = len(header) + 1 if header else 0
     free_columns = size - width(header) - 1 if header else size
     rows = list(split_lines(part.text, first, len(part.text)))
@@ -58,20 +63,20 @@ def divide_rows(part: Part, size: int, *, together: bool) -> list[Part]:
 
 
 def chunk_records(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """One row each, header above; a row wider than ``size`` columns is cut."""
+    """Return one row per chunk, below the header; split rows wider than ``size`` columns."""
     del overlap
     return [item for part in parts for item in divide_rows(part, size, together=False)]
 
 
 def chunk_tables(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """As ``markdown``, but short sections stay apart."""
+    """Chunk like ``markdown``, without joining short sections."""
     return [piece for part in parts for piece in divide_markdown(part, size, overlap)]
 
 
 MAX_DEPTH = 32
-"""How deep values are opened."""
+"""Maximum depth to which nested values are opened."""
 
-# A string that is not closed goes to the end: it is looked at once.
+# An unterminated string extends to the end of the text, so that it is scanned only once.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[{}\[\],:]|[^\s{}\[\],:"]+', re.S)
 _NAME = re.compile(r"[^\W\d]\w*")
 
@@ -80,9 +85,9 @@ JsonPath = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _JsonValue:
-    """A span that holds one value, with its key and the comma behind it, and its path.
+    """A span that contains one value with its key and the following comma, and the path of the value.
 
-    ``begin`` is where the value itself begins: the first one of a list has the bracket of the list in its span.
+    ``begin`` is the start of the value itself: the span of a list's first value includes the bracket of the list.
     """
 
     span: Span
@@ -91,7 +96,7 @@ class _JsonValue:
 
 
 def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Values of one object or list packed up to ``size`` columns; ``symbol`` is their path, such as ``$.ports[2]``."""
+    """Pack values of one object or list up to ``size`` columns; ``symbol`` is their path, such as ``$.ports[2]``."""
     del overlap
     chunks: list[Part] = []
     for part in parts:
@@ -99,7 +104,7 @@ def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
         if part.place.line not in (
             None,
             1,
-        ):  # a later segment of a long file: where it lies in it is not known
+        ):  # a later segment of a long file, whose path in the file is unknown
             units = cut_wide(text, split_lines(text, 0, len(text)), size)
             chunks.extend(carve(part, pack(text, units, size, 0), is_indented=True))
             continue
@@ -121,7 +126,7 @@ def chunk_json(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
 
 
 def _with_path(text: str, values: list[_JsonValue], size: int) -> Iterator[tuple[Span, str]]:
-    """The spans of neighbouring values, with the path that they share."""
+    """Yield the spans of neighbouring values, with their common path."""
     path = values[0].path
     for value in values[1:]:
         while value.path[: len(path)] != path:
@@ -151,7 +156,7 @@ def _open_value(text: str, value: _JsonValue, size: int, depth: int) -> Iterator
         return
     members = list(_members(text, inside + 1, end, text[inside]))
     for i, member in enumerate(members):
-        # The bracket stands with the first member, and what closes it with the last one.
+        # The opening bracket belongs to the first member, and the closing bracket to the last.
         span = (start if i == 0 else member.span[0], member.span[1])
         inner = replace(member, span=span, path=(*value.path, *member.path))
         yield from _open_value(text, inner, size, depth + 1)
@@ -160,7 +165,7 @@ def _open_value(text: str, value: _JsonValue, size: int, depth: int) -> Iterator
 
 
 def _opening_bracket(text: str, start: int, end: int) -> int | None:
-    """Where the value of a member opens, if it is an object or a list."""
+    """Return the position of the bracket that opens a member's value, if the value is an object or a list."""
     for match in _TOKEN.finditer(text, start, end):
         word = match.group()
         if word in "{[":
@@ -171,7 +176,7 @@ def _opening_bracket(text: str, start: int, end: int) -> int | None:
 
 
 def _members(text: str, start: int, end: int, bracket: str) -> Iterator[_JsonValue]:
-    """The members at the first level between ``start`` and ``end``; with no ``bracket``, values one after the other."""
+    """Yield the top-level members between ``start`` and ``end``; without ``bracket``, consecutive values."""
     depth = number = 0
     begin, key, fresh, is_closed = start, "", True, False
     for match in _TOKEN.finditer(text, start, end):

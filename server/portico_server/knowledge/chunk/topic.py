@@ -1,4 +1,4 @@
-"""Chunkers that cut where the topic or the meaning changes."""
+"""Chunkers that split where the topic or the meaning changes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from portico_server.knowledge.chunk.units import chunk_units, units_from
 from portico_server.knowledge.document import Part
 
 BLOCK_SENTENCES = 4
-"""Sentences on either side of a gap that are compared."""
+"""Number of sentences on each side of a gap that are compared."""
 
 MAX_GAPS = 50
-"""Gaps up to which the hills beside a valley are climbed."""
+"""Maximum number of gaps searched on each side of a valley for its peaks."""
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7ff"
 _WORD = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]{{4,}}")
 
 
 def chunk_topics(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Runs of sentences that share their words, each a chunk of its own; wider than ``size``: cut by sentences."""
+    """Return runs of sentences with a common vocabulary, one per chunk; split runs wider than ``size`` by sentences."""
     return chunk_units(parts, _topics, size, overlap, together=False)
 
 
@@ -39,16 +39,18 @@ def _topics(text: str) -> Iterable[Span]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Words of four letters and more, the shorter ones being in every topic; Chinese in pairs of characters."""
+    """Yield words of at least four letters, because shorter words occur in every topic; Chinese as pairs of
+    characters.
+    """
     for run in _WORD.findall(text.lower()):
         if "\u3040" <= run[0] <= "\ud7ff":
             yield from (run[i : i + 2] for i in range(len(run) - 1))
         else:
-            yield run[:6]  # a stem, near enough
+            yield run[:6]  # an approximation of the stem
 
 
 def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -> float:
-    """The cosine of the words on both sides."""
+    """Return the cosine similarity of the words on both sides."""
     counts: Counter[str] = Counter()
     other: Counter[str] = Counter()
     for item in before:
@@ -61,7 +63,7 @@ def _similarity(before: Sequence[Counter[str]], after: Sequence[Counter[str]]) -
 
 
 def _valleys(alike: Sequence[float]) -> list[int]:
-    """The gaps that lie deeper below the hills beside them than most do."""
+    """Return the gaps whose depth below the neighbouring peaks is larger than that of most gaps."""
     depths = [_rise(alike, i, -1) + _rise(alike, i, 1) for i in range(len(alike))]
     if not depths:
         return []
@@ -84,7 +86,7 @@ def _rise(alike: Sequence[float], at: int, step: int) -> float:
 
 
 def split_sentences(parts: Iterable[Part], size: int, overlap: int) -> list[Part]:
-    """Sentences with the white space behind them, so that those that stay together give the text as it was."""
+    """Split into sentences with the white space after them, so that joining sentences reproduces the text."""
     found_parts: list[Part] = []
     for part in parts:
         line, counted_offset = part.place.line, 0

@@ -1,4 +1,4 @@
-"""Chunkers that are told by where their units begin: clauses, turns, log entries, paragraphs."""
+"""Chunkers defined by the starts of their units: clauses, turns, log entries, paragraphs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from portico_server.knowledge.chunk.spans import Span, carve, pack, width
 from portico_server.knowledge.document import Part
 
 Split: TypeAlias = Callable[[str], Iterable[Span]]
-"""The units of a text: spans that cover it, one after the other."""
+"""Splits a text into units: consecutive spans that cover the text."""
 
 Within: TypeAlias = Callable[[str, int, int], Iterable[Span]]
-"""The smaller units of a span that is wider than a chunk."""
+"""Splits a span wider than a chunk into smaller units."""
 
 
 def units_from(text: str, starts: Iterable[int]) -> Iterator[Span]:
-    """Units that begin at ``starts`` (ascending); what comes before the first is one too."""
+    """Yield units that begin at ``starts`` (ascending); the text before the first start is a unit too."""
     begin = 0
     for start in starts:
         if start > begin:
@@ -30,7 +30,7 @@ def units_from(text: str, starts: Iterable[int]) -> Iterator[Span]:
 
 
 def split_lines(text: str, start: int, end: int) -> Iterator[Span]:
-    """Spans of lines, each with its line break."""
+    """Yield the spans of lines, each including its line break."""
     while start < end:
         newline = text.find("\n", start, end)
         stop = end if newline < 0 else newline + 1
@@ -41,7 +41,7 @@ def split_lines(text: str, start: int, end: int) -> Iterator[Span]:
 def pack_units(
     text: str, split: Split, size: int, overlap: int, *, within: Within = sentences, together: bool = True
 ) -> list[Span]:
-    """Units packed up to ``size`` columns if they may stand ``together``, wider ones cut ``within``."""
+    """Return units up to ``size`` columns, packed ``together`` if set; wider units are split by ``within``."""
     found_spans: list[Span] = []
     spans: list[Span] = []
     for unit in split(text):
@@ -68,7 +68,7 @@ def chunk_units(
     together: bool = True,
     is_indented: bool = False,
 ) -> list[Part]:
-    """`spans` of every part, as chunks."""
+    """Return the packed units of every part as chunks."""
     chunks: list[Part] = []
     for part in parts:
         spans = pack_units(part.text, split, size, overlap, within=within, together=together)
@@ -77,7 +77,7 @@ def chunk_units(
 
 
 def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Part]:
-    """Chunks with what ``title`` finds in their text (or nothing) as the innermost heading."""
+    """Return the chunks with the heading that ``title`` finds in their text, if any, as the innermost heading."""
     parts = []
     for chunk in chunks:
         name = title(chunk.text)
@@ -87,7 +87,7 @@ def add_headings(chunks: Iterable[Part], title: Callable[[str], str]) -> list[Pa
 
 
 def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) -> Iterator[list[Part]]:
-    """Parts that follow each other in the text, as long as each is the ``same`` as the one before it."""
+    """Group consecutive parts for which ``same`` returns true with the previous part."""
     held_parts: list[Part] = []
     for part in parts:
         if held_parts and not (
@@ -101,7 +101,7 @@ def group_adjacent(parts: Iterable[Part], same: Callable[[Part, Part], bool]) ->
 
 
 def chunk_runs(run: list[Part], size: int, overlap: int) -> list[Part]:
-    """Parts of one run packed up to ``size`` columns, each chunk placed where the part lies that it begins in."""
+    """Pack the parts of one run up to ``size`` columns; a chunk has the place of the part in which it begins."""
     starts: list[int] = []
     text = ""
     pieces_of: list[str] = []

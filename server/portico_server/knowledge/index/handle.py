@@ -1,5 +1,6 @@
-"""The open index of one store: words and vectors side by side, brought up to date by one task at a time. It replays the
-store's change log, or is built from SQL.
+"""The open index of one store: words and vectors side by side, updated by one task at a time.
+
+It replays the store's change log, or is built from SQL.
 """
 
 from __future__ import annotations
@@ -34,18 +35,20 @@ from portico_server.knowledge.index.opening import open_lexical, open_vectors
 logger = logging.getLogger(__name__)
 
 MAX_BATCH_CHUNKS = 500
-"""Chunks in memory at a time."""
+"""Maximum number of chunks in memory."""
 
 MAX_BATCH_CHANGES = 500
-"""Changes applied before what they brought is committed."""
+"""Number of changes applied before a commit."""
 
 
 class DerivedIndex(Protocol):
-    """What can be built from SQL. Its methods block; one thread changes it at a time. May raise `DamagedIndex`."""
+    """An index that can be rebuilt from SQL. Its methods block; one thread changes it at a time. May raise
+    `DamagedIndex`.
+    """
 
     mark: LogOffset
     has_names: bool
-    """Whether it depends on how files are called."""
+    """Whether the index depends on the names of files."""
 
     def put(self, rows: Sequence[Any], /) -> None: ...
 
@@ -65,17 +68,17 @@ D = TypeVar("D", bound=DerivedIndex)
 
 @dataclass(slots=True)
 class BuildProgress:
-    """Chunks put into an index that is being built; ``total`` is 0 when none is."""
+    """Number of chunks in an index that is being built; ``total`` is 0 if no build is running."""
 
     done: int = 0
     total: int = 0
 
 
 class LogReplayer(Generic[D]):
-    """Keeps the index of one group in step with its store's log.
+    """Keeps the index of one group in sync with its store's change log.
 
-    ``make`` opens the index in ``folder`` and may raise `DamagedIndex`; ``rows`` reads what is to be put in
-    for some chunk ids, without those that are gone.
+    ``make`` opens the index in ``folder`` and may raise `DamagedIndex`. ``rows`` reads the entries for chunk ids,
+    without removed chunks.
     """
 
     def __init__(
@@ -101,14 +104,14 @@ class LogReplayer(Generic[D]):
 
     @property
     def seq(self) -> int:
-        """The number of the last change that can be found; −1 before there is anything to search in."""
+        """Number of the last change that can be found; −1 before the index can be searched."""
         return self.index.mark.seq if self.index is not None else -1
 
     async def catch_up(self) -> None:
-        """Apply what the log has and the index lacks.
+        """Apply the changes of the log that the index lacks.
 
-        Builds the index from SQL if it is missing, damaged or of another time. Raises `Unavailable` if the
-        disk does not let us.
+        Builds the index from SQL if it is missing, damaged or of another version. Raises `Unavailable` if the disk
+        fails.
         """
         async with self._lock:
             await self._catch_up()
@@ -127,13 +130,13 @@ class LogReplayer(Generic[D]):
         except DamagedIndex as error:
             await self._roll_back()
             raise Unavailable(
-                f"The index of store '{self._store_id}' cannot be built in {self._folder}: {error}. "
-                "The files of the store are safe; delete that folder and search again.",
+                f"The index of store '{self._store_id}' cannot be built in {self._folder}: {error}. The "
+                "files of the store are safe; delete the folder and search again.",
                 code="index_failed",
             ) from error
 
     async def discard(self, damaged_index: D) -> None:
-        """Throw the index away, on disk too, if it is still ``damaged_index``, the one in which damage was met."""
+        """Delete the index, on disk too, if it is still ``damaged_index``, in which the damage was detected."""
         async with self._lock:
             if self.index is damaged_index:
                 await self._discard()
@@ -143,7 +146,7 @@ class LogReplayer(Generic[D]):
         await pools.INDEX.run(_delete_index, index, self._folder)
 
     async def close(self) -> None:
-        """End a `catch_up` that is under way, and close the files."""
+        """Stop a running `catch_up`, and close the files."""
         self.stop()
         async with self._lock:
             index, self.index = self.index, None
@@ -151,7 +154,7 @@ class LogReplayer(Generic[D]):
                 await pools.INDEX.run(index.close)
 
     def stop(self) -> None:
-        """Let a `catch_up` that is under way end early; what it has not committed is done again later."""
+        """Make a running `catch_up` end early; uncommitted changes are applied again later."""
         self._stopping.set()
 
     async def _advance(self) -> None:
@@ -168,7 +171,7 @@ class LogReplayer(Generic[D]):
             if not batch:
                 return
             if batch[0].seq != index.mark.seq + 1:
-                raise DamagedIndex("the log does not reach back to it any more")
+                raise DamagedIndex("the log no longer reaches back to its last change")
             highest = index.mark.highest
             for op, first, last in _join_runs(change for change in batch if change.group_name == self._group):
                 if self._stopping.is_set():
@@ -179,17 +182,17 @@ class LogReplayer(Generic[D]):
             await pools.INDEX.run(index.commit, index.mark.at(batch[-1], highest))
 
     async def _matches_log(self, index: D) -> bool:
-        """Whether the index was made from this log."""
+        """Return whether the index was built from this log."""
         if index.mark.seq < 0:
             return False
         change = await self._database.read(changes.at, self._store_id, index.mark.seq)
         return index.mark.matches(change)
 
     async def _apply(self, index: D, op: Op, first: int, last: int, highest: int) -> int:
-        """Let the chunks ``first`` to ``last`` come or go, or come again under another name of their file; the largest
-        chunk id that the index has seen.
+        """Add, remove or rename the chunks ``first`` to ``last``; return the largest chunk id that the index has
+        seen.
         """
-        # What a build has read may come again in the log that it did not know yet.
+        # Changes that a build has already read may occur again in the log.
         if op == "delete" or first <= highest:
             await pools.INDEX.run(index.delete, first, last)
         if op == "delete":
@@ -202,7 +205,7 @@ class LogReplayer(Generic[D]):
         return max(highest, last)
 
     async def _build(self, index: D) -> None:
-        """Fill the index with all that the store has now; changes that come meanwhile are applied later."""
+        """Fill the index with the current contents of the store; changes during the build are applied later."""
         await pools.INDEX.run(index.clear)
         newest = await self._database.read(changes.newest, self._store_id)
         ids = await self._database.read(chunks.ids, self._store_id, self._group)
@@ -220,20 +223,20 @@ class LogReplayer(Generic[D]):
             self.progress = BuildProgress()
 
     async def _roll_back(self) -> None:
-        """After a failure: forget what was not committed; failing that, open the index again next time."""
+        """Discard uncommitted changes after a failure. If that fails, reopen the index next time."""
         if self.index is None:
             return
         try:
             await pools.INDEX.run(self.index.rollback)
         except (DamagedIndex, OSError) as error:
-            logger.warning("the index of %s is opened again: %s", self._store_id, error)
+            logger.warning("the index of %s is reopened: %s", self._store_id, error)
             self.index = None
 
     def _explain(self, error: OSError) -> PorticoError:
         if error.errno == errno.ENOSPC:
             return Unavailable(
-                f"The disk that holds {self._folder} is full: the index of this store cannot grow. "
-                "What was uploaded is safe; free some space.",
+                f"The disk with {self._folder} is full, so the index of this store cannot grow. Uploaded "
+                "files are safe; free some disk space.",
                 code="disk_full",
             )
         return Unavailable(
@@ -244,7 +247,7 @@ class LogReplayer(Generic[D]):
 
 
 def _join_runs(batch: Iterable[LogEntry]) -> Iterator[tuple[Op, int, int]]:
-    """Changes as (op, first chunk, last chunk): those of one kind whose chunks follow each other count as one."""
+    """Merge changes into (op, first chunk, last chunk): consecutive chunks with the same operation become one range."""
     joined_run: tuple[Op, int, int] | None = None
     for change in batch:
         if joined_run is not None and joined_run[0] == change.op and change.first_chunk == joined_run[2] + 1:
@@ -262,30 +265,32 @@ def _delete_index(index: DerivedIndex | None, folder: Path) -> None:
         try:
             index.close()
         except (DamagedIndex, OSError, ValueError) as error:
-            logger.debug("a damaged index did not close: %s", error)
+            logger.debug("failed to close a damaged index: %s", error)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 logger = logging.getLogger(__name__)
 
 LAG_WAIT_S = 2.0
-"""Seconds a search waits for what has been committed since the last one; then it goes without."""
+"""Maximum time in seconds that a search waits for recent commits before it runs without them."""
 
 BUILD_WAIT_S = 30.0
-"""Seconds a search waits for an index that is being built; then it is asked to come back."""
+"""Maximum time in seconds that a search waits for an index build before it asks the client to retry."""
 
 LEXICAL = "lexical"
-"""The folder of the words, within that of the index."""
+"""Folder of the lexical index, within the folder of the index."""
 
 _REPORT_INTERVAL_S = 0.5
-"""Seconds between two progress events."""
+"""Interval between progress events in seconds."""
 
 Ranking = list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSides:
-    """Candidates by words and by vectors; ``between``: when the first were there, by `time.perf_counter`."""
+    """Candidates by words and by vectors; ``between`` is the `time.perf_counter` time when the lexical ones were
+    found.
+    """
 
     lexical: Ranking
     dense: Ranking
@@ -293,7 +298,7 @@ class FoundSides:
 
 
 class IndexHandle:
-    """What `IndexManager.use` yields. ``model`` is the model whose vectors are searched, "" for none."""
+    """The handle that `IndexManager.use` yields. ``model`` is the model whose vectors are searched, "" for none."""
 
     def __init__(
         self, database: Database, store_id: str, group: str, model: str, folder: Path, ahead: TermPrefetch
@@ -329,7 +334,7 @@ class IndexHandle:
 
     @property
     def users(self) -> int:
-        """Searches that hold this index."""
+        """Number of searches that use this index."""
         return self._users
 
     @users.setter
@@ -341,23 +346,24 @@ class IndexHandle:
             self._free.set()
 
     async def wait_until_unused(self) -> None:
-        """Wait until nobody holds this index."""
+        """Wait until nobody uses this index."""
         while self._users:
             await self._free.wait()
 
     @property
     def has_vectors(self) -> bool:
-        """Whether there is anything to compare a question's vector with."""
+        """Whether the index has vectors to search."""
         return self._vectors is not None and self._vectors.index is not None and len(self._vectors.index) > 0
 
     async def catch_up(
         self, limit: float | None, listener: Listener | None = None, last_change: int | None = None
     ) -> int:
-        """Wait at most ``limit`` seconds until all that is committed can be found; how many changes lack.
+        """Wait at most ``limit`` seconds until all commits can be found, and return the number of missing changes.
 
-        An index that is being opened or built is waited for up to `BUILD_WAIT_S`, if there is a limit; then the words
-        must do without the vectors, or, if the words are not there, `Unavailable` says when to come back. ``listener``
-        hears of a build as `Progressed` events. ``last_change``: the store's newest, where the caller has just read it.
+        If there is a limit, an index that is being opened or built is awaited for up to `BUILD_WAIT_S`. After that,
+        words are searched without vectors; if the words are missing, `Unavailable` says when to retry. ``listener``
+        receives `Progressed` events of a build. ``last_change`` is the store's newest change, if the caller has read
+        it.
         """
         loop = asyncio.get_running_loop()
         begin = loop.time()
@@ -382,7 +388,7 @@ class IndexHandle:
         return 0
 
     async def search_words(self, text: str, limit: int, files: Sequence[str] | None) -> Ranking:
-        """The best chunks by words; see `LexicalIndex.search`. A damaged index is rebuilt first."""
+        """Return the best chunks by words; see `LexicalIndex.search`. A damaged index is rebuilt first."""
         for _ in range(2):
             index = self._lexical.index
             if index is None:
@@ -404,8 +410,9 @@ class IndexHandle:
         files: Sequence[str] | None,
         permitted_ranges: Sequence[tuple[int, int]] | None,
     ) -> FoundSides:
-        """`search_words` and `search_vectors` in one thread, one after the other: a second way there and back costs
-        more than two processors would save.
+        """Run `search_words` and `search_vectors` one after another in one thread.
+
+        A second thread switch costs more than running them in parallel would save.
         """
 
         def both(lexical: LexicalIndex, vectors: VectorIndex) -> FoundSides:
@@ -426,14 +433,14 @@ class IndexHandle:
     async def search_vectors(
         self, vector: bytes, limit: int, permitted_ranges: Sequence[tuple[int, int]] | None
     ) -> Ranking:
-        """The nearest chunks; see `VectorIndex.search`."""
+        """Return the nearest chunks; see `VectorIndex.search`."""
         index = self._vectors.index if self._vectors is not None else None
         if index is None:
             return []
         return await pools.SEARCH.run(index.search, vector, limit, permitted_ranges)
 
     async def close(self) -> None:
-        """End what is under way, save, and close the files."""
+        """Stop running work, save, and close the files."""
         self._stopping = True
         self._lexical.stop()
         if self._vectors is not None:
@@ -448,16 +455,16 @@ class IndexHandle:
             await self._vectors.close()
 
     async def _lag(self) -> int:
-        """How many changes the slower index lacks; at least 1 for one that is not there yet."""
+        """Return how many changes the slower index lacks; at least 1 if it does not exist yet."""
         last = await self._database.read(changes.last, self.store_id)
         return max(0, last - self._behind())
 
     def _behind(self) -> int:
-        """The last change that the slower index has; -1 for one that is not there yet."""
+        """Return the last change in the slower index; -1 if it does not exist yet."""
         return min([self._lexical.seq, *([self._vectors.seq] if self._vectors else [])])
 
     def _advancing_task(self) -> asyncio.Task[None]:
-        """The one task that brings both indexes forward; started if there is none."""
+        """Return the task that updates both indexes; start it if it is not running."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._advance(), name=f"catch up {self.store_id}")
             self._task.add_done_callback(_log_failure)
@@ -478,7 +485,7 @@ class IndexHandle:
             self._graph.add_done_callback(_log_failure)
 
     async def _report(self, listener: Listener) -> None:
-        """Report how far a build is, by its slow side: reading vectors takes a fraction of indexing words."""
+        """Report the progress of a build by its slow part: reading vectors takes a fraction of indexing words."""
         progress = self._lexical.progress
         if progress.total:
             await listener(Progressed("index", "building the index", progress.done, progress.total, "chunks"))
@@ -487,19 +494,19 @@ class IndexHandle:
         progress = self._lexical.progress
         share = f" ({100 * progress.done // progress.total} % done)" if progress.total else ""
         return Unavailable(
-            f"The index of this store is being built{share}. Search again in a few seconds.",
+            f"The index of this store is being built{share}. Retry the search in a few seconds.",
             code="index_building",
             retry_after=5,
         )
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
-    """Log what ended a task: its waiters may have left."""
+    """Log the error that ended a task, because its waiters may have left."""
     if not task.cancelled() and (error := task.exception()) is not None:
         is_known = isinstance(error, PorticoError)
         logger.warning("%s: %s", task.get_name(), error, exc_info=None if is_known else error)
 
 
 def _model_folder(model: str) -> str:
-    """A folder's name for a model: what one model's vectors left must never be read as another's."""
+    """Return a folder name for a model, so that the vectors of one model are never read as another's."""
     return hashlib.sha256(model.encode()).hexdigest()[:16]

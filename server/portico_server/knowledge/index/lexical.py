@@ -22,31 +22,29 @@ from portico_server.knowledge.index.offset import NAME_FIELDS, TEXT_FIELDS, Dama
 from portico_server.knowledge.parse.pool import JoinedTerms, TermPrefetch
 
 GRAM_WEIGHT = 0.5
-"""What a matching bigram counts beside a matching word; measured."""
+"""Weight of a matching bigram relative to a matching word; measured."""
 
 HEADING_WEIGHT = 0.3
-"""What a word in a heading above a chunk counts beside one in its text."""
+"""Weight of a word in a heading above a chunk relative to a word in its text."""
 
 HEADING_CACHE_SIZE = 4_096
-"""Headings of which the terms are kept: all chunks of a section have the same."""
+"""Number of headings whose terms are cached: all chunks of a section have the same headings."""
 
 WRITER_HEAP_BYTES = 32_000_000
-"""Bytes the writer collects before it writes a segment."""
+"""Bytes that the writer collects before it writes a segment."""
 
 TIE_FACTOR = 10
-"""How many times as many hits are looked at where chunks of the same score stand on both sides of the limit."""
+"""Factor by which more hits are examined if chunks with equal scores lie on both sides of the limit."""
 
 _FOOTER_MAGIC_NUMBER = 1337
-"""The last four bytes of every file of tantivy's, after the length of its footer."""
+"""The last four bytes of every tantivy file, after the length of its footer."""
 
 
 class LexicalIndex:
-    """Opened from ``folder``, made there if there is none; in memory without one. Raises `DamagedIndex` if it cannot be
-    used as it is.
+    """A lexical index in ``folder``, created if it does not exist; in memory without a folder.
 
-    Files that are called otherwise now (`portico_server.db.changes.Op` ``name``) are put in again.
-
-    ``ahead``: where terms may lie that have been worked out already.
+    Raises `DamagedIndex` if it cannot be used as it is. Renamed files (`portico_server.db.changes.Op` ``name``) are
+    added again. ``ahead`` is where precomputed terms may be found.
     """
 
     def __init__(self, folder: Path | None, ahead: TermPrefetch | None = None) -> None:
@@ -77,13 +75,13 @@ class LexicalIndex:
         """The number −1: never filled."""
 
     def __len__(self) -> int:
-        """How many chunks can be found."""
+        """Return the number of chunks that can be found."""
         return max(0, self._index.searcher().num_docs - 1)
 
     def put(self, rows: Sequence[tuple[int, str, str, str, str, int]]) -> None:
-        """Add chunks (id, file id, text, headings above it, name of the file, ordinal in that).
+        """Add chunks (id, file id, text, headings above it, file name, ordinal in the file).
 
-        They are found after the next `commit`.
+        They can be found after the next `commit`.
         """
         with _damage():
             writer = self._writing()
@@ -107,7 +105,7 @@ class LexicalIndex:
         return analyse(text).joined() if analysed_terms is None else analysed_terms
 
     def delete(self, first: int, last: int) -> None:
-        """Remove the chunks ``first`` to ``last``; gone after the next `commit`."""
+        """Remove the chunks ``first`` to ``last``, effective after the next `commit`."""
         with _damage():
             self._writing().delete_documents_by_query(
                 Query.range_query(
@@ -116,7 +114,7 @@ class LexicalIndex:
             )
 
     def commit(self, mark: LogOffset) -> None:
-        """Put on disk what was added and removed, together with how far that is, and let searches see it."""
+        """Write additions and removals to disk with the log offset, and make them visible to searches."""
         with _damage():
             writer = self._writing()
             writer.delete_documents_by_term("file", "")
@@ -135,13 +133,13 @@ class LexicalIndex:
             self._create()
 
     def rollback(self) -> None:
-        """Forget what was added and removed since the last `commit`."""
+        """Discard additions and removals since the last `commit`."""
         with _damage():
             if self._writer is not None:
                 self._writer.rollback()
 
     def close(self) -> None:
-        """Close the files, after the merges that are under way."""
+        """Close the files, after running merges have finished."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.wait_merging_threads()
@@ -159,9 +157,9 @@ class LexicalIndex:
         return LogOffset.from_json(str(searcher.doc(hits[0][1]).get_first("mark")), ANALYSER_VERSION)
 
     def search(self, text: str, limit: int, files: Sequence[str] | None = None) -> list[tuple[int, float]]:
-        """The best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
+        """Return the best ``limit`` chunks for a question as (id, BM25 score), best first, equal scores by id.
 
-        ``files`` restricts them to those files. Raises `DamagedIndex` if the index cannot be read.
+        ``files`` restricts the search to those files. Raises `DamagedIndex` if the index cannot be read.
         """
         terms = analyse_question(text)
         if not terms.words and not terms.grams:
@@ -171,7 +169,8 @@ class LexicalIndex:
             query = self._query(searcher, terms, files)
             hits = searcher.search(query, limit=limit + 1, count=False).hits
             if len(hits) > limit and hits[limit][0] == hits[limit - 1][0]:
-                # Which of equals come first depends on how the index grew: of more of them, the lowest ids do.
+                # The order of hits with equal scores depends on how the index grew, so more hits are examined
+                # and the lowest ids chosen.
                 hits = searcher.search(query, limit=TIE_FACTOR * limit, count=False).hits
                 last = hits[limit - 1][0]
                 hits = [hit for hit in hits if hit[0] >= last]
@@ -202,7 +201,7 @@ class LexicalIndex:
 
 @lru_cache(HEADING_CACHE_SIZE)
 def _heading_terms(head: str) -> str:
-    """The words of headings, with spaces between."""
+    """Return the words of headings, joined with spaces."""
     return analyse(head).joined()[0]
 
 
@@ -213,14 +212,15 @@ def _schema() -> tantivy.Schema:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
     for name in NAME_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
-    # The mark is a document of its own, of the file "": one commit writes both or neither.
+    # The mark is stored as a document of the file "", so that one commit writes it with the changes or writes
+    # neither.
     builder.add_text_field("mark", stored=True, tokenizer_name="raw", index_option="basic")
     return builder.build()
 
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Turn what tantivy raises for unreadable files into `DamagedIndex`; a full disk stays an `OSError`."""
+    """Convert tantivy's errors for unreadable files to `DamagedIndex`; a full disk remains an `OSError`."""
     try:
         yield
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
@@ -230,17 +230,18 @@ def _damage() -> Iterator[None]:
     except FileNotFoundError as error:
         raise DamagedIndex(str(error)) from error
     except BaseException as error:
-        # A panic inside tantivy does not derive from Exception; here it means an index it cannot digest.
+        # A panic inside tantivy does not derive from Exception; it means that tantivy cannot process the
+        # index.
         if type(error).__name__ == "PanicException":
             raise DamagedIndex(str(error)) from error
         raise
 
 
 def _verify(folder: Path) -> None:
-    """Compare each file of the committed segments with its checksum, which tantivy writes but does not read.
+    """Compare each file of the committed segments with its checksum, which tantivy writes but does not check.
 
-    The last 8 bytes of a file are the footer's length and a magic number, before them the footer, JSON with
-    the CRC32 of all that stands before it. Raises `DamagedIndex` that names the file.
+    The last 8 bytes of a file are the footer's length and a magic number. Before them is the footer: JSON with the
+    CRC32 of everything before it. Raises `DamagedIndex` that names the file.
     """
     meta = json.loads((folder / "meta.json").read_bytes())
     for segment in meta["segments"]:
@@ -249,9 +250,9 @@ def _verify(folder: Path) -> None:
         dead = f"{name}.{deletes['opstamp']}.del" if deletes else None
         for path in folder.glob(f"{name}.*"):
             if path.name.endswith(".temp") or (path.suffix == ".del" and path.name != dead):
-                continue  # left over from an earlier commit
+                continue  # a remnant of an earlier commit
             if not _intact(path):
-                raise DamagedIndex(f"{path.name} is not what was written")
+                raise DamagedIndex(f"{path.name} does not match its checksum")
 
 
 def _intact(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The indexes of all stores: opened on demand, brought up to date in the background, closed when idle."""
+"""The indexes of all stores: opened on demand, updated in the background, closed when idle."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ from portico_server.knowledge.parse.pool import TermPrefetch
 logger = logging.getLogger(__name__)
 
 COALESCE_S = 0.1
-"""Seconds in which changes are collected: a commit costs some twenty fsyncs, however much it brings."""
+"""Time in seconds for collecting changes, because a commit costs some twenty fsyncs regardless of its size."""
 
 MAX_COALESCE_S = 2.0
-"""The same while changes keep coming. A search never waits for it: it brings the index up to date itself."""
+"""Maximum collection time in seconds while changes continue. A search never waits for it: it updates the index
+itself.
+"""
 
 IndexKey: TypeAlias = tuple[str, str]
-"""A store's id, and the name of one of its groups."""
+"""A store's id and the name of one of its groups."""
 
 MAX_OPEN_INDEXES = 16
-"""Indexes kept open."""
+"""Maximum number of open indexes."""
 
 MAX_REMOVED_STORES = 1_000
-"""Removed stores that are remembered: what was still at work for one must not bring its index back."""
+"""Number of removed stores that are remembered, so that unfinished work cannot create their indexes again."""
 
 IDLE_CLOSE_S = 600.0
-"""Seconds after its last use at which an index is closed."""
+"""Seconds without use after which an index is closed."""
 
 
 class IndexManager:
-    """The indexes of all groups of all stores, opened when they are needed. It owns all their tasks.
+    """The indexes of all groups of all stores, opened on demand. The manager owns all their tasks.
 
-    That of the group which every store has lies in ``folder``/STORE, another one in a folder in there. Cheap to make:
+    The index of a store's default group is in ``folder``/STORE, those of other groups in subfolders. Cheap to create:
     nothing is read, and nothing heavy imported, before the first search or change.
     """
 
@@ -69,7 +71,9 @@ class IndexManager:
 
     @asynccontextmanager
     async def use(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> AsyncIterator[IndexHandle]:
-        """The index of a group with the vectors of ``model`` ("" for none), open until the block ends."""
+        """Yield the index of a group with the vectors of ``model`` ("" for none); it stays open until the block
+        ends.
+        """
         index = await self._get((store_id, group), model)
         try:
             yield index
@@ -78,7 +82,7 @@ class IndexManager:
             index.last_used = asyncio.get_running_loop().time()
 
     def changed(self, store_id: str, model: str, group: str = DEFAULT_GROUP) -> None:
-        """Report that the store's log has grown: the group's index soon follows in the background."""
+        """Report that the store's log has grown: the group's index is updated in the background soon."""
         if self._closed:
             return
         for watcher in self._watchers:
@@ -86,7 +90,9 @@ class IndexManager:
         self._schedule_replay((store_id, group), model)
 
     async def rebuild_if_outdated(self, store_id: str, model: str) -> None:
-        """Build the index of a store in the background if it is of an earlier version of ours: a search would wait."""
+        """Rebuild a store's index in the background if it has an older version; otherwise, a search would wait for the
+        rebuild.
+        """
         key = (store_id, DEFAULT_GROUP)
         if await pools.INDEX.run(is_outdated, self._folder_of(key) / LEXICAL) and not self._closed:
             self._schedule_replay(key, model)
@@ -100,9 +106,9 @@ class IndexManager:
     async def ready(
         self, store_id: str, model: str, listener: Listener | None = None, group: str = DEFAULT_GROUP
     ) -> None:
-        """Wait until all of the log can be found; ``listener`` hears of a build in `Progressed` events.
+        """Wait until all changes in the log can be found; ``listener`` receives `Progressed` events of a build.
 
-        Of a store that has been removed there is nothing to be found.
+        Returns at once for a removed store.
         """
         if store_id in self._removed_stores:
             return
@@ -110,7 +116,7 @@ class IndexManager:
             await index.catch_up(None, listener)
 
     async def drop(self, store_id: str, group: str | None = None) -> None:
-        """Close and delete the index of a ``group`` that has been removed, or all of a store that has been."""
+        """Close and delete the index of a removed ``group``, or all indexes of a removed store."""
         if group is None:
             self._removed_stores.append(store_id)
         for key in [key for key in self._replays if _is_of(key, store_id, group)]:
@@ -125,18 +131,22 @@ class IndexManager:
         await pools.INDEX.run(shutil.rmtree, path, True)
 
     async def reset(self, store_id: str) -> None:
-        """Close and delete the indexes of a store that stays: the next search or `ready` builds them from SQL."""
+        """Close and delete the indexes of an existing store: the next search or `ready` rebuilds them from SQL."""
         async with self._opening:
             for key in [key for key in self._open if _is_of(key, store_id, None)]:
                 await self._close_index(self._open[key])
             await pools.INDEX.run(shutil.rmtree, self._folder / store_id, True)
 
     async def reserve(self, store_id: str) -> None:
-        """Make the folder of a store that does not exist yet: should it never, the next `sweep` finds it."""
+        """Create the folder of a store that does not exist yet. If the store is never created, the next `sweep`
+        deletes it.
+        """
         await pools.INDEX.run((self._folder / store_id).mkdir, parents=True, exist_ok=True)
 
     async def sweep(self, store_ids: Collection[str]) -> list[str]:
-        """Delete the indexes of stores that do not exist, and name them; ``store_ids`` are those that do."""
+        """Delete the indexes of stores that no longer exist, and return their ids; ``store_ids`` are the existing
+        stores.
+        """
 
         def work() -> list[str]:
             paths = [path for path in self._folder.glob("vs_*") if path.name not in store_ids]
@@ -147,7 +157,7 @@ class IndexManager:
         return await pools.INDEX.run(work)
 
     async def close(self) -> None:
-        """Stop following, save and close everything."""
+        """Stop updating, save and close all indexes."""
         self._closed = True
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -176,12 +186,12 @@ class IndexManager:
                     index = None
                 if index is None:
                     if key[0] in self._removed_stores:
-                        raise NotFound("The store has been removed.", code="store_not_found", param="store")
+                        raise NotFound("The store has been deleted.", code="store_not_found", param="store")
                     await self._evict(MAX_OPEN_INDEXES - 1)
                     index = IndexHandle(self._database, *key, model, self._folder_of(key), self.ahead)
                     self._open[key] = index
                     self._schedule_idle_check()
-        self._open[key] = self._open.pop(key)  # the most recently used stands last
+        self._open[key] = self._open.pop(key)  # the most recently used index is last
         index.users += 1
         return index
 
@@ -196,7 +206,8 @@ class IndexManager:
                 try:
                     await self.ready(store_id, model, group=group)
                 except PorticoError as error:
-                    # The log keeps what is missing: the next search or change tries again and reports why.
+                    # The log keeps the missing changes: the next search or change retries and reports the
+                    # reason.
                     logger.warning("the index of %s is behind: %s", store_id, error.message)
                 except Exception:
                     logger.exception("the index of %s is behind", store_id)
@@ -204,7 +215,7 @@ class IndexManager:
             self._replays.pop(key, None)
 
     async def _evict(self, keep: int, older_than: float = float("inf")) -> None:
-        """Close unused indexes, the least recently used first, until ``keep`` are left."""
+        """Close unused indexes, the least recently used first, until ``keep`` remain."""
         for index in list(self._open.values()):
             if len(self._open) <= keep:
                 return
@@ -217,7 +228,7 @@ class IndexManager:
         await index.close()
 
     def _schedule_idle_check(self) -> None:
-        """Look for idle indexes now and then, as long as any is open."""
+        """Check for idle indexes at intervals while any index is open."""
         if self._idle_timer is None and not self._closed:
             self._idle_timer = asyncio.get_running_loop().call_later(IDLE_CLOSE_S / 2, self._start_idle_check)
 

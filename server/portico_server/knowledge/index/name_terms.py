@@ -1,4 +1,4 @@
-"""What the names of files add to the scores of their chunks in the lexical index."""
+"""Contribution of file names to the scores of chunks in the lexical index."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from portico_server.core.name_words import name_in_words, searched_name
 from portico_server.knowledge.analyse import Terms, analyse
 
 NAME_WEIGHT = 0.2
-"""What a word in the name of a chunk's file counts beside one in its text. Measured."""
+"""Weight of a word in the name of a chunk's file relative to a word in its text. Measured."""
 
 MAX_NAME_WORDS = 8
-"""Words of a question, at most, that may be meant as the name of a file: if one has them all, they count like text."""
+"""Maximum number of words in a question that may be a file name. If a name contains all of them, they count like
+text.
+"""
 
 ANY_FILE = "*"
-"""What the first chunk of each file has in the field ``firsts`` beside the terms of the name: so files are counted."""
+"""Term in the field ``firsts`` of each file's first chunk, beside the terms of the name; used to count files."""
 
 NAME_CACHE_SIZE = 4_096
-"""Names of which the terms are kept: all chunks of a file have the same."""
+"""Number of file names whose terms are cached: all chunks of a file have the same name."""
 
 
 def name_terms(name: str) -> str:
-    """The words and the bigrams of a file's name, once each, with spaces between."""
+    """Return the distinct words and bigrams of a file's name, joined with spaces."""
     return _cached_name_terms(searched_name(name))
 
 
@@ -38,10 +40,10 @@ def _cached_name_terms(name: str) -> str:
 def name_clauses(
     searcher: tantivy.Searcher, schema: tantivy.Schema, terms: Terms, gram_weight: float
 ) -> list[tuple[Occur, Query]]:
-    """What is to be added to a query for ``terms``.
+    """Return the clauses for file names that are added to a query for ``terms``.
 
-    A term counts by how few files have it in their names, on the scale of how few chunks have a word: a large file does
-    not make its own name common.
+    The weight of a term depends on how few files have it in their names, on the same scale as for words in chunks. A
+    large file therefore does not make its own name common.
     """
     total = searcher.doc_freq("firsts", ANY_FILE)
     scale = log1p(searcher.num_docs) / log1p(total) if total else 0.0

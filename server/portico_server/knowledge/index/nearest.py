@@ -1,4 +1,4 @@
-"""Nearest neighbours: exact in NumPy, approximate in a graph (Voyager or hnswlib) that is kept on disk."""
+"""Nearest neighbours: exact in NumPy, or approximate in a graph (Voyager or hnswlib) stored on disk."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from portico_server.knowledge.index.offset import DamagedIndex, LogOffset
 
 Floats = npt.NDArray[np.float32]
 Halves = npt.NDArray[np.uint16]
-"""The upper halves of float32 numbers (bfloat16): NumPy widens them ten times faster than its float16."""
+"""The upper halves of float32 numbers (bfloat16): NumPy widens them ten times faster than float16."""
 
 Ids = npt.NDArray[np.int64]
 Ranges = Sequence[tuple[int, int]]
 Scored = list[tuple[int, float]]
 
 _BLOCK_VECTORS = 8_192
-"""Half-precision vectors widened at a time."""
+"""Number of half-precision vectors widened at a time."""
 
 
 class ExactVectors:
-    """Vectors of unit length in rows; scores are cosines. ``half`` takes half the memory and more time."""
+    """Vectors of unit length in rows; scores are cosines. ``half`` uses half the memory and is slower."""
 
     def __init__(self, dimensions: int, *, half: bool = False) -> None:
         self.dimensions = dimensions
@@ -43,7 +43,7 @@ class ExactVectors:
 
     @classmethod
     def of(cls, ids: Ids, matrix: Floats | Halves) -> ExactVectors:
-        """Vectors that are there already, kept as they are; ``matrix`` has shape (len(ids), dimensions)."""
+        """Wrap existing vectors without copying; ``matrix`` has shape (len(ids), dimensions)."""
         exact = cls(matrix.shape[1])
         exact._ids, exact._matrix, exact._used = ids, matrix, len(ids)
         exact._rows = {chunk: row for row, chunk in enumerate(ids.tolist())}
@@ -54,11 +54,11 @@ class ExactVectors:
 
     @property
     def is_half(self) -> bool:
-        """Whether the numbers are kept in half the size."""
+        """Whether the vectors are stored in half precision."""
         return bool(self._matrix.dtype == np.uint16)
 
     def store_as_half(self) -> None:
-        """Keep the numbers in half the size from now on."""
+        """Convert the vectors to half precision."""
         if not self.is_half:
             halves = np.empty(self._matrix.shape, np.uint16)
             for i in range(0, self._used, _BLOCK_VECTORS):
@@ -67,7 +67,7 @@ class ExactVectors:
             self._matrix = halves
 
     def put(self, ids: Sequence[int], data: Floats) -> None:
-        """Add or replace; ``data`` has shape (len(ids), dimensions)."""
+        """Add or replace vectors; ``data`` has shape (len(ids), dimensions)."""
         self._reserve(self._used + len(ids))
         fitting = narrow(data) if self._matrix.dtype == np.uint16 else data
         for chunk, vector in zip(ids, fitting, strict=True):
@@ -79,7 +79,7 @@ class ExactVectors:
             self._ids[row] = chunk
 
     def delete(self, first: int, last: int) -> list[int]:
-        """Remove the chunks ``first`` to ``last``; those that were there."""
+        """Remove the chunks ``first`` to ``last``, and return the ids that existed."""
         removed_chunks = []
         for chunk in range(first, last + 1):
             row = self._rows.pop(chunk, None)
@@ -93,7 +93,7 @@ class ExactVectors:
         return removed_chunks
 
     def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
-        """The ``limit`` nearest as (id, cosine), best first; among the ids of ``ranges`` only, if given."""
+        """Return the ``limit`` nearest as (id, cosine), best first; only among the ids of ``ranges``, if given."""
         ids = self._ids[: self._used]
         matrix = self._matrix[: self._used]
         if ranges is not None:
@@ -105,7 +105,7 @@ class ExactVectors:
         return best(ids[rows], _cosines(matrix[rows], vector), limit)
 
     def items(self) -> tuple[Ids, Floats | Halves]:
-        """A copy of all ids, and the vectors: those that are replaced later may show in them."""
+        """Return a copy of all ids, and the vectors, which may show later replacements."""
         if len(self._rows) == self._used:
             return self._ids[: self._used].copy(), self._matrix[: self._used]
         rows = np.flatnonzero(self._ids[: self._used] >= 0)
@@ -123,12 +123,12 @@ class ExactVectors:
 
 
 def expand(ranges: Ranges) -> Ids:
-    """The ids in some runs."""
+    """Return the ids in the ranges."""
     return np.concatenate([np.arange(first, last + 1) for first, last in ranges] or [np.empty(0, np.int64)])
 
 
 def best(ids: Ids, scores: Floats, limit: int) -> Scored:
-    """The ``limit`` highest scores with their ids, best first, equal scores by id."""
+    """Return the ``limit`` highest scores with their ids, best first, equal scores by id."""
     if len(scores) > limit:
         top = np.argpartition(scores, -limit)[-limit:]
         ids, scores = ids[top], scores[top]
@@ -137,13 +137,13 @@ def best(ids: Ids, scores: Floats, limit: int) -> Scored:
 
 
 def narrow(data: Floats) -> Halves:
-    """The nearest numbers of half the size."""
+    """Round numbers to half precision."""
     bits = np.ascontiguousarray(data).view(np.uint32)
     return ((bits + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint16)
 
 
 def widen(data: Floats | Halves) -> Floats:
-    """Numbers of either size as float32."""
+    """Convert numbers of either precision to float32."""
     if data.dtype == np.uint16:
         bits = data.astype(np.uint32)
         bits <<= np.uint32(16)
@@ -161,8 +161,8 @@ def _cosines(matrix: Floats | Halves, vector: Floats) -> Floats:
     return scores
 
 
-# Approximate nearest neighbours. Voyager has wheels. hnswlib must be compiled; it then uses all instructions of this
-# processor. Both implement the same algorithm, and their files differ.
+# Approximate nearest neighbours. Voyager has wheels. hnswlib must be compiled, and then uses all instructions
+# of the processor. Both implement the same algorithm, but their file formats differ.
 
 try:
     import hnswlib
@@ -172,12 +172,12 @@ except ImportError:
 GRAPH_NEIGHBOURS = 16
 BUILD_NEIGHBOURS = 200
 SEARCH_NEIGHBOURS = 192
-"""How many neighbours a walk keeps in view. Of the nearest ten among a million vectors of 256 numbers 64 found 94 %,
-192 find 99 %, in 0.22 and 0.34 ms.
+"""Number of candidate neighbours in a graph search. Of the nearest ten among a million vectors of 256 numbers, 64
+candidates found 94 % and 192 find 99 %, in 0.22 and 0.34 ms.
 """
 
 _MAX_BATCH_VECTORS = 64
-"""Vectors added in one go."""
+"""Maximum number of vectors added at a time."""
 
 _DESCRIPTION = "graph.json"
 
@@ -185,7 +185,7 @@ _BUILD_THREADS = max(1, (os.cpu_count() or 2) // 2)
 
 
 class _Hnswlib:
-    """An index of hnswlib that has the methods of `voyager.Index`."""
+    """An hnswlib index with the methods of `voyager.Index`."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
@@ -238,11 +238,10 @@ def _library() -> str:
 
 
 class HnswGraph:
-    """A small-world graph (Malkov and Yashunin, 2016) over cosines; ``exact``: the vectors in half precision beside.
+    """A small-world graph (Malkov and Yashunin, 2016) over cosines, with the vectors in half precision in ``exact``.
 
-    The graph answers questions about everything; what is asked about a part (a filter) is compared one by
-    one, since a walk through a graph of which most is forbidden loses its way. Not safe for threads: its
-    owner locks.
+    The graph answers unfiltered searches. Filtered searches compare vectors one by one, because a graph search fails
+    if most of the graph is excluded. Not thread-safe: its owner must lock.
     """
 
     def __init__(self, dimensions: int, index: Any = None, exact: ExactVectors | None = None) -> None:
@@ -255,42 +254,42 @@ class HnswGraph:
 
     @property
     def deleted_count(self) -> int:
-        """Deleted vectors that the graph still walks through."""
+        """Number of deleted vectors still in the graph."""
         return int(self._index.num_elements) - len(self)
 
     def items(self) -> tuple[Ids, Floats | Halves]:
-        """All ids and vectors."""
+        """Return all ids and vectors."""
         return self.exact.items()
 
     def put(self, ids: Sequence[int], data: Floats) -> None:
-        """Add or replace; ``data`` has shape (len(ids), dimensions)."""
+        """Add or replace vectors; ``data`` has shape (len(ids), dimensions)."""
         self.link(ids, data)
         self.exact.put(ids, data)
 
     def delete(self, first: int, last: int) -> list[int]:
-        """Remove the chunks ``first`` to ``last``; those that were there."""
+        """Remove the chunks ``first`` to ``last``, and return the ids that existed."""
         removed_chunks = self.exact.delete(first, last)
         self.unlink(removed_chunks)
         return removed_chunks
 
     def link(self, ids: Sequence[int], data: Floats) -> None:
-        """Put into the graph what ``exact`` has, or will have."""
+        """Add vectors to the graph that are or will be in ``exact``."""
         needed_size = self._index.num_elements + len(ids)
         if needed_size > self._index.max_elements:
             self._index.resize(max(needed_size, self._index.max_elements * 3 // 2))
-        data = np.require(data, requirements="W")  # Voyager refuses arrays that are read-only
+        data = np.require(data, requirements="W")  # Voyager rejects read-only arrays
         for i in range(0, len(ids), _MAX_BATCH_VECTORS):
             end = i + _MAX_BATCH_VECTORS
             self._index.add_items(data[i:end], list(ids[i:end]), num_threads=_BUILD_THREADS)
 
     def unlink(self, ids: Sequence[int]) -> None:
-        """Take out of the graph what ``exact`` no longer has; what it never linked does not matter."""
+        """Remove vectors from the graph that are no longer in ``exact``; ids that were never linked are ignored."""
         for chunk in ids:
             with suppress(RuntimeError):
                 self._index.mark_deleted(chunk)
 
     def fill(self, ids: Ids, data: Floats | Halves, stop: threading.Event) -> bool:
-        """Link many. False if ``stop`` was set before the end."""
+        """Link many vectors. Return false if ``stop`` was set before the end."""
         self._index.resize(max(len(ids) * 21 // 20, 1_024))
         for i in range(0, len(ids), _MAX_BATCH_VECTORS):
             if stop.is_set():
@@ -299,12 +298,12 @@ class HnswGraph:
         return True
 
     def search(self, vector: Floats, limit: int, ranges: Ranges | None = None) -> Scored:
-        """The nearest as (id, cosine), best first; among the ids of ``ranges`` only, if given."""
+        """Return the nearest as (id, cosine), best first; only among the ids of ``ranges``, if given."""
         if ranges is None:
             return self._walk(vector, limit)
         chunks = expand(ranges)
         if 2 * len(chunks) > len(self):
-            # Most is allowed: of four times as many, enough remain.
+            # Most chunks are allowed, so enough remain of four times as many.
             wanted_chunks = set(chunks.tolist())
             hits = [item for item in self._walk(vector, 4 * limit) if item[0] in wanted_chunks][:limit]
             if len(hits) == limit:
@@ -320,13 +319,13 @@ class HnswGraph:
                 vector, k=limit, num_threads=1, query_ef=max(SEARCH_NEIGHBOURS, limit)
             )
         except (RuntimeError, voyager.RecallError):
-            # The walk met fewer than ``limit`` that have not been deleted.
+            # The graph search found fewer than ``limit`` vectors that are not deleted.
             return self.exact.search(vector, limit)
         below = (distances.astype(np.float64) - 1).tolist()
         return [(chunk, -score) for score, chunk in sorted(zip(below, labels.tolist(), strict=True))]
 
     def save(self, folder: Path, mark: LogOffset) -> None:
-        """Write the graph and the vectors, then, in one step, the description that makes them valid."""
+        """Write the graph and the vectors, then atomically the description that makes them valid."""
         folder.mkdir(parents=True, exist_ok=True)
         name = f"graph-{os.urandom(6).hex()}"
         paths = {kind: folder / f"{name}.{kind}" for kind in ("bin", "ids", "vectors")}
@@ -355,16 +354,16 @@ class HnswGraph:
 
 
 def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None:
-    """The graph kept in ``folder`` and how far it goes; ``None`` if there is none. Raises `DamagedIndex`.
+    """Return the graph stored in ``folder`` and its log offset, or ``None`` if there is none. Raises `DamagedIndex`.
 
-    The checksums are compared first: the libraries follow the links in a broken file wherever they lead.
+    The checksums are verified first, because the libraries follow invalid links in a damaged file.
     """
     try:
         description = json.loads((folder / _DESCRIPTION).read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise DamagedIndex(f"{_DESCRIPTION} cannot be read ({error})") from error
+        raise DamagedIndex(f"cannot read {_DESCRIPTION} ({error})") from error
     try:
         mark = LogOffset.from_json(description["mark"], version)
         if description["library"] != _library():
@@ -372,7 +371,7 @@ def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None
         paths = {kind: folder / f"{Path(description['name']).name}.{kind}" for kind in description["sha256"]}
         for kind, digest in description["sha256"].items():
             if _digest(paths[kind]) != digest:
-                raise DamagedIndex(f"{paths[kind].name} is not what was written")
+                raise DamagedIndex(f"{paths[kind].name} does not match its checksum")
         exact = ExactVectors.of(
             np.load(paths["ids"], allow_pickle=False), np.load(paths["vectors"], allow_pickle=False)
         )
@@ -383,7 +382,7 @@ def load_graph(folder: Path, version: int) -> tuple[HnswGraph, LogOffset] | None
 
 
 def _digest(path: Path) -> str:
-    """The SHA-256 of what is on the disk, in hexadecimal."""
+    """Return the SHA-256 of a file on disk in hexadecimal."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()

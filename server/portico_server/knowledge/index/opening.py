@@ -1,4 +1,4 @@
-"""Opens the indexes of a store in a worker thread: importing what they stand on would hold up the event loop."""
+"""Opens the indexes of a store in a worker thread, because importing their libraries would block the event loop."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def open_lexical(folder: Path, ahead: TermPrefetch) -> LexicalIndex:
 
 
 def open_vectors(folder: Path) -> VectorIndex:
-    """Open the vector index in a folder, and delete those that other models have left beside it."""
+    """Open the vector index in a folder, and delete the indexes of other models beside it."""
     from portico_server.knowledge.index.vector import VectorIndex
 
-    if folder.parent.is_dir():  # what vectors of another model have left there
+    if folder.parent.is_dir():  # vectors of another model
         for path in folder.parent.iterdir():
             if path.is_file():
                 path.unlink(missing_ok=True)

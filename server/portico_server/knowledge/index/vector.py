@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 VECTOR_INDEX_VERSION = 2
 
 MIN_GRAPH_VECTORS = 20_000
-"""Vectors from which on a graph is worth its building time."""
+"""Minimum number of vectors for which building a graph pays off."""
 
 SAVE_INTERVAL_CHANGES = 5_000
-"""Changes after which a graph is saved again; what came since is taken from SQL at the next start."""
+"""Number of changes after which a graph is saved again; later changes are read from SQL at the next start."""
 
 MAX_PUT_BATCH_VECTORS = 64
-"""Vectors put in at a time: a search waits for one piece at most."""
+"""Maximum number of vectors added at a time; a search waits for at most one such batch."""
 
 
 class VectorSearch(Protocol):
-    """What both kinds of search can do. Vectors are float32, of unit length; scores are cosines."""
+    """The interface of both kinds of search. Vectors are float32 of unit length; scores are cosines."""
 
     dimensions: int
 
@@ -49,10 +49,10 @@ class VectorSearch(Protocol):
 
 
 class VectorIndex:
-    """The vectors of one store and one embedding model: exact at first, a graph once it has been built.
+    """The vectors of one store and one embedding model: exact at first, with a graph once it has been built.
 
-    An exact index is not kept on disk: it is read from SQL in less time than it would take to check a file.
-    A graph is saved in ``folder`` with the mark of what it holds at least: changes may be applied twice.
+    An exact index is not stored on disk, because reading it from SQL is faster than checking a file. A graph is saved
+    in ``folder`` with an offset that it contains at least: changes may be applied twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +77,7 @@ class VectorIndex:
     def put(self, rows: Sequence[tuple[int, bytes]]) -> None:
         """Add or replace vectors: (chunk id, little-endian float32).
 
-        If their length is new, the model has changed: what was held is dropped and the new ones are kept.
+        If their length differs, the model has changed: the existing vectors are dropped and the new ones kept.
         """
         if not rows:
             return
@@ -93,7 +93,7 @@ class VectorIndex:
                     vectors.put(ids[i : i + MAX_PUT_BATCH_VECTORS], data[i : i + MAX_PUT_BATCH_VECTORS])
             if isinstance(vectors, ExactVectors) and len(vectors) >= MIN_GRAPH_VECTORS:
                 with self._using:
-                    vectors.store_as_half()  # the graph that is to be built keeps them so, and takes these over
+                    vectors.store_as_half()  # the graph to be built keeps the vectors in this form and reuses them
             if self._since_build is not None:
                 self._since_build.append((ids, data))
             self._unsaved += len(ids)
@@ -104,7 +104,7 @@ class VectorIndex:
             return vector_search
         if vector_search is not None:
             logger.warning(
-                "vectors of %d numbers give way to new ones of %d", vector_search.dimensions, dimensions
+                "replacing vectors of %d numbers with new vectors of %d", vector_search.dimensions, dimensions
             )
         self._since_build = None
         self._vectors = fresh = ExactVectors(dimensions)
@@ -122,7 +122,7 @@ class VectorIndex:
             self._unsaved += last - first + 1
 
     def commit(self, mark: LogOffset) -> None:
-        """Everything up to ``mark`` has been put in."""
+        """Record that everything up to ``mark`` has been added."""
         self.mark = mark
         if self._unsaved >= SAVE_INTERVAL_CHANGES:
             self.save()
@@ -136,13 +136,13 @@ class VectorIndex:
         self.mark = LogOffset(VECTOR_INDEX_VERSION, seq=-1)
 
     def rollback(self) -> None:
-        """Nothing to forget: putting the same vectors in again changes nothing."""
+        """Do nothing, because adding the same vectors again has no effect."""
 
     def search(self, vector: bytes, limit: int, ranges: Ranges | None = None) -> Scored:
-        """The ``limit`` nearest chunks as (id, cosine), best first.
+        """Return the ``limit`` nearest chunks as (id, cosine), best first.
 
-        ``ranges``, runs of ids from first to last, restricts them. Raises `Conflict` if ``vector`` has another
-        length than those held.
+        ``ranges`` restricts the search to ranges of ids, ends included. Raises `Conflict` if the length of ``vector``
+        differs from that of the stored vectors.
         """
         ndarray = np.frombuffer(vector, "<f4").astype(np.float32, copy=False)
         with self._using:
@@ -150,15 +150,16 @@ class VectorIndex:
                 return []
             if len(ndarray) != self._vectors.dimensions:
                 raise Conflict(
-                    f"The embedding model answers with {len(ndarray)} numbers, the vectors of the store have "
-                    f"{self._vectors.dimensions}: they were made with another model. Make the store again.",
+                    f"The embedding model returns {len(ndarray)} numbers, but the vectors of the store have "
+                    f"{self._vectors.dimensions}: they were computed with another model. Create the store "
+                    "again.",
                     code="dimensions_differ",
                 )
             return self._vectors.search(ndarray, limit, ranges)
 
     @property
     def wants_graph(self) -> bool:
-        """Whether a graph should be built now: there is none for that many, or half of it is dead."""
+        """Whether a graph should be built now: there is none for that many vectors, or half of it is deleted."""
         vectors = self._vectors
         if isinstance(vectors, nearest.HnswGraph):
             return vectors.deleted_count > max(len(vectors), 1_000)
@@ -179,7 +180,7 @@ class VectorIndex:
         with self._changing:
             missed_changes = self._missed()
             if not is_filled or missed_changes is None or self._vectors is not old:
-                return  # stopped, or dropped meanwhile
+                return  # stopped, or dropped in the meantime
             for changed_chunks, vectors in missed_changes:
                 if vectors is None:
                     graph.unlink(changed_chunks)
@@ -190,12 +191,12 @@ class VectorIndex:
         self.save()
 
     def _missed(self) -> list[tuple[list[int], Floats | None]] | None:
-        """What changed since `build` began; ``None`` if all was dropped."""
+        """Return the changes since `build` began, or ``None`` if everything was dropped."""
         missed_changes, self._since_build = self._since_build, None
         return missed_changes
 
     def save(self) -> None:
-        """Put the graph on disk, if there is one; a disk that is full costs only time at the next start."""
+        """Save the graph, if any. A full disk costs only time at the next start."""
         with self._changing:
             vectors, self._unsaved = self._vectors, 0
             if not isinstance(vectors, nearest.HnswGraph):
@@ -203,14 +204,14 @@ class VectorIndex:
             try:
                 vectors.save(self._folder, self.mark)
             except (OSError, RuntimeError) as error:
-                logger.warning("the vector index in %s could not be saved: %s", self._folder, error)
+                logger.warning("failed to save the vector index in %s: %s", self._folder, error)
 
     def stop(self) -> None:
-        """Let a `build` that is under way end early."""
+        """Make a running `build` end early."""
         self._stop.set()
 
     def close(self) -> None:
-        """Stop building, and save what has changed."""
+        """Stop building, and save the changes."""
         self.stop()
         if self._unsaved:
             self.save()

@@ -1,2 +1,4 @@
-"""Links between passages by what they name, without a model: found by rules, followed by a walk. Imports the database
-and the analyser of words."""
+"""Links between passages by the terms they mention, without a model: found by rules, followed by a graph walk.
+
+Imports the database and the analyser of words.
+"""

@@ -1,9 +1,10 @@
-"""A search's walk over the links of its store: from what the question names to what those passages name, and so on.
+"""A search's walk over the links of its store: from the terms of the question to the passages that mention them, and
+on.
 
-A passage counts by the best chain on which it lies: passages of which each names something that the one before it
-names, the first one something of the question. So all evidence of a question of several hops stands together, and what
-only says something else of the same thing stands behind it. Personalised PageRank over the same part of the graph,
-which HippoRAG 2 (Gutiérrez et al. 2025) ranks by, found less in a first comparison: it thins out with each step.
+A passage is scored by the best chain that contains it: each passage mentions a term of the previous one, and the first
+mentions a term of the question. Evidence for a multi-hop question therefore ranks together, ahead of passages that
+only mention the same terms. Personalised PageRank over the same graph, which HippoRAG 2 (Gutiérrez et al. 2025) uses,
+found less in a first comparison, because it weakens with each step.
 """
 
 from __future__ import annotations
@@ -20,37 +21,37 @@ from portico_server.knowledge.fusion import best_first
 from portico_server.knowledge.index.handle import Ranking
 
 MAX_HOPS_NUMBER = 4
-"""Passages of a chain."""
+"""Maximum number of passages in a chain."""
 
 MAX_FRONTIER_ROWS = 32
-"""Passages from which one step begins."""
+"""Maximum number of passages from which a step starts."""
 
 MAX_STEP_ROWS = 96
-"""Further passages that one step reaches."""
+"""Maximum number of further passages reached in a step."""
 
 MAX_START_ROWS = 200
-"""Passages that name something of the question."""
+"""Maximum number of passages that mention a term of the question."""
 
 MAX_HITS_ROWS = 3
-"""Best passages of the search itself at which chains begin too …"""
+"""Number of the search's best hits from which chains also start."""
 
 HITS_WEIGHT = 0.3
-"""… and what the best of them counts beside one that names what the question does."""
+"""Weight of the best hit as a start, relative to a passage that mentions the terms of the question."""
 
 HALF_WORTH_COUNT = 20
-"""Passages that name a term of half the worth of one that only two passages name."""
+"""Number of passages at which a term has half the worth of a term mentioned by only two passages."""
 
 WEAK_WEIGHT = 0.6
-"""Worth of a term that may be a name, where one that is counts 1."""
+"""Worth of a term that may be a name; a definite name has the worth 1."""
 
 PART_WEIGHT = 0.5
-"""Worth of a name in the question that is a part of a longer one there."""
+"""Worth of a name in the question that is part of a longer name in it."""
 
 PASSAGE_WEIGHT = 1.5
-"""What a passage adds to a chain, where the search's own score of it adds as much as it is."""
+"""Constant that a passage adds to a chain, in addition to its own search score."""
 
 LINKS_WEIGHT = 0.85
-"""Of the chains in the score; the rest is the search's own."""
+"""Weight of chains in the score; the rest is the weight of the search score."""
 
 
 @dataclass(slots=True)
@@ -60,15 +61,15 @@ class LinkGraph:
     terms: dict[int, list[LinkRow]] = field(default_factory=dict)
     """Links by term."""
     of: dict[int, list[LinkRow]] = field(default_factory=dict)
-    """The same by passage."""
+    """Links by passage."""
     named: dict[int, float] = field(default_factory=dict)
-    """Terms of the question, with the worth of each; the most telling one 1."""
+    """Terms of the question with their worth; the most significant term has the worth 1."""
     reached: dict[int, float] = field(default_factory=dict)
-    """Passages with how surely they are reached, from 0 to 1."""
+    """Reached passages, with the certainty from 0 to 1."""
     steps: list[list[int]] = field(default_factory=list)
-    """The same by the number of steps, from 0."""
+    """Reached passages by the number of steps, from 0."""
     extra: dict[int, float] = field(default_factory=dict)
-    """What a passage adds to a chain beyond what each does."""
+    """What a passage adds to a chain beyond the constant."""
 
     def add(self, term: int, rows: Sequence[LinkRow]) -> None:
         self.terms[term] = list(rows)
@@ -77,7 +78,7 @@ class LinkGraph:
 
 
 def term_worth(passages: int) -> float:
-    """What a term is worth that so many passages name, from 0 to 1."""
+    """Return the worth of a term mentioned by ``passages`` passages, from 0 to 1."""
     return 1 / (1 + (passages / HALF_WORTH_COUNT) ** 2)
 
 
@@ -88,7 +89,9 @@ def _link_worth(row: LinkRow) -> float:
 def read_graph(
     connection: Any, question: Mapping[int, str], ranking: Ranking, files: AbstractSet[str] | None
 ) -> LinkGraph:
-    """The graph around what the question names (texts by key) and the best of ``ranking``; of ``files``, if given."""
+    """Return the graph around the terms of the question (texts by key) and the best of ``ranking``, limited to
+    ``files``.
+    """
     graph = LinkGraph()
     prior = dict(ranking)
     start(graph, _naming(connection, list(question), files), question)
@@ -119,7 +122,7 @@ def read_graph(
 def _naming(
     connection: Any, terms: Sequence[int], files: AbstractSet[str] | None
 ) -> dict[int, list[LinkRow]]:
-    """The links of those terms that may link anything, by term; of ``files``, if given."""
+    """Return the links of those terms that may connect passages, by term, limited to ``files`` if given."""
     link_rows: dict[int, list[LinkRow]] = {}
     if terms:
         for row in links.naming(connection, terms, with_files=files is not None):
@@ -129,7 +132,7 @@ def _naming(
 
 
 def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Mapping[int, str]) -> None:
-    """Begin with what the question names: rare terms count most, and those that are not a part of another."""
+    """Start with the terms of the question: rare terms count most, and terms that are not part of another."""
     texts = {term: question[term] for term in link_rows}
     for term, rows in link_rows.items():
         text = texts[term]
@@ -147,7 +150,7 @@ def start(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], question: Ma
 
 
 def reach(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], worth: Mapping[int, float]) -> None:
-    """Reach the passages that name what those before name, as many as there is room for, by the best terms first."""
+    """Reach the passages that mention terms of the previous ones, by the best terms first, up to the limit."""
     values = {term: worth[term] * term_worth(len(rows)) for term, rows in link_rows.items() if len(rows) > 1}
     chunk_values: dict[int, float] = {}
     for term in sorted(values, key=lambda term: (-values[term], term)):
@@ -165,17 +168,18 @@ def reach(graph: LinkGraph, link_rows: Mapping[int, list[LinkRow]], worth: Mappi
 
 
 def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
-    """Passages with the value of the best chain on which each lies, the best of all 1, best first.
+    """Return passages with the value of the best chain that contains each, scaled to a maximum of 1, best first.
 
-    A chain's value is the sum over its passages, thinned out by the worth of the terms that lead from one to the next.
+    A chain's value is the sum over its passages, reduced at each step by the worth of the connecting terms.
     """
     prior = dict(ranking)
     adds = {
         chunk: PASSAGE_WEIGHT + prior.get(chunk, 0.0) + graph.extra.get(chunk, 0.0) for chunk in graph.reached
     }
     worth = {term: term_worth(len(rows)) for term, rows in graph.terms.items()}
-    behind: dict[int, float] = {}  # the best of a chain that begins with a passage
-    follows: dict[int, float] = {}  # … that begins with a passage of the next step that names a term
+    behind: dict[int, float] = {}  # the best value of a chain that begins with a passage
+    # the best value of a chain that begins with a passage of the next step that mentions a term
+    follows: dict[int, float] = {}
     for step in reversed(graph.steps):
         chain_values: dict[int, float] = {}
         for chunk in step:
@@ -191,7 +195,7 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
     totals: dict[int, float] = {}
     leads: dict[
         int, tuple[float, float]
-    ] = {}  # how surely, and with what sum, a term is led to by the step before
+    ] = {}  # the certainty and sum with which the previous step leads to a term
     for number, step in enumerate(graph.steps):
         next_leads: dict[int, tuple[float, float]] = {}
         for chunk in step:
@@ -218,7 +222,9 @@ def best_chains(graph: LinkGraph, ranking: Ranking) -> list[tuple[int, float]]:
 
 
 def fuse_chains(ranking: Ranking, chains: Ranking, weight: float = LINKS_WEIGHT) -> list[tuple[int, float]]:
-    """The search's own scores and those of chains in one list, scores in [0, 1], the best one as good as it was."""
+    """Merge the search's scores and those of chains into one list with scores in [0, 1]; the best score stays
+    unchanged.
+    """
     if not chains:
         return list(ranking)
     scores = {chunk: (1 - weight) * score for chunk, score in ranking}
@@ -231,11 +237,12 @@ def fuse_chains(ranking: Ranking, chains: Ranking, weight: float = LINKS_WEIGHT)
 def follow_links(
     connection: Any, store_id: str, question: str, ranking: Ranking, files: AbstractSet[str] | None
 ) -> tuple[list[tuple[int, float]], str]:
-    """``ranking`` with the passages that chains lead to, and a note on it; run by `Database.read`."""
+    """Return ``ranking`` with the passages that chains reach, and a note; called through `Database.read`."""
     from portico_server.knowledge.links.rules import question_terms
 
     graph = read_graph(connection, question_terms(question, store_id), ranking, files)
     note = (
-        f"{len(graph.named)} terms of the question, {len(graph.terms)} in all, {len(graph.reached)} passages"
+        f"{len(graph.named)} terms of the question, {len(graph.terms)} terms in total, {len(graph.reached)} "
+        "passages"
     )
     return fuse_chains(ranking, best_chains(graph, ranking)), note

@@ -1,6 +1,6 @@
-"""What a passage names, by rules alone: names, terms, code, references, links to files; English and Chinese.
+"""The terms that a passage mentions, by rules alone: names, terms, code, references, file links; English and Chinese.
 
-Importing this loads the dictionaries of `portico_server.knowledge.analyse`: do so in a worker thread.
+Importing this module loads the dictionaries of `portico_server.knowledge.analyse`: import it in a worker thread.
 """
 
 from __future__ import annotations
@@ -32,27 +32,29 @@ from portico_server.db.links import (
 from portico_server.knowledge.analyse import fold
 
 MAX_TERMS_PER_CHUNK = 40
-"""Different terms of a chunk that are kept, those first that say most."""
+"""Maximum number of different terms kept for a chunk, the most significant first."""
 
 MAX_TEXT_CHARS = 20_000
-"""Characters of a chunk that are looked at."""
+"""Maximum number of characters of a chunk that are examined."""
 
 MAX_QUESTION_CHARS = 2_000
-"""Characters of a question that are looked at."""
+"""Maximum number of characters of a question that are examined."""
 
 MAX_QUESTION_TERMS = 400
-"""Terms of a question that are looked up."""
+"""Maximum number of terms of a question that are looked up."""
 
 MIN_WORD_COUNT = 50
-"""Occurrences, in what the dictionary was made of, below which a word of it may as well be the beginning of a name."""
+"""Minimum frequency of a word in the dictionary's corpus; a rarer word may be the beginning of a name."""
 
 MAX_NAME_WORDS = 6
-"""Words of a name."""
+"""Maximum number of words in a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """Something that a passage names. ``text`` is normalised; ``within`` is the file in which it means something."""
+    """A term that a passage mentions. ``text`` is normalised; ``within`` is the file in which the term has its
+    meaning.
+    """
 
     text: str
     kind: int
@@ -60,7 +62,7 @@ class Term:
     within: str = ""
 
     def key(self, store_id: str) -> int:
-        """Its hash in a store, below 2**48: equal for all passages of the store that name it."""
+        """Return the hash of the term in a store, below 2**48: equal for all passages of the store that mention it."""
         return _key(store_id, f"{self.within}\0{self.text}")
 
 
@@ -77,23 +79,23 @@ def _hash_of(store_id: str) -> blake2b:
 
 @dataclass(frozen=True, slots=True)
 class LinkSource:
-    """A passage, and what is known of where it stands. ``heading``: the path of headings above it."""
+    """A passage and its position. ``heading`` is the path of headings above it."""
 
     text: str
     heading: Sequence[str] = ()
     file_id: str = ""
     filename: str = ""
     first: bool = False
-    """Whether it is the first one of its file, which stands for the file."""
+    """Whether it is the first passage of its file, which represents the file."""
 
 
 def new_links(store_id: str, source: LinkSource) -> tuple[NewLink, ...]:
-    """What a passage of a store names, as it is kept."""
+    """Return the terms that a passage of a store mentions, in their stored form."""
     return tuple(NewLink(term.key(store_id), term.kind, term.weight) for term in terms(source))
 
 
 def terms(source: LinkSource) -> list[Term]:
-    """What a passage names, each once, at most `MAX_TERMS_PER_CHUNK`: what it is about before what it mentions."""
+    """Return the distinct terms of a passage, at most `MAX_TERMS_PER_CHUNK`: topics before mentions."""
     text = unicodedata.normalize("NFKC", source.text[:MAX_TEXT_CHARS])
     found_terms: dict[tuple[str, str], Term] = {}
 
@@ -110,12 +112,16 @@ def terms(source: LinkSource) -> list[Term]:
     for finder in (_references, _files, _quoted, _code, _names, _chinese):
         for term in finder(text, source):
             take(term)
-    best = sorted(found_terms.values(), key=lambda term: -term.weight)  # else in the order of the finders
+    best = sorted(
+        found_terms.values(), key=lambda term: -term.weight
+    )  # equal weights keep the order of the finders
     return best[:MAX_TERMS_PER_CHUNK]
 
 
 def question_terms(question: str, store_id: str) -> dict[int, str]:
-    """What a question may name, by keys to look up: its names, and all short runs of its words, however written."""
+    """Return the terms that a question may mention, by lookup key: its names, and all short word sequences in any
+    case.
+    """
     text = unicodedata.normalize("NFKC", question[:MAX_QUESTION_CHARS])
     found_terms: dict[str, None] = {}
     for finder in (_quoted, _code, _names, _chinese):
@@ -127,7 +133,7 @@ def question_terms(question: str, store_id: str) -> dict[int, str]:
             run = words[i : i + size]
             if run[0] not in ENGLISH_STOPWORDS and run[-1] not in ENGLISH_STOPWORDS:
                 found_terms[" ".join(run)] = None
-    # No name holds a character that runs are cut at.
+    # No name contains a character at which runs are split.
     pieces = [piece for run in HAN_RUN.findall(folded_text) for piece in _BREAK_CHAR.split(run)]
     for size in (3, 4, 5, 6, 7, 8, 2):
         for piece in pieces:
@@ -161,7 +167,7 @@ _DIGITS = {char: value for value, char in enumerate("零一二三四五六七八
 
 
 def _part(word: str, number: str) -> str:
-    """A numbered part, in one form however it is written: ``section 4.2``."""
+    """Return a numbered part in a canonical form: ``section 4.2``."""
     word = word.lower()
     kind = _PARTS.get(word) or _PARTS.get(word.rstrip("s"), word)
     return f"{kind} {_number(number).lower().rstrip('.')}"
@@ -182,7 +188,7 @@ def _number(number_text: str) -> str:
 
 
 def _of_heading(title: str, file_id: str) -> Iterator[Term]:
-    """A heading: the number of its part, its own words as a name, the names in it."""
+    """Yield the terms of a heading: the number of its part, its words as a name, the names in it."""
     title = unicodedata.normalize("NFKC", title)[:200]
     match = _NUMBERED.match(title)
     if match:
@@ -201,7 +207,7 @@ def _of_heading(title: str, file_id: str) -> Iterator[Term]:
 
 
 def _references(text: str, source: LinkSource) -> Iterator[Term]:
-    """Captions, which define a part, references to parts, and footnotes; all of them within their file."""
+    """Yield captions, which define a part, references to parts, and footnotes; all are valid only in their file."""
     file_id = source.file_id
     for match in _CAPTION.finditer(text):
         word, number = match[1] or match[3], match[2] or match[4]
@@ -226,7 +232,7 @@ _MARKDOWN_LINK = re.compile(r"\]\(\s*+<?([^)\s>#?]{1,300}+)[^)]{0,200}+\)")
 
 
 def _files(text: str, source: LinkSource) -> Iterator[Term]:
-    """Files of the store that Markdown links to, by their paths in the store."""
+    """Yield the files of the store that Markdown links to, by their paths in the store."""
     for match in _MARKDOWN_LINK.finditer(text):
         target = unquote(match[1])
         if "://" in target or target.startswith(("mailto:", "//")):
@@ -261,7 +267,7 @@ around beyond behind beside based began long short north south east west nobody 
 anyone everyone here there per via
 """
 _NOT_NAMES = ENGLISH_STOPWORDS | frozenset(MONTHS) | frozenset(_WORDS_BESIDE_NAMES.split())
-"""Words that begin sentences, stand before names, or are not names by themselves."""
+"""Words that begin sentences, precede names, or are not names on their own."""
 
 
 def _quoted(text: str, source: LinkSource) -> Iterator[Term]:
@@ -281,15 +287,15 @@ def _code(text: str, source: LinkSource) -> Iterator[Term]:
 
 
 def _names(text: str, source: LinkSource) -> Iterator[Term]:
-    """Runs of capitalised words, without what stands before a name; acronyms; names of models such as X-200."""
+    """Yield runs of capitalised words without words that precede a name; acronyms; model names such as X-200."""
     del source
     for match in _NAME.finditer(text):
         words = match[0].replace("’", "'").split()
         while words and _bare(words[0]) in _NOT_NAMES:
             words.pop(0)
-        # A name that ends in a possessive ends there: "Mara Velling's Orlix" are two.
+        # A name ends after a possessive: "Mara Velling's Orlix" are two names.
         run: list[str] = []
-        # Any word may begin a sentence with a capital.
+        # Any word may be capitalised at the beginning of a sentence.
         is_alone = (
             len(words) == 1
             and _SENTENCE_START.search(text, max(0, match.start() - 3), match.start()) is not None
@@ -330,8 +336,8 @@ def _without_article(name: str) -> str:
     return name
 
 
-# Names in Chinese, which has no capitals: what ends as names of places and institutions do, what begins with a family
-# name, and runs between words of everyday use that no dictionary knows.
+# Names in Chinese, which has no capitals: runs that end like names of places and institutions, runs that
+# begin with a family name, and runs between everyday words that no dictionary contains.
 
 
 _SPLIT_CHARS = (
@@ -352,7 +358,7 @@ _BREAK_CHAR = re.compile(f"[{_SPLIT_CHARS}]")
 _BREAK = re.compile(
     f"(?:{'|'.join(sorted(_SPLIT_WORDS.split(), key=len, reverse=True))})(?![局厂院所部司])|[{_SPLIT_CHARS}]"
 )
-"""What a run is cut at; 制造局, 设计院 and their like stay whole."""
+"""Pattern at which a run is split; words such as 制造局 and 设计院 stay whole."""
 _INSTITUTION = re.compile(
     "公司|集团|银行|大学|学院|中学|小学|研究院|研究所|实验室|医院|图书馆|博物馆|美术馆|剧院|出版社|报社|基金会|协会|学会|"
     "委员会|制造局|[厂局部社院所馆]|机场|车站|码头|灯塔|大桥|水库|山脉|群岛|半岛|高原|盆地"
@@ -367,7 +373,7 @@ _FAMILY_NAMES = frozenset(
 
 
 def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
-    """Runs of Chinese that may be names, those first that most look like one."""
+    """Yield runs of Chinese that may be names, the most likely first."""
     del source
     if HAN_RUN.search(text) is None:
         return
@@ -382,12 +388,12 @@ def _chinese(text: str, source: LinkSource) -> Iterator[Term]:
 
 
 def short_names(names: Iterable[str]) -> list[str]:
-    """The first two characters of what begins as a Chinese person's name does: the third may be a word behind it."""
+    """Return the first two characters of likely Chinese personal names: the third may be a word that follows."""
     return [name[:2] for name in names if len(name) > 2 and name[0] in _FAMILY_NAMES and is_person(name[:3])]
 
 
 def _sort_runs(piece: str, ranked_runs: Sequence[dict[str, None]]) -> None:
-    """Note what may be names in a run without everyday words, by how much each looks like one."""
+    """Collect the possible names in a run without everyday words, by how likely each is a name."""
     start = 0
     for match in _INSTITUTION.finditer(piece):
         if match.end() - start >= 4:
@@ -411,12 +417,13 @@ _EDGE_TAGS = frozenset("vpdcufmqk")
 
 @lru_cache(20_000)
 def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
-    """What in a run no dictionary knows, or knows as a name, and the same with the word behind it, which often says
-    what it is; each with how little it looks like a name.
+    """Return runs that no dictionary contains, or that are known names, each with a rank (low for likely names).
+
+    Each run is also returned with the following word, which often says what the name refers to.
     """
     words = _dictionary()
     tagged_words = rjieba.tag(piece)
-    # By word: whether it is a name, or unknown; single characters may belong to one.
+    # For each word, whether it is a name or unknown; single characters may belong to a name.
     odd = [
         len(word) > 1 and (tag[:2] in _NAME_TAGS or not words.has_word(word)) for word, tag in tagged_words
     ]
@@ -441,22 +448,22 @@ def unknown_runs(piece: str) -> tuple[tuple[int, str], ...]:
 
 @lru_cache(20_000)
 def is_person(run: str) -> bool:
-    """Whether a run that begins as a family name does may be a person's: that character does not begin a word."""
+    """Return whether a run that begins like a family name may be a person's, because no common word begins that way."""
     words, start = _dictionary(), run[:2]
     return not words.has_word(start) or words.suggest_freq(start) < MIN_WORD_COUNT or _is_named(start)
 
 
 @lru_cache(20_000)
 def is_place(run: str) -> bool:
-    """Whether two characters and what ends the name of a place may be one: they are not a word of something else."""
+    """Return whether two characters and the ending of a place name may be a place, because they are not another
+    word.
+    """
     return _is_named(run) or not any(_dictionary().has_word(part) for part in (run, run[:2]))
 
 
 @lru_cache(50_000)
 def is_common(run: str) -> bool:
-    """Whether a run of up to three characters is, or begins with, a word that the dictionary has and that is not a
-    name.
-    """
+    """Return whether a run of up to three characters is, or begins with, a dictionary word that is not a name."""
     if len(run) > 3:
         return False
     words = _dictionary()

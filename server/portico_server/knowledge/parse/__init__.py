@@ -1,5 +1,5 @@
-"""From a document to parts: text, and where it stands. One file per format, run in processes with limits.
+"""From a document to parts: text with its position. One module per format, run in processes with limits.
 
-`formats` is the table of formats, `pool` the processes as the daemon sees them, `worker` their other side. Imports
-nothing of the daemon but its sibling `portico_server.knowledge.chunk`, so that a worker starts fast.
+`formats` is the table of formats, `pool` the daemon's side of the processes, `worker` their own side. Imports nothing
+from the daemon except its sibling `portico_server.knowledge.chunk`, so that a worker starts fast.
 """

@@ -1,7 +1,7 @@
-"""Archives (zip, tar, also compressed, and single compressed files): every document in them, by its own reader.
+"""Archives (zip, tar, also compressed, and single compressed files): reads every document in them with its own reader.
 
-Nothing is written to disk. What an archive may hold is bounded before it is unpacked: the number of files, their size,
-each by itself and together.
+Nothing is written to disk. Limits apply before an archive is unpacked: to the number of files, and to their sizes
+individually and in total.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from portico_server.knowledge.parse.text import legacy_encoding
 from portico_server.knowledge.parse.zip_size import limit_zip
 
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
-"""Bytes that an archive may unpack to."""
+"""Maximum unpacked size of an archive, in bytes."""
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
-"""Bytes of one file in it."""
+"""Maximum size of a file in an archive, in bytes."""
 
 MAX_ENTRIES = 10_000
-"""Files in it."""
+"""Maximum number of files in an archive."""
 
 _UTF8_MASK = 0x800
-"""The flag of a member of a zip file whose name is in UTF-8."""
+"""The flag of a zip member whose name is encoded in UTF-8."""
 
-_DAMAGED = "is not a whole archive: it is damaged or was cut short."
+_DAMAGED = "is not a complete archive: it is damaged or truncated."
 _TOO_LONG = (
-    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split it, or unpack it."
+    f"unpacks to more than {MAX_UNPACKED_BYTES // 2**20} MB or {MAX_ENTRIES:,} files. Split it, or unpack "
+    "it first."
 )
 
 
 def read(source: SourceDocument) -> Iterator[SourceDocument]:
-    """The documents in an archive, each under its path there. Raises `Unreadable`."""
+    """Yield the documents in an archive under their paths in it. Raises `Unreadable`."""
     with source.open() as file:
         if not file.read(1):
-            raise Unreadable("is empty: there is nothing in it to index.")
+            raise Unreadable("is empty: it contains nothing to index.")
         try:
             if is_tar(file):
                 yield from _tar(file)
@@ -65,14 +66,15 @@ def _zip(file: IO[bytes]) -> Iterator[SourceDocument]:
             if member.is_dir() or stat.S_ISLNK(mode) or not _is_wanted(name):
                 continue
             if member.flag_bits & 1:
-                raise Unreadable("is protected by a password. Save a copy without one and add that.")
+                raise Unreadable("is protected by a password. Add a copy without a password.")
             with archive.open(member) as inner:
                 yield from _member(name, member.file_size, inner)
 
 
 def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
-    """The names of the members as they were meant: those that are not marked as UTF-8 are in the encoding of the system
-    that wrote them, which Python reads as that of the first IBM PCs.
+    """Return the intended names of the members.
+
+    Names not marked as UTF-8 use the encoding of the system that wrote them, but Python decodes them as CP437.
     """
     raw = {
         item.filename: item.filename.encode("cp437")
@@ -86,7 +88,7 @@ def _names(archive: zipfile.ZipFile) -> Mapping[str, str]:
     except UnicodeDecodeError:
         encoding = legacy_encoding(together)
     if encoding == "cp1252":
-        raw = {}  # of the encodings of the West, that of the first PCs is what zip files have
+        raw = {}  # zip files with Western names use the encoding of the first PCs
     decoded_names = {name: data.decode(encoding, "replace") for name, data in raw.items()}
     return {item.filename: decoded_names.get(item.filename, item.filename) for item in archive.infolist()}
 
@@ -104,7 +106,7 @@ def _tar(file: IO[bytes]) -> Iterator[SourceDocument]:
 
 
 def _single(file: IO[bytes], name: str) -> Iterator[SourceDocument]:
-    """What is compressed by itself."""
+    """Yield the document in a single compressed file."""
     inner = Unpacked(file, MAX_UNPACKED_BYTES, _refused)
     if not inner.is_compressed:
         raise Unreadable(_DAMAGED)
@@ -114,21 +116,21 @@ def _single(file: IO[bytes], name: str) -> Iterator[SourceDocument]:
 
 
 def _refused(why: str) -> Unreadable:
-    return Unreadable(f"is not read: {why}.")
+    return Unreadable(f"cannot be read: {why}.")
 
 
 def _checked(name: str) -> str:
-    """The path of a member. Raises `Unreadable` for one that leads out of the archive."""
+    """Return the path of a member. Raise `Unreadable` for a path that leads out of the archive."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
         raise Unreadable(
-            f"holds a file whose path leads out of it ('{name[:100]}'). It is not to be trusted."
+            f"contains a file whose path leads out of the archive ('{name[:100]}'). Do not trust it."
         )
     return str(path)
 
 
 def _is_wanted(name: str) -> bool:
-    """Whether a file in an archive is one that a followed folder would take too."""
+    """Return whether a file in an archive would also be accepted in a followed folder."""
     parts = PurePosixPath(name).parts
     return bool(parts) and is_document(name) and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
@@ -148,5 +150,5 @@ def _document(name: str, data: bytes) -> Iterator[SourceDocument]:
 def _check_size(name: str, size: int) -> None:
     if size > MAX_FILE_BYTES:
         raise Unreadable(
-            f"holds a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
+            f"contains a file of more than {MAX_FILE_BYTES // 2**20} MB ('{name[:100]}'). Unpack it first."
         )

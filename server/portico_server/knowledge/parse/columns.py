@@ -1,4 +1,4 @@
-"""Columns of a page whose lines stand row by row across them: each is to be read to its end."""
+"""Detects columns on a page whose text is stored row by row across columns, so that each column is read to its end."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import groupby, pairwise
 from statistics import median
 
 MIN_COLUMN_ROWS = 4
-"""Rows across a gap that make columns, at least."""
+"""Minimum number of rows across a gap that form columns."""
 
 MIN_LINE_RATIO = 12
-"""How many times its height a line of a column is long, at least: the cells of most tables are shorter."""
+"""Minimum ratio of width to height of a column's lines: the cells of most tables are narrower."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextBox:
-    """A piece of text, in points from the left and the lower edge of the page."""
+    """A piece of text with its box, in points from the left and lower edges of the page."""
 
     left: float
     bottom: float
@@ -28,27 +28,27 @@ class TextBox:
         return self.top - self.bottom
 
     def turned(self, quarters: int) -> TextBox:
-        """Where it is when the page is turned clockwise by so many quarters."""
+        """Return the box after turning the page clockwise by this number of quarters."""
         box = self
         for _quarter in range(quarters):
             box = TextBox(box.bottom, -box.right, box.top, -box.left)
         return box
 
     def holds(self, text_box: TextBox) -> bool:
-        """Whether the middle of the other one is in it."""
+        """Return whether this box contains the centre of the other."""
         return (
             2 * self.left <= text_box.left + text_box.right <= 2 * self.right
             and 2 * self.bottom <= text_box.bottom + text_box.top <= 2 * self.top
         )
 
     def is_level_with(self, text_box: TextBox) -> bool:
-        """Whether both stand in one line."""
+        """Return whether both boxes are on the same line."""
         shared_height = min(self.top, text_box.top) - max(self.bottom, text_box.bottom)
         return 2 * shared_height > min(self.height, text_box.height)
 
 
 def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
-    """What is to be read as one, in the order in which it is to be read."""
+    """Yield the regions of a page in reading order."""
     gap = _gap(pieces)
     if gap is None:
         yield bounding_box(pieces)
@@ -62,12 +62,12 @@ def regions(pieces: Sequence[TextBox]) -> Iterator[TextBox]:
         for column in ([p for p in band if p.right <= gap], [p for p in band if p.left >= gap]):
             if column:
                 text_boxes = set(column)
-                # As they stand in the file: so a third column is seen, too.
+                # In the order of the file, so that a third column is detected too.
                 yield from regions([piece for piece in pieces if piece in text_boxes])
 
 
 def _gap(pieces: Sequence[TextBox]) -> float | None:
-    """Where the columns part, from the left, if the text jumps from one to the other again and again."""
+    """Return the position of the gap between columns, from the left, if the text jumps between them repeatedly."""
     jumps = [
         (text_box, right)
         for text_box, right in pairwise(pieces)
@@ -90,12 +90,12 @@ def _gap(pieces: Sequence[TextBox]) -> float | None:
         whole = bounding_box(lines)
         long = median(line.right - line.left for line in lines)
         if long < max((whole.right - whole.left) / 2, MIN_LINE_RATIO * median(line.height for line in lines)):
-            return None  # a table, or numbers behind words
+            return None  # a table, or numbers after words
     return gap
 
 
 def _line(piece: TextBox, pieces: Sequence[TextBox], left_edge: float, right: float) -> TextBox:
-    """The whole line of a column in which a piece stands."""
+    """Return the whole line of a column that contains a piece."""
     return bounding_box(
         [
             text_box
@@ -106,7 +106,7 @@ def _line(piece: TextBox, pieces: Sequence[TextBox], left_edge: float, right: fl
 
 
 def bounding_box(pieces: Sequence[TextBox]) -> TextBox:
-    """The smallest box that holds all pieces."""
+    """Return the smallest box that contains all pieces."""
     return TextBox(
         min(piece.left for piece in pieces),
         min(piece.bottom for piece in pieces),

@@ -1,4 +1,4 @@
-"""Formats that are zip files inside: Office documents, OpenDocument, EPUB. Refused before anything is unpacked."""
+"""Formats based on zip files: Office documents, OpenDocument, EPUB. Validated before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -11,36 +11,39 @@ from portico_server.knowledge.document import SourceDocument, Unreadable
 from portico_server.knowledge.parse.zip_size import limit_zip
 
 MAX_UNPACKED_BYTES = 256 * 1024 * 1024
-"""Bytes that a document may unpack to."""
+"""Maximum unpacked size of a document, in bytes."""
 
 MAX_ENTRIES = 10_000
-"""Files inside one document, at most."""
+"""Maximum number of files inside one document."""
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 def check_container(source: SourceDocument, kind: str, needs: str, modern: str) -> None:
-    """Refuse what is no ``kind`` ("Word document"), and one that would unpack to more than `MAX_UNPACKED_BYTES`.
+    """Raise an error unless the file is a ``kind`` ("Word document") that unpacks to at most `MAX_UNPACKED_BYTES`.
 
-    ``needs`` is a file that it must hold; ``modern`` the suffix to save it under, should it be of the older kind.
+    ``needs`` is a file that it must contain; ``modern`` is the suffix to save it under if it has the older format.
     """
     with source.open() as file:
         open_checked(file, kind, needs, modern).close()
 
 
 def open_checked(file: BinaryIO, kind: str, needs: str, modern: str) -> zipfile.ZipFile:
-    """The zip file behind a document, checked as `check` says. A member never gives more than it states."""
+    """Return the zip file of a document, validated by `check_container`. A member never unpacks to more than its
+    stated size.
+    """
     head = file.read(8)
     if not head:
-        raise Unreadable("is empty: there is nothing in it to index.")
+        raise Unreadable("is empty: it contains nothing to index.")
     if head == _OLE:
         raise Unreadable(
-            f"is protected by a password, or in a format from before 2007. Save it as {modern} without a password."
+            f"is protected by a password, or has a format from before 2007. Save it as {modern} without a "
+            "password."
         )
     try:
         archive = zipfile.ZipFile(file)
     except zipfile.BadZipFile as error:
-        raise Unreadable(f"is not a whole {kind}: it is damaged or was cut short.") from error
+        raise Unreadable(f"is not a complete {kind}: it is damaged or truncated.") from error
     limit_zip(archive, MAX_UNPACKED_BYTES, MAX_ENTRIES)
     if needs not in archive.NameToInfo:
         raise Unreadable(f"is not a {kind}: it has no '{needs}'.", "unsupported_file")
@@ -48,9 +51,9 @@ def open_checked(file: BinaryIO, kind: str, needs: str, modern: str) -> zipfile.
 
 
 def tree(archive: zipfile.ZipFile, name: str, kind: str) -> etree._Element:
-    """A member that is XML, without entities and without the network."""
+    """Parse an XML member without resolving entities and without network access."""
     try:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
         return etree.fromstring(archive.read(name), parser)
     except (KeyError, zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError) as error:
-        raise Unreadable(f"is not a whole {kind}: '{name}' in it is missing or damaged.") from error
+        raise Unreadable(f"is not a complete {kind}: its member '{name}' is missing or damaged.") from error

@@ -1,4 +1,4 @@
-"""CSV and TSV: groups of rows, the header repeated above each."""
+"""CSV and TSV: groups of rows, with the header repeated above each group."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse.text import open_text
 
 ROW_GROUP_CHARS = 1_000
-"""Characters of one group of rows, about."""
+"""Approximate number of characters in a group of rows."""
 
 _MAX_FIELD_CHARS = 1024 * 1024
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Groups of rows; ``row`` is the number of the first one as a spreadsheet counts, the header being row 1."""
+    """Yield groups of rows. ``row`` is the number of the first row as in a spreadsheet, where the header is row 1."""
     csv.field_size_limit(_MAX_FIELD_CHARS)
     writer = PartWriter()
     with open_text(source) as text:
@@ -38,7 +38,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
                 group.append(line)
                 width += len(line)
         except csv.Error as error:
-            raise Unreadable(f"is not proper CSV: row {number + 1} cannot be read ({error}).") from error
+            raise Unreadable(f"is not valid CSV: row {number + 1} cannot be read ({error}).") from error
         if group or header:
             yield writer.part("\n".join([header, *group]), row=first if group else 1)
 
@@ -49,7 +49,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _delimiter(sample: str) -> str:
-    """The one of ``, ; tab |`` that divides the first lines most evenly."""
+    """Return the delimiter of ``, ; tab |`` that splits the first lines most evenly."""
     lines = [line for line in sample.splitlines()[:20] if line.strip()]
     best, limit = ",", 0
     for mark in (",", "\t", ";", "|"):

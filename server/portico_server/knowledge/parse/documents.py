@@ -1,4 +1,4 @@
-"""A document and those inside it: archives hold files, mails have attachments."""
+"""A document and the documents inside it: archives contain files, mails have attachments."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from portico_server.knowledge.parse.formats import (
 )
 
 MAX_DOCUMENT_DEPTH = 3
-"""How deep documents may lie in documents: a file in a zip that is attached to a mail is two deep."""
+"""Maximum nesting of documents: a file in a zip that is attached to a mail has depth two."""
 
 
 MAX_NAMED_DOCUMENTS = 100
-"""Documents that could not be read are named up to this number."""
+"""Maximum number of unreadable documents that are named."""
 
 
 def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
-    """The parts of a document and of those inside it, each with the format it was read by. Raises `Unreadable`.
+    """Yield the parts of a document and of those inside it, each with its format. Raises `Unreadable`.
 
-    Offsets run on from one document to the next, so that all of them stand in one text. A document inside that is
-    damaged costs the others nothing: it is named in a last part. Kinds that are not read here are left out.
+    Offsets continue from one document to the next, as if all were one text. A damaged inner document does not affect
+    the others: it is named in a last part. Unsupported kinds are left out.
     """
     walk = _DocumentWalk()
     yield from walk.read(source, 0)
@@ -41,7 +41,7 @@ def documents(source: SourceDocument) -> Iterator[tuple[FileFormat, Part]]:
 
 
 class _DocumentWalk:
-    """How far the text reaches, and what could not be read."""
+    """The position reached in the text, and the documents that could not be read."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -66,7 +66,7 @@ class _DocumentWalk:
         name = " › ".join(source.heading) or source.name
         if depth > MAX_DOCUMENT_DEPTH:
             self.unread.append(
-                f"{name} lies in documents more than {MAX_DOCUMENT_DEPTH} deep. Unpack it first."
+                f"{name} is nested more than {MAX_DOCUMENT_DEPTH} levels deep. Unpack it first."
             )
             return
         try:
@@ -77,12 +77,12 @@ class _DocumentWalk:
 
 
 def document_format(source: SourceDocument) -> FileFormat:
-    """The format of a document by its name, else by its first bytes. Raises `Unreadable`."""
+    """Return the format of a document by its name, otherwise by its first bytes. Raises `Unreadable`."""
     form = format_of(source.name)
     if form is not None and form.name == "recording":
-        # The daemon hands on what a model has written down, as subtitles.
+        # The daemon passes transcripts from a model as subtitles.
         raise Unreadable(
-            "is a recording, and no model is set to write down what is said in it. Deploy one that transcribes, and "
+            "is a recording, but no model is configured to transcribe it. Deploy a transcription model, and "
             "name it in the setting recording_model.",
             "unsupported_file",
         )
@@ -92,16 +92,19 @@ def document_format(source: SourceDocument) -> FileFormat:
         if head.startswith(b"%PDF-"):
             form = format_of("x.pdf")
         elif kind := older(head):
-            raise Unreadable(f"is {kind}. Save it as {READ_AS[kind]} and add that.", "unsupported_file")
+            raise Unreadable(
+                f"is {kind}. Save it as {READ_AS[kind]} and add the new file.", "unsupported_file"
+            )
         elif head and not looks_like_text(head):
             raise Unreadable(
-                "is of a kind that is not read here. Text, Markdown, HTML, PDF, Office documents, OpenDocument, "
-                "spreadsheets, notebooks, mail, EPUB, subtitles, source code and archives of these are.",
+                "has an unsupported format. Supported are text, Markdown, HTML, PDF, Office documents, "
+                "OpenDocument, spreadsheets, notebooks, mail, EPUB, subtitles, source code and archives of "
+                "these.",
                 "unsupported_file",
             )
     return form or TEXT
 
 
 def place(part: Part) -> dict[str, Any]:
-    """Where a part stands, without what its format does not have."""
+    """Return the position of a part, without fields that its format does not have."""
     return {name: value for name, value in asdict(part.place).items() if value not in (None, ())}

@@ -1,4 +1,4 @@
-"""Word documents: one part for each section by heading, tables row by row."""
+"""Word documents: one part per section by heading, tables row by row."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HEADING = re.compile(r"heading (\d)", re.I)
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Sections with the path of headings above them, the title of the document outermost."""
+    """Yield sections with the path of headings above them, starting with the title of the document."""
     check_container(source, "Word document", "word/document.xml", ".docx")
     try:
         with source.open() as file:
             document = Document(file)
     except (PackageNotFoundError, KeyError, ValueError, SyntaxError) as error:
-        raise Unreadable("is not a whole Word document: parts of it are missing or damaged.") from error
+        raise Unreadable("is not a complete Word document: parts of it are missing or damaged.") from error
     _write_out_formulas(document.element)
     writer = PartWriter()
     about = titles.clean_title(document.core_properties.title, source.name)
@@ -52,7 +52,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def _write_out_formulas(root: Any) -> None:
-    """Put each formula as a run of text where it stands: what reads paragraphs passes over formulas."""
+    """Replace each formula by a run of text, because the paragraph reader skips formulas."""
     for kind in ("oMathPara", "oMath"):
         for node in list(root.iter(f"{MATH}{kind}")):
             run, text = OxmlElement("w:r"), OxmlElement("w:t")
@@ -63,13 +63,13 @@ def _write_out_formulas(root: Any) -> None:
 
 
 def _path(about: str, heading: list[tuple[int, str]]) -> tuple[str, ...]:
-    """The headings, below what the document itself says to be its title if the properties of the file have another."""
+    """Return the headings, below the title from the document's properties if it differs."""
     path = tuple(title for _, title in heading)
     return path if heading and heading[0][0] == 0 else titles.heading_below(about, path)
 
 
 def _level(block: Any) -> int | None:
-    """The level of a heading, 0 for the title of the document, ``None`` for anything else."""
+    """Return the level of a heading, 0 for the title of the document, or ``None`` for any other block."""
     style = getattr(block, "style", None)
     name = str(getattr(style, "name", "") or "")
     match = _HEADING.fullmatch(name)
@@ -87,7 +87,7 @@ def _lines(block: Any) -> list[str]:
         cells: list[str] = []
         before: Any = None
         for cell in row.cells:
-            if cell._tc is not before:  # a merged cell is listed once for each column
+            if cell._tc is not before:  # a merged cell is listed once per column
                 cells.append(" ".join(cell.text.split()))
             before = cell._tc
         if any(cells):

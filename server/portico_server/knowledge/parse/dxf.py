@@ -1,6 +1,6 @@
 """Drawings (DXF): texts by layout and layer, attributes of blocks such as a title block, tables, dimensions.
 
-A block counts once for each place where it is put; what it is drawn of is not repeated there.
+A block counts once per insertion; its geometry is not repeated.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
 
 _NO_FONTS: Final = Path(__file__).with_name("no_fonts")
-"""Where ezdxf finds its list of the machine's fonts, empty: at its import it would look into each of them, though
-nothing is drawn here.
+"""An empty font list for ezdxf, which would otherwise open every font of the machine on import, although nothing is
+rendered.
 """
 
 MAX_NAMES: Final = 500
-"""Layers and blocks that the first part names, of each."""
+"""Maximum number of layers, and of blocks, named in the first part."""
 
 _HIDDEN_BLOCKS: Final = ("*", "_")
-"""How the names of blocks begin that programs make by themselves: dimensions, hatches, arrows."""
+"""Prefixes of block names that programs generate: dimensions, hatches, arrows."""
 
 _END_BYTES: Final = 1_024
-"""Bytes at the end of a file among which the mark of its end stands, if it is whole."""
+"""Number of bytes at the end of a file that contain the end marker if the file is complete."""
 
 _KINDS: Final = ("linear", "aligned", "angular", "diameter", "radius", "angular", "ordinate")
-"""Of dimensions, by their type."""
+"""Kinds of dimensions, by their type number."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """First what the drawing has; then of each layout the attributes, and its texts by layer, in reading order."""
+    """Yield a summary of the drawing, then for each layout the attributes and the texts by layer, in reading order."""
     drawing = _opened(source)
     writer = PartWriter()
     about = [*_properties(drawing), *_names("Layers", _layers(drawing)), *_names("Blocks", _blocks(drawing))]
@@ -55,7 +55,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def _opened(source: SourceDocument) -> Any:
     if find_spec("ezdxf") is None:
         raise Unreadable(
-            f"is a drawing, and what reads those is not installed here: {how_to_add('cad')}",
+            f"is a drawing, but the package that reads drawings is not installed: {how_to_add('cad')}",
             "unsupported_file",
         )
     before = os.environ.get("XDG_CACHE_HOME")
@@ -74,9 +74,11 @@ def _opened(source: SourceDocument) -> Any:
             file.seek(-min(source.size, _END_BYTES), os.SEEK_END)
             is_whole = b"EOF" in file.read()
     except (DXFError, OSError) as error:
-        raise Unreadable("is damaged, or not a drawing in DXF. Save it again and add that.") from error
+        raise Unreadable(
+            "is damaged, or not a drawing in DXF. Save it again and add the new file."
+        ) from error
     if not is_whole and not any(map(len, drawing.layouts)):
-        raise Unreadable("is cut off before anything that is drawn. Add the whole file.")
+        raise Unreadable("is truncated before any drawn content. Add the complete file.")
     return drawing
 
 
@@ -120,7 +122,9 @@ def _names(label: str, counts: Counter[str]) -> Iterator[str]:
 
 
 def _texts(layout: Any) -> Iterator[tuple[str, tuple[float, float], str]]:
-    """Layer, place in reading order and text of all that says something; attributes come first, without a layer."""
+    """Yield layer, position in reading order and text of all entities with text; attributes come first, without a
+    layer.
+    """
     for entity in layout:
         kind = entity.dxftype()
         if kind == "INSERT":
@@ -149,7 +153,7 @@ def _said(kind: str, entity: Any) -> str:
 
 
 def _attributes(block: Any) -> str:
-    """``NAME: TAG: value, …``; empty for a block without values."""
+    """Return ``NAME: TAG: value, …``; empty for a block without values."""
     values = [
         f"{attribute.dxf.tag}: {_line(_text_of(attribute))}"
         for attribute in block.attribs
@@ -188,7 +192,7 @@ def _table(entity: Any) -> str:
 
 
 def _place(entity: Any) -> tuple[float, float]:
-    """From the top down, and from left to right."""
+    """Return the sort key of an entity: top to bottom, then left to right."""
     for name in ("insert", "text_midpoint", "defpoint"):
         point = entity.dxf.get(name) if entity.dxf.is_supported(name) else None
         if point is not None:
@@ -197,7 +201,7 @@ def _place(entity: Any) -> tuple[float, float]:
 
 
 def _runs(lines: Iterable[str]) -> Iterator[str]:
-    """Lines put together, up to what a passage may hold."""
+    """Join lines up to the maximum length of a passage."""
     pending_lines: list[str] = []
     for line in lines:
         if pending_lines and sum(map(len, pending_lines)) + len(line) > ROW_GROUP_CHARS:
@@ -217,5 +221,5 @@ def _number(value: float) -> str:
 
 
 def _clean(text: str) -> str:
-    """Bytes that are not text in the drawing's own encoding become question marks."""
+    """Replace bytes that are not valid in the drawing's encoding by question marks."""
     return text.encode("utf-8", "replace").decode()

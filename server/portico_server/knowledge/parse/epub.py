@@ -1,4 +1,4 @@
-"""EPUB: the chapters of a book in reading order, in sections by heading."""
+"""EPUB: the chapters of a book in reading order, split into sections by heading."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ _READ = ("application/xhtml+xml", "text/html", "text/x-oeb1-document")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Sections with the path of headings above them, the title of the book outermost; title and author come first."""
+    """Yield sections with the path of headings above them, starting with the book's title; title and author come
+    first.
+    """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, _START, ".epub")
         if "META-INF/encryption.xml" in archive.NameToInfo and "META-INF/rights.xml" in archive.NameToInfo:
-            raise Unreadable("is locked by its shop (DRM). Only books without a lock can be read.")
+            raise Unreadable("is protected by DRM. Only books without DRM can be read.")
         package = _package(archive)
         root = tree(archive, package, DOCUMENT_KIND)
         writer = PartWriter()
@@ -56,14 +58,16 @@ def _package(archive: zipfile.ZipFile) -> str:
         name = str(item.get("full-path", ""))
         if name in archive.NameToInfo:
             return name
-    raise Unreadable(f"is not a whole {DOCUMENT_KIND}: its list of chapters is missing.")
+    raise Unreadable(f"is not a complete {DOCUMENT_KIND}: its list of chapters is missing.")
 
 
 def _chapter(archive: zipfile.ZipFile, name: str, title: str, writer: PartWriter) -> Iterator[Part]:
     try:
         data = archive.read(name)
     except (KeyError, zipfile.BadZipFile, RuntimeError) as error:
-        raise Unreadable(f"is not a whole {DOCUMENT_KIND}: '{name}' in it is missing or damaged.") from error
+        raise Unreadable(
+            f"is not a complete {DOCUMENT_KIND}: its member '{name}' is missing or damaged."
+        ) from error
     if data.strip():
         for heading, text in html.sections(SourceDocument(name, data)):
             yield writer.part(text, heading=titles.heading_below(title, heading))

@@ -1,4 +1,4 @@
-"""The table of formats: which reader and which chunker a file gets."""
+"""The table of formats, which assigns a reader and a chunker to each file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from portico_server.core.dataclass import dataclass
 from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 
 Reader: TypeAlias = Callable[[SourceDocument], Iterator[Part | SourceDocument]]
-"""Gives the parts of a document, and the documents inside it."""
+"""Yields the parts of a document, and the documents inside it."""
 
 PageDrawer: TypeAlias = Callable[[SourceDocument, int, str], bytes]
-"""Draws a page, counted from 1, as a PNG with a passage marked."""
+"""Renders a page, counted from 1, as a PNG with a passage highlighted."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """One format. ``module`` has ``read(source)``, a `Reader`, imported in the worker alone.
+    """A file format. ``module`` has ``read(source)``, a `Reader`, and is imported only in the worker.
 
-    One whose documents have pages may have ``draw_page``, a `PageDrawer`.
+    A format with pages may have ``draw_page``, a `PageDrawer`.
     """
 
     name: str
@@ -30,14 +30,14 @@ class FileFormat:
     suffixes: frozenset[str]
     media_type: str = "text/plain"
     extra: str = ""
-    """Of Portico, that brings what reads it, where that is not always installed."""
+    """Extra of Portico that installs the reader, if it is not always installed."""
 
     def reader(self) -> Reader:
         read: Reader = self._imported().read
         return read
 
     def drawer(self) -> PageDrawer | None:
-        """What draws a page of it; ``None`` for a format without pages."""
+        """Return the function that renders a page, or ``None`` for a format without pages."""
         draw: PageDrawer | None = getattr(self._imported(), "draw_page", None)
         return draw
 
@@ -50,7 +50,8 @@ class FileFormat:
             from portico._installed import how_to_add
 
             raise Unreadable(
-                f"has the format {self.name}, and what reads it is not installed here: {how_to_add(self.extra)}",
+                f"has the format {self.name}, but the package that reads it is not installed: "
+                f"{how_to_add(self.extra)}",
                 "unsupported_file",
             ) from error
 
@@ -109,38 +110,38 @@ NO_DOCUMENTS = frozenset(
         *("lock", "map", "sum", "pem", "key", "crt", "csr", "asc", "sig"),
     }
 )
-"""Ends of names of files that are text and yet nothing to read: drawings, models, locks, keys."""
+"""Endings of the names of text files without text to read: drawings, models, locks, keys."""
 
 _BY_SUFFIX = {suffix: item for item in FORMATS for suffix in item.suffixes}
 
 
 def format_of(filename: str) -> FileFormat | None:
-    """The format by a file's name, or ``None``: then its bytes decide whether it is text."""
+    """Return the format by a file's name, or ``None`` if its bytes must decide whether it is text."""
     name = filename.rpartition("/")[2].lower()
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix if dot else name)
 
 
 def is_picture(filename: str) -> bool:
-    """Whether a file is a picture, as its name goes."""
+    """Return whether a file is an image, judged by its name."""
     form = format_of(filename)
     return form is not None and form.name == "image"
 
 
 def is_recording(filename: str) -> bool:
-    """Whether a file is a recording, as its name goes."""
+    """Return whether a file is a recording, judged by its name."""
     form = format_of(filename)
     return form is not None and form.name == "recording"
 
 
 def is_document(filename: str) -> bool:
-    """Whether a file is to be looked at when it is found in a folder or an archive, as its name goes."""
+    """Return whether a file in a folder or an archive should be read, judged by its name."""
     name = filename.rpartition("/")[2].lower()
     return name.rpartition(".")[2] not in NO_DOCUMENTS or "." not in name
 
 
 def older(head: bytes) -> str:
-    """What a file is, by its first bytes, that is to be saved in another form to be read here; else empty."""
+    """Return the kind of a file that must be converted before it can be read, by its first bytes; otherwise empty."""
     return next((kind for begin, kind in _OLDER.items() if head.startswith(begin)), "")
 
 
@@ -155,11 +156,13 @@ _OLDER = {
 }
 
 READ_AS = {_OFFICE_BEFORE_2007: ".docx or .pptx", _RICH_TEXT: ".docx", _DWG: ".dxf"}
-"""As what a file of such a kind is to be saved."""
+"""Formats in which files of these kinds must be saved."""
 
 
 def looks_like_text(head: bytes) -> bool:
-    """Whether the first bytes of a file are text: no NUL (except in UTF-16 and UTF-32) and few control characters."""
+    """Return whether the first bytes of a file are text: no NUL (except in UTF-16 and UTF-32) and few control
+    characters.
+    """
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")):
         return True
     if b"\x00" in head:
@@ -172,20 +175,22 @@ _CONTROL = [bytes([code]) for code in range(32) if code not in (8, 9, 10, 12, 13
 
 
 def wide_encoding(head: bytes) -> str:
-    """``utf-16-le`` or ``utf-16-be`` if the bytes read like UTF-16 without a byte order mark, else an empty string."""
+    """Return ``utf-16-le`` or ``utf-16-be`` if the bytes look like UTF-16 without a byte order mark, otherwise an
+    empty string.
+    """
     head = head[: len(head) // 2 * 2]
     best = ""
     for encoding in ("utf-16-le", "utf-16-be"):
         try:
             text = head.decode(encoding)
         except UnicodeDecodeError as error:
-            if error.start < len(head) - 2:  # a pair of surrogates may be cut at the end
+            if error.start < len(head) - 2:  # a surrogate pair may be split at the end
                 continue
             text = head[: error.start].decode(encoding)
         if "\x00" in text or not text:
             continue
-        # Text that is read in the wrong order scatters over rare blocks; the right one has spaces and line breaks,
-        # or the full stops and commas of East Asian scripts.
+        # Text decoded in the wrong byte order scatters over rare blocks; correctly decoded text has spaces
+        # and line breaks, or the full stops and commas of East Asian scripts.
         common = sum(text.count(character) for character in " \n\r\t,.。，、的")
         if common * 100 >= len(text) * 2:
             best = encoding

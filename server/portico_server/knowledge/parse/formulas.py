@@ -1,4 +1,4 @@
-"""Formulas of Word and PowerPoint, as a line of text: (a + b)/2, x^2, a_n, √(x)."""
+"""Converts formulas of Word and PowerPoint to a line of text: (a + b)/2, x^2, a_n, √(x)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SCRIPTS = (("_", "sub"), ("^", "sup"))
 
 
 def formula_text(node: Any) -> str:
-    """A part of a formula; what has no rule of its own is what its parts are, one after the other."""
+    """Return the text of a formula's element; an element without a rule is the concatenation of its children."""
     kind = node.tag.removeprefix(MATH) if isinstance(node.tag, str) else ""
     if kind == "t":
         return node.text or ""
@@ -43,6 +43,6 @@ def _formula_in(node: Any, part: str) -> str:
 
 
 def _grouped(node: Any, part: str) -> str:
-    """A part, in parentheses if it is more than one name or number."""
+    """Return an operand, in parentheses unless it is a single name or number."""
     formula = _formula_in(node, part)
     return formula if formula.isalnum() else f"({formula})"

@@ -1,4 +1,4 @@
-"""HTML: the text a reader sees, in sections by heading."""
+"""HTML: the visible text, in sections by heading."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Sections with the path of headings above them, the title of the page outermost."""
+    """Yield sections with the path of headings above them, starting with the title of the page."""
     writer = PartWriter()
     for heading, text in sections(source):
         yield writer.part(text, heading=heading)
 
 
 def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The path of headings and the text of each section. Raises `Unreadable`."""
+    """Yield the path of headings and the text of each section. Raises `Unreadable`."""
     encoding = encoding_of(source)
     data = source.read()
     if encoding != "utf-8" and not encoding.startswith("utf"):
@@ -50,7 +50,7 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
     root = parse(data, encoding)
     del data
     if root is None:
-        raise Unreadable("contains no HTML that could be read.")
+        raise Unreadable("contains no readable HTML.")
     found_sections = _Sections()
     title = root.findtext(".//title")
     if title and title.strip():
@@ -60,14 +60,14 @@ def sections(source: SourceDocument) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 class _Sections:
-    """Collects the text of a tree below its headings."""
+    """Collects the text of a tree under its headings."""
 
     def __init__(self) -> None:
         self._path: list[tuple[int, str]] = []
         self._sections: list[tuple[tuple[str, ...], list[str]]] = [((), [])]
 
     def title(self, text: str) -> None:
-        """The title of the page: a heading above all others, unless the first of them says the same."""
+        """Add the title of the page as a heading above all others, unless the first heading is identical."""
         self._path.append((0, text))
         self._sections.append(((text,), [text + "\n\n"]))
 

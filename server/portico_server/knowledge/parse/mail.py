@@ -1,4 +1,4 @@
-"""Mail: a message (eml) or a box of them (mbox): who, when and what, then its attachments."""
+"""Mail: a message (eml) or a mailbox (mbox): sender, date and text, then attachments."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument, 
 from portico_server.knowledge.parse import html
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Bytes of one message, attachments included."""
+"""Maximum size of a message including attachments, in bytes."""
 
 _SHOWN = ("Subject", "From", "To", "Cc", "Date")
 _BEGIN = re.compile(rb"From \S+.*\d{4}\s*$")
 
 
 def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
-    """A message each, its subject the heading; documents that are attached follow theirs."""
+    """Yield each message with its subject as the heading, followed by its attached documents."""
     writer = PartWriter()
     has_parts = False
     for raw in _messages(source):
@@ -36,11 +36,11 @@ def read(source: SourceDocument) -> Iterator[Part | SourceDocument]:
         for item in source_documents:
             yield SourceDocument(item.name, item.content, (subject, item.name))
     if not has_parts:
-        raise Unreadable("holds no message: no headers such as From and Date were found.")
+        raise Unreadable("contains no message: headers such as From and Date are missing.")
 
 
 def _messages(source: SourceDocument) -> Iterator[bytes]:
-    """The messages of a file; in a box each begins with a line ``From ADDRESS DATE`` behind an empty one."""
+    """Yield the messages of a file; in a mailbox, each begins with a line ``From ADDRESS DATE`` after an empty line."""
     with source.open() as file:
         lines: list[bytes] = []
         length = 0
@@ -55,7 +55,7 @@ def _messages(source: SourceDocument) -> Iterator[bytes]:
             lines.append(line[1:] if line.startswith(b">From ") else line)
             length += len(line)
             if length > MAX_MESSAGE_BYTES:
-                raise Unreadable(f"holds a message of more than {MAX_MESSAGE_BYTES // 2**20} MB.")
+                raise Unreadable(f"contains a message of more than {MAX_MESSAGE_BYTES // 2**20} MB.")
         if any(line.strip() for line in lines):
             yield b"".join(lines)
 
@@ -63,7 +63,7 @@ def _messages(source: SourceDocument) -> Iterator[bytes]:
 def _header(message: EmailMessage, name: str) -> str:
     try:
         value = message[name]
-    except (ValueError, IndexError, AttributeError):  # the header parser trips over some malformed ones
+    except (ValueError, IndexError, AttributeError):  # the header parser fails on some malformed headers
         return ""
     return " ".join(str(value).replace("\x00", "").split()) if value else ""
 
@@ -83,7 +83,7 @@ def _body(message: EmailMessage) -> str:
 def _content(part: MIMEPart) -> str:
     try:
         return str(part.get_content())
-    except (LookupError, UnicodeError, ValueError):  # a charset that nobody knows
+    except (LookupError, UnicodeError, ValueError):  # an unknown charset
         data = part.get_payload(decode=True)
         return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
 

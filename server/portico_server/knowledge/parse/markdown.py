@@ -1,4 +1,4 @@
-"""Markdown: one part for each section, its text as it stands in the file."""
+"""Markdown: one part per section, with its text unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Sections with the path of headings above them, the title of the front matter outermost.
+    """Yield sections with the path of headings above them, starting with the title of the front matter.
 
     ``#`` inside code fences is not a heading.
     """
@@ -31,7 +31,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             if number == 0:
                 front = line.rstrip() == "---"
             elif number == 1 and not _FIELD.match(line):
-                front = False  # a rule at the top
+                front = False  # a horizontal rule at the top
             elif front:
                 front = line.rstrip() not in ("---", "...") and section.length < SEGMENT_CHARS
                 if match := _TITLE.match(line):
@@ -58,5 +58,5 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def clean(title: str) -> str:
-    """A heading without its marks: links, emphasis, code."""
+    """Return a heading without markup for links, emphasis and code."""
     return _MARKS.sub(lambda match: match.group(1) or "", title).strip()

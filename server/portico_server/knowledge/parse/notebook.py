@@ -1,4 +1,4 @@
-"""Jupyter notebooks: one part for each cell, Markdown as it stands, code fenced, what it printed below."""
+"""Jupyter notebooks: one part per cell, with Markdown unchanged, fenced code, and its output below."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from portico_server.knowledge.document import Part, PartWriter, SourceDocument, Unreadable
 
 MAX_OUTPUT_CHARS = 4_000
-"""Characters of what one cell printed that are kept."""
+"""Maximum number of characters kept of a cell's output."""
 
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Cells with their number, from 1, and the path of headings that stand above them."""
+    """Yield cells with their number, from 1, and the path of headings above them."""
     try:
         book = json.loads(source.read())
         cells = book["cells"] if "cells" in book else [c for s in book["worksheets"] for c in s["cells"]]
         language = str(book.get("metadata", {}).get("kernelspec", {}).get("language", ""))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise Unreadable("is not a whole notebook: it is damaged or was cut short.") from error
+        raise Unreadable("is not a complete notebook: it is damaged or truncated.") from error
     writer = PartWriter()
     path: list[tuple[int, str]] = []
     has_parts = False
@@ -44,7 +44,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
             has_parts = True
             yield writer.part(text, cell=str(number), heading=tuple(title for _level, title in path))
     if not has_parts:
-        raise Unreadable("has no cells with anything in them.")
+        raise Unreadable("has only empty cells.")
 
 
 def _joined(value: Any) -> str:
@@ -52,7 +52,7 @@ def _joined(value: Any) -> str:
 
 
 def _printed(cell: dict[str, Any]) -> str:
-    """The text that a cell printed or showed; pictures and pages of HTML are left out."""
+    """Return the text output of a cell, without images and HTML pages."""
     outputs = []
     for output in cell.get("outputs") or []:
         if not isinstance(output, dict):

@@ -1,6 +1,6 @@
-"""Pictures and scanned pages, read by text recognition (OCR).
+"""Reads images and scanned pages by text recognition (OCR).
 
-It uses rapidocr where the extra ``ocr`` is installed, else tesseract. The daemon asks a model that sees first.
+Uses rapidocr if the extra ``ocr`` is installed, otherwise tesseract. The daemon tries a vision model first.
 """
 
 from __future__ import annotations
@@ -30,54 +30,55 @@ if TYPE_CHECKING:
     from rapidocr import RapidOCR
 
 LANGUAGES_VARIABLE = "PORTICO_OCR_LANGUAGES"
-"""The environment variable of a worker that names the languages, such as ``chi_sim+eng``; empty: nothing is read."""
+"""Environment variable of a worker with the OCR languages, such as ``chi_sim+eng``. If it is empty, OCR is disabled."""
 
 RAPIDOCR_LANGUAGES = frozenset(
     ("chi_sim", "chi_tra", "eng", "jpn", "dan", "deu", "fin", "fra", "ita", "nld", "nor", "por", "spa", "swe")
 )
-"""Languages, by tesseract's names, whose letters the models in rapidocr's wheel know."""
+"""Languages that the models in rapidocr's wheel support, by tesseract's names."""
 
 RECOGNISE_TIMEOUT_S = 60.0
-"""Longest that one picture may take."""
+"""Maximum time for one image, in seconds."""
 
 _EAST = r"[\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
 _SPACED = re.compile(rf"(?<={_EAST})[ \t]+(?={_EAST})")
 
 MAX_PICTURES = 1_000
-"""Pictures of one document, at most."""
+"""Maximum number of images in one document."""
 
 
 @dataclass(slots=True)
 class _OcrJob:
-    """The document that is read now."""
+    """The state of OCR for the current document."""
 
     left: int = MAX_PICTURES
     heard: Callable[[], None] | None = None
     allowed_s: float = math.inf
     seconds: float = math.inf
-    """What is left of those."""
+    """Remaining OCR time of the document, in seconds."""
     left_out: int = 0
     first: str = ""
-    """Which picture was the first to be left out, where that is known."""
+    """The first image that was left out, if known."""
     cut_short: int = 0
-    """Pictures of which the text is read in part."""
+    """Number of images that were read only in part."""
 
 
 _turn = _OcrJob()
 
 
 def begin(on_progress: Callable[[], None], seconds: float = math.inf) -> None:
-    """A document begins, whose pictures may take so many ``seconds`` in all. ``on_progress`` is called after
-    each of them: whoever waits then knows that it continues.
+    """Start a document, whose images may take ``seconds`` in total.
+
+    ``on_progress`` is called after each image to show that the work continues.
     """
     global _turn
     _turn = _OcrJob(MAX_PICTURES, on_progress, seconds, seconds)
 
 
 def passes_over(subject: str = "") -> bool:
-    """Whether a picture, such as ``page 7``, is left out, since those before have taken all that a document may take.
+    """Return whether an image, such as ``page 7``, must be skipped because the document's OCR time is used up.
 
-    It is counted then, and need not be drawn.
+    A skipped image is counted, and need not be rendered.
     """
     if _turn.left and _turn.seconds > 0 and engine():
         return False
@@ -87,7 +88,7 @@ def passes_over(subject: str = "") -> bool:
 
 
 def left_out() -> str:
-    """How many pictures of the document were left out or read in part, and why; empty if none was."""
+    """Return how many images of the document were skipped or read in part, and why; empty if none were."""
     reasons = []
     if _turn.left_out:
         where = f", from {_turn.first} on" if _turn.first else ""
@@ -95,22 +96,22 @@ def left_out() -> str:
             why = how_to_read()
         elif _turn.left:
             why = (
-                f"text recognition has taken the {_turn.allowed_s:,g} s that one document may take in all. Split it, "
-                "or raise the setting ocr_timeout."
+                f"text recognition has used the {_turn.allowed_s:,g} s allowed per document. Split it, or "
+                "raise the setting ocr_timeout."
             )
         else:
-            why = f"only the first {MAX_PICTURES:,} of a document are recognised. Split it."
-        reasons.append(f"{_turn.left_out:,} scanned page(s) or picture(s){where}: {why}")
+            why = f"only the first {MAX_PICTURES:,} images of a document are recognised. Split it."
+        reasons.append(f"{_turn.left_out:,} scanned page(s) or image(s){where}: {why}")
     if _turn.cut_short:
         reasons.append(
-            f"{_turn.cut_short:,} scanned page(s) or picture(s) are read in part, as each took longer than "
-            f"{min(RECOGNISE_TIMEOUT_S, _turn.allowed_s):g} s."
+            f"{_turn.cut_short:,} scanned page(s) or image(s) were read in part, because each took longer "
+            f"than {min(RECOGNISE_TIMEOUT_S, _turn.allowed_s):g} s."
         )
     return "\n".join(reasons)
 
 
 def engine() -> Literal["rapidocr", "tesseract", ""]:
-    """What reads pictures in this process; empty if nothing does."""
+    """Return the OCR engine of this process, or an empty string if there is none."""
     wanted_languages = {name for name in os.environ.get(LANGUAGES_VARIABLE, "").split("+") if name}
     readable = wanted_languages & RAPIDOCR_LANGUAGES if _has_rapidocr() else set()
     if readable != wanted_languages and wanted_languages & _installed():
@@ -119,7 +120,7 @@ def engine() -> Literal["rapidocr", "tesseract", ""]:
 
 
 def is_available(languages: str) -> bool:
-    """Whether this installation can recognise text in ``languages``, such as ``chi_sim+eng``."""
+    """Return whether this installation can recognise text in ``languages``, such as ``chi_sim+eng``."""
     wanted_languages = {name for name in languages.split("+") if name}
     return bool(wanted_languages) and (
         (_has_rapidocr() and bool(wanted_languages & RAPIDOCR_LANGUAGES))
@@ -128,9 +129,9 @@ def is_available(languages: str) -> bool:
 
 
 def how_to_read() -> str:
-    """What the operator can do to have pictures read, as the end of a sentence."""
+    """Return what the operator can do to enable OCR, as the end of a sentence."""
     if _has_rapidocr() or shutil.which("tesseract"):
-        return "to read it, name languages that the installed OCR knows in the setting ocr_languages"
+        return "to read it, set ocr_languages to languages that the installed OCR supports"
     return f"install OCR to read it: {how_to_add('ocr')}"
 
 
@@ -140,7 +141,7 @@ def _has_rapidocr() -> bool:
 
 @cache
 def _installed() -> frozenset[str]:
-    """What tesseract has data for: languages, and ``osd`` for which way up a page lies."""
+    """Return the data installed for tesseract: languages, and ``osd`` for detecting the orientation of a page."""
     program = shutil.which("tesseract")
     if program is None:
         return frozenset()
@@ -158,10 +159,10 @@ def _installed() -> frozenset[str]:
 
 
 def recognise(picture: bytes) -> str:
-    """The text of a picture (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if there is none.
+    """Return the text of an image (PNG, JPEG, TIFF, BMP, WebP, PNM); empty if it contains none.
 
-    Call it only where there is an `engine`. What is behind the first `MAX_PICTURES` of a document is not read, nor what
-    comes when the seconds of the document are used up. Raises `Unreadable` for a damaged picture.
+    Call it only if there is an `engine`. Images after the first `MAX_PICTURES` of a document, or after its OCR time is
+    used up, are not read. Raises `Unreadable` for a damaged image.
     """
     if passes_over():
         return ""
@@ -179,10 +180,10 @@ def recognise(picture: bytes) -> str:
 
 
 def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
-    """The text that tesseract recognises; empty if it fails or needs more than ``seconds``."""
+    """Return the text that tesseract recognises; empty if it fails or needs more than ``seconds``."""
     wanted_languages = os.environ.get(LANGUAGES_VARIABLE, "").split("+")
     languages = "+".join(name for name in wanted_languages if name in _installed())
-    # Which way up a page lies is found out first, where the data for that is installed.
+    # The orientation of a page is detected first, if the data is installed.
     layout = ("--psm", "1") if "osd" in _installed() else ()
     try:
         answer = subprocess.run(
@@ -199,25 +200,25 @@ def read_with_tesseract(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) ->
 
 
 MAX_PAGE_PIXELS = 16_000_000
-"""Pixels of a picture whose lines are recognised; a larger one is made smaller."""
+"""Maximum size in pixels of an image for line recognition; a larger image is scaled down."""
 
 MAX_SEARCH_PIXELS = 1_200_000
-"""Pixels of the picture in which lines are searched: an A4 page at 112 dpi. Time and memory grow with it."""
+"""Maximum size in pixels of an image for line detection: an A4 page at 112 dpi. Time and memory grow with it."""
 
 MAX_SEARCH_RATIO = 2.0
-"""How much a small picture is enlarged for that."""
+"""Maximum factor by which a small image is enlarged for line detection."""
 
 MIN_LINE_SCORE = 0.5
-"""How sure the model must be of a line, from 0 to 1."""
+"""Minimum confidence of the model in a line, from 0 to 1."""
 
 LINE_BATCH_COUNT = 8
-"""Lines that are recognised between two looks at the clock."""
+"""Number of lines recognised between checks of the time limit."""
 
 
 def read_with_rapidocr(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> str:
-    """The text that rapidocr recognises within ``seconds``, line by line and column by column.
+    """Return the text that rapidocr recognises within ``seconds``, line by line and column by column.
 
-    Raises `Unreadable` for a damaged picture, and `MemoryError`.
+    Raises `Unreadable` for a damaged image, and `MemoryError`.
     """
     deadline = time.monotonic() + seconds
     texts: list[str] = []
@@ -231,8 +232,9 @@ def read_with_rapidocr(picture: bytes, seconds: float = RECOGNISE_TIMEOUT_S) -> 
 
 @cache
 def _models() -> RapidOCR:
-    """The models of rapidocr's wheel, loaded once in a process, on one thread."""
-    # Both are read when the libraries load. Versions of onnxruntime from 1.29 on report their use without the first.
+    """Return the models of rapidocr's wheel, loaded once per process, on one thread."""
+    # Both variables are read when the libraries load. Without the first, onnxruntime from version 1.29 sends
+    # usage telemetry.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import cv2
@@ -247,7 +249,7 @@ def _models() -> RapidOCR:
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             "EngineConfig.onnxruntime.enable_cpu_mem_arena": False,
-            # Named models are never downloaded.
+            # Models given by path are never downloaded.
             "Det.model_path": str(folder / "PP-OCRv6_det_small.onnx"),
             "Cls.model_path": str(folder / "ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
             "Rec.model_path": str(folder / "PP-OCRv6_rec_small.onnx"),
@@ -259,7 +261,7 @@ def _models() -> RapidOCR:
 
 
 def _pages(picture: bytes) -> Iterator[Image.Image]:
-    """The pages of a TIFF, or the first picture of any other file, upright and on white. Raises `Unreadable`."""
+    """Yield the pages of a TIFF, or the first image of any other file, upright and on white. Raises `Unreadable`."""
     with _damage_as_unreadable():
         image = check_picture(picture)
         count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
@@ -271,7 +273,7 @@ def _pages(picture: bytes) -> Iterator[Image.Image]:
 
 
 def check_picture(picture: bytes) -> Image.Image:
-    """A picture of which only the header is read. Raises `Unreadable` if that is damaged or names too many pixels."""
+    """Open an image by reading only its header. Raises `Unreadable` if it is damaged or specifies too many pixels."""
     from PIL import Image
 
     with _damage_as_unreadable():
@@ -288,13 +290,13 @@ def _damage_as_unreadable() -> Iterator[None]:
             yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         millions = (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise Unreadable(f"is a picture of more than {millions} million pixels. Scale it down.") from error
+        raise Unreadable(f"is an image of more than {millions} million pixels. Scale it down.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise Unreadable("is a picture that is damaged or was cut short. Fetch it again.") from error
+        raise Unreadable("is a damaged or truncated image. Download it again.") from error
 
 
 def _page(image: Image.Image) -> Image.Image:
-    """The picture at which ``image`` stands, at most `MAX_PAGE_PIXELS` large."""
+    """Return the current frame of ``image``, with at most `MAX_PAGE_PIXELS` pixels."""
     from PIL import ExifTags, Image, ImageOps
 
     scale = min(1.0, math.sqrt(MAX_PAGE_PIXELS / (image.width * image.height)))
@@ -312,7 +314,7 @@ def _page(image: Image.Image) -> Image.Image:
 
 
 def _text_of(page: Image.Image, deadline: float) -> str:
-    """The text of an upright, turned or skewed page, as far as the ``deadline`` allows."""
+    """Return the text of an upright, rotated or skewed page, as far as the ``deadline`` allows."""
     import numpy as np
     from rapidocr.main import RapidOCRError
 
@@ -326,18 +328,20 @@ def _text_of(page: Image.Image, deadline: float) -> str:
             corners = (np.asarray(search.boxes) * ratio).astype(np.float32)
             strips = models.crop_text_regions(_pixels(page), corners)
             _, sides = models.cls_and_rotate(strips)
-    except RapidOCRError:  # it finds no line
+    except RapidOCRError:  # no line was found
         return ""
     ahead = _directions(corners)
     is_turned = np.array(["180" in label for label, _score in sides.cls_res or ()])
-    # The lines of a page vote on its direction: a short line alone is often misjudged.
+    # The lines of a page vote on its direction, because a single short line is often misjudged.
     across, down = np.where(is_turned[:, None], -ahead, ahead).sum(axis=0)
     strips = [
         strip if x * across + y * down >= 0 else strip[::-1, ::-1]
         for strip, (x, y) in zip(strips, ahead, strict=True)
     ]
     length = math.hypot(across, down) or 1.0
-    turn = np.array([[across, down], [down, -across]]) / length  # upright, and upwards as in `TextBox`
+    turn = (
+        np.array([[across, down], [down, -across]]) / length
+    )  # upright, with upward coordinates as in `TextBox`
     lines: list[tuple[TextBox, str]] = []
     for start in range(0, len(strips), LINE_BATCH_COUNT):
         if time.monotonic() > deadline:
@@ -355,14 +359,16 @@ def _text_of(page: Image.Image, deadline: float) -> str:
 
 
 def _pixels(page: Image.Image) -> Any:
-    """A picture as rapidocr takes it: rows of blue, green and red."""
+    """Return an image as rapidocr expects it: rows of blue, green and red values."""
     import numpy as np
 
     return np.ascontiguousarray(np.asarray(page)[:, :, ::-1])
 
 
 def _directions(corners: Any) -> Any:
-    """Along which vector each line is read: down where its box is so tall that rapidocr turns it to the left."""
+    """Return the reading direction of each line as a vector: down if its box is so tall that rapidocr turns it to the
+    left.
+    """
     import numpy as np
 
     across, down = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
@@ -379,7 +385,7 @@ def _lengths(vectors: Any) -> Any:
 
 @contextmanager
 def _lack_of_memory() -> Iterator[None]:
-    """Raise `MemoryError` where a library reports a lack of memory as an error of its own."""
+    """Raise `MemoryError` when a library reports a lack of memory with its own error."""
     try:
         yield
     except Exception as error:
@@ -389,7 +395,7 @@ def _lack_of_memory() -> Iterator[None]:
 
 
 def _in_order(lines: Sequence[tuple[TextBox, str]]) -> str:
-    """The text of lines: column by column, from the upper edge down, with an empty line where there is a gap."""
+    """Return the text of lines, column by column from top to bottom, with an empty line at each gap."""
     texts = dict(lines)
     rows: list[list[TextBox]] = []
     for box in sorted(texts, key=lambda text_box: -text_box.bottom - text_box.top):
@@ -412,7 +418,7 @@ def _in_order(lines: Sequence[tuple[TextBox, str]]) -> str:
 
 
 def tidy(text: str) -> str:
-    """Recognised text without the spaces between Chinese characters, and without empty lines in a row."""
+    """Remove spaces between Chinese characters, and repeated empty lines, from recognised text."""
     text = _SPACED.sub("", text.replace("\f", ""))
     return re.sub(r"\n\s*\n+", "\n\n", text).strip()
 
@@ -421,10 +427,10 @@ _BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """One part. `Unreadable` without an engine, for a damaged picture, and for a picture without text."""
+    """Yield one part. Raise `Unreadable` without an engine, for a damaged image, and for an image without text."""
     data = source.read()
     if not data.startswith(_BEGINNINGS):
-        raise Unreadable("is not a picture, though its name says so, or it was cut short.")
+        raise Unreadable("is not an image although its name says so, or it is truncated.")
     check_picture(data).close()
     if not engine():
         passes_over(source.name)
@@ -432,8 +438,8 @@ def read(source: SourceDocument) -> Iterator[Part]:
     text = recognise(data)
     if not text:
         raise Unreadable(
-            "is a picture in which no text is recognised. Deploy a chat model with the capability vision to have it "
-            "described.",
+            "is an image without recognisable text. Deploy a chat model with the capability vision to "
+            "describe it.",
             "unsupported_file",
         )
     yield PartWriter().part(text)

@@ -1,4 +1,4 @@
-"""OpenDocument texts and presentations (odt, odp): sections by heading, or slides with notes; tables row by row."""
+"""OpenDocument texts and presentations (odt, odp): sections by heading or slides with notes, tables row by row."""
 
 from __future__ import annotations
 
@@ -27,20 +27,22 @@ _SKIPPED_ELEMENTS = {
     f"{_TEXT}note-citation",
     f"{_SHOW}notes",
 }
-"""What stands in the text and is not read with it."""
+"""Elements inside the text that are skipped."""
 
 MAX_SPACES = 100
-"""Spaces in a row, at most: the file only says how many."""
+"""Maximum number of consecutive spaces, because the file states only their number."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Sections with the headings above them, the title of the document outermost; of slides ``page`` is the number."""
+    """Yield sections with the headings above them, starting with the document's title; ``page`` is the number of a
+    slide.
+    """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, "content.xml", ".odt")
         if "META-INF/manifest.xml" in archive.NameToInfo and any(
             True for _ in tree(archive, "META-INF/manifest.xml", DOCUMENT_KIND).iter(_CRYPT)
         ):
-            raise Unreadable("is protected by a password. Save a copy without one and add that.")
+            raise Unreadable("is protected by a password. Add a copy without a password.")
         body = tree(archive, "content.xml", DOCUMENT_KIND).find(f"{_OFFICE}body")
         about = _about(archive, source.name)
     writer = PartWriter()
@@ -105,7 +107,7 @@ def _slides(inside: Any, about: str, writer: PartWriter) -> Iterator[Part]:
 
 
 def _lines(node: Any) -> Iterator[tuple[int, str]]:
-    """Lines with the level of those that are headings, 0 for others."""
+    """Yield lines with their heading level, 0 for lines that are not headings."""
     for item in node.iterchildren():
         if item.tag in _SKIPPED_ELEMENTS or not isinstance(item.tag, str):
             continue
@@ -150,5 +152,5 @@ def _pieces(node: Any) -> Iterator[str]:
 
 
 def _flat(text: str | None) -> str:
-    """Text of the file, in which any white space is one space."""
+    """Return text of the file with all white space collapsed to single spaces."""
     return re.sub(r"[ \t\r\n]+", " ", text or "").replace("\x00", "")

@@ -1,4 +1,4 @@
-"""reStructuredText, AsciiDoc, Org and LaTeX: one part for each section, its text as it stands in the file."""
+"""reStructuredText, AsciiDoc, Org and LaTeX: one part per section, with its text unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNDERLINE = re.compile(r"([=\-`:'\"~^_*+#<>.])\1{2,}[ \t]*$")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Sections with the path of headings above them."""
+    """Yield sections with the path of headings above them."""
     suffix = PurePosixPath(source.name).suffix.lower().lstrip(".")
     with open_text(source) as text:
         yield from _underlined(text) if suffix == "rst" else _marked(text, suffix)
@@ -56,7 +56,7 @@ def _heading(line: str, suffix: str) -> tuple[int, str] | None:
 
 
 def _underlined(text: TextIO) -> Iterator[Part]:
-    """In reStructuredText the order in which underlines first appear is that of their levels."""
+    """Yield the sections of reStructuredText, where underlines have levels in the order of their first occurrence."""
     section = SectionReader()
     levels: list[str] = []
     for raw in text:

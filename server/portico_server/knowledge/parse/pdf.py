@@ -1,5 +1,6 @@
-"""PDF: one part for each page with text, under title and bookmarks; columns in reading order, tables by rows, scans by
-OCR."""
+"""PDF: one part per page with text, under title and bookmarks; columns in reading order, tables by rows, scans by
+OCR.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ from portico_server.knowledge.parse.pdf_picture import draw_page as draw_page
 from portico_server.knowledge.parse.pdf_tables import PdfTable, PdfTables, group_rows
 
 MAX_TEXT_PIECES = 1_000
-"""Pieces of text of one page; one with more is left as it is."""
+"""Maximum number of text pieces on a page for detecting columns; the text of larger pages stays unchanged."""
 
 
 def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
-    """The ``text`` of a page, column by column; as it is if it has none that are torn apart."""
+    """Return the ``text`` of a page column by column, or unchanged if it has no interleaved columns."""
     count = page.count_rects()
     if not 2 * MIN_COLUMN_ROWS <= count <= MAX_TEXT_PIECES:
         return text
@@ -37,20 +38,20 @@ def text_by_columns(page: pdfium.PdfTextPage, text: str) -> str:
     if len(boxes) < 2:
         return text
     ordered_text = "\n".join(_text_in(page, box, pieces, quarters) for box in boxes)
-    # Letters that lie across each other would be lost, or stand there twice.
+    # Overlapping letters would be lost or duplicated.
     return ordered_text if len("".join(ordered_text.split())) == len("".join(text.split())) else text
 
 
 def _pieces(page: pdfium.PdfTextPage, quarters: int) -> list[TextBox]:
-    """The pieces of a page's text as it is turned clockwise by so many quarters, in the order of the file."""
+    """Return the pieces of a page's text after turning it clockwise by ``quarters``, in the order of the file."""
     return [TextBox(*page.get_rect(number)).turned(quarters) for number in range(page.count_rects())]
 
 
 def _text_in(page: pdfium.PdfTextPage, region: TextBox, pieces: Sequence[TextBox], quarters: int) -> str:
-    """The text of a region of a page that is turned clockwise by so many quarters, as ``pieces`` are."""
+    """Return the text of a region of a page turned clockwise by ``quarters``, like ``pieces``."""
     if not quarters:
         return _bounded_text(page, region)
-    # PDFium ends no line there.
+    # PDFium does not end the line at this point.
     column_text = ""
     before: TextBox | None = None
     for piece in pieces:
@@ -67,7 +68,7 @@ def _bounded_text(page: pdfium.PdfTextPage, box: TextBox) -> str:
 
 
 def _lies(page: pdfium.PdfTextPage) -> int:
-    """By how many quarters a page is to be turned clockwise for most of its letters to stand upright."""
+    """Return the number of clockwise quarter turns after which most letters of a page are upright."""
     letters = page.count_chars()
     angles = [raw.FPDFText_GetCharAngle(page, number) for number in range(0, letters, letters // 100 + 1)]
     quarters = Counter(round(-angle / (math.pi / 2)) % 4 for angle in angles if angle >= 0)
@@ -75,40 +76,40 @@ def _lies(page: pdfium.PdfTextPage) -> int:
 
 
 MAX_BOOKMARKS = 10_000
-"""Bookmarks that are looked at."""
+"""Maximum number of bookmarks that are read."""
 
 OCR_DPI = 300
-"""Dots per inch at which a page is drawn for that."""
+"""Resolution in dots per inch at which a page is rendered for OCR."""
 
 MAX_OCR_DOTS = 4_000
-"""Dots along the longer edge, at most."""
+"""Maximum length of a rendered page's longer edge, in dots."""
 
 ROW_GROUP_CHARS = 800
-"""Characters of one group of a table's rows, about."""
+"""Approximate number of characters in a group of a table's rows."""
 
 _CJK = r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]"
-_HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # what PDFium puts where a word was broken at the end of a line
+_HYPHEN = re.compile(r"[\x02\ufffe\xad]\n?")  # PDFium's marker for a word hyphenated at the end of a line
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Pages, counted from 1, with title and path of bookmarks as headings; a table's rows are parts of their own.
+    """Yield pages, counted from 1, with title and path of bookmarks as headings; rows of tables are separate parts.
 
-    `Unreadable` for a password, a damaged file, and one without any text.
+    Raises `Unreadable` for a password, a damaged file, or a file without any text.
     """
     if source.size == 0:
-        raise Unreadable("is empty: there is nothing in it to index.")
+        raise Unreadable("is empty: it contains nothing to index.")
     try:
         document = pdfium.PdfDocument(source.content)
     except pdfium.PdfiumError as error:
         if "assword" in str(error):
-            raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
-        raise Unreadable("is not a whole PDF: it is damaged or was cut short. Fetch it again.") from error
+            raise Unreadable("is protected by a password. Add a copy without a password.") from error
+        raise Unreadable("is not a complete PDF: it is damaged or truncated. Download it again.") from error
     writer = PartWriter()
     tables = PdfTables(source)
     empty = scanned_pages = 0
     try:
         pages = len(document)
-        document.init_forms()  # before any page is opened
+        document.init_forms()  # must precede opening any page
         headings = _headings(document)
         title = _title(document, source.name)
         heading: tuple[str, ...] = ()
@@ -131,13 +132,13 @@ def read(source: SourceDocument) -> Iterator[Part]:
 def _without_text(pages: int, scanned_pages: int) -> str:
     number = f"has no text on its {pages} page{'s' * (pages != 1)}"
     if scanned_pages:
-        return f"{number}, and none is recognised in the pictures there. {ocr.left_out()}".rstrip()
-    return f"{number}: it holds pictures of pages, and nothing here reads them; {ocr.how_to_read()}"
+        return f"{number}, and no text was recognised in its images. {ocr.left_out()}".rstrip()
+    return f"{number}: it contains images of pages, but OCR is not available; {ocr.how_to_read()}"
 
 
 @dataclass(frozen=True, slots=True)
 class _PdfBlock:
-    """Text of a page, or rows of a table in it, of which ``row`` is the first."""
+    """Text of a page, or rows of one of its tables, where ``row`` is the number of the first row."""
 
     text: str
     row: int | None = None
@@ -147,11 +148,11 @@ def _title(document: pdfium.PdfDocument, name: str) -> str:
     try:
         return titles.clean_title(document.get_metadata_value("Title"), name)
     except (pdfium.PdfiumError, UnicodeDecodeError):
-        return ""  # the text is what counts
+        return ""  # the text is still indexed without it
 
 
 def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
-    """The path of bookmarks by the page, from 0, to which the first one of it leads."""
+    """Return the path of bookmarks for each page, counted from 0, taken from the first bookmark that points to it."""
     headings: dict[int, tuple[str, ...]] = {}
     path: list[str] = []
     try:
@@ -160,17 +161,18 @@ def _headings(document: pdfium.PdfDocument) -> dict[int, tuple[str, ...]]:
             place = mark.get_dest()
             page = None if place is None else place.get_index()
             if page is not None and page >= 0:
-                # Of several on one page, a chapter and its first section say the same: the deeper one says more.
+                # If a chapter and its first section are on the same page, the deeper bookmark is more
+                # specific.
                 before = headings.get(page, ())
                 if before == tuple(path[: len(before)]):
                     headings[page] = tuple(path)
     except (pdfium.PdfiumError, UnicodeDecodeError):
-        return {}  # the text is what counts; a broken outline costs only the headings
+        return {}  # a broken outline loses only the headings; the text is still indexed
     return headings
 
 
 def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
-    """The blocks of a page from its upper edge down, then what is filled in, and whether it was read as a scan."""
+    """Return the blocks of a page from top to bottom, then its form fields, and whether it was read by OCR."""
     try:
         page = document[number]
         try:
@@ -181,11 +183,11 @@ def _page(document: pdfium.PdfDocument, number: int, tables: PdfTables) -> tuple
         finally:
             page.close()
     except pdfium.PdfiumError as error:
-        raise Unreadable(f"is damaged: page {number + 1} cannot be read. Fetch it again.") from error
+        raise Unreadable(f"is damaged: page {number + 1} cannot be read. Download it again.") from error
 
 
 def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list[_PdfBlock], bool]:
-    """The blocks of what is printed on a page, and whether it was read as a scan."""
+    """Return the blocks of a page's printed content, and whether it was read by OCR."""
     textpage = page.get_textpage()
     try:
         raw_text = textpage.get_text_range()
@@ -198,7 +200,7 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
             return [_PdfBlock(tidy(text_by_columns(textpage, raw_text)))], False
     finally:
         textpage.close()
-    # Without OCR only a page with a picture is reported as a scan; a page of lines alone may be a drawing.
+    # Without OCR, only a page with an image is reported as a scan; a page with only lines may be a drawing.
     kinds = None if ocr.engine() else [raw.FPDF_PAGEOBJ_IMAGE]
     if next(iter(page.get_objects(filter=kinds, max_depth=2)), None) is None:
         return [], False
@@ -209,19 +211,19 @@ def _content(page: pdfium.PdfPage, number: int, tables: PdfTables) -> tuple[list
 
 
 MAX_FIELDS = 2_000
-"""Fields of a form on one page that are read."""
+"""Maximum number of form fields read on a page."""
 
 MAX_FIELD_CHARS = 10_000
-"""Characters of the value of a field."""
+"""Maximum length of a field's value in characters."""
 
 _CHOSEN = {raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON}
 _WRITTEN = {raw.FPDF_FORMFIELD_TEXTFIELD, raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX}
 
 
 def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
-    """``NAME: VALUE`` for each field of a form that is filled in, as its author describes it; passwords are left out.
+    """Yield ``NAME: VALUE`` for each filled form field, with the name shown to users; passwords are skipped.
 
-    What is filled in is drawn by the field and not by the page, so that it is not in the text of that.
+    Values are drawn by the fields rather than the page, so the text of the page does not contain them.
     """
     for index in range(min(raw.FPDFPage_GetAnnotCount(page), MAX_FIELDS)):
         annotation = raw.FPDFPage_GetAnnot(page, index)
@@ -255,7 +257,9 @@ def _fields(page: pdfium.PdfPage, form: Any) -> Iterator[str]:
 
 
 def _told(ask: Any, form: Any, annotation: Any) -> str:
-    """What PDFium says of a field: asked for the length in bytes first, then for the text in UTF-16."""
+    """Return a text property of a field from PDFium, which is queried for the byte length first, then for UTF-16
+    text.
+    """
     size = min(ask(form, annotation, None, 0), 2 * MAX_FIELD_CHARS)
     if size <= 2:
         return ""
@@ -268,7 +272,7 @@ def _told(ask: Any, form: Any, annotation: Any) -> str:
 def _around(
     page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, tables: list[PdfTable], quarters: int
 ) -> list[_PdfBlock]:
-    """The tables of a page, and the text above, beside and below them."""
+    """Return the tables of a page, and the text above, beside and below them."""
     text_box = TextBox(*page.get_mediabox()).turned(quarters)
     pieces = _pieces(textpage, quarters) if quarters else []
     blocks: list[_PdfBlock] = []
@@ -292,7 +296,7 @@ def _around(
 
 
 def _drawn(page: pdfium.PdfPage) -> bytes:
-    """A page as a grey picture, in the format PGM."""
+    """Render a page as a grey image in PGM format."""
     scale = min(OCR_DPI / 72, MAX_OCR_DOTS / max(*page.get_size(), 1.0))
     bitmap = page.render(scale=scale, grayscale=True)
     try:
@@ -304,7 +308,7 @@ def _drawn(page: pdfium.PdfPage) -> bytes:
 
 
 def tidy(text: str) -> str:
-    """The text of a page with broken words put together, Chinese ones too: their lines break anywhere."""
+    """Join hyphenated words in the text of a page, and lines of Chinese, which may break anywhere."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\x00", "")
     text = _HYPHEN.sub("", text)
     lines = text.split("\n")

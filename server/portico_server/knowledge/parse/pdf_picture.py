@@ -1,4 +1,4 @@
-"""A page as a picture, with a passage marked."""
+"""Renders a page as an image with a passage highlighted."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ from portico_server.knowledge.parse.columns import TextBox
 
 PICTURE_DPI = 110
 MAX_PICTURE_DOTS = 1_600
-"""Dots of the longer side of a picture of a page, at most."""
+"""Maximum length of the longer side of a page image, in dots."""
 
 MARK_COLOUR = (255, 224, 70)
 MIN_MARKED_CHARS = 12
-"""Characters of a piece of a passage that is marked by itself, at least: shorter ones stand in many places."""
+"""Minimum length of a piece of a passage that is highlighted on its own, because shorter pieces occur in many
+places.
+"""
 
 
 def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
-    """Page ``number``, counted from 1, as a PNG; what of ``passage`` stands on it is marked. Raises `Unreadable`."""
+    """Render page ``number``, counted from 1, as a PNG with ``passage`` highlighted. Raises `Unreadable`."""
     try:
         document = pdfium.PdfDocument(source.content)
     except pdfium.PdfiumError as error:
-        raise Unreadable("is protected by a password, or not a whole PDF: it cannot be drawn.") from error
+        raise Unreadable(
+            "is protected by a password, or not a complete PDF: it cannot be rendered."
+        ) from error
     try:
         if not 1 <= number <= len(document):
-            raise Unreadable(f"has {len(document)} pages, and no page {number}.", "page_not_found")
+            raise Unreadable(f"has {len(document)} pages, but no page {number}.", "page_not_found")
         page = document[number - 1]
         textpage = page.get_textpage()
         try:
@@ -41,15 +45,16 @@ def draw_page(source: SourceDocument, number: int, passage: str) -> bytes:
         scale = min(PICTURE_DPI / 72, MAX_PICTURE_DOTS / max(*page.get_size(), 1.0))
         return _png(page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False))
     except pdfium.PdfiumError as error:
-        raise Unreadable(f"is damaged: page {number} cannot be drawn. Fetch it again.") from error
+        raise Unreadable(f"is damaged: page {number} cannot be rendered. Download it again.") from error
     finally:
         document.close()
 
 
 def _found(text: str, passage: str) -> Iterator[tuple[int, int]]:
-    """Where a passage stands in the text of a page, as beginning and length; line by line if not as a whole.
+    """Yield the positions of a passage in the text of a page, as start and length; line by line if not found as a
+    whole.
 
-    Spaces and line ends count for nothing: the passage was put together out of lines, words and columns.
+    White space is ignored, because the passage was assembled from lines, words and columns.
     """
     letters = [
         (place, letter) for place, letter in enumerate(text) if not letter.isspace() and letter != "\x00"
@@ -71,7 +76,7 @@ def _found(text: str, passage: str) -> Iterator[tuple[int, int]]:
 
 
 def _mark(page: pdfium.PdfPage, box: TextBox) -> None:
-    """Lay the colour over a box, so that what is below can be read."""
+    """Highlight a box with a translucent colour."""
     rect = raw.FPDFPageObj_CreateNewRect(box.left, box.bottom, box.right - box.left, box.top - box.bottom)
     raw.FPDFPageObj_SetFillColor(rect, *MARK_COLOUR, 255)
     raw.FPDFPageObj_SetBlendMode(rect, b"Multiply")
@@ -80,7 +85,7 @@ def _mark(page: pdfium.PdfPage, box: TextBox) -> None:
 
 
 def _png(bitmap: pdfium.PdfBitmap) -> bytes:
-    """A bitmap of three bytes a dot as PNG (https://www.w3.org/TR/png-3/), without a library for pictures."""
+    """Encode a bitmap of three bytes per dot as PNG (https://www.w3.org/TR/png-3/), without an image library."""
     try:
         data = bytes(bitmap.buffer)
         rows = (

@@ -1,4 +1,4 @@
-"""Tables of PDF pages whose cells have drawn borders."""
+"""Tables of PDF pages with drawn cell borders."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from portico_server.knowledge.document import SourceDocument
 from portico_server.knowledge.parse.columns import TextBox
 
 MAX_TABLE_PAGES = 500
-"""Pages of one document that are looked at closely: that takes some tenths of a second each."""
+"""Maximum number of pages of a document that are analysed; each takes some tenths of a second."""
 
 MAX_SHAPES = 5_000
-"""Shapes of a page; one with more is a drawing."""
+"""Maximum number of shapes on a page; a page with more is a drawing."""
 
 MAX_LINE_POINTS = 3.0
-"""Points: a shape that is not wider is a line."""
+"""Maximum thickness in points of a shape that counts as a line."""
 
 
 @dataclass(frozen=True, slots=True)
 class PdfTable:
-    """A table: where it stands on the page as its letters stand upright, and its rows.
+    """A table: its position on the page when the letters are upright, and its rows.
 
-    Each row is its cells with `` | `` between them; the first one is the header.
+    Each row is its cells joined by `` | ``; the first row is the header.
     """
 
     box: TextBox
@@ -36,7 +36,7 @@ class PdfTable:
 
 
 class PdfTables:
-    """The tables of one document. The closer look is opened with the first page that needs it."""
+    """The tables of one document. The detailed analysis is opened with the first page that needs it."""
 
     def __init__(self, source: SourceDocument) -> None:
         self._source = source
@@ -44,8 +44,9 @@ class PdfTables:
         self._left = MAX_TABLE_PAGES
 
     def on(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
-        """The tables of a page, counted from 0, that is turned clockwise by so many quarters, from its upper edge
-        down; none if they stand beside each other.
+        """Return the tables of a page, counted from 0, turned clockwise by ``quarters``, from top to bottom.
+
+        Returns no tables if they are side by side.
         """
         if self._left <= 0 or page.get_mediabox()[:2] != (0, 0) or page.get_cropbox() != page.get_mediabox():
             return []
@@ -61,7 +62,7 @@ class PdfTables:
             self._document.close()
 
     def _find(self, number: int, page: pdfium.PdfPage, quarters: int) -> list[PdfTable]:
-        import pdfplumber  # half a second: for documents with tables alone
+        import pdfplumber  # takes half a second, so it is imported only for documents with tables
 
         text_box = TextBox(*page.get_mediabox()).turned(quarters)
         try:
@@ -80,7 +81,7 @@ class PdfTables:
 
 
 def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
-    """A document of one page of another, counted from 0, to be shown turned clockwise by so many quarters."""
+    """Return a document with one page of another, counted from 0, displayed turned clockwise by ``quarters``."""
     document, single_page = pdfium.PdfDocument(source.content), pdfium.PdfDocument.new()
     try:
         single_page.import_pages(document, [number])
@@ -94,7 +95,7 @@ def _page_alone(source: SourceDocument, number: int, quarters: int) -> bytes:
 
 
 def _tables_of(page: Any, text_box: TextBox) -> Iterator[PdfTable]:
-    """The tables of a page as pdfplumber shows it; ``text_box`` is the page as its letters stand upright."""
+    """Yield the tables that pdfplumber finds; ``text_box`` is the page when its letters are upright."""
     for table in page.find_tables():
         rows = [" | ".join(_cell_text(cell) for cell in row) for row in table.extract()]
         rows = [row for row in rows if row.strip(" |")]
@@ -107,7 +108,7 @@ def _tables_of(page: Any, text_box: TextBox) -> Iterator[PdfTable]:
 
 
 def ruled(page: pdfium.PdfPage) -> bool:
-    """Whether a page has lines or boxes from which a table could be made."""
+    """Return whether a page has lines or boxes that may form a table."""
     across = down = boxes = 0
     try:
         for count, shape in enumerate(page.get_objects(filter=[raw.FPDF_PAGEOBJ_PATH], max_depth=3), start=1):
@@ -123,7 +124,9 @@ def ruled(page: pdfium.PdfPage) -> bool:
 
 
 def group_rows(rows: Sequence[str], size: int) -> Iterator[tuple[int, str]]:
-    """Rows in groups of about ``size`` characters below the header, and the number of the first: the header is 1."""
+    """Yield groups of rows of about ``size`` characters below the header, with the number of the first row; the header
+    is 1.
+    """
     header, pending_rows, first, length = rows[0], list[str](), 2, 0
     for number, row in enumerate(rows[1:], start=2):
         if pending_rows and length + len(row) > size:

@@ -1,4 +1,4 @@
-"""The processes that read documents, as the daemon sees them, and the terms that they compute ahead of the index."""
+"""The daemon's side of the processes that read documents, and the terms that they compute in advance for the index."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from portico_server.knowledge.parse import ocr
 from portico_server.subprocesses import run_module
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Bytes of the longest answer line."""
+"""Maximum length of an answer line, in bytes."""
 
 _KEPT_VARIABLES = (
     "PATH",
@@ -36,21 +36,23 @@ _KEPT_VARIABLES = (
     "VIRTUAL_ENV",
     "LD_LIBRARY_PATH",
 )
-"""The environment that a worker gets: no keys, no tokens."""
+"""Environment variables passed to a worker, which must not receive keys or tokens."""
 
 
 class DescribesPictures(Protocol):
-    """Describes pictures: `portico_server.knowledge.model_calls.PictureDescriber`."""
+    """Describes images: `portico_server.knowledge.model_calls.PictureDescriber`."""
 
     async def describe(self, path: Path, filename: str, context: Context) -> Part | None:
-        """The description of a picture; ``None`` for another file, and where nothing could see it."""
+        """Return the description of an image, or ``None`` for another kind of file or if no model could see the
+        image.
+        """
 
 
 class TranscribesRecordings(Protocol):
-    """Writes down recordings: `portico_server.knowledge.model_calls.RecordingTranscriber`."""
+    """Transcribes recordings: `portico_server.knowledge.model_calls.RecordingTranscriber`."""
 
     async def write_down(self, path: Path, filename: str, context: Context) -> str | None:
-        """What is said, as subtitles; ``None`` for another file, and where there is no model for it."""
+        """Return the transcript as subtitles, or ``None`` for another kind of file or if no model is available."""
 
 
 class ReadsElsewhere(Protocol):
@@ -59,20 +61,21 @@ class ReadsElsewhere(Protocol):
     def answers(
         self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """As `ReaderPool.answers`; the ``context`` hears what it waits for."""
+        """Read a document as `ReaderPool.answers` does; the ``context`` receives the progress of waiting."""
 
     async def close(self) -> None:
-        """End what reads there."""
+        """Stop the remote readers."""
 
 
 class ReaderPool:
-    """At most ``workers`` processes, started when needed, each one file at a time; one more where a key has them all.
+    """At most ``workers`` processes, started on demand, each reading one file at a time; one more if a key occupies
+    all.
 
-    ``seconds`` is the longest that a worker may take over one file (its own time: a slow consumer costs nothing),
-    ``memory`` its address space in bytes, ``languages`` those of text recognition as tesseract names them,
-    ``recognition`` the seconds that it may take over all pictures of a file. A worker that exceeds the first two, or
-    dies, is replaced; its file is `Unreadable`. ``ahead`` is where they leave the terms of chunks that are to be
-    indexed, ``elsewhere`` who reads files to be indexed in their place.
+    ``seconds`` limits a worker's own time for a file (slow consumers do not count), and ``memory`` its address space
+    in bytes. ``languages`` are tesseract's names of the OCR languages, and ``recognition`` limits the OCR time for all
+    images of a file, in seconds. A worker that exceeds the first two limits or dies is replaced; its file is
+    `Unreadable`. ``ahead`` receives the terms of chunks that will be indexed. ``elsewhere`` reads files to be indexed
+    on other machines.
     """
 
     def __init__(
@@ -110,11 +113,11 @@ class ReaderPool:
         *,
         is_indexed: bool = False,
     ) -> AsyncGenerator[list[Part], None]:
-        """The parts of a file in runs, or its chunks by a checked ``chunking``. ``name`` gives the format.
+        """Yield the parts of a file in batches, or its chunks by a checked ``chunking``. ``name`` determines the
+        format.
 
-        With a ``context`` a picture is described by a model that sees, and a recording written down by one that
-        hears, if there is one. ``is_indexed``: the chunks are
-        about to be. Raises `Unreadable`. Close the iterator if you leave it early.
+        With a ``context``, models describe images and transcribe recordings, if available. ``is_indexed`` means that
+        the chunks are about to be indexed. Raises `Unreadable`. Close the iterator if you do not exhaust it.
         """
         if context is not None and self._pictures is not None:
             part = await self._pictures.describe(path, name, context)
@@ -149,17 +152,17 @@ class ReaderPool:
                     yield [Part(text, _place(place)) for text, place in answer["parts"]]
 
     async def draw(self, path: Path, name: str, page: int, passage: str) -> bytes:
-        """A page of a PDF, counted from 1, as a PNG on which ``passage`` is marked. Raises `Unreadable`."""
+        """Render a page of a PDF, counted from 1, as a PNG with ``passage`` highlighted. Raises `Unreadable`."""
         async with aclosing(self.answers(path, name, {"page": page, "passage": passage})) as answers:
             async for answer in answers:
                 if "picture" in answer:
                     return base64.b64decode(answer["picture"])
-        raise Unreadable("was not drawn.", "server_error")
+        raise Unreadable("could not be rendered.", "server_error")
 
     async def answers(
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """What a worker says of a file: see `portico_server.knowledge.parse.worker`. Raises `Unreadable`."""
+        """Yield a worker's answers for a file: see `portico_server.knowledge.parse.worker`. Raises `Unreadable`."""
         job = {
             "path": str(path),
             "name": name,
@@ -199,13 +202,13 @@ class ReaderPool:
                     await _kill(process)
 
     def _keep(self, answer: Mapping[str, Any]) -> None:
-        """Leave the terms of chunks for the index."""
+        """Store the terms of chunks for the index."""
         if self._ahead is not None and "terms" in answer:
             for (text, _), (words, grams) in zip(answer["parts"], answer["terms"], strict=True):
                 self._ahead.put(text, (words, grams))
 
     async def close(self) -> None:
-        """Stop every worker. Whoever still reads gets `Unavailable`."""
+        """Stop every worker. Active readers get `Unavailable`."""
         self._closed = True
         processes = [*self._idle, *self._busy]
         self._idle = []
@@ -215,9 +218,9 @@ class ReaderPool:
             await self._elsewhere.close()
 
     async def _begin(self, job: bytes) -> tuple[asyncio.subprocess.Process, bytes | None]:
-        """A worker that has taken the job, with the first line of its answer if that is known.
+        """Return a worker that has accepted the job, with the first line of its answer if known.
 
-        A worker may end for idleness at the moment at which it is given a job: then a new one gets it.
+        If a worker exits for idleness when it receives the job, a new worker gets the job.
         """
         while self._idle:
             process = self._idle.pop()
@@ -236,7 +239,7 @@ class ReaderPool:
             await _kill(process)
         process = await self._start()
         self._busy.add(process)
-        with suppress(ConnectionError):  # it died at once: the empty answer says so
+        with suppress(ConnectionError):  # the worker died at once, which the empty answer shows
             await _send_job(process, job)
         return process, None
 
@@ -253,11 +256,11 @@ class ReaderPool:
                 **{name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
                 ocr.LANGUAGES_VARIABLE: self._languages,
             },
-            start_new_session=True,  # Ctrl-C in the terminal is for the daemon, which then stops us
+            start_new_session=True,  # Ctrl-C in the terminal goes only to the daemon, which then stops the workers
         )
 
     async def _line(self, process: asyncio.subprocess.Process, remaining_s: float) -> tuple[bytes, float]:
-        """The next line and the seconds that are left, counting only those in which we waited."""
+        """Return the next line and the remaining seconds, counting only the time spent waiting."""
         assert process.stdout is not None
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -269,19 +272,19 @@ class ReaderPool:
                 f"took longer than {self._seconds:g} s to read. Split it, or raise the setting parse_timeout."
             ) from error
         except ValueError as error:
-            raise Unreadable("gives more text at once than can be taken. Split it.") from error
+            raise Unreadable("produces more text at once than the limit allows. Split it.") from error
         return line, remaining_s - (clock() - began)
 
 
 async def _send_job(process: asyncio.subprocess.Process, job: bytes) -> None:
-    """Raises `ConnectionError` if the worker has ended."""
+    """Send a job to a worker. Raise `ConnectionError` if the worker has ended."""
     assert process.stdin is not None
     if process.returncode is not None or process.stdin.is_closing():
         raise ConnectionResetError("the worker has ended")
     try:
         process.stdin.write(job)
         await process.stdin.drain()
-    except RuntimeError as error:  # uvloop's word for a pipe that was closed meanwhile
+    except RuntimeError as error:  # uvloop's error for a pipe that has been closed
         raise ConnectionResetError("the worker has ended") from error
 
 
@@ -295,12 +298,17 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def _closing() -> Unavailable:
-    return Unavailable("Portico is shutting down; the file is read at the next start.", code="shutting_down")
+    return Unavailable(
+        "Portico is shutting down; the file will be read at the next start.", code="shutting_down"
+    )
 
 
 def _exit_message(code: int, memory: int) -> str:
     how = f"signal {-code}" if code < 0 else f"status {code}"
-    return f"ended the process that reads documents ({how}); it may be damaged, or need more than {memory // 2**20} MB."
+    return (
+        f"crashed the process that reads documents ({how}); it may be damaged, or need more than "
+        f"{memory // 2**20} MB."
+    )
 
 
 def _place(value: Mapping[str, Any]) -> Place:
@@ -308,17 +316,19 @@ def _place(value: Mapping[str, Any]) -> Place:
 
 
 MAX_TEXTS = 8_192
-"""Texts of which the terms are kept …"""
+"""Maximum number of texts whose terms are kept."""
 
 MAX_TERM_CHARS = 16_000_000
-"""… and the characters of these terms, at most."""
+"""Maximum total length of the kept terms, in characters."""
 
 JoinedTerms = tuple[str, str]
-"""Words and bigrams, each with spaces between."""
+"""Words and bigrams, each joined with spaces."""
 
 
 class TermPrefetch:
-    """Terms by their text. What nobody has fetched in time makes room: it is worked out again. For any thread."""
+    """A thread-safe cache of terms by text. Entries that are not fetched in time are evicted and computed again on
+    demand.
+    """
 
     def __init__(self) -> None:
         self._terms: dict[str, JoinedTerms] = {}
@@ -326,7 +336,7 @@ class TermPrefetch:
         self._lock = threading.Lock()
 
     def put(self, text: str, terms: JoinedTerms) -> None:
-        """Keep the terms of a text for a while."""
+        """Cache the terms of a text."""
         with self._lock:
             self._forget(text)
             self._terms[text] = terms
@@ -335,12 +345,12 @@ class TermPrefetch:
                 self._forget(next(iter(self._terms)))
 
     def take(self, text: str) -> JoinedTerms | None:
-        """The terms of a text, once."""
+        """Return the terms of a text, and remove them from the cache."""
         with self._lock:
             return self._forget(text)
 
     def clear(self) -> None:
-        """Forget what nobody has fetched."""
+        """Remove all cached terms."""
         with self._lock:
             self._terms.clear()
             self._wide = 0

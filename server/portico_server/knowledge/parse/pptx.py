@@ -1,4 +1,4 @@
-"""PowerPoint: one part for each slide, its text in reading order, tables row by row, the speaker's notes below."""
+"""PowerPoint: one part per slide, with its text in reading order, tables row by row, the speaker's notes below."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _ALTERNATIVES = "{http://schemas.openxmlformats.org/markup-compatibility/2006}AlternateContent"
 _TITLES = ("title", "ctrTitle")
 _SKIPPED_PLACEHOLDERS = ("sldNum", "ftr", "dt", "hdr", "sldImg")
-"""Placeholders that stand on every slide and say nothing about it."""
+"""Placeholders that repeat on every slide and carry no information about it."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Slides in the order in which they are shown; ``page`` is the slide, its title the heading, below that of all."""
+    """Yield slides in presentation order; ``page`` is the slide number, and its title the heading below the
+    document's.
+    """
     with source.open() as file:
         archive = open_checked(file, DOCUMENT_KIND, "ppt/presentation.xml", ".pptx")
         writer = PartWriter()
@@ -56,7 +58,7 @@ def _slides(archive: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
-    """What a part refers to: its id there, the kind of the relation, the name in the archive."""
+    """Return the relations of a part: their ids, with the kind of relation and the name in the archive."""
     folder, file = posixpath.split(name)
     relations = f"{folder}/_rels/{file}.rels"
     if relations not in archive.NameToInfo:
@@ -71,7 +73,7 @@ def _related(archive: zipfile.ZipFile, name: str) -> dict[str, tuple[str, str]]:
 
 
 def _drop_fallbacks(slide: Any) -> None:
-    """Leave out what stands for older programs beside what has text or a formula: it is the same, or a picture."""
+    """Remove fallbacks for older programs beside text or formulas: they repeat the content, or are images."""
     for node in list(slide.iter(_ALTERNATIVES)):
         choices = list(node)
         if choices and next(choices[0].iter(f"{_A}t", f"{MATH}oMath"), None) is not None:
@@ -80,7 +82,7 @@ def _drop_fallbacks(slide: Any) -> None:
 
 
 def _text(slide: Any) -> tuple[str, list[str]]:
-    """The title, and the other lines."""
+    """Return the title, and the other lines."""
     title = ""
     lines: list[str] = []
     for shape in slide.iter(f"{_P}sp", f"{_A}tbl"):

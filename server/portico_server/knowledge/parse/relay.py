@@ -1,12 +1,12 @@
-"""A process that reads documents where a launcher has started it: jobs as lines on stdin, answers as lines on stdout.
+"""A process that reads documents where a launcher has started it: jobs are lines on stdin, answers lines on stdout.
 
-The first line is ``{"seconds", "memory", "languages", "recognition"}``, the limits of a `ReaderPool` of one. Then each
-job is ``{"path", "name", "bytes", "about"}``, and the answers are those of the reader, the last one with ``done``, or
-an ``error``. A document is read by a process of its own, as beside the daemon: this one survives whatever it does to
-that.
-Where there is no such file, the answer is ``{"missing": true}``, and the document comes in lines ``{"data": base64}``.
-At most `MAX_ANSWERS_UNDER_WAY` answers are on their way: for each but the last a line ``{"taken": true}`` comes back.
-It ends when it has been idle, or nobody is there any more.
+The first line is ``{"seconds", "memory", "languages", "recognition"}``, the limits of a `ReaderPool` of one. Each job
+is ``{"path", "name", "bytes", "about"}``. The answers are those of the reader, the last one with ``done``, or an
+``error``. A separate process reads each document, as on the daemon's machine, so this process survives any crash.
+
+If the file does not exist on this machine, the answer is ``{"missing": true}``, and the document is sent in lines
+``{"data": base64}``. At most `MAX_ANSWERS_UNDER_WAY` answers are in flight: each except the last is acknowledged by a
+line ``{"taken": true}``. The process exits when it is idle or its client has gone.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from portico_server.knowledge.document import Unreadable
 from portico_server.knowledge.parse.pool import ReaderPool
 
 IDLE_EXIT_S: Final = 60.0
-"""Seconds without a job after which the process ends."""
+"""Seconds without a job after which the process exits."""
 
 MAX_ANSWERS_UNDER_WAY: Final = 4
 
 MAX_LINE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of one line of stdin."""
+"""Maximum length of a line on stdin, in bytes."""
 
 
 class ReadingRelay:
-    """Its two ends, and what has come from one of them."""
+    """The input and output of the relay, and the messages received."""
 
     def __init__(self, lines: asyncio.StreamReader, out: BinaryIO) -> None:
         self._lines = lines
@@ -44,12 +44,12 @@ class ReadingRelay:
         self._readers: ReaderPool | None = None
 
     async def run(self) -> None:
-        """Until nothing comes for `IDLE_EXIT_S` seconds, or ever."""
+        """Process jobs until nothing arrives for `IDLE_EXIT_S` seconds, or the input ends."""
         try:
             while (message := await self._next()) is not None:
                 if self._readers is None:
                     self._readers = ReaderPool(workers=1, **message)
-                elif "taken" not in message:  # one of a job that has ended
+                elif "taken" not in message:  # an acknowledgement for a job that has ended
                     await self._work(message, self._readers)
         except (TimeoutError, EOFError):
             return
@@ -83,11 +83,16 @@ class ReadingRelay:
             self._send({"error": error.code, "message": error.message})
         except OSError as error:
             words = error.strerror or str(error)
-            self._send({"error": "server_error", "message": f"could not be kept where it is read: {words}."})
+            self._send(
+                {
+                    "error": "server_error",
+                    "message": f"could not be stored on the machine that reads it: {words}.",
+                }
+            )
 
     @asynccontextmanager
     async def _document(self, job: dict[str, Any]) -> AsyncIterator[Path]:
-        """Where the document is: a folder that this machine sees too, or here for as long as it is read."""
+        """Yield the path of the document: in a shared folder, or a temporary copy on this machine."""
         path = Path(job["path"])
         if _size(path) == job["bytes"]:
             yield path
@@ -99,13 +104,15 @@ class ReadingRelay:
                 data = base64.b64decode((await self._expect())["data"])
                 remaining_bytes -= len(data)
                 if not data or remaining_bytes < 0:
-                    raise Unreadable("has changed while it was sent to where it is read.", "server_error")
+                    raise Unreadable(
+                        "changed while it was sent to the machine that reads it.", "server_error"
+                    )
                 file.write(data)
             file.flush()
             yield Path(file.name)
 
     async def _expect(self) -> dict[str, Any]:
-        """The next line. Raises `EOFError` if there is nobody to work for any more."""
+        """Return the next line. Raise `EOFError` if the client has gone."""
         message = await self._line()
         if message is None:
             raise EOFError
@@ -124,8 +131,8 @@ def _size(path: Path) -> int | None:
 
 
 async def serve() -> None:
-    """Read jobs from stdin."""
-    # What libraries print must not come between our lines.
+    """Process jobs from stdin."""
+    # Output printed by libraries must not mix with the answer lines.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
@@ -136,7 +143,7 @@ async def serve() -> None:
 
 
 def main() -> None:
-    """Nothing is left behind in the folders of a package."""
+    """Run the relay without writing bytecode into package folders."""
     sys.dont_write_bytecode = True
     asyncio.run(serve())
 

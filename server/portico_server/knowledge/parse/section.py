@@ -1,4 +1,4 @@
-"""Lines of a text that are gathered into sections, with the headings above them, and the title of a document."""
+"""Gathers the lines of a text into sections, with the headings above them, and reads the title of a document."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class SectionReader:
         self.length = 0
 
     def enter(self, level: int, title: str) -> None:
-        """A heading begins: it ends those of its level and below. Level 0 is the title of the document, which the first
-        heading may repeat.
+        """Start a heading, which ends headings of its level and below.
+
+        Level 0 is the title of the document, which the first heading may repeat.
         """
         if self._path == [(0, title)]:
             self._path.clear()
@@ -34,29 +35,31 @@ class SectionReader:
             self._path.append((level, title))
 
     def add(self, line: str) -> None:
-        """A line, its break included."""
+        """Add a line, including its line break."""
         self._lines.append(line)
         self.length += len(line)
 
     def ends_with(self, marks: str) -> bool:
-        """Whether the last line begins with ``marks``: the line above a heading that is drawn around."""
+        """Return whether the last line begins with ``marks``, as the line above an overlined heading does."""
         return bool(self._lines) and self._lines[-1].startswith(marks)
 
     def title_above(self, over: str = "") -> bool:
-        """Whether the last line can be the text of a heading that is underlined: one line that begins a
-        paragraph, or lies below a line of ``over``."""
+        """Return whether the last line can be the text of an underlined heading.
+
+        It must be a single line that begins a paragraph, or follow a line of ``over``.
+        """
         lines = self._lines
         starts = len(lines) == 1 or (len(lines) > 1 and lines[-2].strip().strip(over or None) == "")
         return bool(lines) and starts and bool(lines[-1].strip()) and lines[-1].lstrip()[0] not in "|>-*+#"
 
     def take_last(self) -> str:
-        """Take the last line back: it turned out to be a heading."""
+        """Remove and return the last line, which turned out to be a heading."""
         line = self._lines.pop()
         self.length -= len(line)
         return line
 
     def flush(self) -> Iterator[Part]:
-        """The lines so far as a part, if there is anything in them."""
+        """Yield the lines so far as a part, unless they are blank."""
         text = "".join(self._lines)
         if text.strip():
             heading = tuple(title for _level, title in self._path)
@@ -70,7 +73,7 @@ class SectionReader:
 
 
 MAX_TITLE_CHARS = 200
-"""Characters of a title."""
+"""Maximum length of a title in characters."""
 
 _PROGRAM = re.compile(r"^microsoft (?:office )?(?:word|powerpoint|excel) - ", re.I)
 _SUFFIX = re.compile(
@@ -81,15 +84,15 @@ _NOTHING = re.compile(
     r"(?:powerpoint )?presentation|slide|unbenannt|sans titre|sin título|无标题|未命名|無題)?[\W\d_]*",
     re.I,
 )
-"""What programs put there where nobody has said anything."""
+"""Default titles that programs write when the user has given none."""
 
 _CORE = "docProps/core.xml"
 TITLE_ELEMENT = "{http://purl.org/dc/elements/1.1/}title"
-"""The element that has the title in the properties of Office documents and OpenDocument."""
+"""The element that contains the title in the properties of Office and OpenDocument files."""
 
 
 def clean_title(text: str | None, name: str = "") -> str:
-    """A title as it stands in the properties of a file; empty where it says no more than the ``name`` of the file."""
+    """Return a cleaned title from the properties of a file; empty if it says no more than the ``name`` of the file."""
     title = " ".join((text or "").replace("\x00", " ").split())
     title = _SUFFIX.sub("", _PROGRAM.sub("", title)).strip()
     stem = PurePosixPath(name).stem.casefold()
@@ -97,18 +100,18 @@ def clean_title(text: str | None, name: str = "") -> str:
 
 
 def heading_below(title: str, heading: tuple[str, ...]) -> tuple[str, ...]:
-    """A path of headings with the title of the document above it, unless it begins with that."""
+    """Return a path of headings below the title of the document, unless it already begins with the title."""
     if not title or (heading and heading[0].casefold() == title.casefold()):
         return heading
     return (title, *heading)
 
 
 def office_title(archive: zipfile.ZipFile, name: str) -> str:
-    """The title in the properties of an Office document called ``name``."""
+    """Return the title from the properties of an Office document called ``name``."""
     if _CORE not in archive.NameToInfo:
         return ""
     try:
         parser = etree.XMLParser(resolve_entities=False, no_network=True)
         return clean_title(etree.fromstring(archive.read(_CORE), parser).findtext(TITLE_ELEMENT), name)
     except (zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError, ValueError):
-        return ""  # the text is what counts
+        return ""  # the text is still indexed without it

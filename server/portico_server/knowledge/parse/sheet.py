@@ -1,6 +1,6 @@
 """Spreadsheets (xlsx, xlsm, xlsb, xls, ods): groups of rows with the sheet, its cells, and the header above each.
 
-A formula whose value is not in the file is shown as it is written.
+A formula without a stored value is shown as written.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ from portico_server.knowledge.parse.sheet_formulas import FormulaCells, letters,
 from portico_server.knowledge.parse.zip_size import check_zip_size
 
 MAX_CELLS = 5_000_000
-"""Cells of one sheet, empty ones between the others included."""
+"""Maximum number of cells in a sheet, including empty cells between others."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Rows of every sheet. ``row`` is the number of the first one below the header, ``cell`` the range they fill."""
+    """Yield the rows of every sheet. ``row`` is the number of the first row below the header, ``cell`` the range of
+    the rows.
+    """
     if not source.size:
-        raise Unreadable("is empty: there is nothing in it to index.")
+        raise Unreadable("is empty: it contains nothing to index.")
     with source.open() as file:
         check_zip_size(file, MAX_UNPACKED_BYTES, MAX_ENTRIES)
         try:
             book = calamine.load_workbook(file)
         except calamine.PasswordError as error:
-            raise Unreadable("is protected by a password. Save a copy without one and add that.") from error
+            raise Unreadable("is protected by a password. Add a copy without a password.") from error
         except calamine.CalamineError as error:
-            raise Unreadable("is not a whole spreadsheet: it is damaged or was cut short.") from error
+            raise Unreadable("is not a complete spreadsheet: it is damaged or truncated.") from error
         formulas = unsolved_formulas(file)
         writer = PartWriter()
         has_parts = False
@@ -40,14 +42,14 @@ def read(source: SourceDocument) -> Iterator[Part]:
             try:
                 sheet = book.get_sheet_by_name(name)
             except calamine.CalamineError:
-                continue  # a chart, or a macro of the oldest kind: no cells
+                continue  # a chart or an old macro sheet, which has no cells
             if sheet.total_height * sheet.total_width > MAX_CELLS:
                 raise Unreadable(f"has more than {MAX_CELLS:,} cells in its sheet '{name}'. Split it.")
             for part in _groups(writer, sheet, name, formulas.get(name, {})):
                 has_parts = True
                 yield part
     if not has_parts:
-        raise Unreadable("has no cells with anything in them.")
+        raise Unreadable("has only empty cells.")
 
 
 def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -> Iterator[Part]:
@@ -70,7 +72,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
             for column, cell in enumerate(cells, start=left_column)
         )
         if not line.strip(" |"):
-            # Rows of one group follow each other, so that the range can be told from the first and their number.
+            # The rows of a group are consecutive, so the range follows from the first row and their number.
             yield from flush()
             group, width = [], 0
             continue
@@ -91,7 +93,7 @@ def _groups(writer: PartWriter, sheet: Any, name: str, formulas: FormulaCells) -
 
 
 def shown(cell: object) -> str:
-    """A value as the spreadsheet's user sees it, near enough."""
+    """Return a value approximately as the spreadsheet displays it."""
     match cell:
         case bool():
             return str(cell).upper()

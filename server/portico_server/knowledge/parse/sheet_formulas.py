@@ -1,4 +1,4 @@
-"""Formulas of an xlsx workbook without a value: programs that only write such files have not worked them out."""
+"""Formulas of an xlsx workbook without values, as written by programs that do not evaluate formulas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 from lxml import etree
 
 MAX_SHEET_BYTES = 64 * 1024 * 1024
-"""Bytes of a sheet, unpacked; a larger one is not looked at."""
+"""Maximum unpacked size of a sheet in bytes; larger sheets are skipped."""
 
 
 _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -27,11 +27,13 @@ _CELL_NAME = re.compile(r"([A-Z]{1,3})(\d{1,7})")
 
 
 FormulaCells = Mapping[tuple[int, int], str]
-"""Formulas by row and column, both from 0."""
+"""Formulas by row and column, both counted from 0."""
 
 
 def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
-    """By the name of the sheet the formulas without a value, each with ``=`` before it; nothing of what is not xlsx."""
+    """Return the formulas without a value by sheet name, each with a leading ``=``; empty for a file that is not
+    xlsx.
+    """
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -41,13 +43,13 @@ def unsolved_formulas(file: BinaryIO) -> Mapping[str, FormulaCells]:
                 if (cells := _formula_cells(archive, path))
             }
     except (zipfile.BadZipFile, KeyError, etree.XMLSyntaxError, NotImplementedError, RuntimeError):
-        return {}  # a sheet of another kind; what is damaged is said by whoever reads the values
+        return {}  # a sheet of another kind; damage is reported when the values are read
     finally:
         file.seek(0)
 
 
 def _sheet_parts(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """Name and part of each sheet."""
+    """Yield the name and part of each sheet."""
     if "xl/workbook.xml" not in archive.NameToInfo:
         return
     targets = {
@@ -89,7 +91,7 @@ def _xml_parser() -> etree.XMLParser:
 
 
 def letters(column: int) -> str:
-    """The name of a column, from 0: A, B … Z, AA."""
+    """Return the name of a column, counted from 0: A, B … Z, AA."""
     name = ""
     column += 1
     while column:

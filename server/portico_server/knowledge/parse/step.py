@@ -1,7 +1,7 @@
-"""STEP and IFC: what the header says, products and how they are put together, and of buildings their storeys, elements
-and property sets. Shapes are not read.
+"""STEP and IFC: header, products and assemblies; for buildings, their storeys, elements and property sets.
 
-The exchange structure: ISO 10303-21, which both are written in. It is read in one pass, as a list of instances.
+Shapes are skipped. Both formats use the exchange structure of ISO 10303-21, which is read in one pass as a list of
+instances.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from portico_server.knowledge.parse.csv import ROW_GROUP_CHARS
 from portico_server.knowledge.parse.text import encoding_of
 
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of a file: it is held in memory as a whole."""
+"""Maximum size of a file in bytes, because it is held in memory as a whole."""
 
 MAX_INSTANCES: Final = 5_000_000
-"""Instances in a file, shapes included."""
+"""Maximum number of instances in a file, shapes included."""
 
 MAX_KEPT_INSTANCES: Final = 500_000
-"""Instances that say something: products, elements, properties and what relates them."""
+"""Maximum number of instances that are kept: products, elements, properties and their relations."""
 
 MAX_NESTED_LISTS: Final = 16
-"""Lists in lists of one instance."""
+"""Maximum nesting of lists in an instance."""
 
 MAX_HEADINGS: Final = 16
-"""Levels above a passage."""
+"""Maximum number of levels above a passage."""
 
 MAX_NAMES: Final = 200
-"""Names in one sentence."""
+"""Maximum number of names in a sentence."""
 
 
 GLOBAL_ID_CHARS: Final = 22
-"""Characters of an identity in IFC."""
+"""Length of an IFC identifier in characters."""
 
 
 class InstanceNumber(int):
@@ -46,12 +46,12 @@ class InstanceNumber(int):
 
 
 Value: TypeAlias = "str | InstanceNumber | list[Value] | None"
-"""Numbers and enumerations are texts; a value with a type, such as ``IFCLABEL('x')``, is that value."""
+"""A value: numbers and enumerations are strings, and a typed value such as ``IFCLABEL('x')`` is its inner value."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepInstance:
-    """One line of the data: its type in capitals, its values and the line where it begins."""
+    """One instance of the data: its type in capitals, its values and the line where it begins."""
 
     kind: str
     values: Sequence[Value]
@@ -59,21 +59,21 @@ class StepInstance:
 
     @property
     def is_rooted(self) -> bool:
-        """Whether it has an identity of its own in IFC: an element, a space, a set of properties, a relation."""
+        """Whether the instance has an IFC identifier: an element, a space, a property set, a relation."""
         return self.kind.startswith("IFC") and len(self.text(0)) == GLOBAL_ID_CHARS
 
     def text(self, number: int) -> str:
-        """A value that is a text; else empty."""
+        """Return a value if it is text, otherwise an empty string."""
         value = self.values[number] if number < len(self.values) else None
         return " ".join(value.split()) if isinstance(value, str) else ""
 
     def one(self, number: int) -> int:
-        """The instance that a value refers to; 0 if it does not."""
+        """Return the instance that a value refers to, or 0."""
         value = self.values[number] if number < len(self.values) else None
         return value if isinstance(value, InstanceNumber) else 0
 
     def many(self, number: int) -> list[int]:
-        """The instances that a value refers to, one or a list of them."""
+        """Return the instances that a value refers to, whether it is a single reference or a list."""
         value = self.values[number] if number < len(self.values) else None
         items = value if isinstance(value, list) else [value]
         return [item for item in items if isinstance(item, InstanceNumber)]
@@ -81,14 +81,14 @@ class StepInstance:
 
 @dataclass(slots=True)
 class StepFile:
-    """The header by the names of its lines, and of the data what says something."""
+    """The header fields by name, and the kept instances of the data."""
 
     header: dict[str, StepInstance] = field(default_factory=dict)
     data: dict[int, StepInstance] = field(default_factory=dict)
     instances: int = 0
 
     def of(self, *kinds: str) -> Iterator[tuple[int, StepInstance]]:
-        """The instances of these types, in their order."""
+        """Yield the instances of these types in order."""
         return (
             (number, step_instance)
             for number, step_instance in self.data.items()
@@ -96,7 +96,7 @@ class StepFile:
         )
 
     def get(self, number: int, *kinds: str) -> StepInstance | None:
-        """An instance, if it is there and of one of these types."""
+        """Return an instance if it exists and has one of these types."""
         step_instance = self.data.get(number)
         return (
             step_instance
@@ -106,7 +106,7 @@ class StepFile:
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """First what the file is; then of STEP its assemblies and products, of IFC its spaces and their elements."""
+    """Yield a description of the file, then the assemblies and products of STEP, or the spaces and elements of IFC."""
     file = parse(source)
     schema = _schema(file)
     writer = PartWriter()
@@ -125,7 +125,7 @@ _INSTANCE = re.compile(
     rb"(?:#(\d{1,18})\s{0,200}+=\s{0,200}+)?(?:([A-Za-z_][A-Za-z0-9_]{0,99}+)\s{0,200}+)?"
     rb"\(((?:[^;']++|'[^']*+(?:'|\Z))*+)(?:;|\Z)"
 )
-"""It takes what follows a parenthesis in any case, so that each byte is looked at once."""
+"""A match consumes the text after a parenthesis in any case, so that each byte is examined once."""
 
 _TOKEN = re.compile(
     r"'((?:[^']++|'')*+)'|#(\d{1,18})|\.([A-Za-z0-9_]++)\.|([-+]?[0-9][-+0-9.eE]*+)|\"[0-9A-Fa-f]*+\"|([A-Za-z_][\w]*+)"
@@ -134,7 +134,7 @@ _TOKEN = re.compile(
 _ROOT = re.compile(rb"\(\s*+'[0-9A-Za-z_$]{22}'")
 _BEGIN, _END = b"ISO-10303-21", b"END-ISO-10303-21"
 _HEADER_BYTES: Final = 4_096
-"""Bytes at the beginning of a file among which its mark stands, and that of its end at the end."""
+"""Number of bytes at the beginning and end of a file in which its start and end markers are looked for."""
 
 _KEPT: Final = frozenset(
     b"PRODUCT PRODUCT_DEFINITION PRODUCT_DEFINITION_FORMATION PRODUCT_DEFINITION_FORMATION_WITH_SPECIFIED_SOURCE "
@@ -142,22 +142,21 @@ _KEPT: Final = frozenset(
     b"IFCPROPERTYENUMERATEDVALUE IFCPROPERTYLISTVALUE IFCPROPERTYBOUNDEDVALUE IFCQUANTITYLENGTH IFCQUANTITYAREA "
     b"IFCQUANTITYVOLUME IFCQUANTITYCOUNT IFCQUANTITYWEIGHT IFCQUANTITYTIME IFCMATERIAL".split()
 )
-"""What is kept of the data, beside what has an identity in IFC."""
+"""Instance types that are kept, in addition to those with an IFC identifier."""
 
 
 def parse(source: SourceDocument) -> StepFile:
-    """The structure of a file. Raises `Unreadable` for what is not one, cut off, or too large."""
+    """Parse a file. Raise `Unreadable` if it is not STEP, truncated, or too large."""
     if source.size > MAX_FILE_BYTES:
-        raise Unreadable(
-            f"has more than {MAX_FILE_BYTES >> 20} MB, the most that is read of a STEP or IFC file."
-        )
+        raise Unreadable(f"has more than {MAX_FILE_BYTES >> 20} MB, the limit for STEP and IFC files.")
     data = source.read()
     if _BEGIN not in data[:_HEADER_BYTES].upper():
         raise Unreadable(
-            "is not a STEP file (ISO 10303-21), though its name says so. Save it again and add that."
+            "is not a STEP file (ISO 10303-21), although its name says so. Save it again and add the new "
+            "file."
         )
     if _END not in data[-_HEADER_BYTES:].upper():
-        raise Unreadable("is cut off: the mark of its end is missing. Add the whole file.")
+        raise Unreadable("is truncated: its end marker is missing. Add the complete file.")
     if b"/*" in data:
         data = _COMMENT.sub(_without_comment, data)
     encoding = encoding_of(source)
@@ -178,7 +177,7 @@ def parse(source: SourceDocument) -> StepFile:
         in_header = False
         step_file.instances += 1
         if step_file.instances > MAX_INSTANCES:
-            raise Unreadable(f"has more than {MAX_INSTANCES:,} instances, the most that are read.")
+            raise Unreadable(f"has more than {MAX_INSTANCES:,} instances, which is the limit.")
         body = match[3]
         is_unit = not kind and b"_UNIT" in body[:500]
         if kind in _KEPT or is_unit or (kind.startswith(b"IFC") and _ROOT.match(data, match.start(3) - 1)):
@@ -187,18 +186,18 @@ def parse(source: SourceDocument) -> StepFile:
             values = _values(body.decode(encoding, "replace"))
             step_file.data[int(match[1])] = StepInstance(kind.decode("ascii"), values, line)
     if not step_file.instances:
-        raise Unreadable("has no data: nothing is described in it.")
+        raise Unreadable("has no data to describe.")
     return step_file
 
 
 def _without_comment(match: re.Match[bytes]) -> bytes:
-    """A text as it is; a comment as its line breaks."""
+    """Return a string unchanged, and a comment as its line breaks."""
     matched_text = match[0]
     return matched_text if matched_text.startswith(b"'") else b" " + b"\n" * matched_text.count(b"\n")
 
 
 def _values(body: str) -> list[Value]:
-    """The values of an instance, from behind its opening parenthesis."""
+    """Return the values of an instance, starting after its opening parenthesis."""
     top: list[Value] = []
     open_lists: list[list[Value]] = [top]
     typed_flags: list[bool] = []
@@ -238,7 +237,7 @@ _ESCAPE = re.compile(
 
 
 def _decoded(text: str) -> str:
-    """A text without the escapes of the exchange structure (ISO 10303-21, 6.4.3)."""
+    """Decode the escapes of the exchange structure (ISO 10303-21, 6.4.3)."""
     return _ESCAPE.sub(_character, text) if "\\" in text or "'" in text else text
 
 
@@ -261,7 +260,7 @@ def _schema(file: StepFile) -> str:
 
 
 def _about(file: StepFile, schema: str, units: Sequence[str], counted_lines: Sequence[str]) -> Iterator[str]:
-    """What the header says, the units, and how much there is."""
+    """Yield the header's information, the units, and the counts of contents."""
     yield f"{'Building model in IFC' if schema.startswith('IFC') else 'Model in STEP'} ({schema.partition(' ')[0]})"
     name, about = file.header.get("FILE_NAME"), file.header.get("FILE_DESCRIPTION")
     labelled_values = [("Description", _said(about.values[:1]) if about else [])]
@@ -277,7 +276,7 @@ def _about(file: StepFile, schema: str, units: Sequence[str], counted_lines: Seq
 
 
 def _said(values: Sequence[Value]) -> list[str]:
-    """The texts in values, without empty ones."""
+    """Return the non-empty texts among values."""
     texts: list[str] = []
     for value in values:
         if isinstance(value, list):
@@ -288,7 +287,7 @@ def _said(values: Sequence[Value]) -> list[str]:
 
 
 def _units(file: StepFile) -> list[str]:
-    """The units of lengths, angles and masses, as a file in STEP or IFC names them."""
+    """Return the units of lengths, angles and masses as named in a STEP or IFC file."""
     units: dict[str, None] = {}
     for step_instance in file.data.values():
         unit_words = [unit_word.lower() for unit_word in _said(step_instance.values)]
@@ -306,7 +305,7 @@ _CONVERTED: Final = ("inch", "foot", "degree", "pound", "mile", "yard")
 
 
 def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
-    """Lines put together, up to what a passage may hold, each time below ``head``."""
+    """Join lines up to the maximum length of a passage, each group below ``head``."""
     pending_lines: list[str] = []
     width = 0
     for line in lines:
@@ -320,7 +319,7 @@ def _runs(head: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 class _Assembly:
-    """The products of a file in STEP, and which are put together of which."""
+    """The products of a STEP file, and how they are assembled."""
 
     def __init__(self, file: StepFile) -> None:
         self._file = file
@@ -353,7 +352,7 @@ class _Assembly:
         return lines
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
-        """Each assembly with what it consists of; then the products that belong to none."""
+        """Yield each assembly with its components, then the products outside assemblies."""
         for assembly, parts in self._parts.items():
             lines = [f"{times} × {self._name(part)}" for part, times in parts.items()]
             place = self._above(assembly)
@@ -379,7 +378,9 @@ class _Assembly:
         return _product(self._products[definition])
 
     def _above(self, definition: int) -> tuple[str, ...]:
-        """The names of the assemblies above one and its own, outermost first; a circle is walked once."""
+        """Return the names of the enclosing assemblies and of the product, outermost first; cycles are followed
+        once.
+        """
         path, seen_parts = [definition], {definition}
         while len(path) < MAX_HEADINGS:
             above = next((parent for parent in self._wholes.get(path[-1], ()) if parent not in seen_parts), 0)
@@ -391,7 +392,7 @@ class _Assembly:
 
 
 def _product(product: StepInstance) -> str:
-    """Its name, with its number and description where they say something else."""
+    """Return the name of a product, with its number and description if they differ."""
     number, name, about = product.text(0), product.text(1), product.text(2)
     product_name = name or number or "(without a name)"
     if number and number != product_name:
@@ -464,7 +465,7 @@ class _Building:
         return lines
 
     def parts(self, writer: PartWriter) -> Iterator[Part]:
-        """Each space with what it has; then its elements by type, and of these each property set as a table."""
+        """Yield each space with its contents, then its elements by type with each property set as a table."""
         for number, space in self._file.of(*_SPACES):
             path = self._path(number)
             elements = self._elements.get(number, {})
@@ -510,7 +511,7 @@ class _Building:
                 yield writer.part(run, line=place, heading=(*path, name)[:MAX_HEADINGS])
 
     def _properties(self, number: int) -> Iterator[tuple[str, dict[str, str]]]:
-        """The property sets of an element, those of its type first: its own count more."""
+        """Yield the property sets of an element, those of its type first, because its own take precedence."""
         kind = self._file.get(self._types.get(number, 0))
         if kind is not None and kind.text(2):
             yield "Type", {"Type": kind.text(2)}
@@ -531,7 +532,7 @@ class _Building:
                 yield group.text(2) or "Properties", values
 
     def _space(self, number: int) -> int:
-        """The space that an element is in, also as a part of another element; 0 if it is in none."""
+        """Return the space that contains an element, directly or as part of another element; 0 if none does."""
         for _level in range(MAX_HEADINGS):
             number = self._above.get(number, 0)
             if not number:
@@ -548,7 +549,7 @@ class _Building:
         return tuple(self._title(step) for step in reversed(path) if step in self._file.data)
 
     def _named(self, numbers: Sequence[int]) -> list[str]:
-        """Names of elements, each once with how often it is there."""
+        """Return the distinct names of elements, each with its count."""
         counts = Counter(self._title(number) for number in numbers)
         shown_names = [
             f"{times} × {name}" if times > 1 else name for name, times in islice(counts.items(), MAX_NAMES)
@@ -566,12 +567,12 @@ class _Building:
 
 
 def _kind(kind: str) -> str:
-    """``Wall`` for ``IFCWALLSTANDARDCASE``: IFC has its names in capitals alone."""
+    """Return the readable type, such as ``Wall`` for ``IFCWALLSTANDARDCASE``: IFC has type names in capitals only."""
     return kind.removeprefix("IFC").removesuffix("STANDARDCASE").capitalize()
 
 
 def _value(instance: StepInstance) -> str:
-    """What a property or a quantity comes to."""
+    """Return the value of a property or quantity."""
     at = {"IFCPROPERTYSINGLEVALUE": 2}.get(instance.kind, 3 if instance.kind.startswith("IFCQUANTITY") else 2)
     figures = [_figure(value) for value in _said(instance.values[at : at + 1])]
     if instance.kind == "IFCPROPERTYBOUNDEDVALUE":
@@ -581,5 +582,5 @@ def _value(instance: StepInstance) -> str:
 
 
 def _figure(text: str) -> str:
-    """``2.5`` for ``2.500``, ``3`` for ``3.``."""
+    """Return a number without trailing zeros: ``2.5`` for ``2.500``, ``3`` for ``3.``."""
     return text.rstrip("0").rstrip(".") if re.fullmatch(r"-?\d+\.\d*", text) else text

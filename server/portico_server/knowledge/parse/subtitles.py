@@ -1,4 +1,4 @@
-"""Subtitles (srt, vtt): one part for each cue, with the second at which it is said."""
+"""Subtitles (srt, vtt): one part per cue, with its time in seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VOICE = re.compile(r"<v(?:\.[^ >]*)?\s+([^>]+)>")
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Cues in the order of the file. ``line`` is that of their time; who speaks stands before what is said."""
+    """Yield cues in the order of the file. ``line`` is the line of their time; the speaker precedes the text."""
     writer = PartWriter()
     has_parts = False
     with open_text(source) as text:
@@ -38,4 +38,4 @@ def read(source: SourceDocument) -> Iterator[Part]:
             has_parts = True
             yield writer.part(" ".join(spoken_lines), line=at, seconds=began)
     if not has_parts:
-        raise Unreadable("holds no cues: no line such as '00:01:02,000 --> 00:01:04,000' was found.")
+        raise Unreadable("contains no cues: no line such as '00:01:02,000 --> 00:01:04,000' was found.")

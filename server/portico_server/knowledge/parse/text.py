@@ -1,4 +1,4 @@
-"""Plain text, and everything that is read as such: source code, JSON, YAML, logs."""
+"""Plain text, and all formats read as plain text: source code, JSON, YAML, logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.knowledge.document import Part, SourceDocument, Unreadable
 from portico_server.knowledge.parse.formats import looks_like_text, wide_encoding
 
 SEGMENT_CHARS = 128 * 1024
-"""Characters that are held at once: a long text comes in segments of about this length."""
+"""Approximate length of the segments in which a long text is read, in characters."""
 
 _SAMPLE_BYTES = 256 * 1024
 _BLOCK_BYTES = 1024 * 1024
@@ -26,7 +26,7 @@ _BOMS = (
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Segments with the number of their first line, cut between paragraphs or lines where there are any."""
+    """Yield segments with the number of their first line, split between paragraphs or lines where possible."""
     line, offset = 1, 0
     for text in segments(source):
         yield Part(text, Place(line=line, start=offset, end=offset + len(text)))
@@ -35,7 +35,7 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def segments(source: SourceDocument) -> Iterator[str]:
-    """The whole text in pieces of about `SEGMENT_CHARS` characters, line breaks as ``\\n``."""
+    """Yield the whole text in pieces of about `SEGMENT_CHARS` characters, with line breaks as ``\\n``."""
     with open_text(source) as text:
         remainder = ""
         while block := text.read(SEGMENT_CHARS):
@@ -49,7 +49,7 @@ def segments(source: SourceDocument) -> Iterator[str]:
 
 
 def _cut(text: str) -> int:
-    """Where to cut: after the last paragraph, else line, else sentence, else word, in the second half."""
+    """Return where to split: after the last paragraph, line, sentence or word, in this order, in the second half."""
     half = len(text) // 2
     for mark in ("\n\n", "\n", "。", ". ", " "):
         position = text.rfind(mark, half)
@@ -59,22 +59,23 @@ def _cut(text: str) -> int:
 
 
 def open_text(source: SourceDocument) -> io.TextIOWrapper:
-    """The file as text in its own encoding; what does not decode becomes U+FFFD. `Unreadable` if it is not text."""
+    """Open the file as text in its encoding; invalid bytes become U+FFFD. Raise `Unreadable` if it is not text."""
     encoding = encoding_of(source)
     return io.TextIOWrapper(source.open(), encoding, "replace", newline=None)
 
 
 def encoding_of(source: SourceDocument) -> str:
-    """The encoding of a text file.
+    """Return the encoding of a text file.
 
-    Known are UTF-8, UTF-16 and UTF-32 (by mark, UTF-16 also without), GB18030 (and with it GBK and GB2312), Big5,
-    Shift-JIS, EUC-JP, EUC-KR and, when nothing else fits, Windows-1252. UTF-8 is decided by the whole file, the others
-    by a sample around the first byte that is not UTF-8. `Unreadable` if the file is empty or binary.
+    Supports UTF-8, UTF-16 and UTF-32 (by byte order mark, UTF-16 also without), GB18030 (which includes GBK and
+    GB2312), Big5, Shift-JIS, EUC-JP, EUC-KR and, if nothing else fits, Windows-1252. UTF-8 is decided by the whole
+    file, the others by a sample around the first byte that is not UTF-8. Raises `Unreadable` if the file is empty or
+    binary.
     """
     with source.open() as file:
         head = file.read(_SAMPLE_BYTES)
         if not head.strip():
-            raise Unreadable("is empty: there is nothing in it to index.")
+            raise Unreadable("is empty: it contains nothing to index.")
         for mark, encoding in _BOMS:
             if head.startswith(mark):
                 return encoding
@@ -100,12 +101,12 @@ _PAIR = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]")
 
 
 def legacy_encoding(sample: bytes) -> str:
-    """GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR or Windows-1252, by the byte pairs that East Asian text is made of.
+    """Return GB18030, Big5, Shift-JIS, EUC-JP, EUC-KR or Windows-1252, judged by the byte pairs of East Asian text.
 
-    GB2312's everyday characters have a lead byte of B0–D7 and a trail byte from A1 up, Big5's a lead byte of A4–C6 and
-    a trail byte of 40–7E or from A1 up; punctuation is A1–A3 in both. Western text has few bytes above 7F, and these
-    stand alone. Every Japanese sentence has kana, which lie in rows of their own; Korean syllables lie in the rows
-    B0–C8 alone, where Chinese continues to D7.
+    GB2312's common characters have a lead byte of B0–D7 and a trail byte from A1 up, Big5's a lead byte of A4–C6 and a
+    trail byte of 40–7E or from A1 up; punctuation is A1–A3 in both. Western text has few bytes above 7F, and these are
+    isolated. Every Japanese sentence has kana, which are in separate rows; Korean syllables are only in the rows
+    B0–C8, where Chinese continues to D7.
     """
     pairs = _PAIR.findall(sample)
     high = sum(byte >= 0x80 for byte in sample[:20_000])

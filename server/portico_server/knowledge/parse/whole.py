@@ -1,4 +1,4 @@
-"""Text whose structure shows only as a whole: source code and data."""
+"""Text whose structure is visible only as a whole: source code and data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from portico_server.knowledge.document import Part, SourceDocument
 from portico_server.knowledge.parse import text
 
 MAX_WHOLE_BYTES = 8 * 1024 * 1024
-"""Bytes up to which a file is one part; a larger one comes in segments, as any text does."""
+"""Maximum size of a file that becomes one part, in bytes; larger files are split into segments like any text."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """The file as it stands, in one part."""
+    """Yield the unchanged file in one part."""
     if source.size > MAX_WHOLE_BYTES:
         yield from text.read(source)
         return

@@ -1,14 +1,15 @@
 """A process that reads documents: one job per line on stdin, its parts as lines on stdout.
 
-A job is ``{"path", "name", "chunking", "memory", "seconds", "recognition", "terms"}``; the answer is any number of
-``{"parts": [[text, place], …]}``, the last one with ``"done": true``, or ``{"error": code, "message": …}`` behind
-them. With ``chunking`` the parts are chunks; with ``terms`` there are also ``"terms": [[words, bigrams], …]``, those of
-each part for the index.
-A job with ``"page"`` and ``"passage"``, without these two, is answered with ``{"picture": base64, "done": true}``.
-A line ``{"going": true}`` says that a picture has been read: the time limit of the document starts again. All of its
-pictures take at most ``recognition`` seconds.
-What a document does to this process, it does to no other: memory and processor time are limited, nothing can be
-written to disk, and a process that dies is replaced. It ends by itself when it has been idle, or its parent has gone.
+A job is ``{"path", "name", "chunking", "memory", "seconds", "recognition", "terms"}``. The answer is any number of
+``{"parts": [[text, place], …]}``, the last one with ``"done": true``, or followed by ``{"error": code, "message":
+…}``. With ``chunking``, the parts are chunks. With ``terms``, the answer includes ``"terms": [[words, bigrams], …]``,
+the index terms of each part. A job with ``"page"`` and ``"passage"`` instead of these two is answered with
+``{"picture": base64, "done": true}``.
+
+A line ``{"going": true}`` reports that an image has been read, which restarts the time limit of the document. All of
+its images may take at most ``recognition`` seconds. A document can harm only its own process: memory and processor
+time are limited, nothing can be written to disk, and a process that dies is replaced. The process exits when it is
+idle or its parent has exited.
 """
 
 from __future__ import annotations
@@ -33,24 +34,26 @@ from portico_server.knowledge.parse.formats import (
 )
 
 IDLE_EXIT_S = 60.0
-"""Seconds without a job after which the process ends."""
+"""Seconds without a job after which the process exits."""
 
 BATCH_CHARS = 128 * 1024
-"""Characters that are chunked together and sent in one line, about."""
+"""Approximate number of characters that are chunked together and sent in one line."""
 
 MAX_ANALYSED_CHARS = 2_000_000
-"""Characters of a document whose terms are worked out here, about: the time for reading it must do for that, too."""
+"""Approximate maximum length of a document whose terms are computed in the worker, in characters. The time limit for
+reading includes this work.
+"""
 
 MAX_TEXT_CHARS = 64_000_000
-"""Characters that any file may give; a file larger than half of that may give twice its size."""
+"""Maximum number of characters extracted from a file; a file larger than half of that may produce twice its size."""
 
 
 def main() -> None:
-    """Take jobs until there are none for `IDLE_EXIT_S` seconds, or ever."""
+    """Process jobs until none arrives for `IDLE_EXIT_S` seconds, or the input ends."""
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    # What libraries print must not come between our lines.
+    # Output printed by libraries must not mix with the answer lines.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     jobs = os.fdopen(os.dup(0), "rb", buffering=0)
@@ -67,11 +70,11 @@ def main() -> None:
 
 
 def work(job: dict[str, Any], out: BinaryIO) -> None:
-    """Do one job, and say how it ended."""
+    """Run one job, and report how it ended."""
     limit_process(job["memory"], job["seconds"])
 
     def heard() -> None:
-        limit_process(job["memory"], job["seconds"])  # its time starts again
+        limit_process(job["memory"], job["seconds"])  # restarts its time limit
         send(out, {"going": True})
 
     ocr.begin(heard, job["recognition"])
@@ -109,15 +112,15 @@ def work(job: dict[str, Any], out: BinaryIO) -> None:
 
 
 def picture(source: SourceDocument, page: int, passage: str) -> str:
-    """A page of a document, in base64."""
+    """Return a page of a document as base64."""
     draw = document_format(source).drawer()
     if draw is None:
-        raise Unreadable("has no pages that can be drawn; a PDF has.", "no_pages")
+        raise Unreadable("has no pages that can be rendered; only PDFs can be rendered.", "no_pages")
     return base64.b64encode(draw(source, page, passage)).decode()
 
 
 def limit_process(memory: int, seconds: float) -> None:
-    """Bound what the next job may take. The processor time is a second line: the parent watches the clock."""
+    """Limit the resources of the next job. The processor time is a second safeguard: the parent watches the clock."""
     used_seconds = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     resource.setrlimit(resource.RLIMIT_CPU, (int(used_seconds + seconds) + 5, resource.RLIM_INFINITY))
     if sys.platform == "linux":
@@ -125,7 +128,7 @@ def limit_process(memory: int, seconds: float) -> None:
 
 
 def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator[list[Part]]:
-    """Parts, or chunks of them, in runs of about `BATCH_CHARS` characters that have one format."""
+    """Yield parts, or their chunks, in batches of about `BATCH_CHARS` characters that have one format."""
     allowed_chars = max(MAX_TEXT_CHARS, 2 * source.size)
     parts: list[Part] = []
     kind = TEXT
@@ -147,21 +150,21 @@ def batches(source: SourceDocument, chunking: dict[str, Any] | None) -> Iterator
         parts.append(part)
         length += len(part.text)
     if not has_text:
-        raise Unreadable("is empty: there is nothing in it to index.")
+        raise Unreadable("is empty: it contains nothing to index.")
     yield finished()
 
 
 def terms(parts: list[Part]) -> list[tuple[str, str]]:
-    """Words and bigrams of each part."""
+    """Return the words and bigrams of each part."""
     from portico_server.knowledge.analyse import (
         analyse,
-    )  # its dictionaries take a while, and not every job needs them
+    )  # its dictionaries load slowly, and not every job needs them
 
     return [analyse(part.text).joined() for part in parts]
 
 
 def send(out: BinaryIO, message: dict[str, Any]) -> None:
-    """One line, at once."""
+    """Write one line and flush it."""
     out.write(orjson.dumps(message) + b"\n")
     out.flush()
 

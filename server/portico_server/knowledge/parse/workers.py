@@ -1,4 +1,4 @@
-"""Workers that read documents where a launcher starts them, as the daemon sees them."""
+"""The daemon's side of workers that a launcher starts to read documents."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from portico_server.subprocesses import run_module
 logger = logging.getLogger(__name__)
 
 MAX_LOST_WORKERS: Final = 3
-"""Workers that one document may lose before it is given up: they may all have ended of it."""
+"""Maximum number of workers lost to one document before it is given up, because the document may have crashed them."""
 
 NAME: Final = "documents"
-"""What a worker is called among what runs on machines."""
+"""Name of a worker among the processes on machines."""
 
 _BLOCK_BYTES: Final = 1024 * 1024
-"""Bytes of a document that are sent together."""
+"""Number of bytes of a document sent at a time."""
 
 
 class WorkersUnavailable(Unavailable):
-    """No worker can be started: no document is to blame, and none can be read."""
+    """No worker can be started, so no document can be read, and no document is the cause."""
 
 
 class _WorkerLost(Exception):
-    """It has ended, for whatever reason."""
+    """The worker has ended for any reason."""
 
 
 class DocumentWorker:
@@ -63,7 +63,7 @@ class DocumentWorker:
     async def read(
         self, path: Path, name: str, about: Mapping[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Its answers on a document. Raises `_WorkerLost` and `Unreadable`."""
+        """Yield the worker's answers for a document. Raises `_WorkerLost` and `Unreadable`."""
         with await pools.UPLOADS.run(_opened, path) as document:
             self.works = True
             size = os.fstat(document.fileno()).st_size
@@ -81,11 +81,11 @@ class DocumentWorker:
         raise _WorkerLost
 
     async def _line(self) -> bytes:
-        """The next line; one that has no end is its last."""
+        """Return the next line; an unterminated line is the last."""
         try:
             return await anext(self._lines, b"")
         except ValueError as error:
-            raise Unreadable("gives more text at once than can be taken. Split it.") from error
+            raise Unreadable("produces more text at once than the limit allows. Split it.") from error
 
     async def _deliver(self, document: BinaryIO) -> None:
         while self.alive and (block := await pools.UPLOADS.run(document.read, _BLOCK_BYTES)):
@@ -100,11 +100,10 @@ def _opened(path: Path) -> BinaryIO:
 
 
 class DocumentWorkers:
-    """At most ``count`` processes, one more where a key has them all. They are started when there are documents to be
-    read, and end when they have been idle.
+    """At most ``count`` processes, one more if a key occupies all. They start on demand, and exit when idle.
 
-    ``limits`` are those of a reader: ``seconds``, ``memory``, ``languages``, ``recognition``. A document whose worker
-    is lost is read by another one, which passes over what was handed on before.
+    ``limits`` are those of a reader: ``seconds``, ``memory``, ``languages``, ``recognition``. If a worker is lost,
+    another reads its document again, and skips the parts already delivered.
     """
 
     def __init__(
@@ -133,7 +132,9 @@ class DocumentWorkers:
     async def answers(
         self, path: Path, name: str, about: Mapping[str, Any], context: Context | None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """As `ReaderPool.answers`. Raises `Unreadable`, and `WorkersUnavailable` if none can be started."""
+        """Yield the answers as `ReaderPool.answers` does. Raises `Unreadable`, and `WorkersUnavailable` if no worker
+        can start.
+        """
         handed_on: list[bytes] = []
         self._documents += 1
         try:
@@ -157,12 +158,12 @@ class DocumentWorkers:
                             raise _otherwise()
                         return
                     except _WorkerLost:
-                        logger.warning("a worker that read %s %s", name, worker.process.exit_description())
+                        logger.warning("a worker reading %s %s", name, worker.process.exit_description())
                     finally:
                         await self._give(worker)
             raise Unreadable(
-                f"could not be read: {MAX_LOST_WORKERS} workers ended while they read it. They may need more memory "
-                "than their machines have.",
+                f"could not be read: {MAX_LOST_WORKERS} workers ended while reading it. They may need more "
+                "memory than their machines have.",
                 "server_error",
             )
         finally:
@@ -172,7 +173,7 @@ class DocumentWorkers:
                     launch.cancel()
 
     async def close(self) -> None:
-        """End every worker. Whoever still reads gets `Unavailable`."""
+        """Stop every worker. Active readers get `Unavailable`."""
         self._closed = True
         self._notify()
         if launching := list(self._launching):
@@ -184,7 +185,7 @@ class DocumentWorkers:
             await asyncio.wait(self._tasks)
 
     async def _take(self, context: Context | None) -> DocumentWorker:
-        """One that has nothing to do, started if need be."""
+        """Return an idle worker, started if necessary."""
         if not self._waiting:
             self._failure = None
         self._waiting += 1
@@ -193,7 +194,8 @@ class DocumentWorkers:
             while True:
                 if self._closed:
                     raise Unavailable(
-                        "Portico is shutting down; the file is read at the next start.", code="shutting_down"
+                        "Portico is shutting down; the file will be read at the next start.",
+                        code="shutting_down",
                     )
                 while self._idle:
                     if (worker := self._idle.pop()).alive:
@@ -206,13 +208,13 @@ class DocumentWorkers:
                 event = self._changed
                 if context is not None and self._words not in ("", known_words):
                     known_words = self._words
-                    await context.emit(Progressed("queued", f"a worker that reads documents {known_words}"))
+                    await context.emit(Progressed("queued", f"a document worker {known_words}"))
                 await event.wait()
         finally:
             self._waiting -= 1
 
     async def _give(self, worker: DocumentWorker) -> None:
-        """One that has read a document, or is of no use any more."""
+        """Return a worker that has read a document, or is no longer usable."""
         self._busy.discard(worker)
         if worker.alive and not worker.works and not self._closed:
             self._idle.append(worker)
@@ -241,7 +243,7 @@ class DocumentWorkers:
         try:
             worker = DocumentWorker(await (await self._launcher()).launch(order))
         except PorticoError as error:
-            logger.warning("no worker that reads documents: %s", error.message)
+            logger.warning("failed to start a document worker: %s", error.message)
             self._failure = error
             return
         self._begin(self._follow(worker), self._tasks)
@@ -254,7 +256,7 @@ class DocumentWorkers:
         self._idle.append(worker)
 
     async def _follow(self, worker: DocumentWorker) -> None:
-        """Nothing is left of it after its end."""
+        """Clean up after a worker has ended."""
         await worker.process.wait()
         await worker.process.stop(0)
         if worker in self._idle:
@@ -271,5 +273,6 @@ class DocumentWorkers:
 
 def _otherwise() -> Unreadable:
     return Unreadable(
-        "was read otherwise by another worker, after the first one was lost. Add it again.", "server_error"
+        "was read differently by another worker, after the first worker was lost. Add it again.",
+        "server_error",
     )

@@ -1,4 +1,4 @@
-"""XML: records as lines ``name: text``, with the elements around them as headings. Entities are not resolved."""
+"""XML: records as lines ``name: text``, with the enclosing elements as headings. Entities are not resolved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from portico_server.knowledge.document import Part, PartWriter, SourceDocument
 from portico_server.knowledge.parse import text
 
 PART_CHARS = 1_000
-"""Characters of one part, about."""
+"""Approximate length of a part in characters."""
 
 
 def read(source: SourceDocument) -> Iterator[Part]:
-    """Groups of elements with the line of the first; what is not well-formed XML is read as text."""
+    """Yield groups of elements with the line of the first; malformed XML is read as text."""
     try:
         with source.open() as file:
             parser = etree.XMLParser(
@@ -38,8 +38,10 @@ def read(source: SourceDocument) -> Iterator[Part]:
 
 
 def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, list[str]]]:
-    """Lines of elements that lie in the same one, where that is, by names and by steps such as ``order[2]``, and the
-    line of the first. What lies in several of one name has the steps that these share.
+    """Yield the lines of elements with the same parent, their path by names and by steps such as ``order[2]``, and a
+    line.
+
+    The line is that of the first element. Elements with different parents of one name have the steps that they share.
     """
     path: list[str] = []
     steps: list[str] = []
@@ -83,7 +85,7 @@ def _groups(root: Any) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, 
 
 
 def _text_of(node: Any, name: str) -> str:
-    """What an element says by itself: its attributes and its text."""
+    """Return the attributes and direct text of an element."""
     attributes = " ".join(f'{local_name(key)}="{value}"' for key, value in node.attrib.items())
     own_text = " ".join((node.text or "").split())
     if not attributes and not own_text:

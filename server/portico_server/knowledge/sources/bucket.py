@@ -1,4 +1,4 @@
-"""A bucket that speaks S3's protocol as a source: ``ListObjectsV2`` and ``GetObject``.
+"""A bucket with the S3 protocol as a source: ``ListObjectsV2`` and ``GetObject``.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 """
@@ -26,15 +26,16 @@ from portico_server.knowledge.sources.spec import SourceSpec
 from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 
 LIST_TIMEOUT_S = 120.0
-"""Seconds that one page of the list may take."""
+"""Maximum time for one page of the list, in seconds."""
 
 MAX_LIST_PAGE_BYTES = 32 * 1024 * 1024
-"""Bytes of one page of the list: a thousand keys of a thousand characters."""
+"""Maximum size of one page of the list, in bytes: a thousand keys of a thousand characters."""
 
 
 class BucketSource:
-    """A `portico_server.knowledge.sources.source.StoreSource`. Keys are names; what lies below a prefix is named
-    without it.
+    """A bucket as a `portico_server.knowledge.sources.source.StoreSource`.
+
+    Keys are names; the names of objects below a prefix omit it.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class BucketSource:
                     self._see(walk, item)
                 if len(self._tags) > self._limits.files:
                     raise fetch.source_too_large(
-                        f"{self._address} holds more than {self._limits.files:,} files. Follow a prefix of it, or "
-                        "raise the setting source_max_files.",
+                        f"{self._address} contains more than {self._limits.files:,} files. Follow a prefix "
+                        "of it, or raise the setting source_max_files.",
                     )
                 if not token:
                     break
@@ -99,7 +100,7 @@ class BucketSource:
         path = f"/{self._bucket}/{source_entry.at}"
         async with self._endpoint.open(session, path, {}, self._limits.seconds) as came:
             if came.status == 404:
-                return FetchFailure("gone while looking")
+                return FetchFailure("removed during the scan")
             if came.status != 200:
                 code = await _refusal(came)
                 return FetchFailure(
@@ -131,20 +132,20 @@ class BucketSource:
             return await pools.DOCUMENTS.run(listing.objects, data)
         except ValueError as error:
             raise Unavailable(
-                f"{self._endpoint.endpoint} does not list the bucket as S3 does: {error}. Is s3_endpoint right?",
+                f"{self._endpoint.endpoint} did not return a valid S3 listing: {error}. Check s3_endpoint.",
                 code="source_unreadable",
             ) from error
 
     def _refused(self, came: FetchedResponse, code: str) -> Unavailable:
         todo = {
-            "NoSuchBucket": "There is no such bucket there.",
-            "SignatureDoesNotMatch": "The secret key is not that of the access key: see s3_secret_key.",
-            "InvalidAccessKeyId": "The access key is not known there: see s3_access_key.",
-            "AccessDenied": "Set s3_access_key and s3_secret_key of somebody who may list it.",
-            "PermanentRedirect": "It lies in another region: see s3_region and s3_endpoint.",
-            "AuthorizationHeaderMalformed": "It lies in another region: see s3_region.",
+            "NoSuchBucket": "The bucket does not exist.",
+            "SignatureDoesNotMatch": "The secret key does not match the access key: check s3_secret_key.",
+            "InvalidAccessKeyId": "The access key is unknown to the server: check s3_access_key.",
+            "AccessDenied": "Set s3_access_key and s3_secret_key of a user who may list it.",
+            "PermanentRedirect": "It is in another region: check s3_region and s3_endpoint.",
+            "AuthorizationHeaderMalformed": "It is in another region: check s3_region.",
             "RequestTimeTooSkewed": "The clock of this machine is wrong.",
-        }.get(code, "What was indexed is kept; sync again when it is back.")
+        }.get(code, "What was indexed is kept; sync again when the server is available.")
         problem = is_answer(came.status) + (f" ({code})" if code else "")
         return Unavailable(f"The bucket {self._address} {problem}. {todo}", code="source_unreadable")
 
@@ -152,7 +153,7 @@ class BucketSource:
         key = unquote_plus(item.get("Key", ""))
         name = name_on_disk(key.removeprefix(self._prefix))
         if not name or name.endswith("/") or any(part.startswith(".") for part in name.split("/")):
-            return  # the mark of a folder, or hidden as in a folder
+            return  # a folder marker, or hidden by the same rules as in a folder
         size = int(item.get("Size") or 0)
         tag = item.get("ETag", "")
         self._tags[key] = tag
@@ -175,8 +176,9 @@ class BucketSource:
 
 
 def _state(modified_at: str, tag: str) -> int:
-    """The time of an object's last change in nanoseconds. Such times are often whole seconds: within one, the entity
-    tag distinguishes one state from another.
+    """Return the time of an object's last change in nanoseconds, adjusted by its entity tag.
+
+    Such times are often whole seconds; the entity tag distinguishes states within one second.
     """
     try:
         seconds = int(datetime.fromisoformat(modified_at).timestamp())

@@ -1,4 +1,4 @@
-"""Which paths of a followed folder have changed since it was looked at, as far as that is known."""
+"""Tracks which paths of a followed folder have changed since the last scan, as far as known."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Collection
 from pathlib import PurePath
 
 MAX_CHANGED_PATHS = 100
-"""Paths that are looked at one by one. Where more have changed, the whole folder is."""
+"""Maximum number of paths that are checked individually. If more have changed, the whole folder is scanned."""
 
 
 class ChangedPaths:
-    """Notices of one folder. What is known to be as it was need not be looked at; at first nothing is.
+    """Changes reported in one folder. Paths known to be unchanged need not be checked; initially, none are known.
 
-    ``linked``: whether links lie in the folder. A file that is there under two names gives notice under one.
+    ``linked``: whether the folder contains links. A file with two names is reported under only one of them.
     """
 
     def __init__(self) -> None:
@@ -20,15 +20,15 @@ class ChangedPaths:
         self.linked = True
 
     def add(self, paths: Collection[PurePath]) -> None:
-        """These paths in the folder have changed."""
+        """Record that these paths in the folder have changed."""
         if self._paths is not None:
             self._paths.update(paths)
 
     def all_changed(self) -> None:
-        """Nothing is known any more: the whole folder must be looked at."""
+        """Record that any path may have changed, so that the whole folder must be scanned."""
         self._paths = None
 
     def take(self) -> Collection[PurePath] | None:
-        """What is to be looked at, ``None`` for everything. From now on the folder counts as known."""
+        """Return the paths to check, or ``None`` for the whole folder, and mark the folder as known."""
         paths, self._paths = self._paths, set()
         return None if paths is None or self.linked or len(paths) > MAX_CHANGED_PATHS else paths

@@ -1,5 +1,6 @@
-"""Fetching files from the network: some at a time, a reason for each one that cannot be fetched, and none that is
-unchanged by what its source has said of it (ETag, date, digest).
+"""Fetches files from the network concurrently, with a reason for each failure.
+
+Files that are unchanged according to their source (ETag, date, digest) are not fetched.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from portico_server.knowledge.walk import SourceEntry, no_text
 from portico_server.settings import MB_BYTES
 
 MAX_CONCURRENT_FETCHES = 8
-"""Files that are fetched at a time from one source."""
+"""Maximum number of files fetched concurrently from one source."""
 
 FetchOne = Callable[[SourceEntry, StoreFileRow | None], Awaitable[FetchResult]]
 
@@ -33,9 +34,10 @@ FetchOne = Callable[[SourceEntry, StoreFileRow | None], Awaitable[FetchResult]]
 async def fetch_all(
     files: FileStorage, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]], fetch_one: FetchOne
 ) -> list[FetchResult]:
-    """Each of ``entries`` by ``fetch_one``, `MAX_CONCURRENT_FETCHES` at a time, in their order.
+    """Fetch each of ``entries`` with ``fetch_one``, `MAX_CONCURRENT_FETCHES` at a time, and return the results in
+    order.
 
-    What goes wrong with one of them is its own reason. Raises `Unavailable` if our own disk is to blame.
+    A failure of one entry is its result. Raises `Unavailable` if Portico's own disk is the cause.
     """
     slots = asyncio.Semaphore(MAX_CONCURRENT_FETCHES)
     fetch_results: dict[int, FetchResult] = {}
@@ -62,7 +64,7 @@ async def fetch_all(
 
 
 def unreadable(address: str, reason: str) -> Unavailable:
-    """A whole source cannot be read."""
+    """Return the error for a source that cannot be read at all."""
     return Unavailable(
         f"The {address} cannot be read: {reason.rstrip('.')}. What was indexed is kept.",
         code="source_unreadable",
@@ -70,12 +72,12 @@ def unreadable(address: str, reason: str) -> Unavailable:
 
 
 def source_too_large(reason: str) -> InvalidRequest:
-    """A whole source is more than its limits allow."""
+    """Return the error for a source that exceeds its limits."""
     return InvalidRequest(reason, code="source_too_large", param="source")
 
 
 async def drop_received(files: FileStorage, fetch_results: Iterable[FetchResult]) -> None:
-    """Delete the bytes that were received before something went wrong."""
+    """Delete the bytes received before an error."""
     for item in fetch_results:
         if isinstance(item, ReceivedFile):
             await asyncio.shield(files.drop(item))
@@ -84,7 +86,7 @@ async def drop_received(files: FileStorage, fetch_results: Iterable[FetchResult]
 async def receive_document(
     files: FileStorage, came: FetchedResponse, name: str, max_bytes: int
 ) -> ReceivedFile | FetchFailure:
-    """The bytes of one file, or why they are not a document that is read here."""
+    """Return the bytes of one file, or the reason why it is not a supported document."""
     too_large = FetchFailure(f"larger than {max_bytes // MB_BYTES} MB", gone=True)
     length = whole_number(came.headers.get("content-length", ""))
     if length is not None and length > max_bytes:
@@ -101,13 +103,13 @@ async def receive_document(
 
 
 async def read_body(body: AsyncIterator[bytes], limit: int) -> bytes:
-    """A whole body in memory. Raises `InvalidRequest` if it has more than ``limit`` bytes."""
+    """Read a whole body into memory. Raise `InvalidRequest` if it has more than ``limit`` bytes."""
     data = bytearray()
     async for block in body:
         data += block
         if len(data) > limit:
             raise source_too_large(
-                f"The list of what is to be followed has more than {limit // MB_BYTES} MB; follow parts of it."
+                f"The list of addresses to follow has more than {limit // MB_BYTES} MB; follow parts of it."
             )
     return bytes(data)
 
@@ -117,9 +119,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ETagEntry:
-    """Of one file: its name here, its entity tag and date as they were sent, and the digest of the bytes.
+    """The name of one file, its entity tag and date as received, and the digest of its bytes.
 
-    ``sha256`` is empty where nothing was kept: as long as the rest is true, it need not be fetched to be left out.
+    ``sha256`` is empty if the file was not stored: while the other values are unchanged, the file is skipped without
+    being fetched.
     """
 
     name: str = ""
@@ -127,13 +130,13 @@ class ETagEntry:
     date: str = ""
     sha256: str = ""
     refused: str = ""
-    """Why it was left out when it was looked at."""
+    """Why the file was left out when it was checked."""
 
 
 class ETagCache:
-    """The notes of one store, by address or key, in a file that may be deleted at any time.
+    """The entries of one store, by address or key, in a file that may be deleted at any time.
 
-    A note is only believed beside the bytes that it is about: it is a saving, never the truth.
+    An entry is trusted only if its bytes are still stored: the cache is an optimization, not a source of truth.
     """
 
     def __init__(self, path: Path) -> None:
@@ -142,35 +145,35 @@ class ETagCache:
         self._changed = False
 
     async def load(self) -> None:
-        """Read them once."""
+        """Load the entries once."""
         if self._notes is None:
             self._notes = await pools.FILES.run(self._read)
 
     def of(self, at: str) -> ETagEntry:
-        """What is noted of a file; an empty note if nothing is."""
+        """Return the entry of a file; an empty entry if there is none."""
         return (self._notes or {}).get(at, ETagEntry())
 
     def digests(self) -> dict[str, str]:
-        """The digests of what was kept, by entity tag."""
+        """Return the digests of stored files, by entity tag."""
         notes = (self._notes or {}).values()
         return {note.tag: note.sha256 for note in notes if note.tag and note.sha256}
 
     def note(self, at: str, note: ETagEntry) -> None:
-        """Note something of a file."""
-        assert self._notes is not None, "load comes first"
+        """Record the entry of a file."""
+        assert self._notes is not None, "load must be called first"
         if self._notes.get(at) != note:
             self._notes[at] = note
             self._changed = True
 
     def keep(self, kept_paths: Collection[str]) -> None:
-        """Forget all others."""
+        """Remove all other entries."""
         for at in (self._notes or {}).keys() - set(kept_paths):
             assert self._notes is not None
             del self._notes[at]
             self._changed = True
 
     async def save(self) -> None:
-        """Write them down, if there is anything new."""
+        """Write the entries to disk if any are new."""
         if self._changed:
             self._changed = False
             await pools.FILES.run(self._write, dict(self._notes or {}))
@@ -183,7 +186,7 @@ class ETagCache:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
             logger.warning(
-                "the ETag cache of a source starts empty, %s cannot be read: %s", self._path, error
+                "the ETag cache of a source starts empty because %s cannot be read: %s", self._path, error
             )
             return {}
 
@@ -194,4 +197,4 @@ class ETagCache:
             new.write_text(json.dumps({at: asdict(note) for at, note in notes.items()}), encoding="utf-8")
             new.replace(self._path)
         except OSError as error:
-            logger.warning("the ETag cache of a source could not be written: %s", error)
+            logger.warning("failed to write the ETag cache of a source: %s", error)

@@ -1,4 +1,4 @@
-"""A folder of this machine as a source, and which of its paths have changed since it was looked at."""
+"""A folder of this machine as a source, with the paths that have changed since the last scan."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class _WalkLimits(TypedDict):
 
 
 class FolderSource:
-    """A `portico_server.knowledge.sources.source.StoreSource`. Larger files than ``max_bytes`` are left out,
-    and unless wanted ``pictures`` and ``recordings``. With ``changed_paths`` a look is at what has changed
-    since the last one, as far as that is known.
+    """A folder as a `portico_server.knowledge.sources.source.StoreSource`.
+
+    Files larger than ``max_bytes`` are skipped, as are ``pictures`` and ``recordings`` unless they are wanted. With
+    ``changed_paths``, a scan covers only the changes since the last scan, as far as known.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class FolderSource:
         try:
             return await pools.FILES.run(_digest, Path(source_entry.at))
         except OSError:
-            return None  # gone or unreadable since the walk
+            return None  # removed or unreadable since the scan
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         same = {
@@ -84,7 +85,7 @@ class FolderSource:
         return [FetchFailure(item) if isinstance(item, str) else item for item in results]
 
     async def _is_same(self, source_entry: SourceEntry, old: StoreFileRow) -> bool:
-        """Whether a touched file has the bytes that we keep."""
+        """Return whether a file with a changed time still has the stored bytes."""
         return self._files.holds(old.sha256, old.bytes) and await self.digest(source_entry) == old.sha256
 
 

@@ -1,4 +1,4 @@
-"""How much of a source is taken."""
+"""Limits for the contents of a source."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from portico_server.core.dataclass import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
-    """At most ``files`` files of ``bytes`` each, each within ``seconds``; ``pictures`` and ``recordings``: whether
-    those are wanted.
+    """Limits of ``files`` files, ``bytes`` bytes per file and ``seconds`` seconds per file.
+
+    ``pictures`` and ``recordings``: whether those are wanted.
     """
 
     files: int

@@ -1,5 +1,5 @@
-"""What lists addresses: sitemaps, feeds, directory indexes, plain lists. Imports lxml: import this module where one is
-read.
+"""Lists of addresses: sitemaps, feeds, directory indexes, plain lists. Imports lxml: import this module only where a
+list is read.
 
 Sitemaps: https://www.sitemaps.org/protocol.html · RSS: https://www.rssboard.org/rss-specification · Atom: RFC 4287
 WebDAV: RFC 4918
@@ -18,14 +18,14 @@ from portico_server.core.html import declared_charset, local_name, parse
 from portico_server.core.words import whole_number
 
 MAX_LIST_BYTES = 50 * 1024 * 1024
-"""Bytes of a list, also when it is decompressed: what the protocol of sitemaps allows."""
+"""Maximum size of a list in bytes, also after decompression: the limit of the sitemap protocol."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class Sitemap:
-    """The pages that a sitemap lists, and further sitemaps."""
+    """The pages listed in a sitemap, and further sitemaps."""
 
     pages: tuple[str, ...]
     further: tuple[str, ...] = ()
@@ -33,7 +33,9 @@ class Sitemap:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a WebDAV server says of a folder or a file, as it was sent. ``size`` is 0 where it says nothing."""
+    """The properties that a WebDAV server reports of a folder or file, unchanged. ``size`` is 0 if it is not
+    reported.
+    """
 
     href: str
     folder: bool
@@ -43,7 +45,7 @@ class Member:
 
 
 def members(data: bytes) -> list[Member]:
-    """What is in the answer to ``PROPFIND``. Raises `ValueError` if it is not one."""
+    """Parse the response to ``PROPFIND``. Raises `ValueError` if it is invalid."""
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
     found_members: list[Member] = []
     try:
@@ -58,14 +60,14 @@ def members(data: bytes) -> list[Member]:
             while (before := node.getprevious()) is not None:
                 node.getparent().remove(before)
     except etree.XMLSyntaxError as error:
-        raise ValueError("the answer is not XML") from error
+        raise ValueError("the response is not XML") from error
     if not found_members:
-        raise ValueError("the answer names nothing")
+        raise ValueError("the response lists no resources")
     return found_members
 
 
 def _member(response: etree._Element) -> Member | None:
-    """One of them; ``None`` where the server says nothing of it but an error."""
+    """Parse a member; return ``None`` if the server reports only an error for it."""
     href = (response.findtext("{DAV:}href") or "").strip()
     properties = [
         status_block
@@ -94,8 +96,8 @@ def _member(response: etree._Element) -> Member | None:
 
 
 def unzipped(data: bytes) -> bytes:
-    """The same without gzip, if it has that. Raises `ValueError` for more than `MAX_LIST_BYTES` bytes or a damaged
-    file.
+    """Return the data decompressed if it is gzipped. Raise `ValueError` for more than `MAX_LIST_BYTES` or damaged
+    data.
     """
     if not data.startswith(GZIP_MAGIC):
         return data
@@ -111,15 +113,16 @@ def unzipped(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ListedFeed:
-    """The pages of the entries of a feed, the first ones."""
+    """The pages of the first entries of a feed."""
 
     pages: tuple[str, ...]
 
 
 def listed(data: bytes, url: str, limit: int) -> Sitemap | ListedFeed | None:
-    """What a sitemap, an index of sitemaps or a feed (RSS, Atom) at ``url`` lists; ``None`` for anything else.
+    """Return the addresses in a sitemap, a sitemap index or a feed (RSS, Atom) at ``url``, or ``None`` for anything
+    else.
 
-    It is read entry by entry until ``limit`` addresses are known, which takes no more memory than these.
+    Entries are read one by one until ``limit`` addresses are known, so memory is needed only for these.
     """
     addresses: dict[str, None] = {}
     options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
@@ -156,14 +159,14 @@ _ENTRIES = {
     "RDF": ("item",),
     "feed": ("entry",),
 }
-"""The names of what lists addresses, and of the entries in it."""
+"""Root elements of lists, with the names of their entries."""
 
 
 def plain_address(link: str, url: str) -> str:
-    """The address of what ``link`` at ``url`` leads to, without its fragment, user name and password; an empty string
-    for what cannot be fetched.
+    """Return the absolute address of ``link`` at ``url``, without fragment, user name and password.
 
-    A password in an address would be a part of file names, citations and logs.
+    Returns an empty string for an address that cannot be fetched. A password in an address would become part of file
+    names, citations and logs.
     """
     try:
         parts = urlsplit(urljoin(url, link.strip()))
@@ -176,13 +179,13 @@ def plain_address(link: str, url: str) -> str:
 
 
 def _location(entry: etree._Element) -> str:
-    """The address of an entry of a sitemap; an empty string if it has none."""
+    """Return the address of a sitemap entry, or an empty string."""
     loc = next((child for child in entry if _is(child, "loc")), None)
     return "" if loc is None else "".join(loc.itertext())
 
 
 def _link(entry: etree._Element) -> str:
-    """Where the page of an entry is; an empty string if it says nothing of that."""
+    """Return the address of a feed entry's page, or an empty string."""
     for node in entry:
         if _is(node, "link") and node.get("rel", "alternate") == "alternate":
             return (node.get("href") or node.text or "").strip()
@@ -199,7 +202,9 @@ def _is(node: etree._Element, name: str) -> bool:
 
 
 def lines(data: bytes) -> list[str] | None:
-    """The addresses of a list, one in a line beside comments after ``#``; ``None`` if there is anything else in it."""
+    """Return the addresses of a plain list, one per line, with comments after ``#``; ``None`` if there is any
+    other text.
+    """
     addresses = []
     for line in data.decode("utf-8", "replace").splitlines():
         line = line.strip()
@@ -212,12 +217,12 @@ def lines(data: bytes) -> list[str] | None:
 
 
 def index(data: bytes, charset: str | None, url: str) -> list[str]:
-    """What the links of a directory index at ``url`` lead to below it, folders with a ``/`` at their end."""
+    """Return the link targets below ``url`` in a directory index, folders with a trailing ``/``."""
     root = parse(data, charset or declared_charset(data) or "utf-8")
     targets: dict[str, None] = {}
     for node in () if root is None else root.iter("a"):
         href = (node.get("href") or "").strip()
-        if not href or "?" in href:  # columns to sort by
+        if not href or "?" in href:  # links for sorting by column
             continue
         try:
             target = urljoin(url, href).partition("#")[0]
@@ -231,9 +236,9 @@ def index(data: bytes, charset: str | None, url: str) -> list[str]:
 
 
 def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
-    """One page of ``ListObjectsV2``: the fields of each object, and the token of the next page, if there is one.
+    """Return one page of ``ListObjectsV2``: the fields of each object, and the token of the next page, if any.
 
-    Raises `ValueError` for anything else.
+    Raises `ValueError` for any other document.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     try:
@@ -241,7 +246,7 @@ def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
     except etree.XMLSyntaxError as error:
         raise ValueError("no XML") from error
     if not _is(root, "ListBucketResult"):
-        raise ValueError("no list of objects")
+        raise ValueError("not a list of objects")
     found_objects, has_more, token = [], False, ""
     for node in root:
         if _is(node, "Contents"):
@@ -251,12 +256,12 @@ def objects(data: bytes) -> tuple[list[dict[str, str]], str]:
         elif _is(node, "NextContinuationToken"):
             token = node.text or ""
     if has_more and not token:
-        raise ValueError("no token for its next page")
+        raise ValueError("the token for the next page is missing")
     return found_objects, token if has_more else ""
 
 
 def refusal(data: bytes) -> str:
-    """The code of an error as S3 writes it, or an empty string."""
+    """Return the error code of an S3 error document, or an empty string."""
     try:
         root = etree.fromstring(data[:65_536], etree.XMLParser(resolve_entities=False, no_network=True))
     except (etree.XMLSyntaxError, ValueError):

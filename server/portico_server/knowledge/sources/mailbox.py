@@ -1,5 +1,6 @@
-"""A folder of a mailbox as a source, over IMAP (RFC 9051, RFC 3501): each message is a document. Nothing is changed
-there: the folder is opened read-only, and no message becomes one that was seen.
+"""A mailbox folder as a source, over IMAP (RFC 9051, RFC 3501): each message is a document.
+
+The mailbox is not changed: the folder is opened read-only, and no message is marked as seen.
 """
 
 from __future__ import annotations
@@ -35,37 +36,39 @@ from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 from portico_server.settings import MB_BYTES
 
 CONNECT_TIMEOUT_S = 10.0
-"""Seconds that connecting to one address of the server may take."""
+"""Maximum time for connecting to one address of the server, in seconds."""
 
 SILENCE_TIMEOUT_S = 120.0
-"""Seconds that the server may be silent for at a time."""
+"""Maximum time that the server may be silent, in seconds."""
 
 OPEN_TIMEOUT_S = 60.0
-"""Seconds that connecting, the login and opening the folder may take."""
+"""Maximum time for connecting, logging in and opening the folder, in seconds."""
 
 LIST_TIMEOUT_S = 600.0
-"""Seconds that the list of the messages, or the subjects of a group of them, may take."""
+"""Maximum time for listing the messages, or for the subjects of a group of messages, in seconds."""
 
 CLOSE_TIMEOUT_S = 5.0
-"""Seconds that saying good-bye may take."""
+"""Maximum time for logging out, in seconds."""
 
 MAX_MESSAGE_BYTES = 64 * MB_BYTES
-"""Bytes of one message, attachments included: as many as the reader of mail takes. One at a time is in memory."""
+"""Maximum size of a message including attachments, in bytes: the limit of the mail reader. One message is in memory at
+a time.
+"""
 
 MAX_LIST_BYTES = 50 * MB_BYTES
-"""Bytes of the answer to one command other than for a message."""
+"""Maximum size of the response to a command other than fetching a message, in bytes."""
 
 MAX_LINE_BYTES = 65_536
-"""Bytes of a line of an answer."""
+"""Maximum length of a response line, in bytes."""
 
 SUBJECT_BYTES = 2_000
-"""Bytes of the header with the subject that are asked for."""
+"""Number of bytes requested of the subject header."""
 
 MAX_SUBJECTS_PER_CALL = 200
-"""Messages of which the subject is asked for with one command."""
+"""Number of messages whose subjects are requested with one command."""
 
 MAX_SUBJECT_CHARS = 80
-"""Characters of a subject in the name of a document."""
+"""Maximum length of the subject in the name of a document, in characters."""
 
 T = TypeVar("T")
 
@@ -86,8 +89,10 @@ class MailMessage:
 
 
 class MailSource:
-    """A `portico_server.knowledge.sources.source.StoreSource`. A message is known by its UID, which never means another
-    one as long as the folder keeps its UIDVALIDITY. ``login`` is ``USER:PASSWORD`` for the host.
+    """A mailbox folder as a `portico_server.knowledge.sources.source.StoreSource`.
+
+    A message is identified by its UID, which is never reused while the folder keeps its UIDVALIDITY. ``login`` is
+    ``USER:PASSWORD`` for the host.
     """
 
     def __init__(
@@ -118,8 +123,8 @@ class MailSource:
             async with self._opened() as (call, folder):
                 if folder.messages > self._limits.files:
                     raise fetch.source_too_large(
-                        f"The {self.address} holds more than {self._limits.files:,} messages. Follow a smaller one, or "
-                        "raise the setting source_max_files.",
+                        f"The {self.address} contains more than {self._limits.files:,} messages. Follow a "
+                        "smaller folder, or raise the setting source_max_files.",
                     )
                 mail_messages = await call(LIST_TIMEOUT_S, lambda: folder.listed(self._limits.files))
                 at = {item.uid: f"{folder.validity}.{item.uid}" for item in mail_messages}
@@ -162,10 +167,10 @@ class MailSource:
     async def _take(self, call: _MailCall, folder: _Mailbox, source_entry: SourceEntry) -> FetchResult:
         validity, _, uid = source_entry.at.partition(".")
         if int(validity) != folder.validity:
-            return FetchFailure("gone while looking")  # the numbers mean other messages now
+            return FetchFailure("removed during the scan")  # the message numbers have been reassigned
         data = await call(self._limits.seconds, lambda: folder.message(int(uid), self._max_bytes + 1))
         if data is None:
-            return FetchFailure("gone while looking", gone=True)
+            return FetchFailure("removed during the scan", gone=True)
         if len(data) > self._max_bytes:
             return FetchFailure(_too_large(self._max_bytes), gone=True)
         came = FetchedResponse(self._address.written(), 200, {}, "", _pieces(data))
@@ -177,7 +182,7 @@ class MailSource:
     def _see(self, walk: Walk, item: MailMessage, at: str) -> None:
         name = self._notes.of(at).name
         if item.deleted:
-            return  # whoever reads the mail has deleted it
+            return  # the owner of the mailbox has deleted the message
         why = unfit_reason(name, item.size, max_bytes=self._limits.bytes, pictures=True, recordings=True)
         if not why and item.size > self._max_bytes:
             why = _too_large(self._max_bytes)
@@ -189,18 +194,19 @@ class MailSource:
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[tuple[_MailCall, _Mailbox]]:
-        """The folder, and what calls it in a thread, for so many seconds at most. Raises as imaplib does, `OSError`,
-        `InvalidRequest`, `Unavailable`.
+        """Yield the open folder, and a function that runs calls in a thread with a time limit.
+
+        Raises the errors of imaplib, `OSError`, `InvalidRequest`, `Unavailable`.
         """
         where = self._address
         if not self._login:
             raise fetch.unreadable(
-                self.address, f"it wants a login: set source_logins to {where.netloc}=USER:PASSWORD"
+                self.address, f"it requires a login: set source_logins to {where.netloc}=USER:PASSWORD"
             )
         addresses = await self._fetcher.addresses(where.checked)
         if where.scheme == "imap" and not all(ip_address(address).is_loopback for address in addresses):
             raise InvalidRequest(
-                f"'{where.written()}' is not encrypted: follow imaps://HOST/FOLDER.",
+                f"'{where.written()}' is not encrypted: use imaps://HOST/FOLDER.",
                 code="insecure_url",
                 param="source",
             )
@@ -213,7 +219,7 @@ class MailSource:
                     return await asyncio.shield(running)
             except BaseException as error:
                 if not running.done():
-                    line.cut()  # which ends the thread's waiting
+                    line.cut()  # stops the thread from waiting
                     await asyncio.wait([running])
                     running.exception()
                 if isinstance(error, TimeoutError):
@@ -232,25 +238,27 @@ class MailSource:
 
 
 def _understood(work: Callable[[], T]) -> T:
-    """Call it. imaplib reads numbers and texts of a server as they come, and trips over what is none in many ways: all
-    of them are the server's error.
+    """Call ``work``, and convert parsing errors to IMAP errors.
+
+    imaplib parses numbers and texts from a server without validation, and fails in many ways on invalid ones; all of
+    these are errors of the server.
     """
     try:
         return work()
-    except OSError:  # some of which are `ValueError` too
+    except OSError:  # some subclasses are also `ValueError`
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise imaplib.IMAP4.error("its answer is not one of IMAP") from error
+        raise imaplib.IMAP4.error("its response is not valid IMAP") from error
 
 
 class _MailCall(Protocol):
-    """Calls something in a thread, for at most so many seconds."""
+    """Runs a function in a thread with a time limit in seconds."""
 
     async def __call__(self, seconds: float, work: Callable[[], T], /) -> T: ...
 
 
 class _Line:
-    """The connection: to one of the ``addresses`` that were checked, encrypted for ``host`` unless that is empty."""
+    """The connection to one of the checked ``addresses``, with TLS for ``host`` unless it is empty."""
 
     def __init__(self, addresses: tuple[str, ...], port: int, host: str) -> None:
         self._addresses = addresses
@@ -270,7 +278,7 @@ class _Line:
             except OSError:
                 if self._is_cut or address == self._addresses[-1]:
                     raise
-        assert connection is not None, "there is an address, or resolving it would have failed"
+        assert connection is not None, "an address exists, because resolving would have failed otherwise"
         connection.settimeout(SILENCE_TIMEOUT_S)
         self._socket = connection
         if self._host:
@@ -288,16 +296,16 @@ class _Line:
         return self._socket
 
     def cut(self) -> None:
-        """End what waits for the other side, in whichever thread."""
+        """Interrupt all threads that wait for the server."""
         self._is_cut = True
         if self._socket is not None:
             with suppress(OSError):
                 socket.socket.shutdown(
                     self._socket, socket.SHUT_RDWR
-                )  # SSL's own would touch what a thread uses
+                )  # shutting down TLS would access state that a thread uses
 
     def close(self) -> None:
-        """Let go of it, when no thread uses it any more."""
+        """Close the connection when no thread uses it any more."""
         if self.input is not None:
             self.input.close()
         if self._socket is not None:
@@ -305,7 +313,9 @@ class _Line:
 
 
 class _Mailbox(imaplib.IMAP4):
-    """A folder, opened read-only: blocking, for a thread. Each answer, line and literal is bounded."""
+    """A folder opened read-only, with blocking calls for a thread. The sizes of responses, lines and literals are
+    limited.
+    """
 
     def __init__(self, line: _Line, folder: str, login: str) -> None:
         self._line = line
@@ -320,18 +330,18 @@ class _Mailbox(imaplib.IMAP4):
         except self.abort:
             raise
         except (self.error, UnicodeEncodeError) as error:
-            raise self.error("it refuses the login: check source_logins") from error
+            raise self.error("it rejects the login: check source_logins") from error
         kind, data = self.select(_quoted(folder), readonly=True)
         if kind != "OK":
-            raise self.error(f"there is no folder '{folder}', or it cannot be opened")
+            raise self.error(f"the folder '{folder}' does not exist, or cannot be opened")
         self.messages = int(data[0] or 0)
         _kind, valid = self.response("UIDVALIDITY")
         self.validity = int(valid[-1] or 0)
         if not self.validity:
-            raise self.error("the server does not say whether its numbers are the same as before")
+            raise self.error("the server does not report whether its message numbers are unchanged")
 
     def listed(self, limit: int) -> list[MailMessage]:
-        """At most ``limit`` messages, the oldest first."""
+        """Return at most ``limit`` messages, oldest first."""
         mail_messages: dict[int, MailMessage] = {}
         if self.messages:
             for text, _data in self._fetched("1:*", "(FLAGS RFC822.SIZE)", MAX_LIST_BYTES):
@@ -344,7 +354,7 @@ class _Mailbox(imaplib.IMAP4):
         return [mail_messages[uid] for uid in sorted(mail_messages)][:limit]
 
     def subjects(self, uids: Sequence[int]) -> dict[int, str]:
-        """The subjects of messages, as far as they have one."""
+        """Return the subjects of the messages that have one."""
         message_part = f"(BODY.PEEK[HEADER.FIELDS (SUBJECT)]<0.{SUBJECT_BYTES}>)"
         subjects = {}
         for text, data in self._fetched(",".join(map(str, uids)), message_part, MAX_LIST_BYTES):
@@ -353,18 +363,18 @@ class _Mailbox(imaplib.IMAP4):
         return subjects
 
     def message(self, uid: int, limit: int) -> bytes | None:
-        """The first ``limit`` bytes of a message; ``None`` if it is gone."""
+        """Return the first ``limit`` bytes of a message, or ``None`` if it no longer exists."""
         for text, data in self._fetched(str(uid), f"(BODY.PEEK[]<0.{limit}>)", limit + MAX_LINE_BYTES):
             if (match := _UID.search(text)) and int(match[1]) == uid:
                 return data
         return None
 
     def _fetched(self, uids: str, message_part: str, limit: int) -> Iterator[tuple[bytes, bytes]]:
-        """Of each message what is said of it, and the literal that came with that."""
+        """Yield the response line of each message, and the literal that follows."""
         self._left = limit
         kind, answers = self.uid("FETCH", uids, message_part)
         if kind != "OK":
-            raise self.error(f"the server refuses to fetch: {answers[-1:]!r:.200}")
+            raise self.error(f"the server rejects the fetch: {answers[-1:]!r:.200}")
         text = data = b""
         for answer in answers:
             description = answer[0] if isinstance(answer, tuple) else answer or b""
@@ -379,7 +389,7 @@ class _Mailbox(imaplib.IMAP4):
 
     def open(self, host: str = "", port: int = 0, timeout: float | None = None) -> None:
         self.sock = self._line.open()
-        assert self._line.input is not None, "it is open"
+        assert self._line.input is not None, "the connection is open"
         self._input = self._line.input
 
     def read(self, size: int) -> bytes:
@@ -389,7 +399,7 @@ class _Mailbox(imaplib.IMAP4):
     def readline(self) -> bytes:
         line = self._input.readline(MAX_LINE_BYTES + 1)
         if len(line) > MAX_LINE_BYTES:
-            raise self.abort("a line of the server's answer is too long")
+            raise self.abort("a line of the server's response is too long")
         self._take(len(line))
         return line
 
@@ -399,11 +409,11 @@ class _Mailbox(imaplib.IMAP4):
     def _take(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise self.abort("the server's answer is larger than was asked for")
+            raise self.abort("the server's response is larger than requested")
 
 
 def _quoted(folder: str) -> str:
-    """The name of a folder as a quoted string, in the UTF-7 of IMAP (RFC 3501, 5.1.3)."""
+    """Return the name of a folder as a quoted string, in IMAP's UTF-7 (RFC 3501, 5.1.3)."""
     pieces = []
     for piece in re.split(r"([^\x20-\x7e]+)", folder.replace("&", "&-")):
         if piece and not piece.isascii():
@@ -421,12 +431,12 @@ def _subject(header: bytes) -> str:
         IndexError,
         AttributeError,
         LookupError,
-    ):  # the header parser trips over malformed ones
+    ):  # the header parser fails on malformed headers
         return ""
 
 
 def _name(subject: str, uid: int) -> str:
-    """The name of the document that a message becomes."""
+    """Return the name of the document for a message."""
     title = _ODD.sub(" ", subject)[:MAX_SUBJECT_CHARS].strip(" .") or "Message"
     return name_on_disk(f"{title} ({uid}).eml")
 
@@ -436,9 +446,9 @@ def _too_large(limit: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why it failed, in a few words."""
+    """Return a short reason for a failure."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid ({error.verify_message})"
+        return f"its certificate is invalid ({error.verify_message})"
     server_reason = error.args[0] if error.args else ""
     text = server_reason.decode("utf-8", "replace") if isinstance(server_reason, bytes) else str(error)
     return " ".join(text.split())[:300] or type(error).__name__

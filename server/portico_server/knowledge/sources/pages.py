@@ -1,4 +1,4 @@
-"""Looking into an address: which documents it stands for."""
+"""Finds the documents that an address refers to."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from portico_server.knowledge.sources.listing import Sitemap
 
 PAGE_TIMEOUT_S = 120.0
-"""Seconds that one page of a list may take."""
+"""Maximum time for one page of a list, in seconds."""
 
 MAX_INDEX_DEPTH = 16
-"""Levels of folders in a directory index."""
+"""Maximum depth of folders in a directory index."""
 
 MAX_SITEMAPS = 1_000
-"""Sitemaps in one index of them."""
+"""Maximum number of sitemaps in a sitemap index."""
 
 MAX_PAGE_BYTES = 50 * 1024 * 1024
-"""Bytes of a list, as `portico_server.knowledge.sources.listing` has it."""
+"""Maximum size of a list in bytes, as in `portico_server.knowledge.sources.listing`."""
 
 LIST_TYPES = frozenset(("application/xml", "text/xml", "application/rss+xml", "application/atom+xml"))
 """Media types of sitemaps and feeds."""
@@ -34,9 +34,10 @@ LIST_TYPES = frozenset(("application/xml", "text/xml", "application/rss+xml", "a
 
 @dataclass(slots=True)
 class ListedAddresses:
-    """Addresses of documents, in order. ``base``: what their names leave out; ``unknown``: folders that do not open.
+    """Addresses of documents, in order. ``base`` is the prefix omitted from their names; ``unknown`` are folders that
+    failed.
 
-    ``latest``: only the latest ones are listed, as a feed does: others are still there.
+    ``latest``: only the latest documents are listed, as in a feed; older documents still exist.
     """
 
     addresses: list[str]
@@ -46,16 +47,18 @@ class ListedAddresses:
 
 
 class PageLister:
-    """Asks through ``session`` for lists of at most ``limit`` addresses."""
+    """Requests lists of at most ``limit`` addresses through ``session``."""
 
     def __init__(self, session: FetchSession, limit: int) -> None:
         self._session = session
         self._most = limit
 
     async def listed(self, address: str) -> ListedAddresses:
-        """An address that ends in ``/`` is a directory index; of others, what lists nothing is the document itself.
+        """Return the addresses listed at ``address``.
 
-        Raises `Unavailable` if the address or a part of the list does not answer, `InvalidRequest` for too many.
+        An address that ends in ``/`` is a directory index; another address that is not a list is itself a document.
+        Raises `Unavailable` if the address or a part of the list does not respond, `InvalidRequest` for too many
+        addresses.
         """
         if urlsplit(address).path.endswith("/"):
             return await self._index(address)
@@ -79,11 +82,11 @@ class PageLister:
 
     @property
     def _limit(self) -> int:
-        """Addresses that are read of a list: one more than is allowed says that there are too many."""
+        """Maximum number of addresses read from a list: one more than allowed, to detect that there are too many."""
         return max(self._most, MAX_SITEMAPS) + 1
 
     async def _mapped(self, address: str, top: Sitemap) -> list[str]:
-        """The pages of a sitemap and of those that it names."""
+        """Return the pages of a sitemap and of the sitemaps it refers to."""
         from portico_server.knowledge.sources import listing
 
         pages: dict[str, None] = dict.fromkeys(self._counted(list(top.pages)))
@@ -99,7 +102,7 @@ class PageLister:
             listing_result = await pools.DOCUMENTS.run(listing.listed, plain, url, self._limit)
             if not isinstance(listing_result, listing.Sitemap):
                 raise Unavailable(
-                    f"{_shortened(url)} was expected to be a sitemap and is none. What was indexed is kept.",
+                    f"{_shortened(url)} is not a sitemap as expected. What was indexed is kept.",
                     code="source_unreadable",
                 )
             pages.update(dict.fromkeys(listing_result.pages))
@@ -109,7 +112,7 @@ class PageLister:
         return self._counted(list(pages))
 
     async def _index(self, address: str) -> ListedAddresses:
-        """Everything below a directory index."""
+        """Return everything below a directory index."""
         from portico_server.knowledge.sources import listing
 
         listed_addresses = ListedAddresses([], address)
@@ -122,7 +125,7 @@ class PageLister:
                     _require(came, url)
                     if came.media_type not in ("text/html", "application/xhtml+xml"):
                         raise Unavailable(
-                            f"{_shortened(url)} is {came.media_type}, no directory index.",
+                            f"{_shortened(url)} is {came.media_type}, not a directory index.",
                             code="source_unreadable",
                         )
                     data = await read_body(came.body, MAX_PAGE_BYTES)
@@ -159,7 +162,7 @@ class PageLister:
 
 
 def is_answer(status: int) -> str:
-    """A status that is not a success, in words."""
+    """Describe a status that is not a success."""
     status_phrases = {item.value: item.phrase for item in http.HTTPStatus}
     return f"answers {status} {status_phrases.get(status, '')}".strip()
 
@@ -167,7 +170,8 @@ def is_answer(status: int) -> str:
 def _require(came: FetchedResponse, url: str) -> None:
     if came.status != 200:
         raise Unavailable(
-            f"{_shortened(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is back.",
+            f"{_shortened(url)} {is_answer(came.status)}. What was indexed is kept; sync again when it is "
+            "available.",
             code="source_unreadable",
         )
 

@@ -1,4 +1,4 @@
-"""A Git repository as a source: the newest state of a branch, a tag or a commit, fetched without its history."""
+"""A Git repository as a source: the latest state of a branch, a tag or a commit, fetched without its history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from portico_server.knowledge.sources.spec import GitAddress
 from portico_server.knowledge.walk import EMPTY_FILE, IGNORED_FOLDERS, SourceEntry, Walk, unfit_reason
 
 MAX_FETCHES = 10
-"""Fetches after which a repository is fetched from nothing again: each one leaves a file of what was new in it."""
+"""Number of fetches after which a repository is fetched from scratch, because each fetch leaves a pack file."""
 
 LOCAL_REF = "refs/portico/source"
 """The state that was fetched last."""
@@ -35,9 +35,10 @@ _LINK, _SUBMODULE = "120000", "160000"
 
 
 class GitSource:
-    """A `portico_server.knowledge.sources.source.StoreSource`. ``folder`` keeps what was fetched, without a work tree;
-    it may be deleted at any time; ``fetching`` is held while something is fetched into it. ``login`` is
-    ``USER:PASSWORD`` for the host, or empty.
+    """A repository as a `portico_server.knowledge.sources.source.StoreSource`.
+
+    ``folder`` stores fetched data without a work tree, and may be deleted at any time. ``fetching`` is held during a
+    fetch. ``login`` is ``USER:PASSWORD`` for the host, or empty.
     """
 
     def __init__(
@@ -83,11 +84,11 @@ class GitSource:
             if path.startswith(below):
                 self._see(walk, description.split(), path.removeprefix(below))
         if below and not any(path.startswith(below) for _description, _tab, path in entries):
-            raise self._refused(f"there is no folder '{self._address.folder}' in it")
+            raise self._refused(f"it has no folder '{self._address.folder}'")
         if len(walk.files) > self._limits.files:
             raise fetch.source_too_large(
-                f"{self._address.url} holds more than {self._limits.files:,} files. Follow a folder of it with "
-                "#subdirectory=FOLDER, or raise the setting source_max_files.",
+                f"{self._address.url} contains more than {self._limits.files:,} files. Follow a folder of it "
+                "with #subdirectory=FOLDER, or raise the setting source_max_files.",
             )
         self._notes.keep({source_entry.at for source_entry in walk.files.values()})
         return walk
@@ -106,7 +107,7 @@ class GitSource:
             await fetch.drop_received(self._files, fetch_results)
             if isinstance(error, (EOFError, ConnectionError, TimeoutError)):
                 raise Unavailable(
-                    f"What was fetched of the {self.address} cannot be read. Sync again.",
+                    f"The fetched data of the {self.address} cannot be read. Sync again.",
                     code="source_unreadable",
                 ) from error
             raise
@@ -142,7 +143,7 @@ class GitSource:
             raise self._refused(error.message) from error
 
     def _prepare(self) -> None:
-        """A folder for what is fetched; an empty one if much has been fetched into it."""
+        """Create the folder for fetched data; empty it after too many fetches."""
         packs = self._folder / "objects" / "pack"
         if packs.is_dir() and sum(1 for path in packs.iterdir() if path.suffix == ".pack") >= MAX_FETCHES:
             shutil.rmtree(self._folder)
@@ -152,7 +153,7 @@ class GitSource:
         if "could not read Username" in reason or "Authentication failed" in reason:
             host = urlsplit(self._address.url).hostname
             reason = (
-                f"it wants a login: set source_logins to {host}=TOKEN or {host}=USER:PASSWORD, or check it"
+                f"it requires a login: set or check source_logins, as {host}=TOKEN or {host}=USER:PASSWORD"
             )
         elif "couldn't find remote ref" in reason:
             reason = f"it has no branch, tag or commit '{self._address.ref or 'HEAD'}'"
@@ -162,7 +163,7 @@ class GitSource:
         mode, _type, object_id, size = fields
         parts = path.split("/")
         if any(part.startswith(".") or part in IGNORED_FOLDERS for part in parts):
-            return  # hidden, or a folder of packages, as in a folder
+            return  # hidden, or a package folder, by the same rules as in a folder
         name = name_on_disk(path)
         if mode in (_LINK, _SUBMODULE):
             walk.skip(name, "a link" if mode == _LINK else "another repository")
@@ -184,16 +185,16 @@ class GitSource:
 
 
 class _Objects:
-    """``git cat-file --batch``: the bytes of one object after the other."""
+    """Reads the bytes of objects one after another with ``git cat-file --batch``."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def read(self, name: str) -> AsyncIterator[bytes]:
-        """Of the object ``name``, to the end. Raises `EOFError` if Git does not have it."""
+        """Yield the bytes of the object ``name``. Raise `EOFError` if Git does not have it."""
         stream_writer, answers = self._process.stdin, self._process.stdout
-        assert stream_writer is not None, "started with pipes"
-        assert answers is not None, "started with pipes"
+        assert stream_writer is not None, "the process was started with pipes"
+        assert answers is not None, "the process was started with pipes"
         stream_writer.write(f"{name}\n".encode())
         await stream_writer.drain()
         head = (await answers.readline()).split()
@@ -206,7 +207,7 @@ class _Objects:
                 raise EOFError(name)
             remaining_bytes -= len(block)
             yield block
-        await answers.readexactly(1)  # a line break follows
+        await answers.readexactly(1)  # skip the line break that follows
 
     async def close(self) -> None:
         await git.stop(self._process)

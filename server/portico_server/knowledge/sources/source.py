@@ -1,4 +1,4 @@
-"""What a store can mirror: something that lists what it holds and hands it over, within limits."""
+"""The interface of sources that a store can mirror: they list their files and provide their bytes, within limits."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from portico_server.knowledge.walk import SourceEntry, Walk
 
 @dataclass(frozen=True, slots=True)
 class FetchFailure:
-    """A file that was seen and could not be taken, and why in a few words. What is kept of it stays.
+    """A file that was listed but could not be read, with a short reason. The stored version is kept.
 
-    ``gone``: it is there no longer, so that what is kept of it goes too. ``detail`` says it in a whole sentence.
+    ``gone``: the file no longer exists, so the stored version is removed too. ``detail`` is the reason as a sentence.
     """
 
     reason: str
@@ -25,26 +25,28 @@ class FetchFailure:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """A file that need not be taken: its bytes are those that are kept."""
+    """A file that need not be fetched, because its stored bytes are current."""
 
 
 FetchResult: TypeAlias = ReceivedFile | FetchFailure | Unchanged
 
 
 class StoreSource(Protocol):
-    """A folder, a bucket, a list of pages. ``address`` says which one, for people."""
+    """A folder, a bucket, a list of pages. ``address`` identifies it for people."""
 
     @property
     def address(self) -> str: ...
 
     async def scan(self) -> Walk:
-        """What is there now. Raises a `PorticoError` if that cannot be known: then nothing counts as gone."""
+        """Return the current contents. Raise a `PorticoError` if they cannot be determined; then no file counts as
+        removed.
+        """
         ...
 
     async def digest(self, source_entry: SourceEntry) -> str | None:
-        """The SHA-256 of a file if that can be told without taking it, else ``None``."""
+        """Return the SHA-256 of a file if it is known without fetching the file, otherwise ``None``."""
         ...
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
-        """The bytes of files, beside what is kept of each, in their order."""
+        """Return the bytes of files, given with their stored versions, in order."""
         ...

@@ -1,4 +1,4 @@
-"""What a store follows other than a folder, as people write it and as the row of the store keeps it."""
+"""Sources of stores other than folders, as users write them and as stored in the row of the store."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from portico_server.settings import comma_separated
 SourceKind = Literal["web", "pages", "s3", "git", "webdav", "imap"]
 
 MAX_ADDRESS_CHARS = 2_048
-"""Characters of an address."""
+"""Maximum length of an address in characters."""
 
 MAX_ADDRESSES = 10_000
-"""Addresses in one list."""
+"""Maximum number of addresses in a list."""
 
 GIT = "git+"
-"""What stands before the address of a Git repository, as pip has it."""
+"""Prefix of the address of a Git repository, as in pip."""
 
 WEBDAV = "webdav+"
-"""What stands before the address of a folder on a WebDAV server."""
+"""Prefix of the address of a folder on a WebDAV server."""
 
 IMAP_PORTS = {"imaps": 993, "imap": 143}
-"""The schemes of mail folders, and where their servers are found."""
+"""Schemes of mail folders, with the default ports of their servers."""
 
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[\w][\w./+-]{0,199}(?<![./])", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -35,42 +35,47 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
-    """``web``: one address that is looked into (a sitemap, a directory index, a list, else a document itself);
-    ``pages``: documents by their addresses; ``s3``: a bucket, or what lies below a prefix in it; ``git``: a
-    repository; ``webdav``: a folder on a server and those in it; ``imap``: a folder of a mailbox.
+    """A source of a store, by kind.
+
+    ``web``: one address that is examined (a sitemap, a directory index, a list, otherwise a document itself);
+    ``pages``: addresses of documents; ``s3``: a bucket, or a prefix in it; ``git``: a repository; ``webdav``: a folder
+    on a server with its subfolders; ``imap``: a mailbox folder.
     """
 
     kind: SourceKind
     addresses: tuple[str, ...]
 
     def kept(self) -> dict[str, Any]:
-        """For the row of the store."""
+        """Return the form stored in the row of the store."""
         return {"kind": self.kind, "addresses": list(self.addresses)}
 
     def written(self) -> str | list[str]:
-        """As people write it."""
+        """Return the form that users write."""
         return list(self.addresses) if self.kind == "pages" else self.addresses[0]
 
     @property
     def title(self) -> str:
-        """For a sentence; without a query, which may hold a secret."""
+        """A name for messages, without the query, which may contain a secret."""
         first = self.addresses[0].partition("?")[0]
         return first if len(self.addresses) == 1 else f"{first} and {len(self.addresses) - 1} more addresses"
 
 
 def followed_source(row: StoreRow) -> str:
-    """What a store follows, for a sentence."""
+    """Return a name for the source of a store, for messages."""
     return f"the folder {row.folder}" if row.source is None else source_of(row.source).title
 
 
 def source_of(saved_source: Mapping[str, Any]) -> SourceSpec:
-    """From the row of a store."""
+    """Parse a source from the row of a store."""
     return SourceSpec(saved_source["kind"], tuple(saved_source["addresses"]))
 
 
 def parse_source(value: str | Sequence[str], param: str = "source") -> SourceSpec:
-    """Read ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``, ``webdav+https://HOST/PATH``,
-    ``imaps://HOST[:PORT]/FOLDER``, an ``http(s)://`` address, or a list of the last. Raises `InvalidRequest`.
+    """Parse a source. Raises `InvalidRequest`.
+
+    Accepts ``s3://BUCKET/PREFIX``, ``git+https://HOST/PATH[@REF][#subdirectory=FOLDER]``,
+    ``webdav+https://HOST/PATH``, ``imaps://HOST[:PORT]/FOLDER``, an ``http(s)://`` address, or a list of
+    ``http(s)://`` addresses.
     """
     if isinstance(value, str) and value.strip().startswith(GIT):
         return SourceSpec("git", (GitAddress.parse(value, param).written(),))
@@ -84,20 +89,22 @@ def parse_source(value: str | Sequence[str], param: str = "source") -> SourceSpe
             return SourceSpec("s3", (_bucket(address, param),))
         return SourceSpec("web", (address,))
     if not 0 < len(value) <= MAX_ADDRESSES:
-        raise _invalid(
-            f"A list of 1 to {MAX_ADDRESSES:,} addresses was expected, not of {len(value):,}.", param
-        )
+        raise _invalid(f"Expected a list of 1 to {MAX_ADDRESSES:,} addresses, not {len(value):,}.", param)
     addresses = tuple(dict.fromkeys(_address(item, param) for item in value))
     for address in addresses:
         if address.startswith("s3://"):
-            raise _invalid(f"'{address[:80]}' cannot be in a list: a store follows one bucket.", param)
+            raise _invalid(
+                f"'{address[:80]}' cannot be in a list: a store can follow only one bucket.", param
+            )
     return SourceSpec("pages", addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class GitAddress:
-    """A repository: the ``url`` of it, a branch, tag or commit (``ref``, empty for the default branch), and the folder
-    in it that is followed (empty for all).
+    """A repository: its ``url``, a branch, tag or commit (``ref``, empty for the default branch), and the followed
+    folder.
+
+    The folder is empty for the whole repository.
     """
 
     url: str
@@ -106,11 +113,11 @@ class GitAddress:
 
     @classmethod
     def parse(cls, text: str, param: str = "source") -> GitAddress:
-        """Read the form of pip. Raises `InvalidRequest`."""
+        """Parse pip's format. Raises `InvalidRequest`."""
         address, _, fragment = text.strip().removeprefix(GIT).partition("#")
         scheme, mark, remainder = address.partition("://")
         host, slash, path = remainder.partition("/")
-        path, _, ref = path.partition("@")  # behind the host: a user before it is refused below
+        path, _, ref = path.partition("@")  # after the host; a user before the host is rejected below
         url = _address(f"{scheme}{mark}{host}{slash}{path}", param)
         name, _, folder = fragment.partition("=")
         folder = unquote(folder).strip("/")
@@ -119,22 +126,22 @@ class GitAddress:
             or urlsplit(url).query
             or not urlsplit(url).path.strip("/")
         ):
-            raise _invalid(f"'{text[:80]}' is not a repository: git+https://HOST/PATH was expected.", param)
+            raise _invalid(f"'{text[:80]}' is not a repository: expected git+https://HOST/PATH.", param)
         if ref and _REF.fullmatch(ref) is None:
-            raise _invalid(f"'{ref[:80]}' cannot be a branch, a tag or a commit.", param)
+            raise _invalid(f"'{ref[:80]}' is not a valid branch, tag or commit.", param)
         if fragment and (name != "subdirectory" or not _is_folder(folder)):
-            raise _invalid(f"'#{fragment[:80]}' is not known: #subdirectory=FOLDER was expected.", param)
+            raise _invalid(f"'#{fragment[:80]}' is not supported: expected #subdirectory=FOLDER.", param)
         return cls(url, ref, folder)
 
     def written(self) -> str:
-        """As people write it."""
+        """Return the form that users write."""
         ref = f"@{self.ref}" if self.ref else ""
         return f"{GIT}{self.url}{ref}" + (f"#subdirectory={self.folder}" if self.folder else "")
 
 
 @dataclass(frozen=True, slots=True)
 class MailAddress:
-    """A folder of a mailbox: ``INBOX``, or the path of another as its server writes it."""
+    """A mailbox folder: ``INBOX``, or the path of another folder in the format of its server."""
 
     scheme: str
     host: str
@@ -143,23 +150,23 @@ class MailAddress:
 
     @classmethod
     def parse(cls, text: str, param: str = "source") -> MailAddress:
-        """Read ``imaps://HOST[:PORT]/FOLDER``. Raises `InvalidRequest`."""
+        """Parse ``imaps://HOST[:PORT]/FOLDER``. Raises `InvalidRequest`."""
         address = _address(text, param, (*IMAP_PORTS,))
         parts = urlsplit(address)
         assert parts.hostname is not None, "checked"
         folder = unquote(parts.path).strip("/") or "INBOX"
         if parts.query or not folder.isprintable():
-            raise _invalid(f"'{text[:80]}' is not a mail folder: imaps://HOST/FOLDER was expected.", param)
+            raise _invalid(f"'{text[:80]}' is not a mail folder: expected imaps://HOST/FOLDER.", param)
         return cls(parts.scheme, parts.hostname, parts.port or IMAP_PORTS[parts.scheme], folder)
 
     @property
     def netloc(self) -> str:
-        """The host, and the port if it is not the usual one."""
+        """The host, and the port unless it is the default."""
         return self._host if self.port == IMAP_PORTS[self.scheme] else f"{self._host}:{self.port}"
 
     @property
     def checked(self) -> str:
-        """What the client that fetches is asked whether it may be reached."""
+        """The URL with which the HTTP client checks whether the host may be accessed."""
         return f"https://{self._host}:{self.port}/"
 
     @property
@@ -167,19 +174,19 @@ class MailAddress:
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def written(self) -> str:
-        """As people write it."""
+        """Return the form that users write."""
         return f"{self.scheme}://{self.netloc}/{quote(self.folder)}"
 
 
 def may_log_in(address: str) -> bool:
-    """Whether the setting ``source_logins`` is asked for what is followed."""
+    """Return whether the setting ``source_logins`` applies to a source."""
     return address.startswith((GIT, WEBDAV, *IMAP_PORTS))
 
 
 def login_of(logins: str, url: str) -> str:
-    """``USER:PASSWORD`` for the host of ``url`` in the setting ``source_logins``; empty if there is none.
+    """Return ``USER:PASSWORD`` for the host of ``url`` from the setting ``source_logins``, or an empty string.
 
-    A token alone is the password of a user whose name does not matter, as the large hosts have it.
+    A token alone is the password of an arbitrary user, as the large hosts accept it.
     """
     parts = urlsplit(url)
     for entry in comma_separated(logins):
@@ -196,7 +203,7 @@ def _is_folder(path: str) -> bool:
 def _webdav(address: str, param: str) -> str:
     url = _address(address.strip().removeprefix(WEBDAV), param, ("http", "https"))
     if urlsplit(url).query:
-        raise _invalid(f"'{address[:80]}' is not a folder: webdav+https://HOST/PATH was expected.", param)
+        raise _invalid(f"'{address[:80]}' is not a folder: expected webdav+https://HOST/PATH.", param)
     return f"{WEBDAV}{url.rstrip('/')}/"
 
 
@@ -204,22 +211,23 @@ def _address(text: str, param: str, schemes: Sequence[str] = ("http", "https", "
     text = text.strip()
     if len(text) > MAX_ADDRESS_CHARS or not text.isprintable() or " " in text:
         raise _invalid(
-            f"'{ascii(text[:80])[1:-1]}' is not an address: it is too long or has blanks in it.", param
+            f"'{ascii(text[:80])[1:-1]}' is not a valid address: it is too long or contains white space.",
+            param,
         )
     try:
         parts = urlsplit(text)
         host, _port = parts.hostname, parts.port
     except ValueError as error:
-        raise _invalid(f"'{text[:80]}' is not a URL.", param) from error
+        raise _invalid(f"'{text[:80]}' is not a valid URL.", param) from error
     if parts.scheme not in schemes or not host:
         raise _invalid(
-            f"'{text[:80]}' cannot be followed: s3://BUCKET/PREFIX, git+https://HOST/PATH, webdav+https://HOST/PATH, "
-            "imaps://HOST/FOLDER or an http:// or https:// address was expected. "
-            "A folder of this machine is followed as 'folder'.",
+            f"'{text[:80]}' cannot be followed: expected s3://BUCKET/PREFIX, git+https://HOST/PATH, "
+            "webdav+https://HOST/PATH, imaps://HOST/FOLDER or an http:// or https:// address. Use 'folder' "
+            "to follow a folder of this machine.",
             param,
         )
     if parts.username is not None or parts.password is not None:
-        raise _invalid("An address with a user name or password in it is not followed.", param)
+        raise _invalid("Addresses with a user name or password cannot be followed.", param)
     return text.partition("#")[0]
 
 
@@ -227,7 +235,9 @@ def _bucket(address: str, param: str) -> str:
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     if _BUCKET.fullmatch(bucket) is None:
         raise _invalid(
-            f"'{bucket[:80]}' cannot be a bucket: 3 to 63 small letters, digits, dots and hyphens.", param
+            f"'{bucket[:80]}' is not a valid bucket name: use 3 to 63 lowercase letters, digits, dots and "
+            "hyphens.",
+            param,
         )
     prefix = prefix.strip("/")
     return f"s3://{bucket}/{prefix}/" if prefix else f"s3://{bucket}"

@@ -1,4 +1,4 @@
-"""Addresses on the web as a source: documents by their addresses, or what a sitemap, a list or an index lists."""
+"""Web addresses as a source: documents by their addresses, or the entries of a sitemap, a list or an index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from portico_server.knowledge.sources.spec import SourceSpec
 from portico_server.knowledge.walk import SourceEntry, Walk, unfit_reason
 
 KIND_TIMEOUT_S = 60.0
-"""Seconds that asking for the kind of a document may take."""
+"""Maximum time for requesting the type of a document, in seconds."""
 
 SUFFIXES = {
     "text/html": "html",
@@ -46,14 +46,14 @@ SUFFIXES = {
     "image/gif": "gif",
     "image/webp": "webp",
 }
-"""The end that a file's name gets if its address does not tell what it is."""
+"""Suffix appended to a file's name if its address does not reveal its type."""
 
 
 class WebSource:
-    """A `portico_server.knowledge.sources.source.StoreSource` of http and https addresses.
+    """http and https addresses as a `portico_server.knowledge.sources.source.StoreSource`.
 
-    Whether a page has changed is asked with the entity tag and the date that came with it (RFC 9110, 13.1); a page
-    that answers 404 or 410 is gone.
+    Changes of a page are detected by its entity tag and date (RFC 9110, 13.1). A page that returns 404 or 410 counts
+    as removed.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class WebSource:
             ):
                 return note.sha256 if came.status == 304 else None
         except PorticoError:
-            return None  # it cannot be told
+            return None  # unknown without fetching
 
     async def take(self, entries: Sequence[tuple[SourceEntry, StoreFileRow | None]]) -> list[FetchResult]:
         async with self._fetcher.session() as session:
@@ -138,7 +138,7 @@ class WebSource:
         return fetched_file
 
     async def _ask_kinds(self, session: FetchSession, addresses: dict[str, str]) -> None:
-        """Find out what those are whose addresses do not tell, once for each."""
+        """Request the types of documents whose addresses do not reveal them, once each."""
         slots = asyncio.Semaphore(fetch.MAX_CONCURRENT_FETCHES)
 
         async def ask(url: str, path: str) -> None:
@@ -170,13 +170,13 @@ class WebSource:
 
 
 def _conditions(note: ETagEntry) -> dict[str, str]:
-    """Headers of a request that is answered by 304 if nothing has changed since."""
+    """Return request headers for which the server responds with 304 if nothing has changed."""
     headers = {"If-None-Match": note.tag, "If-Modified-Since": "" if note.tag else note.date}
     return {name: value for name, value in headers.items() if value}
 
 
 def _path(url: str, base: str) -> str:
-    """A file's name from its address: below ``base``, or with the host if it lies elsewhere."""
+    """Return a file's name from its address: relative to ``base``, or with the host if it is elsewhere."""
     parts = urlsplit(url)
     if base and url.startswith(base):
         path = urlsplit(url).path.removeprefix(urlsplit(base).path)
@@ -193,7 +193,7 @@ def _plain(path: str) -> str:
 
 
 def _tells(path: str) -> bool:
-    """Whether a name says what the file is. What seems to be code may be a program that makes a page."""
+    """Return whether a name reveals the type of a file. A code suffix may belong to a program that generates a page."""
     form = format_of(path)
     return form is not None and form.name != "code"
 
@@ -207,7 +207,7 @@ def _named(path: str, media_type: str) -> str:
 
 
 async def _media_type(session: FetchSession, url: str) -> str | None:
-    """What a document is sent as; ``None`` if that cannot be known now."""
+    """Return the media type of a document, or ``None`` if it is currently unknown."""
 
     async def ask(method: str) -> FetchedResponse:
         async with session.open(url, seconds=KIND_TIMEOUT_S, method=method) as came:
@@ -215,7 +215,7 @@ async def _media_type(session: FetchSession, url: str) -> str | None:
 
     try:
         came = await ask("HEAD")
-        if came.status >= 400:  # many servers know GET alone
+        if came.status >= 400:  # many servers support only GET
             came = await ask("GET")
     except (InvalidRequest, Unavailable):
         raise

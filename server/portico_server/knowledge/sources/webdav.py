@@ -1,4 +1,4 @@
-"""A folder on a WebDAV server (Nextcloud, SharePoint, Apache …) as a source, with the folders in it. RFC 4918."""
+"""A folder on a WebDAV server (Nextcloud, SharePoint, Apache …) as a source, with its subfolders. RFC 4918."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from portico_server.knowledge.sources.listing import Member
 
 LIST_TIMEOUT_S = 120.0
-"""Seconds that the list of one folder may take."""
+"""Maximum time for listing one folder, in seconds."""
 
 SCAN_TIMEOUT_S = 3_600.0
-"""Seconds that the lists of all folders may take."""
+"""Maximum time for listing all folders, in seconds."""
 
 MAX_FOLDERS = 20_000
-"""Folders that are looked into."""
+"""Maximum number of folders that are listed."""
 
 MAX_FOLDER_DEPTH = 64
-"""Levels of folders."""
+"""Maximum depth of folders."""
 
 _ASKED = (
     b'<?xml version="1.0" encoding="utf-8"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/>'
@@ -46,8 +46,10 @@ _ASKED = (
 
 
 class WebDavSource:
-    """A `portico_server.knowledge.sources.source.StoreSource`. Each folder is asked for what lies in it (depth 1: many
-    servers refuse more). ``login`` is ``USER:PASSWORD`` for the host, or empty.
+    """A WebDAV folder as a `portico_server.knowledge.sources.source.StoreSource`.
+
+    Each folder is listed separately (depth 1), because many servers reject more. ``login`` is ``USER:PASSWORD`` for
+    the host, or empty.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class WebDavSource:
                         if not member.folder:
                             self._see(walk, at, member)
                         elif depth == MAX_FOLDER_DEPTH:
-                            self._skip(walk, at, "too many levels of folders")
+                            self._skip(walk, at, "too many folder levels")
                         elif _path(at) not in seen_paths and not _is_hidden(self._name(at)):
                             seen_paths.add(_path(at))
                             pending.append((at, depth + 1))
@@ -99,7 +101,9 @@ class WebDavSource:
                             f"{self._limits.files:,} files", ", or raise the setting source_max_files"
                         )
         except TimeoutError as error:
-            raise fetch.unreadable(self.address, f"its lists took more than {SCAN_TIMEOUT_S:g} s") from error
+            raise fetch.unreadable(
+                self.address, f"its listings took more than {SCAN_TIMEOUT_S:g} s"
+            ) from error
         self._notes.keep(self._tags)
         await self._notes.save()
         return walk
@@ -135,7 +139,7 @@ class WebDavSource:
         return fetched_file
 
     async def _listed(self, session: FetchSession, url: str, walk: Walk) -> list[tuple[str, Member]]:
-        """What lies directly in a folder, by address. Of a folder that does not open, what was known stays."""
+        """Return the direct members of a folder by address. If a folder cannot be read, its known files are kept."""
         try:
             members = await self._asked(session, url)
         except InvalidRequest:
@@ -150,18 +154,18 @@ class WebDavSource:
             if at := _below(url, member):
                 within.append((at, member))
             else:
-                walk.skip(name_on_disk(member.href[:200]), "outside of what is followed")
+                walk.skip(name_on_disk(member.href[:200]), "outside the followed folder")
         return within
 
     async def _asked(self, session: FetchSession, url: str) -> list[Member]:
-        """What the server lists of a folder, without the folder itself."""
+        """Return the members that the server lists for a folder, without the folder itself."""
         from portico_server.knowledge.sources import listing
 
         headers = {**self._headers, "Depth": "1", "Content-Type": "application/xml; charset=utf-8"}
         async with session.open(url, headers, seconds=LIST_TIMEOUT_S, method="PROPFIND", body=_ASKED) as came:
             if _path(came.url) != _path(url) or _origin(came.url) != _origin(url):
                 raise fetch.unreadable(
-                    self.address, f"it leads to {came.url.partition('?')[0][:200]}: follow that"
+                    self.address, f"it redirects to {came.url.partition('?')[0][:200]}: follow that address"
                 )
             if came.status != 207:
                 raise fetch.unreadable(self.address, self._reason(came.status))
@@ -169,7 +173,9 @@ class WebDavSource:
         try:
             members = await pools.DOCUMENTS.run(listing.members, data)
         except ValueError as error:
-            raise fetch.unreadable(self.address, f"it does not answer as WebDAV does: {error}") from error
+            raise fetch.unreadable(
+                self.address, f"it did not return a valid WebDAV response: {error}"
+            ) from error
         others = [member for member in members if not _is_same(url, member.href)]
         if url == self._root and any(_is_same(url, item.href) and not item.folder for item in members):
             raise fetch.unreadable(
@@ -180,15 +186,15 @@ class WebDavSource:
     def _reason(self, status: int) -> str:
         host = urlsplit(self._root).netloc
         if status == 401:
-            return f"it wants a login: set source_logins to {host}=USER:PASSWORD, or check it"
+            return f"it requires a login: set or check source_logins, as {host}=USER:PASSWORD"
         if status == 200 or status in (405, 501):
-            return "there is no WebDAV at that address"
+            return "that address does not support WebDAV"
         return f"it {is_answer(status)}"
 
     def _see(self, walk: Walk, at: str, member: Member) -> None:
         name = self._name(at)
         if _is_hidden(name):
-            return  # as in a folder
+            return  # by the same rules as in a folder
         self._tags[at] = member.tag
         note = self._notes.of(at)
         why = unfit_reason(
@@ -208,7 +214,7 @@ class WebDavSource:
             walk.files[name] = SourceEntry(name, at, member.size, _state(member))
 
     def _skip(self, walk: Walk, at: str, why: str) -> None:
-        """Leave out a folder: what was known of it stays."""
+        """Skip a folder; its known files are kept."""
         walk.skip(self._name(at), why)
         walk.unknown.append(self._name(at))
 
@@ -217,7 +223,7 @@ class WebDavSource:
 
     def _too_large(self, limit_text: str, how: str) -> InvalidRequest:
         return fetch.source_too_large(
-            f"{self._root} holds more than {limit_text}. Follow a folder of it{how}.",
+            f"{self._root} contains more than {limit_text}. Follow a folder of it{how}.",
         )
 
 
@@ -229,12 +235,12 @@ def _joined(url: str, href: str) -> str:
 
 
 def _is_same(url: str, href: str) -> bool:
-    """Whether a server's ``href`` means the folder ``url`` itself."""
+    """Return whether a server's ``href`` is the folder ``url`` itself."""
     return _path(_joined(url, href)).rstrip("/") == _path(url).rstrip("/")
 
 
 def _below(url: str, member: Member) -> str:
-    """The address of something directly in the folder ``url``, with a ``/`` behind that of a folder; else empty."""
+    """Return the address of a direct member of ``url``, with a trailing ``/`` for a folder; empty for other members."""
     at = _joined(url, member.href)
     path, above = _path(at).rstrip("/"), _path(url)
     name = path.removeprefix(above) if path.startswith(above) else ""
@@ -245,7 +251,7 @@ def _below(url: str, member: Member) -> str:
 
 
 def _path(url: str) -> str:
-    """The path of an address, decoded: servers differ in what they escape."""
+    """Return the decoded path of an address, because servers differ in the characters they escape."""
     try:
         return unquote(urlsplit(url).path)
     except ValueError:
@@ -265,8 +271,9 @@ def _is_hidden(name: str) -> bool:
 
 
 def _state(member: Member) -> int | None:
-    """The time of the last change in nanoseconds, told apart within a second by the entity tag; ``None`` if the server
-    says neither.
+    """Return the time of the last change in nanoseconds, adjusted by the entity tag to differ within a second.
+
+    Returns ``None`` if the server reports neither.
     """
     try:
         seconds = int(parsedate_to_datetime(member.modified).timestamp())

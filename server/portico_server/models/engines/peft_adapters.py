@@ -1,4 +1,4 @@
-"""PEFT adapters for engines that take the folder as it is and call an adapter by a model name of its own."""
+"""PEFT adapters for engines that read the folder unchanged and call an adapter by a separate model name."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 def check_adapter(
     engine: str, adapter: AdapterScale, base: Path | None, *, patterns: bool = False
 ) -> PeftAdapter:
-    """Whether the engine can load it for the model in ``base``; ``patterns``: layers may differ in rank and alpha.
+    """Check that the engine can load the adapter for the model in ``base``.
 
-    Raises `InvalidRequest`.
+    ``patterns``: layers can differ in rank and alpha. Raise `InvalidRequest` if the adapter does not fit.
     """
     if adapter.path.suffix == ".gguf":
-        raise _bad(adapter, f"is a GGUF file, but '{engine}' takes the folder that PEFT wrote")
+        raise _bad(adapter, f"is a GGUF file, but '{engine}' needs the folder that PEFT wrote")
     peft_adapter = peft.read_peft(adapter.path)
     if peft_adapter.patterned and not patterns:
         raise _bad(
             adapter,
-            f"has another rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' would ignore. "
-            "llamacpp takes it",
+            f"has another rank or alpha for some layers (rank_pattern, alpha_pattern), which '{engine}' "
+            "would ignore. llamacpp supports it",
         )
     shapes = _shapes(base) if base is not None else {}
     layers = max((_layer(name) for name in shapes), default=-1)
@@ -42,20 +42,21 @@ def check_adapter(
         if 0 <= layers < _layer(pair.module):
             raise _bad(
                 adapter,
-                f"adapts '{pair.module}', but the base model has {layers + 1} layers. It was trained on another one",
+                f"adapts '{pair.module}', but the base model has {layers + 1} layers. It was trained on "
+                "another model",
             )
         shape = shapes.get(f"{pair.module}.weight")
         if shape is not None and shape != (pair.outputs, pair.inputs):
             raise _bad(
                 adapter,
-                f"does not fit: '{pair.module}' has {pair.inputs} inputs and {pair.outputs} outputs in it, {shape[1]} "
-                f"and {shape[0]} in the base model. It was trained on another one",
+                f"does not fit: '{pair.module}' has {pair.inputs} inputs and {pair.outputs} outputs in the "
+                f"adapter, {shape[1]} and {shape[0]} in the base model. It was trained on another model",
             )
     return peft_adapter
 
 
 def scale_adapter(adapter: AdapterScale) -> Path:
-    """A PEFT folder with the adapter's effect multiplied by its scale: the same weights under another alpha."""
+    """Return a PEFT folder with the adapter's effect multiplied by its scale: the same weights with another alpha."""
     if adapter.scale == 1.0:
         return adapter.path
     path = adapter.path / f"scaled-{adapter.scale:g}"
@@ -79,20 +80,20 @@ def scale_adapter(adapter: AdapterScale) -> Path:
 def usable_adapters(
     name: str, adapters: Sequence[AdapterScale], looks: Callable[[AdapterScale], object]
 ) -> list[AdapterScale]:
-    """Those that ``looks`` raises nothing about; the others are logged."""
+    """Return the adapters that ``looks`` accepts without an exception; log the others."""
     adapter_scales = []
     for adapter in adapters:
         try:
             looks(adapter)
         except PorticoError as error:
-            logger.error("the adapter %s of %s is left out: %s", adapter.name, name, error.message)
+            logger.error("skipping the adapter %s of %s: %s", adapter.name, name, error.message)
         else:
             adapter_scales.append(adapter)
     return adapter_scales
 
 
 def linear_layers(base: Path) -> list[str]:
-    """The modules of the model in ``base`` whose weights are a matrix; none where they cannot be told."""
+    """Return the modules of the model in ``base`` whose weights are a matrix, or none if they cannot be determined."""
     return [
         name.removesuffix(".weight")
         for name, shape in _shapes(base).items()
@@ -104,19 +105,19 @@ _LAYER = re.compile(r"(?:^|\.)layers\.(\d{1,6})\.")
 
 
 def _layer(module: str) -> int:
-    """The number of the layer that a module or a tensor is in; -1 for one outside."""
+    """Return the number of the layer that contains a module or a tensor, or -1 outside the layers."""
     match = _LAYER.search(module)
     return int(match[1]) if match else -1
 
 
 def _shapes(base: Path) -> dict[str, tuple[int, ...]]:
-    """Of the model's tensors; none where they are kept in a way that is not understood."""
+    """Return the shapes of the model's tensors, or none if their storage format is not supported."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(base.glob("*.safetensors")):
         try:
             tensors = peft.read_safetensors(path).tensors
         except PorticoError:
-            continue  # starting the engine will say what is wrong with it
+            continue  # starting the engine reports what is wrong with it
         shapes |= {name: tensor.shape for name, tensor in tensors.items()}
     return shapes
 

@@ -1,4 +1,4 @@
-"""A worker's HTTP side: an aiohttp application on a port behind the child's key.
+"""A worker's HTTP server: an aiohttp application on a port protected by the child's key.
 
 For child processes only.
 """
@@ -21,20 +21,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 256 * 1024 * 1024
 
 CLIENT_CLOSED_STATUS = 499
-"""The status of an answer that nobody waits for any more."""
+"""Status of a response whose caller has left."""
 
 
 def application(key: str) -> web.Application:
-    """An empty application whose every answer, errors included, is in OpenAI's shape.
+    """Return an empty application whose responses, including errors, are in OpenAI's format.
 
-    An empty ``key`` lets all in.
+    An empty ``key`` allows every caller.
     """
     expected_header = f"Bearer {key}"
 
     @web.middleware
     async def handle(request: web.Request, handler: Handler) -> web.StreamResponse:
         if key and not hmac.compare_digest(request.headers.get("Authorization", ""), expected_header):
-            return failure(401, "This engine answers to its daemon alone.", "authentication_error")
+            return failure(401, "Only the daemon can use this engine.", "authentication_error")
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -42,7 +42,7 @@ def application(key: str) -> web.Application:
         except PorticoError as error:
             body = error.body().to_json()
             return web.Response(status=error.status, body=orjson.dumps(body), content_type="application/json")
-        except ConnectionResetError:  # whoever asked has left, which is not a defect for the log
+        except ConnectionResetError:  # the caller has left, which is not an error worth logging
             return web.Response(status=CLIENT_CLOSED_STATUS)
 
     return web.Application(middlewares=[handle], client_max_size=MAX_BODY_BYTES)
@@ -51,7 +51,7 @@ def application(key: str) -> web.Application:
 def failure(
     status: int, message: str, kind: str, code: str | None = None, retry_after: float | None = None
 ) -> web.Response:
-    """An error in OpenAI's shape."""
+    """Return an error in OpenAI's format."""
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     headers = {"Retry-After": f"{retry_after:g}"} if retry_after is not None else None
     return web.Response(
@@ -60,12 +60,12 @@ def failure(
 
 
 def answer(document: object) -> web.Response:
-    """A document as JSON."""
+    """Return a document as JSON."""
     return web.Response(body=orjson.dumps(document), content_type="application/json")
 
 
 async def body_of(request: web.Request) -> dict[str, object]:
-    """The JSON object of a request."""
+    """Return the JSON object of a request."""
     try:
         body = orjson.loads(await request.read())
     except orjson.JSONDecodeError as error:
@@ -76,14 +76,14 @@ async def body_of(request: web.Request) -> dict[str, object]:
 
 
 def serve(app: web.Application, *, host: str = "127.0.0.1", port: int = 0, is_announced: bool = True) -> None:
-    """Serve until the process is ended.
+    """Serve until the process ends.
 
-    ``is_announced``: tell the daemon the port; otherwise print the base URL, for people.
+    If ``is_announced``, report the port to the daemon; otherwise print the base URL for people.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
 
     async def run() -> None:
-        # A client that leaves must end the work for it.
+        # If a client disconnects, its work must stop.
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
         site = web.TCPSite(runner, host, port)

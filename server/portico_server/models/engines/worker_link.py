@@ -1,6 +1,6 @@
-"""A worker's side of its tie to the daemon: configuration in, port out, and death with the parent.
+"""A worker's connection to the daemon: reads the configuration, reports the port, and ends with the parent.
 
-Used by the `worker.py` of each engine. Standard library only, and it runs before anything heavy is imported.
+Used by the `worker.py` of each engine. Uses only the standard library, and runs before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from collections.abc import Callable
 from typing import Any
 
 PARENT_CHECK_INTERVAL_S = 2.0
-"""Seconds between two looks at whether the parent lives, for a platform where the pipe was inherited
-elsewhere.
-"""
+"""Seconds between checks that the parent is running, for platforms where another process inherited the pipe."""
 
 
 _voice = sys.stdout
-"""Where the daemon listens, once `receive` has moved everyone else's output to the log."""
+"""Output stream to the daemon, after `receive` has redirected all other output to the log."""
 
 
 def receive(farewell: Callable[[], None] | None = None) -> dict[str, Any]:
-    """Read the configuration, one line of JSON, from standard input; from now on, end when that closes.
+    """Read the configuration, one line of JSON, from standard input; afterwards, exit when the input closes.
 
-    ``farewell`` is called before that end, from another thread.
+    ``farewell`` is called before that exit, from another thread.
     """
     global _voice
     _voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # a library that prints must neither be taken for us nor fill a pipe that nobody reads
+    os.dup2(
+        2, 1
+    )  # a library that prints must not be mistaken for the worker, nor fill a pipe that nobody reads
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
         if not byte:
-            raise SystemExit("portico: the daemon left before it said what to load")
+            raise SystemExit("portico: the daemon left before it sent the configuration")
         line += byte
     threading.Thread(target=_watch, args=(os.getppid(), farewell), daemon=True, name="lifeline").start()
     config: dict[str, Any] = json.loads(line)
@@ -43,12 +43,12 @@ def receive(farewell: Callable[[], None] | None = None) -> dict[str, Any]:
 
 
 def announce(port: int, **facts: Any) -> None:
-    """Tell the daemon that the worker answers on ``port``."""
+    """Report to the daemon that the worker listens on ``port``."""
     _send_line({"port": port, **facts})
 
 
 def give_up(message: str) -> None:
-    """Tell the daemon why the worker cannot start, and end."""
+    """Report to the daemon why the worker cannot start, and exit."""
     _send_line({"error": message})
     raise SystemExit(3)
 
@@ -64,5 +64,5 @@ def _watch(parent: int, farewell: Callable[[], None] | None) -> None:
         if (readable and not os.read(0, 4096)) or os.getppid() != parent:
             if farewell is not None:
                 farewell()
-            # Nothing in here is worth saving, and a native thread might hold up an orderly end.
+            # Nothing in this process is worth saving, and a native thread might delay an orderly exit.
             os._exit(0)

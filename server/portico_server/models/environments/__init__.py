@@ -1,1 +1,1 @@
-"""Environments of heavy engines: which there are, what goes into them, and what is in their places."""
+"""Environments of heavy engines: their recipes, their builds, and what is installed."""

@@ -1,4 +1,4 @@
-"""Builds the environment of an engine by its recipe."""
+"""Builds the environment of an engine from its recipe."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from portico_server.subprocesses import run_isolated
 async def build_environment(
     recipe: EnvironmentRecipe, place: Path, report: StepReport, *, index: str = "", large: bool = True
 ) -> EnvironmentReceipt:
-    """Build ``recipe`` in ``place``, in exchange for what is there. Raises `Unavailable` with uv's own words.
+    """Build ``recipe`` in ``place``, replacing its contents. Raise `Unavailable` with uv's own message.
 
-    PyTorch comes from where the user takes packages from, if that was set up and has it, else from its own index, else,
-    where ``large``, in its ordinary build with CUDA's gigabytes. What uv has fetched stays in its cache, so that a
-    build that was cut off continues from there.
+    PyTorch comes from the user's package indexes if they are configured and have it, otherwise from PyTorch's own
+    index, otherwise, if ``large``, as the ordinary build with CUDA's gigabytes. Downloads stay in uv's cache, so that
+    an interrupted build can continue.
     """
     receipts: list[EnvironmentReceipt] = []
 
@@ -43,7 +43,7 @@ async def build_environment(
     packages = PackageSet(
         name=recipe.name,
         what=f"The environment of the engine '{recipe.name}'",
-        again=f"What was fetched is kept; 'portico engines install {recipe.name}' continues from there.",
+        again=f"Downloads are kept; 'portico engines install {recipe.name}' continues from them.",
         python=recipe.python,
         install=ways[0][1],
         instead=ways[1:],
@@ -55,30 +55,33 @@ async def build_environment(
 def ways_of(
     recipe: EnvironmentRecipe, *, is_own: bool, large: bool
 ) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """uv's arguments in the order in which they are tried, each with what is told of it."""
+    """Return uv's arguments in the order of attempts, each with its progress message."""
     locked_arguments = ("--requirement", str(recipe.lock), "--require-hashes", "--only-binary", ":all:")
     if not recipe.torch:
         return (("", locked_arguments),)
     ways: list[tuple[str, tuple[str, ...]]] = [
-        ("PyTorch's own index is asked", (*locked_arguments, "--torch-backend", recipe.torch))
+        ("Trying PyTorch's own index", (*locked_arguments, "--torch-backend", recipe.torch))
     ]
     if is_own:
-        ways.insert(0, ("Your own package indexes are asked", locked_arguments))
+        ways.insert(0, ("Trying your own package indexes", locked_arguments))
     if large and recipe.ordinary is not None:
-        words = f"The ordinary build of PyTorch is taken, {recipe.larger:g} GB more, as the small one is out of reach"
+        words = (
+            f"Using the ordinary build of PyTorch, {recipe.larger:g} GB larger, because the small build is "
+            "not reachable"
+        )
         ordinary = ("--requirement", str(recipe.ordinary), "--require-hashes", "--only-binary", ":all:")
         ways.append((words, ordinary))
     return tuple(ways)
 
 
 async def _is_set_up(place: Path) -> bool:
-    """Whether the user's uv or pip was told where packages come from."""
+    """Return whether package indexes are configured for the user's uv or pip."""
     folder = next(above for above in place.absolute().parents if above.is_dir())  # noqa: ASYNC240  # quick
     return await own_sources(folder) is not None
 
 
 async def _version(draft: Path) -> str:
-    """Of the interpreter, as it says itself."""
+    """Return the version that the interpreter reports."""
     ask = run_isolated(
         "-c", "import sys; print(sys.version.split()[0])", python=environments.python_in(draft)
     )

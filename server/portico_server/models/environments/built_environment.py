@@ -1,4 +1,4 @@
-"""An environment on disk: where it is, whether it is whole, and what its receipt says."""
+"""An environment on disk: its location, its state, and its receipt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State: TypeAlias = Literal["absent", "ready", "outdated", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentReceipt:
-    """What was built, and when (seconds since 1970)."""
+    """A record of what was built, and when (seconds since 1970)."""
 
     name: str
     version: str
@@ -28,7 +28,7 @@ class EnvironmentReceipt:
 
 @dataclass(frozen=True, slots=True)
 class BuiltEnvironment:
-    """What is in the place of an environment; ``problem`` says what is wrong with a broken one."""
+    """The state of an environment; ``problem`` describes what is wrong with a broken one."""
 
     state: State
     receipt: EnvironmentReceipt | None = None
@@ -36,17 +36,19 @@ class BuiltEnvironment:
 
 
 def inspect_environment(folder: Path, recipe: EnvironmentRecipe) -> BuiltEnvironment:
-    """What is in ``folder``. Reads the receipt and looks for the parts; runs nothing."""
+    """Return the state of ``folder``. Reads the receipt and looks for the parts; runs nothing."""
     if not folder.exists():
         return BuiltEnvironment("absent")
     try:
         receipt = EnvironmentReceipt(**(receipt_in(folder) or {}))
     except TypeError:
         return BuiltEnvironment(
-            "broken", None, "its receipt is missing or cannot be read, so it was never finished"
+            "broken", None, "its receipt is missing or unreadable, so the build never finished"
         )
     if not python_in(folder).exists():
-        return BuiltEnvironment("broken", receipt, "its Python is gone; perhaps the system's was upgraded")
+        return BuiltEnvironment(
+            "broken", receipt, "its Python is missing; perhaps the system's Python was upgraded"
+        )
     plain = recipe.distribution.replace("-", "_")
     if not any(folder.glob(f"lib/python*/site-packages/{plain}-*.dist-info/RECORD")):
         return BuiltEnvironment("broken", receipt, f"the package {recipe.distribution} is not in it")
@@ -54,7 +56,7 @@ def inspect_environment(folder: Path, recipe: EnvironmentRecipe) -> BuiltEnviron
 
 
 def find_interpreter(distribution: str) -> Path | None:
-    """The interpreter of a program of this name that the user has installed: the one that its script names."""
+    """Return the interpreter of a program of this name that the user has installed, from the program's script."""
     script = shutil.which(distribution)
     if script is None:
         return None
@@ -68,8 +70,10 @@ def find_interpreter(distribution: str) -> Path | None:
 
 
 def require_built(folder: Path, recipe: EnvironmentRecipe) -> Path:
-    """The interpreter of a whole environment, or of the user's own. Raises `Unavailable` with the command that makes
-    it."""
+    """Return the interpreter of a complete environment, or the user's own.
+
+    Raise `Unavailable` with the command that builds the environment.
+    """
     environment = inspect_environment(folder, recipe)
     if environment.state in ("ready", "outdated"):
         return python_in(folder)
@@ -80,16 +84,16 @@ def require_built(folder: Path, recipe: EnvironmentRecipe) -> Path:
         reason = recipe.unsuited()
         if reason:
             raise Unavailable(
-                f"The engine '{recipe.name}' is not installed, and cannot be installed here: {reason}. If you have "
-                f"{recipe.distribution} in an environment of your own, such as a build for the CPU, name its "
-                "interpreter: portico models set NAME --python /path/to/python. Or run it on another machine and add "
-                "its models as http://HOST/v1#MODEL.",
+                f"The engine '{recipe.name}' is not installed, and cannot be installed on this machine: "
+                f"{reason}. If you have {recipe.distribution} in a separate environment, such as a build for "
+                "the CPU, name its interpreter: portico models set NAME --python /path/to/python. Or run it "
+                "on another machine and add its models as http://HOST/v1#MODEL.",
                 code="engine_unsuited",
             )
         raise Unavailable(
-            f"The engine '{recipe.name}' is not installed (about {recipe.gigabytes:g} GB): run "
-            f"'portico engines install {recipe.name}', or give the model the parameter 'python' with the path of "
-            f"an interpreter that has {recipe.distribution}.",
+            f"The engine '{recipe.name}' is not installed (about {recipe.gigabytes:g} GB): run 'portico "
+            f"engines install {recipe.name}', or set the model's parameter 'python' to the path of an "
+            f"interpreter that has {recipe.distribution}.",
             code="engine_not_installed",
         )
     raise Unavailable(

@@ -1,4 +1,4 @@
-"""How much of its packages uv has fetched, read from what it prints. Pure."""
+"""Reads uv's download progress from its output. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ _UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 
 
 class DownloadProgress:
-    """uv names what is larger than about a megabyte, with its size when it begins with it, and again when it has it."""
+    """A parser of uv's output, which names each package above about a megabyte twice.
+
+    uv prints it with its size when the download starts, and again when it ends.
+    """
 
     def __init__(self) -> None:
         self._sizes: dict[str, int] = {}
         self._here: set[str] = set()
 
     def hear(self, words: str) -> tuple[int, int] | None:
-        """Bytes that are here, and bytes of all that was begun, after these words; ``None`` if they are of neither."""
+        """Return the downloaded bytes and the bytes of all started downloads, or ``None`` if the text is about
+        neither.
+        """
         if match := _BEGUN.fullmatch(words):
             self._sizes[match[1]] = int(float(match[2]) * _UNITS[match[3]])
         elif (match := _ENDED.fullmatch(words)) and match[1] in self._sizes:

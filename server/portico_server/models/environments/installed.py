@@ -1,4 +1,4 @@
-"""All engine environments of this home: listing, building, removing and checking them."""
+"""All engine environments of this home: lists, builds, removes and checks them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from portico_server.runs.runner import Runner
 from portico_server.runs.scheduler import Scheduler
 
 BUILD_RUN_KIND = "environment"
-"""Kind of the runs that build."""
+"""Kind of the runs that build an environment."""
 
 BUILD_QUEUE_TIMEOUT_S = 60.0
-"""Seconds that a model waits for the build of its engine to begin, while others are built."""
+"""Seconds that a model waits for the build of its engine to start while other builds run."""
 
 
 class Environments:
-    """The environments below ``folder``."""
+    """The engine environments below ``folder``."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Environments:
         scheduler.handle(BUILD_RUN_KIND, self._install, concurrency=1)
 
     def get(self, name: str) -> Engine:
-        """One of them. Raises `NotFound`."""
+        """Return one engine. Raise `NotFound`."""
         recipe = self._recipe(name)
         environment = inspect_environment(self._folder / name, recipe)
         if name in self._working:
@@ -81,7 +81,8 @@ class Environments:
         problem = environment.problem
         if environment.state == "outdated":
             problem = (
-                f"{recipe.version} is pinned now; 'portico engines install {recipe.name} --rebuild' takes it"
+                f"version {recipe.version} is now pinned; 'portico engines install {recipe.name} --rebuild' "
+                "installs it"
             )
         return Engine(
             recipe.name,
@@ -96,16 +97,16 @@ class Environments:
         )
 
     async def install(self, name: str, caller: Principal, *, rebuild: bool = False) -> str:
-        """Build one in a durable run; the run's id. A whole one is left alone unless ``rebuild``.
+        """Build an environment in a durable run and return the run's id. A complete one is kept unless ``rebuild``.
 
-        Raises `NotFound`, and `Conflict` where it cannot work.
+        Raise `NotFound`, and `Conflict` if the engine cannot work on this machine.
         """
         recipe = self._recipe(name)
         reason = recipe.unsuited()
         if reason:
             raise Conflict(
-                f"The engine '{name}' cannot be installed here: {reason}. Run it on another machine and add its "
-                "models as http://HOST/v1#MODEL.",
+                f"The engine '{name}' cannot be installed on this machine: {reason}. Run it on another "
+                "machine and add its models as http://HOST/v1#MODEL.",
                 code="engine_unsuited",
                 param="name",
             )
@@ -114,10 +115,10 @@ class Environments:
         )
 
     async def furnish(self, name: str, report: Callable[[Progressed], None]) -> None:
-        """Build the environment of an engine that a model needs now, if it is absent and may be built.
+        """Build the environment of an engine that a model needs now, if it is missing and can be built.
 
-        ``report`` hears how far that is. What is broken, or cannot work here, is left to whoever asks for it to
-        say. Raises what ended the build.
+        ``report`` receives the progress. An environment that is broken or cannot work on this machine is left for the
+        caller to report. Raise the error that ended the build.
         """
         recipe = self._recipes.get(name)
         if recipe is None or not self._on_demand or self._offline or recipe.unsuited():
@@ -130,8 +131,8 @@ class Environments:
         run = await self._runner.arrival(run_id, BUILD_QUEUE_TIMEOUT_S)
         if run is None:
             raise Unavailable(
-                f"The engine '{name}' is being built behind others; try again when that has ended "
-                f"('portico runs tail {run_id}').",
+                f"The build of the engine '{name}' is waiting for other builds; try again when it has "
+                f"finished ('portico runs tail {run_id}').",
                 code="engine_installing",
                 retry_after=BUILD_QUEUE_TIMEOUT_S,
             )
@@ -153,8 +154,8 @@ class Environments:
             return {"name": recipe.name, "path": str(place), "built": False}
         if self._offline:
             raise Unavailable(
-                f"The engine '{recipe.name}' is not here, and the setting 'offline' forbids fetching it. Copy "
-                f"{place} from a machine of the same kind.",
+                f"The engine '{recipe.name}' is not installed, and the setting 'offline' forbids downloading "
+                f"it. Copy {place} from a machine of the same kind.",
                 code="offline",
             )
 
@@ -174,7 +175,7 @@ class Environments:
         return {"name": recipe.name, "path": str(place), "built": True, "version": receipt.version}
 
     async def remove(self, name: str) -> None:
-        """Delete one. Raises `NotFound`, `Conflict` while it is being built."""
+        """Delete an environment. Raise `NotFound`, and `Conflict` while it is being built."""
         self._recipe(name)
         place = self._folder / name
         if name in self._working:
@@ -186,11 +187,11 @@ class Environments:
         await pools.MODELS.run(remove_environment, place, name)
 
     async def doctor(self, name: str) -> list[Finding]:
-        """Look closely at one: its receipt, its interpreter, its packages. Raises `NotFound`."""
+        """Check an environment closely: its receipt, its interpreter, its packages. Raise `NotFound`."""
         recipe = self._recipe(name)
         place = self._folder / name
         reason = recipe.unsuited()
-        found_findings = [Finding("machine", not reason, reason or "its packages fit this machine")]
+        found_findings = [Finding("machine", not reason, reason or "its packages support this machine")]
         environment = await pools.MODELS.run(inspect_environment, place, recipe)
         if environment.state == "absent":
             return [
@@ -212,21 +213,23 @@ class Environments:
         )
         if is_whole:
             wrong = await findings(place)
-            found_findings.append(Finding("packages", not wrong, wrong or "they fit each other"))
+            found_findings.append(
+                Finding("packages", not wrong, wrong or "they are compatible with each other")
+            )
         return found_findings
 
     def _recipe(self, name: str) -> EnvironmentRecipe:
         recipe = self._recipes.get(name)
         if recipe is None:
             raise NotFound(
-                f"There is no engine '{name}' with an environment.{nearest(name, self._recipes)} There are "
-                f"{', '.join(self._recipes)}.",
+                f"No engine with an environment is named '{name}'.{nearest(name, self._recipes)} Valid "
+                f"names: {', '.join(self._recipes)}.",
                 code="engine_not_found",
                 param="name",
             )
         return recipe
 
-    # Last in the class: from here on its name hides the built-in `list`.
+    # Last in the class: after this method, its name hides the built-in `list`.
     def list(self) -> list[Engine]:
-        """All of them, by name."""
+        """Return all engines, by name."""
         return [self.get(name) for name in sorted(self._recipes)]

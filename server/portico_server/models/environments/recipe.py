@@ -1,4 +1,4 @@
-"""Which engines have an environment, what goes into it, on which machines, and what is on disk."""
+"""Which engines have an environment, which packages they need, and on which machines they work."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from portico_server.core.dataclass import dataclass
 LOCKS = Path(__file__).parent / "locks"
 
 PYTHON = "{}.{}".format(*min(sys.version_info[:2], (3, 12)))
-"""The daemon's own, which is there, up to the last that the pinned packages are for."""
+"""The daemon's own Python version, which is installed, limited to the newest that the pinned packages support."""
 
 MAX_SHEBANG_BYTES = 512
-"""Bytes of a script in which the path of its interpreter is found."""
+"""Number of bytes of a script that are searched for the path of its interpreter."""
 
 CUDA_GB = 4.7
-"""What PyTorch's build for NVIDIA GPUs takes beyond the one without, in gigabytes."""
+"""Additional size of PyTorch's build for NVIDIA GPUs, in gigabytes."""
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*) ?(?:==|@)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRecipe:
-    """One environment: ``lock`` pins every package by hash, ``distribution`` is the engine's own.
+    """One environment: ``lock`` pins every package by hash, ``distribution`` is the engine's own package.
 
-    ``python`` is what uv is asked for, ``gigabytes`` what it takes on disk; ``unsuited`` says in a sentence
-    why it cannot work on this machine, or nothing. ``torch``: the build of PyTorch that its own index has, such as
-    ``cpu``; empty for the one on PyPI. ``ordinary``: the lock with PyPI's build instead, which takes ``larger``
-    gigabytes more.
+    ``python`` is the version that uv installs, ``gigabytes`` the size on disk; ``unsuited`` returns a sentence that
+    says why it cannot work on this machine, or an empty string. ``torch`` is the build of PyTorch on PyTorch's own
+    index, such as ``cpu``; empty for the build on PyPI. ``ordinary`` is the lock with PyPI's build instead, which is
+    ``larger`` gigabytes larger.
     """
 
     name: str
@@ -48,7 +48,7 @@ class EnvironmentRecipe:
 
     @property
     def version(self) -> str:
-        """Of the engine, as pinned; empty for a pin that is a file."""
+        """Return the pinned version of the engine, or an empty string if the pin is a file."""
         match = re.search(rf"^{re.escape(self.distribution)}==(\S+)", self._text(), re.MULTILINE)
         return match.group(1) if match else ""
 
@@ -58,12 +58,12 @@ class EnvironmentRecipe:
 
     @property
     def pinned(self) -> frozenset[str]:
-        """The names of its packages."""
+        """Return the names of its packages."""
         return frozenset(name.lower().replace("-", "_") for name in _PIN.findall(self._text()))
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever what would be installed changes."""
+        """Return a fingerprint that changes whenever the installed packages would change."""
         return hashlib.sha256(f"{self.python}\n{self._text()}".encode()).hexdigest()[:16]
 
     def _text(self) -> str:
@@ -72,18 +72,18 @@ class EnvironmentRecipe:
 
 def _without_cuda() -> str:
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "its pinned packages are for Linux on x86-64"
+        return "its pinned packages support only Linux on x86-64"
     if not Path("/proc/driver/nvidia/version").exists() and not Path("/dev/nvidiactl").exists():
-        return "its pinned packages need an NVIDIA GPU, and there is none here"
+        return "its pinned packages need an NVIDIA GPU, and this machine has none"
     return ""
 
 
 def _anywhere() -> str:
-    return "" if sys.platform in ("linux", "darwin") else "its pinned packages are for Linux and macOS"
+    return "" if sys.platform in ("linux", "darwin") else "its pinned packages support only Linux and macOS"
 
 
 def _torch(name: str, distribution: str, gigabytes: float) -> EnvironmentRecipe:
-    """PyTorch and what stands on it: on a GPU with CUDA's gigabytes, elsewhere without."""
+    """Return a recipe for packages based on PyTorch: with CUDA's gigabytes on a GPU, without them elsewhere."""
     small = sys.platform == "linux" and platform.machine() == "x86_64" and bool(_without_cuda())
     lock = LOCKS / f"{name}{'-cpu' if small else ''}.lock"
     size = gigabytes if small or sys.platform == "darwin" else gigabytes + CUDA_GB
@@ -99,7 +99,7 @@ RECIPES: Mapping[str, EnvironmentRecipe] = {
         EnvironmentRecipe("vllm", "vllm", LOCKS / "vllm.lock", PYTHON, 10.0, _without_cuda),
         EnvironmentRecipe("lmdeploy", "lmdeploy", LOCKS / "lmdeploy.lock", PYTHON, 8.0, _without_cuda),
         _torch("transformers", "transformers", 1.5),
-        # No engine: what models are trained with.
+        # Not an engine: the packages for training models.
         _torch("finetune", "trl", 1.6),
     )
 }

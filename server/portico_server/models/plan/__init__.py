@@ -1,4 +1,4 @@
-"""Which engine and which parameters a model gets on a machine, and why; for machines that are elsewhere too.
+"""The engine and parameters of a model on a machine, and the reasons; for other machines too.
 
-Pure, save `files`, which reads headers. May import the plans of single engines, never an engine itself.
+Pure, except `files`, which reads headers. This package can import the plans of single engines, but never an engine.
 """

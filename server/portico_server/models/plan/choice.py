@@ -1,4 +1,4 @@
-"""From what a model is and what a machine has: the engine, its parameters, what it takes, and why."""
+"""Chooses the engine, its parameters and its memory from a model and a machine, with reasons."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ def plan_model(
     beside: CompanionFiles = CompanionFiles(),  # noqa: B008  # frozen
     servers: Mapping[str, GpuTraits],
 ) -> PlanOutcome:
-    """Plan a model for a machine. ``budget``: bytes of memory that models may have, instead of a share of it;
-    ``engine``: the one that was asked for. ``beside``: what a GGUF file is loaded with. ``servers``: engines for
-    safetensors on a GPU, the preferred one first.
+    """Plan a model for a machine.
+
+    ``budget`` is the memory for models in bytes, instead of a share of the machine's; ``engine`` is the requested
+    engine. ``beside`` are the files that a GGUF file is loaded with. ``servers`` are the engines for safetensors on a
+    GPU, the preferred engine first.
     """
     options = parameters or {}
     if isinstance(model, Gguf):
@@ -46,7 +48,7 @@ def plan_model(
 
 
 def needs_gpu_server(model: ModelWeights, hardware: Hardware) -> bool:
-    """Whether safetensors run on one of the engines for GPUs, unless another one was asked for."""
+    """Return whether safetensors run on an engine for GPUs, unless another engine was requested."""
     is_ours = model.ranks or model.draws or bool(model.sound)
     return not is_ours and any(not gpu.shared for gpu in hardware.gpus)
 
@@ -54,7 +56,7 @@ def needs_gpu_server(model: ModelWeights, hardware: Hardware) -> bool:
 def plan_other_engines(
     name: str, engine: str, hardware: Hardware, reason: str, memory: int = 0
 ) -> PlanOutcome:
-    """For a model without files to plan from: ``memory`` bytes are all it takes here."""
+    """Plan a model without files to plan from: ``memory`` bytes are all that it uses on this machine."""
     available = int(hardware.memory_bytes * MEMORY_SHARE)
     estimate = MemoryEstimate("cpu", 0, 0, memory, available)
     return PlanOutcome(name, describe(hardware), engine, {}, estimate, memory <= available, (reason,))
@@ -72,7 +74,7 @@ def _transformers(
         transformers_plan.other,
         transformers_plan.available,
     )
-    sentence = f"It takes about {gb(estimate.total)} of the {gb(estimate.available)} that models may have."
+    sentence = f"It needs about {gb(estimate.total)} of the {gb(estimate.available)} available to models."
     return PlanOutcome(
         model=name,
         hardware=describe(hardware),

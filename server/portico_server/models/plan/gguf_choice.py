@@ -1,4 +1,4 @@
-"""How a GGUF file fits a machine on llama.cpp, and why."""
+"""Plans how a GGUF file fits a machine on llama.cpp, and why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def plan_on_llamacpp(
     budget: int | None,
     beside: CompanionFiles,
 ) -> PlanOutcome:
-    """The plan for a GGUF file. ``beside``: what it is loaded with; ``budget``: bytes, as in `choice.plan_model`."""
+    """Return the plan for a GGUF file.
+
+    ``beside`` are the files that it is loaded with; ``budget`` is in bytes, as in `choice.plan_model`.
+    """
     cpp_plan = llamacpp.plan_gguf(
         file, hardware, parameters, embedding=llamacpp.is_embedding_model(file), beside=beside
     )
@@ -54,9 +57,9 @@ def _gguf_reasons(
     metal: Gpu | None,
 ) -> list[str]:
     billions = f", {file.parameters / 1e9:.2g} billion parameters" if file.parameters else ""
-    reasons = [f"A GGUF file is for llama.cpp ({file.quantisation or file.architecture}{billions})."]
+    reasons = [f"A GGUF file runs on llama.cpp ({file.quantisation or file.architecture}{billions})."]
     if cpp_plan.embedding:
-        reasons.append("It is an embedding model: a text is one batch of its context at most.")
+        reasons.append("It is an embedding model: a text is one batch, at most as long as the context.")
     calls = "call" if cpp_plan.slots == 1 else "calls"
     trained_tokens = file.context_length
     shorter_note = (
@@ -68,22 +71,22 @@ def _gguf_reasons(
         f"{gb(estimate.cache)}."
     )
     if cpp_plan.projector:
-        reasons.append(f"It sees with {Path(cpp_plan.projector).name}, which is loaded with it.")
+        reasons.append(f"It accepts images through {Path(cpp_plan.projector).name}, which is loaded with it.")
     if cpp_plan.draft:
-        reasons.append(f"{Path(cpp_plan.draft).name} guesses ahead for it, and has a cache of its own.")
+        reasons.append(f"{Path(cpp_plan.draft).name} drafts tokens for it, and has a separate cache.")
     if metal is not None:
-        reasons.append(f"All layers go to the GPU ({metal.name}), which shares the machine's memory.")
+        reasons.append(f"All layers run on the GPU ({metal.name}), which shares the machine's memory.")
     else:
         threads = f"{cpp_plan.threads} thread{'s' if cpp_plan.threads > 1 else ''}"
         cores = f"{hardware.cores} core{'s' if hardware.cores > 1 else ''}"
-        reasons.append(f"It computes on the CPU with {threads} on {cores}.")
+        reasons.append(f"It runs on the CPU with {threads} on {cores}.")
     if hardware.gpus and metal is None:
         reasons.append(
             f"The build of llama.cpp that Portico installs does not use the {hardware.gpus[0].name}; safetensors of "
             "this model on vLLM would."
         )
     reasons.append(
-        f"It takes about {gb(estimate.total)} of the {gb(estimate.available)} that models may have."
+        f"It needs about {gb(estimate.total)} of the {gb(estimate.available)} available to models."
     )
     return reasons
 

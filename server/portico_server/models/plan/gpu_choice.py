@@ -1,4 +1,4 @@
-"""How safetensors fit the GPUs of a machine, on each of the engines that are servers of their own, and why."""
+"""Plans how safetensors fit the GPUs of a machine on each engine with its own server, and why."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from portico_server.models.protocol import MEMORY_SHARE, GpuTraits
 
 @dataclass(frozen=True, slots=True)
 class GpuPlanning:
-    """One model on one machine, for the engines that serve safetensors on NVIDIA GPUs."""
+    """The planning of one model on one machine, for the engines that serve safetensors on NVIDIA GPUs."""
 
     model: ModelWeights
     hardware: Hardware
@@ -44,7 +44,7 @@ class GpuPlanning:
         return tuple(gpu for gpu in self.hardware.gpus if not gpu.shared)
 
     def best(self, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
-        """On the first engine on which it fits; on the first one of all if it fits nowhere."""
+        """Plan for the first engine on which the model fits, or for the first engine if it fits on none."""
         fitting = self._fitting(servers)
         first = next(iter(servers))
         if fitting is not None and fitting.engine == first:
@@ -53,13 +53,13 @@ class GpuPlanning:
         if fitting is None or plan_outcome.fits:
             return plan_outcome
         better = (
-            f"{servers[fitting.engine].title} takes it where {servers[first].title} does not. On "
+            f"{servers[fitting.engine].title} can run it, but {servers[first].title} cannot. On "
             f"{servers[first].title}: {plan_outcome.reasons[-1][0].lower()}{plan_outcome.reasons[-1][1:]}"
         )
         return replace(fitting, reasons=(fitting.reasons[0], better, *fitting.reasons[1:]))
 
     def asked_for(self, engine: str, servers: Mapping[str, GpuTraits]) -> PlanOutcome:
-        """On the engine that was named."""
+        """Plan for the engine that was named."""
         if not self.gpus:
             is_own = servers[engine].cpu_build
             return self._on_cpu(engine, servers[engine]) if is_own else self.refused(engine, servers[engine])
@@ -81,14 +81,14 @@ class GpuPlanning:
         return next((plan for plan in plans if plan.fits), None)
 
     def _may(self, traits: GpuTraits) -> bool:
-        """Whether an engine may be chosen for the model, if it fits there."""
+        """Return whether an engine can be chosen for the model, if it fits."""
         if traits.share_covers != "all" and "memory_share" in self.parameters:
-            return False  # which was said of all that an engine takes
+            return False  # the setting applies to everything that an engine uses
         is_known = self.model.quantisation in ("", *traits.weights)
         return not traits.architectures or (is_known and self.model.architecture in traits.architectures)
 
     def on(self, engine: str, traits: GpuTraits) -> PlanOutcome:
-        """What it takes of the GPUs on one engine."""
+        """Return the GPU requirements on one engine."""
         model, gpus, options = self.model, self.gpus, self.parameters
         memory = min(gpu.memory_bytes for gpu in gpus)
         need = _GpuNeed.of(model, memory, min(gpu.capability for gpu in gpus), options, traits)
@@ -98,7 +98,7 @@ class GpuPlanning:
         counts = [n for n in (1, 2, 4, 8, 16) if n <= len(gpus) and (not model.heads or model.heads % n == 0)]
         if "tensor_parallel" in options:
             counts = [options["tensor_parallel"]]
-        # Groups of GPUs share the layers: each holds a part of the weights and of the cache.
+        # Groups of GPUs share the layers: each has a part of the weights and of the cache.
         groups = options.get("pipeline_parallel", 1)
         count = next((n for n in counts if need.tokens(n * groups) >= wanted_tokens), counts[-1])
         split = count * groups
@@ -138,9 +138,7 @@ class GpuPlanning:
     ) -> str:
         model = self.model
         if split * copies > len(self.gpus):
-            return (
-                "Give smaller 'tensor_parallel', 'pipeline_parallel' and 'data_parallel', or leave them out."
-            )
+            return "Lower 'tensor_parallel', 'pipeline_parallel' and 'data_parallel', or leave them out."
         if need.able and requested_tokens and tokens >= MIN_CONTEXT_TOKENS:
             return f"It fits with context_length {tokens // 256 * 256}."
         room = estimate.available - GPU_OVERHEAD_BYTES
@@ -148,16 +146,16 @@ class GpuPlanning:
         if not model.quantisation and need.quantisation != "fp8" and computes_fp8:
             half = int(model.running_bytes("bfloat16") * need.traits.online["fp8"])
             if half // split < room:
-                return f"It fits with quantization fp8, about {gb(half)}, in which this GPU computes."
+                return f"It fits with quantization fp8, about {gb(half)}, which this GPU supports natively."
         quarter = int(model.parameters * Q4_BITS / 8)
         if not model.quantisation and quarter // split < room:
             return f"A version with 4-bit weights (AWQ or GPTQ), about {gb(quarter)}, fits."
         if quarter + GB < self.hardware.memory_bytes * MEMORY_SHARE:
-            return f"A Q4_K_M GGUF of it, about {gb(quarter)}, fits on llama.cpp, slowly, on the CPU."
+            return f"A Q4_K_M GGUF of it, about {gb(quarter)}, fits on llama.cpp on the CPU, but runs slowly."
         return recommended(self.hardware)
 
     def refused(self, engine: str, traits: GpuTraits) -> PlanOutcome:
-        """Without a GPU."""
+        """Return the plan without a GPU."""
         model = self.model
         return PlanOutcome(
             model=self.name,
@@ -167,14 +165,14 @@ class GpuPlanning:
             estimate=MemoryEstimate("gpu", model.size, 0, 0, 0),
             fits=False,
             reasons=(
-                f"Safetensors ({model.architecture}, {model.form}) in this form are for {traits.title}.",
+                f"Safetensors ({model.architecture}, {model.form}) in this form run on {traits.title}.",
                 f"{traits.title} needs an NVIDIA GPU, and this machine has none.",
             ),
             nearest=nearest_gguf_of(model, self.hardware),
         )
 
     def _on_cpu(self, engine: str, traits: GpuTraits) -> PlanOutcome:
-        """On a build of the engine for the CPU, which the user has."""
+        """Plan for the user's own CPU build of the engine."""
         model, hardware = self.model, self.hardware
         dtype = str(self.parameters.get("dtype", "auto"))
         dtype = "bfloat16" if dtype == "auto" else dtype
@@ -192,9 +190,9 @@ class GpuPlanning:
             estimate=estimate,
             fits=fits,
             reasons=(
-                f"{traits.title} was asked for. Without an NVIDIA GPU that is a build for the CPU of your own, which "
+                f"{traits.title} was requested. Without an NVIDIA GPU, it needs your own CPU build, which "
                 "the parameter 'python' names.",
-                f"It takes about {gb(estimate.total)} of the {gb(available)} that models may have.",
+                f"It needs about {gb(estimate.total)} of the {gb(available)} available to models.",
             ),
             nearest="" if fits else nearest_gguf_of(model, hardware),
         )
@@ -208,14 +206,16 @@ _SETTINGS = (
     "data_parallel",
     "max_sequences",
 )
-"""Parameters that a user sets and the plan follows."""
+"""User-set parameters that the plan respects."""
 
 
 @dataclass(frozen=True, slots=True)
 class _GpuNeed:
-    """What a model takes of GPUs with ``memory`` bytes each as the user's parameters have it run: ``weights`` in bytes,
-    all together; ``cache_factor`` is the width of a number in its cache as a part of 16 bits, ``cache_setting`` the
-    value of the engine's parameter that the plan chose for that; ``set_share`` the user's part of the memory.
+    """The requirements of a model on GPUs with ``memory`` bytes each, with the user's parameters.
+
+    ``weights`` is the total in bytes. ``cache_factor`` is the width of a number in its cache as a share of 16 bits;
+    ``cache_setting`` is the value that the plan chose for the engine's cache parameter. ``set_share`` is the user's
+    share of the memory.
     """
 
     model: ModelWeights
@@ -241,7 +241,7 @@ class _GpuNeed:
     ) -> _GpuNeed:
         dtype = str(parameters.get("dtype", "auto"))
         if dtype == "auto":
-            # As the engines choose: kernels for some 4-bit weights know float16 alone.
+            # Same choice as the engines: kernels for some 4-bit weights support only float16.
             bfloat = model.dtype != "float16" and (not capability or capability >= 8.0)
             dtype = "bfloat16" if bfloat else "float16"
         elif dtype == "half":
@@ -263,7 +263,7 @@ class _GpuNeed:
 
     @property
     def able(self) -> bool:
-        """Whether the GPU can compute it at all."""
+        """Return whether the GPU can run the model at all."""
         return not self.capability or self.capability >= self.needs
 
     @property
@@ -272,14 +272,14 @@ class _GpuNeed:
 
     @property
     def smaller(self) -> _GpuNeed:
-        """The same with numbers of 8 bits in the cache, if the engine can keep those on this GPU and nobody chose."""
+        """Return the need with an 8-bit cache, if the engine supports it on this GPU and the user chose nothing."""
         if not self.cache_open or 0 < self.capability < self.traits.cache_capability:
             return self
         setting = next(iter(self.traits.cache_factors))
         return replace(self, cache_factor=self.traits.cache_factors[setting], cache_setting=setting)
 
     def budget(self, split: int) -> int:
-        """Bytes that the engine may have of each GPU."""
+        """Return the bytes of each GPU that the engine can use."""
         if self.set_share is None:
             return int(self.memory * GPU_SHARE)
         budget = int(self.set_share * self.memory)
@@ -291,7 +291,7 @@ class _GpuNeed:
         return min(int(self.memory * USABLE_GPU_SHARE), budget + GPU_OVERHEAD_BYTES)
 
     def estimate(self, context: int, calls: int, split: int) -> MemoryEstimate:
-        """With a cache for so many ``calls`` of a full context, as far as there is room; for one at least."""
+        """Return the estimate with a cache for ``calls`` full contexts, limited by the memory, but at least one."""
         weight_bytes, budget = self.weights // split, self.budget(split)
         room = max(0, budget - GPU_OVERHEAD_BYTES - weight_bytes)
         call = self.call(context, split)
@@ -300,7 +300,7 @@ class _GpuNeed:
         )
 
     def share(self, estimate: MemoryEstimate, split: int) -> float:
-        """The part of the memory to ask the engine for."""
+        """Return the share of the memory to request from the engine."""
         wanted_bytes, total_bytes = estimate.total, self.memory
         if self.traits.share_covers == "static":
             wanted_bytes -= estimate.other
@@ -309,7 +309,7 @@ class _GpuNeed:
         return round(min(GPU_SHARE, max(0.1, -(-wanted_bytes * 20 // total_bytes) / 20)), 2)
 
     def call(self, tokens: int, split: int) -> int:
-        """Bytes of cache of one call on one of ``split`` GPUs: heads are shared out, but not cut."""
+        """Return the cache of one call in bytes on one of ``split`` GPUs: heads are distributed, but not split."""
         if self.model.encoder:
             return 0
         heads = max(1, self.model.kv_heads)
@@ -317,7 +317,9 @@ class _GpuNeed:
         return int(cache_bytes * self.cache_factor * max(1, heads // split) / heads)
 
     def tokens(self, split: int) -> int:
-        """Tokens of context that one call can have beside the weights on each of ``split`` GPUs; -1 for none."""
+        """Return the context in tokens that one call can have beside the weights on each of ``split`` GPUs; -1 for
+        none.
+        """
         room = self.budget(split) - GPU_OVERHEAD_BYTES - self.weights // split
         if room < 0:
             return -1
@@ -337,7 +339,7 @@ def _why_not(
     context: int,
     requested_tokens: int | None,
 ) -> str:
-    """The reason that decided against it; empty if it fits."""
+    """Return the reason why the model does not fit; empty if it fits."""
     if not need.able:
         weights_need = need.needs > need.traits.min_capability
         requirement = f"{need.quantisation} weights need" if weights_need else f"{need.traits.title} needs"
@@ -345,18 +347,20 @@ def _why_not(
             f"{requirement} compute capability {need.needs}, but the {gpus[0].name} has {gpus[0].capability}."
         )
     if count > len(gpus):
-        return f"It is set to {count} GPUs, and there {'is 1' if len(gpus) == 1 else f'are {len(gpus)}'}."
+        return (
+            f"It is set to {count} GPUs, but there {'is 1' if len(gpus) == 1 else f'are {len(gpus)}'} on "
+            "this machine."
+        )
     if tokens < 0:
         return (
-            f"The weights alone take {gb(estimate.weights)} of each GPU and the engine {gb(estimate.other)} more, "
-            f"of {gb(estimate.available)} that it may have."
+            f"The weights alone need {gb(estimate.weights)} of each GPU and the engine {gb(estimate.other)} "
+            f"more, of {gb(estimate.available)} available."
         )
     if tokens < (requested_tokens or min(need.model.context_length or 4_096, MIN_CONTEXT_TOKENS)):
         remaining_bytes = estimate.available - estimate.weights - estimate.other
         return (
             f"A call of {context:,} tokens needs {gb(estimate.cache)} of cache, and {gb(remaining_bytes)} "
-            "are left beside the "
-            f"weights, for {tokens:,} tokens."
+            f"remain beside the weights, enough for {tokens:,} tokens."
         )
     return ""
 
@@ -369,40 +373,40 @@ def _gpu_reasons(
 ) -> list[str]:
     model = need.model
     reasons = [
-        f"Safetensors ({model.architecture}, {model.form}) on an NVIDIA GPU are for {need.traits.title}."
+        f"Safetensors ({model.architecture}, {model.form}) on an NVIDIA GPU run on {need.traits.title}."
     ]
     if split > 1:
         reasons.append(
-            f"The weights ({gb(need.weights)}) and a full context want {split} GPUs: each takes a part of every layer."
+            f"The weights ({gb(need.weights)}) and a full context need {split} GPUs: each has a part of "
+            "every layer."
         )
     elif len(gpus) > 1:
         free = "other one stays" if len(gpus) == 2 else f"other {len(gpus) - 1} stay"
-        reasons.append(f"One GPU is enough; the {free} free for further models.")
+        reasons.append(f"One GPU is enough; the {free} free for other models.")
     if settings["dtype"] == "float16" != model.dtype and 0 < need.capability < 8.0:
-        reasons.append(f"The {gpus[0].name} does not compute in bfloat16, so it is float16.")
+        reasons.append(f"The {gpus[0].name} does not support bfloat16, so the model runs in float16.")
     elif not model.quantisation and settings["dtype"] != model.dtype:
-        reasons.append(f"The files are {model.dtype}; it runs as {settings['dtype']}.")
+        reasons.append(f"The files are {model.dtype}; the model runs as {settings['dtype']}.")
     if need.quantisation == "fp8" and 0 < need.capability < FP8_MIN_CAPABILITY_NUMBER:
-        reasons.append(f"The {gpus[0].name} keeps weights in FP8 and computes in {settings['dtype']}.")
+        reasons.append(f"The {gpus[0].name} stores weights in FP8 and computes in {settings['dtype']}.")
     context = settings["context_length"]
     call = need.call(context, split)
     if need.cache_setting is not None:
         parameter = need.traits.cache_parameter
         reasons.append(
-            f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} keeps them in 8."
+            f"In 16 bits, {context:,} tokens do not fit: {parameter} {need.cache_setting} stores them in 8."
         )
     if call:
-        shorter_note = f", fewer than the {model.context_length:,} it was trained for"
+        shorter_note = f", fewer than the {model.context_length:,} for which it was trained"
         usual = min(context, USUAL_CALL_TOKENS)
         reasons.append(
             f"{context:,} tokens of context{shorter_note if context < model.context_length else ''}; a "
-            "key-value cache of "
-            f"{gb(estimate.cache)} holds {estimate.cache // call:,} with a full context, or "
-            f"{estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
+            f"key-value cache of {gb(estimate.cache)} has room for {estimate.cache // call:,} with a full "
+            f"context, or {estimate.cache // max(1, need.call(usual, split)):,} of {usual:,} tokens."
         )
     where = "each GPU" if split > 1 else "the GPU"
     reasons.append(
-        f"It takes about {gb(estimate.total)} of {where}'s {gb(int(gpus[0].memory_bytes))}, a share of "
+        f"It needs about {gb(estimate.total)} of {where}'s {gb(int(gpus[0].memory_bytes))}, a share of "
         f"{settings['memory_share']:.2f}{_COVERED[need.traits.share_covers]}."
     )
     return reasons

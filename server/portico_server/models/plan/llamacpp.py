@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 from portico_server.models.plan.llamacpp_options import CACHE_TYPES, NO_PROJECTOR, POOLINGS
 
 MAX_VOCABULARY_DIFFERENCE = 128
-"""Words by which the two vocabularies of speculative decoding may differ in number, by llama.cpp's own rule."""
+"""Maximum difference between the vocabulary sizes in speculative decoding, by llama.cpp's own rule."""
 
 MAX_TEMPLATE_BYTES = 1024 * 1024
-"""Bytes that a template may have."""
+"""Maximum size of a template, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompanionFiles:
-    """Each is empty or ``None`` where there is none; sizes in bytes."""
+    """The files that a model is loaded with; each is empty or ``None`` if absent. Sizes are in bytes."""
 
     projector: str = ""
     projector_bytes: int = 0
@@ -35,9 +35,9 @@ class CompanionFiles:
 
 
 def find_companions(name: str, parameters: Mapping[str, Any], path: Path, file: Gguf) -> CompanionFiles:
-    """What the parameters name, and a projector that lies in the model's folder and fits it.
+    """Return the files that the parameters name, and a matching projector in the model's folder.
 
-    Raises `InvalidRequest` that names the parameter.
+    Raise `InvalidRequest` that names the parameter.
     """
     projector = _projector(name, parameters.get("mmproj"), path, file)
     draft = parameters.get("draft_model")
@@ -59,14 +59,14 @@ def _projector(name: str, projector: str | None, path: Path, file: Gguf) -> Path
         header = _header(found_path, name, "mmproj")
         if header.architecture != "clip":
             raise InvalidRequest(
-                f"{found_path} is not a projector (its architecture is '{header.architecture}', not 'clip'), so "
-                f"'{name}' cannot see with it. Projectors are called mmproj-….gguf.",
+                f"{found_path} is not a projector (its architecture is '{header.architecture}', not 'clip'), "
+                f"so '{name}' cannot read images with it. Projectors are named mmproj-….gguf.",
                 param="parameters.mmproj",
             )
         if not _sees(header, file):
             raise InvalidRequest(
                 f"The projector {found_path} is for a model of another width than '{name}', which has "
-                f"{file.embedding_length}. Take the one that was published with the model.",
+                f"{file.embedding_length}. Use the one that was published with the model.",
                 param="parameters.mmproj",
             )
         return found_path
@@ -75,7 +75,7 @@ def _projector(name: str, projector: str | None, path: Path, file: Gguf) -> Path
             if candidate != path and _sees(read_gguf(candidate), file):
                 return candidate
         except PorticoError:
-            continue  # somebody else's file, or half of one; nobody asked for it
+            continue  # an unrelated or incomplete file, which the user did not name
     return None
 
 
@@ -89,12 +89,12 @@ def _draft(name: str, path: Path, file: Gguf) -> Gguf:
     header = _header(path, name, "draft_model")
     if header.truncated:
         raise InvalidRequest(
-            f"The draft model {path} is cut short: fetch it again.", param="parameters.draft_model"
+            f"The draft model {path} is truncated: fetch it again.", param="parameters.draft_model"
         )
     if abs(header.vocabulary - file.vocabulary) > MAX_VOCABULARY_DIFFERENCE:
         raise InvalidRequest(
-            f"The draft model {path} has {header.vocabulary:,} words and '{name}' has {file.vocabulary:,}: it cannot "
-            "guess for it. Take a smaller model of the same family.",
+            f"The draft model {path} has {header.vocabulary:,} words and '{name}' has {file.vocabulary:,}: "
+            "they are incompatible. Use a smaller model of the same family.",
             param="parameters.draft_model",
         )
     return header
@@ -130,30 +130,34 @@ def _template(name: str, template: str | None) -> str:
 
 
 DEFAULT_SLOTS = 4
-"""Calls that are worked on at the same time."""
+"""Number of concurrent calls."""
 
 CACHE_MEMORY_SHARE = 0.25
-"""Part of the machine's memory that the key-value cache may take."""
+"""Share of the machine's memory that the key-value cache can use."""
 
 CACHE_FLOOR, CACHE_FLOOR_SHARE = 512 * MB_BYTES, 0.02
-"""Bytes, and part of the machine's memory, that the key-value cache may take even where the model is smaller: more
-would be out of proportion."""
+"""Bytes, and share of the machine's memory, that the key-value cache can use even if the model is smaller.
+
+More would be out of proportion.
+"""
 
 PROMPTS_SHARE, PROMPTS_MOST = 1 / 64, 512 * MB_BYTES
-"""Part of the machine's memory, and the most of it in bytes, for prompts of earlier calls. llama.cpp's own default is
-8 GB."""
+"""Share of the machine's memory, and maximum bytes, for prompts of earlier calls.
+
+llama.cpp's own default is 8 GB.
+"""
 
 BATCH_TOKENS = 512
-"""Tokens that are computed at a time."""
+"""Tokens that are computed at once."""
 
 PROCESS_BYTES = 60 * MB_BYTES
-"""Bytes of a worker before its model: Python and llama.cpp's libraries. Measured: 35 to 70 MB."""
+"""Memory of a worker before it loads its model, in bytes: Python and llama.cpp's libraries. Measured: 35 to 70 MB."""
 
 FULL_SLOT_TOKENS = 8_192
 """Tokens per slot above which a smaller context is better than fewer slots."""
 
 MIN_CONTEXT_TOKENS = 512
-"""Tokens; below this a context is of no use."""
+"""Minimum useful context, in tokens."""
 
 EMBEDDING_ARCHITECTURES = (
     "bert",
@@ -165,16 +169,17 @@ EMBEDDING_ARCHITECTURES = (
 )
 
 RANK_POOLING = "rank"
-"""The pooling of a reranker: one score for a question and a text."""
+"""Pooling of a reranker: one score for a question and a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppPlan:
-    """``context_length`` is for one slot, in tokens; ``gpu_layers`` -1 means as many as fit.
+    """How llama.cpp runs a model.
 
-    ``prompts_mb`` is for prompts of earlier calls, ``cache_type`` the number format of the key-value cache.
-    ``projector`` and ``draft`` are paths, which take ``beside_bytes`` together, and the draft ``draft_per_token`` bytes
-    of cache. A 0 or an empty text leaves a choice to llama.cpp.
+    ``context_length`` is per slot, in tokens; ``gpu_layers`` -1 means as many as fit. ``prompts_mb`` is for prompts of
+    earlier calls, ``cache_type`` the number format of the key-value cache. ``projector`` and ``draft`` are paths;
+    together they use ``beside_bytes``, and the draft ``draft_per_token`` bytes of cache. A 0 or an empty text leaves a
+    choice to llama.cpp.
     """
 
     embedding: bool
@@ -200,12 +205,12 @@ class LlamaCppPlan:
 
 
 def is_embedding_model(file: Gguf) -> bool:
-    """Whether a file is an embedding model by its own words, or a reranker, which works like one."""
+    """Return whether a file declares itself an embedding model, or a reranker, which works like one."""
     return file.pooling in (*POOLINGS, RANK_POOLING) or file.architecture in EMBEDDING_ARCHITECTURES
 
 
 def is_reranker(file: Gguf) -> bool:
-    """Whether a file is a reranker by its own words."""
+    """Return whether a file declares itself a reranker."""
     return file.pooling == RANK_POOLING
 
 
@@ -217,7 +222,9 @@ def plan_gguf(
     embedding: bool,
     beside: CompanionFiles = CompanionFiles(),  # noqa: B008  # frozen
 ) -> LlamaCppPlan:
-    """What fits: the model's own context for each slot, less of it or fewer slots where memory is short."""
+    """Return a plan that fits: the model's own context for each slot, or less context or fewer slots if memory is
+    short.
+    """
     trained_tokens = int((file.context_length or 4_096) * (parameters.get("rope_scale") or 1))
     requested_tokens = parameters.get("context_length")
     wanted_tokens = (
@@ -231,7 +238,8 @@ def plan_gguf(
     per_token = max(1, int(file.kv_bytes_per_token * CACHE_TYPES[cache_type])) + draft_per_token
     slots = parameters.get("slots") or DEFAULT_SLOTS
     extra = beside.projector_bytes + (draft.file_size if draft is not None else 0)
-    # A cache much larger than the model, or than two good contexts, would be paid for by everyone and filled by few.
+    # Every model would pay for a cache much larger than the model, or than two good contexts, and few would
+    # fill it.
     usual = 2 * min(wanted_tokens, FULL_SLOT_TOKENS) * per_token
     fair = max(CACHE_FLOOR, hardware.memory_bytes * CACHE_FLOOR_SHARE, file.file_size, usual)
     fixed_bytes = slots * _fixed_bytes(file, cache_type)
@@ -280,7 +288,7 @@ def plan_gguf(
 
 
 def chosen_parameters(cpp_plan: LlamaCppPlan) -> dict[str, Any]:
-    """A plan's parameters by their names, for a person: those that are always of interest, and what is not usual."""
+    """Return a plan's parameters by name, for people: those that always matter, and unusual values."""
     always = {"context_length": cpp_plan.context_length, "slots": cpp_plan.slots, "threads": cpp_plan.threads}
     usual = LlamaCppPlan(False, 0, 0, 0)
     unusual = {
@@ -303,25 +311,28 @@ def chosen_parameters(cpp_plan: LlamaCppPlan) -> dict[str, Any]:
 
 
 def memory_allowance(hardware: Hardware) -> int:
-    """Bytes that models may have on a machine: what its GPU sees of the memory, where they share it."""
+    """Return the bytes available to models on a machine; if a GPU shares the memory, the part that the GPU sees."""
     shared_memory = [gpu.memory_bytes for gpu in hardware.gpus if gpu.shared]
     return min([int(hardware.memory_bytes * MEMORY_SHARE), *shared_memory])
 
 
 def _fixed_bytes(file: Gguf, cache_type: str) -> int:
-    """What a slot keeps whatever its context is: a window of tokens with a batch, and states."""
+    """Return the bytes that a slot needs regardless of its context: a window of tokens with a batch, and states."""
     window = file.window_tokens + BATCH_TOKENS if file.window_tokens else 0
     return int(window * file.window_bytes_per_token * CACHE_TYPES[cache_type]) + file.state_bytes
 
 
 def _width(file: Gguf) -> int:
-    """Numbers per token of a batch: a few hidden states are really touched, the scores are kept for few tokens."""
+    """Return the numbers per token of a batch.
+
+    Only a few hidden states are really touched, and the scores are kept for few tokens.
+    """
     return 16 * file.embedding_length
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppMemory:
-    """Bytes of memory by what they are for. ``prompts`` fill up only as calls come."""
+    """Memory in bytes, by purpose. ``prompts`` fills up only as calls arrive."""
 
     weights: int
     cache: int
@@ -331,12 +342,12 @@ class LlamaCppMemory:
 
     @property
     def total(self) -> int:
-        """What is certain: all but the prompts of earlier calls."""
+        """Return the certain total: everything except the prompts of earlier calls."""
         return self.weights + self.cache + self.compute + self.process
 
 
 def memory_need(file: Gguf, cpp_plan: LlamaCppPlan) -> LlamaCppMemory:
-    """How much memory a plan takes."""
+    """Return the memory that a plan needs."""
     tokens = cpp_plan.slots * cpp_plan.context_length
     batch = cpp_plan.context_length if cpp_plan.embedding else BATCH_TOKENS
     return LlamaCppMemory(

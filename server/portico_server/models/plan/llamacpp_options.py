@@ -11,7 +11,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 Kind: TypeAlias = Literal["whole", "number", "text", "path", "template"]
 
 TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2")
-"""How files with a chat template are called: any other file is not read into what a model shows."""
+"""File name suffixes of chat templates: other files are not read, because a model could show their contents."""
 
 CACHE_TYPES: Mapping[str, float] = {
     "f32": 2.0,
@@ -23,7 +23,7 @@ CACHE_TYPES: Mapping[str, float] = {
     "q4_1": 20 / 64,
     "q4_0": 18 / 64,
 }
-"""Number formats of the key-value cache, and their size as a part of 16 bits."""
+"""Number formats of the key-value cache, and their size as a share of 16 bits."""
 
 POOLINGS = ("mean", "cls", "last")
 
@@ -34,12 +34,12 @@ ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 SPECULATIONS = ("ngram",)
 
 NO_PROJECTOR = "none"
-"""Instead of a projector that lies beside the model: do without."""
+"""Value that turns off a projector next to the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class LlamaCppOption:
-    """``lowest`` is the least that a number may be; a text must be one of ``words`` where there are some."""
+    """One parameter. ``lowest`` is the minimum of a number; a text must be one of ``words`` if there are any."""
 
     kind: Kind
     doc: str
@@ -48,44 +48,43 @@ class LlamaCppOption:
 
 
 LLAMACPP_OPTIONS: Mapping[str, LlamaCppOption] = {
-    "context_length": LlamaCppOption("whole", "tokens that one call may have"),
-    "slots": LlamaCppOption("whole", "calls that are worked on at the same time"),
-    "threads": LlamaCppOption("whole", "threads that compute; one for each core unless given"),
+    "context_length": LlamaCppOption("whole", "maximum tokens of one call"),
+    "slots": LlamaCppOption("whole", "maximum number of concurrent calls"),
+    "threads": LlamaCppOption("whole", "compute threads; by default one per core"),
     "gpu_layers": LlamaCppOption("whole", "layers on the GPU; -1 for as many as fit", lowest=-1),
     "cache_type": LlamaCppOption("text", "number format of the key-value cache", words=tuple(CACHE_TYPES)),
     "flash_attention": LlamaCppOption("text", "faster attention that needs less memory", words=FLASH_MODES),
-    "pooling": LlamaCppOption("text", "how an embedding is made of a text's tokens", words=POOLINGS),
+    "pooling": LlamaCppOption("text", "how an embedding is pooled from a text's tokens", words=POOLINGS),
     "chat_template": LlamaCppOption("text", "a Jinja template instead of the model's own"),
-    "chat_template_file": LlamaCppOption("template", "a file with such a template"),
+    "chat_template_file": LlamaCppOption("template", "a file with a Jinja template"),
     "mmproj": LlamaCppOption(
-        "path", "file that lets the model see, if it does not lie beside it; none: do without"
+        "path", "file that adds image input to the model, if it is not next to it; none: no image input"
     ),
     "draft_model": LlamaCppOption(
-        "path", "GGUF file of a small model with the same words, which guesses ahead"
+        "path", "GGUF file of a small model with the same vocabulary, which drafts tokens"
     ),
-    "draft_tokens": LlamaCppOption("whole", "tokens that are guessed at a time"),
-    "speculation": LlamaCppOption("text", "guess ahead from what was said before", words=SPECULATIONS),
+    "draft_tokens": LlamaCppOption("whole", "tokens that are drafted at a time"),
+    "speculation": LlamaCppOption("text", "draft tokens from the preceding text", words=SPECULATIONS),
     "rope_scaling": LlamaCppOption(
-        "text", "how a longer context than the trained one is reached", words=ROPE_SCALINGS
+        "text", "method for a longer context than the trained one", words=ROPE_SCALINGS
     ),
-    "rope_scale": LlamaCppOption("number", "how many times longer"),
+    "rope_scale": LlamaCppOption("number", "factor of the longer context"),
     "rope_base": LlamaCppOption("number", "base frequency of the positions, instead of the model's"),
     "rope_original_context": LlamaCppOption(
-        "whole", "tokens that the model was trained for before it was extended"
+        "whole", "trained context of the model before its extension, in tokens"
     ),
 }
-"""What ``parameters`` of a model on llama.cpp may hold, in addition to ``fallback``."""
+"""Valid ``parameters`` of a model on llama.cpp, in addition to ``fallback``."""
 
 
 def check_options(name: str, parameters: Mapping[str, Any]) -> None:
-    """Raise `InvalidRequest` for a parameter that llama.cpp does not take from us, or a wrong value."""
+    """Raise `InvalidRequest` for a parameter that this engine does not support, or an invalid value."""
     for key, value in parameters.items():
         option = LLAMACPP_OPTIONS.get(key)
         if option is None:
             raise InvalidRequest(
-                f"The engine 'llamacpp' has no parameter '{key}' (model '{name}').{nearest(key, LLAMACPP_OPTIONS)} It "
-                f"has "
-                f"{', '.join(LLAMACPP_OPTIONS)}.",
+                f"The engine 'llamacpp' has no parameter '{key}' (model "
+                f"'{name}').{nearest(key, LLAMACPP_OPTIONS)} Valid parameters: {', '.join(LLAMACPP_OPTIONS)}.",
                 param=f"parameters.{key}",
             )
         if not _fits(value, option):
@@ -95,12 +94,13 @@ def check_options(name: str, parameters: Mapping[str, Any]) -> None:
     for pair in (("chat_template", "chat_template_file"), ("draft_model", "speculation")):
         if all(parameters.get(key) for key in pair):
             raise InvalidRequest(
-                f"'{pair[0]}' and '{pair[1]}' of the model '{name}' exclude each other: give one of them.",
+                f"'{pair[0]}' and '{pair[1]}' of the model '{name}' exclude each other: set only one of them.",
                 param=f"parameters.{pair[1]}",
             )
     if parameters.get("cache_type", "f16").startswith("q") and parameters.get("flash_attention") == "off":
         raise InvalidRequest(
-            f"A quantised 'cache_type' of the model '{name}' needs flash attention: leave 'flash_attention' out.",
+            f"A quantised 'cache_type' of the model '{name}' needs flash attention: leave out "
+            "'flash_attention'.",
             param="parameters.flash_attention",
         )
 
@@ -126,5 +126,5 @@ def _wanted(option: LlamaCppOption) -> str:
     }[option.kind]
 
 
-# Files that a model is loaded with in addition to its own: a projector that lets it see, a model that guesses ahead, a
-# template. Reads headers only. Blocks.
+# Files that a model is loaded with in addition to its own: a projector for image input, a draft model, a
+# template. Reads only headers. Blocks.

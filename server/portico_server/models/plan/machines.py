@@ -1,4 +1,4 @@
-"""Machines to plan for that are not this one. They are data: ``presets.json``, memory in GiB."""
+"""Machines other than this one to plan for. They are data: ``presets.json``, memory in GiB."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _GIB = 1024**3
 
 @cache
 def machine_presets() -> Mapping[str, Hardware]:
-    """Every machine by its name, small ones first."""
+    """Return every machine by name, small machines first."""
     rows = json.loads((files("portico_server.models.plan") / "presets.json").read_text("utf-8"))
     return {row["name"]: _hardware(row) for row in rows}
 
 
 def machine_preset(name: str) -> Hardware:
-    """One machine. Raises `InvalidRequest` with the names."""
+    """Return one machine. Raise `InvalidRequest` with the valid names."""
     hardware = machine_presets().get(name) or _described(name)
     if hardware is None:
         raise InvalidRequest(
-            f"There is no hardware '{name}' to plan for.{nearest(name, machine_presets())} There is "
-            f"{', '.join(machine_presets())}; or describe it, such as '2 x A100 80GB, 512 GB, 64 cores'.",
+            f"No hardware preset is named '{name}'.{nearest(name, machine_presets())} Presets: "
+            f"{', '.join(machine_presets())}. You can also describe it, such as '2 x A100 80GB, 512 GB, 64 "
+            "cores'.",
             param="hardware",
         )
     return hardware
@@ -38,19 +39,22 @@ def machine_preset(name: str) -> Hardware:
 MAX_GPUS_COUNT = 64
 MAX_MEMORY_GB = 65_536
 DEFAULT_CORES_COUNT = 8
-"""Of a machine that is described without them."""
+"""Number of cores of a machine whose description does not name them."""
 
 _MEMORY = re.compile(r"(\d{1,15}(?:\.\d+)?) ?(?:gb?|gib)(?: (?:memory|ram))?", re.IGNORECASE)
 _CORES = re.compile(r"(\d{1,4}) ?(?:cores?|cpus?)", re.IGNORECASE)
 _COUNT = re.compile(r"(\d{1,2}) ?[x×*] ?", re.IGNORECASE)
 _SIZE = re.compile(r"[\s-](\d{1,3}(?:\.\d+)?) ?(?:gb?|gib)\b", re.IGNORECASE)
 _DECORATION = re.compile(r"nvidia|geforce|tesla|rtx|sxm\d?|pcie|hbm\d?e?|[^a-z0-9]")
-"""What names of GPUs have beside the name that everybody says."""
+"""Parts of GPU names other than the common name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _KnownGpu:
-    """``sizes``: what the driver shows of the memory, by what the data sheet says, in GB; the usual one first."""
+    """A known GPU.
+
+    ``sizes``: the memory that the driver reports, by the size on the data sheet, in GB; the most common first.
+    """
 
     name: str
     sizes: Mapping[float, float]
@@ -79,15 +83,15 @@ def _known(name: str) -> bool:
 
 
 def _described(text: str) -> Hardware | None:
-    """A machine in words: GPUs, then its memory and cores, with commas between; ``None`` if it is none.
+    """Parse a machine description: GPUs, then memory and cores, separated by commas. Return ``None`` if it is not one.
 
-    Raises `InvalidRequest` for a GPU that is not known, or sizes that no machine has.
+    Raise `InvalidRequest` for an unknown GPU, or impossible sizes.
     """
     memory_gb, cores = 0.0, DEFAULT_CORES_COUNT
     gpus: tuple[Gpu, ...] = ()
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or (len(parts) == 1 and parts[0].islower() and parts[0].isalnum() and not _known(parts[0])):
-        return None  # the name of a machine, with a typing error perhaps
+        return None  # the name of a machine, perhaps with a typo
     for part in parts:
         if match := _MEMORY.fullmatch(part):
             memory_gb = float(match[1])
@@ -100,7 +104,8 @@ def _described(text: str) -> Hardware | None:
     memory_gb = memory_gb or max(16.0, 1.5 * sum(gpu.memory_bytes for gpu in gpus) / _GIB)
     if not cores >= 1 or memory_gb > MAX_MEMORY_GB or memory_gb < 1:
         raise InvalidRequest(
-            f"'{text}' describes no machine: memory must be 1 to {MAX_MEMORY_GB:,} GB, and there must be a core.",
+            f"'{text}' is not a valid machine: memory must be 1 to {MAX_MEMORY_GB:,} GB, and it needs at "
+            "least one core.",
             param="hardware",
         )
     return Hardware(cores, int(memory_gb * _GIB), gpus)
@@ -112,7 +117,7 @@ def _gpus(count: int, name: str, size_gb: float) -> tuple[Gpu, ...]:
         names = [one.name for one in _known_gpus().values()]
         close = nearest(name, names) if gpu is None else ""
         raise InvalidRequest(
-            f"'{count} x {name[:80]}' is not a GPU to plan for.{close} 1 to {MAX_GPUS_COUNT} of these are: "
+            f"'{count} x {name[:80]}' is not a known GPU.{close} Use 1 to {MAX_GPUS_COUNT} of: "
             f"{', '.join(names)}.",
             param="hardware",
         )

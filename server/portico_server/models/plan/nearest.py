@@ -1,4 +1,4 @@
-"""What to use instead of a model that does not fit."""
+"""Suggestions for a model that does not fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from portico_server.models.protocol import MEMORY_SHARE
 
 
 def nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
-    """A sentence about a GGUF of the same model, or about another model."""
+    """Return a sentence about a GGUF of the same model, or about another model."""
     quarter = int(model.parameters * Q4_BITS / 8)
     if quarter + GB < int(hardware.memory_bytes * MEMORY_SHARE):
         return f"A GGUF of the same model fits: Q4_K_M takes about {gb(quarter)}."
@@ -18,16 +18,17 @@ def nearest_gguf_of(model: ModelWeights, hardware: Hardware) -> str:
 
 
 def recommended(hardware: Hardware) -> str:
-    """A sentence about the model that is recommended for a machine."""
+    """Return a sentence about the recommended model for a machine."""
     is_accelerated = any(gpu.shared for gpu in hardware.gpus)
     recommendation = recommend(hardware, is_accelerated=is_accelerated)
     if recommendation is None:
-        return "No model of the list fits; SmolLM2-135M, which comes with Portico, needs half a gigabyte."
+        return "No recommended model fits; SmolLM2-135M, which comes with Portico, needs half a gigabyte."
     return (
-        f"What fits here is {recommendation.name} ({recommendation.size_gb:g} GB): {recommendation.source}."
+        f"A model that fits is {recommendation.name} ({recommendation.size_gb:g} GB): "
+        f"{recommendation.source}."
     )
 
 
 def gb(size: int) -> str:
-    """Bytes as people read them: ``4.2 GB``."""
+    """Return bytes in a readable form: ``4.2 GB``."""
     return f"{size / GB:.1f} GB" if size >= 0.1 * GB else f"{size / 1024**2:.0f} MB"

@@ -1,4 +1,4 @@
-"""What a plan says about a model on a machine, and the sizes that it assumes."""
+"""The result of planning a model for a machine, and the sizes that the plan assumes."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from portico_server.core.dataclass import dataclass
 GB = 1024**3
 
 GPU_SHARE = 0.9
-"""Part of a GPU's memory that an engine may have."""
+"""Share of a GPU's memory that an engine can use."""
 
 GPU_OVERHEAD_BYTES = 2 * GB
-"""Bytes of a GPU for its driver, compiled graphs and intermediate values."""
+"""GPU memory for its driver, compiled graphs and intermediate values, in bytes."""
 
 CPU_OVERHEAD_BYTES = GB
-"""Bytes of memory that such an engine takes without a GPU, beside the model."""
+"""Memory, in bytes, that an engine for GPUs needs without a GPU, in addition to the model."""
 
 FULL_CONTEXT_TOKENS = 32_768
-"""Tokens for which another GPU is taken; beyond that a shorter context is better."""
+"""Context, in tokens, for which another GPU is used; beyond it, a shorter context is better."""
 
 MIN_CONTEXT_TOKENS = 2_048
-"""Tokens; with less a model is of no use on a GPU."""
+"""Minimum useful context on a GPU, in tokens."""
 
 USUAL_CALL_TOKENS = 1_000
-"""Tokens of a chat's call, prompt and answer together, by which a cache is described."""
+"""Tokens of a typical chat call, prompt and answer together, with which a cache is described."""
 
 MAX_PARALLEL_CALLS = 16
-"""Calls with a full context for which GPU memory is set aside, if there is as much."""
+"""Maximum number of calls with a full context for which GPU memory is reserved."""
 
 Q4_BITS = 4.85
-"""Bits of a parameter in a Q4_K_M file."""
+"""Bits per parameter in a Q4_K_M file."""
 
 FP8_MIN_CAPABILITY_NUMBER = 8.9
-"""From here on (Ada, Hopper) GPUs compute in FP8; older ones only keep weights in it."""
+"""Compute capability from which (Ada, Hopper) GPUs compute in FP8; older GPUs only store weights in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes by what they are for, on the ``device``; per GPU where there are several."""
+    """Memory in bytes by purpose, on the ``device``; per GPU if there are several."""
 
     device: Literal["cpu", "gpu"]
     weights: int
@@ -55,7 +55,7 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, slots=True)
 class PlanOutcome(Plan):
-    """What will run, or what comes nearest to it if it does not fit. ``reasons`` are sentences."""
+    """What will run, or the nearest alternative if the model does not fit. ``reasons`` are sentences."""
 
     estimate: MemoryEstimate  # type: ignore[assignment]  # the SDK has it as a JSON object
     nearest: str = ""

@@ -1,4 +1,4 @@
-"""The parameters and the engine that a plan gives a model where its spec leaves them open. Blocks."""
+"""The parameters and the engine that a plan gives a model if its spec leaves them open. Blocks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from portico_server.models.spec import ModelSpec
 
 
 def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engine: PlansGpus) -> ModelSpec:
-    """The spec with planned parameters. Without an NVIDIA GPU, where there is nothing to plan with, it is the same.
+    """Return the spec with planned parameters, or unchanged if there is no NVIDIA GPU or nothing to plan with.
 
-    Raises `InvalidRequest` for what cannot fit, with the nearest thing that would.
+    Raise `InvalidRequest` with the nearest alternative if the model cannot fit.
     """
     if path is None or not any(not gpu.shared for gpu in hardware.gpus):
         return spec
@@ -39,18 +39,18 @@ def fill_parameters(spec: ModelSpec, path: Path | None, hardware: Hardware, engi
 
 
 def gpu_engine(spec: ModelSpec, path: Path, hardware: Hardware, engines: Sequence[PlansGpus]) -> str:
-    """The engine for a folder of safetensors on a machine with a GPU: the first of ``engines`` on which it fits."""
+    """Return the engine for a folder of safetensors on a GPU machine: the first of ``engines`` on which it fits."""
     engines = [engine for engine in engines if takes(engine, spec, path)] or engines
     try:
         model = weight_files.read_weights(path, spec.name)
         servers = {engine.name: engine.gpu_traits for engine in engines}
         return plan_model(model, hardware, spec.parameters, name=spec.name, servers=servers).engine
     except PorticoError:
-        return engines[0].name  # starting it will say what is wrong
+        return engines[0].name  # starting the model reports what is wrong
 
 
 def takes(engine: Engine, spec: ModelSpec, path: Path | None) -> bool:
-    """Whether an engine has the parameters of a spec, and what its model is for."""
+    """Return whether an engine supports the parameters of a spec, and the purpose of its model."""
     try:
         engine.describe(spec, path)
     except PorticoError:

@@ -1,4 +1,4 @@
-"""Plans a model for this machine or a preset one: finds its headers and hands them to `choice`."""
+"""Plans a model for this machine or a preset: finds its headers and passes them to `choice`."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from portico_server.settings import Settings
 
 
 class Planner:
-    """Plans for models whose files are here or on a hub; ``choose`` says which engine takes one, ``gpu_engines`` which
-    serve safetensors on GPUs.
+    """A planner for models with local files or on a hub.
+
+    ``choose`` returns the engine of a model; ``gpu_engines`` are the engines that serve safetensors on GPUs.
     """
 
     def __init__(
@@ -54,9 +55,9 @@ class Planner:
         if not source.fetchable:
             memory = engine.memory(spec, None) if isinstance(engine, MeasuresMemory) else 0
             reason = (
-                "It comes with Portico and takes a process of its own."
+                "It comes with Portico and runs in a separate process."
                 if memory
-                else "It answers from another process; nothing of it is held here."
+                else "It runs in another process and uses no memory on this machine."
             )
             return plan_other_engines(spec.name, engine.name, machine, reason, memory)
         if path is not None:
@@ -65,8 +66,8 @@ class Planner:
             model = await read_remote_weights(source, spec.name, self._settings)
         else:
             raise NotFound(
-                f"The files of '{spec.source}' are not on this machine, so nothing is known of it yet. Fetch them "
-                f"first: portico pull {spec.source}",
+                f"The files of '{spec.source}' are not on this machine, so its requirements are unknown. "
+                f"Fetch them first: portico pull {spec.source}",
                 code="model_file_missing",
                 param="model",
             )
@@ -80,7 +81,7 @@ class Planner:
         machine: Hardware,
         budget: int | None,
     ) -> PlanOutcome:
-        """The plan for a model whose headers are known. Blocks. An engine refuses parameters that it does not have."""
+        """Return the plan for a model with known headers. Blocks. An engine refuses unknown parameters."""
         if isinstance(model, Gguf):
             self._choose(spec, path).describe(spec, None)
             companion_files = CompanionFiles()

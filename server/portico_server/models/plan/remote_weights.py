@@ -1,4 +1,4 @@
-"""Reads the headers of a model that is still on its hub, without fetching the model. Imports aiohttp."""
+"""Reads the headers of a model on its hub, without fetching the model. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from portico_server.models.sources.source import ModelSource
 from portico_server.settings import MB_BYTES, Settings
 
 READ_STEPS_BYTES = (1 * MB_BYTES, 8 * MB_BYTES, 32 * MB_BYTES, 96 * MB_BYTES)
-"""How much of a GGUF file is read until its header is whole: a large vocabulary takes some ten MB."""
+"""Numbers of bytes to read of a GGUF file until its header is complete: a large vocabulary takes about ten MB."""
 
 
 async def read_remote_weights(source: ModelSource, name: str, settings: Settings) -> Gguf | ModelWeights:
-    """What a repository's model says about itself. Raises as a fetch does."""
+    """Read what a repository's model says about itself. Raises the same errors as a fetch."""
     async with list_repository(source, settings.models / source.folder, settings) as listed_file:
         size = sum(item.size for item in listed_file.expected.values())
         path = listed_file.choice.path
@@ -39,7 +39,7 @@ async def read_remote_weights(source: ModelSource, name: str, settings: Settings
             header = await get_range(listed_file.remote(largest), 0, HEADER_BYTES)
             return pipeline_weights(name, index, sum(weights.values()), header)
         if "config.json" not in listed_file.listing.files:
-            raise InvalidRequest(f"'{source}' has no config.json beside its weights.", param="source")
+            raise InvalidRequest(f"'{source}' has no config.json next to its weights.", param="source")
         data = await get_range(listed_file.remote("config.json"), 0, MAX_CONFIG_BYTES + 1)
         return weights_from_config(name, parse_config(data, name), sum(weights.values()))
 

@@ -1,4 +1,4 @@
-"""What a model takes on transformers: where it computes, in which number format, and how much memory. Pure."""
+"""The requirements of a model on transformers: its device, its number format, and its memory. Pure."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from portico_server.models.protocol import MEMORY_SHARE
 MB = 1024**2
 
 PROCESS_BYTES = 600 * MB
-"""Bytes of memory that PyTorch and transformers take before there is a model."""
+"""Memory of PyTorch and transformers before a model is loaded, in bytes."""
 
 GPU_OVERHEAD_BYTES = 1_500 * MB
-"""Bytes of a GPU for its driver and intermediate values."""
+"""GPU memory for its driver and intermediate values, in bytes."""
 
 CPU_WORK_SHARE = 0.15
-"""Intermediate values on the CPU, as a part of the weights."""
+"""Intermediate values on the CPU, as a share of the weights."""
 
 SOUND_BYTES = 500 * MB
-"""A recording of two hours and the intermediate values of one window."""
+"""Bytes for a recording of two hours and the intermediate values of one window."""
 
 IMAGE_BYTES = 2_000 * MB
-"""Intermediate values of a picture of 1024 × 1024, where the weights are not smaller still."""
+"""Bytes of intermediate values of an image of 1024 × 1024, unless the weights are even smaller."""
 
 MAX_COUNTED_CONTEXT_TOKENS = 8_192
-"""Tokens for which a cache is counted, where the model takes as many."""
+"""Maximum context for which a cache is counted, in tokens."""
 
 _WIDTHS: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class TransformersPlan:
-    """How a model will run. Sizes in bytes; ``memory`` is what it takes of the machine's own."""
+    """How a model will run. Sizes are in bytes; ``memory`` is its use of the machine's own memory."""
 
     device: Literal["cpu", "gpu"]
     dtype: str
@@ -55,12 +55,12 @@ class TransformersPlan:
 
     @property
     def memory(self) -> int:
-        """On a GPU of its own, the machine holds the process alone."""
+        """Return the machine memory; with a GPU of its own, only the process counts."""
         return self.total if self.device == "cpu" or self.shared else PROCESS_BYTES + GPU_OVERHEAD_BYTES
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As the engine takes them."""
+        """Return the parameters as the engine accepts them."""
         read = {} if self.draws or self.sound else {"context_length": self.context_length}
         return {"dtype": self.dtype, "threads": self.threads, **read}
 
@@ -68,8 +68,9 @@ class TransformersPlan:
 def plan_transformers(
     model: ModelWeights, hardware: Hardware, parameters: Mapping[str, Any], budget: int | None = None
 ) -> TransformersPlan:
-    """Plan: the first GPU if there is one. On the CPU in 32 bits, which it computes fastest, where they fit; what
-    generates may keep its 16 bits to fit at all.
+    """Plan a model: on the first GPU if there is one.
+
+    On the CPU it runs in 32 bits, which is fastest, if they fit; generating models can keep 16 bits to fit at all.
     """
     gpu = hardware.gpus[0] if hardware.gpus and parameters.get("device") != "cpu" else None
     share = int(hardware.memory_bytes * MEMORY_SHARE) if budget is None else budget
@@ -98,7 +99,7 @@ def plan_transformers(
         return sized(str(asked_dtype))
     if gpu is not None:
         if model.sound == "speech":
-            return sized("float32")  # small, and rounding is heard
+            return sized("float32")  # small, and rounding is audible
         old = gpu.shared or 0 < gpu.capability < 8.0
         return sized("float16" if old else "bfloat16")
     full = sized("float32")
@@ -108,41 +109,42 @@ def plan_transformers(
 
 
 def _width(model: ModelWeights) -> int:
-    """Bytes of a number in the files."""
+    """Return the bytes of a number in the files."""
     return _WIDTHS.get(model.dtype, 2)
 
 
 def transformers_reasons(
     model: ModelWeights, hardware: Hardware, transformers_plan: TransformersPlan
 ) -> list[str]:
-    """Why, a sentence each, without the last one about memory."""
+    """Return the reasons, one sentence each, without the last one about memory."""
     nvidia = any(not gpu.shared for gpu in hardware.gpus)
     if model.draws:
-        first = f"It is a model that draws ({model.architecture}), which diffusers runs in the engine transformers."
+        first = (
+            f"It is an image model ({model.architecture}), which diffusers runs in the engine transformers."
+        )
     elif model.sound:
-        does = "speaks" if model.sound == "speech" else "writes down what is said"
+        does = "speaks" if model.sound == "speech" else "transcribes speech"
         first = f"It is a model that {does} ({model.architecture}), which transformers runs."
     elif model.ranks:
         first = f"It is a reranker as safetensors ({model.architecture}), which transformers runs."
     elif nvidia:
-        first = f"Safetensors ({model.architecture}) on transformers, as asked for."
+        first = f"Safetensors ({model.architecture}) on transformers, as requested."
     else:
         first = f"Safetensors ({model.architecture}) without an NVIDIA GPU, which vLLM needs, run on transformers."
     reasons = [first]
     unit = "picture" if model.draws else "call"
     if transformers_plan.device == "gpu":
         reasons.append(
-            f"It computes on the {hardware.gpus[0].name} in {transformers_plan.dtype}, one {unit} at a time."
+            f"It runs on the {hardware.gpus[0].name} in {transformers_plan.dtype}, one {unit} at a time."
         )
     else:
         threads = f"{transformers_plan.threads} thread{'s' if transformers_plan.threads > 1 else ''}"
         reasons.append(
-            f"It computes on the CPU with {threads} in {transformers_plan.dtype}, one {unit} at a time."
+            f"It runs on the CPU with {threads} in {transformers_plan.dtype}, one {unit} at a time."
         )
     if not (model.encoder or model.ranks or model.draws or model.sound):
         reasons.append(
-            f"{transformers_plan.context_length:,} tokens of context. A GGUF of the same model on "
-            "llama.cpp answers several "
-            "times faster and takes less memory."
+            f"{transformers_plan.context_length:,} tokens of context. A GGUF of the same model on llama.cpp "
+            "is several times faster and needs less memory."
         )
     return reasons

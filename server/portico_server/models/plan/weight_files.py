@@ -1,4 +1,4 @@
-"""Reads what a plan needs from a model's files: headers and configuration, never the weights. Blocks."""
+"""Reads the parts of a model's files that a plan needs: headers and configuration, never the weights. Blocks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from portico_server.models.plan.weights import ModelWeights, weights_from_config
 from portico_server.models.sources.file_choice import PIPELINE_INDEX
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
-"""Bytes that a ``config.json`` may have."""
+"""Maximum size of a ``config.json``, in bytes."""
 
 
 def read_weights(path: Path, name: str) -> Gguf | ModelWeights:
-    """A GGUF file, or a folder with safetensors. Raises `InvalidRequest`, or `NotFound`."""
+    """Read a GGUF file, or a folder with safetensors. Raise `InvalidRequest`, or `NotFound`."""
     if not path.is_dir():
         return read_gguf(path)
     index = path / PIPELINE_INDEX
@@ -27,7 +27,8 @@ def read_weights(path: Path, name: str) -> Gguf | ModelWeights:
     config = path / "config.json"
     if not config.is_file():
         raise InvalidRequest(
-            f"'{name}' has no config.json beside its weights, so nothing is known of it.", param="source"
+            f"'{name}' has no config.json next to its weights, so its requirements are unknown.",
+            param="source",
         )
     with config.open("rb") as file:
         document = parse_config(file.read(MAX_CONFIG_BYTES + 1), name)
@@ -37,7 +38,7 @@ def read_weights(path: Path, name: str) -> Gguf | ModelWeights:
 
 
 def parse_config(data: bytes, name: str) -> dict[str, object]:
-    """A ``config.json``. Raises `InvalidRequest`."""
+    """Parse a ``config.json``. Raise `InvalidRequest`."""
     try:
         document = orjson.loads(data) if len(data) <= MAX_CONFIG_BYTES else None
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""What decides how a model can run, read from a GGUF header or the configuration beside safetensors."""
+"""Facts that decide how a model can run, read from a GGUF header or the configuration next to safetensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "float8_e4m3fn": 1.0}
 MAX_LAYERS = 10_000
 MAX_WIDTH = 1_000_000
 MAX_CONTEXT_TOKENS = 2**30
-"""More than any model has: a configuration that says so is wrong."""
+"""Upper limit above every real model: a configuration with a larger value is wrong."""
 
 _EVERY_NTH_FULL: Mapping[str, int] = {
     "gemma2": 2,
@@ -29,25 +29,24 @@ _EVERY_NTH_FULL: Mapping[str, int] = {
     "qwen3_5_text": 4,
     "qwen3_5_moe_text": 4,
 }
-"""By ``model_type``: each n-th layer keeps every token, where the configuration does not list its layers."""
+"""By ``model_type``: every n-th layer keeps every token, if the configuration does not list its layers."""
 
 _WINDOW_ALONE = ("mistral", "mixtral", "phi3")
-"""Model types whose layers all have the window, if there is one."""
+"""Model types in which all layers have the window, if there is one."""
 
 _ENCODERS = ("bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "new", "gte", "jina_bert")
-"""Model types that turn a text into a vector and generate nothing."""
+"""Model types that embed text and do not generate."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """A model as safetensors. Sizes in bytes, counts 0 where the configuration does not say.
+    """A model as safetensors. Sizes are in bytes; counts are 0 if the configuration does not specify them.
 
     ``cache_per_token`` is its 16-bit key-value cache for one token of context, in the layers that keep every token;
-    ``window_per_token`` the same in those that keep the last ``window`` tokens of a call, and ``state_bytes`` what
-    each call takes in layers without a cache (linear attention). ``quantisation`` is empty for plain weights of the
-    number format ``dtype``; ``encoder`` for a model that only embeds, ``ranks``
-    for one that scores pairs of texts, ``draws`` for one that makes pictures; ``sound`` is what a model
-    does with sound, if that is all it does.
+    ``window_per_token`` is the same for layers that keep the last ``window`` tokens of a call. ``state_bytes`` is the
+    memory of each call in layers without a cache (linear attention). ``quantisation`` is empty for plain weights of
+    the number format ``dtype``. ``encoder`` is set for a model that only embeds, ``ranks`` for a model that scores
+    pairs of texts, ``draws`` for an image model; ``sound`` is the purpose of an audio-only model.
     """
 
     name: str
@@ -68,7 +67,10 @@ class ModelWeights:
     state_bytes: int = 0
 
     def cache_bytes(self, tokens: int, *, windows: bool = True) -> int:
-        """What one call of so many tokens keeps, in 16 bits; ``windows``: the engine frees what leaves a window."""
+        """Return the bytes that one call of ``tokens`` keeps in 16 bits.
+
+        ``windows``: the engine frees tokens outside a window.
+        """
         return (
             tokens * self.cache_per_token
             + (min(tokens, self.window) if windows else tokens) * self.window_per_token
@@ -76,32 +78,32 @@ class ModelWeights:
         )
 
     def running_bytes(self, dtype: str) -> int:
-        """What the weights take in the number format in which they run."""
+        """Return the bytes of the weights in the number format in which they run."""
         if self.quantisation:
             return self.size
         return int(self.size * _BYTES.get(dtype, 2.0) / _BYTES.get(self.dtype, 2.0))
 
     @property
     def form(self) -> str:
-        """How the weights are kept, for a sentence."""
+        """Return the storage form of the weights, for a sentence."""
         return self.quantisation or self.dtype
 
     @property
     def parameters(self) -> int:
-        """About how many it has, judged by size and format."""
+        """Return the approximate number of parameters, estimated from size and format."""
         per_parameter = {"awq": 0.6, "gptq": 0.6, "bitsandbytes": 0.6, "mxfp4": 0.55, "fp8": 1.0}
         return int(self.size / per_parameter.get(self.quantisation, _BYTES.get(self.dtype, 2.0)))
 
 
 def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> ModelWeights:
-    """Read a ``config.json`` as transformers writes it; ``size`` is what the weights take on disk.
+    """Read a ``config.json`` in transformers' format; ``size`` is the size of the weights on disk.
 
-    Raises `InvalidRequest` if it describes no model.
+    Raise `InvalidRequest` if it does not describe a model.
     """
     model_weights = _sound(name, config, size)
     if model_weights is not None:
         return model_weights
-    text = config.get("text_config")  # of a model that sees: its language part decides
+    text = config.get("text_config")  # of a model with image input: its language part decides
     inner = {**config, **text} if isinstance(text, Mapping) else config
     layers, heads = (
         _number(inner, "num_hidden_layers", "n_layer"),
@@ -110,8 +112,8 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     hidden = _number(inner, "hidden_size", "n_embd")
     if not layers or not hidden:
         raise InvalidRequest(
-            f"The config.json of '{name}' says neither how many layers nor how wide: it describes no language model "
-            "that can be planned for.",
+            f"The config.json of '{name}' specifies neither the number of layers nor their width: it does "
+            "not describe a language model that can be planned.",
             param="source",
         )
     kv_heads = _number(inner, "num_key_value_heads") or heads
@@ -126,8 +128,8 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
     ):
         if number > limit:
             raise InvalidRequest(
-                f"The config.json of '{name}' speaks of {number:,} {quantity}; no model has more than {limit:,}. It is "
-                "damaged: fetch it again, or correct it.",
+                f"The config.json of '{name}' specifies {number:,} {quantity}; no model has more than "
+                f"{limit:,}. It is damaged: fetch it again, or correct it.",
                 code="model_file_invalid",
                 param="source",
             )
@@ -159,7 +161,7 @@ def weights_from_config(name: str, config: Mapping[str, Any], size: int) -> Mode
 
 
 def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int]:
-    """How many layers keep every token, how many a window, and how many a state of fixed size."""
+    """Return the number of layers that keep every token, a window, and a state of fixed size."""
     # The last layers of some models use the cache of earlier ones.
     own_layers = max(0, layers - _number(config, "num_kv_shared_layers"))
     kinds = config.get("layer_types") or config.get("layers_block_type")
@@ -169,7 +171,7 @@ def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int
         full = sum("full" in kind or kind in ("attention", "hybrid") for kind in texts)
         return full, local, len(texts) - full - local
     pattern = config.get("hybrid_override_pattern")
-    if isinstance(pattern, str):  # Nemotron-H: M is Mamba, * attention, - a layer without either
+    if isinstance(pattern, str):  # Nemotron-H: M is Mamba, * attention, - a layer with neither
         return pattern.count("*"), 0, pattern.count("M")
     kind = str(config.get("model_type", ""))
     period = _number(config, "attn_layer_period", "full_attention_interval")
@@ -187,7 +189,9 @@ def _layer_counts(config: Mapping[str, Any], layers: int) -> tuple[int, int, int
 
 
 def _state_bytes(config: Mapping[str, Any]) -> int:
-    """Of one layer with linear attention or Mamba, for one call: its state in 32 bits, and its convolution's."""
+    """Return the bytes of one layer with linear attention or Mamba for one call: its 32-bit state and its
+    convolution's.
+    """
     heads = _number(config, "linear_num_value_heads")
     if heads:
         value, key = _number(config, "linear_value_head_dim"), _number(config, "linear_key_head_dim")
@@ -202,7 +206,7 @@ def _state_bytes(config: Mapping[str, Any]) -> int:
 
 
 def _sound(name: str, config: Mapping[str, Any], size: int) -> ModelWeights | None:
-    """A model for sound: windows of a fixed length go through it, so that its size is what it takes."""
+    """Return an audio model, if it is one: it processes windows of a fixed length, so its size is its memory."""
     architecture = str((config.get("architectures") or ("",))[0])
     task: Literal["speech", "transcription"]
     if architecture == "WhisperForConditionalGeneration" or architecture.endswith("ForCTC"):

@@ -1,7 +1,7 @@
-"""Where models come from: `parse` reads a source, `ModelFetcher` brings it into the models folder.
+"""Sources of models: `parse` reads a source, `ModelFetcher` downloads it into the models folder.
 
-Light at import; the parts that download (`hub`, `download`) import aiohttp and are loaded on first use.
-May import `core`, `settings` and `engines.gguf`.
+Light at import; the parts that download (`hub`, `download`) import aiohttp and are loaded on first use. Can import
+`core`, `settings` and `engines.gguf`.
 """
 
 from portico_server.models.sources.fetcher import ModelFetcher, Progress

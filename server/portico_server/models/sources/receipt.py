@@ -1,4 +1,4 @@
-"""The receipt of a finished download: its files with their sizes and hashes, and the commit they came from."""
+"""The receipt of a finished download: its files with their sizes and hashes, and their commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = "fetched.json"
 
 @dataclass(frozen=True, slots=True)
 class ReceiptFile:
-    """One file: its size in bytes and its SHA-256 in hex, empty where the source names none."""
+    """One file: its size in bytes and its SHA-256 in hex, empty if the source does not provide it."""
 
     size: int
     sha256: str
@@ -25,7 +25,9 @@ class ReceiptFile:
 
 @dataclass(frozen=True, slots=True)
 class DownloadReceipt:
-    """``path`` is what to open, relative to the source's folder (``.`` is the folder itself)."""
+    """The record of a download. ``path`` is what to open, relative to the source's folder (``.`` is the folder
+    itself).
+    """
 
     path: str
     revision: str
@@ -33,7 +35,7 @@ class DownloadReceipt:
 
 
 def read_receipt(folder: Path, file: str) -> Path | None:
-    """The path of what was fetched for ``file`` (empty: our own choice), if it is all still there."""
+    """Return the path that was fetched for ``file`` (empty: our own choice), if all its files still exist."""
     entry = _entries(folder).get(file)
     if not isinstance(entry, dict):
         return None
@@ -50,7 +52,7 @@ def read_receipt(folder: Path, file: str) -> Path | None:
 
 
 def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
-    """What a fetch of ``file`` (empty: our own choice) left behind, if it is all still there."""
+    """Return the receipt of a fetch of ``file`` (empty: our own choice), if all its files still exist."""
     if read_receipt(folder, file) is None:
         return None
     entry = _entries(folder)[file]
@@ -59,7 +61,7 @@ def receipt_of(folder: Path, file: str) -> DownloadReceipt | None:
 
 
 def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
-    """Record a finished fetch, atomically, and return what to open. The caller holds the folder's lock."""
+    """Record a finished fetch atomically, and return what to open. The caller holds the folder's lock."""
     entries = _entries(folder)
     entries[file] = asdict(receipt)
     fresh = folder / f".{_NAME}.new"
@@ -69,7 +71,7 @@ def write_receipt(folder: Path, file: str, receipt: DownloadReceipt) -> Path:
 
 
 def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
-    """Remove what unfinished fetches, from wherever, have left of files that are whole now."""
+    """Delete the leftovers of unfinished fetches, from any hub, of files that are now complete."""
     for name in receipt.files:
         target = folder / name
         for path in target.parent.glob(f".{glob.escape(target.name)}.*"):
@@ -78,7 +80,7 @@ def drop_partial(folder: Path, receipt: DownloadReceipt) -> None:
 
 
 def _entries(folder: Path) -> dict[str, Any]:
-    # A damaged record is as good as none: the files are looked at again, or fetched again.
+    # A damaged record counts as missing: the files are checked again, or fetched again.
     try:
         entries = json.loads((folder / _NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Model files in a bucket, which daemons fill for each other: parts by their content, and a note for each source.
+"""Model files in a bucket that daemons share: parts by their content, and a note for each source.
 
-The parts of a file are objects of `PART_BYTES` under their SHA-256, so that a file of any size needs no upload in
-parts, and what has arrived of it stays. Nothing is ever removed there.
+The parts of a file are objects of `PART_BYTES` under their SHA-256. A file of any size therefore needs no multipart
+upload, and uploaded parts stay. Nothing in the bucket is ever deleted.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ MAX_CONCURRENT_PARTS: Final = 4
 
 _READ_BYTES: Final = 1024 * 1024
 _BLOCK_BYTES: Final = 512
-"""What ``st_blocks`` counts, whatever the blocks of the disk are."""
+"""Unit of ``st_blocks``, regardless of the disk's block size."""
 
 
 class _Unusable(Exception):
-    """A note that is not one of ours, or names what it must not."""
+    """A note that is not ours, or that names forbidden paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,13 @@ class SharedFile(ReceiptFile):
 
 @dataclass(frozen=True, slots=True)
 class SharedNote(DownloadReceipt):
-    """What a bucket has of a source."""
+    """The bucket's contents for a source."""
 
     files: Mapping[str, SharedFile]
 
 
 class SharedModels:
-    """The bucket of the setting ``models_bucket``. What is wrong with it is logged and keeps nobody from a model."""
+    """The bucket of the setting ``models_bucket``. Its errors are logged and never prevent a model from loading."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
@@ -64,11 +64,11 @@ class SharedModels:
         self._one_at_a_time = asyncio.Lock()
 
     async def problem(self) -> PorticoError | None:
-        """What keeps the bucket from answering, if anything does."""
+        """Return the error that makes the bucket unavailable, if there is one."""
         return await self._bucket.problem()
 
     async def close(self) -> None:
-        """End what is being put there; the next daemon that uses the model continues."""
+        """Stop uploads; the next daemon that uses the model continues them."""
         for task in self._sharing:
             task.cancel()
         if self._sharing:
@@ -82,21 +82,21 @@ class SharedModels:
         promised_sha256: str,
         report: Callable[[int, int | None], None],
     ) -> DownloadReceipt | None:
-        """Bring what the bucket has of ``source`` into ``folder``, whose lock the caller holds; None if it
-        has nothing.
+        """Fetch the bucket's files of ``source`` into ``folder``, whose lock the caller holds; return None if it has
+        none.
 
-        ``promised_sha256`` is the SHA-256 that one of the files must have, if one is known. Raises
-        `Unavailable` for a full disk.
+        ``promised_sha256`` is the SHA-256 that one of the files must have, if known. Raise `Unavailable` for a full
+        disk.
         """
         try:
             note = await self._read_note(source)
         except FileNotFoundError:
             return None
         except (PorticoError, _Unusable) as error:
-            logger.warning("the bucket with model files is not used for '%s': %s", source, error)
+            logger.warning("skipping the bucket with model files for '%s': %s", source, error)
             return None
         if promised_sha256 and promised_sha256 not in {file.sha256 for file in note.files.values()}:
-            logger.warning("the bucket with model files has another '%s' than was promised", source)
+            logger.warning("the bucket with model files has a different '%s' than expected", source)
             return None
         total, done_bytes = sum(file.size for file in note.files.values()), 0
         partial_bytes = {
@@ -123,7 +123,7 @@ class SharedModels:
         return DownloadReceipt(note.path, note.revision, receipt_files)
 
     def share(self, source: ModelSource, folder: Path, receipt: DownloadReceipt) -> None:
-        """Put a model that was fetched into the bucket, in the background, unless it is there."""
+        """Upload a fetched model to the bucket in the background, unless the bucket already has it."""
         if source in self._asked:
             return
         self._asked.add(source)
@@ -147,10 +147,10 @@ class SharedModels:
                     "files": files,
                 }
                 await self._put_note(source, folder, json.dumps(note).encode())
-                logger.info("'%s' is in the bucket with model files", source)
+                logger.info("'%s' is now in the bucket with model files", source)
         except (PorticoError, OSError, EOFError) as error:
-            self._asked.discard(source)  # tried again when it is used the next time
-            logger.warning("'%s' was not put into the bucket with model files: %s", source, error)
+            self._asked.discard(source)  # tried again on its next use
+            logger.warning("'%s' could not be uploaded to the bucket with model files: %s", source, error)
 
     async def _put_file(self, path: Path, size: int) -> list[str]:
         parts = []
@@ -174,7 +174,9 @@ class SharedModels:
     async def _fetch_file(
         self, target: Path, file: SharedFile, has_begun: bool, came: Callable[[int], None]
     ) -> None:
-        """All parts of a file that an earlier fetch, if one had ``has_begun``, has not left here; then its name."""
+        """Fetch all parts of a file that an earlier fetch (``has_begun``) has not left on disk; then rename the
+        file.
+        """
         target.parent.mkdir(parents=True, exist_ok=True)
         part = _partial(target, file)
         await pools.MODELS.run(_allocate, part, file.size)
@@ -196,7 +198,7 @@ class SharedModels:
             raise group.exceptions[0] from None
         if await pools.MODELS.run(_digest, part, 0, file.size) != file.sha256:
             await pools.MODELS.run(part.unlink)
-            raise _Unusable(f"the parts of '{target.name}' are not the file")
+            raise _Unusable(f"the parts of '{target.name}' do not form the file")
         await pools.MODELS.run(os.replace, part, target)
 
 
@@ -209,7 +211,7 @@ def _part_name(digest: str) -> str:
 
 
 def _parsed(data: bytes, source: str) -> SharedNote:
-    """A note, whose names lie below its folder. Raises `_Unusable`."""
+    """Parse a note, whose names must be below its folder. Raise `_Unusable`."""
     try:
         document: Any = json.loads(data)
         files = {
@@ -221,15 +223,15 @@ def _parsed(data: bytes, source: str) -> SharedNote:
         note = SharedNote(str(document["path"]), str(document["revision"]), files)
         known_source = document["source"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _Unusable("its note is not one") from error
+        raise _Unusable("its note is not valid") from error
     if known_source != source or not files or (note.path != "." and note.path not in files):
-        raise _Unusable("its note is about something else")
+        raise _Unusable("its note describes another source")
     for name, file in files.items():
         inside = PurePosixPath(name)
         if inside.is_absolute() or not inside.name or ".." in inside.parts or "\\" in name or "\0" in name:
             raise _Unusable("its note names files outside the folder")
         if file.size < 0 or len(file.parts) != -(-file.size // PART_BYTES):
-            raise _Unusable("its note has another number of parts than its files need")
+            raise _Unusable("the number of parts in its note does not match its files")
     return note
 
 
@@ -238,16 +240,18 @@ def _partial(target: Path, file: SharedFile) -> Path:
 
 
 def _begun(target: Path, file: SharedFile) -> int:
-    """The bytes on the disk of what an earlier fetch has left of a file.
+    """Return the bytes of a file that an earlier fetch left on the disk.
 
-    A file that is complete, but which no receipt stands for, becomes partial again: its parts are looked at.
+    A complete file without a receipt becomes a partial file again, and its parts are checked.
     """
     part = _partial(target, file)
     if target.is_file() and not part.exists() and target.stat().st_size == file.size:
         os.replace(target, part)
     if not part.exists():
         return 0
-    return min(file.size, part.stat().st_blocks * _BLOCK_BYTES)  # of a file with holes, what is in it
+    return min(
+        file.size, part.stat().st_blocks * _BLOCK_BYTES
+    )  # a sparse file counts only its allocated blocks
 
 
 def _allocate(path: Path, size: int) -> None:
@@ -256,14 +260,14 @@ def _allocate(path: Path, size: int) -> None:
 
 
 def _digest(path: Path, start: int, size: int) -> str:
-    """The SHA-256 of a stretch of a file. Raises `EOFError` if it ends before."""
+    """Return the SHA-256 of a section of a file. Raise `EOFError` if the file ends before."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(start)
         while size:
             block = file.read(min(_READ_BYTES, size))
             if not block:
-                raise EOFError(f"{path.name} is shorter than it was")
+                raise EOFError(f"{path.name} is shorter than before")
             digest.update(block)
             size -= len(block)
     return digest.hexdigest()

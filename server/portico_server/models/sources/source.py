@@ -1,4 +1,4 @@
-"""A model source as a parsed value. Pure, save `require_file`: nothing else here looks at the disk or the network."""
+"""A model source as a parsed value. Pure, except `require_file`: nothing else accesses the disk or the network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portico_server.core.errors import InvalidRequest, nearest
 from portico_server.plugins import has_plugin
 
 Scheme: TypeAlias = str
-"""One of `FORMS`, or the name of an engine that a plugin adds."""
+"""One of `FORMS`, or the name of a plugin's engine."""
 
 FORMS: dict[str, str] = {
     "pypi": "pypi://PACKAGE[==VERSION][/FILE]",
@@ -28,10 +28,10 @@ FORMS: dict[str, str] = {
     "fake": "fake://[SCRIPT]",
     "static": "static://NAME",
 }
-"""Every scheme and the form it is written in, for messages and documentation."""
+"""Every scheme and its form, for messages and documentation."""
 
 MISSING_FILE_CODE = "model_file_missing"
-"""The code of the error for a path at which there is nothing."""
+"""Error code for a path that does not exist."""
 
 _AGENTS: Final = ("a2a+http", "a2a+https")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -46,11 +46,11 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model is, taken apart.
+    """A parsed model source.
 
     ``location`` is the package, ``ORG/REPO``, the absolute path, the base URL, the address of an agent, the provider,
     the script's path or the static model's name; ``revision`` a version, branch, tag or commit; ``file`` a path inside
-    the package or repository; ``model`` a name at an ``http(s)`` or ``remote`` source. Empty when not given.
+    the package or repository; ``model`` a name at an ``http(s)`` or ``remote`` source. Fields are empty if not given.
     """
 
     scheme: Scheme
@@ -61,12 +61,12 @@ class ModelSource:
 
     @property
     def fetchable(self) -> bool:
-        """Whether the model is a file or folder that a local engine opens."""
+        """Return whether the model is a file or folder that a local engine opens."""
         return self.scheme in ("pypi", "hf", "modelscope", "file")
 
     @property
     def folder(self) -> str:
-        """The folder of the source below the models folder, e.g. ``hf/Qwen/Qwen3-4B-GGUF@main``."""
+        """Return the folder of the source below the models folder, e.g. ``hf/Qwen/Qwen3-4B-GGUF@main``."""
         revision = f"@{quote(self.revision, safe='')}" if self.revision else ""
         return f"{self.scheme}/{self.location}{revision}"
 
@@ -88,13 +88,11 @@ class ModelSource:
 
 
 MAX_SOURCE_CHARS: Final = 1_000
-"""Characters: no path on a disk has more than some thousand bytes."""
+"""Maximum characters of a source: no path on a disk has more than a few thousand bytes."""
 
 
 def public_source(source: str) -> str:
-    """A source as whoever may use the model is shown it: of a file of this machine its name alone, and of a server no
-    address.
-    """
+    """Return a source as users of the model can see it: a local file only by name, and a server without its address."""
     scheme, mark, remainder = source.partition("://")
     if not mark:
         return source.replace("\\", "/").rstrip("/").rpartition("/")[2]
@@ -106,7 +104,7 @@ def public_source(source: str) -> str:
 
 
 def parse_source(source: str) -> ModelSource:
-    """Read a source. Raises `InvalidRequest` that names the form which was expected."""
+    """Parse a source. Raise `InvalidRequest` that names the expected form."""
     text = source.strip()
     if not text or len(text) > MAX_SOURCE_CHARS or any(ord(character) < 32 for character in text):
         raise InvalidRequest(
@@ -149,28 +147,29 @@ def parse_source(source: str) -> ModelSource:
 
 
 def require_file(source: str) -> None:
-    """Raise `InvalidRequest` for a source that is a path at which there is nothing, with what may have been meant."""
+    """Raise `InvalidRequest` for a source that is a missing path, with a suggestion of what may have been meant."""
     model_source = parse_source(source)
     if model_source.scheme != "file" or os.path.exists(model_source.location):
         return
     text = source.strip()
     if _SCHEME.match(text) or text.startswith(("/", "./", "../", "~")):
         raise InvalidRequest(
-            f"There is no file or folder {model_source.location} on the daemon's machine.",
+            f"The file or folder {model_source.location} does not exist on the daemon's machine.",
             code=MISSING_FILE_CODE,
             param="source",
         )
     suggestion = _meant(text)
     raise InvalidRequest(
-        f"'{_shown(text)}' is not a model source, and there is no file {model_source.location} on the daemon's machine."
-        f"{f' Did you mean {suggestion}?' if suggestion else ''} Sources are {', '.join(FORMS.values())}.",
+        f"'{_shown(text)}' is not a model source, and the file {model_source.location} does not exist on the "
+        f"daemon's machine.{f' Did you mean {suggestion}?' if suggestion else ''} Sources are "
+        f"{', '.join(FORMS.values())}.",
         code="invalid_source",
         param="source",
     )
 
 
 def _meant(text: str) -> str:
-    """The source that somebody may have meant who left out its scheme; empty if none comes to mind."""
+    """Return the source that a user may have meant without its scheme; empty if there is no suggestion."""
     if _SERVER.match(text):
         base, _, model = text.partition("#")
         return f"http://{base.rstrip('/').removesuffix('/v1')}/v1#{model or 'MODEL'}"
@@ -207,7 +206,7 @@ def _repository(scheme: Scheme, text: str, remainder: str) -> ModelSource:
 
 
 def _inner(text: str, scheme: str, file: str) -> str:
-    """A file inside a package or repository: relative, and never out of it."""
+    """Return a file inside a package or repository: a relative path that never leaves it."""
     file = unquote(file).rstrip("/")
     if file and any(
         part in ("", ".", "..") or "\\" in part or ord(min(part)) < 32 for part in file.split("/")
@@ -234,7 +233,8 @@ def _openai(scheme: Scheme, text: str) -> ModelSource:
         raise _malformed(text, scheme) from error
     if parts.username or parts.password:
         raise InvalidRequest(
-            f"'{_shown(text)}' holds a name or password; give the key as 'api_key' instead.", param="source"
+            f"'{_shown(text)}' contains a name or password; give the key as 'api_key' instead.",
+            param="source",
         )
     if not host or not model:
         raise _malformed(text, scheme)
@@ -250,7 +250,8 @@ def _agent(scheme: Scheme, text: str) -> ModelSource:
         raise _malformed(text, scheme) from error
     if parts.username or parts.password:
         raise InvalidRequest(
-            f"'{_shown(text)}' holds a name or password; give the key as 'api_key' instead.", param="source"
+            f"'{_shown(text)}' contains a name or password; give the key as 'api_key' instead.",
+            param="source",
         )
     if not host or parts.query or parts.fragment or " " in location:
         raise _malformed(text, scheme)
@@ -264,7 +265,7 @@ def _malformed(text: str, scheme: str) -> InvalidRequest:
 
 
 def _shown(text: str) -> str:
-    """The source as a message may show it: short, and without credentials."""
+    """Return the source in a form for messages: short, and without credentials."""
     text = re.sub(r"//[^/@\s]*@", "//", text, count=1) if "://" in text and _has_login(text) else text
     return text if len(text) <= 200 else text[:200] + "…"
 

@@ -151,7 +151,7 @@ class SkillLibrary:
         return await self._database.read(own_or_shared, rows.named, ref, caller.id)
 
     async def version(self, ref: str, caller: Principal, version: str = "default") -> StoredSkill:
-        """A version by its number, ``latest`` or ``default``. Raises `NotFound`."""
+        """Return a version of a skill: a number, ``latest`` or ``default``. Raises `NotFound`."""
         row = await self.get(ref, caller)
         number = {"default": row.default_version, "latest": row.latest_version}.get(version)
         if number is None:
@@ -159,7 +159,8 @@ class SkillLibrary:
         version_row = None if number is None else await self._database.read(rows.version, row.id, number)
         if version_row is None:
             raise NotFound(
-                f"The skill '{row.name}' has no version '{version[:80]}'; its latest is {row.latest_version}.",
+                f"The skill '{row.name}' has no version '{version[:80]}'; the latest version is "
+                f"{row.latest_version}.",
                 code="skill_version_not_found",
                 param="version",
             )
@@ -168,7 +169,7 @@ class SkillLibrary:
     async def versions(
         self, ref: str, caller: Principal, *, after: str | None = None, limit: int = 20, order: Order = "desc"
     ) -> RowPage[SkillVersionRow]:
-        """The versions of a skill by their numbers, ``after`` one of them. Raises `NotFound`."""
+        """List the versions of a skill by number, after the version ``after``. Raises `NotFound`."""
         row = await self.get(ref, caller)
         last = None
         if after is not None:
@@ -184,26 +185,29 @@ class SkillLibrary:
                 None,
             )
             if last is None:
-                raise NotFound(f"There is no version '{after[:80]}' to begin after.", param="after")
+                raise NotFound(
+                    f"Version '{after[:80]}' does not exist, so the list cannot start after it.",
+                    param="after",
+                )
         return await self._database.read(rows.versions, row.id, after=last, limit=limit, order=order)
 
     async def archive(self, skill: StoredSkill) -> bytes:
-        """Its files as a zip archive. Raises `NotFound` if it was removed meanwhile."""
+        """Return the files of a skill as a zip archive. Raises `NotFound` if the skill has been removed meanwhile."""
         data = await self._database.read(rows.archive, skill.version.id)
         if data is None:
-            raise NotFound(f"The skill '{skill.name}' was removed meanwhile.", code="skill_not_found")
+            raise NotFound(f"The skill '{skill.name}' has been removed meanwhile.", code="skill_not_found")
         return data
 
     async def files(self, skill: StoredSkill) -> Mapping[str, bytes]:
-        """Its files by their paths. Raises `NotFound` if it was removed meanwhile."""
+        """Return the files of a skill by path. Raises `NotFound` if the skill has been removed meanwhile."""
         return await pools.FILES.run(unpacked, await self.archive(skill))
 
     async def folders(
         self, skill_refs: Sequence[str | Mapping[str, Any]], caller: Principal
     ) -> Mapping[str, Mapping[str, bytes]]:
-        """The files of several skills by the names of these, as `SKILLS_SCHEMA` has them.
+        """Return the files of several skills by skill name. `SKILLS_SCHEMA` describes ``skill_refs``.
 
-        Raises `NotFound`, and `InvalidRequest` for an archive that is none.
+        Raises `NotFound`, and `InvalidRequest` for an invalid archive.
         """
         files_by_skill: dict[str, Mapping[str, bytes]] = {}
         for skill_ref in skill_refs:
@@ -223,16 +227,16 @@ class SkillLibrary:
     async def read(
         self, ref: str, caller: Principal, path: str | None = None
     ) -> tuple[StoredSkill, str, bytes]:
-        """A file of a skill, its SKILL.md unless another is named: its path and its bytes.
+        """Return the skill and the path and bytes of one of its files, by default SKILL.md.
 
-        Raises `NotFound` with the nearest that it has.
+        Raises `NotFound` with the nearest existing path.
         """
         skill = await self.version(ref, caller)
         path = path or SKILL_FILE
         file_paths = [at for at, _size, _digest in skill.version.files]
         if path not in file_paths:
             raise NotFound(
-                f"The skill '{skill.name}' has no file '{path[:200]}'.{nearest(path, file_paths)} Its files are: "
+                f"The skill '{skill.name}' has no file '{path[:200]}'.{nearest(path, file_paths)} Its files: "
                 f"{', '.join(file_paths[:50])}.",
                 code="skill_file_not_found",
                 param="path",
@@ -254,7 +258,7 @@ class SkillLibrary:
         return as_text(*await self.read(ref, caller, path))
 
     async def create(self, folder: SkillFolder, caller: Principal, *, origin: str = "") -> SkillRow:
-        """Keep a new skill; an admin's is shared. Raises `Conflict` for a name that is taken, `TooLarge`."""
+        """Store a new skill; a skill of an admin is shared. Raises `Conflict` for a name that is in use, `TooLarge`."""
         caller.require("chat")
         owner = owner_of(caller)
         self._reserved(folder.name, owner)
@@ -269,11 +273,12 @@ class SkillLibrary:
     async def add_version(
         self, ref: str, folder: SkillFolder, caller: Principal, *, default: bool = False
     ) -> StoredSkill:
-        """Keep a further version. Raises `NotFound`, `Forbidden`, `InvalidRequest` for another name, `TooLarge`."""
+        """Add a version to a skill. Raises `NotFound`, `Forbidden`, `InvalidRequest` for another name, `TooLarge`."""
         row = await self._changeable(ref, caller)
         if folder.name != row.name:
             raise InvalidRequest(
-                f"This is the skill '{folder.name}', and these are the versions of '{row.name}': send it as its own.",
+                f"The uploaded skill is named '{folder.name}', but the target is '{row.name}': create it as "
+                "a separate skill.",
                 code="invalid_skill",
                 param="files",
             )
@@ -289,7 +294,9 @@ class SkillLibrary:
     async def save(
         self, folder: SkillFolder, caller: Principal, *, origin: str = ""
     ) -> tuple[SkillRow, bool]:
-        """Let this be the default version of the caller's own skill of its name, and whether one had to be made."""
+        """Make the folder the default version of the caller's skill of that name. Return the skill and whether a
+        version was added.
+        """
         row = await self._database.read(rows.named, folder.name, owner_of(caller))
         if row is None:
             return await self.create(folder, caller, origin=origin), True
@@ -299,35 +306,35 @@ class SkillLibrary:
         return await self.get(row.id, caller), True
 
     async def same(self, folder: SkillFolder, row: SkillRow) -> bool:
-        """Whether the default version of a skill has these very files."""
+        """Return whether the default version of a skill has exactly these files."""
         last = await self._database.read(rows.version, row.id, row.default_version)
         return last is not None and [tuple(file) for file in last.files] == folder.sizes
 
     async def shared(self) -> Mapping[str, SkillRow]:
-        """The shared ones, by name."""
+        """Return the shared skills by name."""
         return {row.name: row for row in await self._database.read(rows.visible, None)}
 
     async def set_default(self, ref: str, version: str, caller: Principal) -> SkillRow:
-        """Let a version be the default one. Raises `NotFound`, `Forbidden`."""
+        """Make a version the default. Raises `NotFound`, `Forbidden`."""
         row = await self._changeable(ref, caller)
         skill = await self.version(row.id, caller, version)
         await self._database.write(rows.set_default, row.id, skill.version)
         return await self.get(row.id, caller)
 
     async def remove(self, ref: str, caller: Principal) -> SkillRow:
-        """Forget a skill with all its versions. Raises `NotFound`, and `Forbidden` for a shared one."""
+        """Delete a skill with all its versions. Raises `NotFound`, and `Forbidden` for a shared skill."""
         row = await self._changeable(ref, caller)
         await self._database.write(rows.remove, row.id)
         return row
 
     async def remove_version(self, ref: str, version: str, caller: Principal) -> StoredSkill:
-        """Forget one version. Raises `NotFound`, `Forbidden`, and `Conflict` for the default version."""
+        """Delete a version. Raises `NotFound`, `Forbidden`, and `Conflict` for the default version."""
         row = await self._changeable(ref, caller)
         skill = await self.version(row.id, caller, version)
         if not await self._database.write(rows.remove_version, row, skill.version):
             raise Conflict(
-                f"Version {skill.version.version} is the default one of '{row.name}'. Make another one the default, or "
-                "remove the skill.",
+                f"Version {skill.version.version} is the default version of '{row.name}'. Make another "
+                "version the default, or remove the skill.",
                 code="default_version",
                 param="version",
             )
@@ -342,7 +349,7 @@ class SkillLibrary:
 
 
 def _made(folder: SkillFolder, skill_id: str, number: int) -> tuple[SkillVersionRow, bytes]:
-    """A version that is to be kept, and its archive."""
+    """Return the row and the archive of a version to be stored."""
     data = folder.archive()
     digest = hashlib.sha256(data).hexdigest()
     return rows.new_version(skill_id, number, folder.front_matter, folder.sizes, len(data), digest), data

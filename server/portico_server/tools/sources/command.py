@@ -1,4 +1,6 @@
-"""A command with places for arguments. Never a shell: each argument of a call stays one argument of the program."""
+"""Commands with placeholders for arguments. No shell is involved: each argument of a call stays one argument of the
+program.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from portico_server.tools.sources.spec import PLACEHOLDER, ToolSpec
 from portico_server.tools.tool import MAX_TEXT_CHARS, Tool
 
 _SHARE: Final = MAX_TEXT_CHARS // 2
-"""Characters of either stream in the structured result."""
+"""Maximum length of each output stream in the structured result, in characters."""
 
 _OUTPUT: Final[Mapping[str, Any]] = {
     "type": "object",
@@ -28,7 +30,9 @@ _OUTPUT: Final[Mapping[str, Any]] = {
 
 
 def tool_of(spec: ToolSpec) -> Tool:
-    """The tool of a command. Placeholders without a schema take text; those with a default may be left out."""
+    """Return the tool of a command. Placeholders without a schema accept text; placeholders with a default are
+    optional.
+    """
     properties = {name: dict(spec.parameters.get(name, {"type": "string"})) for name in spec.placeholders}
 
     async def work(call: ToolCall, _context: Context) -> ToolResult:
@@ -44,7 +48,8 @@ def tool_of(spec: ToolSpec) -> Tool:
             if finished_process.code == 0
             else f"Exit code {finished_process.code}.\n{finished_process.err or finished_process.out}{cut}"
         )
-        # The text has all of it, and is kept if it is long; the structure must fit into an answer.
+        # The text contains the full output, and is stored if it is long; the structure must fit into an
+        # answer.
         result_document = {
             "exit_code": finished_process.code,
             "stdout": finished_process.out[:_SHARE],
@@ -75,7 +80,9 @@ def tool_of(spec: ToolSpec) -> Tool:
 
 
 def _filled(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]:
-    """The arguments of the program, template by template. Raises `PorticoError` for one that would be an option."""
+    """Yield the arguments of the program, template by template. Raises `PorticoError` if an argument would become an
+    option.
+    """
     values = {
         name: arguments.get(name, spec.parameters.get(name, {}).get("default")) for name in spec.placeholders
     }
@@ -97,12 +104,13 @@ def _filled(spec: ToolSpec, arguments: Mapping[str, Any]) -> Iterator[list[str]]
         for argument in given_arguments:
             if argument.startswith("-") and not options_end and isinstance(value, str | list):
                 raise PorticoError(
-                    f"The argument '{whole[1]}' may not begin with '-': it would be an option of the program.",
+                    f"The argument '{whole[1]}' must not begin with '-': the program would read it as an "
+                    "option.",
                     code="invalid_arguments",
                 )
             if "\0" in argument:
                 raise PorticoError(
-                    f"The argument '{whole[1]}' holds a NUL character.", code="invalid_arguments"
+                    f"The argument '{whole[1]}' contains a NUL character.", code="invalid_arguments"
                 )
         yield given_arguments
 

@@ -1,4 +1,4 @@
-"""A database of the operator's: ``NAME`` answers queries, ``NAME_schema`` lists the tables."""
+"""A database of the operator as tools: ``NAME`` runs queries, ``NAME_schema`` lists the tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portico_server.tools.tool import Tool
 
 
 async def tools_of(spec: ToolSpec) -> tuple[list[Tool], str]:
-    """Both tools, and what the operator is warned of. Raises `PorticoError` if the database cannot be read now."""
+    """Return both tools and a warning for the operator. Raises `PorticoError` if the database cannot be read now."""
     server = is_server(spec.database)
     address = spec.database if server else str(Path(spec.folder, spec.database))
     source = await pools.FILES.run(open_source, address)

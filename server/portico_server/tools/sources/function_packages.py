@@ -1,4 +1,4 @@
-"""The packages that functions need: an environment for each list of requirements, built by uv on first use."""
+"""Packages that functions need: one environment per list of requirements, built by uv on first use."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class FunctionPackages:
-    """Environments below ``folder``, named after what is in them. Functions with the same needs share one.
+    """Environments below ``folder``, named after their contents. Functions with the same requirements share an
+    environment.
 
-    ``index`` replaces uv's own package index; ``offline`` forbids to fetch.
+    ``index`` replaces uv's package index; ``offline`` forbids downloads.
     """
 
     def __init__(self, folder: Path, *, index: str = "", offline: bool = False) -> None:
@@ -32,8 +33,9 @@ class FunctionPackages:
         self._turns: dict[Path, asyncio.Lock] = {}
 
     async def python(self, requirements: tuple[str, ...], base: str = "") -> Path:
-        """The interpreter that has ``requirements``, after building it if need be. ``base``: whose Python it is, by
-        default the daemon's. Raises `Unavailable` with uv's own words.
+        """Return the interpreter that has ``requirements``; build its environment if needed.
+
+        ``base``: the interpreter to build on, by default the daemon's. Raises `Unavailable` with the message of uv.
         """
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
@@ -42,7 +44,7 @@ class FunctionPackages:
         return python_in(place)
 
     async def drop(self, requirements: tuple[str, ...], base: str = "") -> None:
-        """Delete an environment that nothing needs any more."""
+        """Delete an environment that is no longer needed."""
         place = self._place(requirements, base)
         async with self._turns.setdefault(place, asyncio.Lock()):
             await pools.FILES.run(remove_environment, place, place.name)
@@ -56,8 +58,7 @@ class FunctionPackages:
         if self._offline:
             raise Unavailable(
                 f"The packages {requirement_list} are not in {place}, and the setting 'offline' forbids "
-                "to fetch them. Copy that "
-                "folder from a machine of the same kind.",
+                "downloading them. Copy that folder from a machine of the same kind.",
                 code="offline",
             )
 
@@ -70,7 +71,7 @@ class FunctionPackages:
         packages = PackageSet(
             name=place.name,
             what=f"The environment with {requirement_list}",
-            again="It is tried again.",
+            again="The next call tries again.",
             python=base or subprocesses.base(),
             install=("--", *requirements),
         )

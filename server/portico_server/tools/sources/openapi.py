@@ -1,4 +1,4 @@
-"""An HTTP API as tools: each operation of its OpenAPI 3 document is one. Imports aiohttp on use."""
+"""HTTP APIs as tools: each operation of an OpenAPI 3 document becomes a tool. Imports aiohttp on use."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from portico_server.tools.tool import Tool
 
 _METHODS: Final = ("get", "head", "post", "put", "patch", "delete")
 _MAX_BYTES: Final = 20 * 2**20
-"""Of a document."""
+"""Maximum size of a document, in bytes."""
 
 _REF: Final = "#/components/schemas/"
 _MAX_OPERATIONS_COUNT: Final = 500
-"""Operations of one document that become tools."""
+"""Maximum number of operations of a document that become tools."""
 
 _MAX_SCHEMAS_CHARS: Final = 8_000_000
-"""Characters that the schemas of these have as JSON: what they refer to is written out for each."""
+"""Maximum length of the schemas of these operations as JSON, in characters. References are expanded for each
+operation.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ logger = logging.getLogger(__name__)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _MAX_DECODINGS: Final = 4
-"""How often a path argument is decoded to see what a service might take it for."""
+"""How often a path argument is decoded to find out how a service could interpret it."""
 
 FRAMING: Final = frozenset(
     {
@@ -48,29 +50,30 @@ FRAMING: Final = frozenset(
         *("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-http-method-override"),
     }
 )
-"""Headers that say where a request goes, where it ends, or who sends it. No document makes them an argument."""
+"""Headers that decide where a request goes, where it ends, or who sends it. No document can make them arguments."""
 
 _IGNORED: Final = frozenset({"accept", "content-type", "authorization"})
-"""Header parameters whose definition shall be ignored: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
+"""Header parameters whose definition must be ignored: https://spec.openapis.org/oas/v3.1.1#parameter-object."""
 
 
 class InvalidDocument(InvalidRequest):
-    """A document is none of OpenAPI 3, or asks for what none may."""
+    """A document is not OpenAPI 3, or asks for something that no document may ask for."""
 
     code = "invalid_openapi"
 
 
 class RefusedArgument(InvalidRequest):
-    """An argument of a call would lead to another operation, or change who the request comes from."""
+    """An argument of a call would select another operation or change the sender of the request."""
 
     code = "argument_refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: where each argument goes, by its name.
+    """An operation: where each argument goes, by name.
 
-    ``server`` is its URL without a query; ``query`` are the operator's own parameters, and go with every request.
+    ``server`` is the URL of the server without a query; ``query`` holds the operator's parameters, which every request
+    includes.
     """
 
     method: str
@@ -117,11 +120,13 @@ class Operation:
         return _result(fetched_page.status, fetched_page.text, fetched_page.truncated)
 
     def _header(self, name: str, value: str) -> str:
-        """The value of a header that is an argument. Raises `RefusedArgument`."""
+        """Return the value of a header that is an argument. Raises `RefusedArgument`."""
         if _folded(name) in FRAMING | _IGNORED | {_folded(header) for header in self.headers}:
-            raise RefusedArgument(f"The header '{name}' is not an argument of this tool; leave it out.")
+            raise RefusedArgument(f"The header '{name}' is not an argument of this tool; omit it.")
         if is_unsafe(value):
-            raise RefusedArgument(f"The argument '{name}' has control characters, which no header may have.")
+            raise RefusedArgument(
+                f"The argument '{name}' contains control characters, which a header cannot contain."
+            )
         return value
 
 
@@ -130,7 +135,7 @@ def _is_key(header: str) -> bool:
 
 
 def filled(path: str, arguments: Mapping[str, str]) -> str:
-    """A path with its arguments, each within its own segment. Raises `RefusedArgument`."""
+    """Return a path with its arguments filled in, each within its own segment. Raises `RefusedArgument`."""
     segments = []
     for segment in path.split("/"):
         names = [name for name in _PLACEHOLDER.findall(segment) if name in arguments]
@@ -142,8 +147,8 @@ def filled(path: str, arguments: Mapping[str, str]) -> str:
         )
         if not all(arguments[name].strip() for name in names) or _leaves(filled_segment):
             raise RefusedArgument(
-                f"The argument '{names[0]}' is a part of the address: it must not be empty, '.' or '..', and must "
-                "have no slash, backslash or control character, encoded or not."
+                f"The argument '{names[0]}' is part of the address: it must not be empty, '.' or '..', and "
+                "must not contain a slash, backslash or control character, encoded or not."
             )
         segments.append(
             _PLACEHOLDER.sub(
@@ -159,9 +164,9 @@ def filled(path: str, arguments: Mapping[str, str]) -> str:
 
 
 def _leaves(segment: str) -> bool:
-    """Whether a segment of a path could mean another one to a service that decodes it, perhaps more than once."""
+    """Return whether a service that decodes a path segment, perhaps repeatedly, could read it as another segment."""
     for _ in range(_MAX_DECODINGS):
-        plain = segment.partition(";")[0].strip()  # what follows is a parameter of the segment to some
+        plain = segment.partition(";")[0].strip()  # some services read the rest as a parameter of the segment
         if plain in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", segment):
             return True
         decoded_segment = unquote(segment)
@@ -172,17 +177,18 @@ def _leaves(segment: str) -> bool:
 
 
 async def tools_of(spec: ToolSpec, policy: AddressPolicy) -> list[Tool]:
-    """The tools of a document. Raises `InvalidDocument` if it is none, and `PorticoError` if it cannot be had.
+    """Return the tools of a document. Raises `InvalidDocument` if it is invalid, and `PorticoError` if it cannot be
+    fetched.
 
-    The host that the operator names may be fetched from wherever it is: that of ``url``, or else of the document.
+    The host that the operator names can be at any address: the host of ``url``, or else that of the document.
     """
     text, origin = await _text_of(spec, policy)
     try:
         return await pools.DOCUMENTS.run(_read, spec, text, origin, policy)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise InvalidDocument(
-            f"'{spec.openapi}' is not an OpenAPI 3 document: something in it is of another kind than the "
-            f"specification says ({type(error).__name__}: {str(error)[:200]})."
+            f"'{spec.openapi}' is not a valid OpenAPI 3 document: a value has another type than the "
+            f"specification requires ({type(error).__name__}: {str(error)[:200]})."
         ) from error
 
 
@@ -193,7 +199,7 @@ def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list
     if not isinstance(document, dict):
         raise InvalidDocument(f"'{spec.openapi}' is neither JSON nor YAML.")
     if not str(document.get("openapi", "")).startswith("3"):
-        raise InvalidDocument(f"'{spec.openapi}' is no OpenAPI 3 document.")
+        raise InvalidDocument(f"'{spec.openapi}' is not an OpenAPI 3 document.")
     base, policy = _server(spec, document, origin, policy)
     address = urlsplit(base)
     server = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
@@ -210,52 +216,53 @@ def _read(spec: ToolSpec, text: str, origin: str, policy: AddressPolicy) -> list
         chars += len(json.dumps(schema))
         if chars > _MAX_SCHEMAS_CHARS:
             raise InvalidDocument(
-                f"The arguments of the operations in '{spec.openapi}' have schemas of more than "
-                f"{_MAX_SCHEMAS_CHARS:,} characters together. Choose those that are needed with 'allow'."
+                f"The argument schemas of the operations in '{spec.openapi}' exceed {_MAX_SCHEMAS_CHARS:,} "
+                "characters in total. Select the operations you need with 'allow'."
             )
         if reason := oversize(schema):
-            logger.warning("the operation %s of %s is left out: of its schema, %s", name, spec.name, reason)
+            logger.warning("skipped operation %s of %s: invalid schema: %s", name, spec.name, reason)
             continue
         work = Operation(method, server, path, places, spec.headers, query, policy, spec.timeout)
         tools.append(_tool(spec, name, operation, work, schema))
         if len(tools) == _MAX_OPERATIONS_COUNT:
             break
     if not tools:
-        raise InvalidDocument(f"'{spec.openapi}' has no operation that is offered.")
+        raise InvalidDocument(f"'{spec.openapi}' has no operation that can be offered.")
     return tools
 
 
 def _server(
     spec: ToolSpec, document: Mapping[str, Any], origin: str, policy: AddressPolicy
 ) -> tuple[str, AddressPolicy]:
-    """The address of the server, and where its tools may reach. Raises `InvalidDocument`.
+    """Return the address of the server, and the addresses its tools may reach. Raises `InvalidDocument`.
 
-    A document from elsewhere chooses neither an address within the operator's network nor who gets their headers.
+    A document from another host can choose neither an address in the operator's network nor the recipient of their
+    headers.
     """
     servers = document.get("servers") or [{"url": "/"}]
     base = spec.url or urljoin(origin, str(servers[0].get("url", "/")))
     if urlsplit(base).scheme not in ("http", "https"):
-        raise InvalidDocument(f"'{spec.openapi}' names no server; say where it is with 'url'.")
+        raise InvalidDocument(f"'{spec.openapi}' names no server; set its address with 'url'.")
     host = _host(base)
     if spec.url or not origin or host == _host(spec.openapi):
         return base, replace(policy, hosts=policy.hosts | {host})
     if spec.headers:
         raise InvalidDocument(
-            f"The server of '{spec.openapi}' is {host[:200]}, another host than that of the document. If it is to get "
-            "your headers, say where it is with 'url'."
+            f"The server of '{spec.openapi}' is {host[:200]}, which is not the host of the document. If this "
+            "server may receive your headers, set its address with 'url'."
         )
     return base, policy
 
 
 async def _text_of(spec: ToolSpec, policy: AddressPolicy) -> tuple[str, str]:
-    """The text of the document, and the URL that its server may be relative to; empty for a file."""
+    """Return the text of the document, and the base URL for its server (empty for a file)."""
     from portico_server.tools.fetch.client import FetchRequest, fetch
 
     if urlsplit(spec.openapi).scheme in ("http", "https"):
         address_policy = replace(policy, hosts=policy.hosts | {_host(spec.openapi)}, max_bytes=_MAX_BYTES)
         fetched_page = await fetch(FetchRequest(spec.openapi, headers=spec.headers), address_policy)
         if fetched_page.status != 200:
-            raise InvalidDocument(f"'{spec.openapi}' answered with status {fetched_page.status}.")
+            raise InvalidDocument(f"'{spec.openapi}' responded with status {fetched_page.status}.")
         return fetched_page.text, fetched_page.url
     try:
         text = await pools.DOCUMENTS.run((Path(spec.folder) / spec.openapi).read_text, encoding="utf-8")
@@ -278,7 +285,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
     paths = document.get("paths")
     for path, item in (paths if isinstance(paths, dict) else {}).items():
         if not str(path).startswith("/"):
-            continue  # behind the name of a host, '.example.com' and '@example.com' are another one
+            continue  # after a host name, '.example.com' and '@example.com' give another host
         for method in _METHODS:
             operation = item.get(method) if isinstance(item, dict) else None
             if isinstance(operation, dict):
@@ -297,10 +304,10 @@ def _arguments(
     name: str,
     operation: Mapping[str, Any],
 ) -> tuple[dict[str, str], dict[str, Any], list[str]]:
-    """Where each argument of an operation goes, its schema, and which are required.
+    """Return where each argument of an operation goes, its schema, and which arguments are required.
 
-    What the operator gives, and what the document calls a credential, is not an argument. Raises `InvalidDocument` for
-    a header that decides where a request goes.
+    Values that the operator sets, and credentials of the document, are not arguments. Raises `InvalidDocument` for a
+    header that decides where a request goes.
     """
     fixed_parameters = {("header", _folded(header)) for header in spec.headers} | {
         ("query", header_name) for header_name, _ in query
@@ -316,8 +323,8 @@ def _arguments(
             continue
         if place == "header" and (_folded(key) in FRAMING or not _TOKEN.fullmatch(key)):
             raise InvalidDocument(
-                f"The operation '{name}' takes the header '{key[:100]}' as an argument, which decides where a request "
-                f"goes or where it ends. Leave the operation out with deny: ['{name}']."
+                f"The operation '{name}' has the header '{key[:100]}' as an argument, but this header "
+                f"decides where a request goes or ends. Exclude the operation with deny: ['{name}']."
             )
         if (place, _folded(key) if place == "header" else key) in fixed_parameters:
             continue
@@ -337,7 +344,7 @@ def _arguments(
 
 
 def _credentials(document: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Where the document says that credentials go, as place and name."""
+    """Return where the document places credentials, as pairs of place and name."""
     schemes = (document.get("components") or {}).get("securitySchemes")
     credentials = set()
     for security_scheme in (schemes if isinstance(schemes, dict) else {}).values():
@@ -371,7 +378,7 @@ def _tool(
 def _standing_alone(
     properties: Mapping[str, Any], required_names: list[str], document: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A schema that needs no document: the components it refers to come along as definitions."""
+    """Return a self-contained schema: it includes the components it refers to as definitions."""
     components = (document.get("components") or {}).get("schemas") or {}
     schema: dict[str, Any] = {
         "type": "object",
@@ -389,7 +396,7 @@ def _standing_alone(
 
 
 def _moved(value: Any) -> Any:
-    """A schema whose references point into its own definitions."""
+    """Return a schema whose references point into its own definitions."""
     if isinstance(value, dict):
         return {
             key: f"#/$defs/{item.removeprefix(_REF)}"
@@ -409,7 +416,7 @@ def _referred(value: Any) -> set[str]:
 
 
 def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter or body, or the component that stands for it."""
+    """Return a parameter or body, with a reference resolved to its component."""
     ref = value.get("$ref") if isinstance(value, dict) else None
     if isinstance(ref, str) and ref.startswith("#/"):
         value = document
@@ -423,7 +430,7 @@ def _deref(value: Any, document: Mapping[str, Any]) -> dict[str, Any]:
 def _result(status: int, text: str, is_truncated: bool) -> ToolResult:
     shown_text = text + ("\n[cut off here]" if is_truncated else "")
     if status >= 400:
-        return ToolResult(f"The service answered with status {status}: {shown_text[:4_000]}", is_error=True)
+        return ToolResult(f"The service responded with status {status}: {shown_text[:4000]}", is_error=True)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -439,7 +446,7 @@ def _text(value: Any) -> str:
 
 
 def _folded(header: str) -> str:
-    """A header's name as a service may read it: some take '_' for '-'."""
+    """Return a header name as a service may read it: some services treat '_' as '-'."""
     return header.lower().replace("_", "-")
 
 

@@ -1,5 +1,7 @@
-"""Processes that do the work of tools: programs, with little of our environment, an end that holds and bounded output;
-and workers with Python functions, which are replaced when they hang or die.
+"""Processes that run tools.
+
+Programs get a minimal environment, a guaranteed end and bounded output. Workers with Python functions are replaced
+when they hang or exit.
 """
 
 from __future__ import annotations
@@ -27,18 +29,20 @@ from portico_server.tools.sources.spec import ToolSpec
 from portico_server.tools.tool import Tool
 
 MAX_OUTPUT_BYTES: Final = 1024 * 1024
-"""Bytes of output, and of errors, that are kept; the rest is read and dropped."""
+"""Maximum size of the output and of the errors that are kept, in bytes each; the rest is read and discarded."""
 
 _HANDED_ON: Final = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 KEY_VARIABLE: Final = "PORTICO_IDEMPOTENCY_KEY"
-"""In the environment of a command: the key of the call, if it has one; of a function, while it is called."""
+"""Environment variable with the idempotency key of a call: set for a command that has a key, and for a function during
+the call.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedProcess:
-    """How a program ended, and what it wrote."""
+    """The exit status and the output of a program."""
 
     code: int
     out: str
@@ -47,14 +51,14 @@ class FinishedProcess:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """What a tool's program gets: where programs and the home folder are, the language, and what was declared."""
+    """Return the environment of a tool's program: search path, home folder, language, and the declared variables."""
     return {**{name: os.environ[name] for name in _HANDED_ON if name in os.environ}, **variables}
 
 
 async def start(
     command: Sequence[str], env: Mapping[str, str], folder: str, *, stdin: int = DEVNULL, stderr: int = PIPE
 ) -> Process:
-    """Start a program in a session of its own. Raises `PorticoError` in words if it cannot be."""
+    """Start a program in its own session. Raises `PorticoError` with a readable reason if the start fails."""
     try:
         return await asyncio.create_subprocess_exec(
             *_mortal(command),
@@ -73,15 +77,15 @@ async def start(
 
 
 def _mortal(command: Sequence[str]) -> Sequence[str]:
-    """A command that ends even with a daemon that is killed, where the system has a way to say so."""
+    """Return a command that ends even if the daemon is killed, where the system supports that."""
     guard = shutil.which("setpriv") if sys.platform == "linux" else None
-    if guard is None or shutil.which(command[0]) is None:  # what is not there must fail in its own name
+    if guard is None or shutil.which(command[0]) is None:  # a missing program must fail under its own name
         return command
     return (guard, "--pdeathsig", "KILL", "--", *command)
 
 
 async def finish(process: Process) -> FinishedProcess:
-    """Read all that a program writes until it ends. It does not outlive a caller who leaves."""
+    """Read all output of a program until it ends. The program is ended if the caller leaves."""
     assert process.stdout is not None
     assert process.stderr is not None
     try:
@@ -92,7 +96,7 @@ async def finish(process: Process) -> FinishedProcess:
 
 
 async def end(process: Process) -> None:
-    """Kill a program and all that it has started in its session."""
+    """Kill a program and everything that it started in its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     await asyncio.shield(process.wait())
@@ -111,7 +115,7 @@ _WORKER: Final = Path(__file__).with_name("worker.py")
 
 
 class Functions:
-    """The functions of a spec. One call at a time; the process starts with the first and lives until `close`."""
+    """The functions of a spec, one call at a time. The process starts with the first call and runs until `close`."""
 
     def __init__(self, spec: ToolSpec, packages: FunctionPackages) -> None:
         self._spec = spec
@@ -128,7 +132,7 @@ class Functions:
                 descriptions = await self._started()
         except TimeoutError as error:
             raise PorticoError(
-                f"{spec.function} was not imported within {spec.timeout:g} s.", code="tool_failed"
+                f"The import of {spec.function} did not finish within {spec.timeout:g} s.", code="tool_failed"
             ) from error
         return [self._tool(name, description) for name, description in descriptions.items()]
 
@@ -162,7 +166,7 @@ class Functions:
             except PorticoError as error:
                 return ToolResult(error.message, is_error=True)
             except BaseException:
-                await self.close()  # in the middle of a call that nobody waits for any more
+                await self.close()  # cancelled during a call
                 raise
         if "error" in answer:
             return ToolResult(str(answer["error"]), is_error=True)
@@ -199,15 +203,15 @@ class Functions:
         with contextlib.suppress(ConnectionError):
             process.stdin.write(json.dumps(line).encode() + b"\n")
             await process.stdin.drain()
-            with contextlib.suppress(ValueError):  # longer than anybody reads
+            with contextlib.suppress(ValueError):  # longer than the reader's limit
                 answer = await process.stdout.readline()
         try:
             read: dict[str, Any] = json.loads(answer)
         except ValueError as error:
             await self.close()
             raise PorticoError(
-                f"The process of '{self._spec.name}' ended in the middle of the call, or answered more than is taken. "
-                "The next call starts it again.",
+                f"The process of '{self._spec.name}' ended during the call, or its answer exceeded the size "
+                "limit. The next call restarts it.",
                 code="tool_failed",
             ) from error
         return read
@@ -220,7 +224,7 @@ class Functions:
 
 
 def _with(schema: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema from the signature, with what the operator says of an argument laid over it."""
+    """Return the schema from the signature, with the operator's parameter schemas merged over it."""
     properties = {
         name: {**property_schema, **parameters.get(name, {})}
         for name, property_schema in schema["properties"].items()

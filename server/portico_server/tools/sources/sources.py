@@ -1,4 +1,4 @@
-"""All tools that the operator has added, from the configuration and while the daemon runs."""
+"""Tools that the operator added, in the configuration or at run time."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ class _HeldSource:
     task: asyncio.Task[None] | None = None
 
     def may_give(self, tool: str) -> bool:
-        """Whether a tool of this name, or any if that is empty, may come of it: some give many, named by a document
-        or a module.
+        """Return whether this source could provide a tool with this name, or any tool if the name is empty.
+
+        A source that is a document or module can provide many tools.
         """
         several = self.spec.kind == "openapi" or self.spec.function.endswith(":*")
         return self.state != "ready" and (several or tool in ("", self.spec.name, f"{self.spec.name}_schema"))
 
 
 class AddedTools:
-    """Prepares each addition in a task of its own, and tries again with a growing pause what cannot be had."""
+    """Prepares each addition in its own task, and retries failed additions with increasing delays."""
 
     def __init__(
         self, toolbox: Toolbox, database: Database, policy: AddressPolicy, packages: FunctionPackages
@@ -65,14 +66,14 @@ class AddedTools:
         self._open = False
 
     async def start(self, tool_specs: Iterable[ToolSpec]) -> None:
-        """Read what there is. Nothing is prepared before `run`."""
+        """Register the configured additions. Nothing is prepared before `run`."""
         for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE):
             self._held[row.name] = _HeldSource(parse(row.spec), configured=False)
         for spec in tool_specs:
             self._held[spec.name] = _HeldSource(spec, configured=True)
 
     async def refresh(self) -> None:
-        """Take over what other daemons on the same database added or removed."""
+        """Apply what other daemons on the same database added or removed."""
         before = {name: source for name, source in self._held.items() if not source.configured}
         tool_specs = {
             row.name: parse(row.spec) for row in await self._database.read(rows.list_specs, rows.TOOLS_TABLE)
@@ -91,7 +92,7 @@ class AddedTools:
                     self._begin(held_source)
 
     async def run(self) -> None:
-        """Hold all additions until cancelled, then end their processes."""
+        """Keep all additions running until cancelled, then end their processes."""
         self._open = True
         try:
             for source in self._held.values():
@@ -102,11 +103,11 @@ class AddedTools:
             await self._end(*self._held.values())
 
     async def started(self, key: str) -> None:
-        """Wait while the tool of a registry ``key`` may come of what has not been tried yet."""
+        """Wait while an addition that could provide the tool of a registry ``key`` has not been tried yet."""
         await self._wait(key, lambda source: source.state == "starting")
 
     async def prepared(self, key: str) -> None:
-        """Wait until the tool of a registry ``key`` is there, if one is being prepared that it may come of."""
+        """Wait until the tool of a registry ``key`` exists, if an addition that could provide it is being prepared."""
         await self._wait(key, lambda _source: True)
 
     async def _wait(self, key: str, counts: Callable[[_HeldSource], bool]) -> None:
@@ -116,11 +117,9 @@ class AddedTools:
             await self._changed.wait()
 
     async def add(self, spec: ToolSpec, owner: str | None) -> ToolSource:
-        """Add from now on. Raises `PorticoError`, and keeps nothing, if it cannot be prepared now."""
+        """Add a tool from now on. Raises `PorticoError`, and stores nothing, if it cannot be prepared now."""
         if spec.name in self._held:
-            raise Conflict(
-                f"There is a tool '{spec.name}' that was added already; remove it first.", param="name"
-            )
+            raise Conflict(f"A tool '{spec.name}' has already been added; remove it first.", param="name")
         source = _HeldSource(spec, configured=False)
         tools = await self._prepare(source)
         try:
@@ -133,12 +132,14 @@ class AddedTools:
         return _info(source)
 
     def spec(self, name: str) -> ToolSpec | None:
-        """What was added under a name."""
+        """Return the spec that was added under a name."""
         source = self._held.get(name)
         return source.spec if source is not None else None
 
     async def put(self, spec: ToolSpec) -> None:
-        """Add for the daemon, in the place of what has this name; that stays if the new one cannot be prepared."""
+        """Add a tool for the daemon, replacing the one with this name. If the new one cannot be prepared, the old one
+        stays.
+        """
         before = self.spec(spec.name)
         if before is None:
             await self.add(spec, None)
@@ -152,11 +153,11 @@ class AddedTools:
             raise
 
     async def remove(self, name: str) -> None:
-        """Take an addition out again, with all its tools."""
+        """Remove an addition with all its tools."""
         source = self._find(name)
         if source.configured:
             raise Conflict(
-                f"'{name}' stands in the configuration file; take it out there and start the daemon again."
+                f"'{name}' is defined in the configuration file; remove it there and restart the daemon."
             )
         del self._held[name]
         self._changed.set()
@@ -171,18 +172,18 @@ class AddedTools:
             await self._packages.drop(*needs)
 
     def every(self) -> list[ToolSource]:
-        """All additions, by name."""
+        """Return all additions by name."""
         return [_info(source) for _name, source in sorted(self._held.items())]
 
     def get(self, name: str) -> ToolSource:
-        """One of them. Raises `NotFound`."""
+        """Return an addition. Raises `NotFound`."""
         return _info(self._find(name))
 
     def _find(self, name: str) -> _HeldSource:
         source = self._held.get(name)
         if source is None:
             raise NotFound(
-                f"No tool '{name}' was added here.{nearest(name, self._held)}", code="tool_not_found"
+                f"No tool '{name}' has been added.{nearest(name, self._held)}", code="tool_not_found"
             )
         return source
 
@@ -198,13 +199,13 @@ class AddedTools:
             except PorticoError as error:
                 source.state, source.error = "waiting", error.message
                 self._changed.set()
-                logger.warning("the tool %s cannot be had: %s", source.spec.name, source.error)
+                logger.warning("the tool %s is unavailable: %s", source.spec.name, source.error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _MAX_RETRY_S)
 
     async def _prepare(self, source: _HeldSource) -> list[Tool]:
         spec = source.spec
-        # Several tools of one addition belong together, whatever the operator says of it.
+        # The tools of one addition belong to one group, whatever group the operator sets.
         several = spec.kind in ("openapi", "database") or spec.function.endswith(":*")
         group = spec.group or (spec.name if several else "")
         return [replace(tool, group=group, cost=spec.cost) for tool in await self._made(source)]
@@ -225,7 +226,7 @@ class AddedTools:
                 return await openapi.tools_of(source.spec, self._policy)
 
     def _offer(self, source: _HeldSource, tools: Sequence[Tool]) -> None:
-        """Put the tools into the registry: all of them, or none and a `Conflict`."""
+        """Register the tools: all of them, or none and raise `Conflict`."""
         added_names: list[str] = []
         try:
             for tool in tools:

@@ -1,4 +1,4 @@
-"""What an operator says of a tool, from the configuration, the API or a row."""
+"""The operator's specification of a tool, from the configuration, the API or a row."""
 
 from __future__ import annotations
 
@@ -31,14 +31,19 @@ PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec(ToolEntry):
-    """Exactly one of ``command``, ``function``, ``openapi`` and ``database`` is set.
+    """Specification of an added tool. Exactly one of ``command``, ``function``, ``openapi`` and ``database`` is set.
 
-    ``command``: program and arguments, with ``{name}`` where an argument of a call goes. ``function``:
-    ``module:function``, looked for in ``folder`` first, run by the interpreter ``python``, with the packages
-    ``requirements``; ``module:*`` are all public functions of a module. ``openapi``: URL or path of
-    an OpenAPI 3 document; ``url`` replaces its server, ``headers`` go with every request, ``allow`` and ``deny`` are
-    patterns of operations. ``database``: ``postgresql://…``, or the path of a SQLite or DuckDB file, from ``folder``.
-    ``parameters`` are JSON schemas by argument, ``cost`` is in US dollars a call, ``group`` the heading it is under.
+    - ``command``: program and arguments, with ``{name}`` for an argument of a call.
+    - ``function``: ``module:function``, searched in ``folder`` first, run by the interpreter ``python`` with
+      the packages
+      ``requirements``; ``module:*`` means all public functions of a module.
+    - ``openapi``: URL or path of an OpenAPI 3 document. ``url`` replaces its server, every request includes
+      ``headers``,
+      ``allow`` and ``deny`` are patterns of operations.
+    - ``database``: ``postgresql://…``, or the path of a SQLite or DuckDB file, relative to ``folder``.
+
+    ``parameters`` are JSON schemas by argument, ``cost`` is in US dollars per call, ``group`` is the heading of the
+    tool.
     """
 
     function: str = ""
@@ -62,7 +67,7 @@ class ToolSpec(ToolEntry):
 
     @property
     def placeholders(self) -> tuple[str, ...]:
-        """The arguments that a command has room for, in order."""
+        """The placeholders of a command, in order."""
         return tuple(dict.fromkeys(name for part in self.command for name in PLACEHOLDER.findall(part)))
 
 
@@ -72,7 +77,7 @@ _PAIRS: Final = ("env", "headers")
 
 
 def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
-    """A spec from JSON or YAML. Raises `InvalidRequest` that names the field under ``at``."""
+    """Parse a spec from JSON or YAML. Raises `InvalidRequest` that names the field under ``at``."""
     known_fields = [each.name for each in fields(ToolSpec)]
     for key in item:
         if key not in known_fields:
@@ -104,7 +109,7 @@ def parse(item: Mapping[str, Any], at: str = "tool") -> ToolSpec:
         raise wrong(at, "timeout", "seconds above 0")
     cost = item.get("cost", 0)
     if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost <= 1e6:
-        raise wrong(at, "cost", "US dollars a call, 0 or more")
+        raise wrong(at, "cost", "US dollars per call, 0 or more")
     spec = ToolSpec(
         **values, timeout=float(timeout), cost=float(cost), approval=rule_of(item.get("approval"), at)
     )
@@ -116,23 +121,24 @@ def _check(spec: ToolSpec, at: str) -> None:
     sources = (spec.command, spec.function, spec.openapi, spec.database)
     if sum(map(bool, sources)) != 1:
         raise InvalidRequest(
-            f"{at} needs one of 'command', 'function', 'openapi' and 'database'.", param=f"{at}.command"
+            f"{at} needs exactly one of 'command', 'function', 'openapi' and 'database'.",
+            param=f"{at}.command",
         )
     if spec.group and not NAME.fullmatch(spec.group):
         raise wrong(at, "group", "up to 64 letters, digits, '_', '-' and '.'")
     if spec.function and not _FUNCTION.fullmatch(spec.function):
         raise wrong(at, "function", "module:function, or module:* for all functions of a module")
     if spec.requirements and not spec.function:
-        raise InvalidRequest(f"{at}.requirements are for a 'function'.", param=f"{at}.requirements")
+        raise InvalidRequest(f"{at}.requirements is valid only with 'function'.", param=f"{at}.requirements")
     if not all(_REQUIREMENT.fullmatch(requirement) for requirement in spec.requirements):
         raise wrong(at, "requirements", "a list such as ['pandas>=2', 'rich']")
     if spec.command and PLACEHOLDER.search(spec.command[0]):
         raise InvalidRequest(
-            f"{at}.command begins with an argument; the program itself must be fixed.", param=f"{at}.command"
+            f"{at}.command begins with a placeholder; the program must be fixed.", param=f"{at}.command"
         )
     unknown = set(spec.parameters) - set(spec.placeholders)
     if spec.command and unknown:
         raise InvalidRequest(
-            f"{at}.parameters names '{sorted(unknown)[0]}', which is not in the command.",
+            f"{at}.parameters names '{sorted(unknown)[0]}', which does not occur in the command.",
             param=f"{at}.parameters",
         )

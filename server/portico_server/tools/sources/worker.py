@@ -1,10 +1,9 @@
-"""A Python function in a process of its own: described once, then called line by line.
+"""A Python function in its own process: described once, then called line by line.
 
-Run as a file by any interpreter, so: standard library only, and no import of this package. The first line of standard
-input is ``{"module", "function", "folder"}``, where ``*`` stands for all public functions; the answer is
-``{"functions": {name: {"schema", "description"}}}`` or ``{"error"}``. Every further line is ``{"function",
-"arguments", "key"}``; the answer is ``{"value"}`` or ``{"error"}``. The key of the call stands in the environment
-meanwhile.
+This file is run by an arbitrary interpreter, so it uses the standard library only and does not import this package.
+The first line of standard input is ``{"module", "function", "folder"}``, where ``*`` means all public functions; the
+answer is ``{"functions": {name: {"schema", "description"}}}`` or ``{"error"}``. Each further line is ``{"function",
+"arguments", "key"}``; the answer is ``{"value"}`` or ``{"error"}``. During a call, the environment contains its key.
 """
 
 from __future__ import annotations
@@ -35,14 +34,16 @@ _PLAIN: dict[Any, dict[str, Any]] = {
 
 
 def describe(function: Callable[..., Any]) -> dict[str, Any]:
-    """The JSON schema of a function's arguments from its annotations, and its docstring's first paragraph."""
+    """Return the JSON schema of a function's arguments from its annotations, and the first paragraph of its
+    docstring.
+    """
     hints = typing.get_type_hints(function)
     doc = inspect.getdoc(function) or ""
     properties: dict[str, Any] = {}
     required_names = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise TypeError(f"the argument '{name}' cannot be given by name")
+            raise TypeError(f"the argument '{name}' cannot be passed by name")
         schema = schema_of(hints.get(name, Any))
         match = re.search(rf"^\s*(?::param\s+)?{name}\s*(?:\([^)]*\))?:\s*(.+)$", doc, re.M)
         if match:
@@ -64,7 +65,7 @@ def describe(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
-    """The JSON schema of a type; an empty one for what JSON has no word for."""
+    """Return the JSON schema of a type; an empty schema for types that JSON cannot express."""
     if kind in _PLAIN:
         return dict(_PLAIN[kind])
     origin, inner = get_origin(kind), get_args(kind)
@@ -94,11 +95,11 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, set | frozenset):
         return sorted(value)
-    raise TypeError(f"the function returned a {type(value).__name__}, which JSON has no form for")
+    raise TypeError(f"the function returned a {type(value).__name__}, which JSON cannot express")
 
 
 def _find(module: str, name: str) -> dict[str, Callable[..., Any]]:
-    """The functions by name: one, or all that the module calls public, or that it defines itself."""
+    """Return functions by name: one function, or all that the module exports, or else all that it defines."""
     loaded_module: Any = importlib.import_module(module)
     if name == "*":
         public = getattr(loaded_module, "__all__", None)
@@ -132,9 +133,9 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> str:
 def main() -> None:
     """Serve until standard input ends."""
     voice = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what the function prints is not an answer
+    os.dup2(2, 1)  # keeps the function's prints out of the answers
     request = json.loads(sys.stdin.readline())
-    # Our own folder is not a place to import from: its names are common words.
+    # Our own folder must not be on the import path: its module names are common words.
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
     if request["folder"]:
         sys.path.insert(0, request["folder"])

@@ -1,1 +1,1 @@
-"""``/v1/responses`` as HTTP; what a response is and does lives in `portico_server.apps.responses`."""
+"""``/v1/responses`` over HTTP; the response logic is in `portico_server.apps.responses`."""

@@ -14,7 +14,7 @@ from portico_server.apps.responses.open_items import Event
 
 
 async def create(exchange: Exchange, services: ApiServices) -> None:
-    """Answer a request for a response."""
+    """Create a response."""
     body = await exchange.json()
     caller = caller_of(exchange)
     responder = services.responder
@@ -37,7 +37,7 @@ async def create(exchange: Exchange, services: ApiServices) -> None:
 
 
 async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[bytes]:
-    """Events as frames, those together that came together. Closing this closes what makes them."""
+    """Yield events as frames, one frame group per batch. Closing this generator closes ``batches``."""
     try:
         async for batch in batches:
             yield b"".join(
@@ -51,7 +51,7 @@ async def live(batches: AsyncGenerator[list[Event], None]) -> AsyncIterator[byte
 
 
 async def written(batches: AsyncGenerator[list[bytes], None]) -> AsyncIterator[bytes]:
-    """Events that were written down as JSON, as frames."""
+    """Yield events that are already serialized as JSON, as frames."""
     try:
         async for batch in batches:
             yield b"".join([b"event: %s\ndata: %s\n\n" % (_type(data), data) for data in batch])

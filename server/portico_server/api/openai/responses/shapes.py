@@ -1,4 +1,4 @@
-"""Stored responses and pages of items as OpenAI describes them."""
+"""Stored responses and pages of items in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DOCUMENT: dict[int | str, dict[str, Any]] = {
 
 
 def response_document(row: ResponseRow, include: frozenset[str]) -> dict[str, Any]:
-    """A stored response, as far as it has come."""
+    """Return a stored response, as far as it has progressed."""
     document: dict[str, Any] = orjson.loads(row.document)
     public_fields = {name: value for name, value in document.items() if not name.startswith("_")}
     return {**public_fields, "output": [shown(item, include) for item in document["output"]]}
 
 
 def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> dict[str, Any]:
-    """A page of items; an empty one has empty ids, because clients want them to be strings."""
+    """Return a page of items. An empty page has empty ids, because clients require strings."""
     return {
         "object": "list",
         "data": [shown(item, include) for item in items],
@@ -36,5 +36,5 @@ def page(items: Sequence[Item], include: frozenset[str], *, has_more: bool) -> d
 
 
 def answer(document: Mapping[str, Any]) -> Response:
-    """A document as a response of FastAPI's, without going through its encoder."""
+    """Return a document as a FastAPI response, bypassing FastAPI's encoder."""
     return Response(orjson.dumps(document), media_type="application/json")

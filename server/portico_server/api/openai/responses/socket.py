@@ -24,20 +24,20 @@ MAX_SOCKET_S: Final = 3600.0
 """Seconds after which no further response begins on a connection, as at OpenAI."""
 
 MAX_WAITING_MESSAGES: Final = 8
-"""Messages that wait for their turn; the connection is not read while there are more."""
+"""Maximum number of queued messages; at this limit, the connection is not read."""
 
 CREATE: Final = "response.create"
 
 
 async def serve(socket: WebSocket, services: ApiServices) -> None:
-    """Answer the messages of a client in their order until it leaves, is idle for too long, or its hour is over."""
+    """Answer the messages of a client in order until it leaves, is idle for too long, or its hour is over."""
     await socket.accept()
     async with IncomingMessages(socket, MAX_WAITING_MESSAGES) as incoming:
         await _Turns(socket, services).answer(incoming)
 
 
 class _Turns:
-    """What a connection remembers: the last response, if that is not stored, with all that it continued."""
+    """The memory of a connection: the last response if it is not stored, with everything it continued."""
 
     def __init__(self, socket: WebSocket, services: ApiServices) -> None:
         self._socket = socket
@@ -48,7 +48,7 @@ class _Turns:
         self._remembered_bytes = 0
 
     async def answer(self, incoming: IncomingMessages) -> None:
-        """Answer one message after another until the connection is to be closed."""
+        """Answer messages one after another until the connection must be closed."""
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + MAX_SOCKET_S
         while loop.time() < ends_at:
@@ -62,9 +62,9 @@ class _Turns:
                 await self._turn(message)
             finally:
                 self._socket.done(message)
-                del message  # which would stay until the next one, uncounted
+                del message  # it would otherwise stay in memory until the next message, uncounted
         over = InvalidRequest(
-            f"A connection serves for {MAX_SOCKET_S / 60:g} minutes. Open a new one to continue.",
+            f"A connection lasts for {MAX_SOCKET_S / 60:g} minutes. Open a new connection to continue.",
             code="websocket_connection_limit_reached",
         )
         await self._fail(over, {})
@@ -95,23 +95,23 @@ class _Turns:
             await self._fail(errors.ours(error, self._socket.exchange.id), lane)
 
     def _forget(self, previous: Any) -> None:
-        """What a failed response continued is not continued again from here."""
+        """Forget what a failed response continued, so that it cannot be continued again on this connection."""
         if isinstance(previous, str) and self._remembered.pop(previous, None) is not None:
             self._socket.keep(0)
 
     def _remember(self, response_id: str, before: Sequence[Item], output: Sequence[Item], size: int) -> None:
-        """Keep what a response continued and said, of ``size`` bytes, if the key has room for it."""
+        """Remember what a response continued and produced, of ``size`` bytes, if the key has room for it."""
         self._remembered, self._remembered_bytes = {}, size
         if self._socket.keep(size):
             self._remembered = {response_id: [*before, *output]}
 
     async def _answer(self, body: dict[str, Any], lane: dict[str, Any], size: int) -> bool:
-        """Make a response of a message of ``size`` bytes; whether it was completed."""
+        """Create a response to a message of ``size`` bytes. Return whether it was completed."""
         generates = body.pop("generate", None)
         if generates is not None and not isinstance(generates, bool):
             wrong_type("generate", "true or false", generates)
         if body.pop("background", None):
-            wrong("background", "is not for a WebSocket; send the request over HTTP")
+            wrong("background", "is not supported over a WebSocket; send the request over HTTP")
         body["stream"] = True
         continues = body.get("previous_response_id") in self._remembered
         response = await self._responder.prepare(body, self._caller, self._remembered)

@@ -1,4 +1,4 @@
-"""``/v1/responses/{id}``: retrieve, follow, cancel, delete, input items. Compaction, and how many tokens there are."""
+"""``/v1/responses/{id}``: retrieve, follow, cancel, delete, input items. Also compaction and token counts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _included(
 
 
 Included = Annotated[list[str], Depends(_included)]
-"""What ``include`` in a query asks for; OpenAI's clients write lists as ``include[]=…``."""
+"""The values of ``include`` in a query; OpenAI's clients write lists as ``include[]=…``."""
 
 
 @router.post("/input_tokens", responses=DOCUMENT, response_class=Response)
 async def count_input_tokens(
     body: Annotated[dict[str, Any], Body()], services: TheServices, caller: Caller
 ) -> Response:
-    """Count the tokens that a request would give the model, without answering it. The model is loaded."""
+    """Count the tokens that a request would send to the model, without answering it. This loads the model."""
     count = await services.responder.count(body, caller)
     return answer({"object": "response.input_tokens", "input_tokens": count})
 
@@ -42,7 +42,7 @@ async def count_input_tokens(
 async def compact_response(
     body: Annotated[dict[str, Any], Body()], request: Request, services: TheServices, caller: Caller
 ) -> Response:
-    """Return a conversation as its user's messages and one item that summarizes the rest. The model is asked for it."""
+    """Compact a conversation into its user messages and one item that summarizes the rest, written by the model."""
     with Presence(request.scope["portico.exchange"]):
         return answer(await services.responder.compact(body, caller))
 
@@ -56,13 +56,15 @@ async def retrieve_response(
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
-    """Return a stored response; with ``stream``, its events in the background after number ``starting_after``."""
+    """Return a stored response; with ``stream``, the events of a background response after number
+    ``starting_after``.
+    """
     row = await services.responder.get(response_id, caller)
     if not stream:
         return answer(response_document(row, read_include(include)))
     if not row.background:
         raise InvalidRequest(
-            "Only a response that was created with 'background' and 'stream' can be followed.",
+            "Only a response created with 'background' and 'stream' can be followed.",
             code="not_streamed",
             param="stream",
         )
@@ -71,14 +73,14 @@ async def retrieve_response(
 
 @router.delete("/{response_id}", responses=DOCUMENT, response_class=Response)
 async def delete_response(response_id: str, services: TheServices, caller: Caller) -> Response:
-    """Delete a stored response. One in progress is cancelled."""
+    """Delete a stored response. A response in progress is cancelled."""
     await services.responder.delete(response_id, caller)
     return answer({"id": response_id, "object": "response", "deleted": True})
 
 
 @router.post("/{response_id}/cancel", responses=DOCUMENT, response_class=Response)
 async def cancel_response(response_id: str, services: TheServices, caller: Caller) -> Response:
-    """Cancel a response in the background. One that has ended stays as it is."""
+    """Cancel a background response. A response that has ended stays unchanged."""
     return answer(response_document(await services.responder.cancel(response_id, caller), frozenset()))
 
 
@@ -92,16 +94,14 @@ async def list_input_items(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> Response:
-    """Return the items of the request's own input, without those that it continued from."""
+    """Return the items of the request's own input, without the items that it continued from."""
     items = await services.responder.input_items(response_id, caller)
     if order == "desc":
         items = items[::-1]
     if after is not None:
         ids = [item["id"] for item in items]
         if after not in ids:
-            raise NotFound(
-                f"There is no item '{after[:80]}' in this input.", code="item_not_found", param="after"
-            )
+            raise NotFound(f"This input has no item '{after[:80]}'.", code="item_not_found", param="after")
         items = items[ids.index(after) + 1 :]
     included_fields = read_include(include)
     return answer(page(items[:limit], included_fields, has_more=len(items) > limit))

@@ -96,10 +96,10 @@ class CallPrompt:
 
 @dataclass(slots=True)
 class SlotQueue:
-    """Each call has one slot for itself from its beginning to its end; others wait in the order of their arrival.
+    """A queue that gives each call its own slot until the call ends; other calls wait in order of arrival.
 
-    A call gets the slot that holds most of its prompt. Where none does, a short prompt gets the lowest free one and
-    a long prompt the highest. Long prompts that are being read leave one slot to the others.
+    A call gets the slot that already contains most of its prompt. If no slot does, a short prompt gets the lowest free
+    slot and a long prompt the highest. While long prompts are being read, they leave one slot to other calls.
     """
 
     slots: Sequence[Slot]
@@ -107,7 +107,7 @@ class SlotQueue:
     _uses: int = 0
 
     async def take(self, prompt: CallPrompt) -> Slot:
-        """A slot, which whoever takes it must `release`."""
+        """Return a slot; the caller must `release` it."""
         waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting[waiter] = prompt
         self._grant()
@@ -124,7 +124,7 @@ class SlotQueue:
         self._grant()
 
     def end_reading(self, slot: Slot) -> None:
-        """The long prompt in it has been read."""
+        """Record that the slot's long prompt has been read."""
         slot.reading = False
         self._grant()
 
@@ -159,29 +159,29 @@ class SlotQueue:
         return empty[-1] if prompt.long else empty[0]
 
 
-# How prompts are read: long ones in parts, and of all of them together only so much at a time that everybody else's
-# tokens come in between.
+# Prompts are read in parts if they are long, and all of them together only in amounts that let the tokens of
+# other calls through in between.
 
 
 STEP_S = 0.5
-"""Seconds that one step of llama.cpp should take."""
+"""Target duration of one llama.cpp step, in seconds."""
 
 MIN_STEP_TOKENS, MAX_STEP_TOKENS = 64, 2048
-"""Tokens of one step: fewer cost speed, and more bring none."""
+"""Minimum and maximum tokens of one step: fewer tokens cost speed, and more bring none."""
 
 LONG_STEPS = 2
-"""Steps above which a prompt is read in parts at all."""
+"""Number of steps above which a prompt is read in parts."""
 
 BYTES_PER_TOKEN = 3
-"""Bytes of text for a token, at the least, of prompts whose tokens are not counted."""
+"""Minimum bytes of text per token, for prompts whose tokens are not counted."""
 
 MAX_PASSED_COUNT = 3
-"""Shorter prompts that may be read before one that came earlier."""
+"""Maximum number of shorter prompts that can be read before a prompt that arrived earlier."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A part of a prompt that is to be read."""
+    """A part of a prompt that is waiting to be read."""
 
     tokens: int
     granted: asyncio.Future[None]
@@ -189,10 +189,11 @@ class _Waiting:
 
 
 class ReadingBudget:
-    """Tokens of prompts that this machine reads in `STEP_S` with this model, by what the last parts took.
+    """Number of prompt tokens that this machine reads in `STEP_S` with this model, estimated from the latest parts.
 
-    llama.cpp puts what all slots have to read into one step, and nobody gets a token before that ends. Whoever reads
-    reserves tokens first. What is short comes first, unless something has been passed too often.
+    llama.cpp reads the pending tokens of all slots in one step, and no call gets a token before that step ends.
+    Callers therefore reserve tokens before they read. Short prompts come first, unless a prompt has been passed too
+    often.
     """
 
     def __init__(self) -> None:
@@ -202,7 +203,7 @@ class ReadingBudget:
 
     @property
     def tokens(self) -> int:
-        """Tokens of one step."""
+        """Number of tokens in one step."""
         return max(MIN_STEP_TOKENS, min(MAX_STEP_TOKENS, int(self._rate * STEP_S) // 16 * 16))
 
     @property
@@ -210,14 +211,14 @@ class ReadingBudget:
         return self._rate > 0
 
     def record(self, tokens: int, seconds: float) -> None:
-        """``tokens`` were read in ``seconds``."""
+        """Record that ``tokens`` were read in ``seconds``."""
         if tokens >= MIN_STEP_TOKENS // 2 and seconds > 0:
             rate = tokens / seconds
             self._rate = (self._rate + rate) / 2 if self._rate else rate
 
     @asynccontextmanager
     async def reserved(self, tokens: int, deadline: float | None) -> AsyncIterator[None]:
-        """``tokens`` may be read within. Raises `TimeoutError`."""
+        """Reserve ``tokens`` for reading inside the context. Raise `TimeoutError` at the deadline."""
         waiter = _Waiting(tokens, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
         self._grant()
@@ -246,10 +247,10 @@ class ReadingBudget:
 
 
 class LlamaCppClient(ChoiceStreamClient):
-    """An `EngineClient` that `AttachesAdapters`: those in ``adapters`` were loaded when the server started.
+    """An `EngineClient` that `AttachesAdapters`: the engine loaded ``adapters`` when it started.
 
-    ``slots`` is how many calls llama.cpp answers at a time. ``continues``: a prompt may be read in parts.
-    ``prompts`` are prompts that an earlier process has read.
+    ``slots`` is the number of calls that llama.cpp answers at a time. ``continues`` means that a prompt can be read in
+    parts. ``prompts`` are prompts that an earlier process has read.
     """
 
     def __init__(
@@ -277,7 +278,7 @@ class LlamaCppClient(ChoiceStreamClient):
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Begin a streamed call in a slot of its own: its frames. Raises `PorticoError`."""
+        """Start a streamed call in its own slot and yield its frames. Raise `PorticoError`."""
         prompt = CallPrompt.of(body, LONG_STEPS * self._budget.tokens)
         try:
             async with asyncio.timeout_at(deadline):
@@ -292,7 +293,7 @@ class LlamaCppClient(ChoiceStreamClient):
             if not prompt.long:
                 slot.tokens, slot.generated = (), 0
             self._slots.end_reading(slot)
-            # llama.cpp answers once it has read all of the prompt.
+            # llama.cpp responds only after it has read the whole prompt.
             async with self._budget.reserved(slot.unread, deadline):
                 frames = await super().open(operation, {**body, "id_slot": slot.number}, deadline)
         except BaseException as error:
@@ -303,16 +304,16 @@ class LlamaCppClient(ChoiceStreamClient):
         return SlotFrames(self._counted(frames, slot, cached_tokens), lambda: self._slots.release(slot))
 
     async def _read_ahead(self, slot: Slot, body: dict[str, Any], deadline: float | None) -> int | None:
-        """Have llama.cpp read all but the last part of a long prompt; how many tokens of it were there before.
+        """Have llama.cpp read all but the last part of a long prompt; return how many of its tokens were cached.
 
-        ``None`` where the call is to be made as it is: there is nothing to read ahead, or it will be refused.
+        Return ``None`` if the call should be made unchanged: nothing can be read ahead, or the call will be refused.
         """
         if not self._continues:
             return None
         try:
             tokens = await self._tokens(body, deadline)
         except PorticoError:
-            return None  # the call itself says why
+            return None  # the call itself reports the reason
         if self._facts.context_length and len(tokens) >= self._facts.context_length:
             return None
         position, cached_tokens = slot.known(tokens), None
@@ -333,9 +334,10 @@ class LlamaCppClient(ChoiceStreamClient):
     async def _counted(
         self, frames: AsyncIterator[bytes], slot: Slot, cached_tokens: int | None
     ) -> AsyncGenerator[bytes]:
-        """The frames of a call, from whose end the slot knows what it holds. ``cached_tokens``: tokens of the
-        prompt that were there before any of it was read, which llama.cpp does not know where it was read in
-        parts.
+        """Yield the frames of a call and record at the end what the slot contains.
+
+        ``cached_tokens`` is the number of prompt tokens that were cached before any part was read. llama.cpp does not
+        know this number for a prompt that was read in parts.
         """
         try:
             async for data in frames:
@@ -361,15 +363,15 @@ class LlamaCppClient(ChoiceStreamClient):
                 await close()
 
     def _record(self, timings: Mapping[str, Any]) -> None:
-        """What llama.cpp says that a prompt took."""
+        """Record how long llama.cpp took for a prompt."""
         self._budget.record(int(timings.get("prompt_n", 0)), timings.get("prompt_ms", 0) / 1000)
 
     async def _restore(
         self, prompts: KeptPrompts, slot: Slot, body: Mapping[str, Any], deadline: float | None
     ) -> None:
-        """Have the slot hold what an earlier process has read of a prompt, where that is worth it.
+        """Restore into the slot what an earlier process has read of a prompt, if that is worth it.
 
-        Raises `PorticoError`.
+        Raise `PorticoError`.
         """
         adapter = self._adapter_of(body)
         async with self._keeping:
@@ -378,23 +380,23 @@ class LlamaCppClient(ChoiceStreamClient):
             try:
                 tokens = await self._tokens(dict(body), deadline)
             except PorticoError:
-                return  # the call itself says why
+                return  # the call itself reports the reason
             prompt = prompts.find(tokens, adapter)
             if prompt is None or not await pools.MODELS.run(prompts.check, prompt, adapter):
                 return
-        if adapter:  # a slot forgets what it holds when its adapter changes
+        if adapter:  # a slot loses its contents when its adapter changes
             first = {"prompt": tokens[:1], "n_predict": 0, "id_slot": slot.number, "lora": body["lora"]}
             await self._native.ask("completion", first, deadline)
         try:
             state = {"filename": prompt.name + STATE_SUFFIX}
             await self._native.ask(f"slots/{slot.number}?action=restore", state, deadline)
         except InvalidRequest as error:
-            # What was read before the failure stays in llama.cpp's cache and spoils later answers.
+            # Data read before the failure stays in llama.cpp's cache and corrupts later answers.
             await pools.MODELS.run(prompts.forget, prompt, adapter)
             await self._child.kill()
             raise EngineFailed(
-                f"A kept prompt of '{self._name}' could not be read back: {error.message} It is deleted, and the next "
-                "call starts the engine again.",
+                f"A kept prompt of '{self._name}' could not be read back: {error.message} It is deleted, and "
+                "the next call restarts the engine.",
                 code="engine_lost",
             ) from error
         slot.tokens, slot.generated = prompt.tokens, 0
@@ -426,7 +428,7 @@ class LlamaCppClient(ChoiceStreamClient):
                 raise
 
     def _adapter_of(self, body: Mapping[str, Any]) -> str:
-        """Which adapters a call has, and how strong they are; empty for none."""
+        """Return the adapters of a call and their scales; an empty string means no adapter."""
         chosen_adapters = (
             (self._adapters[adapter_entry["id"]], adapter_entry["scale"])
             for adapter_entry in body.get("lora") or ()
@@ -434,7 +436,7 @@ class LlamaCppClient(ChoiceStreamClient):
         return " ".join(f"{adapter.path}:{scale:g}" for adapter, scale in chosen_adapters if scale)
 
     async def _tokens(self, body: dict[str, Any], deadline: float | None) -> list[int]:
-        """The prompt of a call as llama.cpp will read it. Raises `PorticoError`."""
+        """Return the prompt of a call as llama.cpp will read it. Raise `PorticoError`."""
         prompt = body.get("prompt")
         if isinstance(prompt, list):
             return prompt
@@ -448,16 +450,17 @@ class LlamaCppClient(ChoiceStreamClient):
         return any(is_same_file(adapter_scale, adapter) for adapter_scale in self._adapters)
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """An adapter that fits is loaded already."""
+        """Do nothing: an adapter that fits is already loaded."""
 
     async def detach(self, name: str) -> bool:
-        """llama.cpp loads adapters when it starts, and at no other time."""
+        """Return whether the adapter was removed: llama.cpp loads adapters only when it starts."""
         return all(adapter_scale.name != name for adapter_scale in self._adapters)
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
         if "lora" in request.body:
             raise InvalidRequest(
-                "Adapters are models here: put the adapter's name into 'model' and leave 'lora' out.",
+                "Each adapter is a model of its own: put the adapter's name into 'model' and leave out "
+                "'lora'.",
                 param="lora",
             )
         try:
@@ -470,8 +473,10 @@ class LlamaCppClient(ChoiceStreamClient):
 
 
 class SlotFrames:
-    """The frames of a call, received as they come: whoever reads them slowly must not hold the slot. They are as many
-    as the context has tokens at the most. ``on_end`` is called once llama.cpp has nothing more to say.
+    """The frames of a call, received as they arrive, so that a slow reader does not keep the slot occupied.
+
+    The number of frames never exceeds the number of tokens in the context. ``on_end`` is called when llama.cpp has
+    nothing more to send.
     """
 
     def __init__(self, frames: AsyncGenerator[bytes], on_end: Callable[[], None]) -> None:
@@ -503,19 +508,19 @@ class SlotFrames:
         item = await self._received.get()
         if isinstance(item, bytes):
             return item
-        self._received.put_nowait(item)  # whoever asks again hears it again
+        self._received.put_nowait(item)  # a later read gets the same item again
         raise item
 
     async def aclose(self) -> None:
-        """Leave the call."""
+        """Stop receiving the call."""
         self._receiving.cancel()
         await asyncio.wait([self._receiving])
         await self._frames.aclose()
-        self._end()  # it may not have begun to receive
+        self._end()  # receiving may not have started
 
 
 class LlamaTokenizer(HttpTokenizer):
-    """llama.cpp's ``/tokenize``, ``/detokenize`` and ``/apply-template``."""
+    """A tokenizer that uses llama.cpp's ``/tokenize``, ``/detokenize`` and ``/apply-template``."""
 
     def __init__(
         self,
@@ -532,7 +537,7 @@ class LlamaTokenizer(HttpTokenizer):
     async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         text = request.prompt
         if request.messages is not None:
-            # As a call would have them.
+            # Built as a call would build them.
             chat_body: dict[str, Any] = {"messages": list(request.messages)}
             if request.tools:
                 chat_body["tools"] = list(request.tools)
@@ -567,5 +572,5 @@ class LlamaTokenizer(HttpTokenizer):
 
 
 def _piece(piece: Any) -> str:
-    """A token's text; bytes where it is a part of a character."""
+    """Return a token's text, or bytes if it is part of a character."""
     return bytes(piece).decode("utf-8", "replace") if isinstance(piece, list) else str(piece)

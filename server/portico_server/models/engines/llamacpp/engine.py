@@ -1,4 +1,4 @@
-"""A child process with llama.cpp's server and one GGUF file."""
+"""The engine `llamacpp`: a child process with llama.cpp's server and one GGUF file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 class LlamaCpp:
-    """Any source that is or holds a GGUF file. Parameters: see `portico_server.models.plan.llamacpp`."""
+    """An engine for any source that is or contains a GGUF file. Parameters: see
+    `portico_server.models.plan.llamacpp`.
+    """
 
     name = "llamacpp"
     fetches = True
@@ -47,7 +49,8 @@ class LlamaCpp:
             try:
                 file = read_gguf(path)
             except PorticoError:
-                # Starting it will say what is wrong with it; the list of models must not fail for it.
+                # Starting the model reports what is wrong with it; the list of models must not fail because
+                # of it.
                 return _described(_task(spec) or task, context, dimensions)
             task = _task_of(file) if planning.is_embedding_model(file) else task
             context, dimensions = context or file.context_length or None, file.embedding_length or dimensions
@@ -56,7 +59,7 @@ class LlamaCpp:
         return _described(task, context, dimensions if task == "embedding" else None, parameters)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:
-        # psutil is imported by now or may be; this module is imported before it.
+        # psutil is or may be imported by now; this module is imported before it.
         from portico_server.models.hardware import this_machine
 
         if path is None or not path.is_file():
@@ -65,7 +68,7 @@ class LlamaCpp:
             file = read_gguf(path)
             cpp_plan = _settled(spec, path, file, this_machine())
         except PorticoError:
-            return 0  # `start` says what is wrong with it
+            return 0  # `start` reports what is wrong with it
         return planning.memory_need(_entire(file, path), cpp_plan).total
 
     async def start(self, spec: ModelSpec, path: Path | None, site: LaunchContext) -> RunningEngine:
@@ -77,18 +80,16 @@ class LlamaCpp:
         assert path is not None
         if not await pools.MODELS.run(path.is_file):
             raise InvalidRequest(
-                f"'{spec.source}' is not one GGUF file, which is what the engine 'llamacpp' takes. Name a "
-                f"file of it: "
-                "hf://ORG/REPO/FILE.gguf.",
+                f"'{spec.source}' is not a single GGUF file, which the engine 'llamacpp' needs. Name a file "
+                "in it: hf://ORG/REPO/FILE.gguf.",
                 code="not_gguf",
                 param="source",
             )
         file = await pools.MODELS.run(read_gguf, path)
         if file.truncated:
             raise InvalidRequest(
-                f"The model file {path} is cut short: it has {file.file_size} of {file.end_offset} bytes. "
-                f"Delete it "
-                "and fetch it again.",
+                f"The model file {path} is truncated: it has {file.file_size} of {file.end_offset} bytes. "
+                "Delete it and fetch it again.",
                 code="model_file_truncated",
                 param="source",
             )
@@ -118,7 +119,7 @@ class LlamaCpp:
         except (*CONNECTION_ERRORS, orjson.JSONDecodeError) as error:
             await child.stop()
             raise EngineFailed(
-                f"The engine of '{spec.name}' started but does not answer: {error}."
+                f"The engine of '{spec.name}' started but does not respond: {error}."
             ) from error
         except BaseException:
             await child.stop()
@@ -166,24 +167,26 @@ _FORGETFUL = (
     "ssm.state_size",
     "wkv.head_size",
 )
-"""Keys in the header of a model some of whose layers keep less than all positions."""
+"""Header keys of models in which some layers do not keep all positions."""
 
 
 def keeps_all_positions(file: Gguf) -> bool:
-    """Whether the cache can be taken up at any position: not with a sliding window or a recurrent state, of which
-    llama.cpp keeps a copy for each beginning that it may have to go back to.
+    """Return whether the cache can be resumed at any position.
+
+    This fails with a sliding window or a recurrent state: llama.cpp keeps a copy of those for each prefix to which it
+    may have to return.
     """
     return not any(file.values.get(f"{file.architecture}.{key}") for key in _FORGETFUL)
 
 
 NOT_OF_PROMPTS = ("threads", "slots", "gpu_layers", "prompts_mb", "chat_template")
-"""What of a plan does not change what a prompt comes to."""
+"""Fields of a plan that do not change the result of reading a prompt."""
 
 
 def _kept_prompts(
     file: Gguf, path: Path, cpp_plan: planning.LlamaCppPlan, site: LaunchContext
 ) -> KeptPrompts | None:
-    """Where the prompts of a model are kept; ``None`` for one whose prompts llama.cpp does not read back. Blocks."""
+    """Return the store of a model's kept prompts, or ``None`` if llama.cpp cannot restore them. Blocks."""
     if site.prompts is None or cpp_plan.embedding or cpp_plan.projector or cpp_plan.draft:
         return None
     if not keeps_all_positions(file):
@@ -195,7 +198,7 @@ def _kept_prompts(
 
 
 def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> planning.LlamaCppPlan:
-    """What runs of a file on a machine. Blocks; raises `InvalidRequest` for files beside it that do not fit."""
+    """Return the plan for a file on a machine. Blocks. Raise `InvalidRequest` if files beside it do not fit."""
     file = _entire(file, path)
     task = _task(spec) or _task_of(file)
     companion_files = llamacpp.find_companions(spec.name, spec.parameters, path, file)
@@ -206,7 +209,7 @@ def _settled(spec: ModelSpec, path: Path, file: Gguf, machine: Hardware) -> plan
 
 
 def _entire(file: Gguf, path: Path) -> Gguf:
-    """The header with the size of all files, of a model that is cut into several."""
+    """Return the header with the size of all files of a model that is split into several."""
     if file.split_count == 1:
         return file
     return replace(file, file_size=sum(part.stat().st_size for part in parts(path) if part.is_file()))
@@ -219,7 +222,7 @@ def _described(
 
 
 def _task(spec: ModelSpec) -> Task | None:
-    """What the spec says, if it says anything."""
+    """Return the task that the spec names, if any."""
     return cast("Task", spec.task) if spec.task != "auto" else None
 
 

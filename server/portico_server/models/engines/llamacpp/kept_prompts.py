@@ -1,9 +1,12 @@
-"""Prompts that llama.cpp has read, as files: they outlive its process. Bounded, and checked before they are read back.
+"""Prompts that llama.cpp has read, as files that outlive its process. Their size is limited, and they are checked
+before use.
 
-Known defects of reading them back, and how they are met here. A slot that holds nothing makes a file whose restore ends
-the process (ggml-org/llama.cpp#14434): none is kept. A damaged file leaves wrong values behind (#27068): its digest is
-compared before. Models with a sliding window, a recurrent state or a projector get nothing back (#25913, #28194,
-#26676): theirs are not kept.
+Known defects of restoring them, and how this module handles them. An empty slot produces a file whose restore ends
+the process (ggml-org/llama.cpp#14434): such files are not kept. A damaged file leaves wrong values behind
+(#27068): its
+digest is compared first. Models with a sliding window, a recurrent state or a projector restore nothing
+(#25913, #28194,
+#26676): their prompts are not kept.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ from portico_server.core.dataclass import dataclass
 logger = logging.getLogger(__name__)
 
 MIN_KEPT_TOKENS = 128
-"""Tokens below which a prompt is read sooner than it is worth a file."""
+"""Minimum number of tokens worth a file; shorter prompts are faster to read again."""
 
 STATE_SUFFIX, NOTE_SUFFIX = ".state", ".json"
 
 
 def common_length(sequence: Sequence[int], other_sequence: Sequence[int]) -> int:
-    """How many items two sequences of one type have in common at their beginning."""
+    """Return the number of leading items that two sequences of the same type have in common."""
     low, high = 0, min(len(sequence), len(other_sequence))
     while low < high:  # comparing slices is much faster than comparing items
         middle = (low + high + 1) // 2
@@ -44,7 +47,7 @@ def common_length(sequence: Sequence[int], other_sequence: Sequence[int]) -> int
 
 @dataclass(frozen=True, slots=True)
 class KeptPrompt:
-    """A file with what llama.cpp knows of ``tokens``, and the size and SHA-256 of it."""
+    """A file with llama.cpp's state for ``tokens``, with its size and SHA-256."""
 
     name: str
     tokens: list[int]
@@ -54,11 +57,11 @@ class KeptPrompt:
 
 @dataclass(slots=True)
 class KeptPrompts:
-    """The prompts of one model on one engine, in a ``folder`` that all models share.
+    """The kept prompts of one model on one engine, in a ``folder`` that all models share.
 
-    ``identity`` says what a file is good for: the model's file, the version of llama.cpp, and how it computes.
-    ``limit`` is bytes for all models together; those that were not used for the longest time go first. All methods
-    block.
+    ``identity`` determines which processes can use a file: the model's file, the version of llama.cpp, and how it
+    computes. ``limit`` is in bytes for all models together; the least recently used files are deleted first. All
+    methods block.
     """
 
     folder: Path
@@ -68,13 +71,15 @@ class KeptPrompts:
 
     @classmethod
     def open(cls, folder: Path, identity: Sequence[Any], limit: int) -> KeptPrompts:
-        """The prompts that are there; the folder is for this user alone."""
+        """Open the prompts in the folder, which only this user can read."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(folder, hashlib.sha256(orjson.dumps(identity)).hexdigest(), limit)
 
     def refresh(self, adapter: str) -> bool:
-        """Look for what other processes of the model have kept; whether there is any that was read with ``adapter``,
-        which is empty for none.
+        """Load prompts that other processes of the model have kept. Return whether any of them was read with
+        ``adapter``.
+
+        An empty ``adapter`` means no adapter.
         """
         paths = {path.stem: path for path in self.folder.glob(f"{self.identity[:16]}-*{NOTE_SUFFIX}")}
         known_names = {name for prompts in self._known.values() for name in prompts}
@@ -99,7 +104,9 @@ class KeptPrompts:
             self._delete(path.stem)
 
     def find(self, tokens: list[int], adapter: str) -> KeptPrompt | None:
-        """The one that holds most of the beginning of ``tokens``; ``None`` if none holds enough to be worth it."""
+        """Return the prompt with the longest common prefix with ``tokens``, or ``None`` if none is long enough to be
+        worth it.
+        """
         found_prompt = max(
             self._known.get(adapter, {}).values(),
             key=lambda prompt: common_length(prompt.tokens, tokens),
@@ -110,7 +117,7 @@ class KeptPrompts:
         return found_prompt
 
     def check(self, prompt: KeptPrompt, adapter: str) -> bool:
-        """Whether its file is as it was written; one that is not is deleted. It counts as used now."""
+        """Return whether the prompt's file is unchanged, and mark it as used now. Delete a file that has changed."""
         path = self.folder / (prompt.name + STATE_SUFFIX)
         try:
             with path.open("rb") as file:
@@ -119,16 +126,16 @@ class KeptPrompts:
         except OSError:
             is_whole = False
         if not is_whole:
-            logger.warning("the kept prompt %s is damaged and is deleted", path)
+            logger.warning("the kept prompt %s is damaged; deleting it", path)
             self.forget(prompt, adapter)
         return is_whole
 
     def draft(self) -> str:
-        """The name of a file for llama.cpp to write."""
+        """Return the name of a file for llama.cpp to write."""
         return f"{self.identity[:16]}-{uuid4().hex[:16]}{STATE_SUFFIX}"
 
     def keep(self, draft: str, tokens: list[int], adapter: str) -> None:
-        """``draft`` holds ``tokens``; takes the place of those that are its beginning, and of the oldest ones."""
+        """Keep ``draft``, which contains ``tokens``. Replace prompts that are its prefixes, and the oldest ones."""
         path = self.folder / draft
         path.chmod(0o600)
         with path.open("rb") as file:
@@ -154,18 +161,18 @@ class KeptPrompts:
         self._prune()
 
     def holds(self, tokens: list[int], adapter: str) -> bool:
-        """Whether all of ``tokens`` are kept already."""
+        """Return whether all of ``tokens`` are already kept."""
         return any(
             common_length(prompt.tokens, tokens) == len(tokens)
             for prompt in self._known.get(adapter, {}).values()
         )
 
     def discard(self, draft: str) -> None:
-        """Delete a file that is not worth being kept."""
+        """Delete a file that is not worth keeping."""
         self._delete(draft.removesuffix(STATE_SUFFIX))
 
     def forget(self, prompt: KeptPrompt, adapter: str) -> None:
-        """Delete its files."""
+        """Delete the files of a kept prompt."""
         self._known.get(adapter, {}).pop(prompt.name, None)
         self._delete(prompt.name)
 
@@ -175,7 +182,7 @@ class KeptPrompts:
                 (self.folder / (name + suffix)).unlink()
 
     def _prune(self) -> None:
-        """Delete the oldest files of whatever model until the rest is within the limit."""
+        """Delete the oldest files of any model until the rest is within the limit."""
         notes: list[tuple[float, int, str]] = []
         for path in self.folder.glob(f"*{STATE_SUFFIX}"):
             with suppress(OSError):

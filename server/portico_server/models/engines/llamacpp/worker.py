@@ -1,4 +1,4 @@
-"""The process of a GGUF model: llama.cpp's own HTTP server, in the build of the xllamacpp wheel."""
+"""The process of a GGUF model: llama.cpp's own HTTP server, from the xllamacpp wheel."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from portico_server.models.engines import worker_link
 from portico_server.subprocesses import own
 
 SPIN_ROUNDS = "1000"
-"""How often a thread looks whether the others are done before it sleeps: a few times ten microseconds.
+"""How often a thread checks whether the others have finished before it sleeps: a few times ten microseconds.
 
-A token takes hundreds of such waits. Sleeping at once halves the speed of an idle machine, spinning for long makes
+A token takes hundreds of such waits. Sleeping at once halves the speed of an idle machine. Spinning for long makes
 llama.cpp several times slower as soon as anything else runs on its cores. Two cores, SmolLM2, tokens/s alone and with
-one busy neighbour: 0 spins 55 and 52, 1,000 spins 121 and 41, for ever 100 and 34; one thread 80 and 78.
+one busy neighbour: 0 spins 55 and 52, 1,000 spins 121 and 41, unlimited 100 and 34; one thread 80 and 78.
 """
 
 CPU_BATCH_TOKENS = 256
-"""Tokens of one step without a GPU. Everybody's next token waits for it, and more bring no speed: two cores, SmolLM2,
-prompt tokens/s with 512, 256, 128 and 64 tokens 267, 267, 249 and 134.
+"""Number of tokens in one step without a GPU.
+
+The next token of every call waits for the step, and larger steps are not faster: two cores, SmolLM2, prompt tokens/s
+with 512, 256, 128 and 64 tokens 267, 267, 249 and 134.
 """
 
 _FLASH = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
@@ -34,7 +36,7 @@ _POOLING = {
 
 
 def parameters(config: dict[str, Any]) -> Any:
-    """llama.cpp's parameters for a plan."""
+    """Return llama.cpp's parameters for a plan."""
     import xllamacpp
 
     plan = config["plan"]
@@ -52,11 +54,12 @@ def parameters(config: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = plan["threads"]
     params.cpuparams_batch.n_threads = plan["threads"]
     params.n_gpu_layers = plan["gpu_layers"]
-    # It would load the model once more to find out what `plan` has settled already.
+    # It would load the model a second time to find out what `plan` has already decided.
     params.fit_params = False
     params.warmup = config.get("warmup", True)
     params.cache_ram_mib = plan["prompts_mb"]
-    # A prompt is kept when its slot is needed for another one. Otherwise each call would copy what all slots hold.
+    # A prompt is kept when its slot is needed for another one. Otherwise each call would copy the contents of
+    # all slots.
     params.cache_idle_slots = False
     if config.get("prompts"):
         params.slot_save_path = os.path.join(config["prompts"], "")
@@ -75,7 +78,7 @@ def parameters(config: dict[str, Any]) -> Any:
         params.n_batch = params.n_ubatch = CPU_BATCH_TOKENS
     if plan["chat_template"]:
         params.chat_template = plan["chat_template"]
-    # Not one of them has a say until a call names it.
+    # No adapter has an effect until a call names it.
     params.lora_adapters = [
         xllamacpp.CommonAdapterLoraInfo(path=path, scale=0.0) for path in config["adapters"]
     ]
@@ -95,7 +98,7 @@ def _uses_gpu(plan: dict[str, Any]) -> bool:
 
 
 def _positions(params: Any, plan: dict[str, Any]) -> None:
-    """How positions beyond the trained context are reached."""
+    """Set how the model reaches positions beyond the trained context."""
     import xllamacpp
 
     if plan["rope_scaling"]:
@@ -111,7 +114,7 @@ def _positions(params: Any, plan: dict[str, Any]) -> None:
 
 
 def _speculation(params: Any, plan: dict[str, Any]) -> None:
-    """Who guesses ahead: a smaller model, or what was said before."""
+    """Set what drafts tokens ahead: a smaller model, or the preceding text."""
     import xllamacpp
 
     kinds = xllamacpp.common_speculative_type
@@ -128,26 +131,26 @@ def _speculation(params: Any, plan: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """As a child of the daemon."""
+    """Run as a child process of the daemon."""
     config = worker_link.receive()
     # OpenMP reads these when llama.cpp is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ROUNDS)
-    # The server of llama.cpp runs in native threads: let the system end them, at once.
+    # llama.cpp's server runs in native threads: let the system end them immediately.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         import xllamacpp
     except ImportError as error:
         worker_link.give_up(
-            f"the package xllamacpp does not load ({error}). Install it again: "
-            f"{own()} -m pip install --force-reinstall xllamacpp"
+            f"the package xllamacpp does not load ({error}). Reinstall it: {own()} -m pip install "
+            "--force-reinstall xllamacpp"
         )
     try:
         server = xllamacpp.Server(parameters(config))
     except (RuntimeError, ValueError) as error:
         worker_link.give_up(
-            f"llama.cpp cannot load {config['model']} ({error}) The model's log says why: the file may be "
-            "damaged, of a kind that this version does not know, or larger than the memory."
+            f"llama.cpp cannot load {config['model']} ({error}) The model's log gives the reason: the file "
+            "may be damaged, of a kind that this version does not support, or larger than the memory."
         )
     worker_link.announce(urlsplit(server.listening_address).port or 0)
     signal.pause()

@@ -1,1 +1,1 @@
-"""The engine `lmdeploy`: LMDeploy's own server, in an environment of its own."""
+"""The engine `lmdeploy`: LMDeploy's own server in a separate environment."""

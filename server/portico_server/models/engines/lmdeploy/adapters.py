@@ -1,4 +1,6 @@
-"""Writes adapters as LMDeploy reads them: plain LoRA on whole sets of layers, as PEFT 0.14 configures it. Blocks."""
+"""Writes adapters in the form that LMDeploy reads: plain LoRA on whole sets of layers, as PEFT 0.14 configures it.
+Blocks.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,13 @@ from portico_server.models.engines import peft_adapters as folders
 
 
 def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
-    """Whether LMDeploy can serve it for the model in ``base``. Raises `InvalidRequest`."""
+    """Check that LMDeploy can serve the adapter for the model in ``base``. Raise `InvalidRequest` if it cannot."""
     if "=" in adapter.name:
-        raise InvalidRequest("LMDeploy takes no '=' in the name of an adapter.", param="name")
+        raise InvalidRequest("LMDeploy does not accept '=' in the name of an adapter.", param="name")
     peft_adapter = folders.check_adapter("lmdeploy", adapter, base)
     adapted_modules = {pair.module for pair in peft_adapter.pairs}
-    # It makes room for an adapter in every layer of a name, and fills none that the adapter lacks.
+    # LMDeploy allocates an adapter for every layer with that module name, and leaves the layers uninitialized
+    # that the adapter lacks.
     lacking = sorted(
         module
         for module in (folders.linear_layers(base) if base is not None else ())
@@ -30,8 +33,8 @@ def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
     )
     if lacking:
         raise InvalidRequest(
-            f"The adapter '{adapter.name}' leaves out '{lacking[0]}' ({len(lacking)} in all): LMDeploy takes adapters "
-            "that adapt every layer of a name or none. vllm and llamacpp take it.",
+            f"The adapter '{adapter.name}' leaves out '{lacking[0]}' ({len(lacking)} in all): LMDeploy needs "
+            "adapters that adapt a module in every layer or in none. The engines vllm and llamacpp accept it.",
             code="adapter_invalid",
             param="path",
         )
@@ -39,9 +42,9 @@ def check_adapter(adapter: AdapterScale, base: Path | None) -> peft.PeftAdapter:
 
 
 def plain_adapter(adapter: AdapterScale, base: Path | None) -> Path:
-    """A folder with the same weights and a configuration that says no more than LMDeploy reads.
+    """Return a folder with the same weights and a configuration that contains only what LMDeploy reads.
 
-    It knows no rsLoRA, and of a configuration that a newer PEFT wrote it reads nothing. Raises `InvalidRequest`.
+    LMDeploy does not support rsLoRA and cannot read a configuration from a newer PEFT. Raise `InvalidRequest`.
     """
     peft_adapter = check_adapter(adapter, base)
     path = adapter.path / f"plain-{adapter.scale:g}"

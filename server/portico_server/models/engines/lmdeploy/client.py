@@ -1,4 +1,4 @@
-"""Speaks to LMDeploy's server: what it is asked, token spellings, stop texts, each choice a stream. Imports aiohttp."""
+"""A client of LMDeploy's server: requests, token spellings, stop texts, one stream per choice. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from portico_server.models.transport import CONNECTION_ERRORS, EngineRoute, Engi
 
 
 class StopTexts:
-    """Passes text on up to the first of ``texts``; what may be the beginning of one is held back."""
+    """A filter that passes text on up to the first of ``texts`` and holds back a possible beginning of one."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._texts = [text for text in texts if text]
@@ -36,11 +36,11 @@ class StopTexts:
 
     @property
     def holds(self) -> bool:
-        """Whether text is held back."""
+        """Return whether text is held back."""
         return bool(self._held)
 
     def feed(self, text: str) -> str:
-        """What may be shown now."""
+        """Return the text that can be shown now."""
         if self.hit:
             return ""
         pending_text = self._held + text
@@ -53,13 +53,13 @@ class StopTexts:
         return pending_text[: len(pending_text) - keep]
 
     def rest(self) -> str:
-        """What was held back, once no more comes."""
+        """Return the text that was held back, after the end of the stream."""
         held_text, self._held = self._held, ""
         return held_text
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How much of the end of ``text`` is a beginning of ``stop``."""
+    """Return how many characters at the end of ``text`` are a beginning of ``stop``."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:size]):
             return size
@@ -67,11 +67,11 @@ def _overlap(text: str, stop: str) -> int:
 
 
 _SESSIONS = itertools.count(1 << 40)
-"""Numbers for calls that may be ended from here; far from those that LMDeploy gives."""
+"""Session numbers for calls that this client can end, far from the numbers that LMDeploy assigns."""
 
 
 class LmDeployClient(ChoiceStreamClient):
-    """A `EngineClient` for one LMDeploy server. ``biases``: see `asked`."""
+    """An `EngineClient` for one LMDeploy server. ``biases``: see `asked`."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class LmDeployClient(ChoiceStreamClient):
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Begin a streamed call: its frames. Raises `PorticoError`, also for an error that is the first of them."""
+        """Start a streamed call and yield its frames. Raise `PorticoError`, also if the first frame is an error."""
         stop_value = body.get("stop") or []
         stops = StopTexts([stop_value] if isinstance(stop_value, str) else [str(text) for text in stop_value])
         body = {key: value for key, value in body.items() if key != "stop"}
@@ -122,7 +122,7 @@ class LmDeployClient(ChoiceStreamClient):
     async def _read(
         self, frames: AsyncIterator[bytes], body: Mapping[str, Any], stops: StopTexts, deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """The frames up to the first stop, with log-probabilities in OpenAI's form, and the usage."""
+        """Yield the frames up to the first stop, with log-probabilities in OpenAI's form, and the usage."""
         held_logprobs: list[Any] = []  # log-probabilities of text that is held back
         try:
             async for data in frames:
@@ -157,12 +157,12 @@ class LmDeployClient(ChoiceStreamClient):
             held_logprobs.clear()
 
     async def _end(self, session: int, deadline: float | None) -> bool:
-        """Have LMDeploy end a call, so that it reports what it counted; whether it does."""
+        """Ask LMDeploy to end a call so that it reports its token counts; return whether it accepted."""
         body = orjson.dumps({"session_id": session})
         with contextlib.suppress(PorticoError, *CONNECTION_ERRORS):
             response = await self._transport.post(self._abort, body, deadline=deadline, reuse=False)
             await read_all(response, deadline=deadline)
-            return response.status in (200, 400)  # 400: it has ended by itself
+            return response.status in (200, 400)  # 400: the call has already ended
         return False
 
 
@@ -177,7 +177,7 @@ async def _chained(first: bytes, frames: AsyncIterator[bytes]) -> AsyncIterator[
 
 
 def _documents(data: bytes) -> list[dict[str, Any]]:
-    """The JSON objects in some frames."""
+    """Return the JSON objects in these frames."""
     texts = (line.partition(b":")[2].strip() for line in data.split(b"\n") if line.startswith(b"data:"))
     documents = [orjson.loads(text) for text in texts if text != b"[DONE]"]
     return [document for document in documents if isinstance(document, dict)]

@@ -1,4 +1,4 @@
-"""A model on LMDeploy's OpenAI server, and adapters as it reads them."""
+"""The engine `lmdeploy`: a model on LMDeploy's OpenAI server, with adapters in LMDeploy's form."""
 
 from __future__ import annotations
 
@@ -31,34 +31,38 @@ logger = logging.getLogger(__name__)
 
 
 DEFAULT_CACHE_SHARE = 0.8
-"""What LMDeploy takes of a GPU's free memory for its cache unless told otherwise."""
+"""Share of a GPU's free memory that LMDeploy uses for its cache by default."""
 
 LMDEPLOY_OPTIONS: ServerOptions = {
     "backend": ServerOption("--backend", "text", "turbomind or pytorch"),
-    "context_length": ServerOption("--session-len", "whole", "tokens that one call may have"),
+    "context_length": ServerOption("--session-len", "whole", "maximum tokens of one call"),
     "tensor_parallel": ServerOption("--tp", "whole", "GPUs that share each layer"),
-    "data_parallel": ServerOption("--dp", "whole", "copies of the model; turbomind alone"),
+    "data_parallel": ServerOption("--dp", "whole", "copies of the model; turbomind only"),
     "dtype": ServerOption("--dtype", "text", "auto, bfloat16 or float16"),
     "quantization": ServerOption(
-        "--model-format", "text", "hf, awq, gptq, compressed-tensors, fp8 or mxfp4, if the files do not say"
+        "--model-format",
+        "text",
+        "hf, awq, gptq, compressed-tensors, fp8 or mxfp4, if the files do not specify it",
     ),
     "kv_cache_bits": ServerOption("--quant-policy", "whole", "4 or 8 bits for the KV cache"),
     "memory_share": ServerOption(
         "--cache-max-entry-count", "share", "share of the free GPU memory for the KV cache"
     ),
-    "max_sequences": ServerOption("--max-batch-size", "whole", "calls that are computed at the same time"),
+    "max_sequences": ServerOption("--max-batch-size", "whole", "maximum number of concurrent calls"),
     "chat_template": ServerOption(
-        "--chat-template", "path", "the name of a template of LMDeploy's, or a JSON file with one"
+        "--chat-template", "path", "the name of one of LMDeploy's templates, or a JSON file with a template"
     ),
     "tool_call_parser": ServerOption(
-        "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
+        "--tool-call-parser",
+        "text",
+        "the format of the model's tool calls if it differs from its template, or none",
     ),
     "reasoning_parser": ServerOption(
         "--reasoning-parser",
         "text",
-        "how the model writes its thoughts, if not as its template shows, or none",
+        "the format of the model's reasoning if it differs from its template, or none",
     ),
-    "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
+    "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "cache common prefixes of prompts"),
     "trust_remote_code": ServerOption(
         "--trust-remote-code", "flag", "run Python code that comes with the model"
     ),
@@ -72,7 +76,7 @@ LMDEPLOY_TRAITS = GpuTraits(
     cache_parameter="kv_cache_bits",
     cache_factors={8: 0.5, 4: 0.25},
     cache_capability=7.5,
-    # ``lmdeploy/turbomind/supported_models.py``: what its fast backend computes.
+    # ``lmdeploy/turbomind/supported_models.py``: the architectures that its fast backend supports.
     architectures=frozenset(
         {
             "Glm4MoeLiteForCausalLM",
@@ -90,7 +94,9 @@ LMDEPLOY_TRAITS = GpuTraits(
     frees_windows=False,
     share_covers="free",
 )
-"""Of LMDeploy 0.18 on the pinned CUDA 13. Caches of 8 and 4 bits and MXFP4 are for older GPUs too (its README)."""
+"""Traits of LMDeploy 0.18 on the pinned CUDA 13. Caches of 8 and 4 bits and MXFP4 also work on older GPUs (its
+README).
+"""
 
 TOOL_PARSERS: Mapping[str, str] = {
     "deepseek_v32": "deepseek-v32",
@@ -102,7 +108,7 @@ TOOL_PARSERS: Mapping[str, str] = {
     "llama3_json": "llama3",
     "qwen3_xml": "qwen3coder",
 }
-"""What LMDeploy 0.18 calls formats of tool calls (``lmdeploy/serve/parsers/tool_parser``), by vLLM's name."""
+"""LMDeploy 0.18's names for tool call formats (``lmdeploy/serve/parsers/tool_parser``), by vLLM's name."""
 
 THOUGHT_PARSERS: Mapping[str, str] = {
     "deepseek_r1": "default",
@@ -112,14 +118,14 @@ THOUGHT_PARSERS: Mapping[str, str] = {
     "glm47": "default",
     "qwen3": "default",
 }
-"""The same for thoughts (``lmdeploy/serve/parsers/reasoning_parser``)."""
+"""LMDeploy 0.18's names for reasoning formats (``lmdeploy/serve/parsers/reasoning_parser``), by vLLM's name."""
 
 HEALTH_ENVIRONMENT = {"LMDEPLOY_HEALTH_POLL_INTERVAL": "5", "LMDEPLOY_HEALTH_PROBE_TIMEOUT": "4"}
-"""Seconds: ``/health`` says what was found when LMDeploy last looked, by itself every twelve."""
+"""Seconds: ``/health`` reports the result of LMDeploy's last check, which it makes every twelve seconds by default."""
 
 
 class LmDeploy(GpuServer):
-    """A folder with safetensors. Parameters: `LMDEPLOY_OPTIONS`."""
+    """An engine for a folder with safetensors. Parameters: `LMDEPLOY_OPTIONS`."""
 
     name = "lmdeploy"
     own_options = LMDEPLOY_OPTIONS
@@ -133,37 +139,41 @@ class LmDeploy(GpuServer):
         model_description = super().describe(spec, path)
         if model_description.task == "embedding":
             raise InvalidRequest(
-                f"The engine 'lmdeploy' has no embeddings: use 'vllm' or 'llamacpp' for '{spec.name}'.",
+                "The engine 'lmdeploy' does not support embeddings: use 'vllm' or 'llamacpp' for "
+                f"'{spec.name}'.",
                 param="engine",
             )
         return model_description
 
     def advice(self, message: str) -> str:
-        """What to do here about what LMDeploy says."""
+        """Return advice on a message of LMDeploy."""
         if "tool-call" in message and "parser" in message:
-            return "Give the model the parameter 'tool_call_parser'."
+            return "Set the parameter 'tool_call_parser' of the model."
         return super().advice(message)
 
     def start_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """The weights on each of the GPUs that share the layers: the cache gets a part of what they leave. Blocks."""
+        """Return the bytes of the weights on each GPU that shares the layers; the cache gets part of the rest.
+        Blocks.
+        """
         if path is None:
             return 0
         weights = sum(file.stat().st_size for file in path.glob("*.safetensors"))
         return int(weights // spec.parameters.get("tensor_parallel", 1))
 
     def held_bytes(self, spec: ModelSpec, path: Path | None, gpu_bytes: int) -> int:
-        """The weights and the cache. Blocks."""
+        """Return the bytes of the weights and the cache. Blocks."""
         weights = self.start_bytes(spec, path, gpu_bytes)
         share = spec.parameters.get("memory_share", self.default_share)
         return weights + int(share * max(0, gpu_bytes - weights)) if weights else 0
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-        """Raise `InvalidRequest` for an adapter that LMDeploy cannot be started with. Blocks."""
+        """Raise `InvalidRequest` if LMDeploy cannot be started with the adapter. Blocks."""
         for field, setting in (("backend", "backend turbomind"), ("data_parallel", "copies of one model")):
             if spec.parameters.get(field) in (None, "pytorch", 1):
                 continue
             raise InvalidRequest(
-                f"'{spec.name}' is set to LMDeploy's {setting}, which takes no adapters; its backend pytorch does.",
+                f"'{spec.name}' is set to LMDeploy's {setting}, which does not support adapters; its backend "
+                "pytorch does.",
                 code="adapters_unsupported",
                 param=f"parameters.{field}",
             )
@@ -172,13 +182,16 @@ class LmDeploy(GpuServer):
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
     ) -> server.ServerProgram:
-        """It takes its key on the command line and nowhere else. Blocks if there are ``adapters``."""
+        """Return the server program, which accepts its key only on the command line. Blocks if ``adapters`` is not
+        empty.
+        """
         if adapters:
             spec = replace(spec, parameters={**spec.parameters, "backend": "pytorch"})
         line = [
             *module("lmdeploy", "serve", "api_server", str(path), "--api-keys", "{key}"),
             *("--model-name", spec.name, "--server-name", "{host}", "--server-port", "{port}"),
-            # The backend pytorch returns log-probabilities only this way; calls are ended early by their number.
+            # The backend pytorch returns log-probabilities only in this mode; calls are ended early by their
+            # session number.
             *("--logprobs-mode", "raw_logprobs", "--enable-abort-handling"),
             *self.arguments(spec),
         ]
@@ -192,7 +205,7 @@ class LmDeploy(GpuServer):
     async def launch(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """Start it with these adapters, or without any if it does not start with them."""
+        """Start the server with these adapters, or without adapters if that fails."""
         try:
             return await super().launch(spec, path, site, adapters)
         except EngineFailed as error:
@@ -204,8 +217,8 @@ class LmDeploy(GpuServer):
     def client_maker(
         self, spec: ModelSpec, path: Path | None, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> server.MakeClient:
-        """What makes a client of LMDeploy's tokens, log-probabilities and choices. Blocks."""
-        # aiohttp is imported by now or may be; this module is imported before it.
+        """Return a factory of clients that know LMDeploy's tokens, log-probabilities and choices. Blocks."""
+        # aiohttp is or may be imported by now; this module is imported before it.
         from portico_server.models.engines.lmdeploy.client import LmDeployClient
         from portico_server.models.engines.lmdeploy.token_spelling import TokenSpelling
 
@@ -227,13 +240,14 @@ class LmDeploy(GpuServer):
 
 
 def _possible(spec: ModelSpec) -> None:
-    """Raises `InvalidRequest` for what LMDeploy would only fail with while it starts."""
+    """Raise `InvalidRequest` for settings with which LMDeploy would fail during its start."""
     parameters = spec.parameters
     if parameters.get("kv_offload_gb") is not None:
         raise InvalidRequest(
-            f"LMDeploy keeps prompts in the GPU's memory alone: '{spec.name}' cannot have 'kv_offload_gb'; vllm can. "
-            "(LMDeploy 0.18 has a connector to a Mooncake Store, which is a service with open ports of its own.) Set "
-            "'kv_cache_bits' to 8 or 4 for a cache that holds more, and 'prefix_caching' to reuse it.",
+            f"LMDeploy keeps prompts only in the GPU's memory: '{spec.name}' cannot have 'kv_offload_gb'; "
+            "vllm supports it. (LMDeploy 0.18 has a connector to a Mooncake Store, which is a service with "
+            "open ports of its own.) Set 'kv_cache_bits' to 8 or 4 for a larger cache, and 'prefix_caching' "
+            "to reuse it.",
             param="parameters.kv_offload_gb",
         )
     if parameters.get("kv_cache_bits") not in (None, 4, 8):
@@ -246,14 +260,14 @@ def _possible(spec: ModelSpec) -> None:
         "/" in template and not template.endswith(".json")
     ):
         raise InvalidRequest(
-            f"The parameter 'chat_template' of '{spec.name}' is a file, but not a JSON file. LMDeploy takes "
-            "Jinja from the model's own folder alone (chat_template.jinja). Give the name of one of LMDeploy's "
-            "templates, or a JSON file with one.",
+            f"The parameter 'chat_template' of '{spec.name}' is a file, but not a JSON file. LMDeploy reads "
+            "Jinja only from the model's own folder (chat_template.jinja). Give the name of one of "
+            "LMDeploy's templates, or a JSON file with a template.",
             param="parameters.chat_template",
         )
     if parameters.get("data_parallel", 1) > 1 and parameters.get("backend") == "pytorch":
         raise InvalidRequest(
-            f"'{spec.name}' is set to LMDeploy's backend pytorch, which makes a server of its own of each copy. Use "
-            "turbomind, or 'replicas' of the model.",
+            f"'{spec.name}' is set to LMDeploy's backend pytorch, which starts a separate server for each "
+            "copy. Use turbomind, or 'replicas' of the model.",
             param="parameters.data_parallel",
         )

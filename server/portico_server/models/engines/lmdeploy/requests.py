@@ -1,4 +1,6 @@
-"""The bodies that LMDeploy is asked with, one for each choice; what it would leave out silently is refused. Pure."""
+"""Builds the request bodies for LMDeploy, one per choice, and refuses fields that LMDeploy would silently ignore.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,13 @@ from portico_server.models.engines.openai_client.requests import (
 )
 
 _ITS_OWN = frozenset({"session_id", "migration_request", "with_cache", "preserve_cache"})
-"""Fields with which LMDeploy's servers speak to each other."""
+"""Fields that LMDeploy's servers use among themselves."""
 
 
 def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases: bool) -> PreparedRequest:
-    """The bodies for a chat or a completion. ``biases``: its backend changes the odds of single tokens.
+    """Return the bodies for a chat or a completion. ``biases``: the backend supports ``logit_bias``.
 
-    Raises `InvalidRequest` for what LMDeploy cannot do.
+    Raise `InvalidRequest` for anything that LMDeploy cannot do.
     """
     body = {key: value for key, value in request.body.items() if key not in _ITS_OWN}
     _refuse(body, name, biases=biases)
@@ -33,10 +35,10 @@ def requests_for(request: Relay, name: str, *, template_has_tools: bool, biases:
     native = template_has_tools and not requires_tool_call(body)
     if native:
         prepared_request = prepare_chat({**body, "messages": []}, template_has_tools=True)
-        if prepared_request.tools is None:  # what the messages hold is for the model's own template
+        if prepared_request.tools is None:  # the model's own template handles the contents of the messages
             return _thoughtless(_with(prepared_request, messages=body.get("messages") or []))
     prepared_request = prepare_chat(body, template_has_tools=native, sees=True)
-    # A model that is held to a call writes JSON, which is not what a stop is meant for.
+    # A model that is constrained to a call writes JSON; stop texts are not meant for that.
     return _thoughtless(
         prepared_request if prepared_request.tools is None else _with(prepared_request, stop=None)
     )
@@ -46,11 +48,12 @@ def _refuse(body: Mapping[str, Any], name: str, *, biases: bool) -> None:
     for key in ("presence_penalty", "frequency_penalty"):
         if body.get(key):
             raise _cannot(
-                f"LMDeploy, which serves '{name}', has no '{key}'; it has 'repetition_penalty'.", key
+                f"LMDeploy, which serves '{name}', does not support '{key}'; use 'repetition_penalty'.", key
             )
     if body.get("logit_bias") and not biases:
         raise _cannot(
-            f"LMDeploy's backend turbomind has no 'logit_bias': give '{name}' the parameter 'backend: pytorch'.",
+            "LMDeploy's backend turbomind does not support 'logit_bias': set the parameter 'backend: "
+            f"pytorch' of '{name}'.",
             "logit_bias",
         )
 
@@ -58,18 +61,23 @@ def _refuse(body: Mapping[str, Any], name: str, *, biases: bool) -> None:
 def _completion(body: dict[str, Any], name: str) -> PreparedRequest:
     if body.get("logprobs") is not None:
         raise _cannot(
-            f"LMDeploy, which serves '{name}', returns log-probabilities of chats alone: leave 'logprobs' out.",
+            f"LMDeploy, which serves '{name}', returns log-probabilities only for chats: leave out "
+            "'logprobs'.",
             "logprobs",
         )
     prompt = body.get("prompt")
     if isinstance(prompt, list) and not all(isinstance(text, str) for text in prompt):
-        raise _cannot(f"LMDeploy, which serves '{name}', takes texts as 'prompt', no token ids.", "prompt")
+        raise _cannot(
+            f"LMDeploy, which serves '{name}', accepts only text as 'prompt', not token ids.", "prompt"
+        )
     return prepare_completion(body)
 
 
 def _thoughtless(request: PreparedRequest) -> PreparedRequest:
-    """Without thoughts where a schema is kept to: it is from the first token on, and of a model that usually thinks
-    first LMDeploy would read the whole answer as thoughts.
+    """Return the request without reasoning if its output must fit a schema.
+
+    The schema applies from the first token. For a model that usually reasons first, LMDeploy would read the whole
+    answer as reasoning.
     """
     template_options = request.bodies[0].get("chat_template_kwargs") or {}
     if "response_format" not in request.bodies[0] or "enable_thinking" in template_options:
@@ -78,7 +86,7 @@ def _thoughtless(request: PreparedRequest) -> PreparedRequest:
 
 
 def _with(request: PreparedRequest, **fields: Any) -> PreparedRequest:
-    """The same with these fields in every body; those that are ``None`` are left out."""
+    """Return the request with these fields in every body; leave out fields that are ``None``."""
     bodies = ({**body, **fields} for body in request.bodies)
     return replace(
         request,

@@ -1,4 +1,4 @@
-"""The text of tokens: LMDeploy returns them as the vocabulary spells them, with marks for spaces and bytes."""
+"""The text of tokens: LMDeploy returns tokens as the vocabulary spells them, with marks for spaces and bytes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TokenSpelling:
-    """``byte_level``: each character of a token stands for a byte (GPT-2's way); otherwise ``▁`` is a space."""
+    """How a vocabulary spells its tokens.
+
+    ``byte_level``: each character of a token represents a byte (GPT-2's way); otherwise ``▁`` is a space.
+    """
 
     def __init__(self, *, byte_level: bool) -> None:
         self._byte_level = byte_level
 
     @classmethod
     def of(cls, folder: Path) -> TokenSpelling:
-        """Of the tokenizer in a model's folder. Blocks."""
+        """Read the spelling from the tokenizer in a model's folder. Blocks."""
         try:
             decoder = orjson.loads((folder / "tokenizer.json").read_bytes()).get("decoder")
         except (OSError, orjson.JSONDecodeError, AttributeError):
@@ -29,7 +32,7 @@ class TokenSpelling:
         return cls(byte_level=_mentions(decoder, "ByteLevel"))
 
     def bytes_of(self, token: str) -> bytes:
-        """What the token adds to the text."""
+        """Return the bytes that the token adds to the text."""
         if self._byte_level:
             table = _table()
             if all(character in table for character in token):
@@ -40,7 +43,7 @@ class TokenSpelling:
         return token.replace("▁", " ").encode()
 
     def entry(self, token_entry: Mapping[str, Any]) -> dict[str, Any]:
-        """A token with its log-probability in OpenAI's form."""
+        """Return a token with its log-probability in OpenAI's form."""
         data = self.bytes_of(str(token_entry["token"]))
         return {
             "token": data.decode("utf-8", "replace"),
@@ -49,8 +52,9 @@ class TokenSpelling:
         }
 
     def logprobs(self, logprobs: Mapping[str, Any], top_count: int) -> dict[str, Any]:
-        """``logprobs`` of a choice; LMDeploy leaves the chosen token out of its alternatives, of which
-        ``top_count`` were asked for.
+        """Return the ``logprobs`` of a choice in OpenAI's form.
+
+        LMDeploy omits the chosen token from its alternatives, of which ``top_count`` were requested.
         """
         content = []
         for token_entry in logprobs.get("content") or ():
@@ -73,7 +77,7 @@ def _mentions(decoder: Any, kind: str) -> bool:
 
 @cache
 def _table() -> Mapping[str, int]:
-    """GPT-2's characters for bytes: printable ones stand for themselves, the others are moved up."""
+    """Return GPT-2's characters for bytes: printable characters represent themselves, the others are shifted up."""
     printable_bytes = [
         *range(ord("!"), ord("~") + 1),
         *range(ord("¡"), ord("¬") + 1),
@@ -86,5 +90,5 @@ def _table() -> Mapping[str, int]:
     }
 
 
-# Texts that end an answer, looked for in what comes: LMDeploy (0.18) knows only stops that are one token, and takes
-# any token for one that has the text somewhere in it. Pure.
+# Stop texts, searched for in the output: LMDeploy (0.18) supports only stops that are one token, and treats
+# any token that contains the text as that stop. Pure.

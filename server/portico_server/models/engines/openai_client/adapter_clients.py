@@ -1,4 +1,4 @@
-"""Clients of engines that call an adapter by a name of its own: those with fixed adapters, those that load them."""
+"""Clients of engines that call an adapter by its own name: engines with fixed adapters, and engines that load them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portico_server.models.protocol import EngineClient
 
 
 class FixedAdapterClient:
-    """An `EngineClient` whose engine has the adapters that it got when it started, and no others."""
+    """An `EngineClient` whose engine has only the adapters with which it was started."""
 
     def __init__(self, inner: EngineClient, name: str, adapters: Sequence[AdapterScale]) -> None:
         self._inner = inner
@@ -29,7 +29,7 @@ class FixedAdapterClient:
         return adapter in self._adapters
 
     async def attach(self, adapter: AdapterScale) -> None:
-        """What fits is there."""
+        """Do nothing: an adapter that fits is already loaded."""
 
     async def detach(self, name: str) -> bool:
         return all(adapter.name != name for adapter in self._adapters)
@@ -38,8 +38,8 @@ class FixedAdapterClient:
 class LiveAdapterClient:
     """An `EngineClient` whose engine loads adapters while it runs.
 
-    ``load`` and ``unload`` ask the engine and raise `PorticoError`; ``fits`` says whether it was started for such an
-    adapter.
+    ``load`` and ``unload`` call the engine and raise `PorticoError`; ``fits`` returns whether the engine was started
+    with support for the adapter.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class LiveAdapterClient:
 
 
 def adapter_not_loaded(adapter: AdapterScale, name: str) -> Unavailable:
-    """For a call to an adapter that the running process lacks."""
+    """Return the error for a call to an adapter that the running process has not loaded."""
     return Unavailable(
         f"The adapter '{adapter.name}' could not be loaded with '{name}'. The daemon's log says why.",
         code="adapter_not_loaded",

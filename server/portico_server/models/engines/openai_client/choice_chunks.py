@@ -1,4 +1,4 @@
-"""Turns what llama.cpp streams into OpenAI's chunks and documents. Pure."""
+"""Turns llama.cpp's stream into OpenAI's chunks and documents. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from portico_server.models.token_usage import usage_from_json, usage_to_json
 
 @dataclass(frozen=True, slots=True)
 class ChoicePiece:
-    """One step of one choice: what was added, and how it ended if it did.
+    """One step of one choice: the added text, and the finish reason if the choice ended.
 
     ``stopped_by``: the stop sequence that ended it, as vLLM reports it.
     """
@@ -32,12 +32,12 @@ class ChoicePiece:
 
     @property
     def stop(self) -> dict[str, str]:
-        """The field of a choice that names it, if there is one."""
+        """Return the field of a choice that names the stop sequence, if there is one."""
         return {"stop_reason": self.stopped_by} if self.stopped_by else {}
 
 
 class ChoiceReader:
-    """The frames of one call to the engine, read as one choice of the answer."""
+    """A reader that turns the frames of one engine call into one choice of the answer."""
 
     def __init__(self, index: int, request: PreparedRequest, *, chat: bool) -> None:
         self.index = index
@@ -49,7 +49,7 @@ class ChoiceReader:
         self._tools = ToolReader(request.tools) if request.tools is not None else None
 
     def read(self, document: Mapping[str, Any]) -> list[ChoicePiece]:
-        """What a chunk of the engine means."""
+        """Return the pieces that a chunk of the engine contains."""
         usage = document.get("usage")
         if isinstance(usage, Mapping):
             self.usage = usage_from_json(usage)
@@ -85,7 +85,7 @@ class ChoiceReader:
         if not self._chat:
             return {"content": choice["text"]} if choice.get("text") else {}
         delta = choice.get("delta") or {}
-        # The role is said by us, once; a null says nothing.
+        # We send the role ourselves, once; a null carries no information.
         kept_fields = {name: value for name, value in delta.items() if name != "role" and value is not None}
         for call in kept_fields.get("tool_calls") or ():
             if call.get("id") is not None and not str(call["id"]).startswith("call_"):
@@ -94,7 +94,7 @@ class ChoiceReader:
 
 
 def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
-    """OpenAI's fields alone, and as many alternatives as were asked for."""
+    """Keep only OpenAI's fields, and as many alternatives as were requested."""
 
     def entry(value: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value[name] for name in ("token", "logprob", "bytes")}
@@ -111,7 +111,7 @@ def _tidy(logprobs: Mapping[str, Any], top: int) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class ResponseEnvelope:
-    """What is the same in every chunk of one answer."""
+    """The fields that are the same in every chunk of one answer."""
 
     chat: bool
     model: str
@@ -132,11 +132,11 @@ class ResponseEnvelope:
         }
 
     def opening(self, index: int) -> bytes:
-        """The chunk that says who speaks."""
+        """Return the chunk that names the role."""
         return self.chunk(ChoicePiece(index, {"role": "assistant", "content": ""}))
 
     def chunk(self, piece: ChoicePiece) -> bytes:
-        """A piece as a frame."""
+        """Return a piece as a frame."""
         choice: dict[str, Any] = {"index": piece.index}
         if self.chat:
             choice["delta"] = piece.delta
@@ -149,7 +149,7 @@ class ResponseEnvelope:
         return b"data: " + orjson.dumps({**self.head(kind), "choices": [choice]}) + b"\n\n"
 
     def usage(self, usage: Usage) -> bytes:
-        """The last chunk, for those who asked."""
+        """Return the last chunk, for clients that requested the usage."""
         kind = "chat.completion.chunk" if self.chat else "text_completion"
         return (
             b"data: "
@@ -158,7 +158,7 @@ class ResponseEnvelope:
         )
 
     def document(self, pieces: Iterable[ChoicePiece], count: int, usage: Usage) -> bytes:
-        """The whole answer at once."""
+        """Return the whole answer as one document."""
         by_choice: list[list[ChoicePiece]] = [[] for _ in range(count)]
         for piece in pieces:
             by_choice[piece.index].append(piece)
@@ -210,7 +210,7 @@ def _message(pieces: Iterable[ChoicePiece]) -> dict[str, Any]:
 
 
 def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
-    """Log-probabilities in the shape of the completions endpoint."""
+    """Return log-probabilities in the form of the completions endpoint."""
     entries = [entry for part in parts if part for entry in part["content"]]
     if not entries:
         return None
@@ -230,7 +230,7 @@ def _legacy(parts: Iterable[Any]) -> dict[str, Any] | None:
 
 
 def total_usage(readers: list[ChoiceReader], per_prompt: int) -> Usage:
-    """The tokens of all choices; a prompt that several choices share counts once."""
+    """Return the tokens of all choices; a prompt that several choices share counts once."""
     firsts = readers[::per_prompt]
     return Usage(
         sum(reader.usage.prompt_tokens for reader in firsts),

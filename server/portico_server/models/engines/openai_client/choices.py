@@ -1,4 +1,4 @@
-"""The streamed calls behind one request, one per choice, and the OpenAI chunks and documents made of them."""
+"""The streamed calls behind one request, one per choice, and the OpenAI chunks and documents built from them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from portico_server.models.transport import CONNECTION_ERRORS
 
 
 class ChoiceServer(Protocol):
-    """Who the calls go to."""
+    """The server that receives the calls."""
 
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Begin a streamed call: its frames. Raises `PorticoError`."""
+        """Start a streamed call and yield its frames. Raise `PorticoError`."""
 
     async def explain(self, error: BaseException) -> PorticoError:
-        """What a broken connection means."""
+        """Return the error for a broken connection."""
 
     def failure(self, document: Mapping[str, Any]) -> PorticoError:
-        """An error that came in the middle of a stream."""
+        """Return the error for an error document in the middle of a stream."""
 
 
 class ChoiceCall:
@@ -50,7 +50,7 @@ class ChoiceCall:
         self._first = b""
 
     async def open(self) -> None:
-        """Wait for the first frame, so that an error before it is a real status."""
+        """Wait for the first frame, so that an earlier error becomes an HTTP status."""
         self._frames = await self._server.open(self._operation, self._body, self._deadline)
         self._first = await self._next()
 
@@ -62,7 +62,7 @@ class ChoiceCall:
             raise await self._server.explain(error) from error
 
     async def pieces(self) -> AsyncIterator[ChoicePiece]:
-        """What the engine says, until it has said all."""
+        """Yield the engine's output until the call ends."""
         data = self._first
         while data:
             for line in data.split(b"\n"):
@@ -73,25 +73,25 @@ class ChoiceCall:
                     continue
                 document = orjson.loads(text)
                 if not isinstance(document, dict):
-                    continue  # several prompts make it say "null"
+                    continue  # with several prompts, the engine sends "null"
                 if "error" in document or line.startswith(b"error:"):
                     raise self._server.failure(document if "error" in document else {"error": document})
                 for piece in self.reader.read(document):
                     yield piece
             data = await self._next()
         if not self.reader.finished:
-            # A process that is killed may have its connection closed as if in order.
-            raise await self._server.explain(ConnectionError("the answer broke off"))
+            # When a process is killed, its connection can look as if it closed normally.
+            raise await self._server.explain(ConnectionError("the response was cut off"))
 
     async def close(self) -> None:
-        """Leave the call, which frees the engine's slot."""
+        """Leave the call and free the engine's slot."""
         close = getattr(self._frames, "aclose", None)
         if close is not None:
             await close()
 
 
 class ChoiceCalls:
-    """The calls for all choices of one request, together."""
+    """The concurrent calls for all choices of one request."""
 
     def __init__(self, calls: list[ChoiceCall]) -> None:
         self._calls = calls
@@ -113,7 +113,7 @@ class ChoiceCalls:
             await asyncio.wait(openings)
 
     async def pieces(self) -> AsyncIterator[ChoicePiece]:
-        """The pieces of all choices, as they come."""
+        """Yield the pieces of all choices as they arrive."""
         if len(self._calls) == 1:
             async for piece in self._calls[0].pieces():
                 yield piece
@@ -143,7 +143,7 @@ class ChoiceCalls:
 
 
 async def _follow(call: ChoiceCall, queue: asyncio.Queue[ChoicePiece | BaseException | None]) -> None:
-    """Pass on what a call says, then that it has ended, or why."""
+    """Forward the pieces of a call, then its end or its error."""
     try:
         async for piece in call.pieces():
             await queue.put(piece)

@@ -1,4 +1,4 @@
-"""Speaks to a llama.cpp-like server: each choice is a stream, put together as OpenAI answers. Imports aiohttp."""
+"""A client of a llama.cpp-like server: each choice is a stream, combined into an OpenAI answer. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -52,18 +52,22 @@ from portico_server.models.transport import (
 DONE = b"data: [DONE]\n\n"
 
 MAX_SCHEMA_ALTERNATIVES = 500
-"""Alternatives of a schema for llama.cpp, which tries each of them on each token of the vocabulary, between two steps
-of all calls: 5 to 20 ms each on two cores, and 2,000 of them stopped every other answer for more than 25 s."""
+"""Maximum number of alternatives in a schema for llama.cpp.
+
+llama.cpp tries each alternative on each token of the vocabulary, between two steps of all calls: 5 to 20 ms each on
+two cores. 2,000 alternatives stopped every other answer for more than 25 s.
+"""
 
 MAX_REASON_CHARS = 300
-"""Characters of a server's reason that are passed on."""
+"""Maximum number of characters that are passed on of a server's reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What the running server says about itself. ``context_length`` is for one slot; ``sees``: it takes images.
+    """Facts that the running server reports about itself.
 
-    ``max_alternatives`` of a schema are what its grammar follows without holding up other calls.
+    ``context_length`` is for one slot; ``sees`` means that it accepts images. ``max_alternatives`` is how many
+    alternatives of a schema its grammar follows without delaying other calls.
     """
 
     context_length: int | None
@@ -74,7 +78,7 @@ class ServerFacts:
 
     @classmethod
     def read(cls, props: Mapping[str, Any]) -> ServerFacts:
-        """From the ``/props`` of llama.cpp."""
+        """Read the facts from llama.cpp's ``/props``."""
         settings = props.get("default_generation_settings") or {}
         caps = props.get("chat_template_caps") or {}
         return cls(
@@ -87,12 +91,12 @@ class ServerFacts:
 
 
 def _echoed(request: PreparedRequest) -> list[ChoicePiece]:
-    """What the choices begin with, before the model continues."""
+    """Return the text with which the choices begin, before the model continues."""
     return [ChoicePiece(index, {"content": text}) for index, text in enumerate(request.echoes)]
 
 
 class ChoiceStreamClient:
-    """An `EngineClient` that asks for each choice as a stream of its own."""
+    """An `EngineClient` that requests each choice as a separate stream."""
 
     def __init__(
         self,
@@ -158,10 +162,10 @@ class ChoiceStreamClient:
         return relay_response
 
     def _prepare(self, request: Relay) -> PreparedRequest:
-        """What the server is asked for a chat or a completion."""
+        """Return the server's request for a chat or a completion."""
         biases = request.body.get("logit_bias")
         if biases:
-            LOGIT_BIAS.check(biases, "logit_bias")  # a flow or an agent may ask too
+            LOGIT_BIAS.check(biases, "logit_bias")  # a flow or an agent may send it too
         if request.operation == "completions":
             prepared_request = prepare_completion(request.body)
         else:
@@ -172,11 +176,11 @@ class ChoiceStreamClient:
             )
         for body in prepared_request.bodies:
             if body.get("stop"):
-                body["verbose"] = True  # the last chunk then names the stop
+                body["verbose"] = True  # makes the last chunk name the stop
         return prepared_request
 
     def _adapter_fields(self, request: Relay) -> dict[str, Any]:
-        """The fields of a call that say which adapter answers it: here each adapter is a model name of its own."""
+        """Return the request fields that select an adapter: here each adapter is a separate model name."""
         return {"model": self._name if request.adapter is None else request.adapter.name}
 
     async def _frames(
@@ -210,7 +214,7 @@ class ChoiceStreamClient:
     async def open(
         self, operation: str, body: dict[str, Any], deadline: float | None
     ) -> AsyncIterator[bytes]:
-        """Begin a streamed call: its frames. Raises `PorticoError`."""
+        """Start a streamed call and yield its frames. Raise `PorticoError`."""
         try:
             response = await self._transport.post(
                 self._routes[operation], orjson.dumps(body), deadline=deadline, reuse=False
@@ -225,19 +229,19 @@ class ChoiceStreamClient:
         return read_frames(response, deadline=deadline)
 
     async def explain(self, error: BaseException) -> PorticoError:
-        """What a broken connection means."""
+        """Return the error for a broken connection."""
         return (
             deadline_exceeded(self._name) if type(error) is TimeoutError else await self._child.explain(error)
         )
 
     def failure(self, document: Mapping[str, Any]) -> PorticoError:
-        """An error that came in the middle of a stream."""
+        """Return the error for an error document in the middle of a stream."""
         inner = document.get("error")
         code = inner.get("code") if isinstance(inner, Mapping) else None
         return error_from_json(code if isinstance(code, int) else 500, document, self._name)
 
     def _schema_refusal(self, data: bytes, body: Mapping[str, Any]) -> PorticoError | None:
-        """What llama.cpp says of a schema that it cannot turn into a grammar, without its internals."""
+        """Return llama.cpp's error for a schema that it cannot turn into a grammar, without its internals."""
         text = data.decode("utf-8", "replace")
         _before, mark, reason = text.partition("JSON schema error at ")
         if not mark and "failed to parse grammar" in text:
@@ -254,7 +258,7 @@ class ChoiceStreamClient:
         param = "tools" if is_call_schema or "tools" in body else "response_format"
         why = reason.partition('"')[0].removeprefix("#: ").strip()[:MAX_REASON_CHARS]
         return InvalidRequest(
-            f"'{self._name}' cannot keep to the schema in '{param}': {why}.",
+            f"'{self._name}' cannot follow the schema in '{param}': {why}.",
             code="invalid_schema",
             param=param,
         )
@@ -267,8 +271,8 @@ class ChoiceStreamClient:
         if isinstance(error, Mapping) and error.get("type") == "exceed_context_size_error":
             return InvalidRequest(
                 f"The prompt has {error.get('n_prompt_tokens')} tokens, but the context of '{self._name}' "
-                f"has {error.get('n_ctx')}, of which the answer needs one at least. Send less, or choose a model with "
-                "a larger context.",
+                f"has {error.get('n_ctx')}, and the answer needs at least one. Shorten the prompt, or choose "
+                "a model with a larger context.",
                 code="context_length_exceeded",
                 param=param,
             )
@@ -302,7 +306,7 @@ class ChoiceStreamClient:
             vectors = [shorten(vector_of(row["embedding"]), dimensions) for row in rows]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise EngineFailed(
-                f"The engine of '{self._name}' answered something that is not embeddings."
+                f"The engine of '{self._name}' returned something other than embeddings."
             ) from error
         usage = usage_from_json(answered_document.get("usage") or {})
         return RelayResponse(
@@ -312,7 +316,7 @@ class ChoiceStreamClient:
         )
 
     def _embedding_fields(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What else is asked for than vectors of whole texts."""
+        """Return the fields for anything other than vectors of whole texts."""
         return {}
 
     async def _rerank(self, body: dict[str, Any], deadline: float | None) -> RelayResponse:
@@ -333,7 +337,7 @@ class ChoiceStreamClient:
             ]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise EngineFailed(
-                f"The engine of '{self._name}' answered something that is not a ranking."
+                f"The engine of '{self._name}' returned something other than a ranking."
             ) from error
         usage = usage_from_json(answered_document.get("usage") or {})
         return RelayResponse(
@@ -342,8 +346,10 @@ class ChoiceStreamClient:
 
 
 def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[str, Any]:
-    """Scores as Jina and Cohere give them, in [0, 1] and best first. llama.cpp passes on what the model's last layer
-    says, which for a cross-encoder is a logit: if one is outside [0, 1], all are.
+    """Return scores as Jina and Cohere return them, in [0, 1] and best first.
+
+    llama.cpp returns the output of the model's last layer, which for a cross-encoder is a logit: if one score is
+    outside [0, 1], all scores are logits.
     """
     if any(not 0 <= score <= 1 for _, score in rows):
         rows = [(index, 1 / (1 + math.exp(-max(-60.0, min(60.0, score))))) for index, score in rows]
@@ -356,15 +362,14 @@ def ranking_of(rows: list[tuple[int, float]], name: str, usage: Usage) -> dict[s
     }
 
 
-# Tools on a server that does not know how its model writes calls: the model can write only a call or, where it may, an
-# answer, in JSON.
-#
-# vLLM (as of 0.32) reads calls, and keeps to ``tool_choice: required`` and to a named function, only where it was told
-# how the model writes them; what LMDeploy keeps to depends on its backend. Both keep to a JSON schema. Imports aiohttp.
+# Tools on a server that does not know the model's call format: the model can write only a call or, if
+# allowed, an answer, in JSON. vLLM (as of 0.32) parses calls and obeys ``tool_choice: required`` and a named
+# function only if it was configured with the model's call format; what LMDeploy obeys depends on its backend.
+# Both obey a JSON schema. Imports aiohttp.
 
 
 class ConstrainedTools:
-    """A `EngineClient` before another one, for chats with tools."""
+    """An `EngineClient` in front of another client, for chats with tools."""
 
     def __init__(
         self,
@@ -387,7 +392,7 @@ class ConstrainedTools:
 
 
 def requires_tool_call(body: Mapping[str, Any]) -> bool:
-    """Whether the model may not answer without a call."""
+    """Return whether the model must answer with a call."""
     choice = body.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         choice = (choice.get("allowed_tools") or choice).get("mode")

@@ -1,9 +1,10 @@
-"""Tools for models whose template knows none, and choices that must be obeyed: by constrained decoding.
+"""Tools for models whose template does not support them, and tool choices that must be obeyed: by constrained
+decoding.
 
-The functions stand in a system message and can only write JSON that fits a schema: a call
-``{"name": …, "arguments": {…}}`` of one of them or, when it may also just answer, ``{"reply": "…"}``.
-`ToolReader` turns that JSON back into OpenAI's deltas while it is being written. Where the template has
-tools of its own and the choice is left to the model, the template is used instead.
+A system message describes the functions. The model can only write JSON that fits a schema: a call ``{"name": …,
+"arguments": {…}}`` of a function or, if it can also answer directly, ``{"reply": "…"}``. `ToolReader` turns that JSON
+back into OpenAI's deltas while it is being written. If the template supports tools and the choice is left to the
+model, the template is used instead.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ REPLY_FIELD = "reply"
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
-    """``functions`` the model may call now; ``free`` if it may also answer, in the form ``answer`` if that
-    is a schema.
+    """The ``functions`` that the model can call now.
+
+    ``free`` means that it can also answer, in the form ``answer`` if that is a schema.
     """
 
     functions: tuple[Mapping[str, Any], ...]
@@ -33,7 +35,7 @@ class ToolPlan:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What the model's output must fit."""
+        """Return the schema that the model's output must fit."""
         forms = [
             _object(name={"const": function["name"]}, arguments=arguments_schema(function))
             for function in self.functions
@@ -43,7 +45,7 @@ class ToolPlan:
         return forms[0] if len(forms) == 1 else {"anyOf": forms}
 
     def instruct(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The messages with the functions described in the system message."""
+        """Return the messages with the functions described in the system message."""
         lines = ["Functions:"]
         for function in self.functions:
             description = f": {function['description']}" if function.get("description") else ""
@@ -63,12 +65,12 @@ class ToolPlan:
 def plan_tools(
     body: Mapping[str, Any], answer: Mapping[str, Any] | None, *, template_has_tools: bool
 ) -> ToolPlan | None:
-    """How the tools of a request are kept to; ``None`` if there are none, or if the template sees to them."""
+    """Return how to enforce the tools of a request, or ``None`` if it has none or the template handles them."""
     choice = body.get("tool_choice") or "auto"
     functions = tuple(
         tool["function"]
         for tool in body.get("tools") or ()
-        # Clients declare tools of other kinds as a matter of course; they are not ours to run.
+        # Clients routinely declare tools of other kinds; Portico does not run them.
         if isinstance(tool, Mapping)
         and tool.get("type") == "function"
         and isinstance(tool.get("function"), Mapping)
@@ -89,7 +91,7 @@ def plan_tools(
     if choice == "required":
         if not functions:
             raise InvalidRequest(
-                "'tool_choice' is 'required', but 'tools' has no function.", param="tool_choice"
+                "'tool_choice' is 'required', but 'tools' contains no function.", param="tool_choice"
             )
         return ToolPlan(functions, free=False)
     if choice == "none" or not functions or (template_has_tools and answer is None):
@@ -111,7 +113,7 @@ _REPLY = re.compile(r'\s*\{\s*"' + REPLY_FIELD + r'"\s*:\s*')
 
 
 class ToolReader:
-    """Reads the JSON of one choice as it is written, into the ``delta`` objects of a chat stream."""
+    """A reader that turns the JSON of one choice, as it is written, into the ``delta`` objects of a chat stream."""
 
     def __init__(self, plan: ToolPlan) -> None:
         self._plan = plan
@@ -121,7 +123,7 @@ class ToolReader:
         """Whether a call has begun."""
 
     def feed(self, text: str) -> list[dict[str, Any]]:
-        """The deltas that ``text`` completes."""
+        """Return the deltas that ``text`` completes."""
         if self._value is not None:
             return self._deltas(self._value.feed(text))
         self._head += text
@@ -144,7 +146,7 @@ class ToolReader:
 
 
 class _Raw:
-    """The text of one JSON value, up to its end and no further."""
+    """The text of one JSON value, up to its end."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -198,9 +200,9 @@ class _Text:
         return character if self._started else ""
 
     def _decoded(self) -> str:
-        """What the escape stands for once it is whole; two of them are one character above U+FFFF."""
+        """Return the decoded escape once it is complete; two escapes form one character above U+FFFF."""
         escape = self._escape
-        if len(escape) == 7 and escape[6] != "\\":  # half a character, then something else
+        if len(escape) == 7 and escape[6] != "\\":  # half of a character, followed by something else
             self._escape = ""
             return "\ufffd" + self._character(escape[6])
         if len(escape) == 1 or (escape[1] == "u" and len(escape) % 6):

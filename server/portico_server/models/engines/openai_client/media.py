@@ -1,4 +1,4 @@
-"""Forwards sound and images to a server that speaks OpenAI, and its answers back. Imports aiohttp."""
+"""Forwards sound and images to a server with an OpenAI API, and returns its answers. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MEDIA_OPERATIONS: tuple[Operation, ...] = (
 )
 
 _END = re.compile(rb'"type"\s*:\s*"[a-z._]+\.(?:done|completed)"|data: ?\[DONE\]|"finish_reason"\s*:\s*"')
-"""What stands in the last events of a stream that is whole: OpenAI's own, or those of vLLM."""
+"""Content of the last events of a complete stream: OpenAI's own events, or those of vLLM."""
 
 
 async def forward_media(
     upstream: Upstream, request: Relay, body: dict[str, Any], deadline: float | None
 ) -> RelayResponse:
-    """Pass on one of `MEDIA_OPERATIONS` with ``body``, and what comes back as it comes. Raises `PorticoError`."""
+    """Forward one of `MEDIA_OPERATIONS` with ``body``, and stream the response back. Raise `PorticoError`."""
     route = upstream.route(request.operation)
     if request.files:
         response = await upstream.post(route, multipart_form(body, request.files), deadline)
@@ -56,7 +56,7 @@ async def forward_media(
 
 
 def multipart_form(fields: Mapping[str, Any], files: tuple[Attachment, ...]) -> aiohttp.FormData:
-    """A form as OpenAI's clients write it: lists as ``name[]``, once for each value, objects as ``name[key]``."""
+    """Return a form as OpenAI's clients write it: lists as ``name[]``, once per value, objects as ``name[key]``."""
     form_data = aiohttp.FormData(quote_fields=False)
     for name, value in fields.items():
         if isinstance(value, list | tuple):
@@ -75,7 +75,7 @@ def multipart_form(fields: Mapping[str, Any], files: tuple[Attachment, ...]) -> 
 
 
 def embed_files(request: Relay) -> Relay:
-    """The files of a form as base64 in the JSON body, under ``files``: how our own workers take them."""
+    """Return the request with its files as base64 in the JSON body, under ``files``, as our own workers expect."""
     if not request.files:
         return request
     files = [
@@ -95,12 +95,12 @@ def _text(value: Any) -> str:
 
 
 def _check(data: bytes, name: str) -> None:
-    """Some providers answer 200 and tell the error in the body."""
+    """Raise the error that some providers send in the body of a response with status 200."""
     document = None
     with contextlib.suppress(orjson.JSONDecodeError):
         document = orjson.loads(data)
     if not isinstance(document, dict):
-        raise EngineFailed(f"The engine of '{name}' answered something that is not a JSON object.")
+        raise EngineFailed(f"The engine of '{name}' returned something other than a JSON object.")
     if document.get("error"):
         raise error_in(document, name)
 
@@ -108,7 +108,7 @@ def _check(data: bytes, name: str) -> None:
 async def _bytes(
     upstream: Upstream, response: aiohttp.ClientResponse, media_type: str, deadline: float | None
 ) -> RelayResponse:
-    """What is neither text nor JSON; the first of it is here when this returns."""
+    """Return a response that is neither text nor JSON, after its first bytes have arrived."""
     pieces = upstream.pieces(response, deadline)
     try:
         first = await anext(pieces, b"")
@@ -118,7 +118,7 @@ async def _bytes(
         await close_chunks(pieces)
         raise
     if not first:
-        raise EngineFailed(f"The engine of '{upstream.name}' answered nothing.")
+        raise EngineFailed(f"The engine of '{upstream.name}' returned an empty response.")
 
     async def relayed() -> AsyncIterator[bytes]:
         try:
@@ -141,7 +141,7 @@ async def _events(
         first = await anext(frames, b"")
         _raise_if_error(first, upstream.name)
         if not first:
-            raise EngineFailed(f"The engine of '{upstream.name}' ended the stream before it began.")
+            raise EngineFailed(f"The engine of '{upstream.name}' closed the stream before its first event.")
     except CONNECTION_ERRORS as error:
         raise await upstream.explain(error) from error
     except BaseException:
@@ -160,7 +160,7 @@ async def _events(
                 yield data
                 data = await anext(frames, b"")
             if not has_ended:
-                raise EngineFailed(f"The engine of '{upstream.name}' broke off in the middle of its answer.")
+                raise EngineFailed(f"The engine of '{upstream.name}' stopped in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
             error = await upstream.explain(broken)
             yield frame(error)

@@ -1,4 +1,4 @@
-"""The hot path: a server that speaks OpenAI well, relayed byte by byte, with media. Imports aiohttp."""
+"""The hot path: a server with a faithful OpenAI API, relayed byte by byte, with media. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ TEXT_OPERATIONS = ("chat/completions", "completions", "embeddings", "rerank", "m
 
 DONE = b"data: [DONE]\n\n"
 
-# None of these can occur inside a JSON string, where the quotes would be escaped.
+# These patterns cannot occur inside a JSON string, where the quotes would be escaped.
 _CREATED = re.compile(rb'"created"\s*:\s*\d+')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
-"""What a line of an event stream begins with."""
+"""Prefixes of the lines of an event stream."""
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
 
 
 class Passthrough:
-    """A `EngineClient` that changes the model's name on the way in and as good as nothing on the way out.
+    """An `EngineClient` that changes the model's name in the request and almost nothing in the response.
 
-    ``ask_usage``: ask for the token counts of a stream even if the client did not, for the usage rows; an
-    engine that refuses the question is not asked again.
+    ``ask_usage``: request the token counts of a stream even if the client did not, for the usage rows. An engine that
+    refuses this field is not asked again.
     """
 
     def __init__(self, upstream: Upstream, *, request_usage: bool = True) -> None:
@@ -70,12 +70,12 @@ class Passthrough:
     async def _document(self, response: aiohttp.ClientResponse, deadline: float | None) -> RelayResponse:
         data = await self._upstream.whole(response, deadline)
         if not data.lstrip().startswith(b"{"):
-            raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
+            raise EngineFailed(f"The engine of '{self._name}' returned something other than a JSON object.")
         if b'"choices"' not in data and b'"data"' not in data and b'"results"' not in data:
-            # Some providers answer 200 and tell the error in the body.
+            # Some providers respond with status 200 and put the error in the body.
             with contextlib.suppress(orjson.JSONDecodeError):
                 raise error_in(orjson.loads(data), self._name)
-            raise EngineFailed(f"The engine of '{self._name}' answered something that is not JSON.")
+            raise EngineFailed(f"The engine of '{self._name}' returned something other than JSON.")
         return RelayResponse("application/json", single_chunk(data), usage_in(data) or Usage())
 
     async def _stream(
@@ -90,9 +90,9 @@ class Passthrough:
             if error is not None and not before:
                 raise error
             if not first:
-                raise EngineFailed(f"The engine of '{self._name}' ended the stream before it began.")
+                raise EngineFailed(f"The engine of '{self._name}' closed the stream before its first event.")
             if not first.lstrip().startswith(_FIELDS):
-                raise EngineFailed(f"The engine of '{self._name}' answered something that is not a stream.")
+                raise EngineFailed(f"The engine of '{self._name}' returned something other than a stream.")
         except CONNECTION_ERRORS as error:
             raise await self._upstream.explain(error) from error
         except BaseException:
@@ -133,7 +133,7 @@ class Passthrough:
                     break
             if not has_done:
                 if not has_finished:
-                    raise EngineFailed(f"The engine of '{self._name}' broke off in the middle of its answer.")
+                    raise EngineFailed(f"The engine of '{self._name}' stopped in the middle of its answer.")
                 yield DONE
         except CONNECTION_ERRORS as broken:
             error = await self._upstream.explain(broken)
@@ -146,7 +146,7 @@ class Passthrough:
             await close_chunks(frames)
 
     def _until_error(self, data: bytes) -> tuple[bytes, PorticoError | None]:
-        """The frames before one that is an error, and that error; all of them if there is none."""
+        """Return the frames before the first error frame, and that error; return all frames if none is an error."""
         if b'"error"' not in data:
             return data, None
         start = 0
@@ -161,10 +161,9 @@ class Passthrough:
 
 
 def _ordinary(data: bytes, created_field: bytes) -> bool:
-    """Whether frames can be passed on as they are: each a choice that continues, made when the others were, and no
-    more.
+    """Return whether frames can be passed on unchanged: each only continues a choice, with the same creation time.
 
-    This looks at every token, so it counts what engines write; what is written otherwise is looked at closely.
+    This check runs for every token, so it counts the patterns that engines usually write; other frames are parsed.
     """
     count = data.count(created_field)
     return (
@@ -180,8 +179,9 @@ def _first_created(data: bytes) -> bytes:
 
 
 def _with_choices(data: bytes, wants_usage: bool) -> bytes:
-    """The frames without those that have no choices: clients index ``choices[0]``; only asked-for usage may
-    stay.
+    """Return the frames without those that have no choices, because clients index ``choices[0]``.
+
+    Only usage that was requested can stay.
     """
     kept_frames = [
         one

@@ -1,4 +1,4 @@
-"""Where an OpenAI-compatible server differs from OpenAI, and requests and answers made to fit."""
+"""Differences between OpenAI-compatible servers and OpenAI, and the adaptation of requests and answers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ if TYPE_CHECKING:
 
 
 EXACT_FIELDS: Final[ConfigDict] = {"extra": "forbid"}
-"""How these classes are read from a configuration: a field that they lack is an error."""
+"""How these classes are parsed from a configuration: an unknown field is an error."""
 
-# Where a server that draws differs from OpenAI's ``/v1/images``, and a request made to fit it. Pure.
-#
+# Differences between an image server and OpenAI's ``/v1/images``, and the adaptation of requests. Pure.
 # Sources: the providers' own documentation of their images endpoints.
 
 
 @dataclass(frozen=True, slots=True)
 class ImageQuirks:
-    """One server's habits. The default is OpenAI's own dialect.
+    """The differences of one server. The default is OpenAI's own dialect.
 
-    ``renamed`` maps a field to its name there; ``dropped`` are fields that it would refuse and that are hints at most;
-    ``refused`` are fields that it cannot honour. ``taken``: any other field is dropped.
+    ``renamed`` maps a field to the server's name for it. ``dropped`` are fields that the server would refuse and that
+    are only hints. ``refused`` are fields that it cannot honour. ``taken``: any other field is dropped.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -38,19 +37,19 @@ class ImageQuirks:
     refused: frozenset[str] = frozenset()
     taken: frozenset[str] | None = None
     sides: bool = False
-    """Whether it wants ``width`` and ``height`` instead of ``size``."""
+    """Whether the server expects ``width`` and ``height`` instead of ``size``."""
     encoded: str = "b64_json"
-    """What it calls pictures as base64 in ``response_format``."""
+    """The server's value of ``response_format`` for images as base64."""
     edits: bool = True
-    """Whether it has ``images/edits``."""
+    """Whether the server has ``images/edits``."""
     inside: tuple[str, ...] = ()
-    """Fields of ``images/generations`` in which it takes pictures to be changed, as data URLs."""
+    """Fields of ``images/generations`` in which the server accepts images to edit, as data URLs."""
 
 
 def fit_image_request(request: Relay, pictures: ImageQuirks, name: str) -> Relay:
-    """The request as this server takes it.
+    """Return the request in the form that this server accepts.
 
-    Raises `InvalidRequest` for what cannot be honoured; ``name`` is the model's, for the message.
+    Raise `InvalidRequest` for fields that it cannot honour; ``name`` is the model's name for the message.
     """
     body = dict(request.body)
     if request.files and not pictures.edits:
@@ -59,7 +58,7 @@ def fit_image_request(request: Relay, pictures: ImageQuirks, name: str) -> Relay
     for key in sorted(pictures.refused & body.keys()):
         if body[key] not in ("auto", 1, None):
             raise InvalidRequest(
-                f"The provider of '{name}' does not take '{key}': leave it out, or use another model.",
+                f"The provider of '{name}' does not accept '{key}': leave it out, or use another model.",
                 code="unsupported_parameter",
                 param=key,
             )
@@ -86,7 +85,7 @@ def _inside(request: Relay, pictures: ImageQuirks, name: str) -> Mapping[str, An
     if is_masked or len(images) > len(pictures.inside):
         able = f"{len(pictures.inside)} at a time, without a mask" if pictures.inside else "none"
         raise InvalidRequest(
-            f"The provider of '{name}' changes pictures in a way of its own: it takes {able}.",
+            f"The provider of '{name}' does not support this way of editing images: it accepts {able}.",
             code="unsupported_operation",
             param="mask" if is_masked and pictures.inside else "image",
         )
@@ -99,16 +98,16 @@ def _inside(request: Relay, pictures: ImageQuirks, name: str) -> Mapping[str, An
 BOOKKEEPING_FIELDS = frozenset(
     {"metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user", "verbosity"}
 )
-"""Fields that OpenAI keeps for itself: an answer is the same without them."""
+"""Fields that OpenAI uses for bookkeeping: the answer is the same without them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """One server's habits. The default is OpenAI's own dialect, relayed as it is.
+    """The differences of one server. The default is OpenAI's own dialect, relayed unchanged.
 
-    ``renamed`` maps a field of a chat to the name it has there; ``dropped`` are fields that it would refuse
-    and that change nothing which was asked for; ``refused`` are fields that it cannot honour, so that leaving
-    them out would be a lie. ``taken``: any other field is dropped.
+    ``renamed`` maps a field of a chat to the server's name for it. ``dropped`` are fields that it would refuse and
+    that do not change the requested result. ``refused`` are fields that it cannot honour, so dropping them would be
+    misleading. ``taken``: any other field is dropped.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -118,22 +117,22 @@ class Quirks:
     refused: frozenset[str] = frozenset()
     taken: frozenset[str] | None = None
     stream_usage: bool = True
-    """Whether it may be asked for the token counts of a stream."""
+    """Whether the server accepts a request for the token counts of a stream."""
     strict_tools: bool = True
-    """Whether ``tools[].function.strict`` is known there."""
+    """Whether the server supports ``tools[].function.strict``."""
     developer: bool = True
-    """Whether the role ``developer`` is known there; otherwise it becomes ``system``."""
+    """Whether the server supports the role ``developer``; otherwise it becomes ``system``."""
     embedding_batch: int | None = None
-    """Texts that one call may embed."""
+    """Maximum number of texts that one call can embed."""
     base64: bool = True
-    """Whether it sends embeddings as base64, which OpenAI's own clients ask for."""
+    """Whether the server sends embeddings as base64, which OpenAI's own clients request."""
     pictures: ImageQuirks = ImageQuirks()
 
 
 def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name: str) -> dict[str, Any]:
-    """The body as this server takes it.
+    """Return the body in the form that this server accepts.
 
-    Raises `InvalidRequest` for a field that cannot be honoured; ``name`` is the model's, for the message.
+    Raise `InvalidRequest` for a field that it cannot honour; ``name`` is the model's name for the message.
     """
     fields = {key: value for key, value in body.items() if value is not None}
     if operation != "chat/completions":
@@ -141,7 +140,7 @@ def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name
     for key in sorted(quirks.refused & fields.keys()):
         if not _says_nothing(key, fields[key]):
             raise InvalidRequest(
-                f"The provider of '{name}' does not take '{key}': leave it out, or use another model.",
+                f"The provider of '{name}' does not accept '{key}': leave it out, or use another model.",
                 code="unsupported_parameter",
                 param=key,
             )
@@ -151,7 +150,7 @@ def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name
             continue
         target = quirks.renamed.get(key, key)
         if target != key and target in fields:
-            continue  # both were sent: the one that needs no translation counts
+            continue  # both were sent: the field that needs no translation takes precedence
         if quirks.taken is None or target in quirks.taken:
             fitted_body[target] = value
     if not quirks.stream_usage:
@@ -164,7 +163,7 @@ def fit_body(body: Mapping[str, Any], operation: Operation, quirks: Quirks, name
 
 
 def _says_nothing(key: str, value: Any) -> bool:
-    """Whether a field only asks for what happens anyway."""
+    """Return whether a field only requests the default behaviour."""
     return value in ({"n": 1, "response_format": {"type": "text"}}.get(key), False, [], {})
 
 

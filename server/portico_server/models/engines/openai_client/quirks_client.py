@@ -1,4 +1,4 @@
-"""A client that makes requests fit a server with quirks, and its embeddings fit OpenAI's clients."""
+"""A client that adapts requests to a server with quirks, and its embeddings to OpenAI's clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from portico_server.models.protocol import EngineClient
 
 
 class QuirksClient:
-    """A `EngineClient` before another one whose server has ``quirks``."""
+    """An `EngineClient` in front of another client whose server has ``quirks``."""
 
     def __init__(self, inner: EngineClient, quirks: Quirks, name: str) -> None:
         self._inner = inner
@@ -41,7 +41,7 @@ class QuirksClient:
         return await self._inner.relay(replace(request, body=body), deadline)
 
     async def _embed(self, request: Relay, body: Mapping[str, Any], deadline: float | None) -> RelayResponse:
-        """One batch after the other, which is gentle to limits on requests, put together as one answer."""
+        """Embed the batches one after another, to respect request limits, and return one combined response."""
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         size = self._quirks.embedding_batch or len(texts)
         vectors: list[bytes] = []
@@ -64,10 +64,10 @@ class QuirksClient:
             vectors = [vector_of(row["embedding"]) for row in rows]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise EngineFailed(
-                f"The provider of '{self._name}' answered something that is not embeddings."
+                f"The provider of '{self._name}' returned something other than embeddings."
             ) from error
         if len(vectors) != expected_count:
             raise EngineFailed(
-                f"The provider of '{self._name}' answered {len(vectors)} vectors for {expected_count} texts."
+                f"The provider of '{self._name}' returned {len(vectors)} vectors for {expected_count} texts."
             )
         return vectors

@@ -1,4 +1,4 @@
-"""An OpenAI request as llama.cpp's server must be asked: one body per choice, always streamed. Pure."""
+"""Translates an OpenAI request into requests for llama.cpp's server: one body per choice, always streamed. Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from portico_server.core.errors import InvalidRequest
 from portico_server.models.engines.openai_client.constrained_tools import ToolPlan, plan_tools
 from portico_server.models.openai_wire import arguments_schema
 
-# Fields that this side answers for, or that the engine would take for a type error when they are null.
+# Fields that Portico handles itself, or that the engine would reject as a type error when they are null.
 _OURS = ("n", "stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls", "best_of", "echo")
 
 
 CALL_SCHEMA = "call"
-"""The name of the schema that stands for the tools of a request."""
+"""Name of the schema that represents the tools of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRequest:
-    """``bodies`` in the order of the choices; ``per_prompt`` of them share a prompt.
+    """A request translated into ``bodies``, in the order of the choices; ``per_prompt`` of them share a prompt.
 
-    ``tools`` if calls are to be read; ``echoes`` is the text that each choice begins with.
+    ``tools`` is set if calls must be parsed; ``echoes`` is the text with which each choice begins.
     """
 
     bodies: tuple[dict[str, Any], ...]
@@ -34,12 +34,14 @@ class PreparedRequest:
 
 
 def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: bool = False) -> PreparedRequest:
-    """The bodies for a chat. ``sees``: the model takes images. Raises `InvalidRequest` for what it cannot do."""
+    """Return the bodies for a chat. ``sees``: the model accepts images. Raise `InvalidRequest` for unsupported
+    features.
+    """
     for field in ("functions", "function_call"):
         if body.get(field) is not None:
-            raise InvalidRequest(f"'{field}' is out of use; send 'tools' and 'tool_choice'.", param=field)
+            raise InvalidRequest(f"'{field}' is deprecated; send 'tools' and 'tool_choice'.", param=field)
     if "audio" in (body.get("modalities") or ()):
-        raise InvalidRequest("This model answers in text only.", code="unsupported_value", param="modalities")
+        raise InvalidRequest("This model answers only in text.", code="unsupported_value", param="modalities")
     messages = [
         _message(item, f"messages[{index}]", sees=sees)
         for index, item in enumerate(body.get("messages") or ())
@@ -51,7 +53,7 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
         request["max_tokens"] = limit
     wants_logprobs = body.get("logprobs") is True
     if wants_logprobs:
-        # Without a number the engine sends twenty alternatives, with 0 nothing at all.
+        # Without a number the engine sends twenty alternatives; with 0 it sends nothing at all.
         request["top_logprobs"] = max(1, body.get("top_logprobs") or 0)
     schema = schema_of(body)
     request.pop("response_format", None)
@@ -81,16 +83,16 @@ def prepare_chat(body: Mapping[str, Any], *, template_has_tools: bool, sees: boo
 
 
 def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
-    """The bodies for a completion: one per prompt and choice."""
+    """Return the bodies for a completion: one per prompt and choice."""
     if body.get("suffix"):
         raise InvalidRequest(
-            "This model does not fill in the middle; leave 'suffix' out.",
+            "This model does not fill in the middle; leave out 'suffix'.",
             code="unsupported_value",
             param="suffix",
         )
     count = body.get("n") or 1
     if (body.get("best_of") or count) != count:
-        raise InvalidRequest("'best_of' must be the same as 'n', or left out.", param="best_of")
+        raise InvalidRequest("'best_of' must equal 'n', or be left out.", param="best_of")
     request = _copy_of(body)
     request.setdefault("max_tokens", 16)  # OpenAI's default for this endpoint
     logprobs = body.get("logprobs")
@@ -107,14 +109,14 @@ def prepare_completion(body: Mapping[str, Any]) -> PreparedRequest:
 
 
 def _echo(prompt: Any, body: Mapping[str, Any]) -> str:
-    """The prompt as the text that an answer begins with."""
+    """Return the prompt as the text with which an answer begins."""
     if not isinstance(prompt, str):
         raise InvalidRequest(
-            "'echo' takes prompts as text; send the text, or leave 'echo' out.", param="echo"
+            "'echo' requires a text prompt; send the text, or leave out 'echo'.", param="echo"
         )
     if body.get("logprobs") is not None:
         raise InvalidRequest(
-            "This model returns no log-probabilities of the prompt; leave 'echo' or 'logprobs' out.",
+            "This model returns no log-probabilities of the prompt; leave out 'echo' or 'logprobs'.",
             code="unsupported_value",
             param="echo",
         )
@@ -122,12 +124,12 @@ def _echo(prompt: Any, body: Mapping[str, Any]) -> str:
 
 
 def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The JSON schema that the whole answer must fit, if there is one."""
+    """Return the JSON schema that the whole answer must fit, if there is one."""
     response_format = body.get("response_format")
     if not isinstance(response_format, Mapping) or response_format.get("type") in (None, "text"):
         return None
     if response_format["type"] == "json_object":
-        # The engine's own json_object lets a model begin with prose.
+        # The engine's own json_object allows a model to begin with prose.
         return {"type": "object"}
     if response_format["type"] == "json_schema":
         inner = response_format.get("json_schema")
@@ -144,7 +146,7 @@ def schema_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: int) -> None:
-    """Raise `InvalidRequest` for a schema that an engine's grammar would hold up every other call with."""
+    """Raise `InvalidRequest` for a schema whose grammar would delay every other call to the engine."""
     from portico_server.core.json_schema import survey
 
     schemas = [("response_format", schema_of(body))]
@@ -155,15 +157,15 @@ def check_alternatives(body: Mapping[str, Any], model: str, max_alternatives: in
         if schema and (count := survey(schema).alternatives) > max_alternatives:
             raise InvalidRequest(
                 f"The schema of '{param}' has {count:,} alternatives: values of enums, branches and optional "
-                f"properties. '{model}' follows at most {max_alternatives:,} in good time. Send fewer, or choose a "
-                "model on another engine.",
+                f"properties. '{model}' supports at most {max_alternatives:,} without delaying other calls. "
+                "Send fewer, or choose a model on another engine.",
                 code="schema_too_large",
                 param=param,
             )
 
 
 def _with_arguments(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A tool whose function says what its arguments are."""
+    """Return a tool whose function declares its arguments."""
     function = tool.get("function")
     if not isinstance(function, Mapping):
         return tool
@@ -178,13 +180,13 @@ def _copy_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seeded(request: dict[str, Any], index: int) -> dict[str, Any]:
-    """The same request for the choice ``index``: a fixed seed must not make all choices alike."""
+    """Return the request for the choice ``index``: a fixed seed must not make all choices the same."""
     seed = request.get("seed")
     return {**request, "seed": (seed + index) % 2**32} if isinstance(seed, int) else dict(request)
 
 
 def _prompts(prompt: Any) -> Sequence[Any]:
-    """One or several prompts, each a text or a list of the model's own token ids."""
+    """Return one or several prompts, each a text or a list of the model's own token ids."""
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         return prompt
     if prompt is None or prompt == []:
@@ -193,7 +195,7 @@ def _prompts(prompt: Any) -> Sequence[Any]:
 
 
 def _message(message: Mapping[str, Any], where: str, *, sees: bool) -> dict[str, Any]:
-    """A message with plain text or, where there are images, with parts, in a role that every template knows."""
+    """Return a message with plain text, or with parts if it has images, in a role that every template supports."""
     result = {name: value for name, value in message.items() if value is not None}
     if result.get("role") == "developer":
         result["role"] = "system"
@@ -214,14 +216,14 @@ def _is_image(part: Any) -> bool:
 
 
 def _image(part: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """The part, if it holds the image itself: the engine would fetch an address, from wherever it can reach."""
+    """Return the part if it contains the image itself: the engine would fetch a URL from any host that it can reach."""
     image = part.get("image_url")
     url = image.get("url") if isinstance(image, Mapping) else image
     if isinstance(url, str) and url.startswith("data:image/"):
         return part
     raise InvalidRequest(
-        f"The images of '{where}' must be in the message itself, as URLs that begin with data:image/. This model does "
-        "not fetch images from elsewhere.",
+        f"The images of '{where}' must be in the message itself, as URLs that begin with data:image/. This "
+        "model does not fetch images.",
         code="unsupported_content",
         param=f"{where}.content",
     )
@@ -235,9 +237,8 @@ def _text(content: Any, where: str) -> str:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind not in ("text", "refusal", "input_text", "output_text"):
             raise InvalidRequest(
-                f"This model reads text only; '{where}.content[{index}]' is of the type '{kind}'. Choose a "
-                f"model that "
-                "takes it, or leave it out.",
+                f"This model reads only text; '{where}.content[{index}]' has the type '{kind}'. Choose a "
+                "model that supports it, or leave it out.",
                 code="unsupported_content",
                 param=f"{where}.content[{index}]",
             )
@@ -246,7 +247,7 @@ def _text(content: Any, where: str) -> str:
 
 
 def _without_tools(message: dict[str, Any]) -> dict[str, Any]:
-    """Calls and their results as text, for a template that would drop them without a word."""
+    """Return calls and their results as text, for a template that would silently drop them."""
     calls = message.get("tool_calls")
     if calls:
         functions = [call["function"] for call in calls if isinstance(call.get("function"), Mapping)]

@@ -1,4 +1,4 @@
-"""Counts the tokens of texts by asking the engine's own server. Imports aiohttp."""
+"""Counts the tokens of texts with the engine's own server. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from portico_server.models.transport import (
 
 
 class HttpTokenizer:
-    """Posts JSON to a child's own endpoints, which are not OpenAI's. ``longest``: tokens that one call may have."""
+    """A tokenizer that posts JSON to a child's own endpoints, which are not OpenAI's.
+
+    ``longest`` is the maximum number of tokens of one call.
+    """
 
     def __init__(
         self, transport: EngineTransport, child: ServerProcess, name: str, longest: int | None
@@ -51,16 +54,16 @@ class HttpTokenizer:
         except orjson.JSONDecodeError:
             document = None
         if not isinstance(document, dict):
-            raise EngineFailed(f"The engine of '{self._name}' answered something that is not a JSON object.")
+            raise EngineFailed(f"The engine of '{self._name}' returned something other than a JSON object.")
         return document
 
     def wrong(self) -> EngineFailed:
-        """For an answer in another shape than was expected."""
-        return EngineFailed(f"The engine of '{self._name}' answered something that is not tokens.")
+        """Return the error for a response with an unexpected shape."""
+        return EngineFailed(f"The engine of '{self._name}' returned something other than tokens.")
 
 
 class VllmTokenizer(HttpTokenizer):
-    """vLLM's ``/tokenize`` and ``/detokenize``, in whose shape ours are."""
+    """A tokenizer that uses vLLM's ``/tokenize`` and ``/detokenize``, whose format Portico's own endpoints share."""
 
     async def tokenize(self, request: Tokenize, deadline: float | None) -> TokenizedText:
         body: dict[str, Any] = {"model": self._name, "return_token_strs": request.texts}

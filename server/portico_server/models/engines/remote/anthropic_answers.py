@@ -1,4 +1,4 @@
-"""Says answers of Anthropic's Messages API in OpenAI's words: messages, streams and errors. Pure."""
+"""Translates answers of Anthropic's Messages API into OpenAI's format: messages, streams and errors. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FINISH_REASONS: Mapping[str, str] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-"""``stop_reason`` to ``finish_reason``."""
+"""OpenAI's ``finish_reason`` for each ``stop_reason``."""
 
 STATUSES: Mapping[str, int] = {
     "invalid_request_error": 400,
@@ -36,13 +36,13 @@ STATUSES: Mapping[str, int] = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The HTTP status of an error that comes inside a stream."""
+"""HTTP statuses of errors that arrive inside a stream."""
 
 
 def completion_of(message: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
-    """A whole message as a ``chat.completion``. Raises `EngineFailed` if it is none."""
+    """Return a whole message as a ``chat.completion``. Raise `EngineFailed` if it is not a message."""
     if message.get("type") != "message" or not isinstance(message.get("content"), list):
-        raise EngineFailed("The provider answered something that is not a message.")
+        raise EngineFailed("The provider returned something other than a message.")
     text: list[str] = []
     thoughts: list[str] = []
     calls: list[dict[str, Any]] = []
@@ -78,7 +78,7 @@ def completion_of(message: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
 
 
 def usage_of(usage_fields: Any) -> Usage:
-    """Their counts in ours: what was read from or written to their cache is part of the prompt."""
+    """Return Anthropic's counts as our usage: tokens read from or written to their cache are part of the prompt."""
     counts = {key: value for key, value in (usage_fields or {}).items() if isinstance(value, int)}
     cached_tokens = counts.get("cache_read_input_tokens", 0)
     prompt = counts.get("input_tokens", 0) + cached_tokens + counts.get("cache_creation_input_tokens", 0)
@@ -86,9 +86,9 @@ def usage_of(usage_fields: Any) -> Usage:
 
 
 class CompletionStream:
-    """Turns the events of one streamed message into chunks of a chat, a frame at a time.
+    """A translator of one streamed message's events into chat chunks, one frame at a time.
 
-    ``wants_usage``: end with a chunk that has the token counts.
+    ``wants_usage``: end with a chunk that contains the token counts.
     """
 
     def __init__(self, name: str, *, wants_usage: bool) -> None:
@@ -103,11 +103,11 @@ class CompletionStream:
 
     @property
     def usage(self) -> Usage:
-        """What has been counted so far."""
+        """Return the usage counted so far."""
         return usage_of(self._counts)
 
     def read(self, frames: bytes) -> tuple[bytes, PorticoError | None]:
-        """Chunks for the events in ``frames`` up to the first that is an error, and that error."""
+        """Return the chunks for the events in ``frames`` up to the first error event, and that error."""
         chunks: list[bytes] = []
         try:
             chunks.extend(self._event(event) for event in _events(frames))
@@ -124,7 +124,7 @@ class CompletionStream:
             case "content_block_delta":
                 return self._delta(event.get("delta") or {})
             case "content_block_stop":
-                # A tool without arguments sends none; what clients parse must still be an object.
+                # A tool call without arguments sends none, but clients must still be able to parse an object.
                 return self._arguments("{}") if self._silent else b""
             case "message_delta":
                 self._counts |= event.get("usage") or {}
@@ -160,7 +160,7 @@ class CompletionStream:
             case "input_json_delta":
                 part = delta.get("partial_json") or ""
                 return self._arguments(part) if part else b""
-        return b""  # signatures and citations have no place in OpenAI's chunks
+        return b""  # signatures and citations cannot be expressed in OpenAI's chunks
 
     def _arguments(self, part: str) -> bytes:
         self._silent = False
@@ -177,7 +177,7 @@ class CompletionStream:
 
 
 def error_of_event(event: Mapping[str, Any], name: str) -> PorticoError:
-    """``{"type": "error", "error": {"type", "message"}}`` as one of our errors."""
+    """Return ``{"type": "error", "error": {"type", "message"}}`` as one of our errors."""
     kind = (event.get("error") or {}).get("type")
     return error_from_json(STATUSES.get(kind or "", 500), event, name)
 
@@ -188,7 +188,7 @@ def _events(frames: bytes) -> Iterator[Mapping[str, Any]]:
             try:
                 event = orjson.loads(line[5:])
             except orjson.JSONDecodeError as error:
-                raise EngineFailed("The provider sent a line of its stream that is not JSON.") from error
+                raise EngineFailed("The provider sent a stream line that is not valid JSON.") from error
             if isinstance(event, dict):
                 yield event
 

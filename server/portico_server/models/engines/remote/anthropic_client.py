@@ -1,4 +1,4 @@
-"""Speaks to Anthropic's Messages API as if it were OpenAI's chat. Imports aiohttp."""
+"""A client that presents Anthropic's Messages API as OpenAI's chat API. Imports aiohttp."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from portico_server.models.transport import CONNECTION_ERRORS, Upstream
 
 
 class AnthropicClient:
-    """A `EngineClient` for chats. ``max_tokens`` holds for callers who set no limit."""
+    """An `EngineClient` for chats. ``max_tokens`` applies to callers that set no limit."""
 
     def __init__(self, upstream: Upstream, *, max_tokens: int = DEFAULT_MAX_TOKENS) -> None:
         self._upstream = upstream
@@ -36,7 +36,7 @@ class AnthropicClient:
         """See `portico_server.models.protocol.EngineClient`."""
         if request.operation != "chat/completions":
             raise InvalidRequest(
-                f"The provider of '{self._name}' does chats; it does not do {request.operation}.",
+                f"The provider of '{self._name}' supports only chats, not {request.operation}.",
                 code="model_lacks_capability",
                 param="model",
             )
@@ -51,7 +51,7 @@ class AnthropicClient:
         return await self._stream(response, deadline, CompletionStream(self._name, wants_usage=wants_usage))
 
     async def _original(self, original: OriginalRequest, deadline: float | None) -> RelayResponse:
-        """A request in the provider's own words: nothing of it is lost, and nothing of its answer."""
+        """Forward a request in the provider's own format, so that neither the request nor the answer loses anything."""
         route = self._upstream.route("messages")
         route.headers = headers_of(original, route.headers)
         response = await self._upstream.post(route, body_of(original, self._upstream.model), deadline)
@@ -66,13 +66,13 @@ class AnthropicClient:
         return relay_response
 
     def _message(self, data: bytes) -> dict[str, Any]:
-        """A whole answer. Raises `PorticoError` if it is none."""
+        """Return a whole answer. Raise `PorticoError` if it is not a message."""
         try:
             message = orjson.loads(data)
         except orjson.JSONDecodeError:
             message = None
         if not isinstance(message, dict):
-            raise EngineFailed(f"The provider of '{self._name}' answered something that is not JSON.")
+            raise EngineFailed(f"The provider of '{self._name}' returned something other than JSON.")
         if message.get("type") == "error":
             raise error_of_event(message, self._name)
         return message
@@ -96,7 +96,9 @@ class AnthropicClient:
             while not first:
                 data = await anext(frames, b"")
                 if not data:
-                    raise EngineFailed(f"The provider of '{self._name}' ended the stream before it began.")
+                    raise EngineFailed(
+                        f"The provider of '{self._name}' closed the stream before its first event."
+                    )
                 first, error = stream.read(data)
                 if error is not None and not first:
                     raise error
@@ -130,7 +132,7 @@ class AnthropicClient:
                     break
                 chunks, error = stream.read(data)
             if not stream.ended:
-                raise EngineFailed(f"The provider of '{self._name}' broke off in the middle of its answer.")
+                raise EngineFailed(f"The provider of '{self._name}' stopped in the middle of its answer.")
         except CONNECTION_ERRORS as broken:
             portico_error = await self._upstream.explain(broken)
             if isinstance(stream, CompletionStream):

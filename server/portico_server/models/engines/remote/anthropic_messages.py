@@ -1,4 +1,4 @@
-"""OpenAI chat requests as requests of Anthropic's Messages API, and its answers in OpenAI's words."""
+"""OpenAI chat requests as requests of Anthropic's Messages API, and its answers in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import orjson
 from portico_server.core.errors import InvalidRequest
 
 DEFAULT_MAX_TOKENS = 8192
-"""What an answer may have if the caller does not say; Anthropic wants a number."""
+"""Maximum tokens of an answer if the caller sets no limit; Anthropic requires a number."""
 
 _UNTRANSLATED = frozenset({"logprobs", "top_logprobs", "logit_bias", "modalities", "audio", "prediction"})
 
 _SAME = ("temperature", "top_p", "top_k", "stream", "thinking", "output_config", "cache_control")
-"""Fields of one name on both sides, Anthropic's own ones included."""
+"""Fields with the same name in both APIs, including Anthropic's own fields."""
 
 _JSON_OBJECT = "Answer with one JSON object and nothing else."
 
@@ -23,18 +23,18 @@ Block = dict[str, Any]
 
 
 def request_of(body: Mapping[str, Any], model: str, max_tokens: int = DEFAULT_MAX_TOKENS) -> dict[str, Any]:
-    """The request. Raises `InvalidRequest` with the field for what the Messages API cannot do."""
+    """Return the request. Raise `InvalidRequest` with the field for anything that the Messages API cannot do."""
     for key in sorted(_UNTRANSLATED & body.keys()):
         if body[key]:
             raise _cannot(key)
     if body.get("n") not in (None, 1):
-        raise InvalidRequest("'n' must be 1: this provider gives one choice.", param="n")
+        raise InvalidRequest("'n' must be 1: this provider returns only one choice.", param="n")
     system, messages = _conversation(body.get("messages") or ())
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or max_tokens
     request: dict[str, Any] = {"model": model, "max_tokens": limit, "messages": messages}
     request |= {key: body[key] for key in _SAME if body.get(key) is not None}
     if isinstance(request.get("temperature"), int | float):
-        request["temperature"] = min(request["temperature"], 1.0)  # theirs ends at 1, OpenAI's at 2
+        request["temperature"] = min(request["temperature"], 1.0)  # Anthropic's maximum is 1, OpenAI's is 2
     stop = body.get("stop")
     if stop:
         request["stop_sequences"] = [stop] if isinstance(stop, str) else list(stop)
@@ -51,7 +51,7 @@ def request_of(body: Mapping[str, Any], model: str, max_tokens: int = DEFAULT_MA
 
 
 def _conversation(messages_value: Any) -> tuple[list[Block], list[Block]]:
-    """System blocks, and messages in which the roles alternate."""
+    """Return the system blocks, and the messages with alternating roles."""
     system: list[Block] = []
     messages: list[Block] = []
     for index, message in enumerate(messages_value):
@@ -66,7 +66,7 @@ def _conversation(messages_value: Any) -> tuple[list[Block], list[Block]]:
         else:
             blocks = list(_blocks(message.get("content"), where))
         if not blocks:
-            continue  # an empty message says nothing, and they refuse it
+            continue  # an empty message has no content, and Anthropic refuses it
         provider_role = "assistant" if role == "assistant" else "user"
         if messages and messages[-1]["role"] == provider_role:
             messages[-1]["content"] += blocks
@@ -93,7 +93,7 @@ def _blocks(content: Any, where: str) -> Iterator[Block]:
                 yield _document(part, at)
             case kind:
                 raise InvalidRequest(
-                    f"This provider takes text, images and PDF files, not '{kind}'.", param=f"{at}.type"
+                    f"This provider accepts text, images and PDF files, not '{kind}'.", param=f"{at}.type"
                 )
 
 
@@ -112,7 +112,7 @@ def _document(part: Mapping[str, Any], at: str) -> Block:
     data = file.get("file_data") if isinstance(file, Mapping) else None
     if not isinstance(data, str) or not data.startswith("data:"):
         raise InvalidRequest(
-            "A file must come as 'file_data': a data URL with its content.", param=f"{at}.file"
+            "A file must be sent as 'file_data': a data URL with its content.", param=f"{at}.file"
         )
     return {"type": "document", "source": _base64(data, f"{at}.file")}
 
@@ -121,7 +121,7 @@ def _base64(url: str, at: str) -> Block:
     head, comma, data = url.partition(",")
     media, _, encoding = head.removeprefix("data:").partition(";")
     if not comma or encoding != "base64" or not media:
-        raise InvalidRequest("A data URL must be 'data:TYPE;base64,DATA'.", param=at)
+        raise InvalidRequest("A data URL must have the form 'data:TYPE;base64,DATA'.", param=at)
     return {"type": "base64", "media_type": media, "data": data}
 
 
@@ -134,7 +134,7 @@ def _uses(message: Mapping[str, Any], where: str) -> Iterator[Block]:
             arguments = None
         if not isinstance(arguments, dict):
             raise InvalidRequest(
-                "The arguments of a tool call must be the text of a JSON object.",
+                "The arguments of a tool call must be a JSON object as text.",
                 param=f"{where}.tool_calls[{number}].function.arguments",
             )
         yield {"type": "tool_use", "id": call.get("id"), "name": function.get("name"), "input": arguments}
@@ -154,7 +154,9 @@ def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
     for index, tool in enumerate(tools_value):
         function = tool.get("function")
         if tool.get("type") != "function" or not isinstance(function, Mapping):
-            raise InvalidRequest("Only tools of the type 'function' are taken.", param=f"tools[{index}].type")
+            raise InvalidRequest(
+                "Only tools of the type 'function' are supported.", param=f"tools[{index}].type"
+            )
         provider_tool = {
             "name": function.get("name"),
             "description": function.get("description"),
@@ -188,7 +190,7 @@ def _format(format_value: Any) -> dict[str, Any] | None:
 
 def _cannot(key: str) -> InvalidRequest:
     return InvalidRequest(
-        f"This provider has nothing like '{key}': leave it out, or use another model.",
+        f"This provider has no equivalent of '{key}': leave it out, or use another model.",
         code="unsupported_parameter",
         param=key,
     )

@@ -1,4 +1,4 @@
-"""Passes on requests in Anthropic's own words and their answers as they are, and counts their tokens. Pure."""
+"""Relays requests in Anthropic's format and their answers unchanged, and counts their tokens. Pure."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ BETA_HEADER = "anthropic-beta"
 
 
 def body_of(original: OriginalRequest, model: str) -> dict[str, Any]:
-    """The request under the model's name at the provider."""
+    """Return the request with the provider's name of the model."""
     return {**original.body, "model": model}
 
 
 def headers_of(original: OriginalRequest, own_headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a call: ``own_headers``, and what the caller's said of the form of the request. Betas of
-    both hold.
+    """Return the headers of a call: ``own_headers``, and the caller's headers that describe the form of the request.
+
+    The betas of both are combined.
     """
     headers = {**own_headers, **original.headers}
     configured_beta = next((value for name, value in own_headers.items() if name.lower() == BETA_HEADER), "")
@@ -38,7 +39,7 @@ def headers_of(original: OriginalRequest, own_headers: Mapping[str, str]) -> dic
 
 
 class AnthropicUsage:
-    """Looks on at a stream that is passed through: its counts, its end, and the error that it may tell."""
+    """An observer of a relayed stream: its token counts, its end, and any error in it."""
 
     def __init__(self, name: str) -> None:
         self.ended = False
@@ -48,11 +49,11 @@ class AnthropicUsage:
 
     @property
     def usage(self) -> Usage:
-        """What has been counted so far."""
+        """Return the usage counted so far."""
         return usage_of(self._counts)
 
     def read(self, frames: bytes) -> tuple[bytes, PorticoError | None]:
-        """The frames up to the first that is an error, and that error."""
+        """Return the frames up to the first error, and that error."""
         if b'"usage"' not in frames and b"message_stop" not in frames and b"error" not in frames:
             return frames, None
         start = 0
@@ -65,7 +66,7 @@ class AnthropicUsage:
 
     def _event(self, data: bytes) -> PorticoError | None:
         event: Any = None
-        with contextlib.suppress(orjson.JSONDecodeError):  # whoever reads it will say so
+        with contextlib.suppress(orjson.JSONDecodeError):  # the reader of the frame reports it
             event = orjson.loads(data)
         if not isinstance(event, dict):
             return None
@@ -73,7 +74,7 @@ class AnthropicUsage:
             case "message_start":
                 self._counts |= (event.get("message") or {}).get("usage") or {}
             case "message_delta":
-                # Counts are totals; what is null there is what it was.
+                # Counts are totals; a null count is unchanged.
                 usage = event.get("usage") or {}
                 self._counts |= {key: value for key, value in usage.items() if value is not None}
             case "message_stop":

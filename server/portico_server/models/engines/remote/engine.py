@@ -1,4 +1,4 @@
-"""A model behind somebody's HTTP API: where it is, its limits per minute, and retries."""
+"""The engine `remote`: a model behind an HTTP API, with its address, limits per minute and retries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from portico_server.models.spec import ModelSpec, Task
 
 
 class Remote:
-    """``http(s)://HOST/v1#MODEL`` or ``remote://PROVIDER/MODEL``.
+    """An engine for ``http(s)://HOST/v1#MODEL`` or ``remote://PROVIDER/MODEL``.
 
     Parameters: see `portico_server.models.engines.remote.engine`.
     """
@@ -48,11 +48,11 @@ class Remote:
             else "chat"
         )
         if task != "chat" and target.wire == "anthropic":
-            raise InvalidRequest(f"This provider has no {WORK[task]}.", param="task")
+            raise InvalidRequest(f"This provider does not support {WORK[task]}.", param="task")
         if task == "embedding" and target.fallback:
             raise InvalidRequest(
-                f"'{spec.name}' makes embeddings, and another model's vectors cannot stand in for them: "
-                "leave out 'fallback'.",
+                f"'{spec.name}' creates embeddings, and vectors of another model cannot replace them: leave "
+                "out 'fallback'.",
                 param="parameters.fallback",
             )
         context = spec.parameters.get(
@@ -103,10 +103,13 @@ class Remote:
 
 
 def _missing_key(spec: ModelSpec, target: RemoteTarget) -> str:
-    """What to do about a key that is missing; empty where it is there."""
+    """Return what to do about a missing key, or an empty string if the key exists."""
     if target.keyed:
         return ""
-    return f"'{spec.name}' needs a key: give the model an 'api_key', or set {target.variable} where the daemon starts."
+    return (
+        f"'{spec.name}' needs a key: set the model's 'api_key', or set {target.variable} in the daemon's "
+        "environment."
+    )
 
 
 def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClient:
@@ -119,8 +122,8 @@ def _client(name: str, target: RemoteTarget, site: LaunchContext) -> EngineClien
 
     async def explain(error: BaseException) -> PorticoError:
         return EngineFailed(
-            f"The server of '{name}' cannot be reached or broke off: {failure_reason(error)}. Check the address in the "
-            "model's source and that it runs.",
+            f"The server of '{name}' cannot be reached or closed the connection: {failure_reason(error)}. "
+            "Check the address in the model's source and that the server runs.",
             code="upstream_unreachable",
         )
 

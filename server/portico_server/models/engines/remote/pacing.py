@@ -1,4 +1,4 @@
-"""Holds calls back until a provider allows them: so many requests and so many tokens a minute."""
+"""Delays calls until a provider's limits on requests and tokens per minute allow them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ MINUTE_S = 60.0
 
 
 class PacedClient:
-    """A `EngineClient` before another one. Callers wait for their turn in the order in which they came.
+    """An `EngineClient` in front of another client. Callers wait for their turn in order of arrival.
 
-    ``requests`` and ``tokens`` are for a minute, ``None`` for no limit; ``patience`` is the longest wait in seconds.
+    ``requests`` and ``tokens`` are limits per minute, ``None`` for no limit; ``patience`` is the longest wait in
+    seconds.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class PacedClient:
         self._tokens = None if tokens is None else RateBucket(tokens, MINUTE_S, now)
 
     async def relay(self, request: Relay, deadline: float | None) -> RelayResponse:
-        """See `portico_server.models.protocol.EngineClient`. Raises `TooMany` if the turn would come too late."""
+        """See `portico_server.models.protocol.EngineClient`. Raises `TooMany` if the call would have to wait too
+        long.
+        """
         guess = reserved_tokens(request.body) if self._tokens is not None else 0
         await self._turn(guess, deadline)
         try:
@@ -53,32 +56,34 @@ class PacedClient:
 
     async def _turn(self, tokens: int, deadline: float | None) -> None:
         loop = asyncio.get_running_loop()
-        # Taken at once, so that whoever comes later waits behind us.
+        # Reserved immediately, so that later callers wait behind this call.
         wait = max(self._take(self._requests, 1), self._take(self._tokens, tokens))
         remaining_s = self._max_wait_s if deadline is None else min(self._max_wait_s, deadline - loop.time())
         if wait > remaining_s:
             self._give_back(tokens)
             raise TooMany(
-                f"'{self._name}' is called more often than its limit for this provider allows; the next turn comes in "
-                f"{wait:.0f} s, which is longer than the {max(0.0, remaining_s):.0f} s that a call waits. "
-                "Try again later, or "
-                "set 'requests_per_minute' and 'tokens_per_minute' of the model to what the provider really allows.",
+                f"'{self._name}' is called more often than its limit for this provider allows; the next call "
+                f"is possible in {wait:.0f} s, which is longer than the {max(0.0, remaining_s):.0f} s that a "
+                "call waits. Try again later, or set 'requests_per_minute' and 'tokens_per_minute' of the "
+                "model to the provider's real limits.",
                 code="provider_limit",
                 retry_after=wait,
             )
         if wait:
             try:
-                await asyncio.sleep(wait)  # time is what is waited for
+                await asyncio.sleep(wait)  # the wait is for time itself
             except BaseException:
                 self._give_back(tokens)
                 raise
 
     def _take(self, bucket: RateBucket | None, amount: float) -> float:
-        """Take ``amount``; the seconds until it is really there."""
+        """Take ``amount`` from the bucket; return the seconds until it is available."""
         if bucket is None:
             return 0.0
         now = asyncio.get_running_loop().time()
-        bucket.take(min(amount, bucket.size), now)  # a call above the limit of a minute waits for a full one
+        bucket.take(
+            min(amount, bucket.size), now
+        )  # a call above the limit per minute waits for a full bucket
         return bucket.wait(0, now)
 
     def _give_back(self, tokens: int) -> None:
@@ -86,12 +91,12 @@ class PacedClient:
         self._take(self._tokens, -min(tokens, self._tokens.size if self._tokens else 0))
 
     def _correct(self, guess: int, used_tokens: int) -> None:
-        """Put what a call really took in place of what was taken for it."""
+        """Replace the reserved amount with the tokens that a call really used."""
         if self._tokens is not None:
             self._tokens.take(used_tokens - min(guess, self._tokens.size), asyncio.get_running_loop().time())
 
 
 def reserved_tokens(body: Mapping[str, Any]) -> int:
-    """Tokens that a call may take: its texts, and the most that it lets the model answer."""
+    """Return the maximum tokens of a call: its texts, and the limit of the answer."""
     max_tokens = body.get("max_completion_tokens") or body.get("max_tokens") or 0
     return estimate_tokens(body) + (max_tokens if isinstance(max_tokens, int) else 0)

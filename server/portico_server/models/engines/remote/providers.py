@@ -1,7 +1,7 @@
-"""Well-known providers, as data: where they are, where their key is kept, and how they differ from OpenAI.
+"""Well-known providers, as data: their addresses, the sources of their keys, and their differences from OpenAI.
 
-The addresses and limits are those of their documentation. To add one: one entry here and a row in
-``docs/providers.md``; or a plugin (docs/plugins.md), or the key ``providers`` of the configuration.
+The addresses and limits come from the providers' documentation. To add a provider: add an entry here and a row in
+``docs/providers.md``; or write a plugin (docs/plugins.md), or use the key ``providers`` of the configuration.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ TuningForm: TypeAlias = Literal["openai", "zhipu", "dashscope", "sensenova"]
 
 @dataclass(frozen=True, slots=True)
 class ModelProvider:
-    """One preset.
+    """The preset of one provider.
 
-    ``key`` and ``address`` are the environment variables that its own tools read the key and another address
-    from; empty if there is none. ``suffix`` is what comes after an ``address``. ``header`` carries the key
-    where it is not ``Authorization: Bearer``. ``tuning`` is the form of its fine-tuning API. An empty ``url`` means
-    that everyone has an address of his own.
+    ``key`` and ``address`` are the environment variables from which its own tools read the key and another address;
+    empty if there is none. ``suffix`` is appended to an ``address``. ``header`` carries the key if it is not
+    ``Authorization: Bearer``. ``tuning`` is the form of its fine-tuning API. An empty ``url`` means that each user has
+    a separate address.
     """
 
     __pydantic_config__ = EXACT_FIELDS
@@ -49,11 +49,11 @@ class ModelProvider:
 _OPENAI = Quirks(
     renamed={"max_tokens": "max_completion_tokens"},
     embedding_batch=2048,
-    # Its models that took these are gone; those of today answer base64 and refuse to be asked how.
+    # Its models that accepted these fields are gone; the current models return base64 and refuse the field.
     pictures=ImageQuirks(dropped=frozenset({"response_format", "style"})),
 )
 _OLDER: Mapping[str, str] = {"max_completion_tokens": "max_tokens"}
-"""Servers that know the limit by the name that OpenAI gave up."""
+"""Fields of servers that know the limit by the name that OpenAI deprecated."""
 
 _BUILT_IN: Mapping[str, ModelProvider] = {
     "openai": ModelProvider(
@@ -120,7 +120,7 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
         "SENSENOVA_API_KEY",
         "SENSENOVA_BASE_URL",
         tuning="sensenova",
-        # Its gateway refuses every field that its table of parameters does not list, without naming it.
+        # Its gateway refuses every field that its parameter table does not list, without naming the field.
         quirks=Quirks(
             renamed=_OLDER,
             refused=frozenset({"response_format", "logprobs", "logit_bias", "modalities"}),
@@ -162,7 +162,7 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
     "mistral": ModelProvider(
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",
-        # It answers 422 to a field that it does not know, and counts the tokens of a stream unasked.
+        # It responds with 422 to an unknown field, and sends the token counts of a stream without a request.
         quirks=Quirks(
             renamed={**_OLDER, "seed": "random_seed"},
             dropped=BOOKKEEPING_FIELDS,
@@ -223,18 +223,18 @@ _BUILT_IN: Mapping[str, ModelProvider] = {
 
 def _accept(candidate: Any) -> ModelProvider:
     if not isinstance(candidate, ModelProvider):
-        raise InvalidRequest(f"a provider must be a ModelProvider, which {candidate!r} is not.")
+        raise InvalidRequest(f"a provider must be a ModelProvider; {candidate!r} is not.")
     return candidate
 
 
 PROVIDERS = PluginTable("provider", _BUILT_IN, _accept)
-"""All by name, those of plugins too."""
+"""All providers by name, including those of plugins."""
 
 
 def parse_provider(value: Any, at: str) -> ModelProvider:
-    """A provider as a configuration describes it at the place ``at``: the fields of `ModelProvider`.
+    """Parse a provider from the configuration at the place ``at``: the fields of `ModelProvider`.
 
-    Raises `InvalidRequest` that names the field.
+    Raise `InvalidRequest` that names the field.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -248,6 +248,6 @@ def parse_provider(value: Any, at: str) -> ModelProvider:
         raise InvalidRequest(f"{at}.url must be an http(s) URL, not '{provider.url}'.", param=f"{at}.url")
     if not provider.url and not provider.address:
         raise InvalidRequest(
-            f"{at} needs a 'url', or an 'address' that is read from the environment.", param=at
+            f"{at} needs a 'url', or an 'address' that names an environment variable.", param=at
         )
     return provider

@@ -1,4 +1,4 @@
-"""Repeats a call where that is safe: it was refused for now, and nothing of an answer has come."""
+"""Retries a call where that is safe: it was refused temporarily, and no part of an answer has arrived."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from portico_server.models.openai_wire import EngineRefused, UpstreamFailed
 from portico_server.models.protocol import EngineClient
 
 FIRST_PAUSE_S = 0.5
-"""Seconds before the first further attempt; doubled each time."""
+"""Seconds before the first retry; doubled each time."""
 
 MAX_PAUSE_S = 20.0
-"""Seconds that a caller is kept waiting for one further attempt. Who is asked to come back later than that is
-told so at once."""
+"""Maximum seconds that a caller waits for one retry. If the server asks for a longer wait, the caller gets its error
+immediately.
+"""
 
 PASSING_STATUSES = frozenset({502, 503, 504, 529})
-"""A server's own failures that pass. A 500 is not among them: the call may have been carried out."""
+"""Temporary failures of a server. A 500 is not among them: the call may have been carried out."""
 
 SPENT_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-"""Codes of a 429 that no waiting helps with."""
+"""Codes of a 429 that waiting does not resolve."""
 
 
 def is_passing(error: PorticoError) -> bool:
-    """Whether the same call may well succeed a moment later."""
+    """Return whether the same call is likely to succeed a moment later."""
     if isinstance(error, EngineRefused):
         return error.status == 429 and error.code not in SPENT_CODES and error.type not in SPENT_CODES
     if isinstance(error, UpstreamFailed):
@@ -37,10 +38,10 @@ def is_passing(error: PorticoError) -> bool:
 
 
 def pause_before(attempt: int, error: PorticoError, chance: float) -> float | None:
-    """Seconds to wait before attempt number ``attempt`` (the first repetition is 1); ``None``: do not.
+    """Return the seconds to wait before attempt number ``attempt`` (the first retry is 1), or ``None`` for no retry.
 
-    What the server asked for in ``Retry-After`` counts; otherwise twice as long each time, spread by
-    ``chance`` in [0, 1) so that many callers do not come back together.
+    The server's ``Retry-After`` takes precedence; otherwise the wait doubles each time, spread by ``chance`` in [0, 1)
+    so that many callers do not retry together.
     """
     if not is_passing(error):
         return None
@@ -50,7 +51,7 @@ def pause_before(attempt: int, error: PorticoError, chance: float) -> float | No
 
 
 class RetryingClient:
-    """A `EngineClient` that asks another one up to ``retries`` further times before the first byte."""
+    """An `EngineClient` that retries a call to another client up to ``retries`` times before the first byte."""
 
     def __init__(self, inner: EngineClient, retries: int) -> None:
         self._inner = inner
@@ -68,4 +69,4 @@ class RetryingClient:
                 now = asyncio.get_running_loop().time()
                 if pause is None or attempt > self._retries or (deadline and now + pause >= deadline):
                     raise
-            await asyncio.sleep(pause)  # nothing announces that a server has recovered
+            await asyncio.sleep(pause)  # no event announces that a server has recovered

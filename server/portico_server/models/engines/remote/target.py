@@ -1,4 +1,4 @@
-"""Where a remote model is and how it is treated, by its spec, the presets and the environment."""
+"""Determines a remote model's address and settings from its spec, the presets and the environment."""
 
 from __future__ import annotations
 
@@ -31,32 +31,34 @@ DEFAULT_IDLE_TIMEOUT_S = 120.0
 DEFAULT_MAX_WAIT_S = 60.0
 
 TUNING_FORMS: tuple[str, ...] = get_args(TuningForm)
-"""Whose forms of a fine-tuning API are known."""
+"""Supported forms of fine-tuning APIs."""
 
 PARAMETERS = {
     "base_url": "another address of the provider, such as a proxy",
-    "headers": "further HTTP headers, an object of texts",
-    "retries": f"further attempts when the provider is busy, {DEFAULT_RETRIES} unless given",
-    "stall_timeout": f"seconds of silence in mid-stream after which it counts as broken, {DEFAULT_IDLE_TIMEOUT_S:g} "
-    "unless given",
-    "requests_per_minute": "requests that the provider allows; further ones wait for their turn",
+    "headers": "additional HTTP headers, an object with text values",
+    "retries": f"retries when the provider is busy, {DEFAULT_RETRIES} by default",
+    "stall_timeout": "seconds of silence within a stream after which the connection counts as broken, "
+    f"{DEFAULT_IDLE_TIMEOUT_S:g} by default",
+    "requests_per_minute": "requests that the provider allows; further requests wait for their turn",
     "tokens_per_minute": "tokens that the provider allows, of prompts and answers together",
-    "wait_limit": f"longest that a call waits for its turn, in seconds; {DEFAULT_MAX_WAIT_S:g} unless given",
-    "fallback": "names of models that are asked when this one fails before its first byte",
-    "max_tokens": "what an answer may have if the caller sets no limit (Anthropic)",
-    "context_length": "tokens that one call may have, for those who ask",
-    "providers": "providers without a preset, by their names, as the configuration describes them",
-    "dimensions": "length of its vectors, for those who ask",
-    "tuning": "the form of its fine-tuning API, where no preset says it: " + ", ".join(TUNING_FORMS),
-    "training_price": "US dollars for a million trained tokens",
+    "wait_limit": f"longest time that a call waits for its turn, in seconds; {DEFAULT_MAX_WAIT_S:g} by default",
+    "fallback": "names of models to call when this one fails before its first byte",
+    "max_tokens": "maximum tokens of an answer if the caller sets no limit (Anthropic)",
+    "context_length": "maximum tokens of one call, as reported to clients",
+    "providers": "providers without a preset, by name, as the configuration describes them",
+    "dimensions": "length of its vectors, as reported to clients",
+    "tuning": "the form of its fine-tuning API, if no preset specifies it: " + ", ".join(TUNING_FORMS),
+    "training_price": "US dollars per million trained tokens",
 }
-"""What ``parameters`` of a remote model may hold."""
+"""Valid ``parameters`` of a remote model."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteTarget:
-    """``keyed`` is false while the key is missing that ``variable`` would hold. ``idle`` and ``patience`` in seconds;
-    ``requests`` and ``tokens`` for a minute, ``None`` for any number.
+    """The address, key and limits of a remote model.
+
+    ``keyed`` is false if the key that ``variable`` names is missing. ``idle`` and ``patience`` are in seconds;
+    ``requests`` and ``tokens`` are per minute, ``None`` for no limit.
     """
 
     endpoint: Endpoint
@@ -74,30 +76,30 @@ class RemoteTarget:
 
     @property
     def paced(self) -> bool:
-        """Whether calls may have to wait for their turn."""
+        """Return whether calls may have to wait for their turn."""
         return self.requests is not None or self.tokens is not None
 
 
 def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -> RemoteTarget:
-    """Settle everything. Raises `InvalidRequest` that names the parameter."""
+    """Determine the target of a model. Raise `InvalidRequest` that names the parameter."""
     environment = os.environ if environment is None else environment
     parameters = spec.parameters
     unknown = sorted(parameters.keys() - PARAMETERS.keys())
     if unknown:
         raise InvalidRequest(
-            f"A remote model has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} It has "
-            f"{', '.join(PARAMETERS)}.",
+            f"A remote model has no parameter '{unknown[0]}'.{nearest(unknown[0], PARAMETERS)} Valid "
+            f"parameters: {', '.join(PARAMETERS)}.",
             param=f"parameters.{unknown[0]}",
         )
     headers = parameters.get("headers") or {}
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise InvalidRequest(
-            f"The headers of '{spec.name}' must be an object of texts.", param="parameters.headers"
+            f"The headers of '{spec.name}' must be an object with text values.", param="parameters.headers"
         )
     form = parameters.get("tuning")
     if form is not None and form not in TUNING_FORMS:
         raise InvalidRequest(
-            f"'tuning' of '{spec.name}' is one of {', '.join(TUNING_FORMS)}, not {form!r}.",
+            f"'tuning' of '{spec.name}' must be one of {', '.join(TUNING_FORMS)}, not {form!r}.",
             param="parameters.tuning",
         )
     if parameters.get("training_price") is not None:
@@ -128,13 +130,13 @@ def find_target(spec: ModelSpec, environment: Mapping[str, str] | None = None) -
 
 
 def provider_of(spec: ModelSpec) -> tuple[ModelProvider, str]:
-    """The preset, or one made of the URL, and the model's name there."""
+    """Return the preset, or a provider built from the URL, and the provider's name of the model."""
     source = parse_source(spec.source)
     if source.scheme in ("http", "https"):
         return ModelProvider(source.location), source.model
     if source.scheme != "remote":
         raise InvalidRequest(
-            f"The engine 'remote' takes http(s)://HOST/v1#MODEL or remote://PROVIDER/MODEL, not "
+            "The engine 'remote' needs http(s)://HOST/v1#MODEL or remote://PROVIDER/MODEL, not "
             f"'{spec.source}'.",
             param="source",
         )
@@ -145,15 +147,15 @@ def provider_of(spec: ModelSpec) -> tuple[ModelProvider, str]:
     provider = PROVIDERS.get(source.location)
     if provider is None:
         raise InvalidRequest(
-            f"There is no preset for the provider '{source.location}'.{nearest(source.location, PROVIDERS)} "
-            f"Presets are {', '.join(PROVIDERS)}; any other server is http(s)://HOST/v1#MODEL.",
+            f"No preset exists for the provider '{source.location}'.{nearest(source.location, PROVIDERS)} "
+            f"Presets: {', '.join(PROVIDERS)}. For any other server, use http(s)://HOST/v1#MODEL.",
             param="source",
         )
     return provider, source.model
 
 
 def _address(spec: ModelSpec, provider: ModelProvider, environment: Mapping[str, str]) -> str:
-    """The parameter, then the environment, then the preset; without a slash at the end."""
+    """Return the address without a trailing slash: from the parameter, else the environment, else the preset."""
     base_url: Any = spec.parameters.get("base_url")
     if base_url is None and provider.address:
         base_url = environment.get(provider.address)
@@ -187,7 +189,7 @@ def _per_minute(spec: ModelSpec, name: str) -> int | None:
 
 
 def number_of(spec: ModelSpec, name: str, default: float, *, is_whole: bool = False) -> float:
-    """A parameter of a model that is a number. Raises `InvalidRequest`."""
+    """Return a numeric parameter of a model. Raise `InvalidRequest`."""
     value = spec.parameters.get(name, default)
     good = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
     if not good or value < 0:

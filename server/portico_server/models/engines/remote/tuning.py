@@ -1,9 +1,9 @@
-"""Fine-tuning APIs of providers: OpenAI's form, which Zhipu shares, DashScope's and SenseNova's.
+"""Fine-tuning APIs of providers: OpenAI's form, which Zhipu shares, and those of DashScope and SenseNova.
 
-Written from their public documents: platform.openai.com/docs/api-reference/fine-tuning; docs.bigmodel.cn (fine-tuning)
-and Zhipu's Python SDK (MetaGLM/zhipuai-sdk-python-v4); help.aliyun.com/zh/model-studio (fine-tuning-api-guide,
+Based on their public documents: platform.openai.com/docs/api-reference/fine-tuning; docs.bigmodel.cn (fine-tuning) and
+Zhipu's Python SDK (MetaGLM/zhipuai-sdk-python-v4); help.aliyun.com/zh/model-studio (fine-tuning-api-guide,
 get-fine-tuning-job-logs-api, model-customization-file-management-service, create-deployment-api); SenseNova's calls as
-LazyAGI/LazyLLM makes them (onlinemodule/supplier/sensenova.py), whose document is no longer public.
+in LazyAGI/LazyLLM (onlinemodule/supplier/sensenova.py), because its document is no longer public.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ CALL_TIMEOUT_S: Final = 60.0
 UPLOAD_TIMEOUT_S: Final = 900.0
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of one answer of a provider."""
+"""Maximum size of one response of a provider, in bytes."""
 
 MAX_WORDS_CHARS: Final = 500
-"""Characters of a sentence of a provider that are passed on."""
+"""Maximum number of characters that are passed on of a provider's message."""
 
 MIN_SECRET_CHARS: Final = 6
-"""Characters from which a key is looked for in answers; a shorter one would be found in ordinary words."""
+"""Minimum length of a key that is redacted in responses; a shorter key would match ordinary words."""
 
 MAX_LISTED: Final = 100
-"""Files, jobs and deployments among which one of ours is looked for: the newest."""
+"""Number of newest files, jobs and deployments that are searched for one of ours."""
 
 MAX_EVENT_PAGES: Final = 100
-"""Pages of events that are read at once."""
+"""Maximum number of event pages that are read at once."""
 
 MAX_LOG_LINES: Final = 1_000
 
@@ -59,11 +59,11 @@ _STATUSES: Final[Mapping[str, HostedStatus]] = {
     "failed": "failed",
     **dict.fromkeys(("cancelled", "canceled"), "cancelled"),
 }
-"""All other words stand for a job that waits: ``validating_files``, ``PENDING``, ``QUEUING``, ``create``."""
+"""All other words mean that the job is waiting: ``validating_files``, ``PENDING``, ``QUEUING``, ``create``."""
 
 
 class _Calls:
-    """HTTP to one provider, with its key, which no answer brings back."""
+    """HTTP calls to one provider, with its key, which is redacted in every response."""
 
     def __init__(self, endpoint: Endpoint, provider: str) -> None:
         self._provider = provider
@@ -74,7 +74,7 @@ class _Calls:
         self._secrets = [secret.encode() for secret in secrets if len(secret) >= MIN_SECRET_CHARS]
 
     async def json(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The JSON of an answer. Raises `InvalidRequest` with the provider's words, or what may pass."""
+        """Return the JSON of a response. Raise `InvalidRequest` with the provider's message, or a temporary error."""
         data, headers = None, self._headers
         if body is not None:
             data = orjson.dumps(
@@ -86,14 +86,14 @@ class _Calls:
     async def send(
         self, url: str, path: Path, name: str, fields: Mapping[str, str], field: str = "file"
     ) -> Any:
-        """The JSON of the answer to a form with a file in it."""
+        """Post a form with a file in it and return the JSON of the response."""
         with path.open("rb") as file:
             form = aiohttp.FormData(dict(fields))
             form.add_field(field, file, filename=name, content_type="application/jsonl")
             return await self._answer("POST", url, self._headers, form, UPLOAD_TIMEOUT_S)
 
     async def listed(self, url: str, *names: str) -> Sequence[Mapping[str, Any]]:
-        """The objects of a list below ``names``. A provider that has no such list gives an empty one."""
+        """Return the objects of a list below ``names``, or an empty list if the provider has no such list."""
         try:
             document = await self.json("GET", url)
         except InvalidRequest as error:
@@ -139,12 +139,12 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     async for part in answer.content.iter_any():
         body += part
         if len(body) > MAX_ANSWER_BYTES:
-            raise aiohttp.ClientPayloadError("the answer is too long")
+            raise aiohttp.ClientPayloadError("the response is too long")
     return bytes(body)
 
 
 def _words(document: Any) -> str:
-    """What a provider says about an error, in one of the forms that they have for it."""
+    """Return a provider's error message, in any of the known formats."""
     if not isinstance(document, dict):
         return ""
     error = document.get("error")
@@ -153,11 +153,11 @@ def _words(document: Any) -> str:
 
 
 def _field(field_value: Any, *names: str) -> Any:
-    """What an answer has below ``names``. Raises `EngineFailed` where it is not what the document says."""
+    """Return the value below ``names`` in a response. Raise `EngineFailed` if the response does not have this form."""
     for name in names:
         field_value = field_value.get(name) if isinstance(field_value, Mapping) else None
     if field_value is None:
-        raise EngineFailed(f"The provider's answer has no '{'.'.join(names)}'.", code="upstream_failed")
+        raise EngineFailed(f"The provider's response has no '{'.'.join(names)}'.", code="upstream_failed")
     return field_value
 
 
@@ -175,34 +175,39 @@ def _refused(message: str) -> InvalidRequest:
 
 def _untooled(example: Mapping[str, Any], provider: str) -> Sequence[Mapping[str, Any]]:
     if example.get("tools"):
-        raise _refused(f"'{provider}' is not trained on tools; leave 'tools' out.")
+        raise _refused(f"'{provider}' cannot train on tools; leave out 'tools'.")
     messages: Sequence[Mapping[str, Any]] = example["messages"]
     return messages
 
 
 def _unweighted(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
-    """Messages for a provider that trains on every answer. Raises `InvalidRequest` for one that is only context."""
+    """Return the messages for a provider that trains on every answer.
+
+    Raise `InvalidRequest` for an answer that is only context.
+    """
     if any(message.get("weight") == 0 for message in messages):
-        raise _refused(f"'{provider}' trains on every answer; 'weight' 0 cannot be honoured.")
+        raise _refused(f"'{provider}' trains on every answer and does not support 'weight' 0.")
     return [
         {key: field_value for key, field_value in message.items() if key != "weight"} for message in messages
     ]
 
 
 def _only_text(messages: Sequence[Mapping[str, Any]], provider: str) -> list[dict[str, Any]]:
-    """Messages for a provider that takes three roles and texts. Raises `InvalidRequest` for another one."""
+    """Return the messages for a provider that accepts three roles and text. Raise `InvalidRequest` for any other
+    message.
+    """
     for message in messages:
         plain = message["role"] in ("system", "user", "assistant")
         if not plain or not isinstance(message.get("content"), str) or message.get("tool_calls"):
             raise _refused(
-                f"'{provider}' is trained on texts of system, user and assistant alone, not on this message of the "
+                f"'{provider}' trains only on text of system, user and assistant, not on this message of the "
                 f"role '{message['role']}'."
             )
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
 class _Tuning(ABC):
-    """What all have. ``provider`` is what it is called in messages, ``jobs`` the path of its jobs."""
+    """Base of all tuners. ``provider`` is its name in messages, ``jobs`` the path of its jobs."""
 
     jobs: str
     methods: Sequence[str] = ("supervised",)
@@ -227,7 +232,7 @@ class _Tuning(ABC):
 
 
 class OpenAITuning(_Tuning):
-    """``/files`` and ``/fine_tuning/jobs`` of OpenAI and whoever has them."""
+    """A tuner for ``/files`` and ``/fine_tuning/jobs`` of OpenAI and compatible providers."""
 
     jobs = "fine_tuning/jobs"
     methods: Sequence[str] = ("supervised", "dpo")
@@ -277,7 +282,7 @@ class OpenAITuning(_Tuning):
         }
 
     async def find(self, key: str, training: str) -> HostedJob | None:
-        """See `HostedTuner`: by its file, which no other job has."""
+        """See `HostedTuner`: finds the job by its file, which no other job has."""
         url = f"{self._url}/fine_tuning/jobs?limit={MAX_LISTED}"
         jobs = await self._calls.listed(url, "data")
         return next(
@@ -304,7 +309,7 @@ class OpenAITuning(_Tuning):
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
-        """See `HostedTuner`. They come newest first, in pages."""
+        """See `HostedTuner`. Events arrive newest first, in pages."""
         hosted_events: list[HostedEvent] = []
         query = f"?limit={MAX_LISTED}"
         for _page in range(MAX_EVENT_PAGES):
@@ -343,12 +348,14 @@ class OpenAITuning(_Tuning):
         )
 
     async def serve(self, model: str) -> str | None:
-        """See `HostedTuner`: it answers as soon as it is there."""
+        """See `HostedTuner`: the model responds as soon as it exists."""
         return model
 
 
 class ZhipuTuning(OpenAITuning):
-    """OpenAI's form with names of its own: ``extra_hyperparameters``, ``request_id`` in place of metadata."""
+    """A tuner for Zhipu, OpenAI's form with different names: ``extra_hyperparameters``, ``request_id`` instead of
+    metadata.
+    """
 
     methods: Sequence[str] = ("supervised",)
     takes: AbstractSet[str] = frozenset(
@@ -377,7 +384,9 @@ class ZhipuTuning(OpenAITuning):
 
 
 class DashScopeTuning(_Tuning):
-    """``/api/v1/fine-tunes`` of DashScope. What it makes is deployed there, billed by the token, before it answers."""
+    """A tuner for DashScope's ``/api/v1/fine-tunes``, whose models must be deployed, billed by the token, before
+    use.
+    """
 
     jobs = "fine-tunes"
     methods: Sequence[str] = ("supervised", "dpo")
@@ -385,7 +394,7 @@ class DashScopeTuning(_Tuning):
 
     _TYPES: Final[Mapping[str, str]] = {"supervised": "efficient_sft", "dpo": "dpo_lora"}
     _NEEDED: Final[Mapping[str, int]] = {"n_epochs": 3, "batch_size": 16, "max_length": 8192}
-    """What its document recommends for the three settings that an order must have."""
+    """DashScope's recommended values of the three settings that an order requires."""
     _VALUES: Final = re.compile(r"'(?P<name>loss|eval_loss)': (?P<value>\d{1,12}(?:\.\d{1,20})?)")
     _NAMES: Final[Mapping[str, str]] = {"loss": "train_loss", "eval_loss": "valid_loss"}
 
@@ -405,7 +414,7 @@ class DashScopeTuning(_Tuning):
             _only_text(example[key], self.provider) for key in ("chosen", "rejected")
         )
         if len(preferred) != 1 or len(rejected_messages) != 1:
-            raise _refused(f"'{self.provider}' compares two single answers.")
+            raise _refused(f"'{self.provider}' compares exactly two answers of one message.")
         return {"messages": prompt, "chosen": preferred[0], "rejected": rejected_messages[0]}
 
     async def upload(self, path: Path, name: str) -> str:
@@ -441,7 +450,7 @@ class DashScopeTuning(_Tuning):
         return self._job(_field(await self._calls.json("POST", f"{self._url}/fine-tunes", body), "output"))
 
     async def find(self, key: str, training: str) -> HostedJob | None:
-        """See `HostedTuner`: by its file, which no other job has."""
+        """See `HostedTuner`: finds the job by its file, which no other job has."""
         url = f"{self._url}/fine-tunes?page_no=1&page_size={MAX_LISTED}"
         jobs = await self._calls.listed(url, "output", "jobs")
         matching_jobs = (job for job in jobs if training and training in (job.get("training_file_ids") or ()))
@@ -463,7 +472,7 @@ class DashScopeTuning(_Tuning):
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
-        """See `HostedTuner`. They are lines of a log; a cursor is how many lines there are up to one."""
+        """See `HostedTuner`. Events are lines of a log; a cursor is the number of lines up to an event."""
         known_lines = int(after or 0)
         url = f"{self._url}/fine-tunes/{_part(job_id)}/logs?offset={known_lines}&line={MAX_LOG_LINES}"
         log_document = _field(await self._calls.json("GET", url), "output")
@@ -490,7 +499,7 @@ class DashScopeTuning(_Tuning):
 
 
 class SenseNovaTuning(_Tuning):
-    """``/v1/llm/fine-tunes`` of SenseNova: a file becomes a data set, and what is made is served by order."""
+    """A tuner for SenseNova's ``/v1/llm/fine-tunes``: a file becomes a data set, and a model is served on request."""
 
     jobs = "fine-tunes"
 
@@ -508,7 +517,7 @@ class SenseNovaTuning(_Tuning):
         return _only_text(messages, self.provider)
 
     async def upload(self, path: Path, name: str) -> str:
-        """See `HostedTuner`: the id of the data set, whose description is the file's name."""
+        """See `HostedTuner`: returns the id of the data set, whose description is the file's name."""
         url = f"{self._url}/fine-tune/datasets"
         for dataset in await self._calls.listed(url, "datasets"):
             if dataset.get("description") == name and str(dataset.get("status")).lower() != "invalid":
@@ -519,7 +528,7 @@ class SenseNovaTuning(_Tuning):
         return str(_field(response, "dataset", "id"))
 
     async def create(self, order: HostedOrder) -> HostedJob:
-        """See `HostedTuner`. A data set that is not ready yet is an `Unavailable`, to be tried again."""
+        """See `HostedTuner`. Raises `Unavailable` if the data set is not ready yet, so that the caller retries."""
         document = await self._calls.json("GET", f"{self._url}/fine-tune/datasets/{_part(order.training)}")
         dataset = _field(document, "dataset")
         status = str(dataset.get("status")).lower()
@@ -565,7 +574,7 @@ class SenseNovaTuning(_Tuning):
         )
 
     async def events(self, job_id: str, after: str) -> Sequence[HostedEvent]:
-        """See `HostedTuner`. There are none: the status is all that it says."""
+        """See `HostedTuner`. Returns no events, because the provider reports only the status."""
         return ()
 
     async def serve(self, model: str) -> str | None:
@@ -579,7 +588,7 @@ class SenseNovaTuning(_Tuning):
 
 
 def _runs(deployment: Mapping[str, Any], provider: str) -> bool:
-    """Whether a deployment runs. Raises `EngineFailed` for one that never will."""
+    """Return whether a deployment runs. Raise `EngineFailed` if it never will."""
     status = str(deployment.get("status")).lower()
     if status in ("failed", "offline", "stopped", "unhealthy"):
         raise EngineFailed(f"'{provider}' could not deploy the result: {status}.", code="deployment_failed")
@@ -600,4 +609,4 @@ TUNERS: Final[Mapping[str, Callable[[Endpoint, str, str, str], HostedTuner]]] = 
     "dashscope": DashScopeTuning,
     "sensenova": SenseNovaTuning,
 }
-"""By the word that presets, and the parameter ``tuning`` of a model, have for them."""
+"""Tuners by the name that presets and the model parameter ``tuning`` use for them."""

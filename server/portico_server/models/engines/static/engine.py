@@ -1,4 +1,4 @@
-"""A child process that holds word vectors (wordllama) and answers embeddings."""
+"""The engine `static`: a child process with word vectors (wordllama) that serves embeddings."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from portico_server.models.sources import parse_source
 from portico_server.models.spec import ModelSpec
 
 WEIGHT_NAMES = ("wordllama",)
-"""Names after ``static://``: the weights are inside their package."""
+"""Valid names after ``static://``: the package contains their weights."""
 
 DIMENSIONS = 256
 
 MEMORY_BYTES = 180 * 1024 * 1024
-"""Bytes of the process with the vectors in it."""
+"""Memory of the process including the vectors, in bytes."""
 
 
 class Static:
-    """``static://wordllama``."""
+    """An engine for ``static://wordllama``."""
 
     name = "static"
     fetches = False
@@ -29,11 +29,13 @@ class Static:
         name = parse_source(spec.source).location
         if name not in WEIGHT_NAMES:
             raise InvalidRequest(
-                f"There are no static vectors '{name}'; there is static://{', static://'.join(WEIGHT_NAMES)}.",
+                f"Static vectors '{name}' do not exist; use static://{', static://'.join(WEIGHT_NAMES)}.",
                 param="source",
             )
         if spec.task == "chat":
-            raise InvalidRequest(f"'{spec.source}' only embeds; its task cannot be 'chat'.", param="task")
+            raise InvalidRequest(
+                f"'{spec.source}' only creates embeddings; its task cannot be 'chat'.", param="task"
+            )
         return ModelDescription("embedding", dimensions=DIMENSIONS, words=True)
 
     def memory(self, spec: ModelSpec, path: Path | None) -> int:

@@ -15,14 +15,14 @@ from portico_server.models.engines import worker_http, worker_link
 from portico_server.subprocesses import own
 
 MAX_BATCH_TEXTS = 64
-"""Texts embedded at once: texts of one batch are padded to the longest of it."""
+"""Maximum number of texts embedded at once: the texts of a batch are padded to the longest one."""
 
 MAX_DIRECT_CHARS = 1_000
-"""Characters of a single text up to which it is embedded in the event loop: a question of a search."""
+"""Maximum characters of a single text that is embedded in the event loop, such as a search query."""
 
 
 class StaticServer:
-    """OpenAI's embeddings endpoint over wordllama. ``model`` is a loaded WordLlama."""
+    """OpenAI's embeddings endpoint for wordllama. ``model`` is a loaded WordLlama."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -36,15 +36,15 @@ class StaticServer:
         encoding = encoding_of(body)
         name = str(body.get("model", ""))
         short = len(texts) == 1 and len(texts[0]) <= MAX_DIRECT_CHARS
-        if short and not self._lock.locked():  # the way to a thread costs more than the vector
+        if short and not self._lock.locked():  # a switch to a thread costs more than the vector
             return _json(self._work(texts, dimensions, encoding, name))
         async with self._lock:
-            # In a thread, so that a long batch does not keep the next request from being read.
+            # In a thread, so that a long batch does not delay the reading of the next request.
             data = await asyncio.to_thread(self._work, texts, dimensions, encoding, name)
         return _json(data)
 
     def _work(self, texts: list[str], dimensions: int | None, encoding: str, name: str) -> bytes:
-        # Texts of like length go together, so that little is spent on padding.
+        # Texts of similar length are grouped to save padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         vectors: list[bytes] = [b""] * len(texts)
         tokens = 0
@@ -63,21 +63,21 @@ def _json(data: bytes) -> web.Response:
 
 
 def load_vectors() -> Any:
-    """The 256-dimensional vectors that the wordllama wheel carries, without a look at the network."""
+    """Load the 256-dimensional vectors in the wordllama wheel, without network access."""
     import wordllama
 
     return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
 def main() -> None:
-    """As a child of the daemon."""
+    """Run as a child process of the daemon."""
     config = worker_link.receive()
     try:
         model = load_vectors()
     except (ImportError, OSError, ValueError) as error:
         worker_link.give_up(
-            f"wordllama does not load ({error}). Install it again: "
-            f"{own()} -m pip install --force-reinstall wordllama"
+            f"wordllama does not load ({error}). Reinstall it: {own()} -m pip install --force-reinstall "
+            "wordllama"
         )
     app = worker_http.application(config["key"])
     app.router.add_post("/v1/embeddings", StaticServer(model).embed)

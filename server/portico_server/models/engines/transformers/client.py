@@ -1,4 +1,6 @@
-"""Speaks to the worker: as to llama.cpp's server, with adapters that come and go while it runs. Imports aiohttp."""
+"""A client of the worker: llama.cpp's API, plus adapters that are loaded and unloaded while it runs. Imports
+aiohttp.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from portico_server.models.transport import (
 )
 
 ATTACH_TIMEOUT_S = 120.0
-"""Seconds in which an adapter must be read, the calls before it included."""
+"""Deadline for loading an adapter, in seconds, including the wait for earlier calls."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,11 +84,11 @@ class TransformersClient(ChoiceStreamClient):
         return True
 
     async def attach_or_log(self, adapter: AdapterScale) -> None:
-        """For one that is there from the start: the model itself must start without it."""
+        """Attach an adapter at the start, and only log a failure: the model itself must start without it."""
         try:
             await self.attach(adapter)
         except PorticoError as error:
-            logger.error("the adapter %s of %s is left out: %s", adapter.name, self._name, error.message)
+            logger.error("skipping the adapter %s of %s: %s", adapter.name, self._name, error.message)
 
     async def _detach(self, name: str) -> None:
         if name in self._attached:
@@ -100,7 +102,8 @@ class TransformersClient(ChoiceStreamClient):
         for field in ("lora", "adapter"):
             if field in request.body:
                 raise InvalidRequest(
-                    f"Adapters are models here: put the adapter's name into 'model' and leave '{field}' out.",
+                    "Each adapter is a model of its own: put the adapter's name into 'model' and leave out "
+                    f"'{field}'.",
                     param=field,
                 )
         adapter_scale = request.adapter
@@ -130,5 +133,5 @@ def transformers_client(
     props: Mapping[str, Any],
     description: ModelDescription,
 ) -> TransformersClient:
-    """A client for a worker that said ``props`` of itself."""
+    """Return a client for a worker that reported ``props``."""
     return TransformersClient(transport, child, name, ServerFacts.read(props), description)

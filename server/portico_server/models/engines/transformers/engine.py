@@ -1,6 +1,6 @@
-"""A folder of safetensors on transformers, in a small worker of our own: one call at a time, on CPU or GPU.
+"""The engine `transformers`: a folder of safetensors in a small worker of our own, one call at a time, on CPU or GPU.
 
-The worker answers as llama.cpp's server does, so that its client makes tools, schemas and several choices of it.
+The worker has the API of llama.cpp's server, so that the shared client adds tools, schemas and several choices.
 """
 
 from __future__ import annotations
@@ -40,32 +40,36 @@ if TYPE_CHECKING:
     from portico_server.models.plan.transformers import TransformersPlan
 
 TRANSFORMERS_OPTIONS: ServerOptions = {
-    "context_length": ServerOption("--context-length", "whole", "tokens that one call may have"),
-    "device": ServerOption("--device", "text", "cpu, cuda, cuda:1 or mps, instead of the best there is"),
+    "context_length": ServerOption("--context-length", "whole", "maximum tokens of one call"),
+    "device": ServerOption(
+        "--device", "text", "cpu, cuda, cuda:1 or mps, instead of the best available device"
+    ),
     "dtype": ServerOption("--dtype", "text", "float32, bfloat16 or float16"),
     "threads": ServerOption("--threads", "whole", "threads on the CPU"),
     "pooling": ServerOption(
-        "--pooling", "text", "mean, cls, last or max, instead of what an embedding model says"
+        "--pooling", "text", "mean, cls, last or max, instead of the embedding model's own setting"
     ),
     "max_seconds": ServerOption(
-        "--max-seconds", "number", "longest recording that is taken (7200), or music that is made (30)"
+        "--max-seconds",
+        "number",
+        "longest recording that is accepted (7200), or music that is generated (30)",
     ),
     "max_pixels": ServerOption(
-        "--max-pixels", "whole", "width times height of the largest picture that is drawn (4194304)"
+        "--max-pixels", "whole", "width times height of the largest image that is generated (4194304)"
     ),
     "chat_template": ServerOption(
         "--chat-template", "path", "a Jinja file instead of the model's own template"
     ),
 }
-"""Parameters of a model on transformers."""
+"""Parameters of a model on the engine `transformers`."""
 
 
 MAX_CANDIDATES_APART = 100
-"""Candidates of a search that a model ranks which reads question and passages each by itself, at less cost."""
+"""Number of search candidates for a ranking model that reads question and passages separately, which costs less."""
 
 
 class Transformers:
-    """A folder with safetensors. Parameters: `TRANSFORMERS_OPTIONS`."""
+    """An engine for a folder with safetensors. Parameters: `TRANSFORMERS_OPTIONS`."""
 
     name = "transformers"
     fetches = True
@@ -89,7 +93,7 @@ class Transformers:
                 mean = model_folder.task == "embedding" and folders.pools_by_mean(path)
                 apart = folders.reranks_by(path, model_folder.config) in ("tokens", "words")
             except UnusableModel:
-                pass  # starting it says what is wrong; the list of models must not fail for it
+                pass  # starting the model reports what is wrong; the list of models must not fail because of it
             else:
                 task, context = cast("Task", model_folder.task), model_folder.context_length or context
                 edits = model_folder.changes
@@ -110,9 +114,7 @@ class Transformers:
         return transformers_plan.memory if transformers_plan is not None else 0
 
     def occupies(self, spec: ModelSpec, path: Path | None) -> GpuShare:
-        """See `portico_server.models.protocol.OccupiesGpus`. A GPU that the spec names by its number is its own
-        affair.
-        """
+        """See `portico_server.models.protocol.OccupiesGpus`. A GPU that the spec names by number is not managed."""
         transformers_plan = _settled(spec, path)
         if (
             transformers_plan is None
@@ -168,7 +170,7 @@ class Transformers:
         except (*CONNECTION_ERRORS, orjson.JSONDecodeError, KeyError) as error:
             await child.stop()
             raise EngineFailed(
-                f"The engine of '{spec.name}' started but does not answer: {error}."
+                f"The engine of '{spec.name}' started but does not respond: {error}."
             ) from error
         except BaseException:
             await child.stop()
@@ -180,9 +182,7 @@ class Transformers:
     async def try_adapter(
         self, spec: ModelSpec, path: Path | None, adapter: AdapterScale, site: LaunchContext
     ) -> None:
-        """See `portico_server.models.protocol.TriesAdapters`. Names and shapes are compared; nothing is started for
-        it.
-        """
+        """See `portico_server.models.protocol.TriesAdapters`. Compares names and shapes without starting a process."""
         await pools.MODELS.run(folder_adapters.check_adapter, self.name, adapter, path, patterns=True)
 
 
@@ -201,11 +201,11 @@ def _command(spec: ModelSpec, path: Path) -> list[str]:
 
 
 def _check(spec: ModelSpec, path: Path) -> None:
-    """What can be said against a folder without loading it. Raises `InvalidRequest`. Blocks."""
+    """Check a folder without loading it. Raise `InvalidRequest`. Blocks."""
     if not path.is_dir():
         raise InvalidRequest(
-            f"'{spec.source}' is one file, but the engine 'transformers' takes a folder with safetensors. Use the "
-            "engine 'llamacpp' for it, or name the repository of the original model.",
+            f"'{spec.source}' is a single file, but the engine 'transformers' needs a folder with "
+            "safetensors. Use the engine 'llamacpp' for it, or name the repository of the original model.",
             code="model_file_invalid",
             param="source",
         )
@@ -217,8 +217,8 @@ def _check(spec: ModelSpec, path: Path) -> None:
 
 
 def _settled(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
-    """The plan for this machine, as far as the files say enough. Blocks."""
-    # psutil is imported by now or may be; this module is imported before it.
+    """Return the plan for this machine, or ``None`` if the files do not say enough. Blocks."""
+    # psutil is or may be imported by now; this module is imported before it.
     from portico_server.models.hardware import this_machine
     from portico_server.models.plan.transformers import plan_transformers
     from portico_server.models.plan.weight_files import read_weights
@@ -229,7 +229,9 @@ def _settled(spec: ModelSpec, path: Path | None) -> TransformersPlan | None:
     try:
         model = read_weights(path, spec.name)
     except InvalidRequest:
-        return None  # an architecture that the planner does not know; starting it will show
+        return (
+            None  # the planner does not know the architecture; starting the model will show whether it works
+        )
     return (
         plan_transformers(model, this_machine(), spec.parameters) if isinstance(model, ModelWeights) else None
     )

@@ -1,1 +1,1 @@
-"""The engine `vllm`: vLLM's own server, in an environment of its own."""
+"""The engine `vllm`: vLLM's own server in a separate environment."""

@@ -1,4 +1,4 @@
-"""A model on vLLM's OpenAI server, and adapters loaded while it runs."""
+"""The engine `vllm`: a model on vLLM's OpenAI server, with adapters that are loaded while it runs."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ from portico_server.models.protocol import (
 from portico_server.models.spec import ModelSpec
 from portico_server.subprocesses import module
 
-# Adapters on vLLM: loaded while it runs, up to the rank that it was started for.
-#
-# Source: https://docs.vllm.ai/en/latest/features/lora.html.
+# Adapters on vLLM: loaded while it runs, up to the rank for which it was started. Source:
+# https://docs.vllm.ai/en/latest/features/lora.html.
 
 
 LORA_RANKS = (16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as its highest rank; the smallest is its own default."""
+"""Values that vLLM accepts as its maximum rank; the smallest is its default."""
 
 
 def rank_of(adapter: AdapterScale, path: Path | None) -> int:
-    """The highest rank in an adapter. Blocks. Raises `InvalidRequest` if vLLM cannot load it for this model."""
+    """Return the highest rank in an adapter. Blocks. Raise `InvalidRequest` if vLLM cannot load it for this model."""
     rank = folders.check_adapter("vllm", adapter, path).highest_rank
     if rank > LORA_RANKS[-1]:
         raise InvalidRequest(
-            f"The adapter '{adapter.name}' has rank {rank}, and vLLM takes {LORA_RANKS[-1]} at most.",
+            f"The adapter '{adapter.name}' has rank {rank}; vLLM supports at most {LORA_RANKS[-1]}.",
             code="adapter_invalid",
             param="path",
         )
@@ -51,7 +50,9 @@ def rank_of(adapter: AdapterScale, path: Path | None) -> int:
 
 
 def rank_for(spec: ModelSpec, adapters: Sequence[AdapterScale]) -> int:
-    """The rank to start vLLM for: the parameter, or what its adapters need; 0 if there are none. Blocks."""
+    """Return the rank for which to start vLLM: the parameter, or the highest of its adapters; 0 without adapters.
+    Blocks.
+    """
     requested_rank = spec.parameters.get("adapter_rank")
     ranks = [requested_rank] if isinstance(requested_rank, int) else []
     ranks += [_rank(adapter.path) for adapter in adapters]
@@ -60,7 +61,9 @@ def rank_for(spec: ModelSpec, adapters: Sequence[AdapterScale]) -> int:
 
 @lru_cache(maxsize=256)
 def _rank(path: Path) -> int:
-    """The same once more, of what was checked before; more than any if it cannot be read any more."""
+    """Return the rank of an adapter that was checked before, or a rank above every limit if it can no longer be
+    read.
+    """
     try:
         return peft.read_peft(path).highest_rank
     except PorticoError:
@@ -70,7 +73,7 @@ def _rank(path: Path) -> int:
 def live_adapter_client(
     running: RunningEngine, spec: ModelSpec, site: LaunchContext, rank: int
 ) -> EngineClient:
-    """The client of a vLLM that was started for adapters up to ``rank``."""
+    """Return the client of a vLLM that was started for adapters up to ``rank``."""
     # aiohttp is imported by now; this module is imported before it.
     from portico_server.models.engines.openai_client.adapter_clients import LiveAdapterClient
     from portico_server.models.openai_wire import error_of
@@ -106,10 +109,10 @@ def live_adapter_client(
 
 
 DEFAULT_GPU_SHARE = 0.9
-"""What vLLM takes of a GPU unless told otherwise."""
+"""Share of a GPU's memory that vLLM uses by default."""
 
 VLLM_OPTIONS: ServerOptions = {
-    "context_length": ServerOption("--max-model-len", "whole", "tokens that one call may have"),
+    "context_length": ServerOption("--max-model-len", "whole", "maximum tokens of one call"),
     "tensor_parallel": ServerOption("--tensor-parallel-size", "whole", "GPUs that share each layer"),
     "pipeline_parallel": ServerOption(
         "--pipeline-parallel-size", "whole", "groups of GPUs that share the layers"
@@ -117,37 +120,41 @@ VLLM_OPTIONS: ServerOptions = {
     "data_parallel": ServerOption("--data-parallel-size", "whole", "copies of the model"),
     "dtype": ServerOption("--dtype", "text", "auto, bfloat16, float16 or float32"),
     "quantization": ServerOption(
-        "--quantization", "text", "how the weights are quantised, if the files do not say"
+        "--quantization", "text", "quantization of the weights, if the files do not specify it"
     ),
     "kv_cache_dtype": ServerOption("--kv-cache-dtype", "text", "auto or fp8"),
-    "memory_share": ServerOption("--gpu-memory-utilization", "share", "share of the GPU's memory to take"),
-    "max_sequences": ServerOption("--max-num-seqs", "whole", "calls that are computed at the same time"),
-    "max_batched_tokens": ServerOption("--max-num-batched-tokens", "whole", "tokens of one step"),
+    "memory_share": ServerOption("--gpu-memory-utilization", "share", "share of the GPU's memory to use"),
+    "max_sequences": ServerOption("--max-num-seqs", "whole", "maximum number of concurrent calls"),
+    "max_batched_tokens": ServerOption("--max-num-batched-tokens", "whole", "maximum tokens of one step"),
     "chat_template": ServerOption(
         "--chat-template", "template", "a Jinja file instead of the model's own template"
     ),
     "tool_call_parser": ServerOption(
-        "--tool-call-parser", "text", "how the model writes tool calls, if not as its template shows, or none"
+        "--tool-call-parser",
+        "text",
+        "the format of the model's tool calls if it differs from its template, or none",
     ),
     "reasoning_parser": ServerOption(
         "--reasoning-parser",
         "text",
-        "how the model writes its thoughts, if not as its template shows, or none",
+        "the format of the model's reasoning if it differs from its template, or none",
     ),
-    "eager": ServerOption("--enforce-eager", "flag", "start sooner, run slower: no CUDA graphs"),
-    "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "keep what prompts have in common"),
+    "eager": ServerOption("--enforce-eager", "flag", "start faster but run slower: no CUDA graphs"),
+    "prefix_caching": ServerOption("--enable-prefix-caching", "flag", "cache common prefixes of prompts"),
     "kv_offload_gb": ServerOption(
         "--kv-offloading-size",
         "number",
-        "GiB of the machine's memory for what prompts have in common and the GPU has no room for",
+        "GiB of the machine's memory for common prefixes of prompts that do not fit on the GPU",
     ),
     "trust_remote_code": ServerOption(
         "--trust-remote-code", "flag", "run Python code that comes with the model"
     ),
     "adapter_rank": ServerOption(
-        "--max-lora-rank", "whole", "highest rank of adapters that are taken without a new start"
+        "--max-lora-rank", "whole", "highest rank of adapters that load without a restart"
     ),
-    "adapters_at_once": ServerOption("--max-loras", "whole", "adapters that answer at the same time"),
+    "adapters_at_once": ServerOption(
+        "--max-loras", "whole", "maximum number of adapters in use at the same time"
+    ),
     "seed": ServerOption("--seed", "number", "for sampling"),
 }
 """Parameters of a model on vLLM."""
@@ -160,14 +167,14 @@ VLLM_TRAITS = GpuTraits(
     cache_parameter="kv_cache_dtype",
     cache_factors={"fp8": 0.5, "fp8_e4m3": 0.5, "fp8_e5m2": 0.5},
     cache_capability=8.9,
-    online={"fp8": 0.55, "bitsandbytes": 0.35},  # embeddings stay as they are
+    online={"fp8": 0.55, "bitsandbytes": 0.35},  # embeddings stay unchanged
     cpu_build=True,
 )
-"""The capabilities are those of the pinned build: its installation page, and ``get_min_capability`` of its classes."""
+"""Capabilities of the pinned build, from its installation page and ``get_min_capability`` of its classes."""
 
 
 class Vllm(GpuServer):
-    """A folder with safetensors. Parameters: `VLLM_OPTIONS`."""
+    """An engine for a folder with safetensors. Parameters: `VLLM_OPTIONS`."""
 
     name = "vllm"
     own_options = VLLM_OPTIONS
@@ -180,22 +187,26 @@ class Vllm(GpuServer):
         return super().memory(spec, path) + int(spec.parameters.get("kv_offload_gb", 0) * GB)
 
     def check_adapter(self, spec: ModelSpec, path: Path | None, adapter: AdapterScale) -> None:
-        """Raise `InvalidRequest` for an adapter that vLLM cannot load. What only vLLM knows it says then."""
+        """Raise `InvalidRequest` for an adapter that vLLM cannot load. Some problems only vLLM itself can report at
+        load time.
+        """
         rank_of(adapter, path)
 
     def advice(self, message: str) -> str:
-        """What to do here about what vLLM says."""
+        """Return advice on a message of vLLM."""
         if match := re.search(r"invalid (tool call|reasoning) parser", message):
             key = "tool_call_parser" if match[1] == "tool call" else "reasoning_parser"
-            return f"Give the model the parameter '{key}' with one of these, or with none."
+            return f"Set the model's parameter '{key}' to one of these, or to none."
         if "--chat-template" in message or "chat template" in message.lower():
-            return "Give the model the parameter 'chat_template' with the path of a Jinja file."
+            return "Set the model's parameter 'chat_template' to the path of a Jinja file."
         return super().advice(message)
 
     def program(
         self, spec: ModelSpec, path: Path | None, adapters: Sequence[AdapterScale] = ()
     ) -> server.ServerProgram:
-        """The key goes through the environment: a command line is seen by every user."""
+        """Return the server program. The key is passed in the environment, because every user can see a command
+        line.
+        """
         line = [
             *module("vllm.entrypoints.openai.api_server"),
             *("--model", str(path), "--served-model-name", spec.name),
@@ -216,7 +227,7 @@ class Vllm(GpuServer):
     def complete(
         self, running: RunningEngine, spec: ModelSpec, site: LaunchContext, adapters: Sequence[AdapterScale]
     ) -> RunningEngine:
-        """The engine with its tokenizer, and a client that loads adapters while the server runs."""
+        """Return the engine with its tokenizer, and a client that loads adapters while the server runs."""
         # aiohttp is imported by now; this module is imported before it.
         from portico_server.models.engines.openai_client.tokenizers import VllmTokenizer
 

@@ -1,3 +1,5 @@
-"""The process of a model on transformers. It runs in that engine's environment, apart from the daemon's packages:
-its modules import the standard library, what that environment has, and each other, nothing else.
+"""The process of a model on transformers.
+
+It runs in that engine's environment, without the daemon's packages. Its modules import only the standard library, the
+packages of that environment, and each other.
 """

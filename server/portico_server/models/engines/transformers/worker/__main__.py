@@ -1,5 +1,7 @@
-"""``python -m worker serve …`` is a model's process; ``… dequantise GGUF OUT`` makes a folder of a GGUF file,
-``… fold GGUF ADAPTER OUT`` a GGUF file with an adapter in it, ``… refit GGUF FOLDER OUT`` one with other weights.
+"""Command line of the worker: ``python -m worker serve …`` runs a model's process.
+
+``… dequantise GGUF OUT`` makes a folder from a GGUF file, ``… fold GGUF ADAPTER OUT`` a GGUF file that includes an
+adapter, and ``… refit GGUF FOLDER OUT`` a GGUF file with other weights.
 """
 
 from __future__ import annotations
@@ -15,14 +17,14 @@ from .folder import read_folder
 from .placement import WorkerSettings
 
 KEY_VARIABLE = "WORKER_KEY"
-"""The variable with the key: a command line is seen by every user."""
+"""Environment variable with the key, because every user can see a command line."""
 
 PARENT_CHECK_INTERVAL_S = 2.0
-"""Seconds between two looks at whether the process that started this one lives."""
+"""Seconds between checks that the parent process is still running."""
 
 
 def main() -> None:
-    """Do what the command line says; a model that cannot be loaded ends it with one sentence."""
+    """Run the command; if a model cannot be loaded, exit with a one-sentence message."""
     options = _arguments().parse_args()
     try:
         if options.command == "dequantise":
@@ -46,7 +48,7 @@ def main() -> None:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Load the model, then listen until the end."""
+    """Load the model, then listen until the process ends."""
     threading.Thread(target=_watch, args=(os.getppid(),), daemon=True, name="lifeline").start()
     folder = read_folder(options.model)
     settings = WorkerSettings(
@@ -61,7 +63,7 @@ def serve(options: argparse.Namespace) -> None:
         max_seconds=options.max_seconds,
         max_pixels=options.max_pixels,
     )
-    # These take seconds to import: what is wrong with a folder is said before.
+    # These take seconds to import, so problems with a folder are reported first.
     _quiet()
     from .server import WorkerServer
     from .tasks import make_task
@@ -88,7 +90,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _quiet() -> None:
-    """No progress bars and no advice in the log."""
+    """Turn off progress bars and advice in the log."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -96,7 +98,7 @@ def _quiet() -> None:
 
 
 def _watch(parent: int) -> None:
-    """End with the parent, however that ends."""
+    """Exit when the parent process ends, for whatever reason."""
     pause = threading.Event()
     while os.getppid() == parent:
         pause.wait(PARENT_CHECK_INTERVAL_S)

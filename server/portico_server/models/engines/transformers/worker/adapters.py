@@ -1,6 +1,6 @@
-"""LoRA adapters beside a model: loaded and unloaded while it runs, one chosen for each call.
+"""LoRA adapters of a model: loaded and unloaded while it runs, at most one per call.
 
-The doors are those of vLLM: ``/v1/load_lora_adapter`` and ``/v1/unload_lora_adapter``.
+The endpoints are those of vLLM: ``/v1/load_lora_adapter`` and ``/v1/unload_lora_adapter``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class LoadedAdapters:
-    """The adapters of ``model``, each under the name that calls use. The model itself is used without any."""
+    """The adapters of ``model``, by the name that calls use. The model's own name selects no adapter."""
 
     def __init__(self, model: Any, name: str, turns: ModelQueue) -> None:
         self._model = model
@@ -38,15 +38,15 @@ class LoadedAdapters:
         return {"/v1/load_lora_adapter": self.load, "/v1/unload_lora_adapter": self.unload}
 
     def load(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """``lora_name`` and ``lora_path``, a PEFT folder. Loading a name again is refused."""
+        """Load ``lora_name`` from ``lora_path``, a PEFT folder. Refuse a name that is already loaded."""
         name, path = body.get("lora_name"), body.get("lora_path")
         if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
-            raise Refusal("'lora_name' and 'lora_path' must be texts.", param="lora_path")
+            raise Refusal("'lora_name' and 'lora_path' must be text.", param="lora_path")
         if name in self._ids or name == self._base:
-            raise Refusal(f"There is an adapter or a model '{name}' already.", "adapter_exists", "lora_name")
+            raise Refusal(f"An adapter or a model '{name}' already exists.", "adapter_exists", "lora_name")
         folder = Path(path)
         self._check(folder)
-        # PEFT allows no dots in a name, because it becomes part of the names of layers.
+        # PEFT does not allow dots in a name, because the name becomes part of layer names.
         identifier = f"adapter{next(self._numbers)}"
         with self._turns.turn(client.has_left):
             try:
@@ -78,19 +78,22 @@ class LoadedAdapters:
         return {"loaded": name}
 
     def unload(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """``lora_name``."""
+        """Unload the adapter ``lora_name``."""
         name = body.get("lora_name")
         if name not in self._ids:
-            raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "lora_name", status=404)
+            raise Refusal(
+                f"The adapter '{name}' does not exist.", "adapter_not_found", "lora_name", status=404
+            )
         with self._turns.turn(client.has_left):
             self._forget(self._ids.pop(str(name)))
         return {"unloaded": name}
 
     @contextmanager
     def chosen(self, adapter: Any) -> Iterator[None]:
-        """Within it the model has the adapter of ``wish`` (``name`` and ``scale``). The caller has the turn.
+        """Activate ``adapter`` (``name`` and ``scale``) in the model inside the context. The caller must hold the
+        turn.
 
-        Raises `Refusal` (404) for one that is not loaded.
+        Raise `Refusal` (404) if the adapter is not loaded.
         """
         if adapter is None:
             yield
@@ -100,7 +103,7 @@ class LoadedAdapters:
         )
         identifier = self._ids.get(name) if isinstance(name, str) else None
         if identifier is None or not isinstance(scale, int | float):
-            raise Refusal(f"There is no adapter '{name}'.", "adapter_not_found", "adapter", status=404)
+            raise Refusal(f"The adapter '{name}' does not exist.", "adapter_not_found", "adapter", status=404)
         for scaling, trained_scale in self._layers[identifier]:
             scaling[identifier] = trained_scale * scale
         self._model.enable_adapters()
@@ -119,13 +122,14 @@ class LoadedAdapters:
             raise Refusal(f"{folder} has no adapter_config.json.", "adapter_unfit", "lora_path")
         if not (folder / WEIGHTS_FILE).is_file():
             raise Refusal(
-                f"{folder} has no {WEIGHTS_FILE}. A pickle such as adapter_model.bin is not read: it can run code.",
+                f"{folder} has no {WEIGHTS_FILE}. Pickles such as adapter_model.bin are not read: they can "
+                "run code.",
                 "adapter_unfit",
                 "lora_path",
             )
         if config.get("peft_type") != "LORA":
             raise Refusal(
-                f"{folder} is of the kind {config.get('peft_type')}; LoRA is taken.", "adapter_unfit"
+                f"{folder} is of the kind {config.get('peft_type')}; only LoRA is supported.", "adapter_unfit"
             )
 
     def _forget(self, identifier: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that came with a request, as base64 in its body under ``files``."""
+"""Files of a request, as base64 in its body under ``files``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import Refusal
 
 @dataclass(frozen=True, slots=True)
 class AttachedFile:
-    """One file; ``field`` is its name in OpenAI's form."""
+    """One attached file; ``field`` is its name in OpenAI's form."""
 
     field: str
     name: str
@@ -21,7 +21,7 @@ class AttachedFile:
 
 
 def attached_files(body: Mapping[str, Any], field: str) -> list[AttachedFile]:
-    """The files in ``field``, in their order. Raises `Refusal`."""
+    """Return the files in ``field`` in order. Raise `Refusal`."""
     found_attached_files = []
     for file in body.get("files") or ():
         if file.get("field") != field:

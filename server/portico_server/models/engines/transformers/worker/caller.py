@@ -1,4 +1,4 @@
-"""The caller of one request: whether it is still there, and how it is sent what is made."""
+"""The caller of one request: whether it is still connected, and how it receives the response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import CallerGone
 
 
 class Caller:
-    """One connection with one request on it."""
+    """A connection with one request."""
 
     def __init__(self, connection: socket.socket, out: BufferedIOBase, begin: Callable[[str], None]) -> None:
         self._connection = connection
@@ -25,7 +25,7 @@ class Caller:
         """The media type of pieces that are not events."""
 
     def has_left(self) -> bool:
-        """Whether it has closed the connection."""
+        """Return whether the caller has closed the connection."""
         try:
             readable, _, _ = select.select([self._connection], [], [], 0)
             return bool(readable) and not self._connection.recv(1, socket.MSG_PEEK)
@@ -33,31 +33,31 @@ class Caller:
             return True
 
     def check(self) -> None:
-        """Raise `CallerGone` if it has left."""
+        """Raise `CallerGone` if the caller has left."""
         if self.has_left():
             raise CallerGone
 
     def comment(self, words: str) -> None:
-        """A line of the stream that every client ignores."""
+        """Send a comment line of the stream, which every client ignores."""
         self._send(f": {words}\n\n".encode())
 
     def event(self, document: Mapping[str, Any]) -> None:
-        """A frame of the stream."""
+        """Send a frame of the stream."""
         self._send(b"data: " + json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n")
 
     def done(self) -> None:
-        """The end of the stream."""
+        """Send the end of the stream."""
         self._send(b"data: [DONE]\n\n")
 
     def piece(self, data: bytes, media_type: str) -> None:
-        """A piece of something that is not a stream of events, such as a sound; `last` ends it."""
+        """Send a piece of a response that is not an event stream, such as audio; `last` ends it."""
         if not self.raw:
             self.raw = media_type
         if data:
             self._send(b"%x\r\n%b\r\n" % (len(data), data))
 
     def last(self) -> None:
-        """All pieces have been sent. Without it, whoever reads them knows that something went wrong."""
+        """Mark the response as complete. Without this call, the reader knows that the response was interrupted."""
         self._send(b"0\r\n\r\n")
 
     def _send(self, data: bytes) -> None:

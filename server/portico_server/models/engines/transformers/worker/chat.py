@@ -1,7 +1,7 @@
-"""Chats and completions with one causal model, with or without eyes: each call is a stream with one choice.
+"""Chats and completions with one causal model, with or without image input: each call is a stream with one choice.
 
-The daemon's side (`portico_server.models.engines.openai_client.client`) makes several choices, tools and whole
-documents of it.
+The daemon's client (`portico_server.models.engines.openai_client.client`) adds several choices, tools and complete
+documents.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ChatTask:
             self._templates.chat_template = settings.chat_template.read_text(encoding="utf-8")
         elif self._templates.chat_template is None:
             self._templates.chat_template = self._tokenizer.chat_template
-        self._tokenizer("warm")  # from here on its settings stay, so that several threads may use it
+        self._tokenizer("warm")  # the settings stay the same after this, so several threads can use it
         self._model = load_model(
             AutoModelForImageTextToText if folder.sees else AutoModelForCausalLM, folder, self._where
         )
@@ -69,18 +69,20 @@ class ChatTask:
         }
 
     def chat(self, body: Mapping[str, Any], client: Caller) -> None:
-        """OpenAI's chat, streamed."""
+        """Stream an OpenAI chat."""
         messages, images = self._messages(body.get("messages"))
         prompt = self._prompt(messages, body.get("chat_template_kwargs"))
         self._answer(body, self._inputs(prompt, images, special=False), "messages", client, chat=True)
 
     def complete(self, body: Mapping[str, Any], client: Caller) -> None:
-        """OpenAI's completion of one prompt, streamed."""
+        """Stream an OpenAI completion of one prompt."""
         prompt = body.get("prompt")
         if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
             width = len(self._tokenizer)
             if not all(0 <= token < width for token in prompt):
-                raise Refusal(f"'prompt' has token ids beyond the model's {width:,}.", param="prompt")
+                raise Refusal(
+                    f"'prompt' has token ids outside the model's vocabulary of {width:,}.", param="prompt"
+                )
             inputs: dict[str, Any] = {"input_ids": [prompt], "attention_mask": [[1] * len(prompt)]}
         elif isinstance(prompt, str):
             inputs = self._inputs(prompt, [], special=True)
@@ -92,19 +94,19 @@ class ChatTask:
         self, body: Mapping[str, Any], inputs: Mapping[str, Any], param: str, client: Caller, *, chat: bool
     ) -> None:
         if body.get("stream") is not True:
-            raise Refusal("This engine streams: set 'stream'.", param="stream")
+            raise Refusal("This engine only streams: set 'stream'.", param="stream")
         options = read_options(body, chat=chat)
         length = len(inputs["input_ids"][0])
         free_tokens = self.context_length - length
         if free_tokens < 1:
             raise Refusal(
-                f"The prompt has {length} tokens, but the context of '{self._name}' has {self.context_length}. Send "
-                "less, or choose a model with a larger context.",
+                f"The prompt has {length} tokens, but the context of '{self._name}' has "
+                f"{self.context_length}. Shorten the prompt, or choose a model with a larger context.",
                 "context_length_exceeded",
                 param,
             )
         if not length:
-            raise Refusal(f"'{param}' holds no token.", param=param)
+            raise Refusal(f"'{param}' contains no tokens.", param=param)
         constraint = self._generator.constraint(options)
         frames = _Frames(client, chat=chat)
         if self._turns.busy:
@@ -121,7 +123,7 @@ class ChatTask:
         frames.end(length, count)
 
     def _messages(self, value: Any) -> tuple[list[dict[str, Any]], list[Any]]:
-        """The messages as templates want them, and the images in their order."""
+        """Return the messages in the form that templates expect, and the images in order."""
         if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
             raise Refusal("'messages' must be a list of messages.", param="messages")
         images: list[Any] = []
@@ -134,7 +136,7 @@ class ChatTask:
             images += message_images
             if message_images and not self._processor:
                 raise Refusal(
-                    f"'{self._name}' reads text only. Choose a model that takes images.",
+                    f"'{self._name}' reads only text. Choose a model that accepts images.",
                     "unsupported_content",
                     f"messages[{number}].content",
                 )
@@ -149,15 +151,15 @@ class ChatTask:
             messages.append({**message, "content": content})
         if len(images) > MAX_IMAGES:
             raise Refusal(
-                f"There are {len(images)} images; at most {MAX_IMAGES} are taken.", param="messages"
+                f"The request has {len(images)} images; at most {MAX_IMAGES} are allowed.", param="messages"
             )
         return messages, images
 
     def _prompt(self, messages: list[dict[str, Any]], options: Any) -> str:
         if self._templates.chat_template is None:
             raise Refusal(
-                f"'{self._name}' has no chat template. Give the model the parameter 'chat_template' with the path of "
-                "a Jinja file, or use completions.",
+                f"'{self._name}' has no chat template. Set the model's parameter 'chat_template' to the path "
+                "of a Jinja file, or use completions.",
                 "no_chat_template",
                 "messages",
             )
@@ -172,7 +174,7 @@ class ChatTask:
             )
         except (jinja2.TemplateError, ValueError, TypeError, KeyError) as error:
             raise Refusal(
-                f"The chat template of '{self._name}' does not take these messages: {error}", param="messages"
+                f"The chat template of '{self._name}' rejects these messages: {error}", param="messages"
             ) from error
         return text
 
@@ -190,7 +192,7 @@ class ChatTask:
                 )
             except (ValueError, TypeError, IndexError) as error:
                 raise Refusal(
-                    f"The images do not fit the messages for '{self._name}': {error}", param="messages"
+                    f"The images do not match the messages for '{self._name}': {error}", param="messages"
                 ) from error
         return dict(self._tokenizer([prompt], add_special_tokens=special, return_token_type_ids=False))
 
@@ -205,14 +207,14 @@ class ChatTask:
 
 
 class _Frames:
-    """One choice as OpenAI's chunks."""
+    """A writer of one choice as OpenAI's chunks."""
 
     def __init__(self, client: Caller, *, chat: bool) -> None:
         self._client = client
         self._chat = chat
 
     def write(self, step: GeneratedToken) -> None:
-        """A token, or the end. Raises `CallerGone` if nobody listens."""
+        """Write a token or the end. Raise `CallerGone` if the caller has left."""
         choice: dict[str, Any] = {"index": 0, "finish_reason": None}
         choice["logprobs"] = {"content": [step.logprob]} if step.logprob is not None else None
         if step.text or step.logprob is not None:
@@ -225,7 +227,7 @@ class _Frames:
             self._client.event({"choices": [{"index": 0, **empty, "finish_reason": step.finish}]})
 
     def end(self, prompt: int, completion: int) -> None:
-        """The counts, and that this was all."""
+        """Write the token counts and the end of the stream."""
         usage = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -236,7 +238,7 @@ class _Frames:
 
 
 def _parts(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:
-    """A message's content as parts of the types ``text`` and ``image_url``, each with the name of its place."""
+    """Return a message's content as parts of the types ``text`` and ``image_url``, each with the name of its field."""
     if content is None:
         return []
     if isinstance(content, str):
@@ -252,5 +254,5 @@ def _parts(content: Any, where: str) -> list[tuple[dict[str, Any], str]]:
         elif kind == "text" and isinstance(part.get("text"), str):
             typed_parts.append(({"type": kind, "text": part["text"]}, at))
         else:
-            raise Refusal(f"'{at}' is of the type '{kind}'; text and image_url are taken.", param=at)
+            raise Refusal(f"'{at}' is of the type '{kind}'; only text and image_url are supported.", param=at)
     return typed_parts

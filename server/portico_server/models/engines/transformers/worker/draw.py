@@ -1,4 +1,4 @@
-"""Images from words or other images by a pipeline of diffusers, step by step."""
+"""Generates images from text or other images with a pipeline of diffusers, step by step."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from .placement import WorkerSettings, choose_placement
 from .previews import preview_of
 
 MAX_DRAWN_PIXELS = 2048 * 2048
-"""Of a picture that is drawn, unless a parameter says otherwise."""
+"""Default maximum number of pixels of a generated image."""
 
 PATCH_PIXELS = 16
-"""Pixels along the side of a square that counts as one token."""
+"""Side length, in pixels, of a square that counts as one token."""
 
 STEPS_BY_QUALITY = {"low": 0.5, "high": 1.5, "hd": 1.5, "xhigh": 2.0, "max": 3.0}
-"""What a quality multiplies the steps with."""
+"""Factors by which a quality multiplies the number of steps."""
 
 MULTI_IMAGE_PIPELINES = ("QwenImageEditPlus", "Flux2")
-"""What the classes of pipelines begin with that take several pictures as one request."""
+"""Prefixes of the pipeline classes that accept several images in one request."""
 
 ReportStep = Callable[[int, int, Any], None]
-"""Hears of each step that is done, of how many, with what is known of the picture."""
+"""Callback after each finished step: its number, the number of steps, and the current state of the image."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageOrder:
-    """One request: how many pictures, the arguments of diffusers for each, where its random numbers begin."""
+    """One request: the number of images, the arguments of diffusers for each, and the first random seed."""
 
     pipe: Any
     arguments: Mapping[str, Any]
@@ -64,7 +64,7 @@ class ImageOrder:
 
 
 class ImageTask:
-    """The task ``image``. ``edits`` says whether it changes pictures too."""
+    """The task ``image``. ``edits`` is whether the model can also edit images."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
@@ -81,7 +81,7 @@ class ImageTask:
             "fill": sibling_pipeline(AutoPipelineForInpainting, pipe),
         }
         if not any(self._pipes.values()):
-            # None of the tables knows its class: it is what it is.
+            # No table lists its class, so the pipeline is used as it is.
             self._pipes["change" if is_first_argument(pipe, "image") else "draw"] = pipe
         if only_inpaints(pipe):
             self._pipes |= {"draw": None, "change": None}
@@ -111,11 +111,11 @@ class ImageTask:
         return pipe.to(self._where.device)
 
     def draw(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
-        """OpenAI's ``images/generations``."""
+        """Handle OpenAI's ``images/generations``."""
         pipe = self._pipes["draw"]
         if pipe is None:
             raise Refusal(
-                f"'{self._name}' only changes pictures: send one to images/edits.",
+                f"'{self._name}' only edits images: send an image to images/edits.",
                 "unsupported_operation",
                 "model",
             )
@@ -126,7 +126,7 @@ class ImageTask:
         return self._answer(body, self._order(body, pipe, arguments, size), "image_generation", client)
 
     def change(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any] | None:
-        """OpenAI's ``images/edits``. The first picture is changed, all of it or where ``mask`` is transparent."""
+        """Handle OpenAI's ``images/edits``: edit the first image, entirely or where ``mask`` is transparent."""
         pictures = [open_picture(file.data, "image") for file in attached_files(body, "image")]
         masks = [open_picture(file.data, "mask", "RGBA") for file in attached_files(body, "mask")]
         pipe = self._pipes["fill" if masks else "change"]
@@ -135,12 +135,12 @@ class ImageTask:
         if pipe is None:
             how = "with a mask" if masks else "without a mask"
             raise Refusal(
-                f"'{self._name}' does not change pictures {how}.",
+                f"'{self._name}' does not edit images {how}.",
                 "unsupported_operation",
                 "mask" if masks else "image",
             )
         if len(pictures) > 1 and not type(pipe).__name__.startswith(MULTI_IMAGE_PIPELINES):
-            raise Refusal(f"'{self._name}' takes one picture, not {len(pictures)}.", param="image")
+            raise Refusal(f"'{self._name}' accepts one image, not {len(pictures)}.", param="image")
         width, height = pictures[0].size
         size = self._size(body, pipe) or fit_size(width, height, size_step(pipe), self._most)
         if len(pictures) == 1:
@@ -155,7 +155,7 @@ class ImageTask:
         return self._answer(body, self._order(body, pipe, arguments, size), "image_edit", client)
 
     def _size(self, body: Mapping[str, Any], pipe: Any) -> tuple[int, int] | None:
-        """The size that is asked for, ``None`` for the model's own. Raises `Refusal`."""
+        """Return the requested size, or ``None`` for the model's own. Raise `Refusal`."""
         text = body.get("size") or "auto"
         if text == "auto":
             return trained_size(pipe, self._most)
@@ -166,14 +166,14 @@ class ImageTask:
         step = size_step(pipe)
         if width * height > self._most:
             raise Refusal(
-                f"'size' is {text}, which has {width * height:,} pixels; '{self._name}' draws at most {self._most:,} "
-                "here. Its parameter 'max_pixels' says how many.",
+                f"'size' is {text}, which has {width * height:,} pixels; '{self._name}' draws at most "
+                f"{self._most:,} here. Its parameter 'max_pixels' sets this limit.",
                 param="size",
             )
         if width % step or height % step:
             near = "x".join(str(side) for side in fit_size(width, height, step, self._most))
             raise Refusal(
-                f"'size' is {text}, but '{self._name}' draws in multiples of {step} pixels. Ask for {near}.",
+                f"'size' is {text}, but '{self._name}' draws in multiples of {step} pixels. Use {near}.",
                 param="size",
             )
         return width, height
@@ -192,12 +192,12 @@ class ImageTask:
         for name in arguments:
             if not takes_argument(pipe, name):
                 raise Refusal(
-                    f"'{self._name}' does not take '{name}': leave it out.", "unsupported_parameter", name
+                    f"'{self._name}' does not support '{name}': leave it out.", "unsupported_parameter", name
                 )
         steps = int(steps * self._share(body, pipe))
         if steps < 1:
             raise Refusal(
-                "So little 'strength' leaves no step to do: raise it, or 'steps'.", param="strength"
+                "'strength' is so low that no step remains: raise it, or raise 'steps'.", param="strength"
             )
         seed = body.get("seed")
         seed = random.getrandbits(32) if seed is None else int(seed) % 2**63
@@ -205,7 +205,7 @@ class ImageTask:
 
     @staticmethod
     def _share(body: Mapping[str, Any], pipe: Any) -> float:
-        """The part of the steps that is done: a change begins in the middle."""
+        """Return the share of the steps that is computed: an edit begins in the middle."""
         parameter = inspect.signature(pipe.__call__).parameters.get("strength")
         if parameter is None:
             return 1.0
@@ -251,7 +251,7 @@ class ImageTask:
         usage = self._usage(body["prompt"], picture.size, order.count)
         if not streams:
             rows = [{"b64_json": one} for one in data]
-            if facts["quality"] == "auto":  # a document has the actual value, events the requested one
+            if facts["quality"] == "auto":  # a document has the actual value; events have the requested value
                 del facts["quality"]
             return {"created": int(time.time()), "data": rows, **facts, "usage": usage}
         for item in data:
@@ -260,7 +260,7 @@ class ImageTask:
         return None
 
     def _one(self, order: ImageOrder, number: int, report: ReportStep) -> Any:
-        """One picture. Raises `Refusal` for one that the model's own checker holds back, or when memory is short."""
+        """Return one image. Raise `Refusal` if the model's own checker withholds it, or if memory runs out."""
         done_steps = 0
 
         def stepped(_pipe: Any, _index: int, _time: Any, step_values: dict[str, Any]) -> dict[str, Any]:
@@ -285,7 +285,7 @@ class ImageTask:
             if self._where.device.type == "cuda":
                 torch.cuda.empty_cache()
             raise Refusal(
-                "The memory was not enough for a picture of this size. Ask for a smaller one.",
+                "Not enough memory for an image of this size. Request a smaller one.",
                 "out_of_memory",
                 "size",
                 status=503,
@@ -293,14 +293,14 @@ class ImageTask:
         safety_flags = getattr(output, "nsfw_content_detected", None)
         if safety_flags and any(safety_flags):
             raise Refusal(
-                "The model's own safety checker has held the picture back. Change the prompt, or try another seed.",
+                "The model's own safety checker withheld the image. Change the prompt, or try another seed.",
                 "moderation_blocked",
                 "prompt",
             )
         return output.images[0]
 
     def _usage(self, prompt: str, size: tuple[int, int], count: int) -> dict[str, Any]:
-        """Tokens as OpenAI counts them; one of a picture is a square of `PATCH_PIXELS` pixels."""
+        """Return the tokens as OpenAI counts them; a token of an image is a square of `PATCH_PIXELS` pixels."""
         tokenizer = getattr(next(pipe for pipe in self._pipes.values() if pipe), "tokenizer", None)
         prompt_tokens = len(tokenizer(prompt).input_ids) if tokenizer is not None else len(prompt.split())
         image_tokens = count * max(1, size[0] * size[1] // PATCH_PIXELS**2)
@@ -313,6 +313,6 @@ class ImageTask:
 
 
 def _moments(steps: int, count: int) -> tuple[int, ...]:
-    """The steps after which the picture so far is shown: ``count`` of them, the last step not among them."""
+    """Return the ``count`` steps after which a preview is shown, never including the last step."""
     preview_steps = {round(steps * number / (count + 1)) for number in range(1, count + 1)}
     return tuple(sorted(step for step in preview_steps if 0 < step < steps))

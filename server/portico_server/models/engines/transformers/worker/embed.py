@@ -1,4 +1,4 @@
-"""Texts and spans of texts to vectors."""
+"""Embeds texts and spans of texts."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from .model_queue import ModelQueue
 from .placement import Placement, WorkerSettings, choose_placement
 from .tokenize_task import TokenizeTask
 
-# Vectors of spans of a text, made of the vectors that their tokens have within all of it.
-#
-# Late chunking: M. Günther et al., 2024, https://arxiv.org/abs/2409.04701. A text that is longer than the model's
-# context
-# is computed in windows that overlap; each token is taken from the window in which it has more of the text around it.
+# Vectors of spans of a text, pooled from the vectors that their tokens have in the context of the whole text.
+# Late chunking: M. Günther et al., 2024, https://arxiv.org/abs/2409.04701. A text longer than the model's
+# context is computed in overlapping windows; each token is used from the window in which more text surrounds
+# it.
 
 
 WINDOW_OVERLAP_RATIO = 4
-"""Tokens of a window for each that the next one shares."""
+"""Tokens of a window per token shared with the next window."""
 
 Spans = list[tuple[int, int]]
-"""Offsets of characters from first to last, the last one not included."""
+"""Character offsets from first to last, where last is exclusive."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenWindow:
-    """The tokens ``begin`` to ``end`` are computed together, and those from ``first`` to ``last`` are taken."""
+    """A window whose tokens ``begin`` to ``end`` are computed together, and ``first`` to ``last`` are used."""
 
     begin: int
     end: int
@@ -45,14 +44,14 @@ class TokenWindow:
 
 @dataclass(frozen=True, slots=True)
 class SpecialTokens:
-    """Tokens that the model expects before and behind those of a text."""
+    """Tokens that the model expects before and after the tokens of a text."""
 
     before: list[int]
     behind: list[int]
 
     @classmethod
     def of(cls, tokenizer: Any, prompt: str) -> SpecialTokens:
-        """What the tokenizer adds to a text, and the ``prompt`` that the model's files put before each."""
+        """Return what the tokenizer adds to a text, and the ``prompt`` that the model's files prepend to each text."""
         bare = tokenizer("a", add_special_tokens=False)["input_ids"]
         full_ids = tokenizer("a")["input_ids"]
         at = next((i for i in range(len(full_ids)) if full_ids[i : i + len(bare)] == bare), 0)
@@ -64,7 +63,7 @@ class SpecialTokens:
 
 
 def spans_of(body: Mapping[str, Any], texts: Sequence[str]) -> list[Spans] | None:
-    """The spans of each text, as a request names them; ``None`` if it names none. Raises `Refusal`."""
+    """Return the spans of each text in a request, or ``None`` if it has none. Raise `Refusal`."""
     value = body.get("spans")
     if value is None:
         return None
@@ -85,19 +84,20 @@ def _checked(value: Any, length: int, param: str) -> Spans:
         spans.append((item[0], item[1]))
     if not spans or len(spans) < len(value):
         raise Refusal(
-            f"'{param}' must be a list of at least one [first, last], offsets in a text of {length} characters.",
+            f"'{param}' must be a list of at least one [first, last], as offsets in a text of {length} "
+            "characters.",
             param=param,
         )
     return spans
 
 
 def windows(count: int, size: int) -> Iterator[TokenWindow]:
-    """Windows of up to ``size`` over ``count`` tokens; each token is taken once."""
+    """Yield windows of up to ``size`` over ``count`` tokens; each token is used once."""
     shared_tokens = size // WINDOW_OVERLAP_RATIO
     begin = first = 0
     while True:
         end = min(begin + size, count)
-        begin = max(0, end - size)  # the last one reaches back, so that it is no shorter than the others
+        begin = max(0, end - size)  # the last window reaches back, so that it is no shorter than the others
         last = end if end == count else end - shared_tokens // 2
         yield TokenWindow(begin, end, first, last)
         if end == count:
@@ -106,7 +106,7 @@ def windows(count: int, size: int) -> Iterator[TokenWindow]:
 
 
 class LatePooling:
-    """Vectors of spans. ``states`` gives [rows, tokens, width] for rows of tokens that are padded on the right."""
+    """Pools the vectors of spans. ``states`` returns [rows, tokens, width] for rows of tokens padded on the right."""
 
     def __init__(
         self,
@@ -123,14 +123,14 @@ class LatePooling:
         self._states = states
 
     def pooled(self, text: str, spans: Spans, check: Callable[[], None]) -> tuple[Any, int]:
-        """The mean of the tokens of each span as float32 [spans, width], and how many tokens were computed.
+        """Return the mean of each span's tokens as float32 [spans, width], and the number of computed tokens.
 
-        ``check`` is called between two computations, and may raise.
+        ``check`` is called between two computations, and can raise.
         """
         read = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids: list[int] = read["input_ids"]
         if not ids:
-            raise Refusal("A text has no tokens, so its spans have no vectors.", param="input")
+            raise Refusal("A text has no tokens, so its spans cannot be embedded.", param="input")
         runs = [_tokens(read["offset_mapping"], span) for span in spans]
         cut = list(windows(len(ids), self._size))
         together = max(1, self._budget // (min(len(ids), self._size) + len(self._wrapping)))
@@ -160,9 +160,10 @@ class LatePooling:
 
 
 def _tokens(offsets: Sequence[tuple[int, int]], span: tuple[int, int]) -> tuple[int, int]:
-    """The tokens of a span from first to last: those whose last character lies in it. At least one: that at its begin.
+    """Return the tokens of a span from first to last: the tokens whose last character is inside the span.
 
-    A token may bring the space before it, which belongs to the span before.
+    A token can include the preceding space, which belongs to the previous span. A span without tokens gets the token
+    at its beginning.
     """
     first = bisect_right(offsets, span[0], key=_end)
     last = bisect_right(offsets, span[1], key=_end)
@@ -177,15 +178,16 @@ def _end(offset: tuple[int, int]) -> int:
 
 
 BATCH_TOKENS = 8_192
-"""Tokens, padding included, that are computed at once."""
+"""Maximum number of tokens, including padding, that are computed at once."""
 
 POOLINGS = ("mean", "cls", "last", "max")
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRecipe:
-    """What happens to the states of a text's tokens. ``dense`` are layers: weight, bias, whether a tanh follows;
-    ``prompt`` is put before each text.
+    """How the states of a text's tokens become a vector.
+
+    ``dense`` are layers: weight, bias, and whether a tanh follows; ``prompt`` is prepended to each text.
     """
 
     pooling: str = "mean"
@@ -221,10 +223,11 @@ class EmbeddingTask:
         return {"/v1/embeddings": self.embed, **TokenizeTask(self._tokenizer, self.context_length).routes()}
 
     def embed(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """OpenAI's embeddings. ``encoding_format`` is ``float`` or ``base64``, ``dimensions`` cuts the vectors.
+        """Return OpenAI's embeddings. ``encoding_format`` is ``float`` or ``base64``; ``dimensions`` truncates the
+        vectors.
 
-        With ``spans``, for each text a list of [first, last] in characters, there is a vector for each span instead of
-        each text, in their order: see `late`.
+        With ``spans``, a list of [first, last] in characters for each text, return a vector for each span instead of
+        each text, in order: see `LatePooling`.
         """
         texts = _texts(body)
         spans = spans_of(body, texts)
@@ -233,8 +236,8 @@ class EmbeddingTask:
             raise Refusal("'dimensions' must be a whole number of at least 1.", param="dimensions")
         if spans is not None and self._recipe.pooling != "mean":
             raise Refusal(
-                f"'{self._name}' makes its vectors by '{self._recipe.pooling}' and not of the mean of all tokens, so "
-                "spans of a text have none.",
+                f"'{self._name}' pools its vectors with '{self._recipe.pooling}' instead of the mean of all "
+                "tokens, so it cannot embed spans of a text.",
                 param="spans",
             )
         with self._turns.turn(client.has_left), torch.inference_mode():
@@ -262,7 +265,7 @@ class EmbeddingTask:
         }
 
     def _each(self, texts: Sequence[str], client: Caller) -> tuple[list[Any], int]:
-        """A vector for each text, and how many tokens they have."""
+        """Return a vector for each text, and the total number of tokens."""
         vectors: list[Any] = [None] * len(texts)
         tokens = self._tokens(texts)
         for places in batches([len(row) for row in tokens], BATCH_TOKENS):
@@ -285,13 +288,13 @@ class EmbeddingTask:
         return token_rows
 
     def _pool(self, tokens: list[list[int]]) -> Any:
-        """One vector for each row of tokens: float32, [rows, dimensions]."""
+        """Return one vector for each row of tokens: float32, [rows, dimensions]."""
         inputs = self._padded(tokens)
         states = self._model(**inputs).last_hidden_state.float()
         return self._dense(pool(states, inputs["attention_mask"], self._recipe.pooling))
 
     def _states(self, tokens: list[list[int]]) -> Any:
-        """The vectors of all tokens: float32, [rows, tokens, width]."""
+        """Return the vectors of all tokens: float32, [rows, tokens, width]."""
         return self._model(**self._padded(tokens)).last_hidden_state.float()
 
     def _padded(self, tokens: list[list[int]]) -> Any:
@@ -299,7 +302,7 @@ class EmbeddingTask:
         return inputs.to(self._where.device)
 
     def _dense(self, vectors: Any) -> Any:
-        """What the model's files say happens to pooled vectors: [rows, dimensions]."""
+        """Apply the dense layers of the model's files to pooled vectors: [rows, dimensions]."""
         for weight, bias, tanh in self._recipe.dense:
             vectors = torch.nn.functional.linear(vectors, weight, bias)
             vectors = torch.tanh(vectors) if tanh else vectors
@@ -307,7 +310,7 @@ class EmbeddingTask:
 
 
 def pool(states: Any, mask: Any, pooling: str) -> Any:
-    """From states [rows, tokens, width] and their mask [rows, tokens] to [rows, width]; padding is on the right."""
+    """Pool states [rows, tokens, width] with their mask [rows, tokens] to [rows, width]; padding is on the right."""
     if pooling == "cls":
         return states[:, 0]
     if pooling == "last":
@@ -320,9 +323,9 @@ def pool(states: Any, mask: Any, pooling: str) -> Any:
 
 
 def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str = "") -> Any:
-    """The model in a folder, ready to compute, without gradients. Raises `UnusableModel`.
+    """Load the model in a folder, ready to compute, without gradients. Raise `UnusableModel`.
 
-    ``spare``: a word in the names of weights that may be missing.
+    ``spare``: a word in the names of weights that are allowed to be missing.
     """
     try:
         model, report = kind.from_pretrained(
@@ -337,23 +340,24 @@ def load_model(kind: Any, folder: ModelFolder, where: Placement, *, spare: str =
         words = " ".join(str(error).split())
         if "trust_remote_code" in words or "auto_map" in folder.config:
             raise UnusableModel(
-                f"The model in {folder.path} ({folder.config.get('model_type')}) needs Python code of its own, which "
-                "is not run. Use a model whose architecture transformers knows."
+                f"The model in {folder.path} ({folder.config.get('model_type')}) needs its own Python code, "
+                "which Portico does not run. Use a model whose architecture transformers supports."
             ) from error
         raise UnusableModel(f"transformers cannot load {folder.path}: {words[:600]}") from error
     missing = sorted(key for key in report["missing_keys"] if not spare or spare not in key)
     if missing:
-        # They would be random numbers, and so would be the answers.
+        # Missing weights would be random numbers, and so would the answers.
         raise UnusableModel(
-            f"The weights in {folder.path} are not those of a {type(model).__name__}: {missing[0]} is missing. Set the "
-            "'task' of the model to what it was made for."
+            f"The weights in {folder.path} do not belong to a {type(model).__name__}: {missing[0]} is "
+            "missing. Set the model's 'task' to the one for which it was made."
         )
     return model.to(where.device).eval().requires_grad_(requires_grad=False)
 
 
 def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> EmbeddingRecipe:
-    """What the files of sentence-transformers say; the mean, normalised, where there are none. Raises
-    `UnusableModel`.
+    """Read the recipe in the files of sentence-transformers; without them, use the normalised mean.
+
+    Raise `UnusableModel`.
     """
     modules = read_rows(folder.path / "modules.json")
     if modules is None:
@@ -370,7 +374,7 @@ def read_recipe(folder: ModelFolder, pooling: str, where: Placement) -> Embeddin
             dense.append(dense_layer(at, where))
         elif kind != "Transformer":
             raise UnusableModel(
-                f"The model in {folder.path} has a module '{kind}', which this engine does not compute."
+                f"The model in {folder.path} has a module '{kind}', which this engine does not support."
             )
     config = read_document(folder.path / "config_sentence_transformers.json") or {}
     prompts = config.get("prompts")
@@ -384,14 +388,14 @@ def _pooling(at: Path) -> str:
     modes = pooling_of(at)
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise UnusableModel(
-            f"{at / 'config.json'} asks for the pooling {', '.join(modes) or 'none'}; one of {', '.join(POOLINGS)} can "
-            "be computed. Set the parameter 'pooling'."
+            f"{at / 'config.json'} specifies the pooling {', '.join(modes) or 'none'}; supported are "
+            f"{', '.join(POOLINGS)}. Set the parameter 'pooling'."
         )
     return modes[0]
 
 
 def dense_layer(at: Path, where: Placement) -> tuple[Any, Any, bool]:
-    """A layer of sentence-transformers: weight, bias, whether a tanh follows. Raises `UnusableModel`."""
+    """Load a layer of sentence-transformers: weight, bias, and whether a tanh follows. Raise `UnusableModel`."""
     from safetensors.torch import load_file
 
     check_weights(at)
@@ -399,7 +403,7 @@ def dense_layer(at: Path, where: Placement) -> tuple[Any, Any, bool]:
         "."
     )[2]
     if activation not in ("", "Identity", "Tanh"):
-        raise UnusableModel(f"{at} has the activation {activation}; this engine computes Identity and Tanh.")
+        raise UnusableModel(f"{at} has the activation {activation}; this engine supports Identity and Tanh.")
     weights = {
         name: value.float().to(where.device) for name, value in load_file(at / "model.safetensors").items()
     }
@@ -409,7 +413,7 @@ def dense_layer(at: Path, where: Placement) -> tuple[Any, Any, bool]:
 
 
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Places of texts that are computed together: of like length, at most ``budget`` tokens with their padding."""
+    """Yield the positions of texts to compute together: of similar length, at most ``budget`` tokens with padding."""
     batch: list[int] = []
     for place_ in sorted(range(len(lengths)), key=lambda index: lengths[index]):
         if batch and lengths[place_] * (len(batch) + 1) > budget:

@@ -1,4 +1,4 @@
-"""What the worker refuses, in OpenAI's shape."""
+"""Refusals of the worker, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Refusal(Exception):
-    """An answer other than 200: the caller's mistake below 500."""
+    """A response other than 200; below 500 the caller is at fault."""
 
     def __init__(
         self, message: str, code: str | None = None, param: str | None = None, *, status: int = 400
@@ -18,7 +18,7 @@ class Refusal(Exception):
         self.status = status
 
     def body(self) -> dict[str, Any]:
-        """As it is sent."""
+        """Return the error as a response body."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         if self.status == 429:
             kind = "rate_limit_error"
@@ -27,8 +27,8 @@ class Refusal(Exception):
 
 
 class UnusableModel(Exception):
-    """A model that cannot be loaded; the words are for whoever added it."""
+    """A model that cannot be loaded; the message is for the user who added it."""
 
 
 class CallerGone(Exception):
-    """The caller has left, so nobody needs the answer."""
+    """The caller has left, so the response is not needed."""

@@ -1,4 +1,4 @@
-"""What a model's folder says about itself, and how it is to be loaded. Reads small files only."""
+"""What a model's folder says about itself, and how to load it. Reads only small files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 
 from .errors import UnusableModel
 
-# A folder that diffusers loads: its ``model_index.json`` names the parts, a folder each. Reads small files only.
-#
-# Source: https://huggingface.co/docs/diffusers/using-diffusers/loading.
+# A folder that diffusers loads: its ``model_index.json`` names the parts, one folder each. Reads only small
+# files. Source: https://huggingface.co/docs/diffusers/using-diffusers/loading.
 
 
 PIPELINE_INDEX = "model_index.json"
@@ -32,25 +31,24 @@ _CHANGES = (
     "LatentConsistency",
     "IF",
 )
-"""Prefixes of the classes of pipelines that also change pictures; only loading one is certain."""
+"""Prefixes of pipeline classes that can also edit images; only loading the pipeline makes it certain."""
 
 _VARIANTS = ("fp16", "bf16")
-"""Names of weights beside which the plain ones may be missing."""
+"""Weight variants next to which the plain weights can be missing."""
 
 
 def can_edit(index: Mapping[str, Any]) -> bool:
-    """Whether such a model is likely to change pictures too."""
+    """Return whether the model can probably edit images too."""
     return str(index.get("_class_name", "")).startswith(_CHANGES)
 
 
 def pipeline_parts(path: Path, index: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The parts that the index names: a folder's name and a class. Raises `UnusableModel` for one that brings code."""
+    """Yield the parts in the index: a folder name and a class. Raise `UnusableModel` if a part contains code."""
     name = index.get("_class_name")
     if not isinstance(name, str) or not name.endswith("Pipeline"):
         raise UnusableModel(
-            f"{path / PIPELINE_INDEX} asks for a pipeline of its own, which is code that is not run. Use a model "
-            f"whose pipeline "
-            "diffusers knows."
+            f"{path / PIPELINE_INDEX} specifies a custom pipeline, which is code that Portico does not run. "
+            "Use a model whose pipeline diffusers supports."
         )
     for part, entry in index.items():
         if part.startswith("_") or not isinstance(entry, list):
@@ -59,17 +57,17 @@ def pipeline_parts(path: Path, index: Mapping[str, Any]) -> Iterator[tuple[str, 
         if library is None or kind is None:
             continue
         if not all(isinstance(word, str) and _PLAIN.fullmatch(word) for word in (part, library, kind)):
-            raise UnusableModel(f"{path / PIPELINE_INDEX} names a part that cannot be: {part[:60]}.")
+            raise UnusableModel(f"{path / PIPELINE_INDEX} names an invalid part: {part[:60]}.")
         if (path / part / f"{library}.py").exists():
             raise UnusableModel(
-                f"The part '{part}' of {path} needs Python code of its own, which is not run. Use a model whose parts "
-                "diffusers knows."
+                f"The part '{part}' of {path} needs its own Python code, which Portico does not run. Use a "
+                "model whose parts diffusers supports."
             )
         yield part, kind
 
 
 def check_pipeline(path: Path, index: Mapping[str, Any]) -> None:
-    """Raise `UnusableModel` unless all weights are safetensors: a pickle can run anything when it is read."""
+    """Raise `UnusableModel` unless all weights are safetensors: loading a pickle can run any code."""
     weight_count = 0
     for part, _kind in pipeline_parts(path, index):
         folder = path / part
@@ -79,15 +77,15 @@ def check_pipeline(path: Path, index: Mapping[str, Any]) -> None:
         pickles = sorted(item.name for pattern in PICKLE_PATTERNS for item in folder.glob(pattern))
         if pickles:
             raise UnusableModel(
-                f"The weights in {folder} are a pickle ({pickles[0]}), which can run code when it is read. Use a "
-                "version of the model with safetensors."
+                f"The weights in {folder} are a pickle ({pickles[0]}), which can run code when it is loaded. "
+                "Use a version of the model with safetensors."
             )
     if not weight_count:
-        raise UnusableModel(f"There are no weights in {path}: its parts have no safetensors.")
+        raise UnusableModel(f"{path} contains no weights: its parts have no safetensors.")
 
 
 def weights_variant(path: Path, index: Mapping[str, Any]) -> str | None:
-    """The name that the weights carry where there are none without, such as ``fp16``."""
+    """Return the variant of the weights if no plain weights exist, such as ``fp16``."""
     for word in _VARIANTS:
         for part, _kind in pipeline_parts(path, index):
             names = [item.name for item in (path / part).glob("*.safetensors")]
@@ -97,10 +95,10 @@ def weights_variant(path: Path, index: Mapping[str, Any]) -> str | None:
 
 
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
-"""Bytes that a configuration file may have."""
+"""Maximum size of a configuration file, in bytes."""
 
 COLBERT_METADATA = "artifact.metadata"
-"""What ColBERT writes beside its weights."""
+"""File that ColBERT writes next to its weights."""
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -116,11 +114,10 @@ _SEES = ("vision_config", "vision_tower", "mm_vision_tower")
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder with ``config.json`` and safetensors, or the parts of a model that draws, whose index is ``config``.
-    Lengths in tokens, 0 where nothing is said.
+    """A folder with ``config.json`` and safetensors, or the parts of an image model, whose index is ``config``.
 
-    ``task`` is ``chat``, ``embedding``, ``rerank``, ``speech`` or ``transcription``; ``sees`` says whether a chat
-    model takes images.
+    Lengths are in tokens, 0 if unknown. ``task`` is ``chat``, ``embedding``, ``rerank``, ``speech`` or
+    ``transcription``; ``sees`` is whether a chat model accepts images.
     """
 
     path: Path
@@ -130,21 +127,21 @@ class ModelFolder:
     context_length: int
     hidden_size: int
     changes: bool = False
-    """Whether a model that draws is likely to change pictures too."""
+    """Whether an image model can probably edit images too."""
 
     @property
     def architecture(self) -> str:
-        """The name of its class in transformers, empty where the configuration does not say."""
+        """Return the name of its class in transformers, or an empty string if the configuration does not name it."""
         return str((self.config.get("architectures") or ("",))[0])
 
     @property
     def vocabulary(self) -> int:
-        """How many tokens the model knows."""
+        """Return the size of the model's vocabulary."""
         return _number(_text(self.config), "vocab_size")
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """Look at a folder. Raises `UnusableModel` with a sentence."""
+    """Inspect a folder. Raise `UnusableModel` with a one-sentence message."""
     index = read_document(path / PIPELINE_INDEX)
     if index is not None:
         return ModelFolder(path, index, "image", False, 0, 0, can_edit(index))
@@ -164,7 +161,7 @@ def read_folder(path: Path) -> ModelFolder:
 
 
 def pools_by_mean(path: Path) -> bool:
-    """Whether an embedding model's vector is the mean of those of its tokens. Raises `UnusableModel`."""
+    """Return whether an embedding model's vector is the mean of its token vectors. Raise `UnusableModel`."""
     modules = read_rows(path / "modules.json") or []
     kinds = {str(module.get("type", "")).rpartition(".")[2]: module for module in modules}
     if "Pooling" not in kinds:
@@ -173,7 +170,7 @@ def pools_by_mean(path: Path) -> bool:
 
 
 def pooling_of(at: Path) -> list[str]:
-    """The ways of pooling that a module of sentence-transformers asks for. Raises `UnusableModel`."""
+    """Return the pooling modes that a module of sentence-transformers specifies. Raise `UnusableModel`."""
     config = read_document(at / "config.json") or {}
     lengths = config.get("pooling_mode")
     modes = (
@@ -185,7 +182,7 @@ def pooling_of(at: Path) -> list[str]:
 
 
 def check_weights(path: Path) -> None:
-    """Raise `UnusableModel` unless the weights are safetensors: a pickle can run anything when it is read."""
+    """Raise `UnusableModel` unless the weights are safetensors: loading a pickle can run any code."""
     index = read_document(path / PIPELINE_INDEX)
     if index is not None:
         check_pipeline(path, index)
@@ -195,14 +192,16 @@ def check_weights(path: Path) -> None:
     pickles = sorted(item.name for pattern in PICKLE_PATTERNS for item in path.glob(pattern))
     if pickles:
         raise UnusableModel(
-            f"The weights in {path} are a pickle ({pickles[0]}), which can run code when it is read. Use a version of "
-            "the model with safetensors."
+            f"The weights in {path} are a pickle ({pickles[0]}), which can run code when it is loaded. Use a "
+            "version of the model with safetensors."
         )
-    raise UnusableModel(f"There are no weights in {path}: a model.safetensors is missing.")
+    raise UnusableModel(f"{path} contains no weights: model.safetensors is missing.")
 
 
 def read_document(path: Path) -> dict[str, Any] | None:
-    """A JSON object from a file, ``None`` if there is no file. Raises `UnusableModel` for anything else."""
+    """Return a JSON object from a file, or ``None`` if the file does not exist. Raise `UnusableModel` for anything
+    else.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
@@ -218,7 +217,7 @@ def read_document(path: Path) -> dict[str, Any] | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]] | None:
-    """A JSON list of objects from a file, ``None`` if there is no file. Raises `UnusableModel`."""
+    """Return a JSON list of objects from a file, or ``None`` if the file does not exist. Raise `UnusableModel`."""
     try:
         rows = json.loads(path.read_bytes()[:MAX_CONFIG_BYTES])
     except OSError:
@@ -231,7 +230,9 @@ def read_rows(path: Path) -> list[dict[str, Any]] | None:
 
 
 def module_kinds(path: Path) -> dict[str, list[str]]:
-    """The modules of sentence-transformers and of what builds on it, by kind: their folders. Raises `UnusableModel`."""
+    """Return the folders of the modules of sentence-transformers and its derivatives, by kind. Raise
+    `UnusableModel`.
+    """
     kinds: dict[str, list[str]] = {}
     for module in read_rows(path / "modules.json") or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
@@ -240,8 +241,9 @@ def module_kinds(path: Path) -> dict[str, list[str]]:
 
 
 def reranks_by(path: Path, config: Mapping[str, Any]) -> str:
-    """How a folder ranks texts: ``pairs`` (a cross-encoder), ``tokens`` (late interaction) or ``words`` (learned sparse
-    vectors); empty where it says nothing of it.
+    """Return how a model ranks texts, or an empty string if its folder does not specify it.
+
+    The kinds are ``pairs`` (a cross-encoder), ``tokens`` (late interaction) and ``words`` (learned sparse vectors).
     """
     names = [str(name) for name in config.get("architectures") or ()]
     if any(name.endswith("ForSequenceClassification") for name in names):
@@ -265,14 +267,14 @@ def _task(path: Path, config: Mapping[str, Any]) -> str:
         return "transcription"
     if any(name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")) for name in names):
         return "chat"
-    # A bare encoder: what it gives is vectors.
+    # A bare encoder: its output is vectors.
     return "embedding" if names else "chat"
 
 
 def _context(path: Path, text: Mapping[str, Any], task: str) -> int:
     limit = _number(text, "max_position_embeddings", "n_positions", "max_sequence_length")
     if text.get("model_type") in ("roberta", "xlm-roberta", "camembert") and limit > 2:
-        limit -= 2  # its positions begin after that of the padding
+        limit -= 2  # its positions begin after the padding's position
     lengths = [limit]
     if task != "chat":
         lengths.append(_number(read_document(path / "tokenizer_config.json") or {}, "model_max_length"))

@@ -1,4 +1,4 @@
-"""Tokens from a model, one after the other, with what OpenAI lets a caller wish for."""
+"""Generates tokens from a model one after another, with OpenAI's options."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from .errors import Refusal
 from .options import GenerationOptions
 from .streamed_text import StopFilter, TextAssembler
 
-# An answer that fits a JSON schema: at each step only tokens that can still lead to one are allowed.
-#
-# Source: https://github.com/guidance-ai/llguidance.
+# Answers that fit a JSON schema: each step allows only tokens that can still lead to a valid answer. Source:
+# https://github.com/guidance-ai/llguidance.
 
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""One way to write each value: a small model that may put white space between things may do nothing else."""
+"""A single spelling of each value: a small model that can write white space between values may write nothing else."""
 
 
 class Grammars:
-    """Makes constraints for one tokenizer; ``width`` is how many scores the model gives."""
+    """A factory of constraints for one tokenizer; ``width`` is the number of scores that the model returns."""
 
     def __init__(self, tokenizer: Any, width: int) -> None:
         self._tokenizer = tokenizer
@@ -34,14 +33,14 @@ class Grammars:
         self._prepared: Any = None
 
     def constraint(self, schema: Mapping[str, Any]) -> Constraint:
-        """A constraint for one answer. Raises `Refusal` for a schema that cannot be kept to."""
+        """Return a constraint for one answer. Raise `Refusal` for a schema that cannot be enforced."""
         if self._prepared is None:
             try:
                 self._prepared = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._width)
             except ValueError as error:
                 raise Refusal(
-                    f"The tokenizer of this model cannot be held to a schema: {error}. Ask without 'response_format' "
-                    "and 'tools'.",
+                    f"The tokenizer of this model cannot be constrained to a schema: {error}. Leave out "
+                    "'response_format' and 'tools'.",
                     "unsupported_value",
                     "response_format",
                 ) from error
@@ -53,19 +52,20 @@ class Grammars:
             problem = str(error)
         if problem:
             raise Refusal(
-                f"The JSON schema cannot be kept to: {problem.splitlines()[0][:300]}", param="response_format"
+                f"The JSON schema cannot be enforced: {problem.splitlines()[0][:300]}",
+                param="response_format",
             )
         return Constraint(matcher)
 
 
 class Constraint:
-    """The way through one grammar. `allow` before a token is chosen, `follow` after it."""
+    """The position in one grammar. Call `allow` before a token is chosen and `follow` after it."""
 
     def __init__(self, matcher: Any) -> None:
         self._matcher = matcher
 
     def allow(self, scores: Any) -> Any:
-        """The scores [1, vocabulary] with all but the allowed tokens at minus infinity."""
+        """Return the scores [1, vocabulary] with all but the allowed tokens at minus infinity."""
         bits = numpy.frombuffer(self._matcher.compute_bitmask(), dtype=numpy.uint8)
         mask = torch.from_numpy(numpy.unpackbits(bits, bitorder="little")[: scores.shape[-1]].astype(bool))
         missing_count = scores.shape[-1] - len(mask)
@@ -74,11 +74,12 @@ class Constraint:
         return scores.masked_fill(~mask.to(scores.device), float("-inf"))
 
     def follow(self, token: int) -> bool:
-        """Go on with ``token``; whether the answer is complete. Raises `Refusal` if the grammar is too large."""
+        """Advance by ``token``; return whether the answer is complete. Raise `Refusal` if the grammar is too large."""
         self._matcher.consume_token(token)
         if self._matcher.is_error():
             raise Refusal(
-                f"The JSON schema cannot be kept to any further: {self._matcher.get_error().splitlines()[0][:300]}",
+                "The JSON schema cannot be enforced any further: "
+                f"{self._matcher.get_error().splitlines()[0][:300]}",
                 param="response_format",
                 status=500,
             )
@@ -87,7 +88,10 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedToken:
-    """What one token added; ``logprob`` is OpenAI's entry for it, ``finish`` is ``stop`` or ``length`` at the end."""
+    """The output of one token.
+
+    ``logprob`` is OpenAI's entry for it; ``finish`` is ``stop`` or ``length`` at the end.
+    """
 
     text: str
     logprob: Mapping[str, Any] | None = None
@@ -95,7 +99,7 @@ class GeneratedToken:
 
 
 class TokenGenerator:
-    """A loaded causal model with its tokenizer. One call at a time."""
+    """A loaded causal model with its tokenizer. Handles one call at a time."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model = model
@@ -106,7 +110,7 @@ class TokenGenerator:
         self.ends = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
 
     def constraint(self, options: GenerationOptions) -> Constraint | None:
-        """The constraint that the options ask for. Raises `Refusal`."""
+        """Return the constraint that the options require. Raise `Refusal`."""
         return self._grammars.constraint(options.schema) if options.schema is not None else None
 
     def run(
@@ -117,7 +121,7 @@ class TokenGenerator:
         limit: int,
         emit: Callable[[GeneratedToken], None],
     ) -> int:
-        """Generate at most ``limit`` tokens; how many it were. What ``say`` raises ends it."""
+        """Generate at most ``limit`` tokens and return their number. An exception in ``emit`` stops the generation."""
         watch = _Watch(self, options, constraint, limit, emit)
         if options.seed is None:
             torch.seed()
@@ -135,7 +139,7 @@ class TokenGenerator:
         return watch.count
 
     def spell(self, tokens: Any) -> str:
-        """Text of tokens; of special ones, none."""
+        """Return the text of tokens without special tokens."""
         text: str = self._tokenizer.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -143,7 +147,10 @@ class TokenGenerator:
 
 
 def _sampling(options: GenerationOptions) -> dict[str, Any]:
-    """Arguments of transformers' ``generate``. Defaults are the model's own; at temperature 0 nothing is sampled."""
+    """Return the arguments of transformers' ``generate``.
+
+    Defaults come from the model; at temperature 0 nothing is sampled.
+    """
     arguments: dict[str, Any] = {"do_sample": options.temperature != 0}
     if options.temperature:
         arguments["temperature"] = options.temperature
@@ -151,14 +158,14 @@ def _sampling(options: GenerationOptions) -> dict[str, Any]:
         if (value := getattr(options, name)) is not None:
             arguments[name] = value
     if options.top_p == 0:
-        arguments["do_sample"] = False  # only the best
+        arguments["do_sample"] = False  # only the best token
     if options.top_k is not None:
         arguments["top_k"] = max(0, options.top_k)
     return arguments
 
 
 class _Watch:
-    """Sees the scores of each step before sampling, and the token after it."""
+    """A hook that sees the scores of each step before sampling, and the token after it."""
 
     def __init__(
         self,
@@ -180,14 +187,14 @@ class _Watch:
         self._logprobs: Any = None
 
     def score(self, input_ids: Any, scores: Any) -> Any:
-        """Scores [1, vocabulary] before temperature and the like."""
+        """Process scores [1, vocabulary] before temperature and similar settings."""
         scores = self._penalised(scores)
         if self._options.top_logprobs is not None:
             self._logprobs = torch.log_softmax(scores[0].float(), dim=-1)
         return scores if self._constraint is None else self._constraint.allow(scores)
 
     def on_step(self, input_ids: Any, scores: Any, **_options: Any) -> Any:
-        """Whether the token that was just chosen is the last."""
+        """Return whether the token that was chosen last ends the answer."""
         token = int(input_ids[0, -1])
         self.count += 1
         has_ended = self._take(token)
@@ -224,7 +231,7 @@ class _Watch:
         self._emit(GeneratedToken(text, entry, reason))
 
     def _penalised(self, scores: Any) -> Any:
-        """OpenAI's penalties: ``presence`` once and ``frequency`` for each time a token has been said."""
+        """Apply OpenAI's penalties: ``presence`` once, and ``frequency`` for each occurrence of a token."""
         presence, frequency = self._options.presence, self._options.frequency
         if not self._used or not (presence or frequency):
             return scores

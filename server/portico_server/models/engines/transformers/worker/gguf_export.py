@@ -1,4 +1,4 @@
-"""A GGUF file rewritten: with a LoRA adapter merged in, or with weights trained as a whole."""
+"""Rewrites a GGUF file with a merged LoRA adapter, or with weights from full training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .errors import UnusableModel
 from .gguf_quantise import FILE_TYPES, TensorTypes
 
 Change: TypeAlias = Callable[[Any], Any]
-"""A tensor as float32, rows first, into what takes its place."""
+"""A function from a tensor as float32, rows first, to its replacement."""
 
 _FILE_TYPE = "general.file_type"
 
@@ -33,12 +33,12 @@ _PLAIN: Mapping[GGMLQuantizationType, Any] = {
     GGMLQuantizationType.F32: np.float32,
     GGMLQuantizationType.F16: np.float16,
 }
-"""Formats that NumPy has."""
+"""Formats that NumPy supports."""
 
 
 def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, file_type: str) -> None:
-    """Write ``model`` to ``path`` as a file of the type ``wished`` (see `FILE_TYPES`); one tensor at a time is in
-    memory.
+    """Write ``model`` to ``path`` as a file of the type ``file_type`` (see `FILE_TYPES`), one tensor in memory at
+    a time.
     """
     architecture = _value(model, "general.architecture")
     writer = GGUFWriter(path, architecture)
@@ -54,7 +54,7 @@ def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, f
         shape = tuple(int(size) for size in reversed(tensor.shape))
         kind = mix.of(tensor.name, shape, GGMLQuantizationType(tensor.tensor_type))
         block, size = quants.GGML_QUANT_SIZES[kind]
-        # What is written is told before the numbers are, so that they need not be in memory together.
+        # The tensor headers are written before the data, so that the tensors need not be in memory together.
         writer.add_tensor_info(
             tensor.name,
             shape if kind in _PLAIN else quants.quant_shape_to_byte_shape(shape, kind),
@@ -77,7 +77,7 @@ def rewrite_gguf(model: GGUFReader, changes: Mapping[str, Change], path: Path, f
 
 
 def numbers(tensor: Any) -> Any:
-    """A tensor of a file as float32, its rows first."""
+    """Return a tensor of a file as float32, rows first."""
     return quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
 
 
@@ -109,23 +109,22 @@ def _value(model: GGUFReader, name: str) -> Any:
     return None if field is None else field.contents()
 
 
-# A LoRA adapter folded into its GGUF model: a GGUF file that needs the adapter no more.
-#
-# W = W₀ + scale · alpha / rank · B · A (Hu et al. 2021, section 4.1), with everything else of the model as it was.
+# A LoRA adapter merged into its GGUF model: a GGUF file that no longer needs the adapter. W = W₀ + scale ·
+# alpha / rank · B · A (Hu et al. 2021, section 4.1); everything else in the model stays unchanged.
 
 
 _ALPHA = "adapter.lora.alpha"
 
 
 def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float) -> None:
-    """Write ``model`` with the GGUF ``adapter`` in it to ``out``, whole or not at all. Raises `UnusableModel`."""
+    """Write ``model`` with the GGUF ``adapter`` merged into it to ``out``, atomically. Raise `UnusableModel`."""
     if out.exists():
-        raise UnusableModel(f"{out} is there already.")
+        raise UnusableModel(f"{out} already exists.")
     base = GGUFReader(model)
     deltas = _deltas(GGUFReader(adapter), scale)
     remaining_names = set(deltas) - {tensor.name for tensor in base.tensors}
     if remaining_names:
-        raise UnusableModel(f"the adapter is for another model: it has '{min(remaining_names)}'.")
+        raise UnusableModel(f"the adapter belongs to another model: it has '{min(remaining_names)}'.")
     draft = out.with_name(f".{out.name}.new")
     try:
         rewrite_gguf(base, {name: delta.added for name, delta in deltas.items()}, draft, kind)
@@ -135,21 +134,21 @@ def fold_adapter(model: Path, adapter: Path, out: Path, kind: str, scale: float)
 
 
 class _Delta:
-    """What is added to one matrix."""
+    """The update of one matrix."""
 
     def __init__(self, a: Any, b: Any, factor: float) -> None:
         self._a, self._b, self._factor = a, b, factor
 
     def added(self, weights: Any) -> Any:
         if weights.shape != (self._b.shape[0], self._a.shape[1]):
-            raise UnusableModel(f"the adapter is for matrices of another shape than {list(weights.shape)}.")
+            raise UnusableModel(f"the adapter is for matrices of a shape other than {list(weights.shape)}.")
         return weights + np.float32(self._factor) * (self._b @ self._a)
 
 
 def _deltas(adapter: GGUFReader, scale: float) -> dict[str, _Delta]:
     field = adapter.get_field(_ALPHA)
     if field is None:
-        raise UnusableModel("the adapter does not say its alpha.")
+        raise UnusableModel("the adapter does not specify its alpha.")
     alpha = float(field.contents())
     tensors = {tensor.name: numbers(tensor) for tensor in adapter.tensors}
     return {
@@ -159,37 +158,34 @@ def _deltas(adapter: GGUFReader, scale: float) -> dict[str, _Delta]:
     }
 
 
-# A model that was trained as a whole, put back into the GGUF file that it came from.
-#
-# Tokenizer, template and metadata stay what they are; every tensor is replaced. Names follow the tables of the package
-# ``gguf``; the order of rows in q and k, and what is added to norms, are those of llama.cpp's own conversion.
+# A fully trained model, written back into the GGUF file that it came from. Tokenizer, template and metadata
+# stay unchanged; every tensor is replaced. Names follow the tables of the package ``gguf``; the order of rows
+# in q and k, and the offsets of norms, are those of llama.cpp's own conversion.
 
 
 PERMUTED_ARCHITECTURES = ("llama",)
-"""Architectures whose q and k rows llama.cpp keeps in another order than transformers."""
+"""Architectures whose q and k rows llama.cpp stores in a different order than transformers."""
 
 SHIFTED_NORM_ARCHITECTURES = ("gemma", "gemma2", "gemma3")
-"""Architectures whose norms are kept with 1 added."""
+"""Architectures whose norms are stored with 1 added."""
 
 OUTPUT, EMBEDDING = "output.weight", "token_embd.weight"
 
 UNTRAINED_TENSORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
-"""Tensors that follow from the configuration and are not trained."""
+"""Tensors that derive from the configuration and are not trained."""
 
 
 def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
-    """Write ``model`` with the weights in ``folder`` (safetensors) to ``out``, whole or not at all. Raises
-    `UnusableModel`.
-    """
+    """Write ``model`` with the weights in ``folder`` (safetensors) to ``out``, atomically. Raise `UnusableModel`."""
     if out.exists():
-        raise UnusableModel(f"{out} is there already.")
+        raise UnusableModel(f"{out} already exists.")
     base = GGUFReader(model)
     trained_model = _Trained(folder, base)
     names = [tensor.name for tensor in base.tensors if tensor.name not in UNTRAINED_TENSORS]
     missing = [name for name in names if not trained_model.has(name)]
     if missing:
         raise UnusableModel(
-            f"the trained model has nothing for '{missing[0]}', so it cannot become a GGUF file."
+            f"the trained model has no tensor for '{missing[0]}', so it cannot be written as a GGUF file."
         )
     draft = out.with_name(f".{out.name}.new")
     try:
@@ -200,7 +196,7 @@ def refit(model: Path, folder: Path, out: Path, kind: str) -> None:
 
 
 class _Trained:
-    """The tensors of a folder by the names of a GGUF file."""
+    """The tensors of a folder by their names in a GGUF file."""
 
     def __init__(self, folder: Path, base: GGUFReader) -> None:
         self._architecture = _text(base, "general.architecture")
@@ -209,7 +205,7 @@ class _Trained:
         self._keys = _number(base, f"{self._architecture}.attention.head_count_kv") or self._heads
         architectures = {name: arch for arch, name in MODEL_ARCH_NAMES.items()}
         if self._architecture not in architectures:
-            raise UnusableModel(f"the names of '{self._architecture}' models are not known.")
+            raise UnusableModel(f"the tensor names of '{self._architecture}' models are unknown.")
         table = get_tensor_name_map(architectures[self._architecture], blocks)
         self._found: dict[str, tuple[Path, str]] = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -219,13 +215,13 @@ class _Trained:
                     if gguf_name is not None:
                         self._found[gguf_name] = (path, name)
         if OUTPUT not in self._found and EMBEDDING in self._found:
-            self._found[OUTPUT] = self._found[EMBEDDING]  # one matrix does for both
+            self._found[OUTPUT] = self._found[EMBEDDING]  # one matrix serves as both
 
     def has(self, name: str) -> bool:
         return name in self._found
 
     def change(self, name: str) -> Change:
-        """What puts the trained tensor in place of the base's."""
+        """Return a function that replaces the base's tensor with the trained one."""
 
         def put(before: Any) -> Any:
             path, tensor_name = self._found[name]
@@ -234,7 +230,8 @@ class _Trained:
             weights = self._ordered(name)(weights)
             if weights.shape != before.shape:
                 raise UnusableModel(
-                    f"'{tensor_name}' is {list(weights.shape)}, and {list(before.shape)} in the base."
+                    f"'{tensor_name}' has the shape {list(weights.shape)}, and {list(before.shape)} in the "
+                    "base."
                 )
             return weights
 
@@ -251,7 +248,7 @@ class _Trained:
 
 
 def _permuted(rows: Any, heads: int) -> Any:
-    """The two halves of each head interleaved, as llama.cpp's rotary embedding takes them."""
+    """Interleave the two halves of each head, as llama.cpp's rotary embedding expects them."""
     count = rows.shape[0]
     return rows.reshape(heads, 2, count // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 

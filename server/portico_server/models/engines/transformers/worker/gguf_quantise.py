@@ -1,4 +1,4 @@
-"""K-quants with NumPy, and which type each tensor of a GGUF file gets."""
+"""K-quants with NumPy, and the type of each tensor in a GGUF file."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType, quants
 
 BLOCK_SIZE = 256
-"""Numbers in one block; rows are cut into these."""
+"""Numbers in one block; rows are divided into blocks."""
 
 MAX_PASS_BLOCKS = 128
-"""Blocks that are worked on at once: they, and what is computed of them, stay in a core's cache."""
+"""Number of blocks processed at once: they and their intermediate results fit in a core's cache."""
 
 MIN_MAGNITUDE = 1e-15
-"""A sub-block whose largest number is below this is zero."""
+"""Sub-blocks whose largest number is below this are zero."""
 
 Array = Any
 
 
 def quantise(weights: Array, kind: GGMLQuantizationType) -> Array:
-    """``weights`` as ``kind``: bytes, of the same shape but for the last axis, which must be a multiple of
-    `BLOCK_SIZE`.
+    """Return ``weights`` quantized to ``kind`` as bytes.
+
+    The shape stays the same except for the last axis, which must be a multiple of `BLOCK_SIZE`.
     """
     encode, size = ENCODERS[kind]
     blocks = np.ascontiguousarray(weights, np.float32).reshape(-1, BLOCK_SIZE)
@@ -41,28 +42,32 @@ def quantise(weights: Array, kind: GGMLQuantizationType) -> Array:
 
 
 def _q4_k(blocks: Array) -> Array:
-    """Two 16-bit scales, twelve bytes with the scales and minima of eight sub-blocks, 128 bytes with the numbers."""
+    """Return two 16-bit scales, twelve bytes with the scales and minima of eight sub-blocks, and 128 bytes of
+    numbers.
+    """
     head, levels = _with_minima(blocks, limit=15, lowest=-1.0, tries=20)
     return np.concatenate([head, _nibbles(levels)], axis=1)
 
 
 def _q5_k(blocks: Array) -> Array:
-    """As `_q4_k`, the fifth bit of each number in 32 bytes before the others."""
+    """Return the layout of `_q4_k`, with the fifth bits of all numbers in 32 bytes before the others."""
     head, levels = _with_minima(blocks, limit=31, lowest=-0.5, tries=15)
     fifth = np.bitwise_or.reduce((levels >> 4) << np.arange(8, dtype=np.uint8)[:, None], axis=1)
     return np.concatenate([head, fifth, _nibbles(levels & 15)], axis=1)
 
 
 def _nibbles(levels: Array) -> Array:
-    """Sub-blocks in pairs: the first of each in the lower halves of the bytes."""
+    """Pack sub-blocks in pairs: the first of each pair in the lower halves of the bytes."""
     packed_levels = levels[:, 0::2] | levels[:, 1::2] << 4
     return packed_levels.reshape(len(levels), -1)
 
 
 def _with_minima(blocks: Array, *, limit: int, lowest: float, tries: int) -> tuple[Array, Array]:
-    """Head bytes, and each number as a level (0 to ``limit``) of its sub-block of 32: x = scale · level - minimum."""
+    """Return head bytes, and each number as a level (0 to ``limit``) of its sub-block of 32: x = scale · level -
+    minimum.
+    """
     count = len(blocks)
-    # Numbers of a sub-block along the first axis: sums over them are sums of long rows.
+    # The numbers of a sub-block are along the first axis, so that sums over them are sums of long rows.
     values = np.ascontiguousarray(blocks.reshape(count * 8, 32).T)
     scales, minima = (numbers.reshape(count, 8) for numbers in _affine(values, limit, lowest, tries))
     step, six_scales = _in_six_bits(scales)
@@ -78,17 +83,18 @@ def _with_minima(blocks: Array, *, limit: int, lowest: float, tries: int) -> tup
 
 
 def _in_six_bits(numbers: Array) -> tuple[Array, Array]:
-    """A 16-bit step for each row of eight, and its numbers in steps: 0 to 63."""
+    """Return a 16-bit step for each row of eight, and its numbers in steps: 0 to 63."""
     largest = numbers.max(axis=1, keepdims=True)
     rounded_numbers = np.rint(numbers * (63 * _inverse(largest))).clip(0, 63).astype(np.uint8)
     return (largest / 63).astype(np.float16).astype(np.float32), rounded_numbers
 
 
 def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array, Array]:
-    """Scale and minimum (at least 0) for each column of ``values``, by weighted least squares over several roundings.
+    """Return the scale and minimum (at least 0) of each column of ``values``, by weighted least squares over several
+    roundings.
 
-    A rounding of the numbers to levels gives a scale and a minimum; of ``tries`` roundings, each a tenth of a level
-    finer than the last, that with the least error is kept. Large numbers weigh more.
+    Each rounding of the numbers to levels yields a scale and a minimum. Of ``tries`` roundings, each a tenth of a
+    level finer than the last, the one with the smallest error wins. Large numbers weigh more.
     """
     weights = np.sqrt(np.mean(values * values, axis=0)) + np.abs(values)
     weighted_values = weights * values
@@ -100,7 +106,7 @@ def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array
     scale, minimum = span / limit, lower
     ndarray = np.full(span.shape, np.inf, np.float32)
     for number in range(-1, tries + 1):
-        # The first is what rounding alone would give; it is kept as it is.
+        # The first is the result of rounding alone; it stays unchanged.
         finer = 0.0 if number < 0 else lowest + 0.1 * number
         levels = np.rint(above * ((limit + finer) * _inverse(span))).clip(0, limit)
         product = weights * levels
@@ -125,7 +131,9 @@ def _affine(values: Array, limit: int, lowest: float, tries: int) -> tuple[Array
 
 
 def _q6_k(blocks: Array) -> Array:
-    """128 bytes of lower and 64 of upper bits, sixteen 8-bit scales, a 16-bit scale: x = d · scale · (level - 32)."""
+    """Return 128 bytes of lower and 64 of upper bits, sixteen 8-bit scales, a 16-bit scale: x = d · scale · (level
+    - 32).
+    """
     count = len(blocks)
     values = np.ascontiguousarray(blocks.reshape(count * 16, 16).T)
     scales = _symmetric(values).reshape(count, 16)
@@ -145,7 +153,7 @@ def _q6_k(blocks: Array) -> Array:
 
 
 def _symmetric(values: Array) -> Array:
-    """The scale for each column of ``values`` in levels from -32 to 31; numbers weigh by their square."""
+    """Return the scale of each column of ``values`` in levels from -32 to 31; numbers weigh by their square."""
     place = np.abs(values).argmax(axis=0)[None]
     largest = np.take_along_axis(values, place, axis=0)[0]
     largest = np.where(np.abs(largest) < MIN_MAGNITUDE, 0, largest)
@@ -165,12 +173,12 @@ def _symmetric(values: Array) -> Array:
 
 
 def _inverse(numbers: Array) -> Array:
-    """1 / x, and 0 for 0."""
+    """Return 1 / x, and 0 for 0."""
     return np.divide(1, numbers, out=np.zeros_like(numbers), where=numbers != 0)
 
 
 def _half(numbers: Array) -> Array:
-    """One 16-bit number a row, as two bytes."""
+    """Return one 16-bit number per row, as two bytes."""
     return numbers.astype("<f2").view(np.uint8).reshape(len(numbers), 2)
 
 
@@ -179,13 +187,12 @@ ENCODERS: Mapping[GGMLQuantizationType, tuple[Callable[[Array], Array], int]] = 
     GGMLQuantizationType.Q5_K: (_q5_k, 176),
     GGMLQuantizationType.Q6_K: (_q6_k, 210),
 }
-"""What makes the bytes of some blocks, and how many one block has."""
+"""Functions that encode blocks, and the number of bytes per block."""
 
 
-# Which type each tensor of a GGUF file is written as, when the file as a whole is to be of one type.
-#
-# The choices are those of llama.cpp's ``llama-quantize`` for dense models and for those with experts: what matters most
-# (the output layer, values, the way down of some layers) gets more bits than the rest.
+# Chooses the type of each tensor in a GGUF file from the type of the whole file. The choices are those of
+# llama.cpp's ``llama-quantize`` for dense models and models with experts: the most important tensors (the
+# output layer, values, the down projection of some layers) get more bits than the rest.
 
 
 Kind: TypeAlias = GGMLQuantizationType
@@ -193,7 +200,7 @@ Kind: TypeAlias = GGMLQuantizationType
 
 @dataclass(frozen=True)
 class FileType:
-    """What the numbers of a matrix become, and what the file says of itself. ``mixed``: `TensorTypes` may choose more
+    """The type of a file's matrices, and the type that its header declares. ``mixed``: `TensorTypes` can choose more
     bits.
     """
 
@@ -217,22 +224,24 @@ FILE_TYPES: Mapping[str, FileType] = {
     "q4_1": FileType(Kind.Q4_1, LlamaFileType.MOSTLY_Q4_1, mixed=True),
     "q4_0": FileType(Kind.Q4_0, LlamaFileType.MOSTLY_Q4_0, mixed=True),
 }
-"""What a file may be written as."""
+"""Supported types of a file."""
 
 COARSER_TYPES: Mapping[Kind, Kind] = {Kind.Q4_K: Kind.Q5_0, Kind.Q5_K: Kind.Q5_1, Kind.Q6_K: Kind.Q8_0}
-"""What stands in where rows cannot be cut into blocks of 256."""
+"""Replacement types for rows that cannot be divided into blocks of 256."""
 
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)\.weight")
 
 _AS_IT_IS = re.compile(r".*(?:_norm|ffn_gate_inp)\.weight")
-"""Small, and felt by everything behind it."""
+"""Small tensors that affect everything after them."""
 
 
 class TensorTypes:
-    """The types of one model's tensors. ``names`` are all it has, ``layers`` its blocks; ``group_size`` is
-    how many heads of a query share a key, ``experts`` how many feed-forward networks a block has.
+    """The types of one model's tensors.
+
+    ``names`` are all its tensors, ``layers`` its number of blocks; ``group_size`` is how many query heads share a key,
+    ``experts`` how many feed-forward networks a block has.
     """
 
     def __init__(
@@ -242,12 +251,15 @@ class TensorTypes:
         self._type = FILE_TYPES[file_type]
         self._output = OUTPUT if OUTPUT in names else EMBEDDING
         self._layers = layers
-        # In models of 70 billion parameters eight heads share a matrix of values, which costs little.
+        # In models of 70 billion parameters, eight heads share a matrix of values, which costs little.
         self._shared = layers == 80 and group_size == 8
         self._experts = experts
 
     def of(self, name: str, shape: tuple[int, ...], before: Kind) -> Kind:
-        """``shape`` has the length of a row last; ``before`` is the type of a tensor that stays as it is."""
+        """Return the type of a tensor.
+
+        ``shape`` has the length of a row last; ``before`` is the type of a tensor that stays unchanged.
+        """
         if len(shape) < 2 or _AS_IT_IS.fullmatch(name):
             return before
         kind = self._type_of(name) if self._type.mixed else self._type.usual
@@ -266,7 +278,7 @@ class TensorTypes:
             return usual
         layer, part = int(match[1]), match[2]
         if self._experts == 8 and part in ("attn_v", "attn_k"):
-            return Kind.Q8_0  # small beside the experts
+            return Kind.Q8_0  # small compared with the experts
         if self._experts == 8 and part == "attn_output" and usual == Kind.Q4_K:
             return Kind.Q5_K
         if part == "attn_qkv" and medium:
@@ -280,6 +292,6 @@ class TensorTypes:
         return usual
 
     def _more(self, layer: int) -> bool:
-        """The first and last eighth of the layers, and each third between them."""
+        """Return whether the layer is in the first or last eighth of the layers, or every third between them."""
         eighth = self._layers // 8
         return layer < eighth or layer >= 7 * self._layers // 8 or (layer - eighth) % 3 == 2

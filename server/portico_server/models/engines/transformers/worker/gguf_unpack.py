@@ -1,4 +1,4 @@
-"""A GGUF file as a folder that transformers and trainers take: 16-bit safetensors, tokenizer, template."""
+"""Converts a GGUF file into a folder that transformers and trainers accept: 16-bit safetensors, tokenizer, template."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .errors import UnusableModel
 
 CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
 
-# Configuration, weights, tokenizer and template are each read for themselves, and a vocabulary takes seconds to read.
+# Configuration, weights, tokenizer and template are read separately, and a vocabulary takes seconds to read.
 library.GGUFReader = cache(library.GGUFReader)
 
 
 def unpack(gguf: Path, out: Path) -> None:
-    """Write the model of ``gguf`` to the folder ``out``, whole or not at all. Raises `UnusableModel`."""
+    """Write the model of ``gguf`` to the folder ``out``, atomically. Raise `UnusableModel`."""
     if out.exists():
-        raise UnusableModel(f"{out} is there already.")
+        raise UnusableModel(f"{out} already exists.")
     if not gguf.is_file():
-        raise UnusableModel(f"There is no file {gguf}.")
+        raise UnusableModel(f"The file {gguf} does not exist.")
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".draft-{out.name}-"))
     try:
@@ -53,7 +53,7 @@ def _write(gguf: Path, folder: Path) -> None:
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         words = " ".join(str(error).split())[:400]
         raise UnusableModel(f"transformers cannot read {gguf}: {words}") from error
-    # It has been computed back: the files must not say that it is still quantised.
+    # The model has been dequantised: the files must not declare it as quantised.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

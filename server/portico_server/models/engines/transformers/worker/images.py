@@ -1,4 +1,4 @@
-"""Images in requests and answers: measured before they are decoded, and encoded as asked."""
+"""Images in requests and answers: measured before they are decoded, and encoded as requested."""
 
 from __future__ import annotations
 
@@ -12,41 +12,47 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from .errors import Refusal
 
 MAX_IMAGE_BYTES = 20 * 1024 * 1024
-"""Of one image as it is sent."""
+"""Maximum size of one image as sent, in bytes."""
 
 MAX_IMAGE_PIXELS = 40_000_000
-"""Of one image; a small file can hold a very large one."""
+"""Maximum number of pixels of one image; a small file can contain a very large image."""
 
 MAX_IMAGES = 16
-"""Images in one request."""
+"""Maximum number of images in one request."""
 
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is a warning first, and larger; ours is looked at below
+Image.MAX_IMAGE_PIXELS = (
+    None  # Pillow's own limit first only warns, and is larger; our limit is checked below
+)
 
 INPUT_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 _BROKEN = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError)
-"""What Pillow raises for a picture that is damaged; what is not base64 is a `ValueError`."""
+"""Exceptions that Pillow raises for a damaged image; invalid base64 is a `ValueError`."""
 
 
 def read_image(url: Any, param: str) -> Any:
-    """The picture of a ``data:`` URL, in RGB. Raises `Refusal` that names the field."""
+    """Return the image of a ``data:`` URL in RGB. Raise `Refusal` that names the field."""
     if not isinstance(url, str) or not url.startswith("data:"):
         raise Refusal(
-            "Images are taken as data: URLs (data:image/png;base64,…); nothing is fetched from elsewhere.",
+            "Images must be data: URLs (data:image/png;base64,…); Portico does not fetch images.",
             "unsupported_value",
             param,
         )
     head, comma, data = url[5:].partition(",")
     if not comma or not head.startswith("image/") or not head.endswith(";base64"):
-        raise Refusal("An image's URL must be data:image/TYPE;base64,DATA.", "invalid_image_url", param)
+        raise Refusal(
+            "An image's URL must have the form data:image/TYPE;base64,DATA.", "invalid_image_url", param
+        )
     if len(data) > MAX_IMAGE_BYTES * 4 // 3 + 4:
-        raise Refusal(f"An image may have {MAX_IMAGE_BYTES >> 20} MB.", "image_too_large", param)
+        raise Refusal(
+            f"The image is larger than the limit of {MAX_IMAGE_BYTES >> 20} MB.", "image_too_large", param
+        )
     try:
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=INPUT_FORMATS)
         width, height = image.size
         if width * height > MAX_IMAGE_PIXELS:
             raise Refusal(
-                f"The image has {width} × {height} pixels; at most {MAX_IMAGE_PIXELS:,} are taken.",
+                f"The image has {width} × {height} pixels; at most {MAX_IMAGE_PIXELS:,} are allowed.",
                 "image_too_large",
                 param,
             )
@@ -61,13 +67,13 @@ OUTPUT_FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def open_picture(data: bytes, param: str, mode: str = "RGB") -> Any:
-    """A picture that came with a request, upright, in ``mode``. Raises `Refusal` that names the field."""
+    """Return an image of a request, upright, in ``mode``. Raise `Refusal` that names the field."""
     try:
         picture = Image.open(io.BytesIO(data), formats=OUTPUT_FORMATS)
         width, height = picture.size
         if width * height > MAX_IMAGE_PIXELS:
             raise Refusal(
-                f"The picture has {width} × {height} pixels; at most {MAX_IMAGE_PIXELS:,} are taken.",
+                f"The image has {width} × {height} pixels; at most {MAX_IMAGE_PIXELS:,} are allowed.",
                 "image_too_large",
                 param,
             )
@@ -75,17 +81,20 @@ def open_picture(data: bytes, param: str, mode: str = "RGB") -> Any:
     except _BROKEN as error:
         why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise Refusal(
-            f"The picture cannot be read as {', '.join(OUTPUT_FORMATS)}{why}.", "invalid_image_format", param
+            f"The image cannot be read as {', '.join(OUTPUT_FORMATS)}{why}.", "invalid_image_format", param
         ) from error
 
 
 def inpainting_mask(mask: Any) -> Any:
-    """A mask as diffusers takes it, white where something is to change, of one that is transparent there."""
+    """Convert a mask that is transparent where the image changes into diffusers' form, which is white there."""
     return mask.getchannel("A").point(lambda alpha: 255 if alpha < 128 else 0)
 
 
 def encode_picture(picture: Any, kind: str, quality: int) -> str:
-    """The picture as base64: ``png``, ``jpeg`` or ``webp``; ``quality`` from 0 to 100 holds for the latter two."""
+    """Return the image as base64 in ``png``, ``jpeg`` or ``webp``.
+
+    ``quality`` from 0 to 100 applies to ``jpeg`` and ``webp``.
+    """
     out = io.BytesIO()
     if kind == "png":
         picture.save(out, "PNG")
@@ -95,7 +104,7 @@ def encode_picture(picture: Any, kind: str, quality: int) -> str:
 
 
 def fit_size(width: int, height: int, step: int, limit: int) -> tuple[int, int]:
-    """The size nearest below this one whose sides are multiples of ``step``, with at most ``limit`` pixels."""
+    """Return the largest size within this one whose sides are multiples of ``step``, with at most ``limit`` pixels."""
     if width * height > limit:
         shrink = (limit / (width * height)) ** 0.5
         width, height = int(width * shrink), int(height * shrink)
@@ -106,7 +115,7 @@ OUTPUT_FORMATS = ("png", "jpeg", "webp")
 
 
 def output_format(body: Mapping[str, Any]) -> tuple[str, int]:
-    """Format and quality that a request asks for. Raises `Refusal`."""
+    """Return the format and quality that a request asks for. Raise `Refusal`."""
     kind = body.get("output_format") or "png"
     if kind not in OUTPUT_FORMATS:
         raise Refusal(
@@ -115,7 +124,7 @@ def output_format(body: Mapping[str, Any]) -> tuple[str, int]:
         )
     if body.get("background") == "transparent":
         raise Refusal(
-            "'background' is 'transparent', but this model paints every pixel. Leave it out.",
+            "'background' is 'transparent', but this model paints every pixel. Leave out 'background'.",
             param="background",
         )
     quality = body.get("output_compression")

@@ -1,4 +1,4 @@
-"""Lets one call at a time use the model, in the order in which they came; only so many may wait."""
+"""Gives calls the model one at a time, in order of arrival; the number of waiting calls is limited."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from .errors import CallerGone, Refusal
 
 POLL_INTERVAL_S = 0.25
-"""Seconds between two looks at whether a waiting caller is still there."""
+"""Seconds between checks that a waiting caller is still connected."""
 
 
 class ModelQueue:
-    """A line of at most ``limit`` waiting callers before one model."""
+    """A queue of at most ``limit`` waiting callers for one model."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -23,19 +23,20 @@ class ModelQueue:
 
     @property
     def busy(self) -> bool:
-        """Whether a new caller would have to wait."""
+        """Return whether a new caller would have to wait."""
         return bool(self._line)
 
     @contextmanager
     def turn(self, has_left: Callable[[], bool]) -> Iterator[None]:
-        """Wait for the model and have it. Raises `Refusal` (429) if the line is full, `CallerGone` if ``gone()`` says
-        so.
+        """Wait for the model and hold it inside the context.
+
+        Raise `Refusal` (429) if the queue is full, and `CallerGone` once ``has_left()`` returns true.
         """
         ticket = object()
         with self._changed:
             if len(self._line) > self._limit:
                 raise Refusal(
-                    f"{self._limit} calls wait for this model already. Try again later.",
+                    f"{self._limit} calls are already waiting for this model. Try again later.",
                     "queue_full",
                     status=429,
                 )

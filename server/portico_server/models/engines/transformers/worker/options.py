@@ -1,4 +1,4 @@
-"""The options of a chat or completion, checked, and tokens to text as they come. Pure."""
+"""Validates the options of a chat or completion, and decodes tokens to text as they arrive. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAX_STOPS = 16
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
-    """How to generate; ``None`` for what the model's own generation settings say.
+    """How to generate; ``None`` means the model's own generation settings.
 
-    ``limit`` in tokens, 0 for as many as fit. ``top_logprobs``: alternatives beside each token, ``None`` for no
+    ``limit`` is in tokens, 0 for as many as fit. ``top_logprobs``: alternatives of each token, ``None`` for no
     log-probabilities at all. ``schema``: a JSON schema that the answer must fit.
     """
 
@@ -34,7 +34,7 @@ class GenerationOptions:
 
 
 def read_options(body: Mapping[str, Any], *, chat: bool) -> GenerationOptions:
-    """Read them from a request. Raises `Refusal` that names the field."""
+    """Read the options of a request. Raise `Refusal` that names the field."""
     return GenerationOptions(
         limit=int(_number(body, "max_tokens", 0, 10**7) or 0),
         temperature=_number(body, "temperature", 0, 100),
@@ -95,7 +95,8 @@ def _schema(response_format: Any) -> Mapping[str, Any] | None:
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     if response_format["type"] != "json_schema" or not isinstance(schema, Mapping):
         raise Refusal(
-            "'response_format' must be of the type 'text', 'json_object' or 'json_schema', the last with a schema.",
+            "'response_format' must have the type 'text', 'json_object' or 'json_schema', the last with a "
+            "schema.",
             param="response_format",
         )
     return schema

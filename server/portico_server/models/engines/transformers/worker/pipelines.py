@@ -1,4 +1,4 @@
-"""What a pipeline of diffusers takes, and the sizes that it draws."""
+"""The arguments that a pipeline of diffusers accepts, and the sizes that it draws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .images import fit_size
 
 
 def sibling_pipeline(auto: Any, pipe: Any) -> Any:
-    """The pipeline of the same parts for another kind of work, ``None`` if diffusers has none."""
+    """Return a pipeline from the same parts for another kind of task, or ``None`` if diffusers has none."""
     try:
         sibling = auto.from_pipe(pipe)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -19,23 +19,23 @@ def sibling_pipeline(auto: Any, pipe: Any) -> Any:
 
 
 def takes_argument(pipe: Any, name: str) -> bool:
-    """Whether a call of it has this argument."""
+    """Return whether the pipeline's call has this argument."""
     return name in inspect.signature(pipe.__call__).parameters
 
 
 def is_first_argument(pipe: Any, name: str) -> bool:
-    """Whether this argument is the first of a call."""
+    """Return whether this argument is the first of the pipeline's call."""
     return name == next(iter(inspect.signature(pipe.__call__).parameters))
 
 
 def only_inpaints(pipe: Any) -> bool:
-    """Whether its network expects a mask with every picture."""
+    """Return whether the pipeline's network requires a mask with every image."""
     unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
     return unet is not None and vae is not None and unet.config.in_channels > 2 * vae.config.latent_channels
 
 
 def size_step(pipe: Any) -> int:
-    """Pixels of which both sides must be multiples."""
+    """Return the number of pixels of which both sides must be multiples."""
     processor = getattr(pipe, "image_processor", None)
     scale = processor.config.vae_scale_factor if processor is not None else 8
     patch = getattr(pipe, "patch_size", 1)
@@ -43,7 +43,7 @@ def size_step(pipe: Any) -> int:
 
 
 def trained_size(pipe: Any, limit: int) -> tuple[int, int] | None:
-    """The size that the model was trained for, if that is known."""
+    """Return the size for which the model was trained, if it is known."""
     side = getattr(pipe, "default_sample_size", None)
     if side is None and getattr(pipe, "unet", None) is not None:
         side = pipe.unet.config.sample_size

@@ -1,4 +1,4 @@
-"""The device and the number format of a model, as the command line says."""
+"""The device and the number format of a model, from the command line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """``device`` and ``dtype`` may be ``auto``; ``context_length``, ``threads`` 0 for what the model and the machine
-    say; ``pooling`` and ``chat_template`` empty for the model's own.
+    """Settings of the worker.
+
+    ``device`` and ``dtype`` can be ``auto``. ``context_length`` and ``threads`` are 0 for the defaults of model and
+    machine; ``pooling`` and ``chat_template`` are empty for the model's own.
     """
 
     name: str
@@ -22,21 +24,21 @@ class WorkerSettings:
     chat_template: Path | None = None
     queue: int = 64
     max_seconds: float = 0.0
-    """Of a recording that is taken, or of music that is made; 0 for what the task says."""
+    """Maximum seconds of an accepted recording, or of generated music; 0 for the task's default."""
     max_pixels: int = 0
-    """Of a picture that is drawn; 0 for what the task says."""
+    """Maximum pixels of a generated image; 0 for the task's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a model computes: a torch device and number format."""
+    """Where a model computes: a torch device and a number format."""
 
     device: Any
     dtype: Any
 
 
 def choose_placement(settings: WorkerSettings, *, generates: bool) -> Placement:
-    """Choose: CUDA before Metal before the CPU; there, only what generates may keep its 16 bits."""
+    """Choose a placement: CUDA before Metal before the CPU. On the CPU, only generating models can keep 16 bits."""
     import torch
 
     if settings.threads:

@@ -1,4 +1,4 @@
-"""Ends what transformers computes token by token as soon as the caller has left."""
+"""Stops the token generation of transformers as soon as the caller has left."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class _Presence(StoppingCriteria):  # type: ignore[misc]  # transformers has no 
 
 
 def stop_when_caller_leaves(client: Caller) -> Any:
-    """For ``stopping_criteria``: raises `CallerGone` after the first token that nobody waits for."""
+    """Return a ``stopping_criteria`` that raises `CallerGone` after the first token once the caller has left."""
     return StoppingCriteriaList([_Presence(client)])

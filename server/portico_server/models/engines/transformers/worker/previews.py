@@ -1,4 +1,4 @@
-"""Previews of an image that is being drawn: the latents of a step, decoded."""
+"""Previews of an unfinished image: the decoded latents of a step."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import torch
 
 
 def preview_of(pipe: Any, latents: Any, size: tuple[int, int]) -> Any:
-    """The picture so far, ``None`` for a model whose decoder is of another kind. ``size`` is width and height."""
+    """Return the unfinished image, or ``None`` for a model with another kind of decoder. ``size`` is width and
+    height.
+    """
     vae: Any = getattr(pipe, "vae", None)
     if latents is None or type(vae).__name__ not in ("AutoencoderKL", "AutoencoderTiny"):
         return None
     if vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False):
-        return None  # in 16 bits it would be black
+        return None  # the image would be black in 16 bits
     latents = latents[:1]
     if latents.ndim == 3:  # patches in a row
         if not hasattr(pipe, "_unpack_latents"):

@@ -19,11 +19,11 @@ from .transcript import (
 )
 
 MAX_RECORDING_S = 7_200.0
-"""Seconds of one recording, unless a parameter says otherwise."""
+"""Default maximum length of one recording, in seconds."""
 
 
 def read_samples(body: Mapping[str, Any], rate: int, longest: float, client: Caller) -> Any:
-    """One channel of 16-bit samples of the file in the request. Raises `Refusal`."""
+    """Return one channel of 16-bit samples of the request's file. Raise `Refusal`."""
     files = attached_files(body, "file")
     if len(files) != 1:
         raise Refusal("Send one recording in 'file'.", "missing_required_parameter", "file")
@@ -36,8 +36,9 @@ def write_transcript(
     parts: Iterable[list[TimedText]],
     client: Caller,
 ) -> Any:
-    """Take one part after another into ``worker_transcript``; events as they come if they are wished for,
-    else all at the end.
+    """Add the parts to ``worker_transcript`` one after another.
+
+    Send events as they arrive if the request asks for them, otherwise everything at the end.
     """
     for segments in parts:
         worker_transcript.segments += segments

@@ -1,15 +1,14 @@
-"""Texts in the order in which they answer a question, by models of three kinds.
+"""Ranks texts by how well they answer a question, with models of three kinds.
 
-A cross-encoder reads question and text together and says one number.
+A cross-encoder reads question and text together and returns one number.
 
-Late interaction (ColBERT, Khattab and Zaharia 2020): a vector for each token of question and document; the score is the
-mean over the question's tokens of the nearest one of the document. Layouts: that of ColBERT itself (a BERT with
-``linear.weight``, lengths in ``artifact.metadata``) and that of PyLate (``modules.json`` with dense layers and no
-pooling).
+Late interaction (ColBERT, Khattab and Zaharia 2020): a vector for each token of question and document; the score is
+the mean over the question's tokens of the nearest document token. Layouts: ColBERT's own (a BERT with
+``linear.weight``, lengths in ``artifact.metadata``) and PyLate's (``modules.json`` with dense layers and no pooling).
 
-Learned sparse vectors (SPLADE, Formal et al. 2021): a weight for each word of the vocabulary, from the head of a masked
-language model: the maximum over the tokens of log(1 + relu(logit)). The score is the inner product. Of these two kinds
-each side is read by itself.
+Learned sparse vectors (SPLADE, Formal et al. 2021): a weight for each word of the vocabulary, from the head of a
+masked language model: the maximum over the tokens of log(1 + relu(logit)). The score is the inner product. The last
+two kinds read question and text separately.
 """
 
 from __future__ import annotations
@@ -36,27 +35,28 @@ from .model_queue import ModelQueue
 from .placement import WorkerSettings, choose_placement
 
 QUERY_TOKENS, DOCUMENT_TOKENS = 32, 300
-"""Tokens of a question, and of a document, where the model's files say nothing."""
+"""Default length of a question, and of a document, in tokens, if the model's files do not specify it."""
 
 MIN_QUERY_TOKENS = 4
-"""Tokens of a question that a model of few must be able to read."""
+"""Minimum question length, in tokens, that a model with a small limit must be able to read."""
 
 
 ReadForRanking: TypeAlias = tuple[Sequence[int], int, Callable[[Sequence[int]], Sequence[float]]]
-"""The tokens of each document, those of all that is read, and the scores of the documents at some places."""
+"""The tokens of each document, the total number of tokens, and a function from document positions to scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideSettings:
-    """How one side is read: the token put behind the first one, and how many tokens are read."""
+    """How one side is read: the token inserted after the first one, and the maximum number of tokens."""
 
     marker: int | None
     length: int
 
 
 class RerankTask:
-    """The task ``rerank``: a question and documents to scores in [0, 1]. A kind says how it reads them, and how it
-    scores some of them together.
+    """The task ``rerank``: scores in [0, 1] for documents and a question.
+
+    A subclass defines how it reads them, and how it scores a batch of them.
     """
 
     dimensions = 0
@@ -78,14 +78,14 @@ class RerankTask:
         return {"/v1/rerank": self.rank}
 
     def rank(self, body: Mapping[str, Any], client: Caller) -> dict[str, Any]:
-        """Scores in [0, 1], best first, in the shape of Jina and Cohere. A long document is cut."""
+        """Return scores in [0, 1], best first, in the format of Jina and Cohere. Long documents are truncated."""
         query, documents = body.get("query"), body.get("documents")
         if not isinstance(query, str) or not query:
             raise Refusal("'query' must be a text.", param="query")
         if not isinstance(documents, list) or not all(isinstance(text, str) for text in documents):
             raise Refusal("'documents' must be a list of texts.", param="documents")
         scores = [0.0] * len(documents)
-        # A tokenizer that is told to cut keeps that in mind, so it is not for two callers at a time.
+        # Truncation settings are stored in the tokenizer, so only one caller can use it at a time.
         with self._turns.turn(client.has_left), torch.inference_mode():
             lengths, count, score = self._read(query, documents)
             for places in batches(lengths, BATCH_TOKENS):
@@ -105,14 +105,14 @@ class RerankTask:
 
 
 class CrossEncoderTask(RerankTask):
-    """By a model with one score for question and document together. A question is not cut."""
+    """Ranks with a model that returns one score for question and document together. Questions are not truncated."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModelForSequenceClassification)
         if self._model.config.num_labels != 1:
             raise UnusableModel(
-                f"The model in {folder.path} sorts texts into {self._model.config.num_labels} classes. A reranker has "
-                "one score."
+                f"The model in {folder.path} sorts texts into {self._model.config.num_labels} classes. A "
+                "reranker must have one score."
             )
 
     def _read(self, query: str, documents: Sequence[str]) -> ReadForRanking:
@@ -143,7 +143,7 @@ class CrossEncoderTask(RerankTask):
 
 
 class SideBySideTask(RerankTask):
-    """By a model that reads question and documents each by itself. What is too long is cut."""
+    """Ranks with a model that reads question and documents separately. Long texts are truncated."""
 
     def _read(self, query: str, documents: Sequence[str]) -> ReadForRanking:
         query_tokens = self._query_tokens(query)
@@ -157,10 +157,10 @@ class SideBySideTask(RerankTask):
         )
 
     def _cut(self, text: str, side: SideSettings) -> list[int]:
-        """The tokens of a text with those that the model expects around them, and the marker behind the first."""
+        """Return the tokens of a text with the model's special tokens, and the marker after the first token."""
         limit = min(side.length, self.context_length) - (side.marker is not None)
         ids: list[int] = self._tokenizer(text, verbose=False)["input_ids"]
-        if len(ids) > limit:  # the last one ends a text
+        if len(ids) > limit:  # the last token ends a text
             ids = [*ids[: limit - 1], ids[-1]]
         return ids if side.marker is None else [ids[0], side.marker, *ids[1:]]
 
@@ -182,7 +182,7 @@ class SideBySideTask(RerankTask):
 
 
 class LateInteractionTask(SideBySideTask):
-    """By a model of the kind of ColBERT."""
+    """Ranks with a model like ColBERT."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModel, "pooler")
@@ -197,8 +197,8 @@ class LateInteractionTask(SideBySideTask):
         self._query = self._side(metadata, names[0], names[2], QUERY_TOKENS)
         self._document = self._side(metadata, names[1], names[3], DOCUMENT_TOKENS)
         if self._query.length < MIN_QUERY_TOKENS or self._document.length < MIN_QUERY_TOKENS:
-            raise UnusableModel(f"The files in {folder.path} leave no tokens for a question or a document.")
-        # A question is filled up with masks, in whose vectors the model says what else may be meant.
+            raise UnusableModel(f"The limits in {folder.path} leave no tokens for a question or a document.")
+        # A question is padded with masks; their vectors represent related meanings.
         expands = own_metadata is not None or metadata.get("do_query_expansion", True) is not False
         self._mask: int | None = self._tokenizer.mask_token_id if expands else None
         attends = metadata.get(
@@ -227,7 +227,7 @@ class LateInteractionTask(SideBySideTask):
         index = self._tokenizer.convert_tokens_to_ids(word) if isinstance(word, str) and word else None
         if index == self._tokenizer.unk_token_id and word != self._tokenizer.unk_token:
             raise UnusableModel(
-                f"The tokenizer of '{self._name}' does not know its marker {str(word)[:40]!r}."
+                f"The tokenizer of '{self._name}' does not contain its marker {str(word)[:40]!r}."
             )
         return SideSettings(
             index,
@@ -255,14 +255,14 @@ class LateInteractionTask(SideBySideTask):
         inputs = self._padded(rows)
         near = torch.einsum("qd,rtd->rqt", question, self._vectors(inputs))
         counts = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], self._skipped)
-        # The first token stands for the whole text: a document of punctuation alone keeps that.
+        # The first token represents the whole text: a document that is only punctuation keeps it.
         counts[:, 0] = True
         best = near.masked_fill(~counts.unsqueeze(1), -1.0).amax(dim=2)
         relevance: list[float] = best.mean(dim=1).clamp(0, 1).tolist()
         return relevance
 
     def _vectors(self, inputs: Any) -> Any:
-        """A vector of length 1 for each token: float32, [rows, tokens, width]."""
+        """Return a vector of length 1 for each token: float32, [rows, tokens, width]."""
         states = self._model(**inputs).last_hidden_state.float()
         for weight, bias, tanh in self._layers:
             states = torch.nn.functional.linear(states, weight, bias)
@@ -271,7 +271,7 @@ class LateInteractionTask(SideBySideTask):
 
 
 class SparseTask(SideBySideTask):
-    """By a model of the kind of SPLADE."""
+    """Ranks with a model like SPLADE."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         super().__init__(folder, settings, AutoModelForMaskedLM, "")
@@ -286,8 +286,8 @@ class SparseTask(SideBySideTask):
         )
         if strategy not in ("max", "sum") or activation not in ("relu", "log1p_relu"):
             raise UnusableModel(
-                f"{folder.path / names[0]} asks for the pooling {strategy} of {activation}; this engine computes max "
-                "and sum of relu and log1p_relu."
+                f"{folder.path / names[0]} specifies the pooling {strategy} of {activation}; this engine "
+                "supports max and sum of relu and log1p_relu."
             )
         self._sums, self._twice = strategy == "sum", activation == "log1p_relu"
 
@@ -301,14 +301,17 @@ class SparseTask(SideBySideTask):
         return self._weights([tokens])[0]
 
     def _scores(self, question: Any, rows: Sequence[list[int]]) -> list[float]:
-        """An inner product has no upper bound: 0.5 is that of the question with itself, and the order stays."""
+        """Return scores in [0, 1] in the order of the inner products, which have no upper bound.
+
+        The inner product of the question with itself becomes 0.5.
+        """
         products = self._weights(rows) @ question
         question_norm = (question @ question).clamp(min=1e-9)
         relevance: list[float] = (products / (products + question_norm)).tolist()
         return relevance
 
     def _weights(self, rows: Sequence[list[int]]) -> Any:
-        """The weight of each word of the vocabulary: float32, [rows, words]."""
+        """Return the weight of each word of the vocabulary: float32, [rows, words]."""
         inputs = self._padded(rows)
         logits = self._model(**inputs).logits.float()
         weights = torch.log1p(torch.relu(logits))
@@ -320,7 +323,7 @@ class SparseTask(SideBySideTask):
 
 
 def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
-    """The layers from the states of the tokens to their vectors."""
+    """Return the layers between the states of the tokens and their vectors."""
     if (path / COLBERT_METADATA).is_file() or "Dense" not in module_kinds(path):
         from safetensors import safe_open
 
@@ -328,7 +331,5 @@ def _projection(path: Path, where: Any) -> list[tuple[Any, Any, bool]]:
             with safe_open(file, "pt") as tensors:
                 if "linear.weight" in tensors.keys():  # noqa: SIM118  # it is not a mapping
                     return [(tensors.get_tensor("linear.weight").float().to(where.device), None, False)]
-        raise UnusableModel(
-            f"The weights in {path} have no linear.weight, so it is not a model like ColBERT."
-        )
+        raise UnusableModel(f"The weights in {path} have no linear.weight, so the model is not like ColBERT.")
     return [dense_layer(path / Path(name).name, where) for name in module_kinds(path)["Dense"]]

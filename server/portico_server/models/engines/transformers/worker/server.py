@@ -1,4 +1,4 @@
-"""The worker's HTTP side: one caller, the queue for the model, a loopback port behind a key."""
+"""The worker's HTTP server: one caller, the queue for the model, a loopback port protected by a key."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .caller import Caller
 from .errors import CallerGone, Refusal
 
 MAX_BODY_BYTES = 256 * 1024 * 1024
-"""Bytes of a request: images travel in it."""
+"""Maximum size of a request, in bytes; requests contain images."""
 
 CONNECTION_TIMEOUT_S = 300.0
-"""Seconds that a connection may rest, and that a caller may take to accept what it is sent."""
+"""Seconds after which an idle connection, or a caller that does not accept its response, times out."""
 
 Handler = Callable[[Mapping[str, Any], Caller], Any]
-"""Takes a request's body; returns a document, a text, or ``None`` after it has streamed its answer to the client."""
+"""Callback for a request's body; returns a document, a text, or ``None`` if it streamed its answer to the client."""
 
 
 class WorkerServer(ThreadingHTTPServer):
-    """Serves ``posts`` and ``gets`` by path to whoever has ``key``; ``/health`` needs none."""
+    """A server of ``posts`` and ``gets`` by path for clients with ``key``; ``/health`` needs no key."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -43,7 +43,7 @@ class WorkerServer(ThreadingHTTPServer):
         super().__init__(address, _Exchange)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that broke is nobody's fault; everything else goes to the log."""
+        """Ignore broken connections and log all other errors."""
         if not isinstance(sys.exception(), OSError):
             traceback.print_exc()
 
@@ -60,22 +60,22 @@ class _Exchange(BaseHTTPRequestHandler):
         if path == "/health":
             self._answer(200, {"status": "ok"})
         elif not self._admitted():
-            self._refuse(Refusal("This engine answers to its daemon alone.", status=401))
+            self._refuse(Refusal("Only the daemon can use this engine.", status=401))
         elif path in self.server.gets:
             self._answer(200, self.server.gets[path]())
         else:
-            self._refuse(Refusal(f"There is no {path} here.", status=404))
+            self._refuse(Refusal(f"The path {path} does not exist.", status=404))
 
     def do_POST(self) -> None:
         try:
             if not self._admitted():
-                raise Refusal("This engine answers to its daemon alone.", status=401)
+                raise Refusal("Only the daemon can use this engine.", status=401)
             handler = self.server.routes.get(self.path.partition("?")[0])
             if handler is None:
-                raise Refusal(f"There is no {self.path[:200]} here.", status=404)
+                raise Refusal(f"The path {self.path[:200]} does not exist.", status=404)
             body = self._body()
         except Refusal as refusal:
-            self.close_connection = True  # what was not read must not be taken for another request
+            self.close_connection = True  # unread bytes must not be parsed as another request
             self._refuse(refusal)
             return
         client = Caller(self.connection, self.wfile, self._begin_stream)
@@ -108,9 +108,9 @@ class _Exchange(BaseHTTPRequestHandler):
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
-            raise Refusal("A Content-Length is needed.", status=411)
+            raise Refusal("Content-Length is required.", status=411)
         if int(length) > MAX_BODY_BYTES:
-            raise Refusal(f"The body has {length} bytes; at most {MAX_BODY_BYTES} are taken.", status=413)
+            raise Refusal(f"The body has {length} bytes; at most {MAX_BODY_BYTES} are allowed.", status=413)
         try:
             body = json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ class _Exchange(BaseHTTPRequestHandler):
         return body
 
     def _begin_stream(self, media_type: str) -> None:
-        """Events if no ``media_type`` is given, otherwise pieces in chunks, which show a broken end."""
+        """Start an event stream, or chunked pieces of ``media_type``, which reveal a broken end."""
         self.close_connection = True
         self.send_response(200)
         self.send_header("Content-Type", media_type or "text/event-stream")
@@ -145,14 +145,14 @@ class _Exchange(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are in the daemon's log already."""
+        """Log nothing: the daemon already logs requests."""
 
 
 def _failure(error: Exception) -> Refusal:
     traceback.print_exception(error)
     words = " ".join(str(error).split())[:300]
     if type(error).__name__ == "OutOfMemoryError" or "out of memory" in words.lower():
-        message = f"The memory of the device was not enough for this call: {words}"
+        message = f"The device ran out of memory during this call: {words}"
         return Refusal(message, "out_of_memory", status=HTTPStatus.SERVICE_UNAVAILABLE)
     return Refusal(
         f"{type(error).__name__}: {words}", "engine_failed", status=HTTPStatus.INTERNAL_SERVER_ERROR

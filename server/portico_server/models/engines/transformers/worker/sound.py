@@ -1,4 +1,4 @@
-"""Sound, in and out: any common file to samples within limits, samples to the formats that OpenAI names. Uses PyAV."""
+"""Audio input and output: decodes common files within limits, and encodes the formats that OpenAI names. Uses PyAV."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ import numpy as np
 
 from .errors import Refusal
 
-# Only files that hold their own sound: a play list would name other files, or addresses, and they would be opened.
+# Only files that contain their own audio: a playlist could name other files or URLs, which would then be
+# opened.
 DEMUXERS = "mp3,wav,w64,flac,ogg,mov,mp4,matroska,webm,aac,aiff,asf,amr,caf,au"
 
 MAX_BROKEN_PACKETS = 100
-"""Packets of a recording that may be damaged."""
+"""Maximum number of damaged packets in a recording."""
 
 MIN_RATE_HZ = 1_000
-"""Samples a second of a recording: a frame of fewer, of some bytes, becomes gigabytes at the rate of a model."""
+"""Minimum sample rate of a recording, in Hz: at a lower rate, a frame of a few bytes grows to gigabytes at a model's
+rate.
+"""
 
 PCM_RATE_HZ = 24_000
-"""Samples a second of OpenAI's ``pcm``."""
+"""Sample rate of OpenAI's ``pcm``, in Hz."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,14 @@ FORMATS: Mapping[str, _Format] = {
     "wav": _Format("wav", "pcm_s16le", "audio/wav"),
     "pcm": _Format("s16le", "pcm_s16le", "audio/pcm", (PCM_RATE_HZ,)),
 }
-"""By their names at OpenAI. ``rates`` are what the codec takes, none for any."""
+"""Formats by their OpenAI names. ``rates`` are the rates that the codec accepts, empty for any."""
 
 
 def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], None], name: str = "") -> Any:
-    """One channel of 16-bit samples at ``rate`` a second. Raises `Refusal` that names ``file``.
+    """Decode one channel of 16-bit samples at ``rate`` Hz. Raise `Refusal` that names ``file``.
 
-    ``longest`` in seconds: reading stops there, so that a small file cannot unfold into a very long one. ``check`` is
-    called now and then, and may raise.
+    Decoding stops after ``longest`` seconds, so that a small file cannot expand into a very long one. ``check`` is
+    called from time to time, and can raise.
     """
     limit = int(longest * rate)
     samples = bytearray()
@@ -58,7 +61,7 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
         with av.open(io.BytesIO(data), metadata_errors="replace", options=options) as container:
             if not container.streams.audio:
-                raise _unreadable(name, "it holds no sound")
+                raise _unreadable(name, "it contains no sound")
             if (container.duration or 0) / av.time_base > longest * 1.01:
                 raise _too_long(longest)
             stream = container.streams.audio[0]
@@ -86,14 +89,14 @@ def decode_audio(data: bytes, rate: int, longest: float, check: Callable[[], Non
         if not samples:
             raise _unreadable(name, _words(error)) from error
     if not samples:
-        raise _unreadable(name, "it holds no sound")
+        raise _unreadable(name, "it contains no sound")
     return np.frombuffer(samples, dtype=np.int16)
 
 
 def _too_long(longest: float) -> Refusal:
     return Refusal(
-        f"The recording is longer than {longest:g} s, the most that is taken in one call. Cut it, or raise the model's "
-        "parameter 'max_seconds'.",
+        f"The recording is longer than {longest:g} s, the maximum for one call. Split it, or raise the "
+        "model's parameter 'max_seconds'.",
         "audio_too_long",
         "file",
     )
@@ -101,7 +104,8 @@ def _too_long(longest: float) -> Refusal:
 
 def _unreadable(name: str, why: str) -> Refusal:
     return Refusal(
-        f"The file '{name}' cannot be read as sound ({why}). Send mp3, m4a, mp4, wav, flac, ogg, opus or webm.",
+        f"The file '{name}' cannot be read as audio ({why}). Send mp3, m4a, mp4, wav, flac, ogg, opus or "
+        "webm.",
         "invalid_audio",
         "file",
     )
@@ -113,7 +117,7 @@ def _words(error: Exception) -> str:
 
 
 class AudioEncoder:
-    """Samples of one sound into bytes of ``form``, as they come. ``rate`` in samples a second."""
+    """An encoder of samples into bytes of ``form``, as they arrive. ``rate`` is in samples per second."""
 
     def __init__(self, form: str, rate: int, channels: int = 1) -> None:
         format_ = FORMATS[form]
@@ -146,7 +150,7 @@ class AudioEncoder:
         )
 
     def feed(self, samples: Any) -> bytes:
-        """``samples`` from -1 to 1, shape (channels, n). What is ready of the file; nothing of a WAV yet."""
+        """Encode ``samples`` from -1 to 1, shape (channels, n). Return the finished bytes; for WAV, none yet."""
         ndarray = np.ascontiguousarray((np.clip(samples, -1.0, 1.0) * 32767.0).astype(np.int16).T).reshape(
             1, -1
         )
@@ -156,7 +160,7 @@ class AudioEncoder:
         return b"" if self._form == "wav" else self._out.take()
 
     def end(self) -> bytes:
-        """The rest of the file; of a WAV all of it, because its length stands at its beginning."""
+        """Return the rest of the file; for WAV, the whole file, because its length is at the beginning."""
         self._encode(self._resampler.resample(None))
         if self._form == "wav":
             return self._wave(self._out.take())
@@ -185,7 +189,7 @@ class AudioEncoder:
 
 
 class _Out:
-    """A file that FFmpeg writes to and never goes back in."""
+    """A file that FFmpeg writes without seeking back."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Speech by VITS models and music by MusicGen, delivered in pieces."""
+"""Speech from VITS models and music from MusicGen, delivered in pieces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .presence import stop_when_caller_leaves
 from .speech_request import SpeechRequest, deliver, split_sentences
 
 SENTENCE_PAUSE_S = 0.15
-"""Seconds between two sentences."""
+"""Pause between two sentences, in seconds."""
 
 
 class SpeechTask:
@@ -33,8 +33,8 @@ class SpeechTask:
         )
         if getattr(self._tokenizer, "phonemize", False):
             raise UnusableModel(
-                f"The model in {folder.path} reads phonemes that the program espeak makes of a text, which this engine "
-                "does not have. Use one that reads letters, such as facebook/mms-tts-eng."
+                f"The model in {folder.path} reads phonemes from the program espeak, which this engine does "
+                "not include. Use a model that reads letters, such as facebook/mms-tts-eng."
             )
         self._model = load_model(VitsModel, folder, self._where)
         self._rate = int(self._model.config.sampling_rate)
@@ -51,7 +51,7 @@ class SpeechTask:
         return {"/v1/audio/speech": self.speak}
 
     def speak(self, body: Mapping[str, Any], client: Caller) -> None:
-        """Sentence by sentence, each sent as soon as it is there."""
+        """Speak sentence by sentence, and send each as soon as it is ready."""
         request = SpeechRequest.of(body, self._name)
         voice_index = request.among(self.voices)
         voice = voice_index if len(self.voices) > 1 else None
@@ -59,7 +59,8 @@ class SpeechTask:
             rows = [row for part in split_sentences(request.text) if (row := self._read(part)) is not None]
             if not rows:
                 raise Refusal(
-                    f"'{self._name}' knows none of the letters of this text: it was made for another language.",
+                    f"'{self._name}' supports none of the letters of this text: it was made for another "
+                    "language.",
                     "unsupported_value",
                     "input",
                 )
@@ -67,7 +68,7 @@ class SpeechTask:
             deliver(request, self._waveforms(rows, voice, request), self._rate, 1, tokens, client)
 
     def _read(self, text: str) -> Any:
-        """The tokens of a sentence, ``None`` where it has no letter that the model knows."""
+        """Return the tokens of a sentence, or ``None`` if the model knows none of its letters."""
         encoding = self._tokenizer(text, return_tensors="pt")
         blank = {self._tokenizer.pad_token_id, self._tokenizer.unk_token_id}
         ids = encoding["input_ids"]
@@ -88,23 +89,22 @@ class SpeechTask:
             yield output.waveform[0].float().cpu().numpy().reshape(1, -1)
 
 
-# Music and other sounds made of a description by MusicGen.
-#
-# Source: Copet et al. 2023, "Simple and Controllable Music Generation".
+# Music and other sounds, generated from a description with MusicGen. Source: Copet et al. 2023, "Simple and
+# Controllable Music Generation".
 
 
 MAX_MUSIC_S = 30.0
-"""Seconds for which these models were trained, and the most that one call makes unless a parameter says otherwise."""
+"""Length, in seconds, for which these models were trained, and the default maximum of one call."""
 
 DEFAULT_MUSIC_S = 10.0
-"""Seconds that are made where the call does not say."""
+"""Default length of generated music, in seconds."""
 
 GUIDANCE_WEIGHT = 3.0
-"""How closely the description is followed, as the authors set it."""
+"""How closely the music follows the description; the authors' setting."""
 
 
 class MusicTask:
-    """The task ``speech``, of a model that makes music: ``input`` describes it."""
+    """The task ``speech`` of a model that generates music: ``input`` describes the music."""
 
     voices = ("default",)
 
@@ -133,12 +133,14 @@ class MusicTask:
         return {"/v1/audio/speech": self.play}
 
     def play(self, body: Mapping[str, Any], client: Caller) -> None:
-        """Options of our own: ``seconds``, ``guidance_scale``, ``temperature``."""
+        """Generate music. Portico's own options: ``seconds``, ``guidance_scale``, ``temperature``."""
         request = SpeechRequest.of(body, self._name)
         request.among(self.voices)
         if request.speed != 1.0:
             raise Refusal(
-                f"'{self._name}' makes music, which has no 'speed'.", "unsupported_parameter", "speed"
+                f"'{self._name}' generates music, which does not support 'speed'.",
+                "unsupported_parameter",
+                "speed",
             )
         seconds = _number(body, "seconds", DEFAULT_MUSIC_S, 0.1, self._longest)
         guidance = _number(body, "guidance_scale", GUIDANCE_WEIGHT, 1.0, 20.0)

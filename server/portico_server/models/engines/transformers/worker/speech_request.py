@@ -1,4 +1,4 @@
-"""What a request for speech asks for, and how its sound is sent in pieces."""
+"""The contents of a speech request, and the delivery of its audio in pieces."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ OPENAI_VOICES = frozenset(
         "verse",
     }
 )
-"""Voices that OpenAI's clients name because they must name one: here, the model's first."""
+"""Voices that OpenAI's clients send because they must name one; they select the model's first voice."""
 
 MAX_SENTENCE_CHARS = 300
-"""Characters that are said in one go, unless a sentence has more."""
+"""Maximum characters that are spoken at once, unless a sentence is longer."""
 
 _END = re.compile(r"(?<=[.!?;…])\s+|(?<=[。！？；])|\n+")
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """What is to be said, and how it is to be sent."""
+    """The text to speak, and how to send it."""
 
     text: str
     voice: str
@@ -50,7 +50,7 @@ class SpeechRequest:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], name: str) -> SpeechRequest:
-        """Read it. Raises `Refusal`."""
+        """Read the request. Raise `Refusal`."""
         text = body.get("input")
         if not isinstance(text, str) or not text.strip():
             raise Refusal("'input' must be a text.", "missing_required_parameter", "input")
@@ -59,7 +59,7 @@ class SpeechRequest:
             raise Refusal(f"'response_format' must be one of {', '.join(FORMATS)}.", param="response_format")
         if body.get("instructions"):
             raise Refusal(
-                f"'{name}' has one way to speak: leave 'instructions' out.",
+                f"'{name}' has only one speaking style: leave out 'instructions'.",
                 "unsupported_parameter",
                 "instructions",
             )
@@ -74,19 +74,21 @@ class SpeechRequest:
         )
 
     def among(self, voices: Sequence[str]) -> int:
-        """The place of its voice. Raises `Refusal` that names those that there are."""
+        """Return the index of the request's voice. Raise `Refusal` that names the valid voices."""
         if self.voice in voices:
             return list(voices).index(self.voice)
         if not self.voice or self.voice == "default" or self.voice in OPENAI_VOICES:
             return 0
         voice_list = ", ".join(voices[:20]) + (f" and {len(voices) - 20} more" if len(voices) > 20 else "")
         raise Refusal(
-            f"There is no voice '{self.voice[:80]}'; voices are {voice_list}.", "unknown_voice", "voice"
+            f"The voice '{self.voice[:80]}' does not exist; voices are {voice_list}.",
+            "unknown_voice",
+            "voice",
         )
 
 
 def split_sentences(text: str) -> list[str]:
-    """The text in parts that are said one after another; each ends where a sentence does, or at a space."""
+    """Split a text into parts to speak one after another; each ends at the end of a sentence or at a space."""
     sentences: list[str] = []
     for part in filter(None, (part.strip() for part in _END.split(text))):
         while len(part) > 2 * MAX_SENTENCE_CHARS:
@@ -104,7 +106,7 @@ def split_sentences(text: str) -> list[str]:
 def deliver(
     request: SpeechRequest, pieces: Iterable[Any], rate: int, channels: int, tokens: int, client: Caller
 ) -> None:
-    """Send what comes, encoded. ``pieces`` have the shape (channels, samples), from -1 to 1."""
+    """Encode and send the pieces as they arrive. ``pieces`` have the shape (channels, samples), from -1 to 1."""
     encoder = AudioEncoder(request.form, rate, channels)
     count = 0
 
@@ -122,6 +124,6 @@ def deliver(
     if not request.events:
         client.last()
         return
-    output_tokens = round(count / rate * 50)  # as much as a codec of 50 frames a second would count
+    output_tokens = round(count / rate * 50)  # as many as a codec with 50 frames a second would count
     usage = {"input_tokens": tokens, "output_tokens": output_tokens, "total_tokens": tokens + output_tokens}
     client.event({"type": "speech.audio.done", "usage": usage})

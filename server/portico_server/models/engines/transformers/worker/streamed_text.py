@@ -1,17 +1,17 @@
-"""Turns tokens into text as they come: whole characters, and nothing that may become a stop sequence. Pure."""
+"""Turns tokens into text as they arrive: whole characters, and nothing that could become a stop sequence. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 REPLACEMENT_CHARACTER = "\ufffd"
-"""What a character looks like while some of its bytes are missing."""
+"""Placeholder of a character while some of its bytes are missing."""
 
 
 class TextAssembler:
-    """Decodes a growing list of tokens, each one's text once.
+    """Decodes a growing list of tokens and returns the text of each token once.
 
-    Tokenizers put spaces by what comes before, so that a few earlier tokens are decoded with each new one.
+    Tokenizers place spaces depending on the context, so a few earlier tokens are decoded with each new one.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
@@ -21,7 +21,7 @@ class TextAssembler:
         self._read = 0
 
     def feed(self, token: int) -> str:
-        """The text that ``token`` completes; empty while a character is not whole."""
+        """Return the text that ``token`` completes; empty while a character is incomplete."""
         self._tokens.append(token)
         before = self._decode(self._tokens[self._context : self._read])
         now = self._decode(self._tokens[self._context :])
@@ -31,7 +31,7 @@ class TextAssembler:
         return now[len(before) :]
 
     def rest(self) -> str:
-        """What is left when nothing more comes, broken or not."""
+        """Return the remaining text at the end, broken or not."""
         before = self._decode(self._tokens[self._context : self._read])
         now = self._decode(self._tokens[self._context :])
         self._context = self._read = len(self._tokens)
@@ -39,14 +39,14 @@ class TextAssembler:
 
 
 class StopFilter:
-    """Holds back text that may be the beginning of a stop sign."""
+    """A filter that holds back text that could be the beginning of a stop sequence."""
 
     def __init__(self, signs: Sequence[str]) -> None:
         self._signs = tuple(signs)
         self._held = ""
 
     def feed(self, text: str) -> tuple[str, bool]:
-        """The text that may be said, and whether a sign has come; nothing after a sign is said."""
+        """Return the text that can be sent, and whether a stop sequence has occurred; text after it is dropped."""
         self._held += text
         positions = [at for sign in self._signs if (at := self._held.find(sign)) >= 0]
         if positions:
@@ -57,13 +57,13 @@ class StopFilter:
         return ready, False
 
     def rest(self) -> str:
-        """What was held back, once nothing more comes."""
+        """Return the text that was held back, at the end of the input."""
         held_text, self._held = self._held, ""
         return held_text
 
 
 def _overlap(text: str, sign: str) -> int:
-    """How many characters at the end of ``text`` begin ``sign``."""
+    """Return how many characters at the end of ``text`` are a beginning of ``sign``."""
     return next(
         (size for size in range(min(len(text), len(sign) - 1), 0, -1) if text.endswith(sign[:size])), 0
     )

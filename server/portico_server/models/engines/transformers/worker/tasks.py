@@ -1,4 +1,4 @@
-"""The tasks a model can have here. To add one: a class, and its line in `of`."""
+"""The worker's tasks. To add a task, write a class and add its line in `make_task`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ TASKS = ("chat", "embedding", "rerank", "speech", "transcription", "image")
 
 
 class WorkerTask(Protocol):
-    """A loaded model with ``parameters`` numbers. ``context_length`` in tokens; ``dimensions`` 0 for one that gives no
-    vectors; ``sees`` says whether it takes images.
+    """A loaded model with ``parameters`` numbers.
+
+    ``context_length`` is in tokens; ``dimensions`` is 0 for a model without vectors; ``sees`` is whether it accepts
+    images.
     """
 
     context_length: int
@@ -23,11 +25,11 @@ class WorkerTask(Protocol):
     sees: bool
 
     def routes(self) -> Mapping[str, Any]:
-        """Its doors: a path to a `portico_server.models.engines.transformers.worker.server.Handler`."""
+        """Return its routes: a path to a `portico_server.models.engines.transformers.worker.server.Handler`."""
 
 
 def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> WorkerTask:
-    """Load the model for a task. Raises `UnusableModel`. What a task needs is imported with it alone."""
+    """Load the model for a task, and import only what the task needs. Raise `UnusableModel`."""
     if task == "embedding":
         from .embed import EmbeddingTask
 
@@ -38,7 +40,8 @@ def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> Worke
             from .rerank import LateInteractionTask
 
             return LateInteractionTask(folder, settings)
-        # Many embedding models were made of masked language models and name those: one that ranks says so by its task.
+        # Many embedding models derive from masked language models and name those classes; for a ranking
+        # model, the task decides.
         if by == "words" or (not by and folder.architecture.endswith("ForMaskedLM")):
             from .rerank import SparseTask
 
@@ -70,4 +73,4 @@ def make_task(task: str, folder: ModelFolder, settings: WorkerSettings) -> Worke
         from .draw import ImageTask
 
         return ImageTask(folder, settings)
-    raise UnusableModel(f"There is no task '{task}'; there are {', '.join(TASKS)}.")
+    raise UnusableModel(f"The task '{task}' does not exist; valid tasks: {', '.join(TASKS)}.")

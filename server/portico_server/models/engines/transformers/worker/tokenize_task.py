@@ -1,4 +1,4 @@
-"""Tokens of texts and texts of tokens, in the shape of vLLM's ``/tokenize`` and ``/detokenize``."""
+"""Converts text to tokens and tokens to text, in the format of vLLM's ``/tokenize`` and ``/detokenize``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .caller import Caller
 from .errors import Refusal
 
 Render = Callable[[Any, bool], str]
-"""Messages as the chat template writes them, with or without what begins the answer."""
+"""A function that renders messages with the chat template, with or without the beginning of the answer."""
 
 
 class TokenizeTask:
-    """For every task; ``render`` for a model that has chats."""
+    """The tokenizer routes of every task; ``render`` is for a model with chats."""
 
     def __init__(self, tokenizer: Any, longest: int, render: Render | None = None) -> None:
         self._tokenizer = tokenizer
@@ -24,11 +24,11 @@ class TokenizeTask:
         return {"/tokenize": self.tokenize, "/detokenize": self.detokenize}
 
     def tokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
-        """``prompt`` or ``messages`` as numbers, and as texts if ``return_token_strs`` is set."""
+        """Return ``prompt`` or ``messages`` as token ids, and as texts if ``return_token_strs`` is set."""
         text, special = body.get("prompt"), True
         if text is None and self._render is not None:
             text = self._render(body.get("messages"), body.get("add_generation_prompt") is not False)
-            special = False  # the template has written them
+            special = False  # the template has already written them
         if not isinstance(text, str):
             raise Refusal("'prompt' must be a text.", param="prompt")
         if isinstance(body.get("add_special_tokens"), bool):
@@ -40,7 +40,7 @@ class TokenizeTask:
         return answer
 
     def detokenize(self, body: Mapping[str, Any], _client: Caller) -> dict[str, Any]:
-        """``tokens`` as ``prompt``."""
+        """Return ``tokens`` as ``prompt``."""
         tokens = body.get("tokens")
         width = len(self._tokenizer)
         if not isinstance(tokens, list) or not all(

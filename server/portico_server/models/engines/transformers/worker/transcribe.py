@@ -1,4 +1,4 @@
-"""Speech to text by models of the Whisper family and by CTC encoders."""
+"""Speech to text with models of the Whisper family and with CTC encoders."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from .transcript import (
 )
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""Tried one after another where a window comes out as a repetition or as improbable."""
+"""Temperatures to try one after another if the text of a window is repetitive or improbable."""
 
 SPACELESS_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue", "km", "bo"})
-"""Languages whose words are not set apart by spaces: each character that a model writes counts as one."""
+"""Languages that do not separate words by spaces: each character that a model writes counts as a word."""
 
 
 class WhisperTask:
@@ -48,8 +48,9 @@ class WhisperTask:
         self._generation = self._model.generation_config
         if getattr(self._generation, "no_timestamps_token_id", None) is None:
             raise UnusableModel(
-                f"The generation_config.json in {folder.path} does not have what Whisper needs to tell times "
-                "(no_timestamps_token_id). Take that file from the model it was made of, such as openai/whisper-small."
+                f"The generation_config.json in {folder.path} lacks what Whisper needs for timestamps "
+                "(no_timestamps_token_id). Copy that file from the original model, such as "
+                "openai/whisper-small."
             )
         extractor = self._processor.feature_extractor
         self._rate = int(extractor.sampling_rate)
@@ -66,14 +67,14 @@ class WhisperTask:
         return {"/v1/audio/transcriptions": self.transcribe, "/v1/audio/translations": self.translate}
 
     def transcribe(self, body: Mapping[str, Any], client: Caller) -> Any:
-        """In the language that is spoken."""
+        """Transcribe in the spoken language."""
         return self._write(body, client, TranscriptRequest.of(body))
 
     def translate(self, body: Mapping[str, Any], client: Caller) -> Any:
-        """In English, whatever is spoken."""
+        """Transcribe into English, from any language."""
         if not self._multilingual:
             raise Refusal(
-                f"'{self._name}' knows English alone, so it cannot translate.",
+                f"'{self._name}' supports only English, so it cannot translate.",
                 "unsupported_operation",
                 "model",
             )
@@ -87,8 +88,9 @@ class WhisperTask:
         language = self._code(request.language)
         if request.words and not getattr(self._generation, "alignment_heads", None):
             raise Refusal(
-                f"The files of '{self._name}' do not say which of its parts follow the sound (alignment_heads in "
-                "generation_config.json), so it cannot tell when each word was said. Ask for 'segment'.",
+                f"The files of '{self._name}' do not specify which attention heads follow the sound "
+                "(alignment_heads in generation_config.json), so it cannot determine the times of words. "
+                "Request 'segment'.",
                 "unsupported_value",
                 "timestamp_granularities",
             )
@@ -114,8 +116,9 @@ class WhisperTask:
         client: Caller,
         worker_transcript: WorkerTranscript,
     ) -> Iterator[list[TimedText]]:
-        """The segments of one window after another. The next begins where the last sentence of one ended, so that none
-        is cut.
+        """Yield the segments of one window after another.
+
+        Each window begins where the last sentence of the previous one ended, so that no sentence is cut.
         """
         options = self._options(language, request, client)
         at = 0
@@ -128,7 +131,7 @@ class WhisperTask:
             offset = at / self._rate
             ends = min(self._window, len(samples) - at) / self._rate
             segments = [self._segment(one, offset, offset + ends) for one in answers]
-            # What is made up behind the end of the recording lasts no time.
+            # Text invented after the end of the recording has no duration.
             kept_segments = [
                 (segment, one)
                 for segment, one in zip(segments, answers, strict=True)
@@ -141,10 +144,10 @@ class WhisperTask:
             at += self._step(answers)
 
     def _step(self, answers: list[Any]) -> int:
-        """How far the next window begins behind this one, in samples."""
+        """Return how far the next window begins after this one, in samples."""
         begin = self._generation.no_timestamps_token_id + 1
         last = answers[-1]["tokens"].tolist()[-2:] if answers else []
-        if len(last) == 2 and min(last) >= begin:  # two times in a row: something was cut off behind them
+        if len(last) == 2 and min(last) >= begin:  # two timestamps in a row: the text after them was cut off
             segment = int(float(answers[-1]["end"]) * self._rate)
             if segment >= self._rate // 10:
                 return min(segment, self._window)
@@ -181,9 +184,9 @@ class WhisperTask:
     def _weigh(
         self, features: Mapping[str, Any], answers: list[Any], language: str, request: TranscriptRequest
     ) -> None:
-        """Put into each segment of a window how sure the model is of it, and how likely it is that nobody speaks.
+        """Add to each segment of a window its mean log-probability, and the probability that nobody speaks.
 
-        The model reads what it wrote once more: what `generate` did for it depends on the attempt that it settled on.
+        The model reads its output again, because the results of `generate` depend on the attempt that it chose.
         """
         start = [int(self._model.config.decoder_start_token_id)]
         if self._multilingual:
@@ -226,17 +229,17 @@ class WhisperTask:
         return str(self._processor.tokenizer.decode([int(token)])).strip("<|>")
 
     def _code(self, language: str) -> str:
-        """The code of a language given by code or by English name. Raises `Refusal`."""
+        """Return the code of a language from its code or English name. Raise `Refusal`."""
         if not language:
             return ""
         code = str(TO_LANGUAGE_CODE.get(language, language.partition("-")[0]))
         language_ids = getattr(self._generation, "lang_to_id", None) or {}
         if not self._multilingual and code != "en":
-            raise Refusal(f"'{self._name}' knows English alone.", "unsupported_value", "language")
+            raise Refusal(f"'{self._name}' supports only English.", "unsupported_value", "language")
         if self._multilingual and f"<|{code}|>" not in language_ids:
             raise Refusal(
-                f"'{self._name}' does not know the language '{language}'; languages are told as ISO 639-1, such as en, "
-                "de or zh.",
+                f"'{self._name}' does not support the language '{language}'; use an ISO 639-1 code, such as "
+                "en, de or zh.",
                 "unsupported_value",
                 "language",
             )
@@ -257,7 +260,7 @@ class WhisperTask:
         )
 
     def _words(self, segment: Mapping[str, Any], offset: float, language: str) -> list[TimedText]:
-        """Tokens put together to words, with the times at which each was said."""
+        """Combine tokens into words, with the times at which each word was spoken."""
         tokenizer = self._processor.tokenizer
         special = min(tokenizer.all_special_ids, default=1 << 30)
         times = [float(time) + offset for time in segment["token_timestamps"]]
@@ -272,7 +275,7 @@ class WhisperTask:
             pending.append(token)
             text = tokenizer.decode(pending)
             if "\ufffd" in text:
-                continue  # a character in several tokens
+                continue  # a character that spans several tokens
             pending = []
             starts_word = not words or text.startswith(" ") or language in SPACELESS_LANGUAGES
             if starts_word and text.strip(" .,!?;:…。，！？、；：'\")]}"):
@@ -283,20 +286,19 @@ class WhisperTask:
         return words
 
 
-# Speech written down by an encoder that names a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM.
-#
+# Speech transcribed by an encoder that predicts a letter for each moment (CTC): Wav2Vec 2.0, HuBERT, WavLM.
 # Source: Graves et al. 2006, "Connectionist Temporal Classification".
 
 
 WINDOW_S = 20.0
-"""Seconds that are computed at once; cut where it is quietest in the last quarter."""
+"""Seconds that are computed at once; a window is cut at the quietest point in its last quarter."""
 
 LOUDNESS_WINDOW_S = 0.1
-"""Seconds over which loudness is measured for that."""
+"""Seconds over which loudness is measured to find that point."""
 
 
 class CtcTask:
-    """The task ``transcription``, of a model that knows one language and no translation."""
+    """The task ``transcription`` of a model that supports one language and no translation."""
 
     def __init__(self, folder: ModelFolder, settings: WorkerSettings) -> None:
         check_weights(folder.path)
@@ -319,10 +321,10 @@ class CtcTask:
         return {"/v1/audio/transcriptions": self.transcribe}
 
     def transcribe(self, body: Mapping[str, Any], client: Caller) -> Any:
-        """Letter by letter; ``prompt`` and ``temperature`` mean nothing to it."""
+        """Transcribe letter by letter, without ``prompt`` and ``temperature``."""
         request = TranscriptRequest.of(body)
         if request.prompt:
-            raise Refusal(f"'{self._name}' takes no prompt.", "unsupported_parameter", "prompt")
+            raise Refusal(f"'{self._name}' does not support a prompt.", "unsupported_parameter", "prompt")
         samples = read_samples(body, self._rate, self._longest, client)
         with self._turns.turn(client.has_left), torch.inference_mode():
             worker_transcript = WorkerTranscript(request.language, len(samples) / self._rate)
@@ -350,7 +352,7 @@ class CtcTask:
             at = cut
 
     def _cut(self, samples: Any, at: int) -> int:
-        """Where a window that begins at ``at`` ends."""
+        """Return the end of the window that begins at ``at``."""
         size = int(WINDOW_S * self._rate)
         if len(samples) - at <= size:
             return len(samples)
@@ -361,8 +363,10 @@ class CtcTask:
         return first + int(blocks.argmin()) * block + block // 2
 
     def _words(self, samples: Any, offset: float) -> tuple[list[TimedText], float, float]:
-        """The words of a window, how sure the model is of its letters, and the share of moments without one."""
-        minimum = 400  # samples that the first layers of these models need
+        """Return the words of a window, the model's confidence in its letters, and the share of moments without a
+        letter.
+        """
+        minimum = 400  # minimum number of samples for the first layers of these models
         segments = np.pad(samples.astype(np.float32) / 32768.0, (0, max(0, minimum - len(samples))))
         inputs = self._extractor(segments, sampling_rate=self._rate, return_tensors="pt")
         values = {name: value.to(self._where.device, self._model.dtype) for name, value in inputs.items()}

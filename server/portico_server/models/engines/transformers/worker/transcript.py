@@ -1,4 +1,4 @@
-"""What was said, in the forms that OpenAI's API has for it: JSON, text, subtitles, events. Pure."""
+"""Transcripts in the formats of OpenAI's API: JSON, text, subtitles, events. Pure."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from .errors import Refusal
 
 ENCODER_POSITIONS_PER_S = 50
-"""What a second of a recording is to an encoder, of Whisper as of wav2vec 2.0: its tokens."""
+"""Encoder positions per second of a recording, for Whisper as for wav2vec 2.0; they count as its tokens."""
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """A part of a recording, from ``start`` to ``end`` seconds: a sentence or so, or a word.
+    """A part of a recording, from ``start`` to ``end`` seconds: about a sentence, or a word.
 
-    ``avg_logprob`` is the mean logarithm of the probabilities of its tokens, ``no_speech_prob`` in [0, 1].
+    ``avg_logprob`` is the mean log-probability of its tokens; ``no_speech_prob`` is in [0, 1].
     """
 
     start: float
@@ -32,7 +32,7 @@ class TimedText:
 
 @dataclass(frozen=True, slots=True)
 class TranscriptRequest:
-    """How a recording is to be written down, as the request says. ``language`` is a code or empty."""
+    """How a request wants a recording to be transcribed. ``language`` is a code or empty."""
 
     language: str = ""
     prompt: str = ""
@@ -45,11 +45,11 @@ class TranscriptRequest:
 
     @classmethod
     def of(cls, body: Mapping[str, Any], *, translate: bool = False) -> TranscriptRequest:
-        """Read it. Raises `Refusal` for what is not had here."""
+        """Read the request. Raise `Refusal` for unsupported options."""
         form = body.get("response_format") or "json"
         if form not in FORMATS:
             raise Refusal(
-                f"This model writes {', '.join(FORMATS)}; it has no '{form}'.",
+                f"This model writes {', '.join(FORMATS)}; it does not support '{form}'.",
                 "unsupported_value",
                 "response_format",
             )
@@ -70,7 +70,7 @@ class TranscriptRequest:
 
 @dataclass(slots=True)
 class WorkerTranscript:
-    """``language`` is its English name, ``duration`` in seconds."""
+    """A transcript. ``language`` is its English name; ``duration`` is in seconds."""
 
     language: str
     duration: float
@@ -85,7 +85,7 @@ class WorkerTranscript:
 def render_transcript(
     worker_transcript: WorkerTranscript, request: TranscriptRequest
 ) -> dict[str, Any] | str:
-    """A whole answer: a document, or a text."""
+    """Return a complete answer: a document, or a text."""
     if request.form == "text":
         return worker_transcript.text + "\n"
     if request.form == "srt":
@@ -124,14 +124,14 @@ def render_transcript(
 
 
 def deltas(segments: Iterable[TimedText]) -> Iterable[dict[str, Any]]:
-    """Events for what has been heard since the last ones."""
+    """Yield events for the segments since the last events."""
     for timed_text in segments:
         if timed_text.text:
             yield {"type": "transcript.text.delta", "delta": timed_text.text}
 
 
 def done(worker_transcript: WorkerTranscript) -> dict[str, Any]:
-    """The last event."""
+    """Return the last event."""
     input_tokens = -int(-worker_transcript.duration * ENCODER_POSITIONS_PER_S // 1)
     output_tokens = sum(
         len(timed_text.tokens) or len(timed_text.text.split()) for timed_text in worker_transcript.segments
